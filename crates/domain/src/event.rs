@@ -1,0 +1,152 @@
+//! The facts. Each is written once into the log and never changed.
+
+use uuid::Uuid;
+
+use crate::{
+    Epoch, EventId, KeyHash, Money, OrderId, PaymentId, Timestamp, UserId, VoucherId, sale::Terms,
+};
+
+/// One record of the event topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its own id, by which consumers deduplicate.
+    pub event_id: EventId,
+    /// The sale it belongs to: the record's key and so its partition.
+    pub voucher_id: VoucherId,
+    /// When its writer made it. For people: nothing is decided by it.
+    pub occurred_at: Timestamp,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What an event says happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventBody {
+    /// A sale was put up.
+    SaleScheduled(SaleScheduled),
+    /// Stock was added, or a reduction was asked for.
+    StockAdjusted(StockAdjusted),
+    /// The sale was taken off the shelf; its live orders can still be paid.
+    SaleClosed,
+    /// Redis was lost and is loaded again: a new epoch begins.
+    SaleReloaded(SaleReloaded),
+    /// Units were taken in Redis for a buyer.
+    SeckillReserved(SeckillReserved),
+    /// The provider says that a payment succeeded.
+    OrderPaid(OrderPaid),
+    /// The buyer gave the order up.
+    OrderCancelled(OrderCancelled),
+    /// The time to pay is over.
+    OrderExpired(OrderExpired),
+}
+
+impl EventBody {
+    /// The Avro record's name, which is also the last part of `ce_type`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::SaleScheduled(_) => "SaleScheduled",
+            Self::StockAdjusted(_) => "StockAdjusted",
+            Self::SaleClosed => "SaleClosed",
+            Self::SaleReloaded(_) => "SaleReloaded",
+            Self::SeckillReserved(_) => "SeckillReserved",
+            Self::OrderPaid(_) => "OrderPaid",
+            Self::OrderCancelled(_) => "OrderCancelled",
+            Self::OrderExpired(_) => "OrderExpired",
+        }
+    }
+
+    /// The order it is about, if it is about one.
+    #[must_use]
+    pub const fn order_id(&self) -> Option<OrderId> {
+        match self {
+            Self::SeckillReserved(e) => Some(e.order_id),
+            Self::OrderPaid(e) => Some(e.order_id),
+            Self::OrderCancelled(e) => Some(e.order_id),
+            Self::OrderExpired(e) => Some(e.order_id),
+            Self::SaleScheduled(_)
+            | Self::StockAdjusted(_)
+            | Self::SaleClosed
+            | Self::SaleReloaded(_) => None,
+        }
+    }
+}
+
+/// A sale was put up, in [`Epoch::FIRST`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleScheduled {
+    /// What is sold, when and how.
+    pub terms: Terms,
+}
+
+/// `delta` units more (restock) or fewer (shrink), never 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockAdjusted {
+    /// Units; negative for a shrink.
+    pub delta: i64,
+    /// The operator's reason.
+    pub reason: String,
+    /// A shrink: the epoch in which Redis gave its units. A restock: none.
+    pub epoch: Option<Epoch>,
+}
+
+/// A request for a new epoch; it stands only if `previous` is still the sale's epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleReloaded {
+    /// The epoch that its writer read before it shut the sale.
+    pub previous: Epoch,
+    /// The epoch that begins.
+    pub epoch: Epoch,
+    /// The claim under which its writer loads Redis.
+    pub nonce: Uuid,
+}
+
+/// Units were taken in Redis for a buyer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeckillReserved {
+    /// The order.
+    pub order_id: OrderId,
+    /// The buyer.
+    pub user_id: UserId,
+    /// Units, at least 1.
+    pub quantity: u32,
+    /// The price of one unit.
+    pub price: Money,
+    /// Until when the buyer may pay, by Redis' clock.
+    pub pay_by: Timestamp,
+    /// The epoch in which Redis granted it.
+    pub epoch: Epoch,
+    /// The hash of the request's idempotency key.
+    pub key_hash: Option<KeyHash>,
+}
+
+/// The provider says that a payment succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderPaid {
+    /// The order that the payment names.
+    pub order_id: OrderId,
+    /// The provider's id.
+    pub payment_id: PaymentId,
+    /// What was paid.
+    pub amount: Money,
+    /// When, by the provider's clock.
+    pub paid_at: Timestamp,
+}
+
+/// The buyer gave the order up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderCancelled {
+    /// The order.
+    pub order_id: OrderId,
+    /// The buyer who asked.
+    pub user_id: UserId,
+}
+
+/// The time to pay is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderExpired {
+    /// The order.
+    pub order_id: OrderId,
+    /// The deadline that passed.
+    pub pay_by: Timestamp,
+}

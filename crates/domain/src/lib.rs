@@ -1,0 +1,96 @@
+//! The rules of a flash sale, and nothing else: ids, events, the fold that decides, and what a
+//! decision means for the stock in Redis and for consumers. No clock, no I/O, no async: time,
+//! offsets and ids come in as parameters, so that a replay decides exactly as the live run did.
+
+mod decide;
+mod effect;
+mod event;
+mod ids;
+mod money;
+mod sale;
+mod trace;
+
+pub use decide::{Decision, RefundReason, RejectReason, decide};
+pub use effect::{
+    AdjustmentRow, Effect, OrderOutcome, Outcome, RefundOutcome, SaleOutcome, SalePhase, StockOp,
+    effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
+};
+pub use event::{
+    Event, EventBody, OrderCancelled, OrderExpired, OrderPaid, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted,
+};
+pub use ids::{
+    EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId, partition_of,
+};
+pub use money::{Currency, Money, MoneyError};
+pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
+pub use trace::{TraceParent, TraceParentError};
+
+/// A moment, in microseconds since the Unix epoch (Avro's `timestamp-micros`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+}
+
+/// A sale's generation: 1 when it is scheduled, one more each time Redis was loaded anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(i64);
+
+impl Epoch {
+    /// The epoch that `SaleScheduled` begins.
+    pub const FIRST: Self = Self(1);
+
+    /// From its number in an event or a row.
+    #[must_use]
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The epoch that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A position in one partition of the event topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// From Kafka's number.
+    #[must_use]
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// Kafka's number.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The position after this record: where a view that has applied it continues.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}

@@ -1,0 +1,49 @@
+//! Named failpoints: a test makes a process die, or wait, exactly between two lines.
+//!
+//! Compiled in only with the feature `failpoints`. `SECKILL_FAILPOINTS` holds
+//! `name=action` pairs separated by `;`. Actions: `kill` (SIGKILL to this process), or anything
+//! that the `fail` crate understands, such as `pause` or `sleep(100)`.
+
+/// Sets the points up that `SECKILL_FAILPOINTS` names. Does nothing without the feature.
+///
+/// # Errors
+/// A message naming the pair that could not be understood.
+#[cfg(feature = "failpoints")]
+pub fn install() -> Result<(), String> {
+    let Ok(points) = std::env::var("SECKILL_FAILPOINTS") else {
+        return Ok(());
+    };
+    for point in points.split(';').filter(|p| !p.is_empty()) {
+        let (name, action) = point
+            .split_once('=')
+            .ok_or_else(|| format!("SECKILL_FAILPOINTS: {point:?} is not name=action"))?;
+        if action == "kill" {
+            let point = name.to_owned();
+            fail::cfg_callback(name, move || kill_self(&point))?;
+        } else {
+            fail::cfg(name, action)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the points up that `SECKILL_FAILPOINTS` names. Does nothing without the feature.
+///
+/// # Errors
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+pub const fn install() -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn kill_self(point: &str) {
+    use rustix::process::{Signal, getpid, kill_process};
+    eprintln!("failpoint {point}: SIGKILL");
+    if let Err(error) = kill_process(getpid(), Signal::KILL) {
+        eprintln!("failpoint {point}: {error}");
+    }
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,101 @@
+//! `/livez`, `/readyz` and `/metrics`, for the admin listener of every service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+
+/// Latency buckets in seconds: half a millisecond to ten seconds.
+const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// The process' health and metrics.
+#[derive(Debug, Clone)]
+pub struct Ops {
+    /// What `/readyz` answers from.
+    pub health: Health,
+    metrics: PrometheusHandle,
+}
+
+impl Ops {
+    /// Installs the metrics recorder of this process. Histograms whose name ends in `_seconds`
+    /// get latency buckets.
+    ///
+    /// # Errors
+    /// A message when another recorder was installed before.
+    pub fn install() -> Result<Self, String> {
+        let metrics = PrometheusBuilder::new()
+            .set_buckets_for_metric(
+                Matcher::Suffix("_seconds".to_owned()),
+                &LATENCY_BUCKETS_SECONDS,
+            )
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(|e| format!("metrics: {e}"))?;
+        Ok(Self {
+            health: Health::starting(),
+            metrics,
+        })
+    }
+
+    /// Adds the three routes to an actix application.
+    pub fn routes(&self, config: &mut web::ServiceConfig) {
+        config
+            .app_data(web::Data::new(self.clone()))
+            .route("/livez", web::get().to(livez))
+            .route("/readyz", web::get().to(readyz))
+            .route("/metrics", web::get().to(metrics_text));
+    }
+
+    /// Serves only the three routes, until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn serve(self, listen: SocketAddr, stop: CancellationToken) -> std::io::Result<()> {
+        HttpServer::new(move || App::new().configure(|config| self.routes(config)))
+            .workers(1)
+            .disable_signals()
+            .shutdown_signal(async move { stop.cancelled().await })
+            .shutdown_timeout(1)
+            .bind(listen)
+            .map_err(|e| std::io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))?
+            .run()
+            .await
+    }
+
+    /// Folds histogram samples away, so that they don't pile up when nobody scrapes. Runs until
+    /// `stop` is cancelled.
+    pub async fn upkeep(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.metrics.run_upkeep(),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().body("ok\n")
+}
+
+async fn readyz(ops: web::Data<Ops>) -> HttpResponse {
+    let problems = ops.health.problems();
+    if problems.is_empty() {
+        HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
+    } else {
+        HttpResponse::ServiceUnavailable()
+            .json(serde_json::json!({ "status": "not ready", "problems": problems }))
+    }
+}
+
+async fn metrics_text(ops: web::Data<Ops>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(ops.metrics.render())
+}
