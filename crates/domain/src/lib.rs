@@ -7,6 +7,7 @@ mod effect;
 mod event;
 mod ids;
 mod money;
+mod partition;
 mod sale;
 mod trace;
 
@@ -19,10 +20,9 @@ pub use event::{
     Event, EventBody, OrderCancelled, OrderExpired, OrderPaid, SaleReloaded, SaleScheduled,
     SeckillReserved, StockAdjusted,
 };
-pub use ids::{
-    EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId, partition_of,
-};
+pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
 pub use money::{Currency, Money, MoneyError};
+pub use partition::partition_of;
 pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
 pub use trace::{TraceParent, TraceParentError};
 

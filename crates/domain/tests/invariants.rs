@@ -3,6 +3,8 @@
 //! Writers of `OrderCancelled` and `OrderExpired` name an order that they read from the view, so
 //! these come after their reservation; payments may come at any time, also before it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
