@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The event log: its topics, its records as Avro, and the clients that write and read them.
+
+mod check;
+mod consumer;
+mod consumer_thread;
+mod error;
+mod events;
+mod headers;
+mod outcomes;
+mod partitions;
+mod producer;
+mod reader;
+mod record;
+mod schemas;
+mod settings;
+mod topics;
+mod wire;
+
+pub use consumer::{
+    ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
+    start_consumer,
+};
+pub use error::{DecodeError, SchemaError};
+pub use events::{decode_event, decode_event_with, encode_event};
+pub use headers::TRACEPARENT;
+pub use outcomes::{OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome};
+pub use partitions::Assignment;
+pub use producer::{DeadLetter, Delivered, Delivery, DeliveryError, EventProducer, SendError};
+pub use rdkafka::error::KafkaError;
+pub use reader::{ReadError, read_all, tail};
+pub use record::Record;
+pub use schemas::SchemaIds;
+pub use settings::KafkaSettings;
+pub use topics::{TopicError, Topics, check_partitions, create_topics};

@@ -1,0 +1,223 @@
+//! Reading the event topic as one of a group, from the positions that the view itself keeps.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use seckill_domain::Offset;
+use tokio::sync::mpsc;
+
+use crate::consumer_thread::{Command, ConsumerThread, Shared};
+use crate::partitions::Assignment;
+use crate::settings::KafkaSettings;
+
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
+const FETCH_MAX_BYTES: &str = "262144";
+
+/// What is read, and by whom.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// The cluster.
+    pub settings: KafkaSettings,
+    /// The topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// Records of one partition that may wait for their reader, at least 1; then the partition
+    /// pauses until half of them are taken.
+    pub buffer_records: usize,
+}
+
+/// Why the positions are not known at the moment. They are asked for again.
+pub type PositionsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where the view stands: the truth about what is to be read next.
+pub trait Positions: Send + Sync + 'static {
+    /// The offsets at which to begin. A partition that is not named begins at 0. Called on the
+    /// consumer's own thread, during a rebalance: it may block.
+    ///
+    /// # Errors
+    /// [`PositionsError`]: the consumer asks again, with growing delays, until it gets an answer
+    /// or is shut down.
+    fn next_offsets(&self, partitions: &[i32]) -> Result<Vec<(i32, Offset)>, PositionsError>;
+}
+
+/// Why a consumer stopped, or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    /// The client refused its settings or a call.
+    #[error("the Kafka consumer failed")]
+    Client(#[from] KafkaError),
+    /// A position lies outside the log: the log was cut, or the view belongs to another log.
+    #[error(
+        "the log does not have the position that the view names: it was cut or replaced; \
+         rebuild the view, or restore the log"
+    )]
+    PositionNotInLog,
+    /// The thread could not be started, or ended without a word.
+    #[error("the consumer's thread failed: {0}")]
+    Thread(String),
+}
+
+/// The ends of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The oldest record that is still there.
+    pub low: Offset,
+    /// Where the next record will stand.
+    pub high: Offset,
+}
+
+/// The way to a running consumer. Clones lead to the same one; it stops when the last is dropped.
+#[derive(Clone)]
+pub struct ConsumerHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    topic: String,
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<Result<(), ConsumerError>>>>,
+    /// A client outside the group, for questions that would block the consumer's thread.
+    queries: BaseConsumer,
+}
+
+/// Joins the group and reads, on a thread of its own. Every partition that this process is given
+/// arrives in the returned channel. The channel ends when the consumer stops; if that was not
+/// asked for, [`ConsumerHandle::shutdown`] says why.
+///
+/// # Errors
+/// [`ConsumerError`] when the client or its thread cannot be made.
+///
+/// # Panics
+/// When `buffer_records` is 0.
+pub fn start_consumer(
+    options: &ConsumerOptions,
+    positions: Arc<dyn Positions>,
+) -> Result<(mpsc::UnboundedReceiver<Assignment>, ConsumerHandle), ConsumerError> {
+    assert!(options.buffer_records > 0, "a channel holds something");
+    let (assignments, assigned) = mpsc::unbounded_channel();
+    let (commands, received) = channel();
+    let shared = Arc::new(Shared::new());
+    let mut config = options.settings.client_config();
+    let queries = config.create()?;
+    config
+        .set("group.id", &options.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position that the log does not have must not be mended in silence.
+        .set("auto.offset.reset", "error")
+        .set("queued.min.messages", options.buffer_records.to_string())
+        .set("max.partition.fetch.bytes", FETCH_MAX_BYTES);
+    let thread = ConsumerThread::new(
+        &config,
+        options,
+        positions,
+        assignments,
+        received,
+        Arc::clone(&shared),
+    )?;
+    let thread = std::thread::Builder::new()
+        .name("kafka-consumer".to_owned())
+        .spawn(move || thread.run())
+        .map_err(|e| ConsumerError::Thread(e.to_string()))?;
+    let inner = Inner {
+        topic: options.topic.clone(),
+        commands,
+        shared,
+        thread: Mutex::new(Some(thread)),
+        queries,
+    };
+    let handle = ConsumerHandle {
+        inner: Arc::new(inner),
+    };
+    Ok((assigned, handle))
+}
+
+impl ConsumerHandle {
+    /// Reads a partition again from `offset`, because the view's position is elsewhere: its channel
+    /// ends, and a new [`Assignment`] comes. Nothing happens if the partition is another
+    /// process's by now.
+    pub fn restart(&self, partition: i32, offset: Offset) {
+        self.command(Command::Restart { partition, offset });
+    }
+
+    /// Tells the cluster how far the group has come, for lag monitors; nothing reads it back.
+    pub fn commit(&self, partition: i32, next: Offset) {
+        self.command(Command::Commit { partition, next });
+    }
+
+    fn command(&self, command: Command) {
+        // The thread is gone: so is whatever the command was about.
+        let _ = self.inner.commands.send(command);
+    }
+
+    /// Asks the partition's leader for its ends.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when it does not answer within seconds.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
+        let inner = Arc::clone(&self.inner);
+        let ask = move || {
+            inner
+                .queries
+                .fetch_watermarks(&inner.topic, partition, WATERMARK_TIMEOUT)
+        };
+        let (low, high) = tokio::task::spawn_blocking(ask)
+            .await
+            .unwrap_or(Err(KafkaError::Canceled))?;
+        Ok(Watermarks {
+            low: Offset::new(low),
+            high: Offset::new(high),
+        })
+    }
+
+    /// When the thread last came round. A consumer that is alive does so many times a second, also
+    /// while it waits for positions.
+    #[must_use]
+    pub fn last_poll(&self) -> Instant {
+        self.inner.shared.last_poll()
+    }
+
+    /// Leaves the group and ends every partition's channel, and returns when that is done. Again
+    /// or later, it returns at once.
+    ///
+    /// # Errors
+    /// [`ConsumerError`]: why the consumer had stopped before.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn shutdown(&self) -> Result<(), ConsumerError> {
+        self.inner.shared.stop();
+        let Some(thread) = self.take_thread() else {
+            return Ok(());
+        };
+        let joined = tokio::task::spawn_blocking(|| thread.join()).await;
+        match joined {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ConsumerError::Thread("it panicked".to_owned())),
+            Err(e) => Err(ConsumerError::Thread(e.to_string())),
+        }
+    }
+
+    fn take_thread(&self) -> Option<JoinHandle<Result<(), ConsumerError>>> {
+        let thread = self.inner.thread.lock();
+        thread.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}

@@ -1,0 +1,375 @@
+//! The consumer's own thread: polling, rebalances, and what the handle asks for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{
+    Offset as KafkaOffset, TopicPartitionList, TopicPartitionListElem,
+};
+use rdkafka::types::RDKafkaRespErr;
+use seckill_domain::Offset;
+use tokio::sync::mpsc;
+
+use crate::consumer::{ConsumerError, ConsumerOptions, Positions};
+use crate::partitions::{Assignment, Flow, Partitions};
+use crate::record::Record;
+
+/// How long a poll may wait, and so how long a command may.
+const POLL: Duration = Duration::from_millis(50);
+/// The same while a reader is behind, so that it does not run dry.
+const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+const SEEK_RETRY: Duration = Duration::from_millis(100);
+const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
+const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What the handle asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Command {
+    Restart { partition: i32, offset: Offset },
+    Commit { partition: i32, next: Offset },
+}
+
+/// What handle and thread both see.
+pub(crate) struct Shared {
+    started: Instant,
+    last_poll_ms: AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            last_poll_ms: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn beat(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_poll_ms.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_poll(&self) -> Instant {
+        self.started + Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// What rebalances need; they run inside `poll`, on the consumer's thread.
+struct Rebalancer {
+    topic: String,
+    positions: Arc<dyn Positions>,
+    shared: Arc<Shared>,
+    partitions: Mutex<Partitions>,
+    /// A rebalance cannot return an error: the loop finds it here.
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl Rebalancer {
+    fn partitions(&self) -> MutexGuard<'_, Partitions> {
+        self.partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, error: KafkaError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+    }
+
+    fn failure(&self) -> Option<KafkaError> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    }
+
+    fn list_of(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
+    }
+
+    /// None when the consumer is to stop before there is an answer.
+    fn starts(&self, partitions: &[i32]) -> Option<Vec<(i32, Offset)>> {
+        let mut delay = POSITIONS_RETRY_FIRST;
+        while !self.shared.is_stopping() {
+            self.shared.beat();
+            match self.positions.next_offsets(partitions) {
+                Ok(known) => {
+                    let known: HashMap<_, _> = known.into_iter().collect();
+                    let start = |p: &i32| known.get(p).copied().unwrap_or(Offset::new(0));
+                    return Some(partitions.iter().map(|p| (*p, start(p))).collect());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?partitions, "positions unknown, asking again");
+                    std::thread::sleep(delay);
+                    delay = (delay * 2).min(POSITIONS_RETRY_MAX);
+                }
+            }
+        }
+        None
+    }
+
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &mut TopicPartitionList,
+    ) -> KafkaResult<()> {
+        let partitions = partitions_in(list);
+        // None: the consumer is stopping. The client still waits for the assignment, or it could
+        // not be closed; without channels nothing comes of it.
+        let starts = self.starts(&partitions).unwrap_or_default();
+        for (partition, start) in &starts {
+            let offset = KafkaOffset::Offset(start.get());
+            list.set_partition_offset(&self.topic, *partition, offset)?;
+        }
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list)?,
+        }
+        let mut held = self.partitions();
+        for (partition, start) in starts {
+            tracing::info!(partition, start = start.get(), "partition assigned");
+            held.open(partition, start);
+        }
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
+        let lost = consumer.assignment_lost();
+        let mut paused = Vec::new();
+        for partition in partitions_in(list) {
+            tracing::info!(partition, lost, "partition revoked");
+            if self.partitions().close(partition) {
+                paused.push(partition);
+            }
+        }
+        // The client remembers a pause, and would begin with it if the partition came back.
+        if !paused.is_empty() {
+            consumer.resume(&self.list_of(paused))?;
+        }
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+        }
+    }
+}
+
+fn partitions_in(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements()
+        .iter()
+        .map(TopicPartitionListElem::partition)
+        .collect()
+}
+
+impl ClientContext for Rebalancer {}
+
+impl ConsumerContext for Rebalancer {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let done = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, list)
+        } else {
+            self.revoke(consumer, list)
+        };
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "the group's offsets were not committed");
+        }
+    }
+}
+
+/// The thread's own things.
+pub(crate) struct ConsumerThread {
+    consumer: BaseConsumer<Rebalancer>,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    /// Restarts that the client was not ready for, and when to try again.
+    restarts: HashMap<i32, (Offset, Instant)>,
+}
+
+impl ConsumerThread {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        options: &ConsumerOptions,
+        positions: Arc<dyn Positions>,
+        assignments: mpsc::UnboundedSender<Assignment>,
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, ConsumerError> {
+        let partitions = Partitions::new(assignments, options.buffer_records);
+        let consumer: BaseConsumer<Rebalancer> = config.create_with_context(Rebalancer {
+            topic: options.topic.clone(),
+            positions,
+            shared: Arc::clone(&shared),
+            partitions: Mutex::new(partitions),
+            failure: Mutex::new(None),
+        })?;
+        consumer.subscribe(&[&options.topic])?;
+        Ok(Self {
+            consumer,
+            commands,
+            shared,
+            restarts: HashMap::new(),
+        })
+    }
+
+    /// Until it is to stop, or cannot go on.
+    pub(crate) fn run(mut self) -> Result<(), ConsumerError> {
+        let result = self.poll_until_stopped();
+        if let Err(error) = &result {
+            tracing::error!(error = %error, "the consumer stopped");
+        }
+        result
+    }
+
+    fn poll_until_stopped(&mut self) -> Result<(), ConsumerError> {
+        while !self.shared.is_stopping() {
+            self.shared.beat();
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            self.retry_restarts()?;
+            let wait = if self.resume_where_drained()? {
+                POLL_WITH_BACKLOG
+            } else {
+                POLL
+            };
+            match self.consumer.poll(wait) {
+                None => {}
+                Some(Ok(message)) => self.deliver(Record::copy_of(&message))?,
+                Some(Err(error)) => tolerate(error)?,
+            }
+            if let Some(error) = self.consumer.context().failure() {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Restart { partition, offset } => {
+                self.restarts.insert(partition, (offset, Instant::now()));
+            }
+            Command::Commit { partition, next } => {
+                let mut list = TopicPartitionList::new();
+                let topic = &self.consumer.context().topic;
+                let offset = KafkaOffset::Offset(next.get());
+                let committed = list
+                    .add_partition_offset(topic, partition, offset)
+                    .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
+                if let Err(error) = committed {
+                    tracing::warn!(%error, partition, "the group's offset was not committed");
+                }
+            }
+        }
+    }
+
+    /// Seeks where a restart is due. The client refuses a seek while it still looks for the
+    /// partition's leader: then it is tried again.
+    fn retry_restarts(&mut self) -> Result<(), ConsumerError> {
+        let now = Instant::now();
+        let due: Vec<_> = self
+            .restarts
+            .iter()
+            .filter(|(_, (_, at))| *at <= now)
+            .map(|(partition, (offset, _))| (*partition, *offset))
+            .collect();
+        for (partition, offset) in due {
+            let context = self.consumer.context();
+            if !context.partitions().holds(partition) {
+                self.restarts.remove(&partition);
+                continue;
+            }
+            if let Err(error) = self.seek(partition, offset) {
+                tracing::warn!(%error, partition, "the restart has to wait");
+                self.restarts
+                    .insert(partition, (offset, Instant::now() + SEEK_RETRY));
+                continue;
+            }
+            self.restarts.remove(&partition);
+            let mut held = self.consumer.context().partitions();
+            if held.close(partition) {
+                let paused = self.consumer.context().list_of([partition]);
+                self.consumer.resume(&paused)?;
+            }
+            held.open(partition, offset);
+        }
+        Ok(())
+    }
+
+    fn seek(&self, partition: i32, offset: Offset) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        let topic = &self.consumer.context().topic;
+        list.add_partition_offset(topic, partition, KafkaOffset::Offset(offset.get()))?;
+        let sought = self.consumer.seek_partitions(list, SEEK_TIMEOUT)?;
+        sought
+            .elements()
+            .iter()
+            .try_for_each(TopicPartitionListElem::error)
+    }
+
+    /// True while some reader is behind.
+    fn resume_where_drained(&self) -> Result<bool, ConsumerError> {
+        let context = self.consumer.context();
+        let mut held = context.partitions();
+        if !held.has_backlog() {
+            return Ok(false);
+        }
+        let resumed = held.drain();
+        if !resumed.is_empty() {
+            self.consumer.resume(&context.list_of(resumed))?;
+        }
+        Ok(held.has_backlog())
+    }
+
+    fn deliver(&self, record: Record) -> Result<(), ConsumerError> {
+        let context = self.consumer.context();
+        let partition = record.partition;
+        if context.partitions().deliver(record) == Flow::Pause {
+            self.consumer.pause(&context.list_of([partition]))?;
+        }
+        Ok(())
+    }
+}
+
+/// The client mends most errors by itself; of these two it cannot.
+fn tolerate(error: KafkaError) -> Result<(), ConsumerError> {
+    match &error {
+        KafkaError::MessageConsumptionFatal(_) => Err(error.into()),
+        KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+            Err(ConsumerError::PositionNotInLog)
+        }
+        _ => {
+            tracing::warn!(%error, "the consumer goes on after an error");
+            Ok(())
+        }
+    }
+}

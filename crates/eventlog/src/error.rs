@@ -1,0 +1,91 @@
+//! What can be wrong with a message.
+
+/// Why a message is not one of the project's records, or says something that cannot be. Final:
+/// the same bytes fail in the same way every time, so they go to the dead-letter topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A record without a payload. The topics are not compacted: nothing writes these.
+    #[error("no payload")]
+    NoPayload,
+    /// Ends inside its framing.
+    #[error("the message ends inside its framing")]
+    TooShort,
+    /// Neither of the two framings.
+    #[error("the first byte {first:#04x} begins no known framing")]
+    UnknownFraming {
+        /// The byte.
+        first: u8,
+    },
+    /// Single-object encoding, under a schema that this build does not have.
+    #[error("unknown schema fingerprint {fingerprint:#018x}: written by a newer version?")]
+    UnknownFingerprint {
+        /// The Rabin fingerprint of the writer's schema.
+        fingerprint: u64,
+    },
+    /// Confluent's framing, with an id that was not given.
+    #[error("unknown schema id {id}: is the schema registry configured?")]
+    UnknownSchemaId {
+        /// The registry's id.
+        id: u32,
+    },
+    /// A known record that does not belong into this topic.
+    #[error("a {record} does not belong into this topic")]
+    WrongTopic {
+        /// The record's name.
+        record: String,
+    },
+    /// The body does not follow the schema.
+    #[error("{record}: {problem}")]
+    Body {
+        /// The record's name.
+        record: String,
+        /// What the Avro reader says.
+        problem: String,
+    },
+    /// The body is longer than its schema says.
+    #[error("{record}: {count} bytes too many")]
+    TrailingBytes {
+        /// The record's name.
+        record: String,
+        /// How many.
+        count: usize,
+    },
+    /// A field's value cannot be.
+    #[error("{record}.{field}: {problem}")]
+    Invalid {
+        /// The record's name.
+        record: String,
+        /// The field's name in the schema.
+        field: &'static str,
+        /// What it has to be.
+        problem: String,
+    },
+    /// An event under a key other than its voucher id.
+    #[error("the record's key is not {expected}, its voucher id")]
+    WrongKey {
+        /// The voucher id.
+        expected: String,
+    },
+    /// An event in a partition that its key does not lead to.
+    #[error("the record stands in partition {partition}, and its key leads to {expected}")]
+    WrongPartition {
+        /// Where it stands.
+        partition: i32,
+        /// Where its key leads.
+        expected: i32,
+    },
+}
+
+/// Why a registry's schema cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// Not an Avro schema.
+    #[error("not an Avro schema: {0}")]
+    Syntax(String),
+    /// None of the schemas that this build reads.
+    #[error("schema {id} is none that this build can read: upgrade it first")]
+    Unknown {
+        /// The registry's id.
+        id: u32,
+    },
+}

@@ -1,0 +1,262 @@
+//! Events to and from their records.
+
+use seckill_domain as domain;
+use seckill_domain::{Event, EventBody, Terms, VoucherId};
+
+use crate::check::Check;
+use crate::error::DecodeError;
+use crate::schemas::{self, Framed, RecordKind, SchemaIds};
+use crate::wire::{
+    Head, OrderCancelled, OrderExpired, OrderPaid, SaleClosed, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted, Wire, with_head,
+};
+
+type Decoded<T> = Result<T, DecodeError>;
+
+/// An event as a message's payload, in Avro's single-object encoding.
+#[must_use]
+pub fn encode_event(event: &Event) -> Vec<u8> {
+    let head = Head::new(event.event_id, event.voucher_id, event.occurred_at);
+    match &event.body {
+        EventBody::SaleScheduled(e) => schemas::encode(&SaleScheduled::of(head, &e.terms)),
+        EventBody::StockAdjusted(e) => schemas::encode(&StockAdjusted::of(head, e)),
+        EventBody::SaleClosed => schemas::encode(&SaleClosed::of(head)),
+        EventBody::SaleReloaded(e) => schemas::encode(&SaleReloaded::of(head, e)),
+        EventBody::SeckillReserved(e) => schemas::encode(&SeckillReserved::of(head, e)),
+        EventBody::OrderPaid(e) => schemas::encode(&OrderPaid::of(head, e)),
+        EventBody::OrderCancelled(e) => schemas::encode(&OrderCancelled::of(head, e)),
+        EventBody::OrderExpired(e) => schemas::encode(&OrderExpired::of(head, e)),
+    }
+}
+
+/// Reads a payload that [`encode_event`] or an Avro producer of another language wrote.
+///
+/// # Errors
+/// [`DecodeError`], for any bytes whatever.
+pub fn decode_event(payload: &[u8]) -> Decoded<Event> {
+    decode_event_with(payload, &SchemaIds::default())
+}
+
+/// [`decode_event`], where a schema registry's ids may stand in the framing.
+///
+/// # Errors
+/// [`DecodeError`], for any bytes whatever.
+pub fn decode_event_with(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
+    let framed = Framed::parse(payload, ids)?;
+    match framed.kind() {
+        RecordKind::SaleScheduled => event::<SaleScheduled>(framed),
+        RecordKind::StockAdjusted => event::<StockAdjusted>(framed),
+        RecordKind::SaleClosed => event::<SaleClosed>(framed),
+        RecordKind::SaleReloaded => event::<SaleReloaded>(framed),
+        RecordKind::SeckillReserved => event::<SeckillReserved>(framed),
+        RecordKind::OrderPaid => event::<OrderPaid>(framed),
+        RecordKind::OrderCancelled => event::<OrderCancelled>(framed),
+        RecordKind::OrderExpired => event::<OrderExpired>(framed),
+        kind @ (RecordKind::OrderOutcome | RecordKind::SaleOutcome | RecordKind::RefundDue) => {
+            Err(DecodeError::WrongTopic {
+                record: kind.to_string(),
+            })
+        }
+    }
+}
+
+fn event<T: EventRecord>(framed: Framed<'_>) -> Decoded<Event> {
+    let record: T = framed.read()?;
+    let check = Check::of(T::KIND);
+    let (event_id, voucher_id, occurred_at) = check.head(&record)?;
+    Ok(Event {
+        event_id,
+        voucher_id,
+        occurred_at,
+        body: record.body(check, voucher_id)?,
+    })
+}
+
+/// A record of the event topic.
+trait EventRecord: Wire {
+    /// What happened, checked.
+    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody>;
+}
+
+/// Unsigned in the domain, `int` in Avro: beyond 2^31 - 1 units or seconds (68 years) a limit is
+/// no limit, and no sale can grant such a quantity.
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+impl SaleScheduled {
+    fn of(head: Head, terms: &Terms) -> Self {
+        with_head!(head,
+            title: terms.title.clone(),
+            price_cents: terms.price.cents(),
+            currency: terms.price.currency().to_string(),
+            stock: terms.stock,
+            max_quantity: int(terms.max_quantity),
+            opens_at: terms.opens_at.as_micros(),
+            closes_at: terms.closes_at.as_micros(),
+            hold_seconds: int(terms.hold_seconds),
+        )
+    }
+}
+
+impl EventRecord for SaleScheduled {
+    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
+        let terms = Terms {
+            title: check.text("title", self.title)?,
+            price: check.money("price_cents", self.price_cents, &self.currency)?,
+            stock: check.not_negative("stock", self.stock)?,
+            max_quantity: check.at_least_one("max_quantity", self.max_quantity)?,
+            opens_at: check.timestamp("opens_at", self.opens_at)?,
+            closes_at: check.timestamp("closes_at", self.closes_at)?,
+            hold_seconds: check.at_least_one("hold_seconds", self.hold_seconds)?,
+        };
+        if terms.opens_at >= terms.closes_at {
+            return Err(check.invalid("closes_at", "has to be after opens_at"));
+        }
+        Ok(EventBody::SaleScheduled(domain::SaleScheduled { terms }))
+    }
+}
+
+impl StockAdjusted {
+    fn of(head: Head, e: &domain::StockAdjusted) -> Self {
+        with_head!(head,
+            delta: e.delta,
+            reason: e.reason.clone(),
+            epoch: e.epoch.map(domain::Epoch::get),
+        )
+    }
+}
+
+impl EventRecord for StockAdjusted {
+    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
+        if self.delta == 0 {
+            return Err(check.invalid("delta", "has to be other than 0"));
+        }
+        let epoch = self.epoch.map(|number| check.epoch("epoch", number));
+        Ok(EventBody::StockAdjusted(domain::StockAdjusted {
+            delta: self.delta,
+            reason: check.text("reason", self.reason)?,
+            epoch: epoch.transpose()?,
+        }))
+    }
+}
+
+impl SaleClosed {
+    fn of(head: Head) -> Self {
+        with_head!(head)
+    }
+}
+
+impl EventRecord for SaleClosed {
+    fn body(self, _: Check, _: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::SaleClosed)
+    }
+}
+
+impl SaleReloaded {
+    fn of(head: Head, e: &domain::SaleReloaded) -> Self {
+        with_head!(head,
+            previous_epoch: e.previous.get(),
+            epoch: e.epoch.get(),
+            nonce: e.nonce.to_string(),
+        )
+    }
+}
+
+impl EventRecord for SaleReloaded {
+    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::SaleReloaded(domain::SaleReloaded {
+            previous: check.epoch("previous_epoch", self.previous_epoch)?,
+            epoch: check.epoch("epoch", self.epoch)?,
+            nonce: check.uuid("nonce", &self.nonce)?,
+        }))
+    }
+}
+
+impl SeckillReserved {
+    fn of(head: Head, e: &domain::SeckillReserved) -> Self {
+        with_head!(head,
+            order_id: e.order_id.to_string(),
+            user_id: e.user_id.get(),
+            quantity: int(e.quantity),
+            price_cents: e.price.cents(),
+            currency: e.price.currency().to_string(),
+            pay_by: e.pay_by.as_micros(),
+            epoch: e.epoch.get(),
+            key_hash: e.key_hash.map(|hash| hash.to_string()),
+        )
+    }
+}
+
+impl EventRecord for SeckillReserved {
+    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::SeckillReserved(domain::SeckillReserved {
+            order_id: check.order_id(&self.order_id, voucher)?,
+            user_id: check.user_id(self.user_id)?,
+            quantity: check.at_least_one("quantity", self.quantity)?,
+            price: check.money("price_cents", self.price_cents, &self.currency)?,
+            pay_by: check.timestamp("pay_by", self.pay_by)?,
+            epoch: check.epoch("epoch", self.epoch)?,
+            key_hash: check.key_hash(self.key_hash.as_deref())?,
+        }))
+    }
+}
+
+impl OrderPaid {
+    fn of(head: Head, e: &domain::OrderPaid) -> Self {
+        with_head!(head,
+            order_id: e.order_id.to_string(),
+            payment_id: e.payment_id.to_string(),
+            amount_cents: e.amount.cents(),
+            currency: e.amount.currency().to_string(),
+            paid_at: e.paid_at.as_micros(),
+        )
+    }
+}
+
+impl EventRecord for OrderPaid {
+    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::OrderPaid(domain::OrderPaid {
+            order_id: check.order_id(&self.order_id, voucher)?,
+            payment_id: check.payment_id(self.payment_id)?,
+            amount: check.money("amount_cents", self.amount_cents, &self.currency)?,
+            paid_at: check.timestamp("paid_at", self.paid_at)?,
+        }))
+    }
+}
+
+impl OrderCancelled {
+    fn of(head: Head, e: &domain::OrderCancelled) -> Self {
+        with_head!(head,
+            order_id: e.order_id.to_string(),
+            user_id: e.user_id.get(),
+        )
+    }
+}
+
+impl EventRecord for OrderCancelled {
+    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::OrderCancelled(domain::OrderCancelled {
+            order_id: check.order_id(&self.order_id, voucher)?,
+            user_id: check.user_id(self.user_id)?,
+        }))
+    }
+}
+
+impl OrderExpired {
+    fn of(head: Head, e: &domain::OrderExpired) -> Self {
+        with_head!(head,
+            order_id: e.order_id.to_string(),
+            pay_by: e.pay_by.as_micros(),
+        )
+    }
+}
+
+impl EventRecord for OrderExpired {
+    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+        Ok(EventBody::OrderExpired(domain::OrderExpired {
+            order_id: check.order_id(&self.order_id, voucher)?,
+            pay_by: check.timestamp("pay_by", self.pay_by)?,
+        }))
+    }
+}

@@ -1,0 +1,250 @@
+//! Writing to the log.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use seckill_domain::{Event, Offset, TraceParent};
+
+use crate::events::encode_event;
+use crate::headers::{Envelope, text};
+use crate::outcomes::{OutcomeRecord, encode_outcome};
+use crate::record::Record;
+use crate::settings::KafkaSettings;
+use crate::topics::{DEAD_LETTER_MAX_BYTES, Topics};
+
+/// Records that may wait in the client; beyond that [`SendError::QueueFull`].
+const QUEUE_MAX_RECORDS: &str = "100000";
+const QUEUE_MAX_KIB: &str = "65536";
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: Offset,
+}
+
+/// Why a record was not taken: it is certainly not in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Too much waits for its ack: refuse the request.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// The producer has failed for good: the process has to start again.
+    #[error("the producer has failed and takes nothing any more")]
+    Fatal,
+    /// The record itself, or its topic.
+    #[error("the record was refused")]
+    Refused(#[source] KafkaError),
+}
+
+/// Why there is no ack. After none of these is it certain that the record is not in the log, so
+/// none of these ever justifies giving stock back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// No ack within the delivery timeout; the record may have been written.
+    #[error("no ack in time: the record may be in the log or not")]
+    TimedOut,
+    /// The producer has failed for good: the process has to start again.
+    #[error("the producer has failed for good")]
+    Fatal,
+    /// The broker or the client gave up.
+    #[error("the broker did not accept the record")]
+    Failed(#[source] KafkaError),
+}
+
+/// The ack of one record, in the future. Dropping it does not take the record back.
+#[must_use = "a record counts only once its ack is there"]
+pub struct Delivery(DeliveryFuture);
+
+impl Future for Delivery {
+    type Output = Result<Delivered, DeliveryError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|ack| match ack {
+            Ok(Ok(delivery)) => Ok(Delivered {
+                partition: delivery.partition,
+                offset: Offset::new(delivery.offset),
+            }),
+            Ok(Err((error, _))) => Err(delivery_error(error)),
+            Err(_) => Err(DeliveryError::Fatal),
+        })
+    }
+}
+
+fn delivery_error(error: KafkaError) -> DeliveryError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageTimedOut) => DeliveryError::TimedOut,
+        Some(RDKafkaErrorCode::Fatal) => DeliveryError::Fatal,
+        _ => DeliveryError::Failed(error),
+    }
+}
+
+/// A record that could not be decoded or applied, and why.
+#[derive(Debug, Clone)]
+pub struct DeadLetter<'a> {
+    /// The record; bytes, key and headers go along untouched.
+    pub record: &'a Record,
+    /// What was wrong with it.
+    pub cause: String,
+    /// The consumer group that refused it.
+    pub group: &'a str,
+}
+
+/// An idempotent producer of all three topics. A clone is another handle of the same one.
+#[derive(Clone)]
+pub struct EventProducer {
+    producer: FutureProducer,
+    topics: Topics,
+    source: String,
+}
+
+impl EventProducer {
+    /// Makes the client. It connects in the background: [`Self::warm_up`] waits for that.
+    ///
+    /// # Errors
+    /// [`KafkaError`] for settings that the client refuses.
+    pub fn new(settings: &KafkaSettings, topics: &Topics) -> Result<Self, KafkaError> {
+        let delivery_ms = settings.delivery_timeout.as_millis().to_string();
+        let producer = settings
+            .client_config()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            .set("linger.ms", settings.linger.as_millis().to_string())
+            .set("delivery.timeout.ms", &delivery_ms)
+            .set("request.timeout.ms", &delivery_ms)
+            .set("partitioner", "murmur2_random")
+            .set("queue.buffering.max.messages", QUEUE_MAX_RECORDS)
+            .set("queue.buffering.max.kbytes", QUEUE_MAX_KIB)
+            .set("message.max.bytes", DEAD_LETTER_MAX_BYTES)
+            .create()?;
+        Ok(Self {
+            producer,
+            topics: topics.clone(),
+            source: settings.client_id.clone(),
+        })
+    }
+
+    /// Queues an event under its voucher id. Without a trace a new one begins.
+    ///
+    /// # Errors
+    /// [`SendError`]: the event is not in the log.
+    pub fn send_event(
+        &self,
+        event: &Event,
+        trace: Option<TraceParent>,
+    ) -> Result<Delivery, SendError> {
+        let envelope = Envelope {
+            id: event.event_id,
+            record: event.body.name(),
+            source: &self.source,
+            occurred_at: event.occurred_at,
+            trace,
+        };
+        let record = FutureRecord::to(&self.topics.events).headers(envelope.headers());
+        let (key, payload) = (event.voucher_id.to_string(), encode_event(event));
+        self.send(record.key(key.as_bytes()).payload(&payload))
+    }
+
+    /// Queues an outcome under its order id, or its voucher id if it is about the sale itself.
+    ///
+    /// # Errors
+    /// [`SendError`]: the outcome is not in the topic.
+    pub fn send_outcome(
+        &self,
+        outcome: &OutcomeRecord,
+        trace: Option<TraceParent>,
+    ) -> Result<Delivery, SendError> {
+        let envelope = Envelope {
+            id: outcome.event_id,
+            record: outcome.name(),
+            source: &self.source,
+            occurred_at: outcome.occurred_at,
+            trace,
+        };
+        let record = FutureRecord::to(&self.topics.outcomes).headers(envelope.headers());
+        let (key, payload) = (outcome.key(), encode_outcome(outcome));
+        self.send(record.key(key.as_bytes()).payload(&payload))
+    }
+
+    /// Queues a record of the event topic for the dead-letter topic, as it is, with headers that
+    /// say where it stood and what was wrong.
+    ///
+    /// # Errors
+    /// [`SendError`]: the dead letter is not in the topic.
+    pub fn send_dead_letter(&self, letter: &DeadLetter<'_>) -> Result<Delivery, SendError> {
+        let original = letter.record;
+        let mut headers = OwnedHeaders::new_with_capacity(original.headers.len() + 5);
+        for (key, value) in &original.headers {
+            headers = headers.insert(rdkafka::message::Header {
+                key,
+                value: Some(value),
+            });
+        }
+        let headers = headers
+            .insert(text("__dlq.errors.topic", &self.topics.events))
+            .insert(text(
+                "__dlq.errors.partition",
+                &original.partition.to_string(),
+            ))
+            .insert(text(
+                "__dlq.errors.offset",
+                &original.offset.get().to_string(),
+            ))
+            .insert(text("__dlq.errors.group", letter.group))
+            .insert(text("__dlq.errors.message", &letter.cause));
+        let mut record = FutureRecord::to(&self.topics.dead_letters).headers(headers);
+        record.key = original.key.as_deref();
+        record.payload = original.payload.as_deref();
+        self.send(record)
+    }
+
+    fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Delivery, SendError> {
+        let sent = self.producer.send_result(record);
+        sent.map(Delivery)
+            .map_err(|(error, _)| match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+                Some(RDKafkaErrorCode::Fatal) => SendError::Fatal,
+                _ => SendError::Refused(error),
+            })
+    }
+
+    /// Connects to the leaders of every partition of the event topic, so that the first order does
+    /// not wait for that. Blocks.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when the cluster has not answered within `timeout`.
+    pub fn warm_up(&self, timeout: Duration) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + timeout;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let client = self.producer.client();
+        let metadata = client.fetch_metadata(Some(&self.topics.events), left())?;
+        for topic in metadata.topics() {
+            for partition in topic.partitions() {
+                client.fetch_watermarks(topic.name(), partition.id(), left())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything queued is acknowledged or has failed. Blocks.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when that takes longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.producer.flush(timeout)
+    }
+
+    /// How many records wait for their ack.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+}

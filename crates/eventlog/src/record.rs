@@ -1,0 +1,83 @@
+//! A record as it was read from a topic.
+
+use rdkafka::Message;
+use rdkafka::message::Headers;
+use seckill_domain::{Event, Offset, TraceParent, partition_of};
+
+use crate::error::DecodeError;
+use crate::events::decode_event;
+use crate::headers::TRACEPARENT;
+
+/// A record as it was read from a topic; nothing in it is checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its partition.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: Offset,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its payload; none is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Its headers in their order; one without a value has an empty one.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The topic's timestamp, in milliseconds since the Unix epoch.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Record {
+    pub(crate) fn copy_of(message: &impl Message) -> Self {
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            let owned = |h: rdkafka::message::Header<'_, &[u8]>| {
+                (h.key.to_owned(), h.value.unwrap_or_default().to_vec())
+            };
+            headers.iter().map(owned).collect()
+        });
+        Self {
+            partition: message.partition(),
+            offset: Offset::new(message.offset()),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            headers,
+            timestamp_ms: message.timestamp().to_millis(),
+        }
+    }
+
+    /// The event in a record of the event topic, which has `partitions` partitions. Its key has to
+    /// be its voucher id, and its partition that key's: elsewhere it would be decided out of order.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: the record is one for the dead-letter topic.
+    ///
+    /// # Panics
+    /// When `partitions` is not positive.
+    pub fn event(&self, partitions: i32) -> Result<Event, DecodeError> {
+        let payload = self.payload.as_deref().ok_or(DecodeError::NoPayload)?;
+        let event = decode_event(payload)?;
+        let key = event.voucher_id.to_string();
+        if self.key.as_deref() != Some(key.as_bytes()) {
+            return Err(DecodeError::WrongKey { expected: key });
+        }
+        let expected = partition_of(key.as_bytes(), partitions);
+        if self.partition != expected {
+            return Err(DecodeError::WrongPartition {
+                partition: self.partition,
+                expected,
+            });
+        }
+        Ok(event)
+    }
+
+    /// The value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// The trace it belongs to, if its header holds one.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        str::from_utf8(self.header(TRACEPARENT)?).ok()?.parse().ok()
+    }
+}

@@ -1,0 +1,220 @@
+//! The schemas, and the two framings that say under which of them a message was written.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+
+use crate::error::{DecodeError, SchemaError};
+use crate::wire::Wire;
+
+/// Avro's single-object encoding: these two bytes, then the schema's fingerprint.
+const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
+/// Confluent's framing: this byte, then the registry's id of the schema.
+const CONFLUENT: u8 = 0x00;
+const FINGERPRINT_BYTES: usize = 8;
+
+/// No field is larger than the largest message a broker takes by default: a length prefix beyond
+/// that is a lie, and nothing is allocated for it.
+const MAX_FIELD_BYTES: usize = 1 << 20;
+
+/// A record of one of the topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RecordKind {
+    SaleScheduled,
+    StockAdjusted,
+    SaleClosed,
+    SaleReloaded,
+    SeckillReserved,
+    OrderPaid,
+    OrderCancelled,
+    OrderExpired,
+    OrderOutcome,
+    SaleOutcome,
+    RefundDue,
+}
+
+impl fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+macro_rules! schema_file {
+    ($kind:ident) => {
+        (
+            RecordKind::$kind,
+            include_str!(concat!("../../../schemas/", stringify!($kind), ".avsc")),
+        )
+    };
+}
+
+/// Every version of every record's schema that may stand in a log. Of several versions of one
+/// record the last is the one that is written.
+const SCHEMAS: &[(RecordKind, &str)] = &[
+    schema_file!(SaleScheduled),
+    schema_file!(StockAdjusted),
+    schema_file!(SaleClosed),
+    schema_file!(SaleReloaded),
+    schema_file!(SeckillReserved),
+    schema_file!(OrderPaid),
+    schema_file!(OrderCancelled),
+    schema_file!(OrderExpired),
+    schema_file!(OrderOutcome),
+    schema_file!(SaleOutcome),
+    schema_file!(RefundDue),
+];
+
+static PARSED: LazyLock<Vec<(RecordKind, Schema)>> = LazyLock::new(|| {
+    let parse = |&(kind, json): &(RecordKind, &str)| {
+        (kind, Schema::parse_str(json).expect("a schema file parses"))
+    };
+    SCHEMAS.iter().map(parse).collect()
+});
+
+static VERSIONS: LazyLock<Versions> = LazyLock::new(Versions::build);
+
+/// What [`PARSED`] has, ready to read and to write with.
+struct Versions {
+    by_fingerprint: HashMap<[u8; FINGERPRINT_BYTES], Version>,
+    current: HashMap<RecordKind, [u8; FINGERPRINT_BYTES]>,
+}
+
+/// One version of one record's schema.
+struct Version {
+    kind: RecordKind,
+    reader: GenericDatumReader<'static>,
+    writer: GenericDatumWriter<'static>,
+}
+
+impl Versions {
+    fn build() -> Self {
+        apache_avro::util::max_allocation_bytes(MAX_FIELD_BYTES);
+        let mut versions = Self {
+            by_fingerprint: HashMap::new(),
+            current: HashMap::new(),
+        };
+        for (kind, schema) in PARSED.iter() {
+            let fingerprint = fingerprint(schema);
+            let version = Version {
+                kind: *kind,
+                reader: GenericDatumReader::builder(schema)
+                    .build()
+                    .expect("a schema file refers to nothing outside"),
+                writer: GenericDatumWriter::builder(schema)
+                    .build()
+                    .expect("a schema file refers to nothing outside"),
+            };
+            versions.by_fingerprint.insert(fingerprint, version);
+            versions.current.insert(*kind, fingerprint);
+        }
+        versions
+    }
+}
+
+/// The Rabin fingerprint of a schema's canonical form, as every language computes it. The library's
+/// canonical form leaves `{"type":"long"}` where it took a logical type out; the specification
+/// (Parsing Canonical Form, rule PRIMITIVES), and with it Java, has `"long"` there. Without the
+/// logical types, at the second time, the library does so too.
+fn fingerprint(schema: &Schema) -> [u8; FINGERPRINT_BYTES] {
+    let plain = Schema::parse_str(&schema.canonical_form()).expect("a canonical form is a schema");
+    let bytes = plain.fingerprint::<Rabin>().bytes;
+    bytes.try_into().expect("a Rabin fingerprint has 64 bits")
+}
+
+/// Writes a record in single-object encoding under the current version of its schema.
+pub(crate) fn encode<T: Wire>(record: &T) -> Vec<u8> {
+    let fingerprint = VERSIONS.current[&T::KIND];
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(&SINGLE_OBJECT);
+    bytes.extend_from_slice(&fingerprint);
+    VERSIONS.by_fingerprint[&fingerprint]
+        .writer
+        .write_ser(&mut bytes, record)
+        .expect("a record's fields are those of its schema");
+    bytes
+}
+
+/// Which schema a registry knows under which id. Without a registry it is empty, and messages in
+/// Confluent's framing are refused.
+#[derive(Debug, Clone, Default)]
+pub struct SchemaIds(HashMap<u32, [u8; FINGERPRINT_BYTES]>);
+
+impl SchemaIds {
+    /// Says that the registry's `id` stands for the schema `json`.
+    ///
+    /// # Errors
+    /// [`SchemaError`] when the text is no Avro schema, or none that this build can read.
+    pub fn insert(&mut self, id: u32, json: &str) -> Result<(), SchemaError> {
+        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Syntax(e.to_string()))?;
+        let fingerprint = fingerprint(&schema);
+        if !VERSIONS.by_fingerprint.contains_key(&fingerprint) {
+            return Err(SchemaError::Unknown { id });
+        }
+        self.0.insert(id, fingerprint);
+        Ok(())
+    }
+}
+
+/// A message whose schema is known and whose body is not read yet.
+pub(crate) struct Framed<'m> {
+    version: &'static Version,
+    body: &'m [u8],
+}
+
+impl<'m> Framed<'m> {
+    /// Reads the framing.
+    pub(crate) fn parse(message: &'m [u8], ids: &SchemaIds) -> Result<Self, DecodeError> {
+        let (fingerprint, body) = match message {
+            [0xC3, 0x01, rest @ ..] => rest
+                .split_first_chunk::<FINGERPRINT_BYTES>()
+                .ok_or(DecodeError::TooShort)?,
+            [CONFLUENT, rest @ ..] => {
+                let (id, body) = rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
+                let id = u32::from_be_bytes(*id);
+                let known = ids.0.get(&id).ok_or(DecodeError::UnknownSchemaId { id })?;
+                (known, body)
+            }
+            [] | [0xC3] => return Err(DecodeError::TooShort),
+            [first, ..] => return Err(DecodeError::UnknownFraming { first: *first }),
+        };
+        let version =
+            VERSIONS
+                .by_fingerprint
+                .get(fingerprint)
+                .ok_or(DecodeError::UnknownFingerprint {
+                    fingerprint: u64::from_le_bytes(*fingerprint),
+                })?;
+        Ok(Self { version, body })
+    }
+
+    /// Which record it is.
+    pub(crate) const fn kind(&self) -> RecordKind {
+        self.version.kind
+    }
+
+    /// Reads the body, all of it.
+    pub(crate) fn read<T: Wire>(mut self) -> Result<T, DecodeError> {
+        let kind = self.version.kind;
+        let record = self
+            .version
+            .reader
+            .read_deser(&mut self.body)
+            .map_err(|e| DecodeError::Body {
+                record: kind.to_string(),
+                problem: e.to_string(),
+            })?;
+        if self.body.is_empty() {
+            Ok(record)
+        } else {
+            Err(DecodeError::TrailingBytes {
+                record: kind.to_string(),
+                count: self.body.len(),
+            })
+        }
+    }
+}
