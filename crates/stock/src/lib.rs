@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The stock of a sale in Redis: the scripts that change it, and their typed calls.
+//!
+//! A sale in Redis is a view of the log (its decisions settled up to a position) and on top of that
+//! the *holds* that were granted here and may not be in the log yet. A grant takes the stock and
+//! writes the hold and its pending event (the *outbox* entry) in one script, so that whoever dies
+//! next, the event is still there to be published.
+//!
+//! A sale answers only to callers who talk to the server it was loaded into (its [`Fence`]); any
+//! other is told *closed*, and the sale is loaded anew ([`StockConnection::claim`] to
+//! [`StockConnection::open`]). A call whose answer is lost ([`StockError::Timeout`]) may have been
+//! executed: ask again with the same ids.
+
+mod connection;
+mod error;
+mod keys;
+mod pending;
+mod reload;
+mod reply;
+mod reserve;
+mod script;
+mod settle;
+mod stock;
+mod traceparent;
+mod view;
+
+pub use connection::{Fence, StockConnection, StockOptions};
+pub use error::StockError;
+pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
+pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
+pub use reserve::{ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
+pub use settle::SettleReply;
+pub use stock::Stock;
+pub use traceparent::{TraceParent, TraceParentError};
+pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
+
+/// The most items in one call, of any kind.
+pub const MAX_ITEMS: usize = 500;
+
+/// The most requests in one [`Stock::reserve`].
+pub const MAX_REQUESTS: usize = 64;

@@ -1,0 +1,100 @@
+-- Fills the keys of a load, which carry its nonce, while the claim is its own. Every kind of chunk may be
+-- repeated.
+--
+-- KEYS  1 claim, 2 sale, 3 holds, 4 outbox (2 to 4 of the load)
+-- ARGV  1 fence, 2 nonce, 3 seconds until an abandoned load is forgotten, 4 kind of chunk, then
+--       begin    pairs of a field of the sale hash and its value; the load begins anew
+--       holds    per hold: user_id, order_id, quantity, s | r, key_hash or -, pay_by_us, reserved_at_us.
+--                Their units are not in the sale's stock any more.
+--       regrant  per pending event of the sale that was lost: order or event id, reserved_at_us,
+--                event_id or -, user_id or -, units, pay_by_us or -, key_hash or -, traceparent or -
+--                (user_id -: a shrink). Each is granted again under the load's epoch, while stock lasts
+--                and its user has no live hold.
+-- reply lost (the claim is another's, or the load did not begin) | ok
+
+local FIRST = 5
+
+if not owns_claim(KEYS[1], ARGV[2], ARGV[1]) then
+  return { 'lost' }
+end
+
+local load = {}
+
+function load.begin()
+  redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
+  redis.call('HSET', KEYS[2], 'held', '0', 'unsettled', '0', unpack(ARGV, FIRST))
+end
+
+local function live_units(hold)
+  if not hold then
+    return 0
+  end
+  local _, units, state = parse_hold(hold)
+  return state == 'r' and 0 or tonumber(units)
+end
+
+function load.holds()
+  local FIELDS = 7
+  local users, hold_pairs, added = {}, {}, 0
+  for at = FIRST, #ARGV, FIELDS do
+    users[#users + 1] = ARGV[at]
+    hold_pairs[#hold_pairs + 1] = ARGV[at]
+    hold_pairs[#hold_pairs + 1] = hold_text(unpack(ARGV, at + 1, at + FIELDS - 1))
+    added = added + live_units(hold_pairs[#hold_pairs])
+  end
+  if #users == 0 then
+    return
+  end
+  for _, before in ipairs(redis.call('HMGET', KEYS[3], unpack(users))) do
+    added = added - live_units(before)
+  end
+  redis.call('HSET', KEYS[3], unpack(hold_pairs))
+  redis.call('HINCRBY', KEYS[2], 'held', text(added))
+end
+
+local function regrant_reservation(id, at_us, event_id, user_id, units, pay_by_us, key_hash, traceparent)
+  if live_units(redis.call('HGET', KEYS[3], user_id)) > 0 then
+    return false
+  end
+  redis.call('HSET', KEYS[3], user_id, hold_text(id, units, 'h', key_hash, pay_by_us, at_us))
+  redis.call('HSET', KEYS[4], id,
+    reservation_text(at_us, event_id, user_id, units, pay_by_us, key_hash, traceparent))
+  redis.call('HINCRBY', KEYS[2], 'held', units)
+  return true
+end
+
+local function regrant_shrink(id, at_us, units)
+  if redis.call('HSETNX', KEYS[3], 'adj:' .. id, shrink_text(units, at_us, 't')) == 0 then
+    return false
+  end
+  redis.call('HSET', KEYS[4], id, shrink_entry_text(units, at_us))
+  return true
+end
+
+function load.regrant()
+  local FIELDS = 8
+  local stock = tonumber(redis.call('HGET', KEYS[2], 'stock'))
+  for at = FIRST, #ARGV, FIELDS do
+    local id, at_us, _, user_id, units = unpack(ARGV, at, at + 4)
+    local granted = false
+    if stock >= tonumber(units) and user_id == '-' then
+      granted = regrant_shrink(id, at_us, tonumber(units))
+    elseif stock >= tonumber(units) then
+      granted = regrant_reservation(unpack(ARGV, at, at + FIELDS - 1))
+    end
+    if granted then
+      stock = stock - units
+      redis.call('HSET', KEYS[2], 'stock', text(stock))
+      redis.call('HINCRBY', KEYS[2], 'unsettled', units)
+    end
+  end
+end
+
+if ARGV[4] ~= 'begin' and redis.call('EXISTS', KEYS[2]) == 0 then
+  return { 'lost' }
+end
+load[ARGV[4]]()
+for _, key in ipairs(KEYS) do
+  redis.call('EXPIRE', key, ARGV[3])
+end
+return { 'ok' }

@@ -1,0 +1,110 @@
+-- Decides up to 64 requests for one sale in order; each sees what the ones before it were granted.
+-- A grant takes the stock and writes the hold and the pending event in this one step.
+--
+-- KEYS  1 sale, 2 holds, 3 outbox
+-- ARGV  1 fence
+--       2 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
+--       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -
+-- reply absent | fence | shut, or
+--       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, then per request
+--       granted                                    held since now_us, to be paid by pay_by_us
+--       again, outbox entry                        granted by an earlier call with this order id
+--       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before
+--       key_reused | already_ordered, order_id | ended | not_started | quantity_limit | sold_out
+
+local REQUEST_FIELDS = 6
+
+local sale, refusal = usable_sale(KEYS[1], ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
+  'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us')
+if not sale then
+  return { refusal }
+end
+local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us =
+  unpack(sale, 3)
+local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us), tonumber(max_quantity)
+local now = now_us()
+local now_text, pay_by_text = text(now), text(now + hold_us)
+
+local first_request = 3 + 2 * ARGV[2]
+clear_acked(KEYS[3], epoch, 3, first_request - 1)
+
+local users = {}
+for at = first_request, #ARGV, REQUEST_FIELDS do
+  users[#users + 1] = ARGV[at + 2]
+end
+if #users == 0 then
+  return { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity }
+end
+local holds = redis.call('HMGET', KEYS[2], unpack(users))
+
+local granted_units = 0
+local new_hold, new_entry = {}, {} -- by user id, by order id
+local new_holds, new_entries = {}, {} -- the same as arguments of HSET
+
+-- What the user's earlier hold means for a request; nothing if it bars nothing.
+local function answer_from_hold(hold, order_id, quantity, key_hash)
+  local held_order, held_quantity, state, held_key, pay_by_us = parse_hold(hold)
+  local same_order = held_order == order_id
+  if same_order and state == 'h' then
+    local entry = new_entry[order_id] or redis.call('HGET', KEYS[3], order_id)
+    if entry then
+      return { 'again', entry }
+    end
+  end
+  local same_key = key_hash ~= '-' and key_hash == held_key
+  if same_key and held_quantity ~= quantity then
+    return { 'key_reused' }
+  elseif same_key or same_order then
+    return { 'repeated', held_order, state, pay_by_us }
+  elseif state ~= 'r' then
+    return { 'already_ordered', held_order }
+  end
+end
+
+-- Why the sale does not give these units; nothing if it does.
+local function refusal_of_sale(units)
+  if sale[1] == 'closed' or now >= closes_at then
+    return 'ended'
+  elseif now < opens_at then
+    return 'not_started'
+  elseif units < 1 or units > units_limit then
+    return 'quantity_limit'
+  elseif stock - granted_units < units then
+    return 'sold_out'
+  end
+end
+
+local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity }
+for n = 1, #users do
+  local at = first_request + (n - 1) * REQUEST_FIELDS
+  local order_id, event_id, user_id, quantity, key_hash, traceparent = unpack(ARGV, at, at + REQUEST_FIELDS - 1)
+  local hold = new_hold[user_id] or holds[n]
+  local answer = hold and answer_from_hold(hold, order_id, quantity, key_hash)
+  if answer then
+    for _, field in ipairs(answer) do
+      reply[#reply + 1] = field
+    end
+  else
+    local units = tonumber(quantity)
+    local refused = refusal_of_sale(units)
+    if not refused then
+      granted_units = granted_units + units
+      new_hold[user_id] = hold_text(order_id, quantity, 'h', key_hash, pay_by_text, now_text)
+      new_entry[order_id] =
+        reservation_text(now_text, event_id, user_id, quantity, pay_by_text, key_hash, traceparent)
+      new_holds[#new_holds + 1] = user_id
+      new_holds[#new_holds + 1] = new_hold[user_id]
+      new_entries[#new_entries + 1] = order_id
+      new_entries[#new_entries + 1] = new_entry[order_id]
+    end
+    reply[#reply + 1] = refused or 'granted'
+  end
+end
+
+if granted_units > 0 then
+  redis.call('HSET', KEYS[2], unpack(new_holds))
+  redis.call('HSET', KEYS[3], unpack(new_entries))
+  redis.call('HSET', KEYS[1], 'stock', text(stock - granted_units), 'held', text(held + granted_units),
+    'unsettled', text(unsettled + granted_units))
+end
+return reply

@@ -1,0 +1,66 @@
+//! What can go wrong between a caller and Redis.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::MAX_ITEMS;
+
+/// Why a call has no answer. Whatever a sale itself answers, also *closed*, is not an error.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StockError {
+    /// Redis is away, not a master, loading, or refuses writes: nothing was changed, or it is not
+    /// known whether it was. Try again with the same ids.
+    #[error("Redis is unavailable")]
+    Unavailable(#[source] RedisError),
+    /// No answer in time. The call may have been executed, or may still be: ask again with the same ids.
+    #[error("Redis did not answer in time")]
+    Timeout,
+    /// The server or its address is not what these scripts need; retrying will not help.
+    #[error("Redis is misconfigured: {0}")]
+    Misconfigured(String),
+    /// A call or an answer that one of the two sides does not understand: a defect.
+    #[error("Redis protocol: {0}")]
+    Protocol(String),
+}
+
+impl StockError {
+    pub(crate) fn too_many(what: &str) -> Self {
+        Self::Protocol(format!("more than {MAX_ITEMS} {what} in one call"))
+    }
+}
+
+impl From<RedisError> for StockError {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        match error.kind() {
+            ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => {
+                Self::Misconfigured(error.to_string())
+            }
+            ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Misconfigured(error.to_string()),
+            // What a script raises itself: its data or its arguments are not what it expects.
+            ErrorKind::Server(ServerErrorKind::ResponseError)
+            | ErrorKind::UnexpectedReturnType
+            | ErrorKind::Parse => Self::Protocol(error.to_string()),
+            // Codes that the client doesn't know come as `Extension`: NOREPLICAS, OOM, MISCONF, BUSY.
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// Whether the connection that met this error has to be replaced: it is broken, the server is not
+/// (or no longer) a master with these scripts, or answers are so late that a new one is safer.
+pub(crate) fn needs_new_connection(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::NoScript
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::Moved
+        ),
+        ErrorKind::Extension | ErrorKind::UnexpectedReturnType => false,
+        _ => true,
+    }
+}

@@ -1,0 +1,282 @@
+//! Loading a sale that Redis has not, or has behind another fence or of an earlier epoch, and taking
+//! one away. The calls of one load share a nonce and a connection, and stop at the first *lost*.
+
+use redis::Cmd;
+use seckill_domain::{Epoch, KeyHash, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
+use uuid::Uuid;
+
+use crate::keys::{LoadKeys, SaleKeys};
+use crate::reply::{NONE, key_hash_text};
+use crate::script::Script;
+use crate::{
+    MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, StockConnection, StockError, TraceParent,
+};
+
+/// After which an abandoned claim or load is forgotten; each call of a load begins it anew.
+const ABANDONED_AFTER_SECONDS: u32 = 600;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// The answer to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimReply {
+    /// The sale is in use here, of this epoch or a later one: there is nothing to load.
+    Live,
+    /// The sale is shut, and this load is the one that may open it.
+    Claimed,
+}
+
+/// The answer to a part of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadReply {
+    /// Another load has claimed the sale, or this one was forgotten: begin again with a claim.
+    Lost,
+    /// Done.
+    Loaded,
+}
+
+/// The answer to the end of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenReply {
+    /// Another load has claimed the sale or opened it.
+    Lost,
+    /// The sale is in use.
+    Opened,
+}
+
+/// A user's latest order, as a load puts it into Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadHold {
+    /// The buyer.
+    pub user_id: UserId,
+    /// The order.
+    pub order_id: OrderId,
+    /// Units.
+    pub quantity: u32,
+    /// Whether it holds its units; if not, only its key still answers.
+    pub live: bool,
+    /// The hash of its idempotency key.
+    pub key_hash: Option<KeyHash>,
+    /// Until when it may be paid.
+    pub pay_by: Timestamp,
+    /// When it was granted.
+    pub reserved_at: Timestamp,
+}
+
+impl From<&Order> for LoadHold {
+    fn from(order: &Order) -> Self {
+        Self {
+            user_id: order.user_id,
+            order_id: order.order_id,
+            quantity: order.quantity,
+            live: order.status.is_live(),
+            key_hash: order.key_hash,
+            pay_by: order.pay_by,
+            reserved_at: order.reserved_at,
+        }
+    }
+}
+
+impl StockConnection {
+    /// Begins a load: shuts the sale, if it is there, unless it is in use and of `epoch`, which is
+    /// PostgreSQL's, or a later one. A claim takes over from any earlier one.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn claim(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        epoch: Epoch,
+    ) -> Result<ClaimReply, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Claim, &[&keys.sale, &keys.claim]);
+        cmd.arg(nonce.to_string())
+            .arg(epoch.get())
+            .arg(ABANDONED_AFTER_SECONDS);
+        let reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "live" => Ok(ClaimReply::Live),
+            "claimed" => Ok(ClaimReply::Claimed),
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    /// A page of the pending events that the shut sale still has, of any age, for
+    /// [`Self::regrant`]. To be read after the drain. None: the claim is lost.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn old_outbox(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        cursor: OutboxCursor,
+    ) -> Result<Option<OutboxPage>, StockError> {
+        self.outbox_page(voucher, Some(nonce), cursor, 0).await
+    }
+
+    /// Begins the new contents, beside the old: the sale's numbers as PostgreSQL has them at
+    /// `position`, in the same snapshot as the holds.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn load_begin(
+        &self,
+        nonce: Uuid,
+        sale: &Sale,
+        position: Offset,
+    ) -> Result<LoadReply, StockError> {
+        let terms = &sale.terms;
+        let hold_us = i64::from(terms.hold_seconds) * MICROS_PER_SECOND;
+        let state = if sale.closed.is_some() {
+            "closed"
+        } else {
+            "open"
+        };
+        let mut cmd = self.chunk(sale.voucher_id, nonce, "begin");
+        cmd.arg(("stock", sale.available))
+            .arg(("price_cents", terms.price.cents()))
+            .arg(("currency", terms.price.currency().as_str()))
+            .arg(("max_quantity", terms.max_quantity))
+            .arg(("opens_us", terms.opens_at.as_micros()))
+            .arg(("closes_us", terms.closes_at.as_micros()))
+            .arg(("hold_us", hold_us))
+            .arg(("epoch", sale.epoch.get()))
+            .arg(("pos", position.get()))
+            .arg(("state", state));
+        self.load(&cmd).await
+    }
+
+    /// Adds up to [`MAX_ITEMS`] users' latest orders.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more.
+    pub async fn load_holds(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        holds: &[LoadHold],
+    ) -> Result<LoadReply, StockError> {
+        if holds.len() > MAX_ITEMS {
+            return Err(StockError::too_many("holds"));
+        }
+        let mut cmd = self.chunk(voucher, nonce, "holds");
+        for hold in holds {
+            cmd.arg(hold.user_id.get())
+                .arg(hold.order_id.to_string())
+                .arg(hold.quantity)
+                .arg(if hold.live { "s" } else { "r" })
+                .arg(key_hash_text(hold.key_hash))
+                .arg(hold.pay_by.as_micros())
+                .arg(hold.reserved_at.as_micros());
+        }
+        self.load(&cmd).await
+    }
+
+    /// Grants up to [`MAX_ITEMS`] pending events of the old contents again, in order, after all
+    /// holds: under the new epoch, while stock lasts, and only to users without a live hold. The
+    /// caller leaves out what PostgreSQL knows already.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more.
+    pub async fn regrant(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        pending: &[PendingEvent],
+    ) -> Result<LoadReply, StockError> {
+        if pending.len() > MAX_ITEMS {
+            return Err(StockError::too_many("pending events"));
+        }
+        let mut cmd = self.chunk(voucher, nonce, "regrant");
+        for event in pending {
+            add_pending(&mut cmd, event);
+        }
+        self.load(&cmd).await
+    }
+
+    /// Ends the load: the new contents take the place of the old, and the sale is in use.
+    ///
+    /// # Errors
+    /// As any call. After a time-out the sale may be open: begin again with a claim, which says so.
+    pub async fn open(&self, voucher: VoucherId, nonce: Uuid) -> Result<OpenReply, StockError> {
+        let now = SaleKeys::of(voucher);
+        let new = LoadKeys::of(voucher, nonce);
+        let mut cmd = self.invocation(
+            Script::Open,
+            &[
+                &now.sale,
+                &now.holds,
+                &now.outbox,
+                &now.claim,
+                &new.sale,
+                &new.holds,
+                &new.outbox,
+            ],
+        );
+        cmd.arg(nonce.to_string());
+        let reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "lost" => Ok(OpenReply::Lost),
+            "ok" => Ok(OpenReply::Opened),
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    /// See [`crate::Stock::retire`].
+    pub(crate) async fn retire(
+        &self,
+        voucher: VoucherId,
+        position: Offset,
+    ) -> Result<bool, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Retire, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(position.get());
+        Ok(self.run(&cmd).await?.answer() == "ok")
+    }
+
+    fn chunk(&self, voucher: VoucherId, nonce: Uuid, kind: &str) -> Cmd {
+        let claim = SaleKeys::of(voucher).claim;
+        let new = LoadKeys::of(voucher, nonce);
+        let keys = [&*claim, &*new.sale, &*new.holds, &*new.outbox];
+        let mut cmd = self.invocation(Script::LoadChunk, &keys);
+        cmd.arg(nonce.to_string())
+            .arg(ABANDONED_AFTER_SECONDS)
+            .arg(kind);
+        cmd
+    }
+
+    async fn load(&self, chunk: &Cmd) -> Result<LoadReply, StockError> {
+        let reply = self.run(chunk).await?;
+        match reply.answer() {
+            "lost" => Ok(LoadReply::Lost),
+            "ok" => Ok(LoadReply::Loaded),
+            _ => Err(reply.unexpected()),
+        }
+    }
+}
+
+/// Adds the eight arguments of a pending event.
+fn add_pending(cmd: &mut Cmd, event: &PendingEvent) {
+    match event {
+        PendingEvent::Reservation(reservation) => {
+            let traceparent = reservation.traceparent.as_ref();
+            cmd.arg(reservation.order_id.to_string())
+                .arg(reservation.reserved_at.as_micros())
+                .arg(reservation.event_id.to_string())
+                .arg(reservation.user_id.get())
+                .arg(reservation.quantity)
+                .arg(reservation.pay_by.as_micros())
+                .arg(key_hash_text(reservation.key_hash))
+                .arg(traceparent.map_or(NONE, TraceParent::as_str));
+        }
+        PendingEvent::Shrink(shrink) => {
+            cmd.arg(shrink.event_id.to_string())
+                .arg(shrink.at.as_micros())
+                .arg(&[NONE, NONE])
+                .arg(shrink.units)
+                .arg(&[NONE, NONE, NONE]);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Taking units: reservations in batches, shrinks, and clearing what was published.
+
+use redis::Cmd;
+use seckill_domain::{
+    Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, UserId, VoucherId,
+};
+
+use crate::keys::SaleKeys;
+use crate::reply::{NONE, Reply, key_hash_text, unexpected};
+use crate::script::Script;
+use crate::{
+    Ack, MAX_ITEMS, MAX_REQUESTS, PendingEvent, PendingReservation, PendingShrink, StockConnection,
+    StockError, TraceParent,
+};
+
+/// One buyer's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReserveRequest {
+    /// The order it makes if it is granted. The same again on a retry: it is granted once.
+    pub order_id: OrderId,
+    /// The id of the event that says so.
+    pub event_id: EventId,
+    /// The buyer.
+    pub user_id: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// The hash of the request's idempotency key.
+    pub key_hash: Option<KeyHash>,
+    /// The request's trace.
+    pub traceparent: Option<TraceParent>,
+}
+
+/// The answer to a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReserveReply {
+    /// There is no such sale here, it was loaded into another server, or is being loaded.
+    Closed,
+    /// One outcome a request, in order.
+    Decided(Vec<ReserveOutcome>),
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReserveOutcome {
+    /// Units were taken, by this call or an earlier one with the same order id that is not published
+    /// for sure yet: its event has to be published.
+    Granted(PendingReservation),
+    /// The user's last order has the same key or the same order id.
+    Repeated {
+        /// That order.
+        order_id: OrderId,
+        /// Whether the log's decision for it is known here: it stands.
+        settled: bool,
+        /// Whether it was released since.
+        released: bool,
+        /// Until when it may be paid.
+        pay_by: Timestamp,
+    },
+    /// The same key with another quantity.
+    KeyReused,
+    /// The user has a live order.
+    AlreadyOrdered {
+        /// That order.
+        order_id: OrderId,
+    },
+    /// The sale is over or closed.
+    Ended,
+    /// The sale has not begun.
+    NotStarted {
+        /// When it does.
+        opens_at: Timestamp,
+    },
+    /// Not between 1 and the limit.
+    QuantityLimit {
+        /// The limit.
+        max_quantity: u32,
+    },
+    /// Fewer units are free.
+    SoldOut,
+}
+
+/// The answer to a shrink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShrinkReply {
+    /// As for [`ReserveReply::Closed`].
+    Closed,
+    /// Fewer units are free.
+    Refused {
+        /// Units free.
+        free: i64,
+    },
+    /// The units were taken, by this call or an earlier one with the same event id.
+    Taken(PendingShrink),
+}
+
+/// What a reply says once for all its requests.
+struct Header {
+    epoch: Epoch,
+    price: Money,
+    now: Timestamp,
+    pay_by: Timestamp,
+    opens_at: Timestamp,
+    max_quantity: u32,
+}
+
+impl StockConnection {
+    /// See [`crate::Stock::reserve`].
+    pub(crate) async fn reserve(
+        &self,
+        voucher: VoucherId,
+        requests: &[ReserveRequest],
+        acks: &[Ack],
+    ) -> Result<ReserveReply, StockError> {
+        if requests.len() > MAX_REQUESTS {
+            let message = format!("more than {MAX_REQUESTS} requests in one call");
+            return Err(StockError::Protocol(message));
+        }
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Reserve, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(acks.len());
+        add_acks(&mut cmd, acks)?;
+        for request in requests {
+            let traceparent = request.traceparent.as_ref();
+            cmd.arg(request.order_id.to_string())
+                .arg(request.event_id.to_string())
+                .arg(request.user_id.get())
+                .arg(request.quantity)
+                .arg(key_hash_text(request.key_hash))
+                .arg(traceparent.map_or(NONE, TraceParent::as_str));
+        }
+        let mut reply = self.run(&cmd).await?;
+        if reply.is_closed() {
+            return Ok(ReserveReply::Closed);
+        }
+        let header = Header::read(&mut reply)?;
+        let outcomes = requests
+            .iter()
+            .map(|request| header.outcome(request, &mut reply));
+        outcomes
+            .collect::<Result<_, _>>()
+            .map(ReserveReply::Decided)
+    }
+
+    /// See [`crate::Stock::shrink`].
+    pub(crate) async fn shrink(
+        &self,
+        voucher: VoucherId,
+        event_id: EventId,
+        units: i64,
+    ) -> Result<ShrinkReply, StockError> {
+        if units < 1 {
+            return Err(StockError::Protocol("a shrink takes units".to_owned()));
+        }
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Shrink, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(event_id.to_string()).arg(units);
+        let mut reply = self.run(&cmd).await?;
+        match reply.answer() {
+            _ if reply.is_closed() => Ok(ShrinkReply::Closed),
+            "refused" => Ok(ShrinkReply::Refused {
+                free: reply.parse()?,
+            }),
+            "taken" => Ok(ShrinkReply::Taken(PendingShrink {
+                event_id,
+                epoch: reply.epoch()?,
+                units: reply.parse()?,
+                at: reply.timestamp()?,
+            })),
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    /// See [`crate::Stock::clear`].
+    pub(crate) async fn clear(&self, voucher: VoucherId, acks: &[Ack]) -> Result<bool, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.outbox]);
+        add_acks(&mut cmd, acks)?;
+        Ok(!self.run(&cmd).await?.is_closed())
+    }
+}
+
+fn add_acks(cmd: &mut Cmd, acks: &[Ack]) -> Result<(), StockError> {
+    if acks.len() > MAX_ITEMS {
+        return Err(StockError::too_many("acks"));
+    }
+    for ack in acks {
+        cmd.arg(ack.id.to_string()).arg(ack.epoch.get());
+    }
+    Ok(())
+}
+
+/// Reads a price as the sale's two fields.
+pub(crate) fn read_price(reply: &mut Reply) -> Result<Money, StockError> {
+    let cents = reply.parse()?;
+    let currency: Currency = reply.parse()?;
+    Money::new(cents, currency).map_err(|error| StockError::Protocol(error.to_string()))
+}
+
+impl Header {
+    fn read(reply: &mut Reply) -> Result<Self, StockError> {
+        Ok(Self {
+            epoch: reply.epoch()?,
+            price: read_price(reply)?,
+            now: reply.timestamp()?,
+            pay_by: reply.timestamp()?,
+            opens_at: reply.timestamp()?,
+            max_quantity: reply.parse()?,
+        })
+    }
+
+    fn outcome(
+        &self,
+        request: &ReserveRequest,
+        reply: &mut Reply,
+    ) -> Result<ReserveOutcome, StockError> {
+        Ok(match reply.text()?.as_str() {
+            "granted" => ReserveOutcome::Granted(self.granted(request)),
+            "again" => self.granted_before(request, &reply.text()?)?,
+            "repeated" => {
+                let order_id = reply.parse()?;
+                let state = reply.text()?;
+                ReserveOutcome::Repeated {
+                    order_id,
+                    settled: state == "s",
+                    released: state == "r",
+                    pay_by: reply.timestamp()?,
+                }
+            }
+            "key_reused" => ReserveOutcome::KeyReused,
+            "already_ordered" => ReserveOutcome::AlreadyOrdered {
+                order_id: reply.parse()?,
+            },
+            "ended" => ReserveOutcome::Ended,
+            "not_started" => ReserveOutcome::NotStarted {
+                opens_at: self.opens_at,
+            },
+            "quantity_limit" => ReserveOutcome::QuantityLimit {
+                max_quantity: self.max_quantity,
+            },
+            "sold_out" => ReserveOutcome::SoldOut,
+            other => return Err(unexpected(other)),
+        })
+    }
+
+    fn granted(&self, request: &ReserveRequest) -> PendingReservation {
+        PendingReservation {
+            event_id: request.event_id,
+            order_id: request.order_id,
+            user_id: request.user_id,
+            quantity: request.quantity,
+            price: self.price,
+            reserved_at: self.now,
+            pay_by: self.pay_by,
+            epoch: self.epoch,
+            key_hash: request.key_hash,
+            traceparent: request.traceparent,
+        }
+    }
+
+    fn granted_before(
+        &self,
+        request: &ReserveRequest,
+        entry: &str,
+    ) -> Result<ReserveOutcome, StockError> {
+        let id = request.order_id.to_string();
+        match PendingEvent::from_entry(&id, entry, self.epoch, self.price)? {
+            PendingEvent::Reservation(reservation) => Ok(ReserveOutcome::Granted(reservation)),
+            PendingEvent::Shrink(_) => Err(StockError::Protocol(format!("outbox entry {entry:?}"))),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Carrying the log's decisions out on the stock.
+
+use redis::Cmd;
+use seckill_domain::{Epoch, Offset, StockOp, VoucherId};
+
+use crate::keys::SaleKeys;
+use crate::reply::{NONE, key_hash_text};
+use crate::script::Script;
+use crate::{MAX_ITEMS, StockConnection, StockError};
+
+/// The answer to a settle or, with the position alone, how far a sale is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleReply {
+    /// Not to be used over this connection, or of an earlier epoch: it will be loaded anew, up to a
+    /// position that covers this call.
+    Closed,
+    /// Decisions between the sale's position and this call's are missing: nothing was changed.
+    Gap {
+        /// The sale's position.
+        position: Offset,
+    },
+    /// Done, now or before.
+    Settled {
+        /// The sale's position.
+        position: Offset,
+    },
+}
+
+impl StockConnection {
+    /// See [`crate::Stock::settle`].
+    pub(crate) async fn settle(
+        &self,
+        voucher: VoucherId,
+        epoch: Epoch,
+        from: Offset,
+        to: Offset,
+        ops: &[(Offset, StockOp)],
+    ) -> Result<SettleReply, StockError> {
+        check_ops(from, to, ops)?;
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Settle, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(epoch.get()).arg(from.get()).arg(to.get());
+        for (offset, op) in ops {
+            add_op(&mut cmd, *offset, op);
+        }
+        let mut reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "epoch" => Ok(SettleReply::Closed),
+            _ if reply.is_closed() => Ok(SettleReply::Closed),
+            "gap" => Ok(SettleReply::Gap {
+                position: reply.offset()?,
+            }),
+            "ok" => Ok(SettleReply::Settled {
+                position: reply.offset()?,
+            }),
+            _ => Err(reply.unexpected()),
+        }
+    }
+}
+
+/// The script skips what is below the position it has reached: out of order, a decision would be
+/// skipped that was never applied.
+fn check_ops(from: Offset, to: Offset, ops: &[(Offset, StockOp)]) -> Result<(), StockError> {
+    if ops.len() > MAX_ITEMS {
+        return Err(StockError::too_many("decisions"));
+    }
+    let ascending = ops.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let inside = ops.iter().all(|(offset, _)| (from..to).contains(offset));
+    if ascending && inside && from <= to {
+        Ok(())
+    } else {
+        Err(StockError::Protocol(
+            "decisions out of order, or outside [from, to)".to_owned(),
+        ))
+    }
+}
+
+/// Adds the seven arguments of a decision.
+fn add_op(cmd: &mut Cmd, offset: Offset, op: &StockOp) {
+    let mut add = |kind: &str, id: &str, user: &str, units: &str, key: &str, pay_by: &str| {
+        cmd.arg(kind)
+            .arg(offset.get())
+            .arg(&[id, user, units, key, pay_by]);
+    };
+    match op {
+        StockOp::Confirm {
+            order_id,
+            user_id,
+            quantity,
+            key_hash,
+            pay_by,
+        } => add(
+            "confirm",
+            &order_id.to_string(),
+            &user_id.to_string(),
+            &quantity.to_string(),
+            &key_hash_text(*key_hash),
+            &pay_by.as_micros().to_string(),
+        ),
+        StockOp::Release { order_id, user_id } => add(
+            "release",
+            &order_id.to_string(),
+            &user_id.to_string(),
+            NONE,
+            NONE,
+            NONE,
+        ),
+        StockOp::Restock { units } => add("restock", NONE, NONE, &units.to_string(), NONE, NONE),
+        StockOp::ShrinkKept { event_id, units } => add(
+            "kept",
+            &event_id.to_string(),
+            NONE,
+            &units.to_string(),
+            NONE,
+            NONE,
+        ),
+        StockOp::ShrinkReturned { event_id } => {
+            add("returned", &event_id.to_string(), NONE, NONE, NONE, NONE);
+        }
+        StockOp::Close => add("close", NONE, NONE, NONE, NONE, NONE),
+    }
+}

@@ -1,0 +1,245 @@
+//! Reading a sale: numbers, one user's hold, pending events. No call costs more with more holds.
+
+use std::time::Duration;
+
+use redis::Cmd;
+use seckill_domain::{Epoch, KeyHash, Offset, OrderId, Timestamp, UserId, VoucherId};
+use uuid::Uuid;
+
+use crate::keys::SaleKeys;
+use crate::reply::{NONE, Reply, parse, parse_optional};
+use crate::reserve::read_price;
+use crate::script::Script;
+use crate::{MAX_ITEMS, PendingEvent, StockConnection, StockError};
+
+/// Entries looked at in one page. HSCAN may return somewhat more than it is asked for, so this is
+/// well below [`MAX_ITEMS`].
+const PAGE_ITEMS: usize = MAX_ITEMS / 2;
+
+/// What a sale is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Not to be used over this connection.
+    Closed {
+        /// The epoch of the sale that is there, if one is.
+        epoch: Option<Epoch>,
+    },
+    /// In use.
+    Open(SaleView),
+}
+
+/// A sale's numbers in Redis. Always: stock + held + units of shrinks that are not settled = the
+/// sale's units in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleView {
+    /// Units free.
+    pub stock: i64,
+    /// Units in live holds.
+    pub held: i64,
+    /// Units of live holds and shrinks on which the log's decision is not known here yet.
+    pub unsettled: i64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Every record of the voucher below it is settled.
+    pub position: Offset,
+    /// Whether it takes no more orders because it was closed; its window may be over all the same.
+    pub sale_closed: bool,
+    /// When orders are first taken.
+    pub opens_at: Timestamp,
+    /// When orders are no longer taken.
+    pub closes_at: Timestamp,
+    /// The most units in one order.
+    pub max_quantity: u32,
+}
+
+/// A user's hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its order.
+    pub order_id: OrderId,
+    /// Units.
+    pub quantity: u32,
+    /// How far it has come.
+    pub state: HoldState,
+    /// Until when it may be paid.
+    pub pay_by: Timestamp,
+    /// When it was granted.
+    pub reserved_at: Timestamp,
+    /// The hash of its idempotency key.
+    pub key_hash: Option<KeyHash>,
+}
+
+/// How far a hold has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HoldState {
+    /// Granted here; the log's decision is not known here yet.
+    Held,
+    /// The log says that the order stands.
+    Settled,
+    /// Its units went back; its key still answers.
+    Released,
+}
+
+/// Where a walk through the pending events goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxCursor(u64);
+
+impl OutboxCursor {
+    /// The beginning.
+    pub const START: Self = Self(0);
+}
+
+/// A part of the pending events. An entry that stays is in some page of a walk; it may be in two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxPage {
+    /// In no order. May be empty though more follow.
+    pub entries: Vec<PendingEvent>,
+    /// Where to go on; none at the end.
+    pub next: Option<OutboxCursor>,
+}
+
+impl StockConnection {
+    /// See [`crate::Stock::probe`].
+    pub(crate) async fn probe(&self, voucher: VoucherId) -> Result<Probe, StockError> {
+        let mut reply = self.run(&self.probe_call(voucher, None)).await?;
+        read_probe(&mut reply)
+    }
+
+    /// See [`crate::Stock::probe_many`].
+    pub(crate) async fn probe_many(
+        &self,
+        vouchers: &[VoucherId],
+    ) -> Result<Vec<Probe>, StockError> {
+        let mut probes = Vec::with_capacity(vouchers.len());
+        for chunk in vouchers.chunks(MAX_ITEMS) {
+            let mut pipeline = redis::pipe();
+            for voucher in chunk {
+                pipeline.add_command(self.probe_call(*voucher, None));
+            }
+            for mut reply in self.run_all(&pipeline).await? {
+                probes.push(read_probe(&mut reply)?);
+            }
+        }
+        Ok(probes)
+    }
+
+    /// See [`crate::Stock::hold`].
+    pub(crate) async fn hold(
+        &self,
+        voucher: VoucherId,
+        user: UserId,
+    ) -> Result<(Probe, Option<Hold>), StockError> {
+        let mut reply = self.run(&self.probe_call(voucher, Some(user))).await?;
+        let probe = read_probe(&mut reply)?;
+        let hold = match reply.next_text()? {
+            Some(text) => Some(Hold::from_text(&text)?),
+            None => None,
+        };
+        Ok((probe, hold))
+    }
+
+    /// See [`crate::Stock::outbox`].
+    pub(crate) async fn outbox(
+        &self,
+        voucher: VoucherId,
+        older_than: Duration,
+        cursor: OutboxCursor,
+    ) -> Result<Option<OutboxPage>, StockError> {
+        let age_us = u64::try_from(older_than.as_micros())
+            .map_err(|_| StockError::Protocol("an age beyond all time".to_owned()))?;
+        self.outbox_page(voucher, None, cursor, age_us).await
+    }
+
+    /// A page of a sale in use, or of the shut one that `nonce` has claimed. None: closed, or lost.
+    pub(crate) async fn outbox_page(
+        &self,
+        voucher: VoucherId,
+        nonce: Option<Uuid>,
+        cursor: OutboxCursor,
+        age_us: u64,
+    ) -> Result<Option<OutboxPage>, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Outbox, &[&keys.sale, &keys.outbox, &keys.claim]);
+        cmd.arg(nonce.map_or_else(|| NONE.to_owned(), |nonce| nonce.to_string()))
+            .arg(cursor.0)
+            .arg(PAGE_ITEMS)
+            .arg(age_us);
+        let mut reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "ok" => read_page(&mut reply).map(Some),
+            // A claim on a sale that is not there: nothing was pending.
+            "absent" if nonce.is_some() => Ok(Some(OutboxPage {
+                entries: Vec::new(),
+                next: None,
+            })),
+            "lost" => Ok(None),
+            _ if reply.is_closed() => Ok(None),
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    fn probe_call(&self, voucher: VoucherId, user: Option<UserId>) -> Cmd {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Probe, &[&keys.sale, &keys.holds]);
+        cmd.arg(user.map_or_else(|| NONE.to_owned(), |user| user.to_string()));
+        cmd
+    }
+}
+
+fn read_probe(reply: &mut Reply) -> Result<Probe, StockError> {
+    if reply.is_closed() {
+        let epoch = reply.next_text()?.as_deref().map(parse).transpose()?;
+        return Ok(Probe::Closed {
+            epoch: epoch.map(Epoch::new),
+        });
+    }
+    Ok(Probe::Open(SaleView {
+        stock: reply.parse()?,
+        held: reply.parse()?,
+        unsettled: reply.parse()?,
+        epoch: reply.epoch()?,
+        position: reply.offset()?,
+        sale_closed: reply.text()? == "closed",
+        opens_at: reply.timestamp()?,
+        closes_at: reply.timestamp()?,
+        max_quantity: reply.parse()?,
+    }))
+}
+
+fn read_page(reply: &mut Reply) -> Result<OutboxPage, StockError> {
+    let cursor: u64 = reply.parse()?;
+    let epoch = reply.epoch()?;
+    let price = read_price(reply)?;
+    let mut entries = Vec::new();
+    while let Some(id) = reply.next_text()? {
+        let entry = reply.text()?;
+        entries.push(PendingEvent::from_entry(&id, &entry, epoch, price)?);
+    }
+    Ok(OutboxPage {
+        entries,
+        next: (cursor != 0).then_some(OutboxCursor(cursor)),
+    })
+}
+
+impl Hold {
+    /// Reads a field of the holds hash, whose format is `prelude.lua`'s.
+    fn from_text(text: &str) -> Result<Self, StockError> {
+        let fields: Vec<&str> = text.split('|').collect();
+        let [order_id, quantity, state, key_hash, pay_by, reserved_at] = fields[..] else {
+            return Err(StockError::Protocol(format!("hold {text:?}")));
+        };
+        Ok(Self {
+            order_id: parse(order_id)?,
+            quantity: parse(quantity)?,
+            state: match state {
+                "h" => HoldState::Held,
+                "s" => HoldState::Settled,
+                "r" => HoldState::Released,
+                _ => return Err(StockError::Protocol(format!("hold {text:?}"))),
+            },
+            pay_by: Timestamp::from_micros(parse(pay_by)?),
+            reserved_at: Timestamp::from_micros(parse(reserved_at)?),
+            key_hash: parse_optional(key_hash)?,
+        })
+    }
+}

@@ -1,0 +1,321 @@
+//! Taking units: every answer a buyer can get, and what is pending afterwards.
+
+use std::time::Duration;
+
+use seckill_domain::{Epoch, EventBody, Offset, StockOp, Timestamp};
+use seckill_stock::{
+    Ack, HoldState, MAX_REQUESTS, OutboxCursor, PendingEvent, ReserveOutcome, ReserveReply,
+    ReserveRequest, ShrinkReply, StockError,
+};
+
+use crate::support::{
+    FAR_FUTURE, HOLD_SECONDS, Server, confirm, event, granted, hold, hold_state, key, load, nonce,
+    order, outbox, price, release, request, reserve, reserve_one, sale, units, view, voucher,
+};
+
+#[tokio::test]
+async fn a_grant_takes_the_stock_and_leaves_its_event_pending() {
+    let server = Server::with_sale().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let asked = ReserveRequest {
+        quantity: 2,
+        key_hash: Some(key(1)),
+        traceparent: Some(traceparent.parse().unwrap()),
+        ..request(1, 11)
+    };
+    let before = server.stock.now().await.unwrap();
+    let reservation = granted(&server.stock, &asked).await;
+    let after = server.stock.now().await.unwrap();
+
+    assert!((before..=after).contains(&reservation.reserved_at));
+    let hold_us = i64::from(HOLD_SECONDS) * 1_000_000;
+    let pay_by_us = reservation.reserved_at.as_micros() + hold_us;
+    assert_eq!(reservation.pay_by, Timestamp::from_micros(pay_by_us));
+    assert_eq!(reservation.price, price());
+    assert_eq!(reservation.epoch, Epoch::FIRST);
+    assert_eq!(units(&server.stock).await, (8, 2, 2));
+    let pending = PendingEvent::Reservation(reservation.clone());
+    assert_eq!(outbox(&server.stock).await, [pending]);
+
+    let hold = hold(&server.stock, 11).await.unwrap();
+    assert_eq!(hold.order_id, reservation.order_id);
+    assert_eq!(hold.state, HoldState::Held);
+    assert_eq!(hold.key_hash, Some(key(1)));
+    assert_eq!((hold.quantity, hold.pay_by), (2, reservation.pay_by));
+    assert_eq!(hold.reserved_at, reservation.reserved_at);
+
+    let event = reservation.to_event(voucher());
+    assert_eq!(event.event_id, asked.event_id);
+    let EventBody::SeckillReserved(body) = event.body else {
+        panic!("not a reservation");
+    };
+    assert_eq!(body.order_id, asked.order_id);
+    assert_eq!(body.quantity, 2);
+}
+
+#[tokio::test]
+async fn a_batch_is_decided_in_order_and_sees_itself() {
+    let server = Server::start();
+    load(&server.stock, &sale(3), Offset::new(1)).await;
+    let two = |number, user| ReserveRequest {
+        quantity: 2,
+        ..request(number, user)
+    };
+    let outcomes = reserve(
+        &server.stock,
+        &[
+            two(1, 1),
+            request(2, 1),
+            two(3, 2),
+            request(4, 3),
+            request(1, 1),
+        ],
+    )
+    .await;
+    assert!(matches!(outcomes[0], ReserveOutcome::Granted(_)));
+    let order_id = order(1);
+    assert_eq!(outcomes[1], ReserveOutcome::AlreadyOrdered { order_id });
+    assert_eq!(outcomes[2], ReserveOutcome::SoldOut);
+    assert!(matches!(outcomes[3], ReserveOutcome::Granted(_)));
+    assert_eq!(outcomes[4], outcomes[0], "the same order id, in one batch");
+    assert_eq!(units(&server.stock).await, (0, 3, 3));
+}
+
+#[tokio::test]
+async fn a_retried_call_is_granted_once_with_the_first_answer() {
+    let server = Server::with_sale().await;
+    let first = granted(&server.stock, &request(1, 11)).await;
+    assert_eq!(granted(&server.stock, &request(1, 11)).await, first);
+    assert_eq!(units(&server.stock).await, (9, 1, 1));
+
+    // Published and cleared: the retry has nothing to publish any more.
+    assert!(server.stock.clear(voucher(), &[first.ack()]).await.unwrap());
+    let repeated = |settled, released| ReserveOutcome::Repeated {
+        order_id: order(1),
+        settled,
+        released,
+        pay_by: first.pay_by,
+    };
+    assert_eq!(
+        reserve_one(&server.stock, &request(1, 11)).await,
+        repeated(false, false)
+    );
+    settle(&server, 1, confirm(&first)).await;
+    assert_eq!(
+        reserve_one(&server.stock, &request(1, 11)).await,
+        repeated(true, false)
+    );
+    settle(&server, 2, release(&first)).await;
+    assert_eq!(
+        reserve_one(&server.stock, &request(1, 11)).await,
+        repeated(false, true)
+    );
+    assert_eq!(units(&server.stock).await, (10, 0, 0));
+}
+
+#[tokio::test]
+async fn a_key_answers_with_its_order_also_after_the_release() {
+    let server = Server::with_sale().await;
+    let with_key = |number, key_number| ReserveRequest {
+        key_hash: Some(key(key_number)),
+        ..request(number, 11)
+    };
+    let first = granted(&server.stock, &with_key(1, 1)).await;
+    let repeated = |settled, released| ReserveOutcome::Repeated {
+        order_id: order(1),
+        settled,
+        released,
+        pay_by: first.pay_by,
+    };
+    assert_eq!(
+        reserve_one(&server.stock, &with_key(2, 1)).await,
+        repeated(false, false)
+    );
+    let other_quantity = ReserveRequest {
+        quantity: 2,
+        ..with_key(3, 1)
+    };
+    let reused = reserve_one(&server.stock, &other_quantity).await;
+    assert_eq!(reused, ReserveOutcome::KeyReused);
+
+    settle(&server, 1, confirm(&first)).await;
+    settle(&server, 2, release(&first)).await;
+    assert_eq!(
+        reserve_one(&server.stock, &with_key(4, 1)).await,
+        repeated(false, true)
+    );
+    let next = granted(&server.stock, &with_key(5, 2)).await;
+    assert_eq!(next.order_id, order(5), "another key buys again");
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_name_and_takes_nothing() {
+    let server = Server::start();
+    let quantity = |quantity| ReserveRequest {
+        quantity,
+        ..request(1, 11)
+    };
+    let closed = server.stock.reserve(voucher(), &[quantity(1)], &[]).await;
+    assert_eq!(closed.unwrap(), ReserveReply::Closed);
+
+    let mut terms = sale(2);
+    terms.terms.opens_at = FAR_FUTURE;
+    reload(&server, &mut terms).await;
+    let not_started = ReserveOutcome::NotStarted {
+        opens_at: FAR_FUTURE,
+    };
+    assert_eq!(reserve_one(&server.stock, &quantity(1)).await, not_started);
+
+    terms.terms.opens_at = Timestamp::from_micros(0);
+    terms.terms.closes_at = Timestamp::from_micros(1);
+    reload(&server, &mut terms).await;
+    let ended = reserve_one(&server.stock, &quantity(1)).await;
+    assert_eq!(ended, ReserveOutcome::Ended);
+
+    terms.terms.closes_at = FAR_FUTURE;
+    reload(&server, &mut terms).await;
+    let limit = ReserveOutcome::QuantityLimit { max_quantity: 3 };
+    assert_eq!(reserve_one(&server.stock, &quantity(0)).await, limit);
+    assert_eq!(reserve_one(&server.stock, &quantity(4)).await, limit);
+    let sold_out = reserve_one(&server.stock, &quantity(3)).await;
+    assert_eq!(sold_out, ReserveOutcome::SoldOut);
+    assert_eq!(units(&server.stock).await, (2, 0, 0));
+
+    terms.closed = Some((Timestamp::from_micros(1), Offset::new(0)));
+    reload(&server, &mut terms).await;
+    assert!(view(&server.stock).await.sale_closed);
+    let ended = reserve_one(&server.stock, &quantity(1)).await;
+    assert_eq!(ended, ReserveOutcome::Ended);
+    assert!(outbox(&server.stock).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_shrink_takes_its_units_once() {
+    let server = Server::with_sale().await;
+    let shrink = |number, units| server.stock.shrink(voucher(), event(number), units);
+    let ShrinkReply::Taken(taken) = shrink(1, 4).await.unwrap() else {
+        panic!("not taken");
+    };
+    assert_eq!(shrink(1, 4).await.unwrap(), ShrinkReply::Taken(taken));
+    assert_eq!(units(&server.stock).await, (6, 0, 4));
+    assert_eq!(
+        shrink(2, 7).await.unwrap(),
+        ShrinkReply::Refused { free: 6 }
+    );
+    assert_eq!(outbox(&server.stock).await, [PendingEvent::Shrink(taken)]);
+    let EventBody::StockAdjusted(body) = taken.to_event(voucher()).body else {
+        panic!("not an adjustment");
+    };
+    assert_eq!((body.delta, body.epoch), (-4, Some(Epoch::FIRST)));
+
+    let kept = StockOp::ShrinkKept {
+        event_id: event(1),
+        units: 4,
+    };
+    settle(&server, 1, kept).await;
+    assert_eq!(units(&server.stock).await, (6, 0, 0));
+    assert!(outbox(&server.stock).await.is_empty());
+    // A retry that comes later than the decision: nothing is taken for it again.
+    assert_eq!(shrink(1, 4).await.unwrap(), ShrinkReply::Taken(taken));
+    assert_eq!(units(&server.stock).await, (6, 0, 0));
+    assert!(outbox(&server.stock).await.is_empty());
+    let closed = server.stock.shrink(other_voucher(), event(3), 1).await;
+    assert_eq!(closed.unwrap(), ShrinkReply::Closed);
+}
+
+#[tokio::test]
+async fn an_ack_clears_only_in_the_epoch_it_was_granted_in() {
+    let server = Server::with_sale().await;
+    let reservation = granted(&server.stock, &request(1, 11)).await;
+    let other_epoch = Ack {
+        epoch: Epoch::new(2),
+        ..reservation.ack()
+    };
+    assert!(server.stock.clear(voucher(), &[other_epoch]).await.unwrap());
+    assert_eq!(outbox(&server.stock).await.len(), 1);
+    // Cleared by the next call for the sale, in passing.
+    let next = request(2, 12);
+    let reply = server
+        .stock
+        .reserve(voucher(), &[next], &[other_epoch, reservation.ack()])
+        .await;
+    assert!(matches!(reply.unwrap(), ReserveReply::Decided(_)));
+    let left = outbox(&server.stock).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].ack().id, order(2).as_uuid());
+    assert_eq!(hold_state(&server.stock, 11).await, Some(HoldState::Held));
+    assert!(!server.stock.clear(other_voucher(), &[]).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_outbox_comes_in_pages_and_by_age() {
+    let server = Server::start();
+    load(&server.stock, &sale(2_000), Offset::new(1)).await;
+    for batch in 0..20_u64 {
+        let requests: Vec<_> = (0..60)
+            .map(|n| batch * 60 + n)
+            .map(|n| request(n, i64::try_from(n).unwrap() + 1))
+            .collect();
+        reserve(&server.stock, &requests).await;
+    }
+    let mut ids: Vec<_> = outbox(&server.stock)
+        .await
+        .iter()
+        .map(|e| e.ack().id)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 1_200);
+
+    let start = OutboxCursor::START;
+    let page = server.stock.outbox(voucher(), Duration::ZERO, start).await;
+    let page = page.unwrap().unwrap();
+    assert!(page.next.is_some() && page.entries.len() <= 500);
+    let hour = Duration::from_secs(3600);
+    let young = server.stock.outbox(voucher(), hour, start).await.unwrap();
+    assert!(young.unwrap().entries.is_empty());
+    let closed = server.stock.outbox(other_voucher(), hour, start).await;
+    assert_eq!(closed.unwrap(), None);
+}
+
+#[tokio::test]
+async fn calls_that_are_too_large_are_not_sent() {
+    let server = Server::with_sale().await;
+    let many: Vec<_> = (0..=MAX_REQUESTS as u64).map(|n| request(n, 1)).collect();
+    let refused = server.stock.reserve(voucher(), &many, &[]).await;
+    assert!(matches!(refused, Err(StockError::Protocol(_))));
+    let ack = Ack {
+        id: nonce(1),
+        epoch: Epoch::FIRST,
+    };
+    let refused = server.stock.clear(voucher(), &[ack; 501]).await;
+    assert!(matches!(refused, Err(StockError::Protocol(_))));
+    let acks = [ack; 500];
+    let most = server.stock.reserve(voucher(), &many[1..], &acks);
+    assert!(matches!(most.await.unwrap(), ReserveReply::Decided(_)));
+    assert_eq!(hold(&server.stock, 1).await.unwrap().order_id, order(1));
+}
+
+async fn settle(server: &Server, at: i64, op: StockOp) {
+    let (from, to) = (Offset::new(at), Offset::new(at + 1));
+    let ops = [(from, op)];
+    let settled = server
+        .stock
+        .settle(voucher(), Epoch::FIRST, from, to, &ops)
+        .await;
+    let position = to;
+    assert_eq!(
+        settled.unwrap(),
+        seckill_stock::SettleReply::Settled { position }
+    );
+}
+
+/// Loads the sale again with these terms, in the next epoch.
+async fn reload(server: &Server, sale: &mut seckill_domain::Sale) {
+    sale.epoch = sale.epoch.next();
+    load(&server.stock, sale, Offset::new(1)).await;
+}
+
+fn other_voucher() -> seckill_domain::VoucherId {
+    seckill_domain::VoucherId::new(8).expect("in range")
+}

@@ -1,0 +1,12 @@
+//! The scripts against a real Redis.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod auditor;
+mod connection;
+mod grant;
+mod load;
+mod random;
+mod settle;
+mod support;
+mod world;

@@ -1,0 +1,239 @@
+//! One sale in a random history: the log about it, the fold of it, and the auditor beside Redis.
+
+use seckill_domain::{
+    AdjustmentRow, Decision, Epoch, Event, EventBody, Offset, OrderId, Sale, SaleScheduled,
+    SaleState, StockOp, Timestamp, UserId, VoucherId, effects_of_adjustment, effects_of_order,
+    effects_of_sale,
+};
+use seckill_stock::{
+    HoldState, LoadHold, OpenReply, OutboxCursor, PendingEvent, Probe, ReserveRequest, Stock,
+};
+use uuid::Uuid;
+
+use crate::auditor::{Auditor, ModelHold};
+use crate::support::{event, sale, user};
+
+pub(crate) const USERS: i64 = 4;
+const INITIAL_STOCK: i64 = 6;
+
+/// A sale, the log about it, and all that was said of it.
+pub(crate) struct World<'a> {
+    pub(crate) stock: &'a Stock,
+    pub(crate) voucher: VoucherId,
+    pub(crate) auditor: Auditor,
+    pub(crate) log: Vec<Event>,
+    pub(crate) state: SaleState,
+    pub(crate) folded: usize,
+    pub(crate) adjustments: Vec<AdjustmentRow>,
+    pub(crate) granted: Vec<PendingEvent>,
+    pub(crate) last_batch: Vec<ReserveRequest>,
+    pub(crate) ids: u64,
+}
+
+impl<'a> World<'a> {
+    pub(crate) async fn begin(stock: &'a Stock, voucher: VoucherId) -> Self {
+        let mut world = Self {
+            stock,
+            voucher,
+            auditor: Auditor::default(),
+            log: Vec::new(),
+            state: SaleState::default(),
+            folded: 0,
+            adjustments: Vec::new(),
+            granted: Vec::new(),
+            last_batch: Vec::new(),
+            ids: 0,
+        };
+        let terms = sale(INITIAL_STOCK).terms;
+        world.auditor.limit = terms.max_quantity;
+        world.append(EventBody::SaleScheduled(SaleScheduled { terms }));
+        world.fold(1);
+        world.load().await;
+        world
+    }
+
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    pub(crate) fn order_id(&mut self) -> OrderId {
+        let number = self.next_id();
+        OrderId::from_parts(self.voucher, 1, number)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.state.sale.as_ref().unwrap().epoch
+    }
+
+    pub(crate) fn append(&mut self, body: EventBody) {
+        let event_id = event(u128::from(self.next_id()));
+        self.log.push(Event {
+            event_id,
+            voucher_id: self.voucher,
+            occurred_at: Timestamp::from_micros(0),
+            body,
+        });
+    }
+
+    pub(crate) fn known_order(&self, pick: usize) -> Option<(OrderId, UserId)> {
+        let mut orders: Vec<_> = self.state.orders.values().collect();
+        orders.sort_by_key(|order| order.order_id);
+        let order = orders.get(pick % orders.len().max(1))?;
+        Some((order.order_id, order.user_id))
+    }
+
+    pub(crate) async fn loaded_epoch(&self) -> Epoch {
+        match self.stock.probe(self.voucher).await.unwrap() {
+            Probe::Open(view) => view.epoch,
+            Probe::Closed { .. } => panic!("closed"),
+        }
+    }
+
+    pub(crate) fn fold(&mut self, count: usize) {
+        // A retry comes within moments of its call: not after the log has decided and another order
+        // of the user has come and gone.
+        self.last_batch.clear();
+        for _ in 0..count.min(self.log.len() - self.folded) {
+            let event = &self.log[self.folded];
+            let offset = Offset::new(i64::try_from(self.folded).unwrap());
+            let decision = self.state.fold(offset, event);
+            if let Some(Decision::StockAdjusted { delta, accepted }) = decision {
+                self.adjustments.push(AdjustmentRow {
+                    event_id: event.event_id,
+                    voucher_id: self.voucher,
+                    delta,
+                    accepted,
+                    offset,
+                });
+            }
+            self.folded += 1;
+        }
+    }
+
+    pub(crate) fn ops(&self, from: i64, to: i64) -> Vec<(Offset, StockOp)> {
+        let orders = self.state.orders.values().flat_map(effects_of_order);
+        let adjustments = self.adjustments.iter().map(effects_of_adjustment);
+        let sale = self.state.sale.iter().flat_map(effects_of_sale);
+        let effects = orders.chain(adjustments).chain(sale);
+        let range = Offset::new(from)..Offset::new(to);
+        let mut ops: Vec<_> = effects
+            .filter(|effect| range.contains(&effect.offset))
+            .filter_map(|effect| Some((effect.offset, effect.stock?)))
+            .collect();
+        ops.sort_by_key(|(offset, _)| *offset);
+        ops
+    }
+
+    pub(crate) async fn load(&mut self) {
+        let nonce = Uuid::from_u128(u128::from(self.next_id()));
+        let position = Offset::new(i64::try_from(self.folded).unwrap());
+        let (voucher, sale) = (self.voucher, self.state.sale.clone().unwrap());
+        let connection = self.stock.connection().await.unwrap();
+        connection.claim(voucher, nonce, sale.epoch).await.unwrap();
+        let old = connection
+            .old_outbox(voucher, nonce, OutboxCursor::START)
+            .await;
+        let old = old.unwrap().unwrap().entries;
+        connection.load_begin(nonce, &sale, position).await.unwrap();
+        let holds = self.latest_orders();
+        connection.load_holds(voucher, nonce, &holds).await.unwrap();
+        let unknown: Vec<_> = old
+            .into_iter()
+            .filter(|pending| !self.in_rows(pending))
+            .collect();
+        connection.regrant(voucher, nonce, &unknown).await.unwrap();
+        let opened = connection.open(voucher, nonce).await.unwrap();
+        assert_eq!(opened, OpenReply::Opened);
+        self.load_auditor(&sale, position, &holds, &unknown);
+    }
+
+    pub(crate) fn latest_orders(&self) -> Vec<LoadHold> {
+        let mut orders: Vec<_> = self.state.orders.values().collect();
+        orders.sort_by_key(|order| (order.user_id, order.status.is_live(), order.reserved_offset));
+        let mut latest: Vec<LoadHold> = Vec::new();
+        for order in orders {
+            latest.retain(|hold| hold.user_id != order.user_id);
+            latest.push(LoadHold::from(order));
+        }
+        latest
+    }
+
+    pub(crate) fn in_rows(&self, pending: &PendingEvent) -> bool {
+        match pending {
+            PendingEvent::Reservation(it) => self.state.orders.contains_key(&it.order_id),
+            PendingEvent::Shrink(it) => self.state.adjustments.contains_key(&it.event_id),
+        }
+    }
+
+    pub(crate) fn load_auditor(
+        &mut self,
+        sale: &Sale,
+        position: Offset,
+        holds: &[LoadHold],
+        regranted: &[PendingEvent],
+    ) {
+        let model_hold = |hold: &LoadHold| ModelHold {
+            order_id: hold.order_id,
+            units: hold.quantity,
+            state: if hold.live {
+                HoldState::Settled
+            } else {
+                HoldState::Released
+            },
+            key_hash: hold.key_hash,
+            pay_by: hold.pay_by,
+        };
+        self.auditor = Auditor {
+            stock: sale.available,
+            limit: sale.terms.max_quantity,
+            closed: sale.closed.is_some(),
+            position: position.get(),
+            holds: holds
+                .iter()
+                .map(|hold| (hold.user_id, model_hold(hold)))
+                .collect(),
+            ..Auditor::default()
+        };
+        for pending in regranted {
+            let mut pending = pending.clone();
+            match &mut pending {
+                PendingEvent::Reservation(it) => it.epoch = sale.epoch,
+                PendingEvent::Shrink(it) => it.epoch = sale.epoch,
+            }
+            self.auditor.regrant(&pending);
+        }
+        self.granted.extend(self.auditor.outbox.values().cloned());
+    }
+
+    /// Redis is what the auditor says.
+    pub(crate) async fn compare(&self) {
+        let Probe::Open(view) = self.stock.probe(self.voucher).await.unwrap() else {
+            panic!("closed");
+        };
+        let auditor = &self.auditor;
+        assert_eq!(view.stock, auditor.stock, "stock");
+        assert_eq!(view.held, auditor.held(), "held");
+        assert_eq!(view.unsettled, auditor.unsettled(), "unsettled");
+        assert_eq!(view.position.get(), auditor.position, "position");
+        assert_eq!(view.sale_closed, auditor.closed, "closed");
+        for number in 1..=USERS {
+            let (_, hold) = self.stock.hold(self.voucher, user(number)).await.unwrap();
+            let found = hold.map(|h| (h.order_id, h.quantity, h.state, h.key_hash, h.pay_by));
+            let expected = auditor.holds.get(&user(number));
+            let expected = expected.map(|h| (h.order_id, h.units, h.state, h.key_hash, h.pay_by));
+            assert_eq!(found, expected, "hold of user {number}");
+        }
+        let start = OutboxCursor::START;
+        let page = self
+            .stock
+            .outbox(self.voucher, std::time::Duration::ZERO, start)
+            .await;
+        let mut pending = page.unwrap().unwrap().entries;
+        pending.sort_by_key(|event| event.ack().id);
+        assert_eq!(
+            pending,
+            auditor.outbox.values().cloned().collect::<Vec<_>>()
+        );
+    }
+}
