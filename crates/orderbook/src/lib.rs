@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The view of the event log in PostgreSQL: sales, orders and refunds, each partition's position,
+//! and what follows from the rows (effects, loads of Redis, expiries).
+//!
+//! One write path: [`Orderbook::apply`] folds a batch of one partition and moves the partition's
+//! position in the same transaction. Everything else reads, or keeps books of its own beside the
+//! view (claims of expiries, voucher ids, the operators' audit).
+
+mod admin;
+mod apply;
+mod connect;
+mod effects;
+mod error;
+mod expiry;
+mod positions;
+mod reads;
+mod rows;
+mod serve;
+mod snapshot;
+mod sql_time;
+mod working_set;
+mod write;
+
+pub use admin::{AuditEntry, ScheduledRequest};
+pub use apply::Applied;
+pub use connect::{Orderbook, OrderbookOptions};
+pub use effects::EffectsPage;
+pub use error::{ApplyError, OrderbookError};
+pub use expiry::DueOrder;
+pub use positions::View;
+pub use reads::{LedgerRow, SaleRow};
+pub use serve::ServedSale;
+pub use snapshot::LoadSnapshot;

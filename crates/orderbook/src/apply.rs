@@ -1,0 +1,184 @@
+//! The fold of the log into the tables: one transaction a batch.
+
+use std::collections::{BTreeMap, HashSet};
+
+use seckill_domain::{
+    Decision, Epoch, Event, EventBody, EventId, Offset, OrderId, SaleState, VoucherId,
+};
+use uuid::Uuid;
+
+use crate::positions::compare_and_set;
+use crate::working_set::{self, WorkingSet};
+use crate::{ApplyError, Orderbook, write};
+
+/// What a batch changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The events that changed something, in the order of the log, and what they changed. For
+    /// counters and logs: effects come from the rows.
+    pub decisions: Vec<(Offset, Decision)>,
+}
+
+/// What has to be written once a batch is folded. Orders and sales are named, and written in the
+/// state in which the batch leaves them.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Orders that the tables don't have.
+    pub(crate) new_orders: Vec<OrderId>,
+    /// Orders that the tables have as unpaid.
+    pub(crate) closed_orders: Vec<OrderId>,
+    /// Sales, and whether an event says that Redis has had the sale.
+    pub(crate) sales: BTreeMap<VoucherId, bool>,
+    /// The highest voucher id among new sales.
+    pub(crate) highest_scheduled: Option<VoucherId>,
+    pub(crate) adjustments: Vec<Adjustment>,
+    pub(crate) reloads: Vec<Reload>,
+}
+
+pub(crate) struct Adjustment {
+    pub(crate) event_id: EventId,
+    pub(crate) voucher_id: VoucherId,
+    pub(crate) delta: i64,
+    pub(crate) accepted: bool,
+    pub(crate) reason: String,
+    pub(crate) offset: Offset,
+}
+
+pub(crate) struct Reload {
+    pub(crate) voucher_id: VoucherId,
+    pub(crate) nonce: Uuid,
+    pub(crate) epoch: Epoch,
+    pub(crate) accepted: bool,
+    pub(crate) offset: Offset,
+}
+
+impl Orderbook {
+    /// Folds `events`, which are what the records of one partition in `[from, to)` hold, ascending,
+    /// without those that could not be decoded. Position and rows change together or not at all.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]: each of its kinds wants something else done.
+    pub async fn apply(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+        to: Offset,
+        events: &[(Offset, Event)],
+    ) -> Result<Applied, ApplyError> {
+        debug_assert!(events.is_sorted_by(|a, b| a.0 < b.0));
+        debug_assert!(events.iter().all(|(offset, _)| (from..to).contains(offset)));
+        events.iter().try_for_each(check_order_id)?;
+        let mut transaction = self.pool.begin().await?;
+        compare_and_set(&mut transaction, topic, partition, from, to).await?;
+        let mut states = working_set::load(&mut transaction, events).await?;
+        let mut changes = Changes::default();
+        let decisions = fold(&mut states, &mut changes, events);
+        write::all(&mut transaction, partition, &states, &changes).await?;
+        transaction.commit().await.map_err(ApplyError::of_commit)?;
+        Ok(Applied { decisions })
+    }
+}
+
+/// Rows are found by the voucher in their order id: an order under another voucher's key would be
+/// seen by neither of them.
+fn check_order_id((offset, event): &(Offset, Event)) -> Result<(), ApplyError> {
+    match event.body.order_id() {
+        Some(order_id) if order_id.voucher_id() != event.voucher_id => Err(ApplyError::Refused {
+            sqlstate: ApplyError::INVALID_VALUE.to_owned(),
+            message: format!(
+                "at offset {}: order {order_id} is not of voucher {}",
+                offset.get(),
+                event.voucher_id
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn fold(
+    states: &mut WorkingSet,
+    changes: &mut Changes,
+    events: &[(Offset, Event)],
+) -> Vec<(Offset, Decision)> {
+    let mut decisions = Vec::new();
+    for (offset, event) in events {
+        let state: &mut SaleState = states.entry(event.voucher_id).or_default();
+        if let Some(decision) = state.fold(*offset, event) {
+            changes.note(*offset, event, &decision);
+            decisions.push((*offset, decision));
+        }
+    }
+    // An order that the batch both made and closed is inserted as closed.
+    let new: HashSet<_> = changes.new_orders.iter().copied().collect();
+    let _ = new;
+    decisions
+}
+
+impl Changes {
+    fn note(&mut self, offset: Offset, event: &Event, decision: &Decision) {
+        let voucher_id = event.voucher_id;
+        match decision {
+            Decision::SaleScheduled { .. } => {
+                self.highest_scheduled = self.highest_scheduled.max(Some(voucher_id));
+                self.sale(voucher_id, false);
+            }
+            Decision::SaleClosed => self.sale(voucher_id, false),
+            Decision::StockAdjusted { delta, accepted } => {
+                if *accepted {
+                    self.sale(voucher_id, false);
+                }
+                self.adjustments.push(Adjustment {
+                    event_id: event.event_id,
+                    voucher_id,
+                    delta: *delta,
+                    accepted: *accepted,
+                    reason: reason_of(&event.body),
+                    offset,
+                });
+            }
+            Decision::SaleReloaded {
+                nonce,
+                epoch,
+                accepted,
+            } => {
+                if *accepted {
+                    self.sale(voucher_id, true);
+                }
+                self.reloads.push(Reload {
+                    voucher_id,
+                    nonce: *nonce,
+                    epoch: *epoch,
+                    accepted: *accepted,
+                    offset,
+                });
+            }
+            Decision::OrderReserved { order } => {
+                self.sale(voucher_id, true);
+                self.new_orders.push(order.order_id);
+            }
+            Decision::OrderRejected { order } => self.new_orders.push(order.order_id),
+            Decision::OrderPaid { order_id, .. }
+            | Decision::OrderExpired { order_id }
+            | Decision::OrderCancelled { order_id } => {
+                self.sale(voucher_id, true);
+                self.closed_orders.push(*order_id);
+            }
+            // Stands in the state's list of refunds.
+            Decision::RefundDue { .. } => {}
+        }
+    }
+
+    /// `was_in_redis` keeps a rebuilt database from taking a sale that Redis has, or lost, for a
+    /// new one: the flag set before the first load is not in the log, but what came of the load is.
+    fn sale(&mut self, voucher_id: VoucherId, was_in_redis: bool) {
+        *self.sales.entry(voucher_id).or_default() |= was_in_redis;
+    }
+}
+
+fn reason_of(body: &EventBody) -> String {
+    match body {
+        EventBody::StockAdjusted(e) => e.reason.clone(),
+        _ => String::new(),
+    }
+}

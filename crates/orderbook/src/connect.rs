@@ -1,0 +1,88 @@
+//! The pool of connections.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::OrderbookError;
+
+/// How to reach the database, and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct OrderbookOptions {
+    /// `postgres://user:password@host:port/database`, parameters as libpq's.
+    pub database_url: String,
+    /// What the connections are called in `pg_stat_activity`.
+    pub application_name: String,
+    /// The most connections at a time.
+    pub max_connections: u32,
+    /// How long a call waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long one statement may take. The statements of a [`crate::LoadSnapshot`] may take longer.
+    pub statement_timeout: Duration,
+    /// How long a transaction may wait for its client. A projector that was stopped in the middle
+    /// of a batch must not keep the partition's lock from its successor.
+    pub idle_transaction_timeout: Duration,
+}
+
+/// The view in PostgreSQL. Cheap to clone: clones share one pool.
+#[derive(Debug, Clone)]
+pub struct Orderbook {
+    pub(crate) pool: PgPool,
+}
+
+impl Orderbook {
+    /// Makes the pool. Connections are made when they are needed, so that a service can start
+    /// while the database is away; [`Self::ping`] says whether it is there.
+    ///
+    /// # Errors
+    /// When `database_url` is not one.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn connect(options: &OrderbookOptions) -> Result<Self, OrderbookError> {
+        let millis = |timeout: Duration| timeout.as_millis().to_string();
+        let connect = PgConnectOptions::from_str(&options.database_url)?
+            .application_name(&options.application_name)
+            .options([
+                ("statement_timeout", millis(options.statement_timeout)),
+                (
+                    "idle_in_transaction_session_timeout",
+                    millis(options.idle_transaction_timeout),
+                ),
+                // A generic plan made while a table was empty would scan it for as long as the
+                // connection lives. Planning anew costs a fraction of a millisecond.
+                ("plan_cache_mode", "force_custom_plan".to_owned()),
+                // Costs of a batch's arrays look high enough to compile, which takes longer.
+                ("jit", "off".to_owned()),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(connect);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Instances that start together take turns.
+    ///
+    /// # Errors
+    /// When the database is away or a migration fails.
+    pub async fn migrate(&self) -> Result<(), OrderbookError> {
+        Ok(sqlx::migrate!("../../migrations").run(&self.pool).await?)
+    }
+
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// When there is none within the timeouts.
+    pub async fn ping(&self) -> Result<(), OrderbookError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes the connections after the calls under way.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

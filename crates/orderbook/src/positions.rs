@@ -1,0 +1,144 @@
+//! How far each view of the log has come.
+
+use std::collections::HashMap;
+
+use seckill_domain::Offset;
+use sqlx::PgConnection;
+
+use crate::{ApplyError, Orderbook, OrderbookError};
+
+/// What has a position of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum View {
+    /// The fold: what is decided and stored.
+    Orders,
+    /// What of it is carried out in Redis and published.
+    Effects,
+}
+
+impl View {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Effects => "effects",
+        }
+    }
+}
+
+impl Orderbook {
+    /// Where `view` continues in each of `partitions`, in their order; 0 where it never was.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn positions(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        view: View,
+    ) -> Result<Vec<(i32, Offset)>, OrderbookError> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT partition, next_offset FROM view_positions
+              WHERE view = $1 AND topic = $2 AND partition = ANY($3)",
+        )
+        .bind(view.as_str())
+        .bind(topic)
+        .bind(partitions)
+        .fetch_all(&self.pool)
+        .await?;
+        let known: HashMap<i32, i64> = rows.into_iter().collect();
+        let position = |partition| Offset::new(known.get(&partition).copied().unwrap_or(0));
+        Ok(partitions.iter().map(|&p| (p, position(p))).collect())
+    }
+
+    /// Notes that all effects below `to` are carried out. Never moves back, so that a late call of
+    /// a projector that lost the partition does no harm.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn move_effects(
+        &self,
+        topic: &str,
+        partition: i32,
+        to: Offset,
+    ) -> Result<(), OrderbookError> {
+        sqlx::query(
+            "INSERT INTO view_positions AS p (view, topic, partition, next_offset)
+             VALUES ('effects', $1, $2, $3)
+             ON CONFLICT (view, topic, partition)
+             DO UPDATE SET next_offset = excluded.next_offset
+                     WHERE p.next_offset < excluded.next_offset",
+        )
+        .bind(topic)
+        .bind(partition)
+        .bind(to.get())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The fold's position; 0 where it never was.
+pub(crate) async fn fold_position(
+    connection: &mut PgConnection,
+    topic: &str,
+    partition: i32,
+) -> Result<Offset, sqlx::Error> {
+    let position: Option<i64> = sqlx::query_scalar(
+        "SELECT next_offset FROM view_positions
+          WHERE view = 'orders' AND topic = $1 AND partition = $2",
+    )
+    .bind(topic)
+    .bind(partition)
+    .fetch_optional(connection)
+    .await?;
+    Ok(Offset::new(position.unwrap_or(0)))
+}
+
+/// Moves the fold's position if it is at `from`, and keeps the row locked until the transaction
+/// ends: from here on this transaction is the partition's only writer.
+pub(crate) async fn compare_and_set(
+    connection: &mut PgConnection,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    to: Offset,
+) -> Result<(), ApplyError> {
+    let moved = sqlx::query(
+        "UPDATE view_positions SET next_offset = $4
+          WHERE view = 'orders' AND topic = $1 AND partition = $2 AND next_offset = $3",
+    )
+    .bind(topic)
+    .bind(partition)
+    .bind(from.get())
+    .bind(to.get())
+    .execute(&mut *connection)
+    .await?;
+    if moved.rows_affected() == 1 {
+        return Ok(());
+    }
+    if from.get() == 0 && first_position(connection, topic, partition, to).await? {
+        return Ok(());
+    }
+    let actual = fold_position(connection, topic, partition).await?;
+    Err(ApplyError::PositionMoved { actual })
+}
+
+/// False when there is a row already.
+async fn first_position(
+    connection: &mut PgConnection,
+    topic: &str,
+    partition: i32,
+    to: Offset,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "INSERT INTO view_positions (view, topic, partition, next_offset)
+         VALUES ('orders', $1, $2, $3)
+         ON CONFLICT (view, topic, partition) DO NOTHING",
+    )
+    .bind(topic)
+    .bind(partition)
+    .bind(to.get())
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}

@@ -1,0 +1,193 @@
+//! Reads for the API. All of them by index.
+
+use std::collections::HashSet;
+
+use seckill_domain::{Epoch, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_id};
+use crate::sql_time::SqlTime;
+use crate::{Orderbook, OrderbookError};
+
+/// A sale with what the table knows beyond the fold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleRow {
+    /// The sale.
+    pub sale: Sale,
+    /// Its partition.
+    pub partition: i32,
+    /// Whether Redis may ever have had it.
+    pub loaded: bool,
+    /// Whether it has left Redis for good: it is ended.
+    pub retired: bool,
+}
+
+/// A sale's units, and how much of the log they stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Units at the start.
+    pub initial: i64,
+    /// Units added less units taken away since.
+    pub adjusted: i64,
+    /// Units free.
+    pub available: i64,
+    /// Units in unpaid orders.
+    pub unpaid: i64,
+    /// Units in paid orders.
+    pub paid: i64,
+    /// The sale's epoch.
+    pub epoch: Epoch,
+    /// The fold's position in the sale's partition, of the same moment.
+    pub position: Offset,
+}
+
+#[derive(FromRow)]
+struct RawSaleRow {
+    #[sqlx(flatten)]
+    sale: RawSale,
+    partition: i32,
+    loaded: bool,
+    retired: bool,
+}
+
+impl TryFrom<RawSaleRow> for SaleRow {
+    type Error = OrderbookError;
+
+    fn try_from(row: RawSaleRow) -> Result<Self, OrderbookError> {
+        Ok(Self {
+            sale: row.sale.try_into()?,
+            partition: row.partition,
+            loaded: row.loaded,
+            retired: row.retired,
+        })
+    }
+}
+
+impl Orderbook {
+    /// One sale.
+    ///
+    /// # Errors
+    /// When the database fails or has a row that no fold writes.
+    pub async fn sale(&self, voucher: VoucherId) -> Result<Option<SaleRow>, OrderbookError> {
+        let sql = format!(
+            "SELECT {SALE_COLUMNS}, partition, loaded, retired FROM vouchers WHERE voucher_id = $1"
+        );
+        let row: Option<RawSaleRow> = sqlx::query_as(&sql)
+            .bind(voucher.get())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(SaleRow::try_from).transpose()
+    }
+
+    /// At most `limit` sales, the newest first; `before` is the last one of the page before.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn sales(
+        &self,
+        limit: u32,
+        before: Option<VoucherId>,
+    ) -> Result<Vec<SaleRow>, OrderbookError> {
+        let sql = format!(
+            "SELECT {SALE_COLUMNS}, partition, loaded, retired FROM vouchers
+              WHERE $1::bigint IS NULL OR voucher_id < $1
+              ORDER BY voucher_id DESC LIMIT $2"
+        );
+        let rows: Vec<RawSaleRow> = sqlx::query_as(&sql)
+            .bind(before.map(VoucherId::get))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        all(rows)
+    }
+
+    /// One order.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn order(&self, id: OrderId) -> Result<Option<Order>, OrderbookError> {
+        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1");
+        let row: Option<RawOrder> = sqlx::query_as(&sql)
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(Order::try_from).transpose()
+    }
+
+    /// At most `limit` orders of a buyer, the newest first; `before` is when the last one of the
+    /// page before was reserved, and its id.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn orders_of(
+        &self,
+        user: UserId,
+        limit: u32,
+        before: Option<(Timestamp, OrderId)>,
+    ) -> Result<Vec<Order>, OrderbookError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders
+              WHERE user_id = $1
+                AND ($2::timestamptz IS NULL OR (reserved_at, order_id) < ($2, $3))
+              ORDER BY reserved_at DESC, order_id DESC LIMIT $4"
+        );
+        let rows: Vec<RawOrder> = sqlx::query_as(&sql)
+            .bind(user.get())
+            .bind(before.map(|(reserved_at, _)| SqlTime(reserved_at)))
+            .bind(before.map(|(_, id)| id.as_uuid()))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        all(rows)
+    }
+
+    /// Those of `orders` for which at least one payment has to go back.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn refund_due(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, OrderbookError> {
+        let ids: Vec<Uuid> = orders.iter().map(|id| id.as_uuid()).collect();
+        let rows: Vec<Uuid> =
+            sqlx::query_scalar("SELECT DISTINCT order_id FROM refunds WHERE order_id = ANY($1)")
+                .bind(ids)
+                .fetch_all(&self.pool)
+                .await?;
+        rows.into_iter().map(|id| order_id(id, "refunds")).collect()
+    }
+
+    /// A sale's units with epoch and position of the same moment. Whoever finds an order missing
+    /// *after* this read knows that the log below the position does not have it.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn ledger(
+        &self,
+        topic: &str,
+        voucher: VoucherId,
+    ) -> Result<Option<LedgerRow>, OrderbookError> {
+        let row: Option<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT initial_stock, adjusted, stock_left, unpaid_units, paid_units, epoch,
+                    coalesce(next_offset, 0)
+               FROM vouchers
+               LEFT JOIN view_positions AS p
+                 ON p.view = 'orders' AND p.topic = $1 AND p.partition = vouchers.partition
+              WHERE voucher_id = $2",
+        )
+        .bind(topic)
+        .bind(voucher.get())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(
+            |(initial, adjusted, available, unpaid, paid, epoch, position)| LedgerRow {
+                initial,
+                adjusted,
+                available,
+                unpaid,
+                paid,
+                epoch: Epoch::new(epoch),
+                position: Offset::new(position),
+            },
+        ))
+    }
+}
