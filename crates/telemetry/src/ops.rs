@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -51,20 +52,20 @@ impl Ops {
             .route("/metrics", web::get().to(metrics_text));
     }
 
-    /// Serves only the three routes, until `stop` is cancelled.
+    /// Listens, and gives a future that serves only the three routes until `stop` is cancelled.
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn serve(self, listen: SocketAddr, stop: CancellationToken) -> std::io::Result<()> {
-        HttpServer::new(move || App::new().configure(|config| self.routes(config)))
+    pub fn serve(self, listen: SocketAddr, stop: CancellationToken) -> std::io::Result<Server> {
+        let server = HttpServer::new(move || App::new().configure(|config| self.routes(config)))
             .workers(1)
             .disable_signals()
             .shutdown_signal(async move { stop.cancelled().await })
             .shutdown_timeout(1)
             .bind(listen)
             .map_err(|e| std::io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))?
-            .run()
-            .await
+            .run();
+        Ok(server)
     }
 
     /// Folds histogram samples away, so that they don't pile up when nobody scrapes. Runs until

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! A private Kafka, Redis and PostgreSQL for a test run, and real service processes to run against them.
+//!
+//! Everything here is a plain child process on a loopback port: no container engine, no daemon of the
+//! host. Children die with the process that started them, also when that is killed.
+
+use std::path::Path;
+
+pub mod http;
+pub mod kafka;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod scratch;
+pub mod service;
+pub mod shared;
+pub mod stack;
+pub mod wait;
+
+pub use crate::kafka::Kafka;
+pub use crate::postgres::{Database, Postgres};
+pub use crate::redis::Redis;
+pub use crate::service::{Env, Service, ServiceSpec};
+pub use crate::shared::{fresh_database, shared_kafka, unique_prefix};
+pub use crate::stack::TestStack;
+
+/// The top directory of this workspace, with `target` and `ops` in it.
+#[must_use]
+pub fn workspace_root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).unwrap_or(package)
+}

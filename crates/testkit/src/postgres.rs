@@ -1,0 +1,374 @@
+//! A private PostgreSQL server and databases on it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Signal, geteuid};
+use tempfile::TempDir;
+
+use crate::ports::free_port;
+use crate::process::{Process, wrapped};
+use crate::scratch::scratch_dir;
+use crate::wait::wait_for;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const START_ATTEMPTS: u32 = 3;
+const SUPERUSER: &str = "postgres";
+
+/// Whether committed transactions survive a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The server's own defaults.
+    Default,
+    /// Nothing is synced: only for data that a test run throws away. A crash of the server alone
+    /// still loses nothing.
+    Unsafe,
+}
+
+/// A PostgreSQL server of its own, without fsync. Killed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Postgres {
+    /// Makes a new cluster and starts it on a free loopback port.
+    ///
+    /// # Errors
+    /// When PostgreSQL's server programs are missing or do not work; the message has their output.
+    pub fn start() -> Result<Self> {
+        let directory = scratch_dir("postgres")?;
+        let data = directory.path().join("data");
+        init(&data)?;
+        let mut attempt = 1;
+        loop {
+            let port = free_port()?;
+            match spawn(directory.path(), port) {
+                Ok(process) => {
+                    return Ok(Self {
+                        process,
+                        port,
+                        directory,
+                    });
+                }
+                // Most likely somebody else took the port meanwhile.
+                Err(_) if attempt < START_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where the superuser connects to: the maintenance database of this server.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        url(self.port, "postgres")
+    }
+
+    /// Makes a new empty database on this server.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn fresh_database(&self) -> Result<Database> {
+        Database::create(&self.admin_url())
+    }
+
+    /// Stops the server at once, as a crash does: connections break, the next start recovers.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(&mut self) -> Result<()> {
+        // PostgreSQL's immediate shutdown. After a SIGKILL its shared memory can stay in use for a
+        // while, and the next start refuses.
+        self.process.signal(Signal::QUIT)?;
+        self.process.wait(STOP_TIMEOUT)?;
+        Ok(())
+    }
+
+    /// Kills the server and starts it again with the same data on the same port.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.process = spawn(self.directory.path(), self.port)?;
+        Ok(())
+    }
+}
+
+fn spawn(directory: &Path, port: u16) -> Result<Process> {
+    let command = server_command(&directory.join("data"), port, Durability::Unsafe)?;
+    let mut process = Process::spawn("postgres", &command, &directory.join("postgres.log"))?;
+    wait_for("answer of PostgreSQL to a query", START_TIMEOUT, || {
+        process.expect_running()?;
+        Ok(answers(port).then_some(()))
+    })
+    .with_context(|| process.log_tail())?;
+    Ok(process)
+}
+
+/// A database of its own for a test. Dropped with this value.
+#[derive(Debug)]
+pub struct Database {
+    admin_url: String,
+    name: String,
+}
+
+impl Database {
+    pub(crate) fn create(admin_url: &str) -> Result<Self> {
+        let name = format!("seckill_{}", uuid::Uuid::new_v4().simple());
+        query(admin_url, &format!("CREATE DATABASE {name}"))?;
+        Ok(Self {
+            admin_url: admin_url.to_owned(),
+            name,
+        })
+    }
+
+    /// `postgres://postgres@127.0.0.1:<port>/<name>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        with_database(&self.admin_url, &self.name)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A server that is gone already has nothing to drop.
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let _ = query(&self.admin_url, &sql);
+    }
+}
+
+/// The same server as `url`'s, another database. Parameters after `?` are kept.
+fn with_database(url: &str, name: &str) -> String {
+    let (path, parameters) = match url.split_once('?') {
+        Some((path, parameters)) => (path, format!("?{parameters}")),
+        None => (url, String::new()),
+    };
+    let server = path.rsplit_once('/').map_or(path, |(server, _)| server);
+    format!("{server}/{name}{parameters}")
+}
+
+/// The URL of a database on this loopback port, as the superuser.
+#[must_use]
+pub fn url(port: u16, database: &str) -> String {
+    format!("postgres://{SUPERUSER}@127.0.0.1:{port}/{database}")
+}
+
+/// Runs one statement through `psql`.
+///
+/// # Errors
+/// When `psql` is missing or the server refuses the statement.
+pub fn query(url: &str, sql: &str) -> Result<()> {
+    let mut command = Command::new(program("psql")?);
+    command
+        .args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        .arg(url)
+        .env("PGCONNECT_TIMEOUT", "5");
+    run(&mut command)
+}
+
+/// Whether a server takes queries on this loopback port.
+#[must_use]
+pub fn answers(port: u16) -> bool {
+    query(&url(port, "postgres"), "SELECT 1").is_ok()
+}
+
+/// Where a cluster meant for `wanted` can live: there, or, where the unprivileged user that PostgreSQL
+/// needs cannot get to it, in a directory under /var/tmp that belongs to that path alone.
+///
+/// # Errors
+/// When the user database cannot be read.
+pub fn reachable_directory(wanted: &Path) -> Result<PathBuf> {
+    let Some(user) = server_user()? else {
+        return Ok(wanted.to_owned());
+    };
+    let parent = wanted.parent().unwrap_or(wanted);
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let mut test = Command::new("test");
+    test.arg("-x").arg(parent);
+    if run(&mut user.run_as(&test)).is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let name = hash_of_path(wanted);
+    Ok(PathBuf::from("/var/tmp").join(format!("seckill-{name}")))
+}
+
+/// FNV-1a of the path: the same at every start, unlike the standard library's hashes.
+fn hash_of_path(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// Makes a new cluster in `data` unless there is one.
+///
+/// # Errors
+/// When `initdb` fails, with its output.
+pub fn init(data: &Path) -> Result<()> {
+    if data.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
+    // initdb takes an existing directory only if it is empty and its own.
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
+    if let Some(user) = server_user()? {
+        chown(data, Some(user.uid), Some(user.gid))?;
+        if let Some(parent) = data.parent() {
+            fs::set_permissions(parent, fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    let mut command = Command::new(program("initdb")?);
+    command
+        .args(["--auth=trust", "--encoding=UTF8", "--locale=C"])
+        .args(["--no-sync", "--username", SUPERUSER, "-D"])
+        .arg(data);
+    run(&mut as_server_user(command)?)
+}
+
+/// The command line of a server over the cluster in `data`, as the right user.
+///
+/// # Errors
+/// When PostgreSQL's server programs are not found.
+pub fn server_command(data: &Path, port: u16, durability: Durability) -> Result<Command> {
+    let mut command = Command::new(program("postgres")?);
+    command
+        .arg("-D")
+        .arg(data)
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+        // A socket's path has a short maximum length; everybody connects over TCP.
+        .args(["-c", "unix_socket_directories="])
+        .args(["-c", "max_connections=200"])
+        .current_dir("/");
+    if durability == Durability::Unsafe {
+        // Not synchronous_commit=off: a crash of the server would lose what it has acknowledged.
+        command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+    }
+    as_server_user(command)
+}
+
+/// The full path of one of PostgreSQL's programs: those of the newest installed version, which Debian
+/// keeps out of PATH, else whatever PATH has.
+///
+/// # Errors
+/// When there is none.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    newest_version()
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+        .with_context(|| format!("{name} not found: install PostgreSQL 15 or newer"))
+}
+
+fn newest_version() -> Option<PathBuf> {
+    fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| {
+            let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let programs = entry.path().join("bin");
+            // A client-only package has psql there and no server.
+            programs
+                .join("initdb")
+                .is_file()
+                .then_some((version, programs))
+        })
+        .max()
+        .map(|(_, programs)| programs)
+}
+
+/// An unprivileged user, in numbers.
+struct ServerUser {
+    uid: u32,
+    gid: u32,
+}
+
+impl ServerUser {
+    fn run_as(&self, command: &Command) -> Command {
+        let (uid, gid) = (self.uid.to_string(), self.gid.to_string());
+        let arguments = ["--reuid", &uid, "--regid", &gid, "--clear-groups", "--"];
+        wrapped(command, "setpriv", &arguments)
+    }
+}
+
+/// PostgreSQL refuses to run as root: whom to run it as then, or nobody if we aren't root.
+fn server_user() -> Result<Option<ServerUser>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
+    for name in ["postgres", "nobody"] {
+        let fields = users
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.len() > 3 && fields[0] == name);
+        if let Some(fields) = fields {
+            return Ok(Some(ServerUser {
+                uid: fields[2].parse()?,
+                gid: fields[3].parse()?,
+            }));
+        }
+    }
+    bail!("running as root, and there is no user `postgres` or `nobody` to run PostgreSQL as")
+}
+
+fn as_server_user(command: Command) -> Result<Command> {
+    Ok(match server_user()? {
+        Some(user) => user.run_as(&command),
+        None => command,
+    })
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        bail!("{program}: {}\n{}", output.status, message.trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_server_still_has_its_databases_and_a_dropped_database_is_gone() {
+        let mut server = Postgres::start().unwrap();
+        let database = server.fresh_database().unwrap();
+        let url = database.url();
+        query(&url, "CREATE TABLE t AS SELECT 1 AS one").unwrap();
+
+        server.kill().unwrap();
+        assert!(query(&url, "TABLE t").is_err());
+        server.restart().unwrap();
+        query(&url, "TABLE t").unwrap();
+
+        drop(database);
+        let error = query(&url, "TABLE t").unwrap_err().to_string();
+        assert!(error.contains("does not exist"), "{error}");
+    }
+
+    #[test]
+    fn another_database_of_the_same_server_keeps_the_parameters() {
+        let url = "postgres://u:p@db:5432/postgres?sslmode=require";
+        assert_eq!(
+            with_database(url, "x"),
+            "postgres://u:p@db:5432/x?sslmode=require"
+        );
+    }
+}

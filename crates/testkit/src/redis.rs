@@ -1,0 +1,195 @@
+//! A private Redis server.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::ports::free_port;
+use crate::process::Process;
+use crate::scratch::scratch_dir;
+use crate::wait::wait_for;
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const START_ATTEMPTS: u32 = 3;
+
+/// Whether a server's data outlives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing is written: a restarted server is empty.
+    None,
+    /// Append-only file, synced every second.
+    AppendOnly,
+}
+
+/// A Redis of its own for a test, without persistence. Killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Redis {
+    /// Starts an empty server on a free loopback port and waits until it answers.
+    ///
+    /// # Errors
+    /// When `redis-server` is missing or does not come up; the message has its log.
+    pub fn start() -> Result<Self> {
+        let directory = scratch_dir("redis")?;
+        let mut attempt = 1;
+        loop {
+            let port = free_port()?;
+            match spawn(directory.path(), port) {
+                Ok(process) => {
+                    return Ok(Self {
+                        process,
+                        port,
+                        directory,
+                    });
+                }
+                // Most likely somebody else took the port meanwhile.
+                Err(_) if attempt < START_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// `redis://127.0.0.1:<port>`, the same after a restart.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// The port, the same after a restart.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL. The data is gone.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Kills the server and starts an empty one on the same port: what a Redis that lost its data does.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = spawn(self.directory.path(), self.port)?;
+        Ok(())
+    }
+
+    /// SIGSTOP: connections stay open, nothing is answered.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.pause()
+    }
+
+    /// Ends a [`Redis::pause`]; what was sent meanwhile is carried out then.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.resume()
+    }
+}
+
+fn spawn(directory: &Path, port: u16) -> Result<Process> {
+    let command = server_command(directory, port, Persistence::None);
+    let mut process = Process::spawn("redis-server", &command, &directory.join("redis.log"))?;
+    wait_for("answer of redis-server to PING", START_TIMEOUT, || {
+        process.expect_running()?;
+        Ok(answers(port).then_some(()))
+    })
+    .with_context(|| process.log_tail())?;
+    Ok(process)
+}
+
+/// `redis://127.0.0.1:<port>`.
+#[must_use]
+pub fn url(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}")
+}
+
+/// The command line of a server with its data in `directory`. The services demand `noeviction`.
+#[must_use]
+pub fn server_command(directory: &Path, port: u16, persistence: Persistence) -> Command {
+    let append_only = match persistence {
+        Persistence::None => "no",
+        Persistence::AppendOnly => "yes",
+    };
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--daemonize", "no", "--save", ""])
+        .args(["--appendonly", append_only, "--appendfsync", "everysec"])
+        .args(["--maxmemory-policy", "noeviction", "--dir"])
+        .arg(directory);
+    command
+}
+
+/// Whether a Redis answers PING on this loopback port, loaded and ready.
+#[must_use]
+pub fn answers(port: u16) -> bool {
+    ping(port).is_ok_and(|answer| &answer == b"+PONG")
+}
+
+fn ping(port: u16) -> std::io::Result<[u8; 5]> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(redis: &Redis, line: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, redis.port())).unwrap();
+        stream.set_read_timeout(Some(PROBE_TIMEOUT)).unwrap();
+        write!(stream, "{line}\r\n").unwrap();
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
+    #[test]
+    fn a_restarted_server_is_empty_and_on_the_same_port() {
+        let mut redis = Redis::start().unwrap();
+        let url = redis.url();
+        assert_eq!(run(&redis, "SET a 1"), "+OK\r\n");
+
+        redis.restart().unwrap();
+
+        assert_eq!(redis.url(), url);
+        assert_eq!(run(&redis, "EXISTS a"), ":0\r\n");
+    }
+
+    #[test]
+    fn a_killed_server_is_gone_and_a_paused_one_silent_until_it_is_resumed() {
+        let mut redis = Redis::start().unwrap();
+        redis.pause().unwrap();
+        assert!(!answers(redis.port()));
+        redis.resume().unwrap();
+        assert!(answers(redis.port()));
+        redis.kill().unwrap();
+        assert!(!answers(redis.port()));
+    }
+}

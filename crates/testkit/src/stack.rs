@@ -1,0 +1,226 @@
+//! Stores, topics and secrets of one cross-service test, and the services on them.
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use crate::kafka::Kafka;
+use crate::ports::free_port;
+use crate::postgres::{Database, Postgres};
+use crate::redis::Redis;
+use crate::service::{Env, Service, ServiceSpec, run_binary};
+use crate::shared::{fresh_database, shared_kafka, unique_prefix};
+
+/// Few, so that a broker shared by many tests stays fast; more than one, so that keys matter.
+const EVENT_PARTITIONS: u32 = 4;
+
+/// Which stores a test needs for itself beyond Redis, which it always gets. Shared ones must not be stopped.
+#[derive(Debug, Default)]
+pub struct Builder {
+    private_kafka: bool,
+    private_postgres: bool,
+    settings: Env,
+}
+
+impl Builder {
+    /// A broker of the test's own, that it may kill and pause: seconds slower.
+    #[must_use]
+    pub fn private_kafka(mut self) -> Self {
+        self.private_kafka = true;
+        self
+    }
+
+    /// A PostgreSQL server of the test's own, that it may kill.
+    #[must_use]
+    pub fn private_postgres(mut self) -> Self {
+        self.private_postgres = true;
+        self
+    }
+
+    /// One more environment variable for every service of this stack, over the stack's own.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts what is missing, makes the topics and migrates the database with `seckillctl`.
+    ///
+    /// # Errors
+    /// When a store does not come up, or `seckillctl` is not built or fails.
+    pub fn start(self) -> Result<TestStack> {
+        let kafka = self.private_kafka.then(Kafka::start).transpose()?;
+        let postgres = self.private_postgres.then(Postgres::start).transpose()?;
+        let redis = Redis::start()?;
+        let database = match &postgres {
+            Some(server) => server.fresh_database()?,
+            None => fresh_database()?,
+        };
+        let brokers = match &kafka {
+            Some(broker) => broker.brokers(),
+            None => shared_kafka()?,
+        };
+        let mut env = environment(&brokers, &redis.url(), &database.url());
+        env.extend(self.settings);
+        run_binary("seckillctl", &["topics", "create"], &env)?;
+        run_binary("seckillctl", &["db", "migrate"], &env)?;
+        Ok(TestStack {
+            redis,
+            database,
+            postgres,
+            kafka,
+            env,
+        })
+    }
+}
+
+fn environment(brokers: &str, redis_url: &str, database_url: &str) -> Env {
+    let settings = [
+        ("KAFKA_BROKERS", brokers.to_owned()),
+        ("REDIS_URL", redis_url.to_owned()),
+        ("DATABASE_URL", database_url.to_owned()),
+        ("TOPIC_PREFIX", unique_prefix()),
+        ("EVENT_PARTITIONS", EVENT_PARTITIONS.to_string()),
+        ("ADMIN_TOKEN", secret()),
+        ("TOKEN_SECRET", secret()),
+        ("PAYMENT_WEBHOOK_SECRET", secret()),
+        // A test is one client that asks as often as it likes; those about rate limits set their own.
+        ("RATE_LIMIT_USER_PER_SECOND", "0".to_owned()),
+        ("RUST_LOG", "info".to_owned()),
+    ];
+    settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
+/// A random secret of 64 hexadecimal digits.
+#[must_use]
+pub fn secret() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// The world of one cross-service test: a Redis and a database of its own, and topics of its own on a
+/// broker that is usually shared.
+#[derive(Debug)]
+pub struct TestStack {
+    /// This test's Redis, to kill, restart and pause.
+    pub redis: Redis,
+    /// This test's database. Before its server: fields are dropped in this order.
+    pub database: Database,
+    /// This test's PostgreSQL server, if it asked for one.
+    pub postgres: Option<Postgres>,
+    /// This test's broker, if it asked for one.
+    pub kafka: Option<Kafka>,
+    env: Env,
+}
+
+impl TestStack {
+    /// A stack on the shared Kafka and PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// For a stack with more of its own.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The environment that all services of this stack share: the stores, `TOPIC_PREFIX`, secrets.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// One variable of [`TestStack::env`].
+    ///
+    /// # Panics
+    /// If it is not set.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> &str {
+        &self.env[name]
+    }
+
+    /// Runs `seckillctl` on this stack and gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails, with its output.
+    pub fn seckillctl(&self, arguments: &[&str]) -> Result<String> {
+        run_binary("seckillctl", arguments, &self.env)
+    }
+
+    /// Starts an ingress on free ports; any number of them may run.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_ingress(&self, extra_env: &[(&str, &str)]) -> Result<Service> {
+        Service::start(self.ingress(extra_env)?)
+    }
+
+    /// Starts a projector; any number of them may run.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_projector(&self, extra_env: &[(&str, &str)]) -> Result<Service> {
+        Service::start(self.projector(extra_env)?)
+    }
+
+    /// Starts a timeout service; any number of them may run.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_timeout(&self, extra_env: &[(&str, &str)]) -> Result<Service> {
+        Service::start(self.timeout(extra_env)?)
+    }
+
+    /// An ingress that is not started yet, for [`Service::launch`].
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn ingress(&self, extra_env: &[(&str, &str)]) -> Result<ServiceSpec> {
+        let port = free_port()?;
+        let mut spec = self.spec("seckill-ingress", "INGRESS_ADMIN_LISTEN", extra_env)?;
+        spec.env
+            .insert("INGRESS_LISTEN".to_owned(), format!("127.0.0.1:{port}"));
+        spec.port = Some(port);
+        Ok(spec)
+    }
+
+    /// A projector that is not started yet, for [`Service::launch`].
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn projector(&self, extra_env: &[(&str, &str)]) -> Result<ServiceSpec> {
+        self.spec("seckill-projector", "PROJECTOR_ADMIN_LISTEN", extra_env)
+    }
+
+    /// A timeout service that is not started yet, for [`Service::launch`].
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn timeout(&self, extra_env: &[(&str, &str)]) -> Result<ServiceSpec> {
+        self.spec("seckill-timeout", "TIMEOUT_ADMIN_LISTEN", extra_env)
+    }
+
+    fn spec(
+        &self,
+        binary: &str,
+        admin_listen: &str,
+        extra_env: &[(&str, &str)],
+    ) -> Result<ServiceSpec> {
+        let admin_port = free_port()?;
+        let mut env = self.env.clone();
+        env.insert(admin_listen.to_owned(), format!("127.0.0.1:{admin_port}"));
+        for (name, value) in extra_env {
+            env.insert((*name).to_owned(), (*value).to_owned());
+        }
+        Ok(ServiceSpec {
+            binary: binary.to_owned(),
+            env,
+            admin_port,
+            port: None,
+        })
+    }
+}
