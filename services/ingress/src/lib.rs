@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The ingress: takes orders, payments and the operators' commands over HTTP, and answers what
+//! became of them.
+
+pub mod auth;
+mod background;
+pub mod body;
+pub mod config;
+pub mod http;
+pub mod limits;
+pub mod outcomes;
+mod preflight;
+pub mod problem;
+pub mod reads;
+pub mod reservations;
+pub mod rfc3339;
+pub mod startup;
+pub mod webhook;

@@ -1,2 +1,42 @@
-//! Placeholder.
-fn main() {}
+//! The ingress as a process. Exits with 2 when its settings cannot be used, with 1 when it fails.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use seckill_ingress::config::{Config, LogFormat};
+use seckill_ingress::startup::Application;
+use seckill_telemetry::ops::Ops;
+use seckill_telemetry::settings::Source;
+use seckill_telemetry::{failpoints, logs, shutdown};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = match Source::load().and_then(|source| Config::load(&source)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("seckill-ingress: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("seckill-ingress ends: {error:#}");
+            eprintln!("seckill-ingress: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<()> {
+    let text = config.log_format == LogFormat::Text;
+    logs::start(&config.log_filter, text).map_err(|error| anyhow!(error))?;
+    failpoints::install().map_err(|error| anyhow!(error))?;
+    tracing::info!(?config, "starting");
+    let ops = Ops::install().map_err(|error| anyhow!(error))?;
+    let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    Application::build(config, ops)?.run(stop).await
+}

@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The projector: folds the event log into PostgreSQL, and carries the decisions out: it settles
+//! the stock in Redis, publishes outcomes, and loads Redis anew when it was lost.
+//!
+//! A partition has two workers. [`fold`] turns records into rows and moves the fold's position in
+//! the same transaction. [`effects`] reads those rows again and moves a position of its own once
+//! Redis and the outcome topic have them. [`watch`] looks at every sale four times a second and
+//! starts a [`reload`] where Redis does not serve it.
+
+pub mod config;
+mod effects;
+mod fold;
+mod partition;
+mod reload;
+mod retry;
+pub mod startup;
+mod watch;

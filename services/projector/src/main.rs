@@ -1,2 +1,38 @@
-//! Placeholder.
-fn main() {}
+//! The projector's process.
+
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+use seckill_projector::config::Config;
+use seckill_projector::startup;
+use seckill_telemetry::settings::Source;
+use seckill_telemetry::{failpoints, logs, shutdown};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Source::load().and_then(|source| Config::load(&source)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the projector ends");
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    logs::start(&config.log_filter, config.log_text).map_err(anyhow::Error::msg)?;
+    failpoints::install().map_err(anyhow::Error::msg)?;
+    tracing::info!(?config, "starting");
+    startup::run(config, shutdown::on_signal()?).await
+}

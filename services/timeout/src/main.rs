@@ -1,2 +1,38 @@
-//! Placeholder.
-fn main() {}
+//! The process: settings, logs, signals. Exits 0 after SIGTERM, 1 when it failed, 2 when its
+//! settings cannot be used.
+
+use std::process::ExitCode;
+
+use seckill_telemetry::settings::Source;
+use seckill_telemetry::{failpoints, logs, shutdown};
+use seckill_timeout::config::{Config, LogFormat};
+use seckill_timeout::startup;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Source::load().and_then(|source| Config::load(&source)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("seckill-timeout: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seckill-timeout: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let text = config.log_format == LogFormat::Text;
+    logs::start(&config.log_filter, text).map_err(anyhow::Error::msg)?;
+    failpoints::install().map_err(anyhow::Error::msg)?;
+    tracing::info!(?config, "starting");
+    startup::run(config, &shutdown::on_signal()?).await
+}

@@ -1,0 +1,118 @@
+//! Orders, as PostgreSQL has them.
+
+use anyhow::Context;
+use clap::Subcommand;
+use seckill_domain::{Offset, Order, OrderId, PaymentId, RejectReason};
+use serde_json::Value;
+
+use crate::commands::db::connect;
+use crate::failure::Failure;
+use crate::output::{Report, fields, moment};
+use crate::settings::Settings;
+
+/// What to do with orders.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show an order and where in the log it was decided.
+    Show {
+        /// The order.
+        #[arg(value_name = "ID")]
+        order: OrderId,
+    },
+}
+
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    let Command::Show { order: order_id } = command;
+    let orderbook = connect(settings)?;
+    let order = orderbook.order(order_id).await;
+    let order = order.context("cannot read the order")?.ok_or_else(|| {
+        Failure::NotFound(format!(
+            "PostgreSQL has no order {order_id}; one that was reserved a moment ago may still be on \
+             its way"
+        ))
+    })?;
+    let refunds = orderbook.refund_due(&[order_id]).await;
+    let refunds = refunds.context("cannot read the order's refunds")?;
+    Ok(report(&order, refunds.contains(&order_id)))
+}
+
+fn report(order: &Order, refund_due: bool) -> Report {
+    let (closed_at, closed_offset) = order.closed.unzip();
+    let members: [(&str, Value); 16] = [
+        ("order_id", order.order_id.to_string().into()),
+        ("voucher_id", order.order_id.voucher_id().get().into()),
+        ("user_id", order.user_id.get().into()),
+        ("quantity", order.quantity.into()),
+        ("amount_cents", order.amount.cents().into()),
+        ("currency", order.amount.currency().as_str().into()),
+        ("status", order.status.as_str().into()),
+        (
+            "reject_reason",
+            order.rejected.map(RejectReason::as_str).into(),
+        ),
+        ("reserved_at", moment(order.reserved_at).into()),
+        ("pay_by", moment(order.pay_by).into()),
+        ("closed_at", closed_at.map(moment).into()),
+        (
+            "payment_id",
+            order.payment_id.as_ref().map(PaymentId::as_str).into(),
+        ),
+        ("refund_due", refund_due.into()),
+        ("version", order.version().into()),
+        ("reserved_offset", order.reserved_offset.get().into()),
+        ("closed_offset", closed_offset.map(Offset::get).into()),
+    ];
+    let text = members.each_ref().map(|(name, value)| (*name, cell(value)));
+    Report {
+        text: fields(&text),
+        json: members
+            .into_iter()
+            .map(|(n, v)| (n.to_owned(), v))
+            .collect(),
+    }
+}
+
+/// A member as people read it: texts without quotes, a hyphen for what there is none of.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_domain::{Money, OrderStatus, Timestamp, UserId, VoucherId};
+
+    #[test]
+    fn both_forms_say_what_the_row_says() {
+        let order = Order {
+            order_id: OrderId::from_parts(VoucherId::new(17).unwrap(), 1, 1),
+            user_id: UserId::new(7).unwrap(),
+            quantity: 2,
+            amount: Money::new(9800, "EUR".parse().unwrap()).unwrap(),
+            status: OrderStatus::Expired,
+            rejected: None,
+            reserved_at: Timestamp::from_micros(0),
+            pay_by: Timestamp::from_micros(900_000_000),
+            key_hash: None,
+            reserved_offset: Offset::new(3),
+            closed: Some((Timestamp::from_micros(902_000_000), Offset::new(8))),
+            payment_id: None,
+        };
+        let Report { json, text } = report(&order, true);
+        assert_eq!(json["voucher_id"], 17);
+        assert_eq!(json["closed_at"], "1970-01-01T00:15:02Z");
+        assert_eq!(json["closed_offset"], 8);
+        assert_eq!(json["payment_id"], Value::Null);
+        for line in [
+            "status           expired",
+            "payment_id       -",
+            "refund_due       true",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Sales, through the ingress' admin API.
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use seckill_domain::{Currency, VoucherId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use crate::admin::AdminApi;
+use crate::failure::Failure;
+use crate::output::{Report, fields, table};
+use crate::settings::Settings;
+
+/// What to do with sales.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Put a sale up; prints its id.
+    Create(Terms),
+    /// List the sales, the newest first.
+    List(Page),
+    /// Show where a sale's units are, in both stores.
+    Show {
+        /// The sale.
+        #[arg(value_name = "ID")]
+        voucher: VoucherId,
+    },
+    /// Put more units on sale.
+    Restock(Adjustment),
+    /// Take units off sale; refused while they are sold or held.
+    Shrink(Adjustment),
+    /// Take a sale off the shelf; its live orders can still be paid.
+    Close {
+        /// The sale.
+        #[arg(value_name = "ID")]
+        voucher: VoucherId,
+    },
+}
+
+/// What is sold, when and how.
+#[derive(Debug, Args)]
+pub(crate) struct Terms {
+    /// What buyers see.
+    #[arg(long)]
+    title: String,
+    /// The price of one unit, in cents.
+    #[arg(long, value_name = "CENTS", value_parser = clap::value_parser!(i64).range(0..))]
+    price_cents: i64,
+    /// Three capital letters of ISO 4217.
+    #[arg(long, default_value = "EUR")]
+    currency: Currency,
+    /// Units on sale.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(i64).range(1..))]
+    stock: i64,
+    /// The most units in one order.
+    #[arg(long, value_name = "UNITS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    max_quantity: u32,
+    /// When orders are first taken, in RFC 3339 [default: now].
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    opens_at: Option<OffsetDateTime>,
+    /// When orders are no longer taken, in RFC 3339 [default: an hour after --opens-at].
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    closes_at: Option<OffsetDateTime>,
+    /// Seconds that a buyer has to pay.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
+    hold_seconds: u32,
+    /// Makes the command safe to repeat: the same key with the same terms is the same sale.
+    ///
+    /// The times belong to the terms, so give those too.
+    #[arg(long, value_name = "KEY", requires_all = ["opens_at", "closes_at"])]
+    idempotency_key: Option<String>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Args)]
+pub(crate) struct Page {
+    /// The most sales to list.
+    #[arg(long, value_name = "SALES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    limit: u32,
+    /// Only sales with a smaller id than this.
+    #[arg(long, value_name = "ID")]
+    before: Option<VoucherId>,
+}
+
+/// A change of a sale's stock.
+#[derive(Debug, Args)]
+pub(crate) struct Adjustment {
+    /// The sale.
+    #[arg(value_name = "ID")]
+    voucher: VoucherId,
+    /// How many units.
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    units: i64,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+}
+
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    let api = AdminApi::new(settings.admin()?)?;
+    match command {
+        Command::Create(terms) => create(&api, &terms).await,
+        Command::List(page) => list(&api, &page).await,
+        Command::Show { voucher } => show(&api, voucher).await,
+        Command::Restock(change) => adjust(&api, &change, change.units).await,
+        Command::Shrink(change) => adjust(&api, &change, -change.units).await,
+        Command::Close { voucher } => close(&api, voucher).await,
+    }
+}
+
+async fn create(api: &AdminApi, terms: &Terms) -> Result<Report, Failure> {
+    #[derive(Deserialize)]
+    struct Created {
+        voucher_id: i64,
+    }
+    let body = scheduling(terms, OffsetDateTime::now_utc())?;
+    let key = terms.idempotency_key.as_deref();
+    let json = api.post("/vouchers", &body, key).await?;
+    let Created { voucher_id } = parse(&json)?;
+    let text = format!("sale {voucher_id} is scheduled");
+    Ok(Report { json, text })
+}
+
+fn scheduling(terms: &Terms, now: OffsetDateTime) -> anyhow::Result<Value> {
+    let opens_at = terms.opens_at.unwrap_or(now);
+    let closes_at = terms
+        .closes_at
+        .or_else(|| opens_at.checked_add(Duration::HOUR));
+    let closes_at = closes_at.context("--opens-at is beyond the calendar; give an earlier one")?;
+    Ok(json!({
+        "title": terms.title,
+        "price_cents": terms.price_cents,
+        "currency": terms.currency.as_str(),
+        "stock": terms.stock,
+        "max_quantity": terms.max_quantity,
+        "opens_at": opens_at.format(&Rfc3339).context("--opens-at")?,
+        "closes_at": closes_at.format(&Rfc3339).context("--closes-at")?,
+        "hold_seconds": terms.hold_seconds,
+    }))
+}
+
+/// A sale as the catalogue describes it.
+#[derive(Debug, Deserialize)]
+struct Voucher {
+    voucher_id: i64,
+    title: String,
+    price_cents: i64,
+    currency: String,
+    stock_left: i64,
+    max_quantity: u32,
+    opens_at: String,
+    closes_at: String,
+    status: String,
+}
+
+async fn list(api: &AdminApi, page: &Page) -> Result<Report, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        vouchers: Vec<Voucher>,
+        next: Option<i64>,
+    }
+    let mut path = format!("/vouchers?limit={}", page.limit);
+    if let Some(before) = page.before {
+        path = format!("{path}&before={before}");
+    }
+    let json = api.get(&path).await?;
+    let Answer { vouchers, next } = parse(&json)?;
+    let rows: Vec<_> = vouchers.into_iter().map(row).collect();
+    let headers = [
+        "id",
+        "status",
+        "left",
+        "price",
+        "max",
+        "opens at",
+        "closes at",
+        "title",
+    ];
+    let mut text = table(headers, &rows);
+    if let Some(next) = next {
+        text = format!("{text}\nolder sales: --before {next}");
+    }
+    Ok(Report { json, text })
+}
+
+fn row(voucher: Voucher) -> [String; 8] {
+    let (units, cents) = (voucher.price_cents / 100, voucher.price_cents % 100);
+    [
+        voucher.voucher_id.to_string(),
+        voucher.status,
+        voucher.stock_left.to_string(),
+        format!("{units}.{cents:02} {}", voucher.currency),
+        voucher.max_quantity.to_string(),
+        voucher.opens_at,
+        voucher.closes_at,
+        voucher.title,
+    ]
+}
+
+/// Where a sale's units are. What only Redis knows is absent while it does not serve the sale.
+#[derive(Debug, Deserialize)]
+struct Ledger {
+    initial: i64,
+    adjusted: i64,
+    available: i64,
+    held: Option<i64>,
+    unpaid: i64,
+    paid: i64,
+    redis_available: Option<i64>,
+    in_flight: Option<i64>,
+    drift: Option<i64>,
+    /// The drift means something only where the stores were read at one point of the log.
+    consistent: bool,
+}
+
+async fn show(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
+    let json = api.get(&format!("/vouchers/{voucher}/ledger")).await?;
+    let text = ledger_text(&parse(&json)?);
+    Ok(Report { json, text })
+}
+
+fn ledger_text(ledger: &Ledger) -> String {
+    let known = |units: Option<i64>| {
+        units.map_or_else(|| "unknown: not on sale in Redis".into(), |n| n.to_string())
+    };
+    fields(&[
+        ("initial", ledger.initial.to_string()),
+        ("adjusted", ledger.adjusted.to_string()),
+        ("available", ledger.available.to_string()),
+        ("unpaid", ledger.unpaid.to_string()),
+        ("paid", ledger.paid.to_string()),
+        ("held in Redis", known(ledger.held)),
+        ("available in Redis", known(ledger.redis_available)),
+        ("in flight", known(ledger.in_flight)),
+        ("drift", known(ledger.drift)),
+        ("consistent", ledger.consistent.to_string()),
+    ])
+}
+
+async fn adjust(api: &AdminApi, change: &Adjustment, delta: i64) -> Result<Report, Failure> {
+    let voucher = change.voucher;
+    let body = json!({ "delta": delta, "reason": change.reason });
+    let json = api
+        .post(&format!("/vouchers/{voucher}/stock"), &body, None)
+        .await?;
+    let text = format!("sale {voucher}: a change of stock by {delta:+} is accepted");
+    Ok(Report { json, text })
+}
+
+async fn close(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
+    let json = api
+        .post(&format!("/vouchers/{voucher}/close"), &json!({}), None)
+        .await?;
+    let text = format!("sale {voucher}: its end is accepted");
+    Ok(Report { json, text })
+}
+
+fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {
+    T::deserialize(json).context(
+        "the admin API answered in another shape than expected: are seckillctl and the ingress of \
+         one version?",
+    )
+}
+
+fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|e| format!("{e}; give RFC 3339, such as 2030-01-31T12:00:00Z"))
+}

@@ -1,0 +1,63 @@
+//! The Kafka topics.
+
+use anyhow::Context;
+use clap::Subcommand;
+use seckill_eventlog::{KafkaSettings, Topics, check_partitions, create_topics};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::Report;
+use crate::settings::Settings;
+
+/// What to do with the topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the topics that are not there yet; those that are stay as they are.
+    ///
+    /// The event topic gets EVENT_PARTITIONS partitions. That number is for ever: every sale's place
+    /// in the log depends on it.
+    Create {
+        /// Copies of every record, on as many brokers.
+        #[arg(long, value_name = "COPIES", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+        replication: i32,
+    },
+    /// Check that the topics are there and the event topic has EVENT_PARTITIONS partitions.
+    Check,
+}
+
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    let kafka = settings.kafka()?;
+    let client = KafkaSettings::new(&kafka.brokers, "seckillctl");
+    let topics = Topics::new(&kafka.topic_prefix);
+    let context = || format!("KAFKA_BROKERS={}", kafka.brokers);
+    if let Command::Create { replication } = command {
+        create_topics(&client, &topics, kafka.partitions, replication)
+            .await
+            .with_context(context)?;
+    }
+    // Also after making them: topics that were there already may have another number.
+    check_partitions(&client, &topics, kafka.partitions)
+        .await
+        .with_context(context)?;
+    Ok(report(&topics, kafka.partitions))
+}
+
+fn report(topics: &Topics, partitions: i32) -> Report {
+    let Topics {
+        events,
+        outcomes,
+        dead_letters,
+    } = topics;
+    Report {
+        text: format!(
+            "the topics are there:\n  {events} ({partitions} partitions)\n  {outcomes}\n  \
+             {dead_letters}"
+        ),
+        json: json!({
+            "events": events,
+            "outcomes": outcomes,
+            "dead_letters": dead_letters,
+            "partitions": partitions,
+        }),
+    }
+}

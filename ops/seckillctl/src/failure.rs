@@ -1,0 +1,30 @@
+//! Why a command did not do what it was asked, and the exit code that says so.
+
+use std::process::ExitCode;
+
+use seckill_telemetry::settings::SettingsError;
+
+/// What went wrong. Its text is for the operator and says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A setting is missing or cannot be used; nothing was done.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// What the arguments name does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Failure {
+    /// 1 failed, 2 settings (as clap's own code for arguments), 3 not found.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Settings(_) => 2,
+            Self::NotFound(_) => 3,
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The settings that commands need; each command reads its own, so that none has to be set that
+//! is not used.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+
+/// As design decides for every process that signs or checks tokens.
+const MIN_SECRET_BYTES: usize = 16;
+
+/// Where settings come from.
+#[derive(Debug)]
+pub(crate) struct Settings(Source);
+
+/// Where the event topics are.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    /// `host:port`, several separated by commas.
+    pub(crate) brokers: String,
+    /// Before every topic's name; usually empty.
+    pub(crate) topic_prefix: String,
+    /// Partitions of the event topic.
+    pub(crate) partitions: i32,
+}
+
+/// Where the ingress takes operators' requests.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// `http://host:port`, without a slash at its end.
+    pub(crate) url: String,
+    /// The bearer token.
+    pub(crate) token: Secret,
+}
+
+impl Settings {
+    /// Reads `file` if there is one, else the environment.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        file.map_or_else(Source::load, Source::from_file).map(Self)
+    }
+
+    /// `KAFKA_BROKERS`, `TOPIC_PREFIX` and `EVENT_PARTITIONS`.
+    pub(crate) fn kafka(&self) -> Result<Kafka, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let brokers = reader.required("KAFKA_BROKERS");
+        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+        let partitions = reader.or("EVENT_PARTITIONS", 12);
+        if partitions.is_some_and(|count| count < 1) {
+            reader.refuse("EVENT_PARTITIONS", "is less than 1");
+        }
+        let kafka = brokers.zip(topic_prefix).zip(partitions);
+        reader.finish(kafka.map(|((brokers, topic_prefix), partitions)| Kafka {
+            brokers,
+            topic_prefix,
+            partitions,
+        }))
+    }
+
+    /// `DATABASE_URL`.
+    pub(crate) fn database_url(&self) -> Result<String, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let url = reader.required("DATABASE_URL");
+        reader.finish(url)
+    }
+
+    /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`.
+    pub(crate) fn admin(&self) -> Result<Admin, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let url: Option<Option<String>> = reader.optional("INGRESS_ADMIN_URL");
+        let listen = reader.or(
+            "INGRESS_ADMIN_LISTEN",
+            SocketAddr::from(([127, 0, 0, 1], 8081)),
+        );
+        let token = reader.secret("ADMIN_TOKEN", 1);
+        let admin = url.zip(listen).zip(token);
+        reader.finish(admin.map(|((url, listen), token)| Admin {
+            url: url.map_or_else(
+                || format!("http://{listen}"),
+                |url| url.trim_end_matches('/').to_owned(),
+            ),
+            token,
+        }))
+    }
+
+    /// `TOKEN_SECRET`.
+    pub(crate) fn token_secret(&self) -> Result<Secret, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
+        reader.finish(secret)
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(&str, &str); N]> for Settings {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(Source::from_iter(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_address_is_the_url_else_where_the_ingress_listens() {
+        let url = |name, value| {
+            let settings = Settings::from([("ADMIN_TOKEN", "t"), (name, value)]);
+            settings.admin().unwrap().url
+        };
+        assert_eq!(url("INGRESS_ADMIN_URL", "http://a:1/"), "http://a:1");
+        assert_eq!(
+            url("INGRESS_ADMIN_LISTEN", "[::1]:9000"),
+            "http://[::1]:9000"
+        );
+        assert_eq!(url("OTHER", "x"), "http://127.0.0.1:8081");
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_named() {
+        let settings = Settings::from([("EVENT_PARTITIONS", "0"), ("TOKEN_SECRET", "short")]);
+        let kafka = settings.kafka().unwrap_err().to_string();
+        assert!(
+            kafka.contains("KAFKA_BROKERS") && kafka.contains("EVENT_PARTITIONS"),
+            "{kafka}"
+        );
+        let secret = settings.token_secret().unwrap_err().to_string();
+        assert!(secret.contains("TOKEN_SECRET"), "{secret}");
+        assert!(settings.database_url().is_err());
+        assert!(settings.admin().is_err());
+    }
+}

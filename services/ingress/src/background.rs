@@ -1,0 +1,143 @@
+//! What runs beside the requests: the relay, the outcomes' tail, readiness, and upkeep.
+
+use std::time::Duration;
+
+use actix_web::web;
+use seckill_orderbook::Orderbook;
+use seckill_stock::Stock;
+use seckill_telemetry::health::Health;
+use seckill_telemetry::ops::Ops;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::App;
+use crate::reservations::RelayOptions;
+use crate::startup::Clients;
+
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
+const TAIL_RETRY: Duration = Duration::from_secs(1);
+
+/// The running tasks.
+pub(crate) struct Background {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Background {
+    /// None: the process ends before it was ready.
+    pub(crate) fn none() -> Self {
+        Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Starts them all on the current runtime.
+    pub(crate) fn start(
+        app: &web::Data<App>,
+        ops: &Ops,
+        clients: &Clients,
+        relay: RelayOptions,
+    ) -> Self {
+        let background = Self::none();
+        let stop = || background.stop.clone();
+        let tasks = &background.tasks;
+        tasks.spawn(app.reservations.clone().relay(relay, stop()));
+        tasks.spawn(ops.clone().upkeep(stop()));
+        let checks = Checks {
+            app: app.clone(),
+            health: ops.health.clone(),
+            orderbook: clients.orderbook.clone(),
+            stock: clients.stock_reads.clone(),
+        };
+        tasks.spawn(until(stop(), checks.run()));
+        tasks.spawn(until(stop(), prune(app.clone())));
+        tasks.spawn(until(stop(), follow(app.clone(), clients, stop())));
+        background
+    }
+
+    /// Ends them, and waits at most for `deadline`.
+    pub(crate) async fn stop(self, deadline: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = self.tasks.len(),
+                "background tasks did not end in time"
+            );
+        }
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
+}
+
+/// Follows the outcomes, also after Kafka was away when that began.
+fn follow(
+    app: web::Data<App>,
+    clients: &Clients,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (kafka, topic) = (clients.kafka.clone(), clients.topics.outcomes.clone());
+    async move {
+        while !stop.is_cancelled() {
+            let watchers = app.watchers.clone();
+            let followed = watchers.follow(kafka.clone(), topic.clone(), stop.clone());
+            if let Err(error) = followed.await {
+                tracing::warn!(%error, "streams fall back to reading every few seconds");
+            }
+            tokio::time::sleep(TAIL_RETRY).await;
+        }
+    }
+}
+
+async fn prune(app: web::Data<App>) {
+    let mut ticks = interval(PRUNE_EVERY);
+    loop {
+        ticks.tick().await;
+        app.limits.prune();
+    }
+}
+
+/// Readiness while serving. PostgreSQL is watched and does not count: orders are taken without it.
+struct Checks {
+    app: web::Data<App>,
+    health: Health,
+    orderbook: Orderbook,
+    stock: Stock,
+}
+
+impl Checks {
+    async fn run(self) {
+        let mut ticks = interval(CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut postgresql_was_up = true;
+        loop {
+            ticks.tick().await;
+            let (redis, postgresql) = tokio::join!(self.stock.now(), self.orderbook.ping());
+            let redis = redis.map(|_| ());
+            let kafka = self.app.reservations.is_accepting();
+            self.health.check("redis", &redis);
+            self.health.check("kafka", &kafka);
+            gauge("redis", redis.is_ok());
+            gauge("kafka", kafka.is_ok());
+            gauge("postgresql", postgresql.is_ok());
+            if postgresql.is_ok() != postgresql_was_up {
+                postgresql_was_up = postgresql.is_ok();
+                let error = postgresql.err().map(|error| error.to_string());
+                tracing::warn!(up = postgresql_was_up, error, "PostgreSQL changed");
+            }
+        }
+    }
+}
+
+fn gauge(dependency: &'static str, up: bool) {
+    metrics::gauge!("seckill_dependency_up", "dependency" => dependency)
+        .set(f64::from(u8::from(up)));
+}

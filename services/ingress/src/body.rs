@@ -1,0 +1,174 @@
+//! Request bodies: JSON of at most 64 KiB.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// The most bytes of a body that are kept.
+pub const LIMIT_BYTES: usize = 64 * 1024;
+/// The most bytes of a body that are read. A connection that is closed while the client still
+/// sends is reset, and the client does not get to see the answer.
+const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+/// How long a client may take to send its body.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Reads the whole body, whatever it is. Empty when there is none.
+///
+/// # Errors
+/// 413 over [`LIMIT_BYTES`], 408 when it does not come, 400 when the connection breaks.
+pub async fn read_raw(payload: Payload) -> Result<Bytes, Problem> {
+    tokio::time::timeout(DEADLINE, collect(payload))
+        .await
+        .map_err(|_| Problem::body_too_slow())?
+}
+
+/// Checks the Content-Type of a request that has a body.
+///
+/// # Errors
+/// 415 when it is not `application/json`.
+pub fn check_is_json(request: &HttpRequest) -> Result<(), Problem> {
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|text| text.split(';').next());
+    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+        Ok(())
+    } else {
+        Err(Problem::not_json())
+    }
+}
+
+/// Reads a body that has to be there.
+///
+/// # Errors
+/// As [`optional_json`], and 400 without a body.
+pub async fn json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
+    optional_json(request, payload)
+        .await?
+        .ok_or_else(|| Problem::invalid("This request needs a JSON body: send one."))
+}
+
+/// Reads a body that may be left out.
+///
+/// # Errors
+/// As [`read_raw`], 415 when it is not JSON, 400 when the JSON is malformed or is not a `T`.
+pub async fn optional_json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Option<T>, Problem> {
+    let body = read_raw(payload).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    check_is_json(request)?;
+    parse(&body).map(Some)
+}
+
+/// Parses a body that was read before.
+///
+/// # Errors
+/// 400 when the JSON is malformed or is not a `T`.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::invalid(format!("The body is not the JSON expected: {error}.")))
+}
+
+async fn collect(mut payload: Payload) -> Result<Bytes, Problem> {
+    let mut kept = BytesMut::new();
+    let mut read_bytes = 0_usize;
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::invalid("The body did not arrive whole: send it again.").because(error)
+        })?;
+        read_bytes = read_bytes.saturating_add(chunk.len());
+        if read_bytes > READ_LIMIT_BYTES {
+            break;
+        }
+        if read_bytes <= LIMIT_BYTES {
+            kept.extend_from_slice(&chunk);
+        }
+    }
+    if read_bytes > LIMIT_BYTES {
+        return Err(Problem::body_too_large(LIMIT_BYTES));
+    }
+    Ok(kept.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+    use actix_web::{FromRequest, ResponseError};
+    use serde_json::Value;
+
+    async fn status_of(content_type: Option<&str>, body: Vec<u8>) -> Result<Option<Value>, u16> {
+        let mut request = TestRequest::post().set_payload(body);
+        if let Some(content_type) = content_type {
+            request = request.insert_header((CONTENT_TYPE, content_type));
+        }
+        let (request, mut payload) = request.to_http_parts();
+        let payload = Payload::from_request(&request, &mut payload).await.unwrap();
+        optional_json(&request, payload)
+            .await
+            .map_err(|problem| problem.status_code().as_u16())
+    }
+
+    fn json_of_bytes(bytes: usize) -> Vec<u8> {
+        let mut body = vec![b'x'; bytes];
+        body[0] = b'"';
+        body[bytes - 1] = b'"';
+        body
+    }
+
+    #[actix_web::test]
+    async fn the_limit_is_64_kib_to_the_byte() {
+        let json = Some("application/json");
+        assert!(status_of(json, json_of_bytes(LIMIT_BYTES)).await.is_ok());
+        assert_eq!(
+            status_of(json, json_of_bytes(LIMIT_BYTES + 1)).await,
+            Err(413)
+        );
+        assert_eq!(
+            status_of(json, json_of_bytes(READ_LIMIT_BYTES + 1)).await,
+            Err(413)
+        );
+    }
+
+    #[actix_web::test]
+    async fn only_a_body_needs_a_content_type() {
+        assert_eq!(status_of(None, Vec::new()).await, Ok(None));
+        assert_eq!(status_of(Some("text/plain"), Vec::new()).await, Ok(None));
+        assert_eq!(status_of(None, b"{}".to_vec()).await, Err(415));
+        for other in [
+            "text/plain",
+            "application/jsonx",
+            "application/problem+json",
+        ] {
+            assert_eq!(
+                status_of(Some(other), b"{}".to_vec()).await,
+                Err(415),
+                "{other}"
+            );
+        }
+        let utf8 = Some("Application/JSON; charset=utf-8");
+        assert!(status_of(utf8, b"{}".to_vec()).await.is_ok());
+    }
+
+    #[actix_web::test]
+    async fn malformed_json_is_400() {
+        for body in ["{", "{}{}", "\u{0}", "nul"] {
+            let status = status_of(Some("application/json"), body.into()).await;
+            assert_eq!(status, Err(400), "{body:?}");
+        }
+    }
+}

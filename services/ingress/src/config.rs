@@ -1,0 +1,225 @@
+//! The settings of the ingress, checked as a whole at start.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+
+/// An HMAC key or token shorter than this can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
+/// The `Debug` of a configuration leaves out what may hold a password: addresses of stores.
+const REDACTED: &str = "(redacted)";
+
+/// Everything the ingress can be told.
+#[derive(Clone)]
+pub struct Config {
+    /// `host:port[,host:port…]`.
+    pub kafka_brokers: String,
+    /// `redis://…`.
+    pub redis_url: String,
+    /// `postgres://…`.
+    pub database_url: String,
+    /// Put before every topic's and group's name; empty in production.
+    pub topic_prefix: String,
+    /// How many partitions the event topic has to have.
+    pub event_partitions: i32,
+    /// Where buyers are served.
+    pub listen: SocketAddr,
+    /// Where operators, health and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// What an operator has to present.
+    pub admin_token: Secret,
+    /// The HS256 key of buyers' tokens.
+    pub token_secret: Secret,
+    /// The HMAC key of the payment provider's webhook.
+    pub payment_webhook_secret: Secret,
+    /// How quickly the broker has to acknowledge for an order to be called reserved.
+    pub promise_deadline: Duration,
+    /// The most orders between their arrival and their answer.
+    pub max_in_flight: usize,
+    /// Orders a second of one buyer; 0 is no limit.
+    pub user_limit_per_second: u32,
+    /// Orders a second in all; 0 is no limit.
+    pub global_limit_per_second: u32,
+    /// HTTP worker threads.
+    pub workers: usize,
+    /// How long the process goes on serving after it has said that it is not ready.
+    pub drain_delay: Duration,
+    /// Which log lines are written, in `RUST_LOG`'s syntax.
+    pub log_filter: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("it is json or text"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with the name of its setting.
+    pub fn load(source: &Source) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(source);
+        let config = read(&mut reader);
+        reader.finish(config)
+    }
+}
+
+/// Every setting is read before any is unwrapped, so that one mistake does not hide the next.
+fn read(reader: &mut Reader<'_>) -> Option<Config> {
+    let kafka_brokers = reader.required("KAFKA_BROKERS");
+    let redis_url = reader.required("REDIS_URL");
+    let database_url = reader.required("DATABASE_URL");
+    let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+    let event_partitions = at_least(reader, "EVENT_PARTITIONS", 12, &1);
+    let listen = reader.or("INGRESS_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let admin_listen = reader.or(
+        "INGRESS_ADMIN_LISTEN",
+        SocketAddr::from(([127, 0, 0, 1], 8081)),
+    );
+    let admin_token = reader.secret("ADMIN_TOKEN", MIN_SECRET_BYTES);
+    let token_secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
+    let payment_webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
+    let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
+    let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
+    let user_limit_per_second = reader.or("RATE_LIMIT_USER_PER_SECOND", 5);
+    let global_limit_per_second = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
+    let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
+    let log_filter = reader.or("RUST_LOG", "info".to_owned());
+    let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
+    Some(Config {
+        kafka_brokers: kafka_brokers?,
+        redis_url: redis_url?,
+        database_url: database_url?,
+        topic_prefix: topic_prefix?,
+        event_partitions: event_partitions?,
+        listen: listen?,
+        admin_listen: admin_listen?,
+        admin_token: admin_token?,
+        token_secret: token_secret?,
+        payment_webhook_secret: payment_webhook_secret?,
+        promise_deadline: Duration::from_millis(promise_deadline_ms?),
+        max_in_flight: max_in_flight?,
+        user_limit_per_second: user_limit_per_second?,
+        global_limit_per_second: global_limit_per_second?,
+        workers: workers?,
+        drain_delay: Duration::from_millis(drain_delay_ms?),
+        log_filter: log_filter?,
+        log_format: log_format?,
+    })
+}
+
+fn at_least<T>(reader: &mut Reader<'_>, name: &str, default: T, min: &T) -> Option<T>
+where
+    T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display,
+{
+    let value = reader.or(name, default)?;
+    if value < *min {
+        reader.refuse(name, &format!("is below {min}"));
+        return None;
+    }
+    Some(value)
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("kafka_brokers", &self.kafka_brokers)
+            .field("redis_url", &REDACTED)
+            .field("database_url", &REDACTED)
+            .field("topic_prefix", &self.topic_prefix)
+            .field("event_partitions", &self.event_partitions)
+            .field("listen", &self.listen)
+            .field("admin_listen", &self.admin_listen)
+            .field("promise_deadline", &self.promise_deadline)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("user_limit_per_second", &self.user_limit_per_second)
+            .field("global_limit_per_second", &self.global_limit_per_second)
+            .field("workers", &self.workers)
+            .field("drain_delay", &self.drain_delay)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 6] = [
+        ("KAFKA_BROKERS", "127.0.0.1:9092"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:6379"),
+        ("DATABASE_URL", "postgres://shop:hunter2@127.0.0.1/shop"),
+        ("ADMIN_TOKEN", "an admin token of its own"),
+        ("TOKEN_SECRET", "a token secret of its own"),
+        ("PAYMENT_WEBHOOK_SECRET", "a webhook secret of its own"),
+    ];
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = Config::load(&Source::from_iter(GOOD)).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
+        assert_eq!(config.event_partitions, 12);
+        assert_eq!(config.promise_deadline, Duration::from_secs(3));
+        assert_eq!(config.user_limit_per_second, 5);
+        assert_eq!(config.global_limit_per_second, 0);
+        assert_eq!(config.max_in_flight, 20_000);
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let bad = [
+            ("ADMIN_TOKEN", "short"),
+            ("EVENT_PARTITIONS", "0"),
+            ("INGRESS_LISTEN", "here"),
+            ("PROMISE_DEADLINE_MS", "-1"),
+            ("LOG_FORMAT", "xml"),
+        ];
+        let SettingsError(errors) = Config::load(&Source::from_iter(bad)).unwrap_err();
+        let missing = [
+            "KAFKA_BROKERS",
+            "REDIS_URL",
+            "DATABASE_URL",
+            "TOKEN_SECRET",
+            "PAYMENT_WEBHOOK_SECRET",
+        ];
+        for name in bad.map(|(name, _)| name).into_iter().chain(missing) {
+            let named = errors.iter().filter(|e| e.starts_with(name)).count();
+            assert_eq!(named, 1, "{name}: {errors:#?}");
+        }
+        assert_eq!(errors.len(), bad.len() + missing.len(), "{errors:#?}");
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let config = Config::load(&Source::from_iter(GOOD)).unwrap();
+        let printed = format!("{config:?}");
+        for secret in ["hunter2", "of its own"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+    }
+}

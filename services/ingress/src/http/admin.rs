@@ -1,0 +1,248 @@
+//! The operators' API: sales are put up, restocked, shrunk and closed by events.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use seckill_domain::{EventBody, EventId, KeyHash, SaleScheduled, StockAdjusted, VoucherId};
+use seckill_orderbook::{SaleRow, ScheduledRequest};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::http::middleware::trace_of;
+use crate::http::orders::why_closed;
+use crate::http::{App, events, request, terms};
+use crate::problem::{FieldError, Problem};
+use crate::reservations::{PublishError, ShrinkError};
+use crate::{auth, body};
+
+const DELTA_MAX: i64 = 1_000_000_000;
+const REASON_MAX_CHARS: usize = 200;
+
+/// `POST /admin/v1/vouchers`. With an `Idempotency-Key` the same request again is the same sale;
+/// its event is published again, in case the first one did not get there.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
+pub async fn schedule(
+    app: web::Data<App>,
+    http: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let key_hash = request::key_hash(http.headers())?;
+    let body: Map<String, Value> = body::json(&http, payload).await?;
+    let terms = terms::parse(&body, events::timestamp_now())
+        .map_err(|errors| Problem::invalid_fields(&errors))?;
+    let body_hash = request::hash(&terms::canonical(&terms));
+    let voucher_id = voucher_id_for(&app, key_hash, body_hash).await?;
+    let trace = trace_of(&http);
+    let scheduled = EventBody::SaleScheduled(SaleScheduled { terms });
+    let event = events::now(voucher_id, scheduled);
+    app.reservations
+        .publish(event, trace)
+        .await
+        .map_err(|error| not_recorded(error, "with the same Idempotency-Key"))?;
+    tracing::info!(%trace, %voucher_id, "sale is scheduled");
+    Ok(HttpResponse::Accepted().json(json!({ "voucher_id": voucher_id.get() })))
+}
+
+async fn voucher_id_for(
+    app: &App,
+    key_hash: Option<KeyHash>,
+    body_hash: KeyHash,
+) -> Result<VoucherId, Problem> {
+    let Some(key_hash) = key_hash else {
+        let new = app
+            .reads
+            .with_orderbook(|orderbook| async move { orderbook.new_voucher_id().await });
+        return Ok(new.await?);
+    };
+    let request = app.reads.with_orderbook(move |orderbook| async move {
+        orderbook.scheduled_request(key_hash, body_hash).await
+    });
+    match request.await? {
+        ScheduledRequest::New(voucher_id) | ScheduledRequest::Same(voucher_id) => Ok(voucher_id),
+        ScheduledRequest::Reused => Err(Problem::key_reused()),
+    }
+}
+
+/// The body of a change of stock.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StockRequest {
+    delta: i64,
+    reason: String,
+}
+
+impl StockRequest {
+    fn check(&self) -> Result<(), Problem> {
+        let mut errors = Vec::new();
+        if self.delta == 0 || self.delta.unsigned_abs() > DELTA_MAX.unsigned_abs() {
+            errors.push(FieldError {
+                field: "delta",
+                detail: format!("units from -{DELTA_MAX} to {DELTA_MAX}, but not 0"),
+            });
+        }
+        if !(1..=REASON_MAX_CHARS).contains(&self.reason.trim().chars().count()) {
+            errors.push(FieldError {
+                field: "reason",
+                detail: format!("1 to {REASON_MAX_CHARS} characters"),
+            });
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid_fields(&errors))
+        }
+    }
+}
+
+/// `POST /admin/v1/vouchers/{id}/stock`. 202: the units are added, or taken off, once the event is
+/// folded; `event_id` names it in the log.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `not-found`, `stock-committed`, `unavailable`.
+pub async fn adjust_stock(
+    app: web::Data<App>,
+    http: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let voucher_id = request::voucher_id(&http)?;
+    let change: StockRequest = body::json(&http, payload).await?;
+    change.check()?;
+    known_sale(&app, voucher_id).await?;
+    let delta = change.delta;
+    let event_id = if delta > 0 {
+        restock(&app, &http, voucher_id, change).await?
+    } else {
+        shrink(&app, &http, voucher_id, change).await?
+    };
+    tracing::info!(trace = %trace_of(&http), %voucher_id, %event_id, delta, "stock is changed");
+    Ok(HttpResponse::Accepted().json(json!({ "event_id": event_id.to_string() })))
+}
+
+async fn restock(
+    app: &App,
+    http: &HttpRequest,
+    voucher_id: VoucherId,
+    change: StockRequest,
+) -> Result<EventId, Problem> {
+    let adjusted = EventBody::StockAdjusted(StockAdjusted {
+        delta: change.delta,
+        reason: change.reason,
+        epoch: None,
+    });
+    let event = events::now(voucher_id, adjusted);
+    let event_id = event.event_id;
+    app.reservations
+        .publish(event, trace_of(http))
+        .await
+        .map_err(|error| not_recorded(error, "once the ledger's adjusted shows that it was not"))?;
+    Ok(event_id)
+}
+
+/// The units are taken in Redis before the event is written: what is free now may not be later.
+async fn shrink(
+    app: &App,
+    http: &HttpRequest,
+    voucher_id: VoucherId,
+    change: StockRequest,
+) -> Result<EventId, Problem> {
+    let units = u32::try_from(change.delta.unsigned_abs()).map_err(Problem::internal)?;
+    let taken = app
+        .reservations
+        .shrink(voucher_id, units, change.reason, trace_of(http))
+        .await;
+    match taken {
+        // Without an ack the units are taken all the same, and the relay publishes the event.
+        Ok(event_id) | Err(ShrinkError::Unacknowledged { event_id }) => Ok(event_id),
+        Err(ShrinkError::Closed) => Err(why_closed(app, voucher_id).await),
+        Err(ShrinkError::Committed { free }) => Err(Problem::stock_committed(free)),
+        Err(ShrinkError::Unavailable) => Err(Problem::unavailable(
+            "Whether units were taken is not known: look at the ledger before you try again.",
+        )),
+    }
+}
+
+/// `POST /admin/v1/vouchers/{id}/close`.
+///
+/// # Errors
+/// `unauthorized`, `not-found`, `unavailable`.
+pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let voucher_id = request::voucher_id(&http)?;
+    let row = known_sale(&app, voucher_id).await?;
+    if row.sale.closed.is_none() {
+        let trace = trace_of(&http);
+        let event = events::now(voucher_id, EventBody::SaleClosed);
+        app.reservations.publish(event, trace).await?;
+        tracing::info!(%trace, %voucher_id, "sale is closed");
+    }
+    Ok(HttpResponse::Accepted().json(json!({ "voucher_id": voucher_id.get() })))
+}
+
+/// `GET /admin/v1/vouchers/{id}/ledger`.
+///
+/// # Errors
+/// `unauthorized`, `not-found`, `unavailable`.
+pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let voucher_id = request::voucher_id(&http)?;
+    let found = app.reads.ledger(voucher_id).await?;
+    let ledger = found.ok_or_else(unknown_sale)?;
+    Ok(HttpResponse::Ok()
+        .insert_header(("cache-control", "no-store"))
+        .json(ledger))
+}
+
+/// The admin listener's `GET /admin/v1/vouchers`: as the public one.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `unavailable`.
+pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    crate::http::vouchers::list(app, http).await
+}
+
+/// A sale that was just scheduled may not be folded yet.
+async fn known_sale(app: &App, voucher_id: VoucherId) -> Result<Arc<SaleRow>, Problem> {
+    app.reads.sale(voucher_id).await?.ok_or_else(unknown_sale)
+}
+
+fn unknown_sale() -> Problem {
+    Problem::not_found("There is no such voucher. One just scheduled takes a moment: try again.")
+}
+
+fn not_recorded(error: PublishError, repeat: &'static str) -> Problem {
+    match error {
+        PublishError::Overloaded => {
+            Problem::unavailable("Nothing was recorded: try again in a moment.")
+        }
+        PublishError::Unacknowledged | PublishError::Failed => Problem::unavailable(format!(
+            "Whether it was recorded is not known: send it again {repeat}."
+        )),
+    }
+    .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(delta: i64, reason: &str) -> bool {
+        let reason = reason.to_owned();
+        StockRequest { delta, reason }.check().is_ok()
+    }
+
+    #[test]
+    fn a_change_of_stock_has_a_size_and_a_reason() {
+        assert!(good(1, "found a box"));
+        assert!(good(-DELTA_MAX, "é".repeat(REASON_MAX_CHARS).as_str()));
+        assert!(!good(0, "nothing"));
+        assert!(!good(DELTA_MAX + 1, "too many"));
+        assert!(!good(i64::MIN, "far too few"));
+        assert!(!good(1, " "));
+        assert!(!good(1, "x".repeat(REASON_MAX_CHARS + 1).as_str()));
+    }
+}

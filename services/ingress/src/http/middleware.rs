@@ -1,0 +1,91 @@
+//! Around every request: its trace, its metrics, the log line of a failure, and the gate that
+//! stays shut until the start has checked everything.
+
+use std::time::Instant;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, web};
+use seckill_domain::TraceParent;
+use uuid::Uuid;
+
+use crate::http::App;
+use crate::problem::Problem;
+
+/// Gives the request its trace, measures it, and logs a failure with its cause.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let trace = incoming(&request).unwrap_or_else(generate);
+    request.extensions_mut().insert(trace);
+    let response = next.call(request).await?;
+    let pattern = response.request().match_pattern();
+    // A path that is no route is the client's text: as a label it would make a series a request.
+    let route = pattern.unwrap_or_else(|| "unmatched".to_owned());
+    let status = response.status();
+    metrics::counter!("seckill_http_requests_total",
+        "route" => route.clone(), "status" => status.as_u16().to_string())
+    .increment(1);
+    if status.is_server_error() {
+        log_failure(&response, &route, trace);
+    }
+    metrics::histogram!("seckill_http_request_seconds", "route" => route)
+        .record(started.elapsed().as_secs_f64());
+    Ok(response)
+}
+
+/// Refuses while the start has not checked the stores: an order taken then could end up on a
+/// partition that nobody folds.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn require_started(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let started = request
+        .app_data::<web::Data<App>>()
+        .is_some_and(|app| app.is_started());
+    if started {
+        Ok(next.call(request).await?.map_into_left_body())
+    } else {
+        let refusal = Problem::unavailable("The service is starting: try again in a moment.");
+        Ok(request.error_response(refusal).map_into_right_body())
+    }
+}
+
+/// The trace that [`observe`] gave this request.
+#[must_use]
+pub fn trace_of(request: &HttpRequest) -> TraceParent {
+    let known = request.extensions().get::<TraceParent>().copied();
+    known.unwrap_or_else(generate)
+}
+
+fn incoming(request: &ServiceRequest) -> Option<TraceParent> {
+    let header = request.headers().get("traceparent")?;
+    header.to_str().ok()?.parse().ok()
+}
+
+fn generate() -> TraceParent {
+    let (span, _) = Uuid::new_v4().as_u64_pair();
+    TraceParent::generate(Uuid::new_v4().as_u128(), span)
+}
+
+fn log_failure<B>(response: &ServiceResponse<B>, route: &str, trace: TraceParent) {
+    let error = response.response().error();
+    let problem = error.and_then(Error::as_error::<Problem>);
+    let cause = problem.and_then(Problem::cause).unwrap_or_default();
+    let status = response.status().as_u16();
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%trace, route, status, cause, "request failed");
+    } else {
+        tracing::warn!(%trace, route, status, cause, "request could not be served");
+    }
+}

@@ -1,0 +1,214 @@
+//! The HTTP APIs: routes, and what every handler shares.
+
+pub mod admin;
+pub mod events;
+pub mod middleware;
+pub mod orders;
+pub mod orders_read;
+pub mod payments;
+pub mod representation;
+pub mod request;
+pub mod sse;
+pub mod terms;
+pub mod vouchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::Method;
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, Resource, Route, web};
+use seckill_telemetry::settings::Secret;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Tokens;
+use crate::limits::Limits;
+use crate::outcomes::Watchers;
+use crate::problem::Problem;
+use crate::reads::Reads;
+use crate::reservations::Reservations;
+
+/// The most streams that may be open at a time.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// What handlers share: one for the whole process.
+pub struct App {
+    /// Takes orders and publishes events.
+    pub reservations: Reservations,
+    /// Answers questions.
+    pub reads: Reads,
+    /// Who is a buyer.
+    pub tokens: Tokens,
+    /// Who is an operator.
+    pub admin_token: Secret,
+    /// Who is the payment provider.
+    pub payment_webhook_secret: Secret,
+    /// How often somebody may order.
+    pub limits: Limits,
+    /// Who waits for which order.
+    pub watchers: Watchers,
+    /// Places for streams.
+    pub streams: Arc<Semaphore>,
+    /// Ends all streams: they would hold a shutdown up for ever.
+    pub stop_streams: CancellationToken,
+    /// Whether the start has checked everything that orders depend on.
+    pub started: AtomicBool,
+}
+
+impl App {
+    /// Whether requests may be served.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Requests may be served from now on.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+}
+
+/// The public API.
+pub fn public_routes(config: &mut web::ServiceConfig) {
+    let api = web::scope("/api/v1")
+        .wrap(from_fn(middleware::require_started))
+        .service(resource(
+            "/vouchers",
+            [(Method::GET, web::get().to(vouchers::list))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}",
+            [(Method::GET, web::get().to(vouchers::one))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/orders",
+            [(Method::POST, web::post().to(orders::place))],
+        ))
+        .service(resource(
+            "/orders",
+            [(Method::GET, web::get().to(orders_read::list))],
+        ))
+        .service(resource(
+            "/orders/{order_id}",
+            [(Method::GET, web::get().to(orders_read::one))],
+        ))
+        .service(resource(
+            "/orders/{order_id}/events",
+            [(Method::GET, web::get().to(sse::stream))],
+        ))
+        .service(resource(
+            "/orders/{order_id}/cancel",
+            [(Method::POST, web::post().to(orders::cancel))],
+        ))
+        .service(resource(
+            "/payments/webhook",
+            [(Method::POST, web::post().to(payments::webhook))],
+        ));
+    config.service(api).default_service(web::to(not_found));
+}
+
+/// The operators' API. `/livez`, `/readyz` and `/metrics` are added by their owner.
+pub fn admin_routes(config: &mut web::ServiceConfig) {
+    let api = web::scope("/admin/v1")
+        .wrap(from_fn(middleware::require_started))
+        .service(resource(
+            "/vouchers",
+            [
+                (Method::GET, web::get().to(admin::list)),
+                (Method::POST, web::post().to(admin::schedule)),
+            ],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/stock",
+            [(Method::POST, web::post().to(admin::adjust_stock))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/close",
+            [(Method::POST, web::post().to(admin::close))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/ledger",
+            [(Method::GET, web::get().to(admin::ledger))],
+        ));
+    config.service(api).default_service(web::to(not_found));
+}
+
+/// A path and its methods; any other method is answered with those in `Allow`.
+fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
+    let mut resource = web::resource(path);
+    let mut allowed = Vec::with_capacity(N);
+    for (method, route) in routes {
+        allowed.push(method);
+        resource = resource.route(route);
+    }
+    let allowed: Arc<[Method]> = allowed.into();
+    resource.default_service(web::to(move || {
+        let refusal = Problem::method_not_allowed(&allowed);
+        async move { Err::<HttpResponse, _>(refusal) }
+    }))
+}
+
+async fn not_found() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found("There is nothing under this path."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use serde_json::Value;
+
+    async fn answer(request: TestRequest) -> (u16, Option<String>, Value) {
+        let app = actix_web::App::new()
+            .wrap(from_fn(middleware::observe))
+            .configure(public_routes);
+        let service = init_service(app).await;
+        let response = call_service(&service, request.to_request()).await;
+        let allow = response.headers().get("allow");
+        let allow = allow.map(|value| value.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        assert_eq!(
+            response.headers().get("content-type").unwrap(),
+            "application/problem+json"
+        );
+        (status, allow, read_body_json(response).await)
+    }
+
+    #[actix_web::test]
+    async fn the_frameworks_own_answers_are_problems_too() {
+        let (status, _, body) = answer(TestRequest::get().uri("/nowhere")).await;
+        assert_eq!((status, &body["status"]), (404, &Value::from(404)));
+        assert!(body["type"].as_str().unwrap().ends_with("/not-found"));
+        let (status, _, _) = answer(TestRequest::get().uri("/admin/v1/vouchers")).await;
+        assert_eq!(status, 404, "the admin API is not on the public listener");
+    }
+
+    #[actix_web::test]
+    async fn nothing_is_served_before_the_start_is_over() {
+        let (status, _, body) = answer(TestRequest::get().uri("/api/v1/vouchers")).await;
+        assert_eq!(status, 503);
+        assert!(body["type"].as_str().unwrap().ends_with("/unavailable"));
+    }
+
+    #[actix_web::test]
+    async fn another_method_is_answered_with_those_allowed() {
+        let routes = |config: &mut web::ServiceConfig| {
+            let get = (Method::GET, web::get().to(not_found));
+            let post = (Method::POST, web::post().to(not_found));
+            config.service(resource("/both", [get, post]));
+        };
+        let service = init_service(actix_web::App::new().configure(routes)).await;
+        let request = TestRequest::delete().uri("/both").to_request();
+        let response = call_service(&service, request).await;
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers().get("allow").unwrap(), "GET, POST");
+        let body: Value = read_body_json(response).await;
+        assert!(
+            body["type"]
+                .as_str()
+                .unwrap()
+                .ends_with("/method-not-allowed")
+        );
+    }
+}

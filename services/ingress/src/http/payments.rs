@@ -1,0 +1,128 @@
+//! The payment provider's webhook.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::http::middleware::trace_of;
+use crate::http::{App, events};
+use crate::problem::{FieldError, Problem};
+use crate::{body, rfc3339, webhook};
+
+/// More members are allowed: providers add some.
+#[derive(Debug, Deserialize)]
+struct PaymentRequest {
+    payment_id: String,
+    order_id: String,
+    amount_cents: i64,
+    currency: String,
+    #[serde(deserialize_with = "rfc3339::deserialize")]
+    paid_at: Timestamp,
+}
+
+/// `POST /api/v1/payments/webhook`. Whether the payment can be honoured is decided by the log: here
+/// it is only recorded, and a provider that gets no 202 repeats it.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `unavailable`.
+pub async fn webhook(
+    app: web::Data<App>,
+    http: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let body = body::read_raw(payload).await?;
+    check_signature(&app, &http, &body)?;
+    body::check_is_json(&http)?;
+    let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
+    let trace = trace_of(&http);
+    let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
+    let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid));
+    app.reservations.publish(event, trace).await?;
+    tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
+    Ok(HttpResponse::Accepted().json(json!({})))
+}
+
+fn check_signature(app: &App, http: &HttpRequest, body: &[u8]) -> Result<(), Problem> {
+    let header = http
+        .headers()
+        .get("x-signature")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let now_unix_seconds = time::OffsetDateTime::now_utc().unix_timestamp();
+    let secret = &app.payment_webhook_secret;
+    webhook::verify(secret, now_unix_seconds, header, body).map_err(|error| {
+        tracing::warn!(trace = %trace_of(http), %error, "payment webhook refused");
+        Problem::unauthorized(
+            "Send X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> of this moment.",
+        )
+    })
+}
+
+fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let mut wrong = |field, detail: String| errors.push(FieldError { field, detail });
+    let payment_id = PaymentId::new(request.payment_id)
+        .map_err(|error| wrong("payment_id", error.to_string()))
+        .ok();
+    let order_id = request
+        .order_id
+        .parse::<OrderId>()
+        .map_err(|error| wrong("order_id", error.to_string()))
+        .ok();
+    let currency = request
+        .currency
+        .parse::<Currency>()
+        .map_err(|error| wrong("currency", error.to_string()))
+        .ok();
+    if request.amount_cents < 0 {
+        wrong("amount_cents", "an amount in cents is 0 or more".to_owned());
+    }
+    let amount = currency.and_then(|currency| Money::new(request.amount_cents, currency).ok());
+    match (order_id, payment_id, amount) {
+        (Some(order_id), Some(payment_id), Some(amount)) => Ok(OrderPaid {
+            order_id,
+            payment_id,
+            amount,
+            paid_at: request.paid_at,
+        }),
+        _ => Err(errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_domain::VoucherId;
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        let errors = payment(PaymentRequest {
+            payment_id: String::new(),
+            order_id: "7".to_owned(),
+            amount_cents: -1,
+            currency: "euro".to_owned(),
+            paid_at: Timestamp::from_micros(0),
+        })
+        .unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
+        assert_eq!(
+            fields,
+            ["payment_id", "order_id", "currency", "amount_cents"]
+        );
+    }
+
+    #[test]
+    fn a_payment_of_nothing_is_a_payment() {
+        let order_id = OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1);
+        let paid = payment(PaymentRequest {
+            payment_id: "p-1".to_owned(),
+            order_id: order_id.to_string(),
+            amount_cents: 0,
+            currency: "EUR".to_owned(),
+            paid_at: Timestamp::from_micros(5),
+        })
+        .unwrap();
+        assert_eq!((paid.order_id, paid.amount.cents()), (order_id, 0));
+    }
+}

@@ -1,0 +1,270 @@
+//! An order's status as it changes, as server-sent events.
+
+use std::time::Duration;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::{Stream, stream};
+use seckill_domain::{OrderId, UserId};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::representation::OrderBody;
+use crate::http::{App, request};
+use crate::outcomes::Subscription;
+use crate::problem::Problem;
+use crate::reads::{OrderView, Reads};
+
+/// Shorter than the idle time-outs of common proxies.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How late a stream is when its wake-up was lost.
+const REREAD: Duration = Duration::from_secs(5);
+
+/// `GET /api/v1/orders/{id}/events`. 204 when the client has seen the final state.
+///
+/// # Errors
+/// `unauthorized`, `not-found`, `unavailable` also when too many streams are open.
+pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = app.tokens.authenticate(http.headers())?;
+    let order_id = request::order_id(&http)?;
+    let permit =
+        app.streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::unavailable("Too many streams are open: poll the order instead.")
+        })?;
+    // Listen first, read second: what changes in between is heard.
+    let subscription = app.watchers.subscribe(order_id);
+    let found = app.reads.order(order_id, user_id).await?;
+    let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
+    let last_seen = last_event_id(&http);
+    if view.is_final() && last_seen.is_some_and(|version| version >= view.version()) {
+        // The one answer after which a browser's EventSource does not come again.
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let status = StatusStream {
+        reads: app.reads.clone(),
+        order_id,
+        user_id,
+        subscription,
+        sent: Sent::up_to(last_seen),
+        unread: Some(view),
+        heartbeat: every(HEARTBEAT),
+        reread: every(REREAD),
+        stop: app.stop_streams.clone(),
+        _permit: permit,
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header(("cache-control", "no-store"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(status.into_stream()))
+}
+
+fn last_event_id(http: &HttpRequest) -> Option<i64> {
+    let header = http.headers().get("last-event-id")?;
+    header.to_str().ok()?.trim().parse().ok()
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// What the client has seen: a version, and whether it knew of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    version: i64,
+    refund_due: bool,
+}
+
+impl Sent {
+    fn up_to(version: Option<i64>) -> Self {
+        Self {
+            version: version.unwrap_or(-1),
+            refund_due: false,
+        }
+    }
+
+    /// Takes note of what is about to be sent; false when it is no news.
+    fn advance(&mut self, view: &OrderView) -> bool {
+        let refund_due = matches!(
+            view,
+            OrderView::Decided {
+                refund_due: true,
+                ..
+            }
+        );
+        let newer = view.version() > self.version;
+        let refund = refund_due && !self.refund_due && view.version() == self.version;
+        if newer || refund {
+            *self = Self {
+                version: view.version(),
+                refund_due,
+            };
+        }
+        newer || refund
+    }
+}
+
+struct StatusStream {
+    reads: Reads,
+    order_id: OrderId,
+    user_id: UserId,
+    subscription: Subscription,
+    sent: Sent,
+    unread: Option<OrderView>,
+    heartbeat: Interval,
+    reread: Interval,
+    stop: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What ended a wait.
+enum Woken {
+    Read,
+    Heartbeat,
+    Stop,
+}
+
+impl StatusStream {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+        stream::unfold(Some(self), |status| async move {
+            let mut status = status?;
+            let (chunk, goes_on) = status.next_chunk().await?;
+            Some((Ok(chunk), goes_on.then_some(status)))
+        })
+    }
+
+    /// The next thing to send, and whether anything can follow it. None: the end.
+    async fn next_chunk(&mut self) -> Option<(Bytes, bool)> {
+        loop {
+            if let Some(view) = self.unread.take() {
+                let is_final = view.is_final();
+                if self.sent.advance(&view) {
+                    return Some((event(&view), !is_final));
+                }
+                if is_final {
+                    return None;
+                }
+            }
+            match self.wait().await {
+                Woken::Read => self.unread = self.read().await?,
+                Woken::Heartbeat => return Some((Bytes::from_static(b":\n\n"), true)),
+                Woken::Stop => return None,
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        tokio::select! {
+            () = self.subscription.changed() => Woken::Read,
+            _ = self.reread.tick() => Woken::Read,
+            _ = self.heartbeat.tick() => Woken::Heartbeat,
+            () = self.stop.cancelled() => Woken::Stop,
+        }
+    }
+
+    /// Some(None): nothing can be said now. None: the order, pending until now, came to nothing;
+    /// the client that asks again is told so.
+    async fn read(&self) -> Option<Option<OrderView>> {
+        match self.reads.order(self.order_id, self.user_id).await {
+            Ok(Some(view)) => Some(Some(view)),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::debug!(order_id = %self.order_id, %error, "a stream reads again later");
+                Some(None)
+            }
+        }
+    }
+}
+
+fn event(view: &OrderView) -> Bytes {
+    // A struct of numbers and texts always has a JSON form.
+    let data = serde_json::to_string(&OrderBody::from(view)).unwrap_or_default();
+    Bytes::from(format!(
+        "event: status\nid: {}\ndata: {data}\n\n",
+        view.version()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reads::PendingOrder;
+    use seckill_domain::{Money, Offset, Order, OrderStatus, Timestamp, VoucherId};
+
+    fn pending() -> PendingOrder {
+        PendingOrder {
+            order_id: OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1),
+            user_id: UserId::new(42).unwrap(),
+            quantity: 1,
+            amount: Money::new(500, "EUR".parse().unwrap()).unwrap(),
+            reserved_at: Timestamp::from_micros(1),
+            pay_by: Timestamp::from_micros(2),
+        }
+    }
+
+    fn decided(status: OrderStatus, refund_due: bool) -> OrderView {
+        let pending = pending();
+        let closed = status
+            .is_final()
+            .then_some((pending.pay_by, Offset::new(9)));
+        let order = Order {
+            order_id: pending.order_id,
+            user_id: pending.user_id,
+            quantity: pending.quantity,
+            amount: pending.amount,
+            status,
+            rejected: None,
+            reserved_at: pending.reserved_at,
+            pay_by: pending.pay_by,
+            key_hash: None,
+            reserved_offset: Offset::new(8),
+            closed,
+            payment_id: None,
+        };
+        OrderView::Decided { order, refund_due }
+    }
+
+    #[test]
+    fn every_version_is_sent_once_and_none_goes_back() {
+        let mut sent = Sent::up_to(None);
+        let (waiting, unpaid) = (
+            OrderView::Pending(pending()),
+            decided(OrderStatus::Unpaid, false),
+        );
+        assert!(sent.advance(&waiting));
+        assert!(!sent.advance(&waiting));
+        assert!(sent.advance(&unpaid));
+        assert!(!sent.advance(&waiting));
+        assert!(
+            sent.advance(&decided(OrderStatus::Unpaid, true)),
+            "a refund is news"
+        );
+        assert!(!sent.advance(&decided(OrderStatus::Unpaid, true)));
+        assert!(sent.advance(&decided(OrderStatus::Expired, true)));
+    }
+
+    #[test]
+    fn a_client_that_resumes_gets_what_it_has_not_seen() {
+        let mut sent = Sent::up_to(Some(1));
+        assert!(!sent.advance(&decided(OrderStatus::Unpaid, false)));
+        assert!(sent.advance(&decided(OrderStatus::Paid, false)));
+        let mut done = Sent::up_to(Some(2));
+        assert!(!done.advance(&decided(OrderStatus::Paid, false)));
+    }
+
+    #[test]
+    fn an_event_is_one_block_with_the_order_in_it() {
+        let text = event(&decided(OrderStatus::Paid, false));
+        let text = std::str::from_utf8(&text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["event: status", "id: 2"]);
+        let data = lines[2].strip_prefix("data: ").unwrap();
+        let order: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(order["status"], "paid");
+        assert!(text.ends_with("\n\n"));
+    }
+}

@@ -1,0 +1,273 @@
+//! The body that puts a sale up, and everything that can be wrong with it.
+
+use seckill_domain::{Currency, Money, Terms, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::problem::FieldError;
+use crate::rfc3339;
+
+const TITLE_MAX_CHARS: usize = 200;
+const PRICE_MAX_CENTS: i64 = 100_000_000_000;
+const STOCK_MAX: i64 = 1_000_000_000;
+const QUANTITY_DEFAULT: i64 = 1;
+const QUANTITY_MAX: i64 = 1_000;
+const HOLD_DEFAULT_SECONDS: i64 = 900;
+const HOLD_MAX_SECONDS: i64 = 86_400;
+
+const MEMBERS: [&str; 8] = [
+    "title",
+    "price_cents",
+    "currency",
+    "stock",
+    "max_quantity",
+    "opens_at",
+    "closes_at",
+    "hold_seconds",
+];
+
+/// The terms of `{title, price_cents, currency, stock, max_quantity?, opens_at, closes_at,
+/// hold_seconds?}`. `now` is what the window's end has to be after.
+///
+/// # Errors
+/// Every mistake at once, also missing and unknown members.
+pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<FieldError>> {
+    let mut check = Check {
+        body,
+        errors: Vec::new(),
+    };
+    if let Some(unknown) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        check.refuse("body", format!("{unknown:?} is no member of a sale"));
+    }
+    let title = check.title();
+    let cents = check.integer("price_cents", None, 0, PRICE_MAX_CENTS);
+    let currency = check.currency();
+    let stock = check.integer("stock", None, 1, STOCK_MAX);
+    let max_quantity = check.integer("max_quantity", Some(QUANTITY_DEFAULT), 1, QUANTITY_MAX);
+    let opens_at = check.time("opens_at");
+    let closes_at = check.time("closes_at");
+    check.window(opens_at, closes_at, now);
+    let hold_default = Some(HOLD_DEFAULT_SECONDS);
+    let hold_seconds = check.integer("hold_seconds", hold_default, 1, HOLD_MAX_SECONDS);
+    let price = cents.zip(currency).and_then(|(c, y)| Money::new(c, y).ok());
+    let terms = || {
+        Some(Terms {
+            title: title?,
+            price: price?,
+            stock: stock?,
+            max_quantity: max_quantity?,
+            opens_at: opens_at?,
+            closes_at: closes_at?,
+            hold_seconds: hold_seconds?,
+        })
+    };
+    match terms() {
+        Some(terms) if check.errors.is_empty() => Ok(terms),
+        _ => Err(check.errors),
+    }
+}
+
+/// The same bytes for the same terms, however the request was spelled.
+#[must_use]
+pub fn canonical(terms: &Terms) -> Vec<u8> {
+    let Terms {
+        title,
+        price,
+        stock,
+        max_quantity,
+        opens_at,
+        closes_at,
+        hold_seconds,
+    } = terms;
+    json!([
+        title,
+        price.cents(),
+        price.currency().as_str(),
+        stock,
+        max_quantity,
+        opens_at.as_micros(),
+        closes_at.as_micros(),
+        hold_seconds,
+    ])
+    .to_string()
+    .into_bytes()
+}
+
+/// Reads members and collects mistakes; a member with one reads as `None`.
+struct Check<'a> {
+    body: &'a Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, field: &'static str, detail: impl Into<String>) {
+        let detail = detail.into();
+        self.errors.push(FieldError { field, detail });
+    }
+
+    fn text(&mut self, field: &'static str, expected: &str) -> Option<String> {
+        let text = self.body.get(field).and_then(Value::as_str);
+        if text.is_none() {
+            self.refuse(field, expected);
+        }
+        text.map(|text| text.trim().to_owned())
+    }
+
+    fn title(&mut self) -> Option<String> {
+        let expected = format!("1 to {TITLE_MAX_CHARS} characters");
+        let title = self.text("title", &expected)?;
+        if !(1..=TITLE_MAX_CHARS).contains(&title.chars().count()) {
+            self.refuse("title", expected);
+            return None;
+        }
+        Some(title)
+    }
+
+    fn currency(&mut self) -> Option<Currency> {
+        let expected = "three capital letters of ISO 4217, such as EUR";
+        let currency = self.text("currency", expected)?.parse();
+        currency.map_err(|_| self.refuse("currency", expected)).ok()
+    }
+
+    fn time(&mut self, field: &'static str) -> Option<Timestamp> {
+        let text = self.text(field, "an RFC 3339 time, such as 2026-05-01T10:00:00Z")?;
+        rfc3339::parse(&text)
+            .map_err(|expected| self.refuse(field, expected))
+            .ok()
+    }
+
+    fn integer<T: TryFrom<i64>>(
+        &mut self,
+        field: &'static str,
+        default: Option<i64>,
+        min: i64,
+        max: i64,
+    ) -> Option<T> {
+        let value = match self.body.get(field) {
+            Some(value) => value.as_i64(),
+            None => default,
+        };
+        let fits = value.filter(|value| (min..=max).contains(value));
+        if fits.is_none() {
+            self.refuse(field, format!("a whole number from {min} to {max}"));
+        }
+        T::try_from(fits?).ok()
+    }
+
+    fn window(&mut self, opens: Option<Timestamp>, closes: Option<Timestamp>, now: Timestamp) {
+        let Some(closes) = closes else { return };
+        if opens.is_some_and(|opens| opens >= closes) {
+            self.refuse("opens_at", "before closes_at");
+        }
+        if closes <= now {
+            self.refuse("closes_at", "in the future");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-05-01T00:00:00Z.
+    const NOW: Timestamp = Timestamp::from_micros(1_777_593_600_000_000);
+
+    fn good() -> Value {
+        json!({
+            "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock": 100,
+            "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2026-05-01T11:00:00Z",
+        })
+    }
+
+    fn terms(body: &Value) -> Result<Terms, Vec<FieldError>> {
+        parse(body.as_object().unwrap(), NOW)
+    }
+
+    fn wrong_fields(body: &Value) -> Vec<&'static str> {
+        let errors = terms(body).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn defaults_are_one_unit_an_order_and_a_quarter_of_an_hour() {
+        let terms = terms(&good()).unwrap();
+        assert_eq!((terms.max_quantity, terms.hold_seconds), (1, 900));
+        assert_eq!(terms.price.cents(), 999);
+    }
+
+    #[test]
+    fn every_limit_is_checked_on_both_sides() {
+        let cases = [
+            ("title", json!(""), false),
+            ("title", json!("x".repeat(200)), true),
+            ("title", json!("x".repeat(201)), false),
+            ("price_cents", json!(-1), false),
+            ("price_cents", json!(0), true),
+            ("price_cents", json!(PRICE_MAX_CENTS), true),
+            ("price_cents", json!(PRICE_MAX_CENTS + 1), false),
+            ("currency", json!("eur"), false),
+            ("stock", json!(0), false),
+            ("stock", json!(STOCK_MAX), true),
+            ("stock", json!(STOCK_MAX + 1), false),
+            ("max_quantity", json!(0), false),
+            ("max_quantity", json!(1000), true),
+            ("max_quantity", json!(1001), false),
+            ("hold_seconds", json!(0), false),
+            ("hold_seconds", json!(86_400), true),
+            ("hold_seconds", json!(86_401), false),
+            ("opens_at", json!("2026-05-01T11:00:00Z"), false),
+            ("opens_at", json!("soon"), false),
+            ("closes_at", json!("never"), false),
+        ];
+        for (field, value, fine) in cases {
+            let mut body = good();
+            body[field] = value.clone();
+            let expected: &[&str] = if fine { &[] } else { &[field] };
+            assert_eq!(wrong_fields(&body), expected, "{field} = {value}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let mut body = good();
+        for (field, wrong) in [
+            ("title", json!(" ")),
+            ("stock", json!(-5)),
+            ("currency", json!("€")),
+        ] {
+            body[field] = wrong;
+        }
+        body["opens_at"] = json!("2026-04-01T10:00:00Z");
+        body["closes_at"] = json!("2026-04-01T11:00:00Z");
+        assert_eq!(
+            wrong_fields(&body),
+            ["title", "currency", "stock", "closes_at"]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_unknown_or_of_another_type_is_named_too() {
+        let body = json!({ "title": 5, "stock": "100", "max_quantity": 1.5, "colour": "red" });
+        let expected = [
+            "body",
+            "title",
+            "price_cents",
+            "currency",
+            "stock",
+            "max_quantity",
+            "opens_at",
+            "closes_at",
+        ];
+        assert_eq!(wrong_fields(&body), expected);
+    }
+
+    #[test]
+    fn the_same_request_in_another_spelling_is_the_same() {
+        let mut spelled_out = good();
+        spelled_out["hold_seconds"] = json!(900);
+        spelled_out["opens_at"] = json!("2026-05-01T12:00:00+02:00");
+        let same = canonical(&terms(&spelled_out).unwrap());
+        assert_eq!(same, canonical(&terms(&good()).unwrap()));
+        spelled_out["stock"] = json!(101);
+        assert_ne!(same, canonical(&terms(&spelled_out).unwrap()));
+    }
+}

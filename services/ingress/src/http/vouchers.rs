@@ -1,0 +1,60 @@
+//! The public catalogue.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use seckill_domain::VoucherId;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::http::events::timestamp_now;
+use crate::http::representation::VoucherBody;
+use crate::http::{App, request};
+use crate::problem::Problem;
+
+const PAGE_DEFAULT: u32 = 20;
+const PAGE_MAX: u32 = 100;
+
+/// As long as the answer is remembered here, so that a proxy in front may do the same.
+const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
+
+/// `GET /api/v1/vouchers/{id}`.
+///
+/// # Errors
+/// `not-found`, `unavailable`.
+pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let voucher_id = request::voucher_id(&http)?;
+    let found = app.reads.voucher(voucher_id).await?;
+    let view = found.ok_or_else(|| Problem::not_found("There is no such voucher."))?;
+    Ok(HttpResponse::Ok()
+        .insert_header(CACHE_CONTROL)
+        .json(VoucherBody::new(&view, timestamp_now())))
+}
+
+/// Where a page begins: `before` is the `next` of the page before.
+#[derive(Debug, Deserialize)]
+struct PageQuery {
+    limit: Option<u32>,
+    before: Option<i64>,
+}
+
+/// `GET /api/v1/vouchers?limit=&before=`: `{"vouchers": […], "next": …}`, the newest first.
+///
+/// # Errors
+/// `invalid-request`, `unavailable`.
+pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let page: PageQuery = request::query(&http)?;
+    let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let before = page.before.map(VoucherId::new).transpose();
+    let before = before.map_err(|error| Problem::invalid(format!("before: {error}.")))?;
+    let views = app.reads.vouchers(limit, before).await?;
+    let now = timestamp_now();
+    let full = views.len() == limit as usize;
+    let last = views.last().filter(|_| full);
+    let next = last.map(|view| view.row.sale.voucher_id.get());
+    let bodies: Vec<VoucherBody> = views
+        .iter()
+        .map(|view| VoucherBody::new(view, now))
+        .collect();
+    Ok(HttpResponse::Ok()
+        .insert_header(CACHE_CONTROL)
+        .json(json!({ "vouchers": bodies, "next": next })))
+}

@@ -1,0 +1,243 @@
+//! Every refusal there is.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
+use seckill_domain::{OrderId, Timestamp};
+use serde_json::json;
+
+use super::{FieldError, Problem};
+use crate::rfc3339;
+
+impl Problem {
+    /// 409: nothing is left.
+    #[must_use]
+    pub fn sold_out() -> Self {
+        Self::new(
+            "sold-out",
+            "Sold out",
+            StatusCode::CONFLICT,
+            "Not enough units are left. Units of unpaid orders come back: watch the voucher.",
+        )
+    }
+
+    /// 409: the buyer has a live order of this voucher.
+    #[must_use]
+    pub fn already_ordered(order_id: OrderId) -> Self {
+        Self::new(
+            "already-ordered",
+            "Already ordered",
+            StatusCode::CONFLICT,
+            "You have an order of this voucher: pay or cancel the one in order_id.",
+        )
+        .with_member("order_id", json!(order_id.to_string()))
+    }
+
+    /// 403: the window has not opened.
+    #[must_use]
+    pub fn not_started(opens_at: Timestamp) -> Self {
+        Self::new(
+            "not-started",
+            "Not started",
+            StatusCode::FORBIDDEN,
+            "The sale opens at opens_at: try again then.",
+        )
+        .with_member("opens_at", json!(rfc3339::format(opens_at)))
+    }
+
+    /// 403: the window has closed, or the sale was closed.
+    #[must_use]
+    pub fn ended() -> Self {
+        Self::new(
+            "ended",
+            "Ended",
+            StatusCode::FORBIDDEN,
+            "The sale is over and takes no more orders.",
+        )
+    }
+
+    /// 422: the quantity is not from 1 to the sale's limit.
+    #[must_use]
+    pub fn quantity_limit(max_quantity: u32) -> Self {
+        Self::new(
+            "quantity-limit",
+            "Quantity not allowed",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("One order is of 1 to {max_quantity} units: change quantity."),
+        )
+        .with_member("max_quantity", json!(max_quantity))
+    }
+
+    /// 422: the key was used for another request.
+    #[must_use]
+    pub fn key_reused() -> Self {
+        Self::new(
+            "idempotency-key-reused",
+            "Idempotency key reused",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This Idempotency-Key came with another request before: use a new key.",
+        )
+    }
+
+    /// 429: too many requests; `policy` and `limit_per_second` name the limit that was hit.
+    #[must_use]
+    pub fn rate_limited(policy: &str, limit_per_second: u32, retry_after: Duration) -> Self {
+        let seconds = whole_seconds(retry_after);
+        Self::new(
+            "rate-limited",
+            "Too many requests",
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many orders were attempted: wait as long as Retry-After says.",
+        )
+        .with_header(header::RETRY_AFTER, &seconds)
+        .with_header(
+            HeaderName::from_static("ratelimit-policy"),
+            &format!("\"{policy}\";q={limit_per_second};w=1"),
+        )
+        .with_header(
+            HeaderName::from_static("ratelimit"),
+            &format!("\"{policy}\";r=0;t={seconds}"),
+        )
+    }
+
+    /// 401: the caller is not known.
+    #[must_use]
+    pub fn unauthorized(detail: &'static str) -> Self {
+        Self::new(
+            "unauthorized",
+            "Unauthorized",
+            StatusCode::UNAUTHORIZED,
+            detail,
+        )
+    }
+
+    /// 404: there is no such thing, or it is somebody else's.
+    #[must_use]
+    pub fn not_found(detail: &'static str) -> Self {
+        Self::new("not-found", "Not found", StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 409: the order is not in a state in which it can be cancelled.
+    #[must_use]
+    pub fn not_cancellable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            "not-cancellable",
+            "Not cancellable",
+            StatusCode::CONFLICT,
+            detail,
+        )
+    }
+
+    /// 409: a shrink asks for more units than are free.
+    #[must_use]
+    pub fn stock_committed(free_units: i64) -> Self {
+        Self::new(
+            "stock-committed",
+            "Stock is committed",
+            StatusCode::CONFLICT,
+            format!("Only {free_units} units are free, the rest is sold or held: take fewer."),
+        )
+        .with_member("free", json!(free_units))
+    }
+
+    /// 503: something the answer needs is away for now.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            "unavailable",
+            "Unavailable",
+            StatusCode::SERVICE_UNAVAILABLE,
+            detail,
+        )
+        .with_header(header::RETRY_AFTER, "1")
+    }
+
+    /// 400: the request cannot be understood.
+    #[must_use]
+    pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            "invalid-request",
+            "Invalid request",
+            StatusCode::BAD_REQUEST,
+            detail,
+        )
+    }
+
+    /// 400: each member of the body that is wrong.
+    #[must_use]
+    pub fn invalid_fields(errors: &[FieldError]) -> Self {
+        Self::invalid("The members in errors are wrong: change them.")
+            .with_member("errors", json!(errors))
+    }
+
+    /// 405 with `Allow`.
+    #[must_use]
+    pub fn method_not_allowed(allowed: &[Method]) -> Self {
+        let allow = allowed
+            .iter()
+            .map(Method::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
+        Self::new(
+            "method-not-allowed",
+            "Method not allowed",
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("This path takes {allow}."),
+        )
+        .with_header(header::ALLOW, &allow)
+    }
+
+    /// 408: the body did not come in time.
+    #[must_use]
+    pub fn body_too_slow() -> Self {
+        Self::new(
+            "request-timeout",
+            "Request timed out",
+            StatusCode::REQUEST_TIMEOUT,
+            "The body did not arrive in time: send it again.",
+        )
+    }
+
+    /// 413: the body is over the limit.
+    #[must_use]
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        Self::new(
+            "payload-too-large",
+            "Payload too large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("A body has at most {limit_bytes} bytes: send less."),
+        )
+    }
+
+    /// 415: the body is not JSON.
+    #[must_use]
+    pub fn not_json() -> Self {
+        Self::new(
+            "unsupported-media-type",
+            "Unsupported media type",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "A body is JSON: send it with Content-Type: application/json.",
+        )
+    }
+
+    /// 500: a mistake of this program; the client is told nothing, the log has the cause.
+    #[must_use]
+    pub fn internal(cause: impl Display) -> Self {
+        Self::new(
+            "internal",
+            "Internal error",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong here. Try again; an order with the same Idempotency-Key is safe.",
+        )
+        .because(cause)
+    }
+}
+
+/// Rounded up, at least 1: a client that comes back a moment too early only adds load.
+fn whole_seconds(wait: Duration) -> String {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    seconds.max(1).to_string()
+}

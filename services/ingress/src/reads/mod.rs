@@ -1,0 +1,129 @@
+//! What answers are read from: PostgreSQL's view, and beside it what only Redis knows yet.
+
+mod catalogue;
+mod ledger;
+mod orders;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use seckill_orderbook::{Orderbook, OrderbookError};
+use seckill_stock::{Stock, StockError};
+use tokio::runtime::Handle;
+
+use crate::problem::Problem;
+use catalogue::Caches;
+
+pub use catalogue::{VoucherStatus, VoucherView};
+pub use ledger::Ledger;
+pub use orders::{OrderView, PendingOrder};
+
+/// Why there is no answer. Cached answers are shared, and so are their errors: only texts.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// PostgreSQL does not answer.
+    #[error("PostgreSQL: {0}")]
+    Orderbook(String),
+    /// Redis does not answer.
+    #[error("Redis: {0}")]
+    Stock(String),
+    /// Redis knows more of the log than PostgreSQL: an order that is missing may still come.
+    #[error("PostgreSQL is behind Redis, or the sale is being loaded")]
+    Behind,
+    /// A defect, or a store with data that this program does not write.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl From<OrderbookError> for ReadError {
+    fn from(error: OrderbookError) -> Self {
+        match error {
+            OrderbookError::Database(error) => Self::Orderbook(error.to_string()),
+            other => Self::Defect(other.to_string()),
+        }
+    }
+}
+
+impl From<StockError> for ReadError {
+    fn from(error: StockError) -> Self {
+        match error {
+            StockError::Unavailable(error) => Self::Stock(error.to_string()),
+            StockError::Timeout => Self::Stock(error.to_string()),
+            other => Self::Defect(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::Orderbook(_) | ReadError::Stock(_) => {
+                Self::unavailable("A store does not answer: try again in a moment.")
+            }
+            ReadError::Behind => {
+                Self::unavailable("What became of it is not known yet: try again in a moment.")
+            }
+            ReadError::Defect(cause) => return Self::internal(cause),
+        }
+        .because(error)
+    }
+}
+
+/// Where to read from.
+#[derive(Debug, Clone)]
+pub struct ReadSources {
+    /// PostgreSQL.
+    pub orderbook: Orderbook,
+    /// Redis, on connections of its own: reads never delay an order.
+    pub stock: Stock,
+    /// The event topic, whose position says how far PostgreSQL is.
+    pub events_topic: String,
+}
+
+/// All reads. Cheap to clone; clones share their caches.
+#[derive(Clone)]
+pub struct Reads(Arc<Inner>);
+
+struct Inner {
+    sources: ReadSources,
+    caches: Caches,
+    runtime: Handle,
+}
+
+impl Reads {
+    /// Reads run on `runtime`: a pooled connection belongs to the runtime that made it, and an HTTP
+    /// worker's ends with its worker.
+    #[must_use]
+    pub fn new(sources: ReadSources, runtime: Handle) -> Self {
+        Self(Arc::new(Inner {
+            sources,
+            caches: Caches::new(),
+            runtime,
+        }))
+    }
+
+    /// For what is neither an order, nor a voucher, nor a ledger: the admin API's own books.
+    ///
+    /// # Errors
+    /// As the call's, or [`ReadError::Defect`] when it panicked.
+    pub async fn with_orderbook<T, F>(
+        &self,
+        call: impl FnOnce(Orderbook) -> F,
+    ) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, OrderbookError>> + Send + 'static,
+    {
+        let work = call(self.0.sources.orderbook.clone());
+        self.spawn(async move { Ok(work.await?) }).await
+    }
+
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let task = self.0.runtime.spawn(work);
+        task.await
+            .unwrap_or_else(|error| Err(ReadError::Defect(error.to_string())))
+    }
+}

@@ -1,0 +1,264 @@
+//! What became of an order.
+
+use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId};
+use seckill_orderbook::LedgerRow;
+use seckill_stock::{Hold, HoldState, Probe};
+
+use super::{Inner, ReadError, Reads};
+
+/// An order as its buyer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderView {
+    /// The log has it.
+    Decided {
+        /// Its row.
+        order: Order,
+        /// Whether a payment for it has to go back.
+        refund_due: bool,
+    },
+    /// Only Redis has it.
+    Pending(PendingOrder),
+}
+
+/// An order that was granted and not decided yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingOrder {
+    /// Its id.
+    pub order_id: OrderId,
+    /// The buyer.
+    pub user_id: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// What is to be paid in all.
+    pub amount: Money,
+    /// When it was granted.
+    pub reserved_at: Timestamp,
+    /// Until when it may be paid.
+    pub pay_by: Timestamp,
+}
+
+impl OrderView {
+    /// Rises with every change: 0 while it is pending.
+    #[must_use]
+    pub const fn version(&self) -> i64 {
+        match self {
+            Self::Decided { order, .. } => order.version(),
+            Self::Pending(_) => 0,
+        }
+    }
+
+    /// Whether nothing changes it any more.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Decided { order, .. } => order.status.is_final(),
+            Self::Pending(_) => false,
+        }
+    }
+}
+
+/// What PostgreSQL's silence about an order means.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// There is no such order, and none will come.
+    Unknown,
+    /// It may still come.
+    Undecided,
+}
+
+impl Reads {
+    /// The buyer's own order; none when there is no such order, or it is somebody else's. Says
+    /// *none* of an order that was granted once only when PostgreSQL is at the sale's epoch and at
+    /// or past its position in Redis.
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`] when that cannot be said yet, and when a store does not answer.
+    pub async fn order(&self, id: OrderId, user: UserId) -> Result<Option<OrderView>, ReadError> {
+        let inner = self.0.clone();
+        self.spawn(async move { inner.order(id, user).await }).await
+    }
+
+    /// At most `limit` decided orders of a buyer, the newest first; `before` is when the last one
+    /// of the page before was reserved, and its id.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn orders_of(
+        &self,
+        user: UserId,
+        limit: u32,
+        before: Option<(Timestamp, OrderId)>,
+    ) -> Result<Vec<OrderView>, ReadError> {
+        let inner = self.0.clone();
+        self.spawn(async move {
+            let orderbook = &inner.sources.orderbook;
+            let orders = orderbook.orders_of(user, limit, before).await?;
+            let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
+            let refunds = orderbook.refund_due(&ids).await?;
+            let view = |order: Order| OrderView::Decided {
+                refund_due: refunds.contains(&order.order_id),
+                order,
+            };
+            Ok(orders.into_iter().map(view).collect())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    async fn order(&self, id: OrderId, user: UserId) -> Result<Option<OrderView>, ReadError> {
+        if let Some(order) = self.sources.orderbook.order(id).await? {
+            return self.decided(order, user).await;
+        }
+        let voucher = id.voucher_id();
+        let (probe, hold) = self.sources.stock.hold(voucher, user).await?;
+        let hold = hold.filter(|hold| hold.order_id == id);
+        if let Some(hold) = &hold
+            && hold.state == HoldState::Held
+        {
+            return self.pending(hold, user).await.map(Some);
+        }
+        // In this order: a ledger read before the row, and Redis before both. What the ledger's
+        // position covers, the row read after it shows.
+        let topic = &self.sources.events_topic;
+        let ledger = self.sources.orderbook.ledger(topic, voucher).await?;
+        let retired = match &probe {
+            Probe::Closed { .. } => self.is_retired(id).await?,
+            Probe::Open(_) => false,
+        };
+        if let Some(order) = self.sources.orderbook.order(id).await? {
+            return self.decided(order, user).await;
+        }
+        match verdict(&probe, hold.as_ref(), ledger.as_ref(), retired) {
+            Verdict::Unknown => Ok(None),
+            Verdict::Undecided => Err(ReadError::Behind),
+        }
+    }
+
+    async fn decided(&self, order: Order, user: UserId) -> Result<Option<OrderView>, ReadError> {
+        if order.user_id != user {
+            return Ok(None);
+        }
+        let ids = [order.order_id];
+        let refund_due = !self.sources.orderbook.refund_due(&ids).await?.is_empty();
+        Ok(Some(OrderView::Decided { order, refund_due }))
+    }
+
+    /// A sale that Redis serves has a row: it was loaded from it.
+    async fn pending(&self, hold: &Hold, user: UserId) -> Result<OrderView, ReadError> {
+        let row = self.sale(hold.order_id.voucher_id()).await?;
+        let row = row.ok_or(ReadError::Behind)?;
+        Ok(OrderView::Pending(PendingOrder {
+            order_id: hold.order_id,
+            user_id: user,
+            quantity: hold.quantity,
+            amount: row.sale.terms.price.times(hold.quantity),
+            reserved_at: hold.reserved_at,
+            pay_by: hold.pay_by,
+        }))
+    }
+
+    /// Not from the cache: a second ago the sale may have been served.
+    async fn is_retired(&self, id: OrderId) -> Result<bool, ReadError> {
+        let row = self.sources.orderbook.sale(id.voucher_id()).await?;
+        Ok(row.is_some_and(|row| row.retired))
+    }
+}
+
+/// `hold` is the order's own, settled or released: the log has decided it, wherever the row is.
+fn verdict(
+    probe: &Probe,
+    hold: Option<&Hold>,
+    ledger: Option<&LedgerRow>,
+    retired: bool,
+) -> Verdict {
+    let unknown = match (probe, ledger) {
+        _ if hold.is_some() => false,
+        // Without a row nothing was ever loaded, and so nothing granted.
+        (Probe::Closed { .. }, None) => true,
+        (Probe::Closed { .. }, Some(_)) => retired,
+        (Probe::Open(_), None) => false,
+        (Probe::Open(view), Some(row)) => covers(row, view.epoch, view.position),
+    };
+    if unknown {
+        Verdict::Unknown
+    } else {
+        Verdict::Undecided
+    }
+}
+
+fn covers(row: &LedgerRow, epoch: Epoch, position: Offset) -> bool {
+    row.epoch == epoch && row.position >= position
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_domain::VoucherId;
+    use seckill_stock::SaleView;
+
+    fn ledger(epoch: i64, position: i64) -> LedgerRow {
+        LedgerRow {
+            initial: 1,
+            adjusted: 0,
+            available: 1,
+            unpaid: 0,
+            paid: 0,
+            epoch: Epoch::new(epoch),
+            position: Offset::new(position),
+        }
+    }
+
+    fn served(epoch: i64, position: i64) -> Probe {
+        Probe::Open(SaleView {
+            stock: 1,
+            held: 0,
+            unsettled: 0,
+            epoch: Epoch::new(epoch),
+            position: Offset::new(position),
+            sale_closed: false,
+            opens_at: Timestamp::from_micros(0),
+            closes_at: Timestamp::from_micros(1),
+            max_quantity: 1,
+        })
+    }
+
+    #[test]
+    fn a_missing_order_is_unknown_only_where_postgresql_covers_redis() {
+        let redis = served(2, 10);
+        let at = |epoch, position| verdict(&redis, None, Some(&ledger(epoch, position)), false);
+        assert_eq!(at(2, 10), Verdict::Unknown);
+        assert_eq!(at(2, 11), Verdict::Unknown);
+        assert_eq!(at(2, 9), Verdict::Undecided);
+        assert_eq!(at(1, 99), Verdict::Undecided);
+        assert_eq!(at(3, 99), Verdict::Undecided);
+        assert_eq!(verdict(&redis, None, None, false), Verdict::Undecided);
+    }
+
+    #[test]
+    fn a_sale_that_redis_does_not_serve_says_nothing_unless_it_is_over_or_never_was() {
+        let closed = Probe::Closed { epoch: None };
+        let row = ledger(1, 5);
+        assert_eq!(verdict(&closed, None, None, false), Verdict::Unknown);
+        assert_eq!(verdict(&closed, None, Some(&row), true), Verdict::Unknown);
+        assert_eq!(
+            verdict(&closed, None, Some(&row), false),
+            Verdict::Undecided
+        );
+    }
+
+    #[test]
+    fn an_order_that_redis_knows_is_never_unknown() {
+        let hold = Hold {
+            order_id: OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1),
+            quantity: 1,
+            state: HoldState::Settled,
+            pay_by: Timestamp::from_micros(1),
+            reserved_at: Timestamp::from_micros(0),
+            key_hash: None,
+        };
+        let row = ledger(1, 99);
+        let checked = verdict(&served(1, 5), Some(&hold), Some(&row), false);
+        assert_eq!(checked, Verdict::Undecided);
+    }
+}

@@ -1,0 +1,254 @@
+//! One script call: a batch of requests from Redis through Kafka to their buyers.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use seckill_domain::VoucherId;
+use seckill_stock::{
+    Ack, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
+};
+use seckill_telemetry::clock::BootInstant;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::batcher::{Lane, Request, Waiter};
+use super::promise::{Evidence, may_say_reserved};
+use super::publisher::Sent;
+use super::trace::from_outbox;
+use super::{PlaceError, Placed};
+
+/// A script that failed at once is not sent again at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long acks wait for a call to ride along with.
+const ACK_FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// An order that Redis has granted and whose event is on its way.
+struct Granted {
+    pending: PendingReservation,
+    sent: Sent,
+    waiter: Waiter,
+}
+
+impl Granted {
+    fn answer(&mut self, reserved: bool) {
+        self.waiter.answer(Ok(placed(&self.pending, reserved)));
+    }
+}
+
+fn placed(order: &PendingReservation, reserved: bool) -> Placed {
+    Placed {
+        order_id: order.order_id,
+        pay_by: order.pay_by,
+        reserved,
+    }
+}
+
+/// Asks for a batch, publishes what is granted and answers each buyer.
+pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemaphorePermit) {
+    let shared = &lane.shared;
+    let deadline = shared.options.promise_deadline;
+    let (asks, waiters) = split(batch, deadline);
+    if asks.is_empty() {
+        return;
+    }
+    shared.meters.batch_sent(asks.len(), &shared.in_flight);
+    let acks = lane.acks.take();
+    let first_sent_at = BootInstant::now();
+    let reply = ask_again(first_sent_at, deadline, || {
+        shared.stock.reserve(lane.voucher, &asks, &acks)
+    })
+    .await;
+    shared.meters.script_seconds.record(first_sent_at.elapsed());
+    drop(slot);
+    fail::fail_point!("ingress.after-lua");
+
+    match reply {
+        Ok(ReserveReply::Decided(outcomes)) => {
+            lane.served.store(true, Ordering::Relaxed);
+            let granted = publish_granted(&lane, outcomes, waiters);
+            fail::fail_point!("ingress.after-produce");
+            see_through(&lane, granted, first_sent_at).await;
+        }
+        Ok(ReserveReply::Closed) => refuse_all(waiters, PlaceError::Closed),
+        Err(error) => {
+            log_failure(lane.voucher, &error);
+            refuse_all(waiters, PlaceError::Unavailable);
+        }
+    }
+    shared.meters.batch_done(&shared.in_flight);
+}
+
+/// Asks Redis until it answers or `deadline` has passed since the first time. No answer is an
+/// unknown outcome: the same ids are asked for again, and the script gives what it gave before.
+pub(super) async fn ask_again<T, F>(
+    first_sent_at: BootInstant,
+    deadline: Duration,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, StockError>
+where
+    F: Future<Output = Result<T, StockError>>,
+{
+    loop {
+        match ask().await {
+            Err(StockError::Timeout | StockError::Unavailable(_))
+                if first_sent_at.elapsed() + RETRY_PAUSE < deadline =>
+            {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Logs that Redis gave no answer until the deadline.
+pub(super) fn log_failure(voucher: VoucherId, error: &StockError) {
+    let cause = error.source().map(ToString::to_string);
+    tracing::warn!(%voucher, %error, cause, "no answer from Redis; what it took is published later");
+}
+
+/// What goes to the script. Who has waited for longer than a promise takes has most likely given
+/// up: no stock is taken for them.
+fn split(batch: Vec<Request>, patience: Duration) -> (Vec<ReserveRequest>, Vec<Waiter>) {
+    let mut asks = Vec::with_capacity(batch.len());
+    let mut waiters = Vec::with_capacity(batch.len());
+    for mut request in batch {
+        if request.queued_at.elapsed() > patience {
+            request.waiter.answer(Err(PlaceError::Overloaded));
+        } else {
+            asks.push(request.ask);
+            waiters.push(request.waiter);
+        }
+    }
+    (asks, waiters)
+}
+
+fn refuse_all(waiters: Vec<Waiter>, error: PlaceError) {
+    for mut waiter in waiters {
+        waiter.answer(Err(error));
+    }
+}
+
+/// Hands the events of granted orders to the producer and answers everybody else.
+fn publish_granted(
+    lane: &Lane,
+    outcomes: Vec<ReserveOutcome>,
+    waiters: Vec<Waiter>,
+) -> Vec<Granted> {
+    let deadline = lane.shared.options.promise_deadline;
+    let mut granted = Vec::with_capacity(waiters.len());
+    for (outcome, mut waiter) in outcomes.into_iter().zip(waiters) {
+        let answer = match outcome {
+            ReserveOutcome::Granted(pending) => {
+                granted.extend(publish(lane, pending, waiter));
+                continue;
+            }
+            ReserveOutcome::Repeated {
+                order_id,
+                settled,
+                released,
+                pay_by,
+            } => Ok(Placed {
+                order_id,
+                pay_by,
+                reserved: may_say_reserved(Evidence::Repeated { settled, released }, deadline),
+            }),
+            ReserveOutcome::KeyReused => Err(PlaceError::KeyReused),
+            ReserveOutcome::AlreadyOrdered { order_id } => {
+                Err(PlaceError::AlreadyOrdered { order_id })
+            }
+            ReserveOutcome::Ended => Err(PlaceError::Ended),
+            ReserveOutcome::NotStarted { opens_at } => Err(PlaceError::NotStarted { opens_at }),
+            ReserveOutcome::QuantityLimit { max_quantity } => {
+                Err(PlaceError::QuantityLimit { max_quantity })
+            }
+            ReserveOutcome::SoldOut => Err(PlaceError::SoldOut),
+        };
+        waiter.answer(answer);
+    }
+    granted
+}
+
+/// Sends one order's event. If it cannot be sent the order is *pending*, never undone: its event
+/// is in the outbox, and the relay publishes it.
+fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Option<Granted> {
+    let event = pending.to_event(lane.voucher);
+    let trace = from_outbox(pending.traceparent);
+    match lane.shared.publisher.send(&event, trace) {
+        Ok(sent) => Some(Granted {
+            pending,
+            sent,
+            waiter,
+        }),
+        Err(error) => {
+            let order_id = pending.order_id;
+            tracing::warn!(%order_id, %error, "not sent; the relay will publish it");
+            waiter.answer(Ok(placed(&pending, false)));
+            None
+        }
+    }
+}
+
+/// Answers each buyer at the ack or at the promise deadline, whichever is first, and stays until
+/// the last event has met its fate.
+///
+/// The events have one key and so one partition: they are acknowledged in order, and waiting for
+/// them one after the other costs one wake-up for all that came in one response.
+async fn see_through(lane: &Arc<Lane>, granted: Vec<Granted>, first_sent_at: BootInstant) {
+    let publisher = &lane.shared.publisher;
+    let deadline = lane.shared.options.promise_deadline;
+    let patience = tokio::time::sleep(deadline.saturating_sub(first_sent_at.elapsed()));
+    tokio::pin!(patience);
+    let mut waiting = granted.into_iter();
+    while let Some(mut order) = waiting.next() {
+        let acked = tokio::select! {
+            biased;
+            acked = publisher.acknowledged(&mut order.sent) => acked,
+            () = &mut patience, if !patience.is_elapsed() => {
+                order.answer(false);
+                for late in waiting.as_mut_slice() {
+                    late.answer(false);
+                }
+                publisher.acknowledged(&mut order.sent).await
+            }
+        };
+        let evidence = match acked {
+            Ok(()) => {
+                fail::fail_point!("ingress.after-ack");
+                clear_later(lane, order.pending.ack());
+                let after = first_sent_at.elapsed();
+                Evidence::Acknowledged { after }
+            }
+            Err(error) => {
+                let order_id = order.pending.order_id;
+                tracing::warn!(%order_id, %error, "not acknowledged; the relay will publish it");
+                Evidence::NotAcknowledged
+            }
+        };
+        order.answer(may_say_reserved(evidence, deadline));
+    }
+}
+
+/// Leaves an ack to the next script call, or to a call of its own if none comes soon.
+fn clear_later(lane: &Arc<Lane>, ack: Ack) {
+    if lane.acks.push(ack) {
+        lane.shared.spawn(flush(Arc::clone(lane)));
+    }
+}
+
+async fn flush(lane: Arc<Lane>) {
+    let shared = &lane.shared;
+    // Without the wait when the process stops: nobody comes any more to ride along with.
+    let stopping = shared.stop.cancelled();
+    let _ = tokio::time::timeout(ACK_FLUSH_AFTER, stopping).await;
+    lane.acks.begin_flush();
+    loop {
+        let acks = lane.acks.take();
+        if acks.is_empty() {
+            return;
+        }
+        if let Err(error) = shared.stock.clear(lane.voucher, &acks).await {
+            tracing::debug!(voucher = %lane.voucher, %error, "entries left to the relay");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Reservations: from a buyer's request to stock in Redis and an event in the log.
+//!
+//! [`Reservations::place`] queues a request with its voucher's actor (`batcher`), which sends what
+//! is queued to the script in one call (`call`), publishes what was granted (`publisher`) and
+//! answers at the broker's ack. What was granted and not acknowledged is published again by
+//! [`Reservations::relay`].
+
+mod acks;
+mod batcher;
+mod call;
+mod health;
+mod meters;
+mod promise;
+mod publisher;
+mod relay;
+mod shrink;
+mod trace;
+mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seckill_domain::{Event, EventId, OrderIdSource, TraceParent, VoucherId};
+use seckill_eventlog::{DeliveryError, EventProducer, SendError};
+use seckill_stock::{ReserveRequest, Stock};
+use seckill_telemetry::clock::BootInstant;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::batcher::{Queues, Request, Waiter};
+use self::health::KafkaHealth;
+use self::meters::{InFlightOrders, Meters};
+use self::publisher::Publisher;
+
+pub use self::types::{
+    PlaceError, PlaceOrder, Placed, PublishError, RelayOptions, ReservationsOptions, ShrinkError,
+};
+
+/// Takes orders. Cheap to clone; clones share everything.
+///
+/// Whatever was begun goes on when its caller hangs up, on tasks that [`Self::drain`] waits for.
+#[derive(Clone)]
+pub struct Reservations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stock: Stock,
+    publisher: Publisher,
+    options: ReservationsOptions,
+    runtime: Handle,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    order_ids: OrderIdSource,
+    in_flight: InFlightOrders,
+    queues: Queues,
+    meters: Meters,
+}
+
+impl Shared {
+    /// Starts work that outlives the request it was begun for.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_on(work, &self.runtime)
+    }
+}
+
+impl Reservations {
+    /// Over a connection to Redis that serves nothing else, and a producer that is warm. Work runs
+    /// on `runtime`. The metrics recorder has to be installed before.
+    #[must_use]
+    pub fn new(
+        stock: Stock,
+        producer: Arc<EventProducer>,
+        options: ReservationsOptions,
+        runtime: Handle,
+    ) -> Self {
+        let health = KafkaHealth::new(options.promise_deadline, options.delivery_timeout);
+        // The lower half of a version 4 UUID is random but for its two highest bits.
+        let (_, process_tag) = Uuid::new_v4().as_u64_pair();
+        Self {
+            shared: Arc::new(Shared {
+                stock,
+                publisher: Publisher::new(producer, health),
+                options,
+                runtime,
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                order_ids: OrderIdSource::new(process_tag),
+                in_flight: InFlightOrders::default(),
+                queues: Queues::default(),
+                meters: Meters::new(),
+            }),
+        }
+    }
+
+    /// Takes an order of `voucher`, or gives the one that an earlier request with the same key
+    /// made. Waits for the broker's ack, at most until the promise deadline.
+    ///
+    /// # Errors
+    /// [`PlaceError`]. After [`PlaceError::Unavailable`], or [`PlaceError::Closed`] while Redis
+    /// comes and goes, the order may exist all the same: asking again with the same key tells.
+    pub async fn place(&self, voucher: VoucherId, order: PlaceOrder) -> Result<Placed, PlaceError> {
+        let shared = &self.shared;
+        self.check_kafka().map_err(|_| PlaceError::Unavailable)?;
+        let in_flight = shared.in_flight.admit(shared.options.max_in_flight);
+        let in_flight = in_flight.ok_or(PlaceError::Overloaded)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            ask: ReserveRequest {
+                order_id: shared.order_ids.next(voucher),
+                event_id: EventId::from_uuid(Uuid::now_v7()),
+                user_id: order.user_id,
+                quantity: order.quantity,
+                key_hash: order.key_hash,
+                traceparent: trace::into_outbox(order.traceparent),
+            },
+            waiter: Waiter::new(reply, in_flight),
+            queued_at: BootInstant::now(),
+        };
+        batcher::enqueue(shared, voucher, request)?;
+        // A waiter that is dropped without an answer went down with its task.
+        answer.await.unwrap_or(Err(PlaceError::Unavailable))
+    }
+
+    /// Takes `units` off a sale, first in Redis and then in the log, with the operator's `reason`.
+    /// Waits for the broker's ack, at most until the promise deadline.
+    ///
+    /// # Errors
+    /// [`ShrinkError`].
+    pub async fn shrink(
+        &self,
+        voucher: VoucherId,
+        units: u32,
+        reason: String,
+        traceparent: TraceParent,
+    ) -> Result<EventId, ShrinkError> {
+        self.check_kafka().map_err(|_| ShrinkError::Unavailable)?;
+        let request = shrink::Shrink {
+            voucher,
+            event_id: EventId::from_uuid(Uuid::now_v7()),
+            units,
+            reason,
+            traceparent,
+        };
+        shrink::run(&self.shared, request).await
+    }
+
+    /// Publishes an event and waits for the broker's ack, at most for the promise deadline.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish(
+        &self,
+        event: Event,
+        traceparent: TraceParent,
+    ) -> Result<(), PublishError> {
+        self.check_kafka().map_err(|_| PublishError::Overloaded)?;
+        let sent = self.shared.publisher.send(&event, Some(traceparent));
+        let mut sent = sent.map_err(|error| match error {
+            SendError::QueueFull => PublishError::Overloaded,
+            SendError::Fatal | SendError::Refused(_) => PublishError::Failed,
+        })?;
+        let shared = Arc::clone(&self.shared);
+        let ack = self
+            .shared
+            .spawn(async move { shared.publisher.acknowledged(&mut sent).await });
+        match tokio::time::timeout(self.shared.options.promise_deadline, ack).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(DeliveryError::Fatal | DeliveryError::Failed(_)))) => {
+                Err(PublishError::Failed)
+            }
+            Ok(Ok(Err(DeliveryError::TimedOut)) | Err(_)) | Err(_) => {
+                Err(PublishError::Unacknowledged)
+            }
+        }
+    }
+
+    /// Whether orders are taken, for readiness.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn is_accepting(&self) -> Result<(), String> {
+        self.check_kafka()?;
+        let max = self.shared.options.max_in_flight;
+        if self.shared.in_flight.count() >= max {
+            return Err(format!("{max} orders are in flight"));
+        }
+        Ok(())
+    }
+
+    /// Takes nothing new from now on, and waits for what was begun, at most for `deadline`. What
+    /// is left then is published by another process' relay.
+    pub async fn drain(&self, deadline: Duration) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(deadline, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            let tasks = self.shared.tasks.len();
+            tracing::warn!(tasks, "not everything was acknowledged before the end");
+        }
+    }
+
+    fn check_kafka(&self) -> Result<(), String> {
+        if self.shared.stop.is_cancelled() {
+            return Err("the process is stopping".to_owned());
+        }
+        self.shared
+            .publisher
+            .check()
+            .map_err(|down| down.to_string())
+    }
+}

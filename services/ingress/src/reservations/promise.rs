@@ -1,0 +1,74 @@
+//! When a buyer may be told *reserved*. Everything else is *pending*: the order may or may not come
+//! to be, and its status says so later.
+
+use std::time::Duration;
+
+/// What is known of an order at the moment it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// This very call took the units, and the broker's ack was handled `after` the first sending
+    /// of the script, by a clock that runs on while the process is stopped.
+    Acknowledged {
+        /// Time since just before the first sending.
+        after: Duration,
+    },
+    /// This very call took the units, and there is no ack (yet).
+    NotAcknowledged,
+    /// An earlier call with the same key took the units.
+    Repeated {
+        /// Whether the projector has confirmed the order.
+        settled: bool,
+        /// Whether its units have gone back since.
+        released: bool,
+    },
+}
+
+/// Whether `evidence` is a promise under the promise deadline `deadline`.
+///
+/// An ack after the deadline is none: a reload may have drained, begun the next epoch and sold the
+/// units again before the event got into the log. A repeat publishes nothing and so relies on the
+/// projector alone.
+pub(super) fn may_say_reserved(evidence: Evidence, deadline: Duration) -> bool {
+    match evidence {
+        Evidence::Acknowledged { after } => after <= deadline,
+        Evidence::NotAcknowledged => false,
+        Evidence::Repeated { settled, released } => settled && !released,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn an_ack_counts_up_to_the_deadline_and_not_after_it() {
+        let says = |after| may_say_reserved(Evidence::Acknowledged { after }, DEADLINE);
+        assert!(says(Duration::ZERO));
+        assert!(says(DEADLINE));
+        assert!(!says(DEADLINE + Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn without_an_ack_nothing_is_promised() {
+        assert!(!may_say_reserved(Evidence::NotAcknowledged, DEADLINE));
+    }
+
+    #[test]
+    fn a_repeat_is_promised_only_while_it_is_settled_and_not_released() {
+        for (settled, released, promised) in [
+            (false, false, false),
+            (true, false, true),
+            (true, true, false),
+            (false, true, false),
+        ] {
+            let evidence = Evidence::Repeated { settled, released };
+            assert_eq!(
+                may_say_reserved(evidence, DEADLINE),
+                promised,
+                "{evidence:?}"
+            );
+        }
+    }
+}

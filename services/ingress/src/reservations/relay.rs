@@ -1,0 +1,170 @@
+//! Publishes again what was granted and never acknowledged, whoever granted it.
+//!
+//! An entry that is older than the producers' delivery timeout has been given up by its producer,
+//! or its process is gone. It goes out unchanged; if it had got into the log after all, the fold
+//! ignores the second one. This also is what tries Kafka again while orders are refused.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use seckill_domain::VoucherId;
+use seckill_eventlog::{DeliveryError, SendError};
+use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::trace::from_outbox;
+use super::{RelayOptions, Reservations, Shared};
+
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come.
+const MARGIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error("the outbox cannot be read or cleared")]
+    Stock(#[from] StockError),
+    #[error("an event cannot be sent again")]
+    Send(#[from] SendError),
+    #[error("an event that was sent again is not acknowledged")]
+    Delivery(#[from] DeliveryError),
+}
+
+impl RelayError {
+    /// Whether Redis or Kafka is away, so that no other sale would fare better.
+    const fn concerns_all_sales(&self) -> bool {
+        matches!(
+            self,
+            Self::Stock(StockError::Timeout | StockError::Unavailable(_))
+                | Self::Send(SendError::QueueFull | SendError::Fatal)
+                | Self::Delivery(DeliveryError::TimedOut | DeliveryError::Fatal)
+        )
+    }
+}
+
+impl Reservations {
+    /// Publishes, once a second, what waits in the outbox of each sale for longer than the delivery
+    /// timeout, until `stop`.
+    pub async fn relay(self, options: RelayOptions, stop: CancellationToken) {
+        let mut relay = Relay {
+            shared: &self.shared,
+            options,
+            known: Vec::new(),
+        };
+        let mut ticks = tokio::time::interval(ROUND_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let rounds = async {
+            loop {
+                ticks.tick().await;
+                relay.round().await;
+            }
+        };
+        stop.run_until_cancelled(rounds).await;
+    }
+}
+
+struct Relay<'a> {
+    shared: &'a Shared,
+    options: RelayOptions,
+    /// The sales that Redis served when PostgreSQL last answered.
+    known: Vec<VoucherId>,
+}
+
+impl Relay<'_> {
+    /// All sales once. What fails is tried again in the next round.
+    async fn round(&mut self) {
+        self.refresh().await;
+        for voucher in self.vouchers() {
+            if let Err(error) = self.relay_sale(voucher).await {
+                let cause = error.source().map(ToString::to_string);
+                tracing::warn!(%voucher, %error, cause, "the relay tries again");
+                if error.concerns_all_sales() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn refresh(&mut self) {
+        let partitions: Vec<i32> = (0..self.options.partitions).collect();
+        match self.options.orderbook.sales_to_serve(&partitions).await {
+            Ok(sales) => self.known = sales.into_iter().map(|sale| sale.voucher_id).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the relay goes on with the sales it knows");
+            }
+        }
+    }
+
+    /// What PostgreSQL knew last, and what this process took orders for lately: a sale may be newer
+    /// than PostgreSQL's last answer.
+    fn vouchers(&self) -> BTreeSet<VoucherId> {
+        let served = self.shared.queues.served_vouchers();
+        self.known.iter().copied().chain(served).collect()
+    }
+
+    async fn relay_sale(&self, voucher: VoucherId) -> Result<(), RelayError> {
+        let older_than = self.shared.options.delivery_timeout + MARGIN;
+        let mut cursor = OutboxCursor::START;
+        loop {
+            let page = self
+                .options
+                .stock
+                .outbox(voucher, older_than, cursor)
+                .await?;
+            // Closed: the sale is being loaded, and the load takes its outbox over.
+            let Some(page) = page else { return Ok(()) };
+            for entries in page.entries.chunks(MAX_ITEMS) {
+                self.publish(voucher, entries).await?;
+            }
+            match page.next {
+                Some(next) => cursor = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Publishes entries, waits for all acks and clears those that came.
+    async fn publish(
+        &self,
+        voucher: VoucherId,
+        entries: &[PendingEvent],
+    ) -> Result<(), RelayError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        fail::fail_point!("ingress.relay.before-produce");
+        let mut sent = Vec::with_capacity(entries.len());
+        let mut failure = None;
+        for entry in entries {
+            let event = entry.to_event(voucher);
+            match self
+                .shared
+                .publisher
+                .send(&event, from_outbox(entry.traceparent()))
+            {
+                Ok(record) => sent.push((record, entry.ack())),
+                Err(error) => {
+                    failure = Some(RelayError::from(error));
+                    break;
+                }
+            }
+        }
+        let mut acks: Vec<Ack> = Vec::with_capacity(sent.len());
+        for (mut record, ack) in sent {
+            match self.shared.publisher.acknowledged(&mut record).await {
+                Ok(()) => acks.push(ack),
+                Err(error) => failure = Some(error.into()),
+            }
+        }
+        self.shared
+            .meters
+            .relay_published
+            .increment(acks.len() as u64);
+        if !acks.is_empty() {
+            tracing::info!(%voucher, events = acks.len(), "published what was never acknowledged");
+            self.options.stock.clear(voucher, &acks).await?;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}

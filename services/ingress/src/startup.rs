@@ -1,0 +1,306 @@
+//! The ingress as a whole: built from its settings, started, and ended in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpServer, web};
+use anyhow::Context;
+use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
+use seckill_orderbook::{Orderbook, OrderbookOptions};
+use seckill_stock::{Stock, StockOptions};
+use seckill_telemetry::health::Health;
+use seckill_telemetry::ops::Ops;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Tokens;
+use crate::background::Background;
+use crate::config::Config;
+use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
+use crate::limits::Limits;
+use crate::outcomes::Watchers;
+use crate::preflight::Preflight;
+use crate::reads::{ReadSources, Reads};
+use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
+
+/// What this service is called in Kafka, PostgreSQL and `ce_source`.
+const SERVICE: &str = "seckill-ingress";
+
+const DATABASE_CONNECTIONS: u32 = 16;
+const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+const DATABASE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+const DATABASE_IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Beyond the longest that an answer or an ack may take.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
+
+/// The stores' clients. None of them has connected yet.
+pub(crate) struct Clients {
+    pub(crate) orderbook: Orderbook,
+    /// Each use its own connection, so that none waits for another.
+    pub(crate) stock_orders: Stock,
+    pub(crate) stock_reads: Stock,
+    pub(crate) stock_relay: Stock,
+    pub(crate) producer: Arc<EventProducer>,
+    pub(crate) kafka: KafkaSettings,
+    pub(crate) topics: Topics,
+}
+
+impl Clients {
+    fn new(config: &Config) -> anyhow::Result<Self> {
+        let orderbook = Orderbook::connect(&OrderbookOptions {
+            database_url: config.database_url.clone(),
+            application_name: SERVICE.to_owned(),
+            max_connections: DATABASE_CONNECTIONS,
+            acquire_timeout: DATABASE_ACQUIRE_TIMEOUT,
+            statement_timeout: DATABASE_STATEMENT_TIMEOUT,
+            idle_transaction_timeout: DATABASE_IDLE_TRANSACTION_TIMEOUT,
+        })
+        .context("DATABASE_URL cannot be used")?;
+        let stock = || Stock::new(StockOptions::new(&config.redis_url));
+        let mut kafka = KafkaSettings::new(&config.kafka_brokers, SERVICE);
+        // A record that is given up before the promise's deadline could have been promised still.
+        kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
+        let topics = Topics::new(&config.topic_prefix);
+        let producer = EventProducer::new(&kafka, &topics).context("KAFKA_BROKERS")?;
+        Ok(Self {
+            orderbook,
+            stock_orders: stock().context("REDIS_URL cannot be used")?,
+            stock_reads: stock()?,
+            stock_relay: stock()?,
+            producer: Arc::new(producer),
+            kafka,
+            topics,
+        })
+    }
+}
+
+/// The process: listening, but refusing requests until [`Application::run`] has checked the stores.
+pub struct Application {
+    config: Config,
+    clients: Clients,
+    app: web::Data<App>,
+    ops: Ops,
+    public: Server,
+    admin: Server,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
+impl Application {
+    /// Makes the clients and binds both listeners. Port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// When a setting cannot be used or an address cannot be bound.
+    ///
+    /// # Panics
+    /// Outside a multi-threaded tokio runtime.
+    pub fn build(config: Config, ops: Ops) -> anyhow::Result<Self> {
+        let clients = Clients::new(&config)?;
+        let app = web::Data::new(app(&config, &clients));
+        let (public, address) = public_server(&config, &app)?;
+        let (admin, admin_address) = admin_server(&config, &app, &ops)?;
+        tracing::info!(%address, %admin_address, "listening");
+        Ok(Self {
+            config,
+            clients,
+            app,
+            ops,
+            public,
+            admin,
+            address,
+            admin_address,
+        })
+    }
+
+    /// Where buyers are served.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators are served.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Waits for the stores, serves until `stop`, and ends in order: not ready, HTTP, orders under
+    /// way, producer, the rest.
+    ///
+    /// # Errors
+    /// When the stores are not what the settings say, or a listener fails.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (public, admin) = (self.public.handle(), self.admin.handle());
+        let public_task = tokio::spawn(self.public);
+        let admin_task = tokio::spawn(self.admin);
+        let ending = Ending {
+            public,
+            admin,
+            health: self.ops.health.clone(),
+            app: self.app.clone(),
+            clients: &self.clients,
+            drain_delay: self.config.drain_delay,
+        };
+        let preflight = Preflight::new(
+            &self.clients,
+            &self.ops.health,
+            self.config.event_partitions,
+        );
+        let passed = stop.run_until_cancelled(preflight.pass()).await;
+        let background = match passed {
+            Some(Ok(())) => {
+                let relay = relay_options(&self.clients, self.config.event_partitions);
+                let background = Background::start(&self.app, &self.ops, &self.clients, relay);
+                self.app.set_started();
+                self.ops.health.resolved("start");
+                tracing::info!("ready");
+                background
+            }
+            Some(Err(error)) => {
+                ending.stop_listening().await;
+                return Err(error);
+            }
+            None => Background::none(),
+        };
+        let failed = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = public_task => Some(ended),
+            ended = admin_task => Some(ended),
+        };
+        ending.run(background).await;
+        match failed {
+            None => Ok(()),
+            Some(ended) => ended
+                .context("a listener's task ended")?
+                .context("a listener ended"),
+        }
+    }
+}
+
+fn app(config: &Config, clients: &Clients) -> App {
+    let runtime = Handle::current();
+    let options = ReservationsOptions {
+        promise_deadline: config.promise_deadline,
+        delivery_timeout: clients.kafka.delivery_timeout,
+        max_in_flight: config.max_in_flight,
+    };
+    let stock = clients.stock_orders.clone();
+    let producer = Arc::clone(&clients.producer);
+    let sources = ReadSources {
+        orderbook: clients.orderbook.clone(),
+        stock: clients.stock_reads.clone(),
+        events_topic: clients.topics.events.clone(),
+    };
+    App {
+        reservations: Reservations::new(stock, producer, options, runtime.clone()),
+        reads: Reads::new(sources, runtime),
+        tokens: Tokens::new(&config.token_secret),
+        admin_token: config.admin_token.clone(),
+        payment_webhook_secret: config.payment_webhook_secret.clone(),
+        limits: Limits::new(config.user_limit_per_second, config.global_limit_per_second),
+        watchers: Watchers::default(),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        stop_streams: CancellationToken::new(),
+        started: AtomicBool::new(false),
+    }
+}
+
+fn relay_options(clients: &Clients, partitions: i32) -> RelayOptions {
+    RelayOptions {
+        stock: clients.stock_relay.clone(),
+        orderbook: clients.orderbook.clone(),
+        partitions,
+    }
+}
+
+fn public_server(config: &Config, app: &web::Data<App>) -> anyhow::Result<(Server, SocketAddr)> {
+    let app = app.clone();
+    let server = HttpServer::new(move || {
+        actix_web::App::new()
+            .app_data(app.clone())
+            .wrap(from_fn(middleware::observe))
+            .configure(public_routes)
+    })
+    .workers(config.workers)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
+    .shutdown_timeout((config.promise_deadline + SHUTDOWN_MARGIN).as_secs())
+    .disable_signals();
+    let server = server
+        .bind(config.listen)
+        .with_context(|| format!("INGRESS_LISTEN: cannot listen on {}", config.listen))?;
+    let address = server.addrs()[0];
+    Ok((server.run(), address))
+}
+
+fn admin_server(
+    config: &Config,
+    app: &web::Data<App>,
+    ops: &Ops,
+) -> anyhow::Result<(Server, SocketAddr)> {
+    let (app, ops) = (app.clone(), ops.clone());
+    let server = HttpServer::new(move || {
+        actix_web::App::new()
+            .app_data(app.clone())
+            .wrap(from_fn(middleware::observe))
+            .configure(|routes| ops.routes(routes))
+            .configure(admin_routes)
+    })
+    .workers(1)
+    .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
+    .shutdown_timeout(SHUTDOWN_MARGIN.as_secs())
+    .disable_signals();
+    let listen = config.admin_listen;
+    let server = server
+        .bind(listen)
+        .with_context(|| format!("INGRESS_ADMIN_LISTEN: cannot listen on {listen}"))?;
+    let address = server.addrs()[0];
+    Ok((server.run(), address))
+}
+
+/// What has to end, in this order.
+struct Ending<'a> {
+    public: ServerHandle,
+    admin: ServerHandle,
+    health: Health,
+    app: web::Data<App>,
+    clients: &'a Clients,
+    drain_delay: Duration,
+}
+
+impl Ending<'_> {
+    async fn run(self, background: Background) {
+        self.health.problem("stop", "shutting down");
+        // The load balancer needs a moment to see it; requests that come until then are served.
+        tokio::time::sleep(self.drain_delay).await;
+        self.app.stop_streams.cancel();
+        self.public.stop(true).await;
+        let deadline = self.clients.kafka.delivery_timeout + SHUTDOWN_MARGIN;
+        self.app.reservations.drain(deadline).await;
+        let producer = Arc::clone(&self.clients.producer);
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(deadline)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!(
+                ?flushed,
+                "the producer ends with records that were not acknowledged"
+            );
+        }
+        background.stop(SHUTDOWN_MARGIN).await;
+        self.admin.stop(true).await;
+        self.clients.orderbook.close().await;
+        tracing::info!("ended in order");
+    }
+
+    async fn stop_listening(&self) {
+        self.public.stop(false).await;
+        self.admin.stop(false).await;
+    }
+}

@@ -1,0 +1,251 @@
+//! The effects of one partition: what the fold decided is settled in Redis and then published, in
+//! the order of the log, from the rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use seckill_domain::{Effect, Offset, StockOp, VoucherId};
+use seckill_eventlog::OutcomeRecord;
+use seckill_orderbook::View;
+use seckill_stock::{Probe, SettleReply};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::{Seen, Shared, wall_clock};
+use crate::retry::until_done;
+
+/// Effects read at a time.
+const PAGE: usize = 1_000;
+/// Decisions in one script call.
+const SETTLE_MAX: usize = 500;
+/// How often the rows are looked at without being told to.
+const FALLBACK: Duration = Duration::from_secs(1);
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    partition: i32,
+    /// Everything below is settled and published.
+    position: Offset,
+    /// Where this worker's last settle of a sale ended: the next continues there. A sale that is
+    /// not in here is asked for its own position first.
+    chain: HashMap<VoucherId, Offset>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, partition: i32, stop: CancellationToken) -> Self {
+        Self {
+            shared,
+            partition,
+            position: Offset::new(0),
+            chain: HashMap::new(),
+            stop,
+        }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut folded: watch::Receiver<Offset>,
+        mut seen: mpsc::Receiver<Seen>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let start = until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.position(self.partition, View::Effects)
+        });
+        let Some(start) = start.await else {
+            return;
+        };
+        self.position = start;
+        loop {
+            if self.carry_out().await.is_none() {
+                return;
+            }
+            tokio::select! {
+                changed = folded.changed() => if changed.is_err() { return },
+                Some(sale) = seen.recv() => if self.catch_up(sale).await.is_none() { return },
+                () = tokio::time::sleep(FALLBACK) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Carries out everything that is folded and not yet done; `None` when stopped.
+    async fn carry_out(&mut self) -> Option<()> {
+        let shared = Arc::clone(&self.shared);
+        let topic = &shared.topics.events;
+        loop {
+            let (partition, from) = (self.partition, self.position);
+            let page = until_done(&self.stop, &shared.health, "postgresql", || {
+                shared.orderbook.effects_page(topic, partition, from, PAGE)
+            })
+            .await?;
+            if page.to <= self.position {
+                return Some(());
+            }
+            let mut by_sale: BTreeMap<VoucherId, Vec<(Offset, StockOp)>> = BTreeMap::new();
+            for effect in &page.effects {
+                if let Some(op) = &effect.stock {
+                    let ops = by_sale.entry(effect.voucher_id).or_default();
+                    ops.push((effect.offset, op.clone()));
+                }
+            }
+            for (voucher_id, ops) in &by_sale {
+                self.settle(*voucher_id, ops, page.to).await?;
+                fail::fail_point!("projector.between-effects");
+            }
+            fail::fail_point!("projector.after-settle");
+            self.publish(&page.effects).await?;
+            fail::fail_point!("projector.after-outcomes");
+            until_done(&self.stop, &shared.health, "postgresql", || {
+                shared.orderbook.move_effects(topic, partition, page.to)
+            })
+            .await?;
+            self.position = page.to;
+            shared.consumer.commit(self.partition, page.to);
+        }
+    }
+
+    /// Settles one sale's decisions up to `to`.
+    async fn settle(
+        &mut self,
+        voucher_id: VoucherId,
+        ops: &[(Offset, StockOp)],
+        to: Offset,
+    ) -> Option<()> {
+        let Some(from) = self.chain.get(&voucher_id).copied() else {
+            return self.settle_from_rows(voucher_id, to).await;
+        };
+        // A load may have put the sale ahead of what is carried out.
+        if from >= to {
+            return Some(());
+        }
+        let ops = &ops[ops.partition_point(|(offset, _)| *offset < from)..];
+        match self.settle_in_chunks(voucher_id, from, ops, to).await? {
+            Settled::Done | Settled::Closed => Some(()),
+            Settled::Gap => self.settle_from_rows(voucher_id, to).await,
+        }
+    }
+
+    /// Asks Redis where the sale stands and settles from there, from the rows. A sale that Redis
+    /// does not serve is left to its reload, which loads rows that have all of this.
+    async fn settle_from_rows(&mut self, voucher_id: VoucherId, to: Offset) -> Option<()> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let probe = until_done(&self.stop, &shared.health, "redis", || {
+                shared.stock.probe(voucher_id)
+            })
+            .await?;
+            let Probe::Open(view) = probe else {
+                self.chain.remove(&voucher_id);
+                return Some(());
+            };
+            if view.position >= to {
+                self.chain.insert(voucher_id, view.position);
+                return Some(());
+            }
+            let (topic, partition) = (&shared.topics.events, self.partition);
+            let page = until_done(&self.stop, &shared.health, "postgresql", || {
+                let (book, from) = (&shared.orderbook, view.position);
+                book.effects_of_voucher(topic, partition, voucher_id, from, Some(to), PAGE)
+            })
+            .await?;
+            if page.to <= view.position {
+                return Some(());
+            }
+            let ops: Vec<_> = page
+                .effects
+                .into_iter()
+                .filter_map(|effect| Some((effect.offset, effect.stock?)))
+                .collect();
+            let settled = self.settle_in_chunks(voucher_id, view.position, &ops, page.to);
+            if matches!(settled.await?, Settled::Closed) {
+                return Some(());
+            }
+        }
+    }
+
+    async fn settle_in_chunks(
+        &mut self,
+        voucher_id: VoucherId,
+        mut from: Offset,
+        ops: &[(Offset, StockOp)],
+        to: Offset,
+    ) -> Option<Settled> {
+        let shared = Arc::clone(&self.shared);
+        let sale = until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.orderbook.sale(voucher_id)
+        })
+        .await?;
+        // An order of a sale that was never scheduled: Redis cannot have it.
+        let Some(epoch) = sale.map(|row| row.sale.epoch) else {
+            return Some(Settled::Closed);
+        };
+        let chunks = ops.chunks(SETTLE_MAX).chain(ops.is_empty().then_some(ops));
+        let mut left = ops.len();
+        for chunk in chunks {
+            left -= chunk.len();
+            let end = match chunk.last() {
+                Some((offset, _)) if left > 0 => offset.next(),
+                _ => to,
+            };
+            let reply = until_done(&self.stop, &shared.health, "redis", || {
+                shared.stock.settle(voucher_id, epoch, from, end, chunk)
+            })
+            .await?;
+            match reply {
+                SettleReply::Settled { position } => {
+                    self.chain.insert(voucher_id, position);
+                    from = end;
+                }
+                SettleReply::Gap { .. } => {
+                    self.chain.remove(&voucher_id);
+                    return Some(Settled::Gap);
+                }
+                SettleReply::Closed => {
+                    self.chain.remove(&voucher_id);
+                    return Some(Settled::Closed);
+                }
+            }
+        }
+        Some(Settled::Done)
+    }
+
+    /// A sale is open that this worker has not settled yet, or that stands behind what it settled:
+    /// it was just loaded, or this worker just took over.
+    async fn catch_up(&mut self, sale: Seen) -> Option<()> {
+        let known = self.chain.get(&sale.voucher_id);
+        if known.is_some_and(|chain| sale.position >= *chain) {
+            return Some(());
+        }
+        let to = self.position;
+        self.settle_from_rows(sale.voucher_id, to).await
+    }
+
+    /// Publishes outcomes and waits until the brokers have all of them.
+    async fn publish(&self, effects: &[Effect]) -> Option<()> {
+        let shared = &self.shared;
+        let now = wall_clock();
+        until_done(&self.stop, &shared.health, "outcomes", || async {
+            let mut deliveries = Vec::with_capacity(effects.len());
+            for effect in effects {
+                let outcome = OutcomeRecord::new(effect, self.partition, now);
+                deliveries.push(shared.producer.send_outcome(&outcome, None)?);
+            }
+            for delivery in deliveries {
+                delivery.await?;
+            }
+            anyhow::Ok(())
+        })
+        .await
+    }
+}
+
+enum Settled {
+    /// Redis has everything.
+    Done,
+    /// Redis does not serve the sale: its load will bring this.
+    Closed,
+    /// Redis stands before where this worker continued.
+    Gap,
+}

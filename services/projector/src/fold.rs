@@ -1,0 +1,227 @@
+//! The fold of one partition: records in, rows and the position out, in one transaction a batch.
+
+use std::sync::Arc;
+
+use seckill_domain::{Event, Offset};
+use seckill_eventlog::{Assignment, DeadLetter, Record};
+use seckill_orderbook::{ApplyError, View};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::Shared;
+use crate::retry::until_done;
+
+/// Why a fold ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The partition was taken away, or the process stops.
+    Revoked,
+    /// The view stands before what was read: PostgreSQL lost transactions. Read again from there.
+    Restart(Offset),
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    partition: i32,
+    position: Offset,
+    records: mpsc::Receiver<Record>,
+    folded: watch::Sender<Offset>,
+    stop: CancellationToken,
+}
+
+/// A stretch of the log, decoded: what is not in `events` went to the dead letters.
+struct Batch {
+    records: Vec<Record>,
+    events: Vec<(Offset, Event)>,
+    to: Offset,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        assignment: Assignment,
+        folded: watch::Sender<Offset>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            shared,
+            partition: assignment.partition,
+            position: assignment.start,
+            records: assignment.records,
+            folded,
+            stop,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> End {
+        loop {
+            let mut records = Vec::new();
+            let max = self.shared.config.fold_batch_max;
+            let received = tokio::select! {
+                received = self.records.recv_many(&mut records, max) => received,
+                () = self.stop.cancelled() => 0,
+            };
+            if received == 0 {
+                return End::Revoked;
+            }
+            records.retain(|record| record.offset >= self.position);
+            let Some(last) = records.last() else {
+                continue;
+            };
+            let to = last.offset.next();
+            let Some(batch) = self.decode(records, to).await else {
+                return End::Revoked;
+            };
+            if let Err(end) = self.commit(batch).await {
+                return end;
+            }
+        }
+    }
+
+    /// Decodes; what cannot be decoded is in the dead-letter topic when this returns.
+    async fn decode(&self, records: Vec<Record>, to: Offset) -> Option<Batch> {
+        let mut events = Vec::with_capacity(records.len());
+        for record in &records {
+            match record.event(self.shared.config.event_partitions) {
+                Ok(event) => events.push((record.offset, event)),
+                Err(error) => self.bury(record, &error.to_string()).await?,
+            }
+        }
+        Some(Batch {
+            records,
+            events,
+            to,
+        })
+    }
+
+    /// Publishes a dead letter and waits for its ack; `None` when stopped before that.
+    async fn bury(&self, record: &Record, cause: &str) -> Option<()> {
+        let shared = &self.shared;
+        let (partition, offset) = (record.partition, record.offset.get());
+        tracing::error!(partition, offset, cause, "dead letter");
+        metrics::counter!("seckill_dead_letters_total").increment(1);
+        let letter = DeadLetter {
+            record,
+            cause: cause.to_owned(),
+            group: &shared.group,
+        };
+        until_done(&self.stop, &shared.health, "dead-letters", || async {
+            let delivery = shared.producer.send_dead_letter(&letter)?;
+            delivery.await?;
+            anyhow::Ok(())
+        })
+        .await
+    }
+
+    /// Applies a batch, halving it where PostgreSQL refuses it, until its last record has moved
+    /// the position.
+    async fn commit(&mut self, batch: Batch) -> Result<(), End> {
+        let mut rest = vec![batch];
+        while let Some(batch) = rest.pop() {
+            match self.apply(&batch).await? {
+                Verdict::Done => {}
+                Verdict::Refused(cause) => match batch.halves() {
+                    Ok((first, second)) => rest.extend([second, first]),
+                    Err(single) => {
+                        if let Some(record) = single.records.last() {
+                            self.bury(record, &cause).await.ok_or(End::Revoked)?;
+                        }
+                        rest.push(Batch {
+                            events: Vec::new(),
+                            ..*single
+                        });
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<Verdict, End> {
+        let shared = Arc::clone(&self.shared);
+        let topic = &shared.topics.events;
+        loop {
+            if self.position >= batch.to {
+                return Ok(Verdict::Done);
+            }
+            let from = batch.events.partition_point(|(o, _)| *o < self.position);
+            let events = &batch.events[from..];
+            let outcome = shared
+                .orderbook
+                .apply(topic, self.partition, self.position, batch.to, events)
+                .await;
+            match outcome {
+                Ok(_) => {
+                    metrics::counter!("seckill_folded_events_total").increment(events.len() as u64);
+                    metrics::histogram!("seckill_fold_batch_size").record(events.len() as f64);
+                    shared.health.resolved("postgresql");
+                    self.moved(batch.to);
+                    return Ok(Verdict::Done);
+                }
+                Err(ApplyError::Refused { sqlstate, message }) => {
+                    return Ok(Verdict::Refused(format!("{sqlstate}: {message}")));
+                }
+                // Another projector folded this stretch, or our own COMMIT arrived after all:
+                // the position tells which records are left.
+                Err(ApplyError::PositionMoved { .. } | ApplyError::Unknown(_)) => {
+                    let actual = self.actual_position().await.ok_or(End::Revoked)?;
+                    if actual < self.position {
+                        return Err(End::Restart(actual));
+                    }
+                    self.moved(actual);
+                }
+                Err(error) => self.wait_for_postgresql(&error).await?,
+            }
+        }
+    }
+
+    fn moved(&mut self, to: Offset) {
+        fail::fail_point!("projector.after-commit");
+        self.position = to;
+        self.folded.send_replace(to);
+    }
+
+    async fn actual_position(&self) -> Option<Offset> {
+        let shared = &self.shared;
+        until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.position(self.partition, View::Orders)
+        })
+        .await
+    }
+
+    /// Waits until PostgreSQL answers again.
+    async fn wait_for_postgresql(&self, error: &ApplyError) -> Result<(), End> {
+        tracing::warn!(partition = self.partition, %error, "fold waits");
+        self.shared.health.problem("postgresql", error.to_string());
+        let shared = &self.shared;
+        until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.orderbook.ping()
+        })
+        .await
+        .ok_or(End::Revoked)
+    }
+}
+
+enum Verdict {
+    Done,
+    Refused(String),
+}
+
+impl Batch {
+    /// Two batches that together are this one, or the batch itself when it has one record.
+    fn halves(mut self) -> Result<(Self, Self), Box<Self>> {
+        if self.records.len() < 2 {
+            return Err(Box::new(self));
+        }
+        let second_records = self.records.split_off(self.records.len() / 2);
+        let middle = second_records[0].offset;
+        let at = self.events.partition_point(|(offset, _)| *offset < middle);
+        let second = Self {
+            events: self.events.split_off(at),
+            records: second_records,
+            to: self.to,
+        };
+        self.to = middle;
+        Ok((self, second))
+    }
+}

@@ -1,0 +1,102 @@
+//! One assigned partition: its two workers live and die together.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, Topics};
+use seckill_orderbook::{Orderbook, OrderbookError, View};
+use seckill_stock::Stock;
+use seckill_telemetry::health::Health;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::{effects, fold};
+
+/// What all workers of this process share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) topics: Topics,
+    pub(crate) group: String,
+    pub(crate) orderbook: Orderbook,
+    pub(crate) stock: Stock,
+    pub(crate) producer: EventProducer,
+    pub(crate) consumer: ConsumerHandle,
+    pub(crate) health: Health,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// Where a view of one partition stands.
+    pub(crate) async fn position(
+        &self,
+        partition: i32,
+        view: View,
+    ) -> Result<Offset, OrderbookError> {
+        let topic = &self.topics.events;
+        let positions = self.orderbook.positions(topic, &[partition], view).await?;
+        Ok(positions.first().map_or(Offset::new(0), |(_, at)| *at))
+    }
+}
+
+/// Now, for people: nothing is decided by it.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// A sale that Redis serves, as the watch saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) voucher_id: VoucherId,
+    pub(crate) position: Offset,
+}
+
+/// A running partition.
+pub(crate) struct Partition {
+    /// Cancelled when the partition is lost.
+    pub(crate) stop: CancellationToken,
+    /// Sales seen open go here, so that the effects worker can catch them up.
+    pub(crate) seen: mpsc::Sender<Seen>,
+}
+
+impl Partition {
+    /// Starts the workers of an assignment. They end when its records end, when `stop` is
+    /// cancelled, or when the view went elsewhere and the partition has to be read anew.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        assignment: Assignment,
+        stop: CancellationToken,
+    ) -> Self {
+        let (seen_sender, seen) = mpsc::channel(1_024);
+        let (folded_sender, folded) = watch::channel(assignment.start);
+        let partition = assignment.partition;
+        tracing::info!(
+            partition,
+            start = assignment.start.get(),
+            "partition assigned"
+        );
+
+        let effects = effects::Worker::new(Arc::clone(shared), partition, stop.clone());
+        shared.tasks.spawn(effects.run(folded, seen));
+
+        let fold = fold::Worker::new(Arc::clone(shared), assignment, folded_sender, stop.clone());
+        let (own_stop, shared) = (stop.clone(), Arc::clone(shared));
+        shared.clone().tasks.spawn(async move {
+            let end = fold.run().await;
+            own_stop.cancel();
+            tracing::info!(partition, ?end, "partition ended");
+            if let fold::End::Restart(position) = end {
+                shared.consumer.restart(partition, position);
+            }
+        });
+        Self {
+            stop,
+            seen: seen_sender,
+        }
+    }
+}

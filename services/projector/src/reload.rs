@@ -1,0 +1,232 @@
+//! Redis was lost, or never had the sale: it is loaded from PostgreSQL.
+//!
+//! Claim, drain, a new epoch in the log, load, open. Whoever is overtaken in any step finds its
+//! claim gone or its epoch refused, and changes nothing. The first load of a new sale has nothing
+//! to drain: nobody can have been granted anything.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, TraceParent, VoucherId};
+use seckill_orderbook::{LoadSnapshot, ServedSale};
+use seckill_stock::{ClaimReply, LoadHold, LoadReply, OpenReply, OutboxCursor, StockConnection};
+use seckill_telemetry::clock::BootInstant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::partition::{Shared, wall_clock};
+
+/// Holds, or pending events, in one script call.
+const CHUNK: usize = 500;
+/// How long a new epoch may take from its append to the fold.
+const VERDICT_DEADLINE: Duration = Duration::from_secs(30);
+const VERDICT_PERIOD: Duration = Duration::from_millis(20);
+/// On top of the promise deadline: what clocks of two processes may be apart in their steps.
+const DRAIN_MARGIN: Duration = Duration::from_millis(50);
+
+/// How a load ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The sale is open.
+    Opened,
+    /// Somebody else claimed the sale, opened it, or began the epoch.
+    Overtaken,
+    /// The partition was lost.
+    Stopped,
+}
+
+pub(crate) struct Reload {
+    shared: Arc<Shared>,
+    sale: ServedSale,
+    nonce: Uuid,
+    stop: CancellationToken,
+}
+
+impl Reload {
+    pub(crate) fn new(shared: Arc<Shared>, sale: ServedSale, stop: CancellationToken) -> Self {
+        Self {
+            shared,
+            sale,
+            nonce: Uuid::new_v4(),
+            stop,
+        }
+    }
+
+    pub(crate) async fn run(self) -> anyhow::Result<Ended> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            ended = self.steps() => ended,
+            () = stop.cancelled() => Ok(Ended::Stopped),
+        }
+    }
+
+    async fn steps(&self) -> anyhow::Result<Ended> {
+        let voucher_id = self.sale.voucher_id;
+        let orderbook = &self.shared.orderbook;
+        let started = BootInstant::now();
+        let redis = self.shared.stock.connection().await?;
+        let first = !self.sale.loaded && orderbook.mark_loaded(voucher_id).await?;
+        fail::fail_point!("projector.reload.after-mark");
+        // Read before the claim: a reload that opens in between has a later epoch, and then the
+        // fold does not accept ours.
+        let row = orderbook
+            .sale(voucher_id)
+            .await?
+            .context("the sale has no row")?;
+        let epoch = row.sale.epoch;
+        match redis.claim(voucher_id, self.nonce, epoch).await? {
+            ClaimReply::Live => return Ok(Ended::Overtaken),
+            ClaimReply::Claimed => {}
+        }
+        tracing::info!(%voucher_id, epoch = epoch.get(), first, "loading sale");
+        fail::fail_point!("projector.reload.after-claim");
+        if !first {
+            drain(self.shared.config.promise_deadline + DRAIN_MARGIN).await;
+            fail::fail_point!("projector.reload.after-drain");
+            self.begin_epoch(epoch).await?;
+            fail::fail_point!("projector.reload.after-append");
+            if !self.accepted().await? {
+                return Ok(Ended::Overtaken);
+            }
+        }
+        let ended = self.load(&redis).await?;
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(%voucher_id, ?ended, took_ms, "load ended");
+        Ok(ended)
+    }
+
+    /// Appends the new epoch. An append of unknown outcome is repeated: the fold takes a nonce once.
+    async fn begin_epoch(&self, previous: Epoch) -> anyhow::Result<()> {
+        let event = Event {
+            event_id: EventId::from_uuid(Uuid::now_v7()),
+            voucher_id: self.sale.voucher_id,
+            occurred_at: wall_clock(),
+            body: EventBody::SaleReloaded(SaleReloaded {
+                previous,
+                epoch: previous.next(),
+                nonce: self.nonce,
+            }),
+        };
+        let trace = self.nonce.as_u128();
+        let traceparent = TraceParent::generate(trace, trace_span(trace));
+        let mut last = None;
+        for _ in 0..3 {
+            let delivery = self.shared.producer.send_event(&event, Some(traceparent))?;
+            match delivery.await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+        }
+        let error = last.context("no attempt was made")?;
+        Err(anyhow::Error::new(error).context("the new epoch was not acknowledged"))
+    }
+
+    /// Waits until the fold has decided on the new epoch.
+    async fn accepted(&self) -> anyhow::Result<bool> {
+        let started = BootInstant::now();
+        loop {
+            let verdict = self
+                .shared
+                .orderbook
+                .reload_verdict(self.sale.voucher_id, self.nonce)
+                .await?;
+            if let Some(accepted) = verdict {
+                return Ok(accepted);
+            }
+            anyhow::ensure!(
+                started.elapsed() < VERDICT_DEADLINE,
+                "the fold has not reached the new epoch"
+            );
+            tokio::time::sleep(VERDICT_PERIOD).await;
+        }
+    }
+
+    /// Loads one snapshot and opens the sale. Decisions that the fold makes meanwhile are settled
+    /// after it, from the snapshot's position on.
+    async fn load(&self, redis: &StockConnection) -> anyhow::Result<Ended> {
+        let voucher_id = self.sale.voucher_id;
+        let topic = &self.shared.topics.events;
+        let snapshot = self
+            .shared
+            .orderbook
+            .load_snapshot(topic, voucher_id)
+            .await?;
+        let mut snapshot = snapshot.context("the sale has no row")?;
+        let begun = redis.load_begin(self.nonce, snapshot.sale(), snapshot.position());
+        if begun.await? == LoadReply::Lost {
+            return Ok(Ended::Overtaken);
+        }
+        loop {
+            let orders = snapshot.next_holds(CHUNK).await?;
+            if orders.is_empty() {
+                break;
+            }
+            let holds: Vec<LoadHold> = orders.iter().map(LoadHold::from).collect();
+            if redis.load_holds(voucher_id, self.nonce, &holds).await? == LoadReply::Lost {
+                return Ok(Ended::Overtaken);
+            }
+            fail::fail_point!("projector.reload.between-chunks");
+        }
+        if self.grant_again(redis, voucher_id, &mut snapshot).await? == LoadReply::Lost {
+            return Ok(Ended::Overtaken);
+        }
+        drop(snapshot);
+        fail::fail_point!("projector.reload.before-open");
+        match redis.open(voucher_id, self.nonce).await? {
+            OpenReply::Opened => Ok(Ended::Opened),
+            OpenReply::Lost => Ok(Ended::Overtaken),
+        }
+    }
+
+    /// Pending events that the old data still has, and the log at the snapshot has not, are
+    /// granted again under the new epoch while stock lasts.
+    async fn grant_again(
+        &self,
+        redis: &StockConnection,
+        voucher_id: VoucherId,
+        snapshot: &mut LoadSnapshot,
+    ) -> anyhow::Result<LoadReply> {
+        let mut cursor = OutboxCursor::START;
+        loop {
+            let Some(page) = redis.old_outbox(voucher_id, self.nonce, cursor).await? else {
+                return Ok(LoadReply::Lost);
+            };
+            let ids: Vec<Uuid> = page.entries.iter().map(|entry| entry.ack().id).collect();
+            let known: HashSet<Uuid> = snapshot.known(&ids).await?;
+            let unknown: Vec<_> = page
+                .entries
+                .into_iter()
+                .filter(|entry| !known.contains(&entry.ack().id))
+                .collect();
+            for chunk in unknown.chunks(CHUNK) {
+                if redis.regrant(voucher_id, self.nonce, chunk).await? == LoadReply::Lost {
+                    return Ok(LoadReply::Lost);
+                }
+            }
+            match page.next {
+                Some(next) => cursor = next,
+                None => return Ok(LoadReply::Loaded),
+            }
+        }
+    }
+}
+
+/// Waits until no grant of before can become a promise any more, by a clock that runs on while
+/// this process is stopped.
+async fn drain(for_at_least: Duration) {
+    let started = BootInstant::now();
+    loop {
+        let left = for_at_least.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// Any 64 bits that are not 0 do for a span.
+fn trace_span(trace: u128) -> u64 {
+    u64::try_from(trace >> 64).unwrap_or(1).max(1)
+}

@@ -1,0 +1,194 @@
+//! Puts the projector together, runs it, and ends it in order.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use seckill_domain::Offset;
+use seckill_eventlog::{
+    Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError, Topics,
+    check_partitions, start_consumer,
+};
+use seckill_orderbook::{Orderbook, OrderbookOptions, View};
+use seckill_stock::{Stock, StockOptions};
+use seckill_telemetry::health::Health;
+use seckill_telemetry::ops::Ops;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::partition::{Partition, Shared};
+use crate::retry::until_done;
+use crate::watch::{Owned, Watch, lock};
+
+const DATABASE_CONNECTIONS: u32 = 16;
+/// A consumer thread that has not polled for this long is stuck.
+const POLL_STALL: Duration = Duration::from_secs(10);
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs until `stop` is cancelled.
+///
+/// # Errors
+/// What cannot be mended by waiting: a wrong partition count, an evicting Redis, a taken port.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let ops = Ops::install().map_err(anyhow::Error::msg)?;
+    let health = ops.health.clone();
+    let listener = tokio::spawn(ops.clone().serve(config.admin_listen, stop.clone())?);
+    let upkeep = tokio::spawn(ops.upkeep(stop.clone()));
+    let work = work(config, health, stop.clone()).await;
+    stop.cancel();
+    upkeep.await?;
+    listener.await??;
+    work
+}
+
+async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some((shared, assignments)) = connect(config, health, &stop).await? else {
+        return Ok(());
+    };
+    let owned: Owned = Arc::new(Mutex::new(HashMap::new()));
+    let watch = Watch::new(Arc::clone(&shared), Arc::clone(&owned));
+    shared.tasks.spawn(watch.run(stop.clone()));
+    shared
+        .tasks
+        .spawn(watchdog(Arc::clone(&shared), stop.clone()));
+    shared.health.resolved("start");
+    assign(&shared, &owned, assignments, &stop).await;
+
+    tracing::info!("finishing what is in hand");
+    let consumed = shared.consumer.shutdown().await;
+    stop.cancel();
+    shared.tasks.close();
+    shared.tasks.wait().await;
+    let producer = shared.producer.clone();
+    tokio::task::spawn_blocking(move || producer.flush(FLUSH_DEADLINE)).await??;
+    shared.orderbook.close().await;
+    Ok(consumed?)
+}
+
+/// Starts the workers of every assignment until `stop`.
+async fn assign(
+    shared: &Arc<Shared>,
+    owned: &Owned,
+    mut assignments: mpsc::UnboundedReceiver<Assignment>,
+    stop: &CancellationToken,
+) {
+    loop {
+        let assignment = tokio::select! {
+            assignment = assignments.recv() => assignment,
+            () = stop.cancelled() => return,
+        };
+        let Some(assignment) = assignment else {
+            return;
+        };
+        let number = assignment.partition;
+        let previous = lock(owned).remove(&number);
+        if let Some(previous) = previous {
+            previous.stop.cancel();
+        }
+        let partition = Partition::start(shared, assignment, stop.child_token());
+        let (ended, owned) = (partition.stop.clone(), Arc::clone(owned));
+        lock(&owned).insert(number, partition);
+        shared.tasks.spawn(async move {
+            ended.cancelled().await;
+            let mut owned = lock(&owned);
+            if owned.get(&number).is_some_and(|p| p.stop.is_cancelled()) {
+                owned.remove(&number);
+            }
+        });
+    }
+}
+
+type Connected = (Arc<Shared>, mpsc::UnboundedReceiver<Assignment>);
+
+async fn connect(
+    config: Config,
+    health: Health,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Connected>> {
+    let topics = Topics::new(&config.topic_prefix);
+    let settings = KafkaSettings::new(&config.kafka_brokers, "seckill-projector");
+    let stock = Stock::new(StockOptions::new(&config.redis_url))?;
+    let options = OrderbookOptions {
+        database_url: config.database_url.clone(),
+        application_name: "seckill-projector".to_owned(),
+        max_connections: DATABASE_CONNECTIONS,
+        acquire_timeout: Duration::from_secs(2),
+        statement_timeout: Duration::from_secs(10),
+        idle_transaction_timeout: Duration::from_secs(10),
+    };
+    let orderbook = Orderbook::connect(&options)?;
+    let up = async {
+        until_done(stop, &health, "postgresql", || orderbook.ping()).await?;
+        until_done(stop, &health, "redis", || stock.connection())
+            .await
+            .map(drop)
+    };
+    if up.await.is_none() {
+        return Ok(None);
+    }
+    stock.check_server().await?;
+    check_partitions(&settings, &topics, config.event_partitions).await?;
+    let producer = EventProducer::new(&settings, &topics)?;
+    let group = format!("{}seckill-projector", config.topic_prefix);
+    let positions = ViewPositions {
+        orderbook: orderbook.clone(),
+        topic: topics.events.clone(),
+        runtime: Handle::current(),
+    };
+    let options = ConsumerOptions {
+        settings,
+        topic: topics.events.clone(),
+        group: group.clone(),
+        buffer_records: 2 * config.fold_batch_max,
+    };
+    let (assignments, consumer) = start_consumer(&options, Arc::new(positions))?;
+    let shared = Shared {
+        config,
+        topics,
+        group,
+        orderbook,
+        stock,
+        producer,
+        consumer,
+        health,
+        tasks: TaskTracker::new(),
+    };
+    Ok(Some((Arc::new(shared), assignments)))
+}
+
+/// Where the view stands is where consuming starts.
+struct ViewPositions {
+    orderbook: Orderbook,
+    topic: String,
+    runtime: Handle,
+}
+
+impl Positions for ViewPositions {
+    fn next_offsets(&self, partitions: &[i32]) -> Result<Vec<(i32, Offset)>, PositionsError> {
+        let read = self
+            .orderbook
+            .positions(&self.topic, partitions, View::Orders);
+        Ok(self.runtime.block_on(read)?)
+    }
+}
+
+/// A consumer that silently stops is a known failure: say so.
+async fn watchdog(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let idle = shared.consumer.last_poll().elapsed();
+        if idle > POLL_STALL {
+            let why = format!("no poll for {} s", idle.as_secs());
+            shared.health.problem("consumer", why);
+        } else {
+            shared.health.resolved("consumer");
+        }
+    }
+}

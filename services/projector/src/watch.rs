@@ -1,0 +1,166 @@
+//! Four times a second every sale of this process' partitions is looked at, in PostgreSQL and in
+//! Redis: one that Redis does not serve is loaded, one that is over leaves Redis.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use seckill_domain::VoucherId;
+use seckill_orderbook::ServedSale;
+use seckill_stock::Probe;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::{Partition, Seen, Shared};
+use crate::reload::{Ended, Reload};
+
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// The partitions this process owns now, by number.
+pub(crate) type Owned = Arc<Mutex<HashMap<i32, Partition>>>;
+
+/// What is to be done about a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// Redis serves it: the effects worker may have to catch it up.
+    CatchUp(Seen),
+    /// Redis does not serve it, or serves an epoch that has ended.
+    Load,
+    /// It is closed and has no unpaid order: it leaves Redis.
+    Retire,
+}
+
+fn action(sale: &ServedSale, probe: &Probe) -> Action {
+    match probe {
+        _ if sale.closed && sale.unpaid_units == 0 => Action::Retire,
+        Probe::Open(view) if view.epoch >= sale.epoch => Action::CatchUp(Seen {
+            voucher_id: sale.voucher_id,
+            position: view.position,
+        }),
+        Probe::Open(_) | Probe::Closed { .. } => Action::Load,
+    }
+}
+
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    owned: Owned,
+    /// Sales that are being loaded.
+    loading: Arc<Mutex<HashSet<VoucherId>>>,
+}
+
+impl Watch {
+    pub(crate) fn new(shared: Arc<Shared>, owned: Owned) -> Self {
+        Self {
+            shared,
+            owned,
+            loading: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let looked = self.look().await;
+            self.shared
+                .health
+                .check("watch", &looked.map_err(|e| format!("{e:#}")));
+        }
+    }
+
+    async fn look(&self) -> anyhow::Result<()> {
+        let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let sales = shared.orderbook.sales_to_serve(&partitions).await?;
+        anyhow::ensure!(
+            shared.stock.connection().await?.fence_still_holds().await?,
+            "Redis is another server than before, or another master"
+        );
+        let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
+        let probes = shared.stock.probe_many(&vouchers).await?;
+        let closed = probes
+            .iter()
+            .filter(|p| matches!(p, Probe::Closed { .. }))
+            .count();
+        metrics::gauge!("seckill_sales_not_served").set(closed as f64);
+        for (sale, probe) in sales.iter().zip(&probes) {
+            match action(sale, probe) {
+                Action::CatchUp(seen) => self.tell(sale.partition, seen),
+                Action::Load => self.load(sale),
+                Action::Retire => self.retire(sale, probe).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A full queue drops the news: it comes again with the next look.
+    fn tell(&self, partition: i32, seen: Seen) {
+        if let Some(partition) = lock(&self.owned).get(&partition) {
+            let _full = partition.seen.try_send(seen);
+        }
+    }
+
+    fn load(&self, sale: &ServedSale) {
+        let Some(stop) = lock(&self.owned)
+            .get(&sale.partition)
+            .map(|p| p.stop.clone())
+        else {
+            return;
+        };
+        let voucher_id = sale.voucher_id;
+        if !lock(&self.loading).insert(voucher_id) {
+            return;
+        }
+        let reload = Reload::new(Arc::clone(&self.shared), *sale, stop);
+        let loading = Arc::clone(&self.loading);
+        self.shared.tasks.spawn(async move {
+            let ended = reload.run().await;
+            lock(&loading).remove(&voucher_id);
+            let name = match ended {
+                Ok(Ended::Opened) => "opened",
+                Ok(Ended::Overtaken) => "overtaken",
+                Ok(Ended::Stopped) => "stopped",
+                Err(error) => {
+                    tracing::warn!(%voucher_id, error = format!("{error:#}"), "load failed");
+                    "failed"
+                }
+            };
+            metrics::counter!("seckill_loads_total", "end" => name).increment(1);
+        });
+    }
+
+    /// Redis first: when this dies in between, the sale is not there any more and PostgreSQL is
+    /// told at the next look. Redis keeps it while anything is granted that the log has not
+    /// decided, or while it has not learnt that the sale is closed.
+    async fn retire(&self, sale: &ServedSale, probe: &Probe) -> anyhow::Result<()> {
+        let voucher_id = sale.voucher_id;
+        if let Probe::Open(view) = probe {
+            let position = view.position;
+            self.tell(
+                sale.partition,
+                Seen {
+                    voucher_id,
+                    position,
+                },
+            );
+            if !self.shared.stock.retire(voucher_id, position).await? {
+                return Ok(());
+            }
+        }
+        if self.shared.orderbook.mark_retired(voucher_id).await? {
+            tracing::info!(%voucher_id, "sale is over and left Redis");
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,201 @@
+//! One round: look for due orders, claim them, append their expiries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fail::fail_point;
+use seckill_domain::{Event, EventBody, EventId, OrderExpired, Timestamp, TraceParent};
+use seckill_eventlog::EventProducer;
+use seckill_orderbook::{DueOrder, Orderbook, OrderbookError};
+use seckill_stock::StockError;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clocks::{Clocks, Reading, Skew, SkewError};
+
+/// How a round is made.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpirerOptions {
+    /// How long past its deadline an order is left alone, and how far the clocks may be apart.
+    pub grace: Duration,
+    /// The most orders in a round.
+    pub page_size: u32,
+    /// How long nobody else takes an order that was claimed. Longer than the producer tries to
+    /// deliver, or an order would be claimed again while its first event is still on its way.
+    pub claim_for: Duration,
+}
+
+/// Expires what is due.
+pub struct Expirer<C> {
+    orderbook: Orderbook,
+    producer: Arc<EventProducer>,
+    clocks: C,
+    options: ExpirerOptions,
+}
+
+/// What a round did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepReport {
+    /// Orders claimed.
+    pub claimed: usize,
+    /// Events that the log has acknowledged. The rest of the claimed orders are claimed anew, by
+    /// whomever, when their claims have lapsed.
+    pub published: usize,
+    /// How long ago the oldest of them could have been paid at the latest; zero without any.
+    pub lag: Duration,
+    /// The database's clock against Redis'.
+    pub skew: Skew,
+    /// Whether there may be more to do at once.
+    pub full_page: bool,
+}
+
+/// Why a round did nothing. Nothing has to be undone: the next round tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The database's clock or the orders cannot be read.
+    #[error("nothing is expired, PostgreSQL does not answer: {0}")]
+    Database(#[from] OrderbookError),
+    /// Redis' clock cannot be read.
+    #[error("nothing is expired, Redis does not tell the time: {0}")]
+    Redis(#[from] StockError),
+    /// The clocks do not agree.
+    #[error("nothing is expired, {error}")]
+    Clocks {
+        /// How.
+        #[source]
+        error: SkewError,
+        /// The measurement.
+        skew: Skew,
+    },
+}
+
+impl StepError {
+    /// The name of the readiness condition that it breaks.
+    #[must_use]
+    pub const fn condition(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "postgres",
+            Self::Redis(_) => "redis",
+            Self::Clocks { .. } => "clock-skew",
+        }
+    }
+}
+
+impl<C: Clocks> Expirer<C> {
+    /// Puts the parts together.
+    #[must_use]
+    pub const fn new(
+        orderbook: Orderbook,
+        producer: Arc<EventProducer>,
+        clocks: C,
+        options: ExpirerOptions,
+    ) -> Self {
+        Self {
+            orderbook,
+            producer,
+            clocks,
+            options,
+        }
+    }
+
+    /// One round. It is not to be dropped half-way: what it claimed would wait for its claims to
+    /// lapse.
+    ///
+    /// # Errors
+    /// When a store does not answer or the clocks do not agree; see [`StepError`].
+    pub async fn step(&self) -> Result<StepReport, StepError> {
+        let (now, skew) = self.clock().await?;
+        let ExpirerOptions {
+            grace,
+            page_size,
+            claim_for,
+        } = self.options;
+        let due = self
+            .orderbook
+            .claim_due(grace, page_size, claim_for)
+            .await?;
+        fail_point!("timeout.after-claim");
+        let published = self.publish(now, &due).await;
+        fail_point!("timeout.after-produce");
+        Ok(StepReport {
+            claimed: due.len(),
+            published,
+            lag: lag(now, &due),
+            skew,
+            full_page: due.len() == page_size as usize,
+        })
+    }
+
+    /// Forgets claims that have lapsed.
+    ///
+    /// # Errors
+    /// When the database does not answer; it does no harm to leave them.
+    pub async fn forget_claims(&self) -> Result<(), OrderbookError> {
+        self.orderbook.forget_claims().await?;
+        Ok(())
+    }
+
+    /// The database's time, if deadlines may be judged by it.
+    async fn clock(&self) -> Result<(Timestamp, Skew), StepError> {
+        let origin = Instant::now();
+        let database = Reading::take(origin, self.clocks.database()).await?;
+        let redis = Reading::take(origin, self.clocks.redis()).await?;
+        let skew = Skew::between(&database, &redis);
+        skew.check(self.options.grace)
+            .map_err(|error| StepError::Clocks { error, skew })?;
+        Ok((database.clock, skew))
+    }
+
+    /// Appends an event for each order and waits for the acknowledgements; says how many came.
+    async fn publish(&self, now: Timestamp, due: &[DueOrder]) -> usize {
+        let mut deliveries = Vec::with_capacity(due.len());
+        let mut failure: Option<String> = None;
+        for order in due {
+            let (event, trace) = (expiry(now, order), trace_parent());
+            match self.producer.send_event(&event, Some(trace)) {
+                Ok(delivery) => deliveries.push((order.order_id, trace, delivery)),
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        let mut published = 0;
+        for (order_id, traceparent, delivery) in deliveries {
+            match delivery.await {
+                Ok(_) => {
+                    tracing::debug!(%order_id, %traceparent, "expiry published");
+                    published += 1;
+                }
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        // One line a page: an outage fails whole pages.
+        if let Some(error) = failure {
+            let failed = due.len() - published;
+            tracing::warn!(failed, error, "expiries not acknowledged");
+        }
+        published
+    }
+}
+
+fn expiry(now: Timestamp, order: &DueOrder) -> Event {
+    Event {
+        event_id: EventId::from_uuid(Uuid::now_v7()),
+        voucher_id: order.order_id.voucher_id(),
+        occurred_at: now,
+        body: EventBody::OrderExpired(OrderExpired {
+            order_id: order.order_id,
+            pay_by: order.pay_by,
+        }),
+    }
+}
+
+/// No request stands behind an expiry: its trace begins here.
+fn trace_parent() -> TraceParent {
+    let (span, _) = Uuid::new_v4().as_u64_pair();
+    TraceParent::generate(Uuid::new_v4().as_u128(), span)
+}
+
+fn lag(now: Timestamp, due: &[DueOrder]) -> Duration {
+    let oldest = due.iter().map(|order| order.pay_by).min();
+    let late_us = oldest.map_or(0, |pay_by| now.as_micros() - pay_by.as_micros());
+    Duration::from_micros(u64::try_from(late_us).unwrap_or(0))
+}

@@ -1,0 +1,183 @@
+//! Single rounds against a real broker, database and Redis.
+#![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{GRACE, HOUR_US, World};
+use seckill_domain::Timestamp;
+use seckill_eventlog::KafkaSettings;
+use seckill_orderbook::OrderbookError;
+use seckill_stock::StockError;
+use seckill_timeout::clocks::{Clocks, SkewError, StoreClocks};
+use seckill_timeout::expirer::{Expirer, StepError, StepReport};
+
+/// Rounds until one claims something.
+async fn step_until_claimed<C: Clocks>(expirer: &Expirer<C>) -> StepReport {
+    let rounds = async {
+        loop {
+            let report = expirer.step().await.unwrap();
+            if report.claimed > 0 {
+                return report;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), rounds)
+        .await
+        .expect("an order becomes due")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_expire_each_due_order_once() {
+    let world = World::start().await;
+    let mut orders = world.reserve(&[-HOUR_US; 250]).await;
+    let drain = async |expirer: Expirer<StoreClocks>| {
+        let mut published = 0;
+        while let StepReport {
+            published: n @ 1.., ..
+        } = expirer.step().await.unwrap()
+        {
+            published += n;
+        }
+        published
+    };
+    let kafka = &world.kafka;
+    let (first, second) = tokio::join!(
+        drain(world.expirer_with(world.clocks(), kafka, 30)),
+        drain(world.expirer_with(world.clocks(), kafka, 30)),
+    );
+    assert_eq!(first + second, orders.len());
+    orders.sort_unstable();
+    assert_eq!(world.expired().await, orders);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expiry_says_what_the_order_was_and_begins_a_trace() {
+    let world = World::start().await;
+    let before = world.orderbook.now().await.unwrap();
+    let orders = world.reserve(&[-HOUR_US]).await;
+    let report = world.expirer().step().await.unwrap();
+    assert_eq!((report.claimed, report.published), (1, 1));
+    assert!(report.lag.as_secs().abs_diff(3600) < 60, "{:?}", report.lag);
+
+    let order = world.orderbook.order(orders[0]).await.unwrap().unwrap();
+    let (expired, event, record) = world.expiries().await.pop().unwrap();
+    assert_eq!(expired.order_id, order.order_id);
+    assert_eq!(expired.pay_by, order.pay_by);
+    assert_eq!(event.voucher_id, order.order_id.voucher_id());
+    assert_eq!(event.event_id.as_uuid().get_version_num(), 7);
+    assert!((before..=world.orderbook.now().await.unwrap()).contains(&event.occurred_at));
+    assert!(record.trace().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_expires_before_its_deadline_and_the_grace_are_over() {
+    let world = World::start().await;
+    let orders = world.reserve(&[500_000, HOUR_US]).await;
+    let expirer = world.expirer();
+    assert_eq!(expirer.step().await.unwrap().claimed, 0);
+
+    let report = step_until_claimed(&expirer).await;
+    assert_eq!((report.claimed, report.published), (1, 1));
+    let order = world.orderbook.order(orders[0]).await.unwrap().unwrap();
+    let grace_us = i64::try_from(GRACE.as_micros()).unwrap();
+    let earliest = Timestamp::from_micros(order.pay_by.as_micros() + grace_us);
+    assert!(world.orderbook.now().await.unwrap() > earliest);
+    assert_eq!(world.expired().await, orders[..1]);
+}
+
+/// The real clocks, Redis' put forward.
+struct Skewed {
+    clocks: StoreClocks,
+    redis_ahead_us: i64,
+}
+
+impl Clocks for Skewed {
+    async fn database(&self) -> Result<Timestamp, OrderbookError> {
+        self.clocks.database().await
+    }
+
+    async fn redis(&self) -> Result<Timestamp, StockError> {
+        let now = self.clocks.redis().await?;
+        Ok(Timestamp::from_micros(
+            now.as_micros() + self.redis_ahead_us,
+        ))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_differ_by_more_than_the_grace_stop_it() {
+    let world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US]).await;
+    for redis_ahead_us in [3_000_000, -3_000_000] {
+        let clocks = Skewed {
+            clocks: world.clocks(),
+            redis_ahead_us,
+        };
+        let expirer = world.expirer_with(clocks, &world.kafka, 100);
+        let error = expirer.step().await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                StepError::Clocks {
+                    error: SkewError::Apart { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    assert!(world.expired().await.is_empty());
+    // And it claimed nothing meanwhile.
+    assert_eq!(world.expirer().step().await.unwrap().published, 1);
+    assert_eq!(world.expired().await, orders);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_clock_nothing_expires_until_it_is_back() {
+    let mut world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US]).await;
+    let expirer = world.expirer();
+    world.redis.kill().unwrap();
+    let error = expirer.step().await.unwrap_err();
+    assert!(matches!(error, StepError::Redis(_)), "{error}");
+    assert!(world.expired().await.is_empty());
+
+    world.redis.restart().unwrap();
+    assert_eq!(expirer.step().await.unwrap().published, 1);
+    assert_eq!(world.expired().await, orders);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_claim_of_an_instance_that_died_lapses() {
+    let world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US]).await;
+    let claim_for = Duration::from_secs(1);
+    let claimed = world.orderbook.claim_due(GRACE, 10, claim_for).await;
+    assert_eq!(claimed.unwrap().len(), 1);
+
+    let expirer = world.expirer();
+    assert_eq!(expirer.step().await.unwrap().claimed, 0);
+    assert_eq!(step_until_claimed(&expirer).await.published, 1);
+    assert_eq!(world.expired().await, orders);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_did_not_acknowledge_is_tried_again() {
+    let world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US]).await;
+    // Nothing listens on the discard port.
+    let unreachable = KafkaSettings {
+        brokers: "127.0.0.1:9".to_owned(),
+        delivery_timeout: Duration::from_millis(500),
+        ..world.kafka.clone()
+    };
+    let cut_off = world.expirer_with(world.clocks(), &unreachable, 100);
+    let report = cut_off.step().await.unwrap();
+    assert_eq!((report.claimed, report.published), (1, 0));
+
+    assert_eq!(step_until_claimed(&world.expirer()).await.published, 1);
+    assert_eq!(world.expired().await, orders);
+}
