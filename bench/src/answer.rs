@@ -1,0 +1,151 @@
+//! What an order's caller is told, sorted by kind.
+
+use hyper::StatusCode;
+use seckill_domain::OrderId;
+use serde::Deserialize;
+
+use crate::client::Reply;
+
+/// The refusals of the API, by the last part of their `type`.
+const PROBLEMS: [&str; 12] = [
+    "sold-out",
+    "already-ordered",
+    "not-started",
+    "ended",
+    "quantity-limit",
+    "idempotency-key-reused",
+    "rate-limited",
+    "unauthorized",
+    "not-found",
+    "unavailable",
+    "invalid-request",
+    "internal",
+];
+const UNKNOWN_PROBLEM: &str = "(unexpected)";
+
+/// The answer to one attempt to order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// 202: the order stands, whatever dies now.
+    Reserved(OrderId),
+    /// 202: the order may stand; its status will tell.
+    Pending(OrderId),
+    /// Refused.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The problem's name.
+        problem: &'static str,
+    },
+    /// None came.
+    None,
+}
+
+#[derive(Deserialize)]
+struct Accepted<'a> {
+    order_id: &'a str,
+    status: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+impl Answer {
+    /// Reads an answer; one that is not as the API promises is kept as an unexpected refusal.
+    #[must_use]
+    pub fn read(reply: Option<&Reply>) -> Self {
+        let Some(reply) = reply else {
+            return Self::None;
+        };
+        let accepted = (reply.status == StatusCode::ACCEPTED)
+            .then(|| read_accepted(&reply.body))
+            .flatten();
+        accepted.unwrap_or_else(|| Self::Refused {
+            status: reply.status.as_u16(),
+            problem: read_problem(&reply.body),
+        })
+    }
+
+    /// The order that it names as the caller's new one.
+    #[must_use]
+    pub const fn order_id(self) -> Option<OrderId> {
+        match self {
+            Self::Reserved(order_id) | Self::Pending(order_id) => Some(order_id),
+            Self::Refused { .. } | Self::None => None,
+        }
+    }
+
+    /// Its kind, for people.
+    #[must_use]
+    pub fn label(self) -> String {
+        match self {
+            Self::Reserved(_) => "202 reserved".to_owned(),
+            Self::Pending(_) => "202 pending".to_owned(),
+            Self::Refused { status, problem } => format!("{status} {problem}"),
+            Self::None => "no answer".to_owned(),
+        }
+    }
+}
+
+fn read_accepted(body: &[u8]) -> Option<Answer> {
+    let accepted: Accepted = serde_json::from_slice(body).ok()?;
+    let order_id = accepted.order_id.parse().ok()?;
+    match accepted.status {
+        "reserved" => Some(Answer::Reserved(order_id)),
+        "pending" => Some(Answer::Pending(order_id)),
+        _ => None,
+    }
+}
+
+fn read_problem(body: &[u8]) -> &'static str {
+    let problem: Option<Problem> = serde_json::from_slice(body).ok();
+    let name = problem.and_then(|p| p.kind.rsplit('/').next());
+    PROBLEMS
+        .into_iter()
+        .find(|known| Some(*known) == name)
+        .unwrap_or(UNKNOWN_PROBLEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &'static str) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        let body = body.into();
+        Answer::read(Some(&Reply { status, body }))
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let id = "00000000-0100-8000-8000-000000000001";
+        let order_id: OrderId = id.parse().unwrap();
+        let reserved = r#"{"order_id":"00000000-0100-8000-8000-000000000001","status":"reserved","pay_by":"x"}"#;
+        let pending = r#"{"order_id":"00000000-0100-8000-8000-000000000001","status":"pending"}"#;
+        assert_eq!(read(202, reserved), Answer::Reserved(order_id));
+        assert_eq!(read(202, pending), Answer::Pending(order_id));
+        let sold_out = r#"{"type":"https://example.test/problems/sold-out","title":"Sold out"}"#;
+        assert_eq!(read(409, sold_out).label(), "409 sold-out");
+        assert_eq!(Answer::read(None), Answer::None);
+    }
+
+    #[test]
+    fn what_the_api_does_not_promise_is_not_taken_for_success() {
+        for (status, body) in [
+            (202, r#"{"status":"reserved"}"#),
+            (202, r#"{"order_id":"1","status":"reserved"}"#),
+            (202, ""),
+            (
+                200,
+                r#"{"order_id":"00000000-0100-8000-8000-000000000001","status":"reserved"}"#,
+            ),
+            (502, "<html>"),
+        ] {
+            let answer = read(status, body);
+            assert_eq!(answer.label(), format!("{status} (unexpected)"), "{body}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The ceiling: how many reservations a second this Redis decides when nothing else is done for
+//! them. `redis-benchmark` calls the project's own script, one reservation a call, unpipelined.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use seckill_domain::VoucherId;
+use serde::Serialize;
+
+use crate::redis_server;
+
+/// As the services load it: the prelude stands in front of every script.
+const RESERVE: &str = concat!(
+    include_str!("../../../crates/stock/scripts/prelude.lua"),
+    "\n",
+    include_str!("../../../crates/stock/scripts/reserve.lua"),
+);
+const UNITS: u64 = 1_000_000_000;
+/// Buyers are drawn at random; of so many, few are drawn twice in a run.
+const RANDOM_USERS: &str = "999999999999";
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const DEADLINE: Duration = Duration::from_secs(120);
+const EXIT_POLL: Duration = Duration::from_millis(50);
+const DAY_US: u64 = 86_400_000_000;
+/// Less than this share of calls granted, and something else was measured.
+const GRANTED_SHARE_MIN: f64 = 0.99;
+
+/// One run of the ceiling.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct CeilingRun {
+    /// Reservations a second.
+    pub(super) per_second: f64,
+    /// Half were at least this fast.
+    pub(super) p50_ms: f64,
+    /// 99 of a hundred.
+    pub(super) p99_ms: f64,
+}
+
+/// A sale of its own in Redis, which no other part of the stack knows of.
+#[derive(Debug)]
+pub(super) struct Ceiling {
+    redis_url: String,
+    redis: MultiplexedConnection,
+    keys: [String; 3],
+}
+
+impl Ceiling {
+    /// Connects; nothing is written yet.
+    pub(super) async fn new(redis_url: &str) -> anyhow::Result<Self> {
+        // Far from the ids that are handed out, which count up from 1.
+        let voucher = VoucherId::MAX - fastrand::u64(..1_000_000);
+        Ok(Self {
+            redis_url: redis_url.to_owned(),
+            redis: redis_server::connect(redis_url).await?,
+            keys: ["sale", "holds", "outbox"].map(|part| format!("seckill:{{{voucher}}}:{part}")),
+        })
+    }
+
+    /// Makes `calls` reservations over `clients` connections. The sale is gone afterwards.
+    pub(super) async fn run(&mut self, calls: u64, clients: usize) -> anyhow::Result<CeilingRun> {
+        let fence = self.load().await?;
+        let run = self.measure(&fence, calls, clients).await;
+        let _: () = self
+            .redis
+            .unlink(&self.keys)
+            .await
+            .context("removing the ceiling's sale")?;
+        run
+    }
+
+    async fn load(&mut self) -> anyhow::Result<String> {
+        let fence = redis_server::fence(&mut self.redis).await?;
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut self.redis).await?;
+        let now_us = seconds * 1_000_000;
+        let number = |n: u64| n.to_string();
+        let fields = [
+            ("state", "open".to_owned()),
+            ("fence", fence.clone()),
+            ("epoch", number(1)),
+            ("pos", number(0)),
+            ("stock", number(UNITS)),
+            ("held", number(0)),
+            ("unsettled", number(0)),
+            ("price_cents", number(100)),
+            ("currency", "EUR".to_owned()),
+            ("max_quantity", number(1)),
+            ("opens_us", number(now_us - DAY_US)),
+            ("closes_us", number(now_us + DAY_US)),
+            ("hold_us", number(DAY_US)),
+        ];
+        let _: () = self.redis.hset_multiple(&self.keys[0], &fields).await?;
+        Ok(fence)
+    }
+
+    async fn measure(
+        &mut self,
+        fence: &str,
+        calls: u64,
+        clients: usize,
+    ) -> anyhow::Result<CeilingRun> {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(RESERVE);
+        let sha: String = load.query_async(&mut self.redis).await?;
+        let mut command = Command::new("redis-benchmark");
+        command
+            .args([
+                "-u",
+                &self.redis_url,
+                "--csv",
+                "-P",
+                "1",
+                "-r",
+                RANDOM_USERS,
+            ])
+            .args(["-n", &calls.to_string(), "-c", &clients.to_string()])
+            .args(["EVALSHA", &sha, "3"])
+            .args(&self.keys)
+            // No acks; order id, event id, user, quantity, key, trace.
+            .args([fence, "0", "00000000-0000-8000-8000-__rand_int__"])
+            .args([
+                "01890000-0000-7000-8000-__rand_int__",
+                "__rand_int__",
+                "1",
+                "-",
+                TRACEPARENT,
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || finish(&mut command)).await??;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let run = parse_csv(&stdout).with_context(|| {
+            format!(
+                "redis-benchmark said: {stdout}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })?;
+        let left: u64 = self.redis.hget(&self.keys[0], "stock").await?;
+        let granted = (UNITS - left) as f64 / calls as f64;
+        ensure!(
+            granted >= GRANTED_SHARE_MIN,
+            "only {:.1} % of the ceiling's calls were granted: it measured something else",
+            granted * 100.0
+        );
+        Ok(run)
+    }
+}
+
+/// Runs a command to its end, or ends it after the deadline. Blocks.
+fn finish(command: &mut Command) -> anyhow::Result<Output> {
+    let mut child = command
+        .spawn()
+        .context("redis-benchmark cannot be started; it comes with Redis (redis-tools)")?;
+    let started = Instant::now();
+    while child.try_wait()?.is_none() {
+        if started.elapsed() > DEADLINE {
+            child.kill()?;
+            child.wait()?;
+            bail!("redis-benchmark did not end within {DEADLINE:?}");
+        }
+        std::thread::sleep(EXIT_POLL);
+    }
+    Ok(child.wait_with_output()?)
+}
+
+/// The last line is `"test","rps","avg","min","p50","p95","p99","max"`, latencies in ms. The test's
+/// name is the command and may hold anything, so fields are counted from the end.
+fn parse_csv(output: &str) -> Option<CeilingRun> {
+    let line = output.lines().rev().find(|line| line.starts_with('"'))?;
+    let mut fields = line.trim().trim_matches('"').rsplit("\",\"");
+    let mut number = || fields.next()?.parse::<f64>().ok();
+    let _max = number()?;
+    let p99_ms = number()?;
+    let _p95 = number()?;
+    let p50_ms = number()?;
+    let _min = number()?;
+    let _average = number()?;
+    Some(CeilingRun {
+        per_second: number()?,
+        p50_ms,
+        p99_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_read_whatever_the_command_was() {
+        let output = "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\
+            \"p95_latency_ms\",\"p99_latency_ms\",\"max_latency_ms\"\n\
+            \"EVALSHA a,\",\" 1\",\"51020.41\",\"8.1\",\"1.5\",\"7.9\",\"12.0\",\"19.3\",\"30.2\"\n";
+        let run = parse_csv(output).unwrap();
+        assert_eq!(
+            (run.per_second, run.p50_ms, run.p99_ms),
+            (51020.41, 7.9, 19.3)
+        );
+        assert!(parse_csv("\"test\",\"rps\"\nError from server: NOSCRIPT").is_none());
+    }
+
+    #[tokio::test]
+    async fn the_projects_own_script_grants_and_nothing_is_left_behind() {
+        let redis = seckill_testkit::Redis::start().unwrap();
+        let mut ceiling = Ceiling::new(&redis.url()).await.unwrap();
+        let run = ceiling.run(1_000, 8).await.unwrap();
+        assert!(run.per_second > 0.0, "{run:?}");
+        let keys: u64 = redis::cmd("DBSIZE")
+            .query_async(&mut ceiling.redis)
+            .await
+            .unwrap();
+        assert_eq!(keys, 0);
+    }
+}

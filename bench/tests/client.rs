@@ -1,0 +1,110 @@
+//! The load client against a server that answers, and one that hangs up.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode, Uri};
+use indicatif::ProgressBar;
+use seckill_bench::client::{Call, Calls, Endpoint, Load, Reply};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Calls `/0`, `/1` and so on.
+struct Numbered {
+    endpoint: Arc<Endpoint>,
+    calls: usize,
+}
+
+impl Calls for Numbered {
+    type Answer = Option<(StatusCode, Bytes)>;
+
+    fn len(&self) -> usize {
+        self.calls
+    }
+
+    fn call(&self, index: usize) -> Call {
+        let path: Uri = format!("/{index}").parse().unwrap();
+        self.endpoint.request(Method::POST, path, Bytes::new())
+    }
+
+    fn answer(&self, _index: usize, reply: Option<Reply>) -> Self::Answer {
+        reply.map(|reply| (reply.status, reply.body))
+    }
+}
+
+/// Answers each request with its path; hangs up instead where `hangs_up` says so.
+async fn serve(stream: TcpStream, hangs_up: fn(usize) -> bool) {
+    let mut stream = BufReader::new(stream);
+    let mut number = None;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap() == 0 {
+            return;
+        }
+        if let Some(path) = line.strip_prefix("POST /") {
+            number = path.split(' ').next().unwrap().parse().ok();
+        }
+        if line == "\r\n" {
+            let number: usize = number.take().unwrap();
+            if hangs_up(number) {
+                return;
+            }
+            let body = number.to_string();
+            let length = body.len();
+            let answer = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+}
+
+async fn run(calls: usize, hangs_up: fn(usize) -> bool) -> Vec<Option<(StatusCode, Bytes)>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, hangs_up));
+        }
+    });
+    let endpoint = Endpoint::resolve(&url).await.unwrap();
+    let load = Load {
+        endpoint: Arc::clone(&endpoint),
+        connections: 4,
+        stop_after: Duration::from_secs(60),
+        bar: ProgressBar::hidden(),
+    };
+    let run = load
+        .run(Arc::new(Numbered { endpoint, calls }))
+        .await
+        .unwrap();
+    server.abort();
+    let mut answers = vec![None; calls];
+    assert_eq!(run.samples.len(), calls, "every call is made once");
+    for sample in run.samples {
+        answers[sample.index] = sample.answer;
+    }
+    answers
+}
+
+#[tokio::test]
+async fn every_call_gets_its_own_answer() {
+    for (index, answer) in run(100, |_| false).await.into_iter().enumerate() {
+        assert_eq!(
+            answer,
+            Some((StatusCode::ACCEPTED, index.to_string().into()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_one_answer_and_is_replaced() {
+    for (index, answer) in run(100, |number| number % 5 == 0)
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(answer.is_none(), index % 5 == 0, "{index}");
+    }
+}

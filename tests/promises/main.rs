@@ -1,0 +1,13 @@
+//! One file a promise, each over real services and stores of its own.
+
+mod bad_input;
+mod dead_letters;
+mod deaths;
+mod expiry;
+mod lost_redis;
+mod one_key_one_order;
+mod operators;
+mod orderly_end;
+mod outcomes;
+mod payments;
+mod units;

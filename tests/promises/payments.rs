@@ -1,0 +1,102 @@
+//! Every payment is an order paid or one refund due.
+
+use anyhow::Result;
+use futures_util::future::try_join_all;
+use seckill_tests::{SaleTerms, World, audit, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_right_payment_counts_and_every_other_is_a_refund() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let answer = world.client.order(voucher, 1, None, 1).await?;
+    let order_id = answer.order_id().expect("an order id");
+
+    for (payment, cents) in [
+        ("wrong", 999),
+        ("right", 1_000),
+        ("right", 1_000),
+        ("second", 1_000),
+    ] {
+        let told = world.client.pay(order_id, payment, cents).await?;
+        assert_eq!(told.status, 202, "{payment}: {told:?}");
+    }
+    let order = world.until_status(1, order_id, "paid").await?;
+    assert_eq!(order["amount_cents"], 1_000);
+    assert_eq!(
+        world.client.cancel(1, order_id).await?.problem(),
+        "not-cancellable"
+    );
+    eventually("both refunds are seen", || async {
+        let path = format!("/api/v1/orders/{order_id}");
+        Ok(world.client.get(1, &path).await?.body["refund_due"] == true)
+    })
+    .await?;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &[answer]).await?.paid, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_for_an_order_that_nobody_knows_is_a_refund() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let unknown = seckill_domain::OrderId::from_parts(voucher, 1, 1).to_string();
+    assert_eq!(world.client.pay(&unknown, "lost", 1_000).await?.status, 202);
+    let malformed = world.client.pay("no-order", "lost", 1_000).await?;
+    assert_eq!(
+        (malformed.status, malformed.problem()),
+        (400, "invalid-request")
+    );
+
+    let pool = sqlx::PgPool::connect(world.stack.setting("DATABASE_URL")).await?;
+    eventually("the refund is there", || async {
+        let reasons: Vec<String> =
+            sqlx::query_scalar("SELECT reason FROM refunds WHERE payment_id = 'lost'")
+                .fetch_all(&pool)
+                .await?;
+        Ok(reasons == ["unknown-order"])
+    })
+    .await?;
+    audit(&world, voucher, &[]).await?;
+    Ok(())
+}
+
+/// The hold lapses while the payments come in: whichever is first in the log wins, for each order.
+#[tokio::test(flavor = "multi_thread")]
+async fn payment_and_expiry_at_the_same_moment_have_one_winner() -> Result<()> {
+    let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
+    let terms = SaleTerms {
+        stock: 100,
+        hold_seconds: 1,
+        ..SaleTerms::default()
+    };
+    let voucher = world.sale(terms).await?;
+    let orders = (1..=100).map(|user| world.client.order(voucher, user, None, 1));
+    let answers = try_join_all(orders).await?;
+    let ids: Vec<&str> = answers
+        .iter()
+        .filter_map(|answer| answer.order_id())
+        .collect();
+    assert_eq!(ids.len(), 100);
+
+    let pool = sqlx::PgPool::connect(world.stack.setting("DATABASE_URL")).await?;
+    eventually("the first order expires", || async {
+        let expired: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = 'expired'")
+                .fetch_one(&pool)
+                .await?;
+        let payments = ids.iter().take(usize::try_from(expired)? * 2 + 1);
+        try_join_all(payments.map(|id| world.client.pay(id, id, 1_000))).await?;
+        Ok(expired > 0)
+    })
+    .await?;
+    try_join_all(ids.iter().map(|id| world.client.pay(id, id, 1_000))).await?;
+    eventually("nothing is unpaid", || async {
+        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
+    })
+    .await?;
+    let ledger = world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!(found.paid + found.available, 100, "{ledger}");
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! The invariants of one sale, counted afresh from the log, PostgreSQL and Redis. Nothing of the
+//! project's own ledger is used, and of its rule only what the log means: the domain's fold, for
+//! the invariant that says that the tables are its result.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use redis::AsyncCommands;
+use seckill_domain::{Event, EventBody, Offset, SaleState, VoucherId};
+use seckill_eventlog::{KafkaSettings, Topics, read_all};
+use sqlx::postgres::PgPoolOptions;
+
+use crate::client::Answer;
+use crate::world::World;
+
+/// What an audit counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audit {
+    /// Units at the start plus adjustments.
+    pub units: i64,
+    /// Units free.
+    pub available: i64,
+    /// Units in unpaid orders.
+    pub unpaid: i64,
+    /// Units in paid orders.
+    pub paid: i64,
+    /// Orders that were rejected.
+    pub rejected: usize,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    order_id: String,
+    user_id: i64,
+    quantity: i64,
+    status: String,
+    payment_id: Option<String>,
+}
+
+/// Checks invariants 1 to 7 of a sale that is at rest; `answers` are the answers to its orders.
+///
+/// # Errors
+/// The first invariant that does not hold, with what was found.
+pub async fn audit(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<Audit> {
+    let log = read_log(world, voucher).await?;
+    let rows = read_rows(world, voucher).await?;
+    let redis = read_redis(world, voucher).await?;
+
+    let live = |row: &&Row| matches!(row.status.as_str(), "unpaid" | "paid");
+    let units = |status: &str| -> i64 {
+        let of_status = rows.orders.iter().filter(|row| row.status == status);
+        of_status.map(|row| row.quantity).sum()
+    };
+    let (unpaid, paid) = (units("unpaid"), units("paid"));
+    let total = rows.initial + rows.adjusted;
+    ensure!(
+        rows.available >= 0 && redis.stock >= 0,
+        "a stock below zero"
+    );
+    ensure!(
+        unpaid + paid <= total,
+        "oversold: {unpaid} + {paid} of {total}"
+    );
+    ensure!(
+        total == rows.available + unpaid + paid,
+        "PostgreSQL: {rows:?}"
+    );
+    ensure!(
+        total == redis.stock + unpaid + paid,
+        "Redis: {redis:?} of {total}, {unpaid}, {paid}"
+    );
+    ensure!(redis.outbox == 0, "pending events are left: {redis:?}");
+
+    let mut users = HashMap::new();
+    for row in rows.orders.iter().filter(live) {
+        ensure!(
+            users.insert(row.user_id, row.quantity).is_none(),
+            "two live orders: {row:?}"
+        );
+    }
+    ensure!(
+        users == redis.holds,
+        "holds {:?} are not the live orders {users:?}",
+        redis.holds
+    );
+
+    check_answers(&rows, answers)?;
+    check_payments(&log, &rows)?;
+    check_fold(&log, &rows)?;
+    let rejected = rows
+        .orders
+        .iter()
+        .filter(|row| row.status == "rejected")
+        .count();
+    let available = rows.available;
+    Ok(Audit {
+        units: total,
+        available,
+        unpaid,
+        paid,
+        rejected,
+    })
+}
+
+fn check_answers(rows: &Rows, answers: &[Answer]) -> Result<()> {
+    let mut by_id: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in &rows.orders {
+        by_id.entry(&row.order_id).or_default().push(row);
+    }
+    for answer in answers.iter().filter(|answer| answer.status == 202) {
+        let found = by_id.get(answer.order_id().unwrap_or_default());
+        let found = found.map_or(&[][..], Vec::as_slice);
+        ensure!(found.len() <= 1, "two orders for {answer:?}");
+        if answer.is_reserved() {
+            ensure!(found.len() == 1, "promised, and lost: {answer:?}");
+            ensure!(
+                found[0].status != "rejected",
+                "promised, and rejected: {answer:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every payment in the log is one order paid, or one refund due.
+fn check_payments(log: &[(Offset, Event)], rows: &Rows) -> Result<()> {
+    let payments: HashSet<&str> = log
+        .iter()
+        .filter_map(|(_, event)| match &event.body {
+            EventBody::OrderPaid(paid) => Some(paid.payment_id.as_str()),
+            _ => None,
+        })
+        .collect();
+    for payment in payments {
+        let honoured = rows
+            .orders
+            .iter()
+            .filter(|row| row.payment_id.as_deref() == Some(payment));
+        let refunded = rows.refunds.iter().filter(|id| *id == payment);
+        let fates = honoured.count() + refunded.count();
+        ensure!(fates == 1, "payment {payment} has {fates} ends");
+    }
+    Ok(())
+}
+
+fn check_fold(log: &[(Offset, Event)], rows: &Rows) -> Result<()> {
+    let (mut once, mut twice) = (SaleState::default(), SaleState::default());
+    for (offset, event) in log {
+        once.fold(*offset, event);
+        twice.fold(*offset, event);
+        ensure!(
+            twice.fold(*offset, event).is_none(),
+            "a duplicate was decided: {event:?}"
+        );
+    }
+    ensure!(once == twice, "the fold with duplicates differs");
+    let folded: BTreeMap<String, &str> = once
+        .orders
+        .values()
+        .map(|order| (order.order_id.to_string(), order.status.as_str()))
+        .collect();
+    let stored: BTreeMap<String, &str> = rows
+        .orders
+        .iter()
+        .map(|row| (row.order_id.clone(), row.status.as_str()))
+        .collect();
+    ensure!(
+        folded == stored,
+        "the tables are not the fold: {folded:?} {stored:?}"
+    );
+    Ok(())
+}
+
+async fn read_log(world: &World, voucher: VoucherId) -> Result<Vec<(Offset, Event)>> {
+    let setting = |name| world.stack.setting(name);
+    let topics = Topics::new(setting("TOPIC_PREFIX"));
+    let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
+    let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "auditor");
+    let records = read_all(&settings, &topics.events, Duration::from_secs(30)).await?;
+    let events = records.iter().filter_map(|record| {
+        let event = record.event(partitions).ok()?;
+        (event.voucher_id == voucher).then_some((record.offset, event))
+    });
+    Ok(events.collect())
+}
+
+#[derive(Debug)]
+struct Rows {
+    initial: i64,
+    adjusted: i64,
+    available: i64,
+    orders: Vec<Row>,
+    refunds: Vec<String>,
+}
+
+async fn read_rows(world: &World, voucher: VoucherId) -> Result<Rows> {
+    let url = world.stack.setting("DATABASE_URL");
+    let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
+    let (initial, adjusted, available): (i64, i64, i64) = sqlx::query_as(
+        "SELECT initial_stock, adjusted, stock_left FROM vouchers WHERE voucher_id = $1",
+    )
+    .bind(voucher.get())
+    .fetch_one(&pool)
+    .await?;
+    let orders = sqlx::query_as(
+        "SELECT order_id::text, user_id, quantity::bigint, status, payment_id FROM orders
+          WHERE voucher_id = $1",
+    )
+    .bind(voucher.get())
+    .fetch_all(&pool)
+    .await?;
+    let refunds = sqlx::query_scalar("SELECT payment_id FROM refunds WHERE voucher_id = $1")
+        .bind(voucher.get())
+        .fetch_all(&pool)
+        .await?;
+    pool.close().await;
+    Ok(Rows {
+        initial,
+        adjusted,
+        available,
+        orders,
+        refunds,
+    })
+}
+
+#[derive(Debug)]
+struct RedisView {
+    stock: i64,
+    outbox: usize,
+    /// Units by user, of live holds.
+    holds: HashMap<i64, i64>,
+}
+
+async fn read_redis(world: &World, voucher: VoucherId) -> Result<RedisView> {
+    let client = redis::Client::open(world.stack.setting("REDIS_URL"))?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let key = |part: &str| format!("seckill:{{{voucher}}}:{part}");
+    let stock: i64 = connection.hget(key("sale"), "stock").await?;
+    let outbox: usize = connection.hlen(key("outbox")).await?;
+    let all: HashMap<String, String> = connection.hgetall(key("holds")).await?;
+    let mut holds = HashMap::new();
+    for (user, hold) in all.iter().filter(|(field, _)| !field.starts_with("adj:")) {
+        let fields: Vec<&str> = hold.split('|').collect();
+        ensure!(fields.len() == 6, "a hold of another format: {hold}");
+        if fields[2] != "r" {
+            holds.insert(user.parse()?, fields[1].parse()?);
+        }
+    }
+    Ok(RedisView {
+        stock,
+        outbox,
+        holds,
+    })
+}

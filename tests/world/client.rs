@@ -1,0 +1,234 @@
+//! A shopper's, a provider's and an operator's HTTP calls.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use hmac::{Hmac, Mac};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Method, RequestBuilder, Response};
+use seckill_domain::VoucherId;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type` header.
+    pub content_type: String,
+    /// The headers that tests look at, by lower-case name.
+    pub location: Option<String>,
+    /// The body; null where it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    async fn read(response: Response) -> Result<Self> {
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (content_type, location) = (header("content-type"), header("location"));
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok(Self {
+            status,
+            content_type: content_type.unwrap_or_default(),
+            location,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        })
+    }
+
+    /// The `order_id` of the body, if it has one.
+    #[must_use]
+    pub fn order_id(&self) -> Option<&str> {
+        self.body["order_id"].as_str()
+    }
+
+    /// The last part of a problem's `type`; empty for no problem.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        let uri = self.body["type"].as_str().unwrap_or_default();
+        uri.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it promises the units.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.status == 202 && self.body["status"] == "reserved"
+    }
+}
+
+/// Calls one ingress.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// The public listener.
+    pub url: String,
+    /// The admin listener.
+    pub admin_url: String,
+    token_secret: String,
+    webhook_secret: String,
+    admin_token: String,
+}
+
+impl Client {
+    /// A client with the secrets of an environment.
+    #[must_use]
+    pub fn new(url: String, admin_url: String, setting: impl Fn(&str) -> String) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            url,
+            admin_url,
+            token_secret: setting("TOKEN_SECRET"),
+            webhook_secret: setting("PAYMENT_WEBHOOK_SECRET"),
+            admin_token: setting("ADMIN_TOKEN"),
+        }
+    }
+
+    /// A bearer token for a user, good for an hour.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn token(&self, user: u64) -> Result<String> {
+        let now = unix_seconds();
+        self.sign(&json!({
+            "sub": user.to_string(), "iat": now, "exp": now + 3600, "iss": "seckill", "aud": "seckill",
+        }))
+    }
+
+    /// A token with any claims.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn sign(&self, claims: &Value) -> Result<String> {
+        let key = EncodingKey::from_secret(self.token_secret.as_bytes());
+        Ok(jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            claims,
+            &key,
+        )?)
+    }
+
+    /// A request to the public listener, to be completed by the test.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Sends a request and reads its answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Answer> {
+        Answer::read(request.send().await?).await
+    }
+
+    /// GET as a user.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn get(&self, user: u64, path: &str) -> Result<Answer> {
+        let request = self.request(Method::GET, path);
+        self.send(request.bearer_auth(self.token(user)?)).await
+    }
+
+    /// Orders `quantity` units.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn order(
+        &self,
+        voucher: VoucherId,
+        user: u64,
+        key: Option<&str>,
+        quantity: u32,
+    ) -> Result<Answer> {
+        let path = format!("/api/v1/vouchers/{voucher}/orders");
+        let mut request = self.request(Method::POST, &path);
+        request = request.bearer_auth(self.token(user)?);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        self.send(request.json(&json!({ "quantity": quantity })))
+            .await
+    }
+
+    /// Gives an order up.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn cancel(&self, user: u64, order_id: &str) -> Result<Answer> {
+        let request = self.request(Method::POST, &format!("/api/v1/orders/{order_id}/cancel"));
+        self.send(request.bearer_auth(self.token(user)?)).await
+    }
+
+    /// The provider says that a payment succeeded.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn pay(&self, order_id: &str, payment_id: &str, amount_cents: i64) -> Result<Answer> {
+        let body = json!({
+            "payment_id": payment_id, "order_id": order_id, "amount_cents": amount_cents,
+            "currency": "EUR", "paid_at": "2026-01-01T00:00:00Z",
+        })
+        .to_string();
+        let signature = self.signature(unix_seconds(), &body)?;
+        let request = self.request(Method::POST, "/api/v1/payments/webhook");
+        let request = request.header("X-Signature", signature);
+        let request = request
+            .header("Content-Type", "application/json")
+            .body(body);
+        self.send(request).await
+    }
+
+    /// The `X-Signature` of a body at a Unix second.
+    ///
+    /// # Errors
+    /// Never in practice: any key length is good for HMAC.
+    pub fn signature(&self, at: u64, body: &str) -> Result<String> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.webhook_secret.as_bytes())?;
+        mac.update(format!("{at}.{body}").as_bytes());
+        let digest = hex::encode(mac.finalize().into_bytes());
+        Ok(format!("t={at},v1={digest}"))
+    }
+
+    /// POST to the admin listener.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn admin_post(&self, path: &str, body: &Value) -> Result<Answer> {
+        let request = self.http.post(format!("{}{path}", self.admin_url));
+        self.send(request.bearer_auth(&self.admin_token).json(body))
+            .await
+    }
+
+    /// GET from the admin listener.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn admin_get(&self, path: &str) -> Result<Answer> {
+        let request = self.http.get(format!("{}{path}", self.admin_url));
+        self.send(request.bearer_auth(&self.admin_token)).await
+    }
+
+    /// The ledger of a sale.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ledger(&self, voucher: VoucherId) -> Result<Value> {
+        let answer = self
+            .admin_get(&format!("/admin/v1/vouchers/{voucher}/ledger"))
+            .await?;
+        anyhow::ensure!(answer.status == 200, "no ledger: {answer:?}");
+        Ok(answer.body)
+    }
+}
+
+/// Now, in whole seconds.
+pub(crate) fn unix_seconds() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch
+        .context("the clock stands before 1970")
+        .map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,51 @@
+//! Calls to cargo.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use seckill_testkit::workspace_root;
+
+/// What the local stack runs.
+const PACKAGES: [&str; 5] = [
+    "seckill-ingress",
+    "seckill-projector",
+    "seckill-timeout",
+    "seckillctl",
+    "seckill-bench",
+];
+
+/// Builds the release binaries of the services and tools.
+pub(crate) fn release() -> Result<()> {
+    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
+    let arguments: Vec<&str> = ["build", "--release", "--locked"]
+        .into_iter()
+        .chain(packages)
+        .collect();
+    cargo(&arguments)
+}
+
+/// Runs cargo in the workspace, with its output to ours.
+pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
+    run(command().args(arguments))
+}
+
+/// The cargo that runs us, in the workspace.
+pub(crate) fn command() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace_root());
+    command
+}
+
+/// Runs a command to its end, with its output to ours.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {program}"))?;
+    ensure!(status.success(), "{program}: {status}");
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Programs that are run against a fresh local stack.
+
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result};
+use seckill_testkit::workspace_root;
+
+use crate::{local, settings};
+
+/// Runs the demo; with `once` the stack is stopped afterwards. Gives the demo's exit status.
+pub(crate) fn demo(once: bool, arguments: &[String]) -> Result<ExitCode> {
+    local::up(true)?;
+    let status = run("seckill-demo", arguments);
+    if once {
+        local::down()?;
+    } else {
+        println!("the stack is still up; `cargo xtask down` stops it");
+    }
+    status.map(exit_code)
+}
+
+/// Runs the throughput benchmark and stops the stack. Gives the benchmark's exit status.
+pub(crate) fn bench(arguments: &[String]) -> Result<ExitCode> {
+    local::up(true)?;
+    let status = run("seckill-bench", arguments);
+    local::down()?;
+    status.map(exit_code)
+}
+
+fn run(binary: &str, arguments: &[String]) -> Result<ExitStatus> {
+    Command::new(local::binary(binary)?)
+        .args(arguments)
+        .envs(settings::read_env(&local::env_file())?)
+        .current_dir(workspace_root())
+        .status()
+        .with_context(|| format!("cannot run {binary}"))
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    // A signal has no exit code.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}

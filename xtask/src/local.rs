@@ -1,0 +1,230 @@
+//! The local stack: `up` and `down`. Everything about it is in `target/local`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use seckill_testkit::process::{append_to, log_tail};
+use seckill_testkit::wait::wait_for;
+use seckill_testkit::{Env, http, workspace_root};
+
+use crate::daemon::Daemon;
+use crate::step::step;
+use crate::{build, settings, stack};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The services, with the variable that says where they answer `/readyz`.
+const SERVICES: [(&str, &str); 3] = [
+    ("seckill-ingress", "INGRESS_ADMIN_LISTEN"),
+    ("seckill-projector", "PROJECTOR_ADMIN_LISTEN"),
+    ("seckill-timeout", "TIMEOUT_ADMIN_LISTEN"),
+];
+
+/// Starts what is not running; a stack that is complete, ready and has the same binaries and settings stays
+/// as it is, any other is stopped first. `fresh` deletes the data.
+pub(crate) fn up(fresh: bool) -> Result<()> {
+    step("release binaries built", build::release)?;
+    let directory = directory();
+    let _lock = lock(&directory)?;
+    let identity = identity()?;
+    if !fresh && is_running(&directory, &identity) {
+        println!("already running and ready: {}", env_file().display());
+        return Ok(());
+    }
+    stop_all(&directory)?;
+    if fresh {
+        stack::delete_data(&directory)?;
+    }
+    if let Err(error) = start_all(&directory, &identity) {
+        // Half a stack is of no use to anybody; the logs stay.
+        stop_all(&directory)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Stops what `up` started, and nothing else.
+pub(crate) fn down() -> Result<()> {
+    let directory = directory();
+    let _lock = lock(&directory)?;
+    let running = all_daemons(&directory).iter().any(Daemon::is_alive);
+    if !running {
+        println!("nothing is running");
+    }
+    stop_all(&directory)
+}
+
+/// The environment of the running stack, `NAME=value` lines.
+pub(crate) fn env_file() -> PathBuf {
+    directory().join("env")
+}
+
+/// The path of a release binary.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let us = std::env::current_exe()?;
+    let target = us
+        .ancestors()
+        .nth(2)
+        .context("where is the target directory?")?;
+    Ok(target.join("release").join(name))
+}
+
+fn directory() -> PathBuf {
+    workspace_root().join("target/local")
+}
+
+/// Two of us at once would start everything twice.
+fn lock(directory: &Path) -> Result<File> {
+    fs::create_dir_all(directory)?;
+    let file = File::create(directory.join("lock"))?;
+    file.try_lock()
+        .context("another `cargo xtask up` or `down` is at work here")?;
+    Ok(file)
+}
+
+fn start_all(directory: &Path, identity: &str) -> Result<()> {
+    let mut env = settings::of_caller();
+    settings::add_secrets(&mut env, &directory.join("secrets"))?;
+    settings::add_listeners(&mut env)?;
+    stack::start(directory, &mut env)?;
+    step("topics created", || {
+        seckillctl(directory, &["topics", "create"], &env)
+    })?;
+    step("database migrated", || {
+        seckillctl(directory, &["db", "migrate"], &env)
+    })?;
+    for (name, _) in SERVICES {
+        let mut command = Command::new(binary(name)?);
+        command.envs(&env).current_dir(workspace_root());
+        Daemon::new(directory, name).start(&command)?;
+    }
+    for (name, listener) in SERVICES {
+        step(&format!("{name} ready"), || {
+            wait_until_ready(directory, name, listener, &env)
+        })?;
+    }
+    settings::write_private(&env_file(), &settings::to_lines(&env))?;
+    settings::write_private(&identity_file(directory), identity)?;
+    println!(
+        "ready: {} (environment: {})",
+        env["INGRESS_URL"],
+        env_file().display()
+    );
+    Ok(())
+}
+
+fn wait_until_ready(directory: &Path, name: &'static str, listener: &str, env: &Env) -> Result<()> {
+    let address = settings::listener(env, listener)?;
+    let daemon = Daemon::new(directory, name);
+    let mut last_answer = "no answer".to_owned();
+    wait_for(&format!("readiness of {name}"), READY_TIMEOUT, || {
+        daemon.expect_alive()?;
+        match http::get(address, "/readyz") {
+            Ok((200, _)) => return Ok(Some(())),
+            Ok((status, body)) => last_answer = format!("{status} {body}"),
+            Err(error) => last_answer = format!("{error:#}"),
+        }
+        Ok(None)
+    })
+    .with_context(|| {
+        format!(
+            "http://{address}/readyz: {last_answer}\n{}",
+            daemon.log_tail()
+        )
+    })
+}
+
+/// Runs `seckillctl` to its end, its output to a log.
+fn seckillctl(directory: &Path, arguments: &[&str], env: &Env) -> Result<()> {
+    let log = directory.join("logs/seckillctl.log");
+    let output = append_to(&log)?;
+    let mut child = Command::new(binary("seckillctl")?)
+        .args(arguments)
+        .envs(env)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("cannot run seckillctl")?;
+    let what = format!("end of seckillctl {}", arguments.join(" "));
+    let status = match wait_for(&what, COMMAND_TIMEOUT, || Ok(child.try_wait()?)) {
+        Ok(status) => status,
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            return Err(error.context(log_tail(&log)));
+        }
+    };
+    ensure!(status.success(), "{status}\n{}", log_tail(&log));
+    Ok(())
+}
+
+fn stop_all(directory: &Path) -> Result<()> {
+    for file in [env_file(), identity_file(directory)] {
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+    }
+    let running: Vec<Daemon> = all_daemons(directory)
+        .into_iter()
+        .filter(Daemon::is_alive)
+        .collect();
+    let names: Vec<&str> = running.iter().map(|daemon| daemon.name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    step(&format!("stopped: {}", names.join(", ")), || {
+        // The services first, while there is something to drain into.
+        let services = SERVICES.map(|(name, _)| Daemon::new(directory, name));
+        for service in &services {
+            service.signal(Signal::TERM)?;
+        }
+        for service in &services {
+            service.wait_until_gone(STOP_TIMEOUT)?;
+        }
+        stack::stop(directory)
+    })
+}
+
+fn all_daemons(directory: &Path) -> Vec<Daemon> {
+    let services = SERVICES.map(|(name, _)| Daemon::new(directory, name));
+    let stores = stack::daemons(directory).map(|(daemon, _)| daemon);
+    services.into_iter().chain(stores).collect()
+}
+
+fn is_running(directory: &Path, identity: &str) -> bool {
+    let Ok(env) = settings::read_env(&env_file()) else {
+        return false;
+    };
+    let same =
+        fs::read_to_string(identity_file(directory)).is_ok_and(|started| started == identity);
+    // A store that the caller brought has no process of ours; the services' readiness covers it.
+    let caller = settings::of_caller();
+    let alive = all_daemons(directory)
+        .iter()
+        .all(|daemon| daemon.is_alive() || stack::is_callers(&caller, daemon.name));
+    let ready = SERVICES.iter().all(|(_, listener)| {
+        settings::listener(&env, listener).is_ok_and(seckill_testkit::service::is_ready)
+    });
+    same && alive && ready
+}
+
+fn identity_file(directory: &Path) -> PathBuf {
+    directory.join("run/started-with")
+}
+
+/// What a running stack must have been started with to be left alone: the same binaries, the same settings.
+fn identity() -> Result<String> {
+    let mut text = settings::to_lines(&settings::of_caller());
+    for (name, _) in SERVICES {
+        let built = fs::metadata(binary(name)?)?.modified()?;
+        text += &format!("{name} {built:?}\n");
+    }
+    Ok(text)
+}
