@@ -26,8 +26,8 @@ const SERVICES: [(&str, &str); 3] = [
     ("seckill-timeout", "TIMEOUT_ADMIN_LISTEN"),
 ];
 
-/// Starts what is not running; a stack that is complete, ready and has the same binaries and settings stays
-/// as it is, any other is stopped first. `fresh` deletes the data.
+/// A stack that is complete, ready and was started with the same binaries and settings is left alone; any
+/// other is stopped, and all of it started. `fresh` deletes the data before.
 pub(crate) fn up(fresh: bool) -> Result<()> {
     step("release binaries built", build::release)?;
     let directory = directory();
@@ -43,7 +43,9 @@ pub(crate) fn up(fresh: bool) -> Result<()> {
     }
     if let Err(error) = start_all(&directory, &identity) {
         // Half a stack is of no use to anybody; the logs stay.
-        stop_all(&directory)?;
+        if let Err(second) = stop_all(&directory) {
+            eprintln!("and stopping what had started failed: {second:#}");
+        }
         return Err(error);
     }
     Ok(())

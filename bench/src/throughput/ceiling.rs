@@ -19,8 +19,8 @@ const RESERVE: &str = concat!(
     include_str!("../../../crates/stock/scripts/reserve.lua"),
 );
 const UNITS: u64 = 1_000_000_000;
-/// Buyers are drawn at random; of so many, few are drawn twice in a run.
-const RANDOM_USERS: &str = "999999999999";
+/// Buyers are drawn at random from so many that few come twice; redis-benchmark takes an `int`.
+const RANDOM_USERS: &str = "2000000000";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const DEADLINE: Duration = Duration::from_secs(120);
 const EXIT_POLL: Duration = Duration::from_millis(50);

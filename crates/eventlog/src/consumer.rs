@@ -12,12 +12,18 @@ use tokio::sync::mpsc;
 
 use crate::consumer_thread::{Command, ConsumerThread, Shared};
 use crate::partitions::Assignment;
-use crate::settings::KafkaSettings;
+use crate::settings::{KafkaSettings, watermarks};
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
+/// How long a broker may keep a fetch that finds nothing. A partition that is resumed joins the
+/// next fetch only: with the default, half a second, a busy partition would stand still that long
+/// at every pause.
+const FETCH_WAIT_MAX_MS: &str = "20";
+/// How long fetching rests when enough is fetched ahead; the default is a second.
+const FETCH_REST_MS: &str = "10";
 
 /// What is read, and by whom.
 #[derive(Debug, Clone)]
@@ -115,7 +121,9 @@ pub fn start_consumer(
         // A position that the log does not have must not be mended in silence.
         .set("auto.offset.reset", "error")
         .set("queued.min.messages", options.buffer_records.to_string())
-        .set("max.partition.fetch.bytes", FETCH_MAX_BYTES);
+        .set("max.partition.fetch.bytes", FETCH_MAX_BYTES)
+        .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS)
+        .set("fetch.queue.backoff.ms", FETCH_REST_MS);
     let thread = ConsumerThread::new(
         &config,
         options,
@@ -169,9 +177,8 @@ impl ConsumerHandle {
     pub async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
         let inner = Arc::clone(&self.inner);
         let ask = move || {
-            inner
-                .queries
-                .fetch_watermarks(&inner.topic, partition, WATERMARK_TIMEOUT)
+            let deadline = Instant::now() + WATERMARK_TIMEOUT;
+            watermarks(inner.queries.client(), &inner.topic, partition, deadline)
         };
         let (low, high) = tokio::task::spawn_blocking(ask)
             .await

@@ -14,7 +14,7 @@ use crate::events::encode_event;
 use crate::headers::{Envelope, text};
 use crate::outcomes::{OutcomeRecord, encode_outcome};
 use crate::record::Record;
-use crate::settings::KafkaSettings;
+use crate::settings::{KafkaSettings, watermarks};
 use crate::topics::{DEAD_LETTER_MAX_BYTES, Topics};
 
 /// Records that may wait in the client; beyond that [`SendError::QueueFull`].
@@ -223,12 +223,11 @@ impl EventProducer {
     /// [`KafkaError`] when the cluster has not answered within `timeout`.
     pub fn warm_up(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
-        let left = || deadline.saturating_duration_since(Instant::now());
         let client = self.producer.client();
-        let metadata = client.fetch_metadata(Some(&self.topics.events), left())?;
+        let metadata = client.fetch_metadata(Some(&self.topics.events), timeout)?;
         for topic in metadata.topics() {
             for partition in topic.partitions() {
-                client.fetch_watermarks(topic.name(), partition.id(), left())?;
+                watermarks(client, topic.name(), partition.id(), deadline)?;
             }
         }
         Ok(())

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::record::Record;
-use crate::settings::KafkaSettings;
+use crate::settings::{KafkaSettings, watermarks};
 use crate::topics::{TopicError, partition_count};
 
 const POLL: Duration = Duration::from_millis(100);
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a topic could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +61,9 @@ impl Reader {
             .set("auto.offset.reset", reset)
             .create()?;
         let mut spans = Vec::new();
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)?;
+            let (low, high) = watermarks(consumer.client(), topic, partition, deadline)?;
             spans.push(Span {
                 partition,
                 low,

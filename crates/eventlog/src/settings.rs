@@ -1,8 +1,10 @@
 //! What every Kafka client of this project has in common.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::KafkaResult;
 
 /// How the cluster is reached, and how long a record may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,5 +41,25 @@ impl KafkaSettings {
             // The default, 10 s, is an outage on top of a broker's restart.
             .set("reconnect.backoff.max.ms", "1000");
         config
+    }
+}
+
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Asks a partition's leader for its ends: the oldest offset, and the one after the newest. Asks
+/// again until `deadline`: a partition that was just made or moved has no leader for a moment.
+pub(crate) fn watermarks<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partition: i32,
+    deadline: Instant,
+) -> KafkaResult<(i64, i64)> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = client.fetch_watermarks(topic, partition, left);
+        if found.is_ok() || left <= RETRY {
+            return found;
+        }
+        std::thread::sleep(RETRY);
     }
 }

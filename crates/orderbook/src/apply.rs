@@ -1,6 +1,6 @@
 //! The fold of the log into the tables: one transaction a batch.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use seckill_domain::{
     Decision, Epoch, Event, EventBody, EventId, Offset, OrderId, SaleState, VoucherId,
@@ -23,9 +23,10 @@ pub struct Applied {
 /// state in which the batch leaves them.
 #[derive(Default)]
 pub(crate) struct Changes {
-    /// Orders that the tables don't have.
+    /// Orders that the tables don't have. They are inserted as the batch leaves them.
     pub(crate) new_orders: Vec<OrderId>,
-    /// Orders that the tables have as unpaid.
+    /// Orders that are no longer unpaid. New ones among them are not in the table when these are
+    /// updated, and so are passed over.
     pub(crate) closed_orders: Vec<OrderId>,
     /// Sales, and whether an event says that Redis has had the sale.
     pub(crate) sales: BTreeMap<VoucherId, bool>,
@@ -109,9 +110,6 @@ fn fold(
             decisions.push((*offset, decision));
         }
     }
-    // An order that the batch both made and closed is inserted as closed.
-    let new: HashSet<_> = changes.new_orders.iter().copied().collect();
-    let _ = new;
     decisions
 }
 

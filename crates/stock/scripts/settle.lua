@@ -65,11 +65,10 @@ function apply.confirm(field, order_id, units, key_hash, pay_by_us)
   if hold_of[field] then
     held_order, held_units, hold_state, held_key, held_pay_by, reserved_at = parse_hold(hold_of[field])
   end
-  local live = hold_state == 'h' or hold_state == 's'
-  if live then
+  if hold_state and hold_state ~= 'r' then
     count(-1, tonumber(held_units), hold_state)
   end
-  if live and held_order == order_id then
+  if held_order == order_id then
     count(1, tonumber(held_units), 's')
     hold_of[field] = hold_text(order_id, held_units, 's', held_key, held_pay_by, reserved_at)
   else

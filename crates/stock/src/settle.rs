@@ -8,7 +8,7 @@ use crate::reply::{NONE, key_hash_text};
 use crate::script::Script;
 use crate::{MAX_ITEMS, StockConnection, StockError};
 
-/// The answer to a settle or, with the position alone, how far a sale is.
+/// The answer to a settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettleReply {
     /// Not to be used over this connection, or of an earlier epoch: it will be loaded anew, up to a

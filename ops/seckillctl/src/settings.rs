@@ -6,7 +6,7 @@ use std::path::Path;
 
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
-/// As design decides for every process that signs or checks tokens.
+/// What the ingress demands of a secret.
 const MIN_SECRET_BYTES: usize = 16;
 
 /// Where settings come from.

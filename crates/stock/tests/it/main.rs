@@ -4,6 +4,7 @@
 
 mod auditor;
 mod connection;
+mod cost;
 mod grant;
 mod load;
 mod random;

@@ -138,6 +138,31 @@ async fn an_order_that_redis_lost_takes_its_place() {
     assert!(outbox(&server.stock).await.is_empty());
 }
 
+#[tokio::test]
+async fn a_sale_is_not_retired_while_an_event_is_pending() {
+    let server = Server::with_sale().await;
+    let displaced = granted(&server.stock, &request(1, 11)).await;
+    let winner = StockOp::Confirm {
+        order_id: order(8),
+        user_id: user(11),
+        quantity: 1,
+        key_hash: None,
+        pay_by: displaced.pay_by,
+    };
+    settle(&server, (1, 3), &[at(1, winner), at(2, StockOp::Close)]).await;
+    assert_eq!(units(&server.stock).await, (9, 1, 0));
+    let retire = || server.stock.retire(voucher(), Offset::new(3));
+    assert!(!retire().await.unwrap());
+    assert!(
+        server
+            .stock
+            .clear(voucher(), &[displaced.ack()])
+            .await
+            .unwrap()
+    );
+    assert!(retire().await.unwrap());
+}
+
 /// The log decides once, at one offset. Should it not, no units come out of nothing.
 #[tokio::test]
 async fn a_decision_at_a_second_offset_makes_no_units() {

@@ -78,14 +78,17 @@ fn generate() -> TraceParent {
     TraceParent::generate(Uuid::new_v4().as_u128(), span)
 }
 
+/// A refusal without a cause says all there is to know in its answer, and is counted.
 fn log_failure<B>(response: &ServiceResponse<B>, route: &str, trace: TraceParent) {
     let error = response.response().error();
     let problem = error.and_then(Error::as_error::<Problem>);
-    let cause = problem.and_then(Problem::cause).unwrap_or_default();
-    let status = response.status().as_u16();
-    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(%trace, route, status, cause, "request failed");
+    let Some(cause) = problem.and_then(Problem::cause) else {
+        return;
+    };
+    let status = response.status();
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%trace, route, cause, "request failed");
     } else {
-        tracing::warn!(%trace, route, status, cause, "request could not be served");
+        tracing::warn!(%trace, route, status = status.as_u16(), cause, "request not served");
     }
 }

@@ -110,7 +110,7 @@ impl Rig {
 
     /// A sale that is put up over HTTP, folded, and loaded into Redis.
     pub(crate) async fn scheduled_and_loaded(&mut self, stock: i64) -> VoucherId {
-        let scheduled = self.schedule(&Self::sale(stock), "a key").await;
+        let scheduled = self.schedule(&Self::sale(stock), "a-key").await;
         assert_eq!(scheduled.0, 202, "{scheduled:?}");
         let voucher = VoucherId::new(scheduled.1["voucher_id"].as_i64().unwrap()).unwrap();
         self.fold().await;
