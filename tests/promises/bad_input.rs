@@ -144,11 +144,7 @@ async fn orders_of_others_and_ids_of_nobody() -> Result<()> {
         for (id, status, problem) in [
             (order_id, 404, "not-found"),
             (unknown.as_str(), 404, "not-found"),
-            (
-                "7b0e8f2e-33a1-4c55-9c4d-1f6f4f3a2b10",
-                400,
-                "invalid-request",
-            ),
+            ("7b0e8f2e-33a1-4c55-9c4d-1f6f4f3a2b10", 404, "not-found"),
             ("nonsense", 400, "invalid-request"),
         ] {
             let path = format!("/api/v1/orders/{id}{tail}");

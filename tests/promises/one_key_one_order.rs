@@ -8,7 +8,7 @@ use seckill_tests::{SaleTerms, World, audit};
 async fn sixty_four_clicks_with_one_key_are_one_order() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    let clicks = (0..64).map(|_| world.client.order(voucher, 7, Some("a click"), 1));
+    let clicks = (0..64).map(|_| world.client.order(voucher, 7, Some("a-click"), 1));
     let answers = try_join_all(clicks).await?;
 
     let first = answers[0].order_id().expect("an order id").to_owned();
@@ -19,7 +19,7 @@ async fn sixty_four_clicks_with_one_key_are_one_order() -> Result<()> {
     world.quiet(voucher).await?;
     assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
 
-    let again = world.client.order(voucher, 7, Some("a click"), 1).await?;
+    let again = world.client.order(voucher, 7, Some("a-click"), 1).await?;
     assert!(again.is_reserved(), "settled by now: {again:?}");
     assert_eq!(again.order_id(), Some(first.as_str()));
     Ok(())
@@ -29,7 +29,7 @@ async fn sixty_four_clicks_with_one_key_are_one_order() -> Result<()> {
 async fn fifty_clicks_with_fifty_keys_are_one_order() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    let keys: Vec<String> = (0..50).map(|n| format!("key {n}")).collect();
+    let keys: Vec<String> = (0..50).map(|n| format!("key-{n}")).collect();
     let clicks = keys
         .iter()
         .map(|key| world.client.order(voucher, 7, Some(key), 1));
@@ -57,9 +57,9 @@ async fn a_key_with_another_quantity_is_refused() -> Result<()> {
         ..SaleTerms::default()
     };
     let voucher = world.sale(terms).await?;
-    let first = world.client.order(voucher, 7, Some("a key"), 1).await?;
+    let first = world.client.order(voucher, 7, Some("a-key"), 1).await?;
     assert_eq!(first.status, 202);
-    let other = world.client.order(voucher, 7, Some("a key"), 2).await?;
+    let other = world.client.order(voucher, 7, Some("a-key"), 2).await?;
     assert_eq!(
         (other.status, other.problem()),
         (422, "idempotency-key-reused")

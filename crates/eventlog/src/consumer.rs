@@ -16,6 +16,11 @@ use crate::settings::{KafkaSettings, watermarks};
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The least that brokers allow by default. Whoever is only slow loses its partitions too, which
+/// costs a rebalance and nothing else: the view's position keeps its late batches out.
+const SESSION_TIMEOUT_MS: &str = "6000";
+const HEARTBEAT_INTERVAL_MS: &str = "2000";
+
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
 /// How long a broker may keep a fetch that finds nothing. A partition that is resumed joins the
@@ -114,8 +119,11 @@ pub fn start_consumer(
     let mut config = options.settings.client_config();
     let queries = config.create()?;
     config
-        .set("group.id", &options.group)
+        .set("debug", "fetch,topic,queue").set("group.id", &options.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
+        // A consumer that was killed keeps its partitions from others for this long.
+        .set("session.timeout.ms", SESSION_TIMEOUT_MS)
+        .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A position that the log does not have must not be mended in silence.

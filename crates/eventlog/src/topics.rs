@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::settings::KafkaSettings;
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
+const VISIBLE_PERIOD: Duration = Duration::from_millis(50);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTCOME_RETENTION_MS: &str = "604800000";
 /// A dead letter is the original and the headers that say why: larger than what was refused.
@@ -73,7 +75,8 @@ pub enum TopicError {
     },
 }
 
-/// Makes the topics that are not there yet; those that are stay as they are.
+/// Makes the topics that are not there yet, and waits until they can be used; those that are there
+/// stay as they are.
 ///
 /// # Errors
 /// [`TopicError::Client`] and [`TopicError::NotCreated`].
@@ -104,7 +107,27 @@ pub async fn create_topics(
             Err((topic, code)) => return Err(TopicError::NotCreated { topic, code }),
         }
     }
-    Ok(())
+    until_visible(settings, topics, partitions).await
+}
+
+/// Brokers learn of a new topic a moment after the controller has made it.
+async fn until_visible(
+    settings: &KafkaSettings,
+    topics: &Topics,
+    partitions: i32,
+) -> Result<(), TopicError> {
+    let deadline = tokio::time::Instant::now() + VISIBLE_TIMEOUT;
+    loop {
+        match check_partitions(settings, topics, partitions).await {
+            Err(TopicError::Missing { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(VISIBLE_PERIOD).await;
+            }
+            // A topic that was there already may have another number of partitions: not this
+            // call's concern.
+            Err(TopicError::Partitions { .. }) => return Ok(()),
+            other => return other,
+        }
+    }
 }
 
 /// Checks that the topics are there, and that the event topic has the number of partitions that

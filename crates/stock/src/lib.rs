@@ -20,7 +20,6 @@ mod reserve;
 mod script;
 mod settle;
 mod stock;
-mod traceparent;
 mod view;
 
 pub use connection::{Fence, StockConnection, StockOptions};
@@ -30,7 +29,6 @@ pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
 pub use reserve::{ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
 pub use settle::SettleReply;
 pub use stock::Stock;
-pub use traceparent::{TraceParent, TraceParentError};
 pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
 
 /// The most items in one call, of any kind.

@@ -2,12 +2,12 @@
 
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, KeyHash, Money, OrderId, SeckillReserved, StockAdjusted,
-    Timestamp, UserId, VoucherId,
+    Timestamp, TraceParent, UserId, VoucherId,
 };
 use uuid::Uuid;
 
+use crate::StockError;
 use crate::reply::{parse, parse_optional};
-use crate::{StockError, TraceParent};
 
 /// An event that was granted in Redis and waits for the broker's acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,15 +2,15 @@
 //! one away. The calls of one load share a nonce and a connection, and stop at the first *lost*.
 
 use redis::Cmd;
-use seckill_domain::{Epoch, KeyHash, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
+use seckill_domain::{
+    Epoch, KeyHash, Offset, Order, OrderId, Sale, Timestamp, TraceParent, UserId, VoucherId,
+};
 use uuid::Uuid;
 
 use crate::keys::{LoadKeys, SaleKeys};
 use crate::reply::{NONE, key_hash_text};
 use crate::script::Script;
-use crate::{
-    MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, StockConnection, StockError, TraceParent,
-};
+use crate::{MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, StockConnection, StockError};
 
 /// After which an abandoned claim or load is forgotten; each call of a load begins it anew.
 const ABANDONED_AFTER_SECONDS: u32 = 600;

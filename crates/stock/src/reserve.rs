@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 use seckill_domain::{
-    Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, UserId, VoucherId,
+    Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, TraceParent, UserId, VoucherId,
 };
 
 use crate::keys::SaleKeys;
@@ -10,7 +10,7 @@ use crate::reply::{NONE, Reply, key_hash_text, unexpected};
 use crate::script::Script;
 use crate::{
     Ack, MAX_ITEMS, MAX_REQUESTS, PendingEvent, PendingReservation, PendingShrink, StockConnection,
-    StockError, TraceParent,
+    StockError,
 };
 
 /// One buyer's request.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use seckill_telemetry::settings::{Reader, SettingsError, Source};
+use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// Everything the projector is told from outside.
 #[derive(Debug, Clone)]
@@ -11,9 +11,9 @@ pub struct Config {
     /// `KAFKA_BROKERS`.
     pub kafka_brokers: String,
     /// `REDIS_URL`.
-    pub redis_url: String,
+    pub redis_url: Secret,
     /// `DATABASE_URL`.
-    pub database_url: String,
+    pub database_url: Secret,
     /// `TOPIC_PREFIX`: put before every topic and group name; empty by default.
     pub topic_prefix: String,
     /// `EVENT_PARTITIONS`: partitions of the event topic, a part of the contract.

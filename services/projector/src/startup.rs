@@ -110,9 +110,9 @@ async fn connect(
 ) -> anyhow::Result<Option<Connected>> {
     let topics = Topics::new(&config.topic_prefix);
     let settings = KafkaSettings::new(&config.kafka_brokers, "seckill-projector");
-    let stock = Stock::new(StockOptions::new(&config.redis_url))?;
+    let stock = Stock::new(StockOptions::new(config.redis_url.expose()))?;
     let options = OrderbookOptions {
-        database_url: config.database_url.clone(),
+        database_url: config.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
         max_connections: DATABASE_CONNECTIONS,
         acquire_timeout: Duration::from_secs(2),

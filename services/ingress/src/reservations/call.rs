@@ -15,7 +15,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::batcher::{Lane, Request, Waiter};
 use super::promise::{Evidence, may_say_reserved};
 use super::publisher::Sent;
-use super::trace::from_outbox;
 use super::{PlaceError, Placed};
 
 /// A script that failed at once is not sent again at once.
@@ -173,7 +172,7 @@ fn publish_granted(
 /// is in the outbox, and the relay publishes it.
 fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Option<Granted> {
     let event = pending.to_event(lane.voucher);
-    let trace = from_outbox(pending.traceparent);
+    let trace = pending.traceparent;
     match lane.shared.publisher.send(&event, trace) {
         Ok(sent) => Some(Granted {
             pending,

@@ -14,7 +14,6 @@ mod promise;
 mod publisher;
 mod relay;
 mod shrink;
-mod trace;
 mod types;
 
 use std::sync::Arc;
@@ -119,7 +118,7 @@ impl Reservations {
                 user_id: order.user_id,
                 quantity: order.quantity,
                 key_hash: order.key_hash,
-                traceparent: trace::into_outbox(order.traceparent),
+                traceparent: Some(order.traceparent),
             },
             waiter: Waiter::new(reply, in_flight),
             queued_at: BootInstant::now(),

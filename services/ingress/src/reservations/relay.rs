@@ -14,7 +14,6 @@ use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::trace::from_outbox;
 use super::{RelayOptions, Reservations, Shared};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
@@ -138,11 +137,7 @@ impl Relay<'_> {
         let mut failure = None;
         for entry in entries {
             let event = entry.to_event(voucher);
-            match self
-                .shared
-                .publisher
-                .send(&event, from_outbox(entry.traceparent()))
-            {
+            match self.shared.publisher.send(&event, entry.traceparent()) {
                 Ok(record) => sent.push((record, entry.ack())),
                 Err(error) => {
                     failure = Some(RelayError::from(error));
