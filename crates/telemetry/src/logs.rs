@@ -1,18 +1,40 @@
-//! Structured logs on standard output, one JSON object a line.
+//! Structured logs on standard output.
+
+use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `filter` is `RUST_LOG`'s syntax; `text` prints lines for people instead of JSON.
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for programs.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err("it is json or text"),
+        }
+    }
+}
+
+/// Starts logging what `filter` lets through, which is in `RUST_LOG`'s syntax.
 ///
 /// # Errors
 /// A message when the filter cannot be parsed, or logging was started before.
-pub fn start(filter: &str, text: bool) -> Result<(), String> {
+pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("RUST_LOG: {e}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    let started = if text {
-        builder.with_ansi(false).try_init()
-    } else {
-        builder.json().flatten_event(true).try_init()
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|e| format!("logging: {e}"))
 }

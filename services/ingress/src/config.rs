@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// An HMAC key or token shorter than this can be guessed.
@@ -52,27 +53,6 @@ pub struct Config {
     pub log_filter: String,
     /// How they are written.
     pub log_format: LogFormat,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "json" => Ok(Self::Json),
-            "text" => Ok(Self::Text),
-            _ => Err("it is json or text"),
-        }
-    }
 }
 
 impl Config {

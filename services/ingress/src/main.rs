@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use seckill_ingress::config::{Config, LogFormat};
+use seckill_ingress::config::Config;
 use seckill_ingress::startup::Application;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
@@ -32,8 +32,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    let text = config.log_format == LogFormat::Text;
-    logs::start(&config.log_filter, text).map_err(|error| anyhow!(error))?;
+    logs::start(&config.log_filter, config.log_format).map_err(|error| anyhow!(error))?;
     failpoints::install().map_err(|error| anyhow!(error))?;
     tracing::info!(?config, "starting");
     let ops = Ops::install().map_err(|error| anyhow!(error))?;

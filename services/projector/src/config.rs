@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// Everything the projector is told from outside.
@@ -26,8 +27,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// `RUST_LOG`.
     pub log_filter: String,
-    /// `LOG_FORMAT=text`: lines for people instead of JSON.
-    pub log_text: bool,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -54,7 +55,7 @@ impl Config {
             SocketAddr::from(([127, 0, 0, 1], 8082)),
         );
         let log_filter = reader.or("RUST_LOG", "info".to_owned());
-        let log_format = reader.or("LOG_FORMAT", "json".to_owned());
+        let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
         if event_partitions.is_some_and(|n| n < 1) {
             reader.refuse("EVENT_PARTITIONS", "is below 1");
         }
@@ -71,7 +72,7 @@ impl Config {
             fold_batch_max: fold_batch_max?,
             admin_listen: admin_listen?,
             log_filter: log_filter?,
-            log_text: log_format? == "text",
+            log_format: log_format?,
         })
     }
 }

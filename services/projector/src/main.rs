@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    logs::start(&config.log_filter, config.log_text).map_err(anyhow::Error::msg)?;
+    logs::start(&config.log_filter, config.log_format).map_err(anyhow::Error::msg)?;
     failpoints::install().map_err(anyhow::Error::msg)?;
     tracing::info!(?config, "starting");
     startup::run(config, shutdown::on_signal()?).await

@@ -1,10 +1,9 @@
 //! The settings of this service.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
+use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// Everything the service is told at its start.
@@ -31,37 +30,6 @@ pub struct Config {
     pub log_filter: String,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = UnknownLogFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLogFormat> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(UnknownLogFormat),
-        }
-    }
-}
-
-/// A log format is `text` or `json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownLogFormat;
-
-impl fmt::Display for UnknownLogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it is text or json")
-    }
 }
 
 impl Config {

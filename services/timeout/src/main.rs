@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use seckill_telemetry::settings::Source;
 use seckill_telemetry::{failpoints, logs, shutdown};
-use seckill_timeout::config::{Config, LogFormat};
+use seckill_timeout::config::Config;
 use seckill_timeout::startup;
 
 #[global_allocator]
@@ -30,8 +30,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {
-    let text = config.log_format == LogFormat::Text;
-    logs::start(&config.log_filter, text).map_err(anyhow::Error::msg)?;
+    logs::start(&config.log_filter, config.log_format).map_err(anyhow::Error::msg)?;
     failpoints::install().map_err(anyhow::Error::msg)?;
     tracing::info!(?config, "starting");
     startup::run(config, &shutdown::on_signal()?).await
