@@ -119,7 +119,7 @@ pub fn start_consumer(
     let mut config = options.settings.client_config();
     let queries = config.create()?;
     config
-        .set("debug", "fetch,topic,queue").set("group.id", &options.group)
+        .set("group.id", &options.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
         // A consumer that was killed keeps its partitions from others for this long.
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)

@@ -179,7 +179,7 @@ fn partitions_in(list: &TopicPartitionList) -> Vec<i32> {
         .collect()
 }
 
-impl ClientContext for Rebalancer { fn log(&self, _: rdkafka::config::RDKafkaLogLevel, fac: &str, m: &str) { eprintln!("{:?} {fac} {m}", self.shared.started.elapsed()); } }
+impl ClientContext for Rebalancer {}
 
 impl ConsumerContext for Rebalancer {
     fn rebalance(

@@ -1,5 +1,7 @@
 //! The clients against a real broker.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 mod consuming;
 mod producing;
 mod rebalancing;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use seckill_eventlog::{Assignment, ConsumerHandle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::support::{Log, PARTITIONS, SOON, View};
+use crate::support::{Log, PARTITIONS, SOON, View, eventually};
 
 /// A process that applies whatever it is given to a view that it shares with others.
 struct Process {
@@ -51,10 +51,7 @@ async fn write_and_wait(log: &Log, view: &View, written: &mut i64) {
         *written += 10;
     }
     assert_eq!(partitions.len(), usize::try_from(PARTITIONS).unwrap());
-    let deadline = Instant::now() + SOON;
-    while view.total() < *written && Instant::now() < deadline {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| view.total() >= *written).await;
     assert_eq!(view.total(), *written);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, Money, Offset, OrderId, SeckillReserved, Timestamp, UserId,
@@ -124,6 +124,15 @@ impl Positions for View {
         let positions = self.0.lock().map_err(|e| e.to_string())?;
         let known = |p: &i32| positions.get(p).map(|next| (*p, *next));
         Ok(partitions.iter().filter_map(known).collect())
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

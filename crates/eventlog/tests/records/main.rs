@@ -1,5 +1,7 @@
 //! The records' bytes: what is written, what is read back, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 mod golden;
 mod hostile;
 mod refused;
