@@ -1,5 +1,7 @@
 //! `docker-compose.yml` configures every service in a way that the service accepts.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 
 use seckill_telemetry::settings::Source;
