@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_domain::{
@@ -105,6 +106,46 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     }
     assert_eq!(buried.len(), GARBAGE);
     assert!(buried == sent, "a dead letter's bytes were touched");
+    Ok(())
+}
+
+/// A wall that only this test builds: PostgreSQL refuses one buyer's row.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_database_refuses_does_not_take_its_batch_along() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world
+        .sale(SaleTerms {
+            stock: 50,
+            ..SaleTerms::default()
+        })
+        .await?;
+    let pool = sqlx::PgPool::connect(world.stack.setting("DATABASE_URL")).await?;
+    sqlx::query("ALTER TABLE orders ADD CONSTRAINT not_him CHECK (user_id <> 13)")
+        .execute(&pool)
+        .await?;
+    let orders = (1..=30).map(|user| world.client.order(voucher, user, None, 1));
+    let answers = try_join_all(orders).await?;
+    assert!(
+        answers.iter().all(|answer| answer.status == 202),
+        "{answers:?}"
+    );
+
+    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
+    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
+    eventually("29 orders stand and one is a dead letter", || async {
+        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+            .fetch_one(&pool)
+            .await?;
+        let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
+        Ok(stored == 29 && letters.len() == 1)
+    })
+    .await?;
+    let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
+    let message = header(&letters[0], "message")?;
+    assert!(
+        message.contains("23514") && message.contains("not_him"),
+        "{message}"
+    );
     Ok(())
 }
 

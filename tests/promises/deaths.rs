@@ -1,143 +1,205 @@
 //! Processes that die, by SIGKILL, exactly between two stores. After a restart and quiet, every
 //! invariant holds.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
 use anyhow::Result;
-use futures_util::future::join_all;
-use seckill_domain::VoucherId;
-use seckill_tests::{Answer, Client, SaleTerms, World, audit, eventually};
+use seckill_domain::{VoucherId, partition_of};
+use seckill_tests::{SaleTerms, World, audit, await_death};
+use serde_json::json;
 
-const DEATH_DEADLINE: Duration = Duration::from_secs(30);
+const TWENTY: SaleTerms = SaleTerms {
+    stock: 20,
+    max_quantity: 1,
+    hold_seconds: 600,
+    opens_in_seconds: -1,
+};
 
-/// Orders of many users; those whose connection broke have no answer.
-async fn orders_of(
-    client: &Client,
-    voucher: VoucherId,
-    users: std::ops::Range<u64>,
-) -> Vec<Answer> {
-    let orders = users.map(|user| client.order(voucher, user, None, 1));
-    join_all(orders)
-        .await
-        .into_iter()
-        .filter_map(Result::ok)
-        .collect()
-}
+const ALIVE: (&str, Option<&str>) = ("SECKILL_FAILPOINTS", None);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ingress_after_lua_and_before_produce() -> Result<()> {
+/// The ingress dies at `point` while ten buyers wait for it, of whom it has answered none.
+async fn ingress_dies_at(point: &str) -> Result<()> {
     let mut world = World::start()?;
-    let voucher = world
-        .sale(SaleTerms {
-            stock: 20,
-            ..SaleTerms::default()
-        })
-        .await?;
-    let before = orders_of(&world.client, voucher, 1..6).await;
+    let voucher = world.sale(TWENTY).await?;
+    let before = world.client.orders(voucher, 1..6).await;
     assert_eq!(before.len(), 5);
 
+    let death = format!("{point}=kill");
     world
         .ingress
-        .restart(&[("SECKILL_FAILPOINTS", Some("ingress.after-lua=kill"))])?;
-    let cut_off = orders_of(&world.client, voucher, 6..16).await;
-    world.ingress.wait_for_exit(DEATH_DEADLINE)?;
+        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    let cut_off = world.client.orders(voucher, 6..16).await;
+    await_death(&mut world.ingress, point)?;
     assert!(cut_off.is_empty(), "nobody was told anything: {cut_off:?}");
 
-    world.ingress.restart(&[("SECKILL_FAILPOINTS", None)])?;
-    let after = orders_of(&world.client, voucher, 16..26).await;
+    world.ingress.restart(&[ALIVE])?;
+    let after = world.client.orders(voucher, 16..26).await;
     world.quiet(voucher).await?;
     let answers = [before, after].concat();
     let found = audit(&world, voucher, &answers).await?;
-    // Units that were taken and whose event was not in the log were published by the relay.
     assert!(
         found.unpaid > 15,
-        "the holds of the dead became orders: {found:?}"
+        "what the dead had taken became orders: {found:?}"
     );
     assert_eq!(found.rejected, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_after_commit_and_before_the_effects() -> Result<()> {
+async fn ingress_after_lua_and_before_produce() -> Result<()> {
+    ingress_dies_at("ingress.after-lua").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingress_after_produce_and_before_the_ack() -> Result<()> {
+    ingress_dies_at("ingress.after-produce").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingress_after_the_ack_and_before_its_answer() -> Result<()> {
+    ingress_dies_at("ingress.after-ack").await
+}
+
+/// The one who was to publish what a dead ingress left behind dies too.
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_before_produce() -> Result<()> {
     let mut world = World::start()?;
-    let voucher = world
-        .sale(SaleTerms {
-            stock: 20,
-            ..SaleTerms::default()
-        })
-        .await?;
+    let voucher = world.sale(TWENTY).await?;
+    let points = "ingress.after-lua=kill";
+    world
+        .ingress
+        .restart(&[("SECKILL_FAILPOINTS", Some(points))])?;
+    let answers = world.client.orders(voucher, 1..2).await;
+    await_death(&mut world.ingress, "ingress.after-lua")?;
+    assert!(answers.is_empty());
+
+    let points = "ingress.relay.before-produce=kill";
+    world
+        .ingress
+        .restart(&[("SECKILL_FAILPOINTS", Some(points))])?;
+    await_death(&mut world.ingress, "ingress.relay.before-produce")?;
+    world.ingress.restart(&[ALIVE])?;
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(ledger["unpaid"], 1, "{ledger}");
+    audit(&world, voucher, &answers).await?;
+    Ok(())
+}
+
+/// Units taken off in Redis stay off for every buyer, and another ingress writes it into the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn ingress_after_taking_the_units_of_a_shrink() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(TWENTY).await?;
+    let points = "ingress.shrink.after-lua=kill";
+    let mut dying = world
+        .stack
+        .start_ingress(&[("SECKILL_FAILPOINTS", points)])?;
+    let body = json!({ "delta": -3, "reason": "broken" });
+    let stock = format!("/admin/v1/vouchers/{voucher}/stock");
+    let told = world.client_of(&dying).admin_post(&stock, &body).await;
+    assert!(told.is_err(), "{told:?}");
+    await_death(&mut dying, "ingress.shrink.after-lua")?;
+
+    let answers = world.client.orders(voucher, 1..31).await;
+    let reserved = answers.iter().filter(|answer| answer.is_reserved()).count();
+    assert_eq!(reserved, 17);
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(ledger["adjusted"], -3, "{ledger}");
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.units, found.unpaid, found.available), (17, 17, 0));
+    Ok(())
+}
+
+/// Two sales of one partition, so that there is something between their effects.
+async fn two_sales_of_one_partition(world: &World) -> Result<[VoucherId; 2]> {
+    let partitions: i32 = world.stack.setting("EVENT_PARTITIONS").parse()?;
+    let mut sales = HashMap::new();
+    loop {
+        let voucher = world.sale(TWENTY).await?;
+        let partition = partition_of(voucher.to_string().as_bytes(), partitions);
+        if let Some(first) = sales.insert(partition, voucher) {
+            return Ok([first, voucher]);
+        }
+    }
+}
+
+/// The projector dies at `point` with the decisions on twenty orders in hand.
+async fn projector_dies_at(point: &str) -> Result<()> {
+    let mut world = World::start()?;
+    let [first, second] = two_sales_of_one_partition(&world).await?;
+    world.until_carried_out().await?;
+    let death = format!("{point}=kill");
     world
         .projector
-        .restart(&[("SECKILL_FAILPOINTS", Some("projector.after-commit=kill"))])?;
-    let answers = orders_of(&world.client, voucher, 1..11).await;
-    assert_eq!(
-        answers.iter().filter(|a| a.is_reserved()).count(),
-        10,
-        "{answers:?}"
-    );
-    world.projector.wait_for_exit(DEATH_DEADLINE)?;
+        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    let [of_first, of_second] = tokio::join!(
+        world.client.orders(first, 1..11),
+        world.client.orders(second, 1..11),
+    )
+    .into();
+    let reserved = of_first.iter().chain(&of_second);
+    assert_eq!(reserved.filter(|answer| answer.is_reserved()).count(), 20);
+    await_death(&mut world.projector, point)?;
 
-    let pool = sqlx::PgPool::connect(world.stack.setting("DATABASE_URL")).await?;
+    let pool = world.database().await?;
     let ahead: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM view_positions f WHERE f.view = 'orders' AND f.next_offset >
-           coalesce((SELECT e.next_offset FROM view_positions e WHERE e.view = 'effects'
-                        AND e.topic = f.topic AND e.partition = f.partition), 0))",
+        "SELECT EXISTS (SELECT FROM view_positions f JOIN view_positions e USING (topic, partition)
+          WHERE f.view = 'orders' AND e.view = 'effects' AND f.next_offset > e.next_offset)",
     )
     .fetch_one(&pool)
     .await?;
-    assert!(ahead, "it died with rows that Redis had not learnt of");
+    assert!(ahead, "it died with effects that were not carried out");
 
-    world.projector.restart(&[("SECKILL_FAILPOINTS", None)])?;
-    let ledger = world.quiet(voucher).await?;
-    assert_eq!(ledger["unpaid"], 10);
-    audit(&world, voucher, &answers).await?;
-    eventually("the effects have reached the fold", || async {
-        Ok(sqlx::query_scalar(
-            "SELECT count(DISTINCT next_offset) = 1 FROM view_positions GROUP BY partition
-              ORDER BY max(next_offset) DESC LIMIT 1",
-        )
-        .fetch_one(&pool)
-        .await?)
-    })
-    .await
+    world.projector.restart(&[ALIVE])?;
+    for (voucher, answers) in [(first, of_first), (second, of_second)] {
+        world.quiet(voucher).await?;
+        assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+    }
+    world.until_carried_out().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projector_after_commit_and_before_the_effects() -> Result<()> {
+    projector_dies_at("projector.after-commit").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projector_between_the_effects_of_two_sales() -> Result<()> {
+    projector_dies_at("projector.between-effects").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn projector_between_settle_and_outcomes() -> Result<()> {
-    let mut world = World::start()?;
-    let voucher = world
-        .sale(SaleTerms {
-            stock: 20,
-            ..SaleTerms::default()
-        })
-        .await?;
-    world
-        .projector
-        .restart(&[("SECKILL_FAILPOINTS", Some("projector.after-settle=kill"))])?;
-    let answers = orders_of(&world.client, voucher, 1..11).await;
-    world.projector.wait_for_exit(DEATH_DEADLINE)?;
-    world.projector.restart(&[("SECKILL_FAILPOINTS", None)])?;
-    world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
-    Ok(())
+    projector_dies_at("projector.after-settle").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timeout_service_after_its_claim() -> Result<()> {
-    let grace = ("EXPIRY_GRACE_SECONDS", "1");
-    let mut world = World::with(&[grace])?;
+async fn projector_between_outcomes_and_its_position() -> Result<()> {
+    projector_dies_at("projector.after-outcomes").await
+}
+
+/// The timeout service dies at `point` with three due orders in hand.
+async fn timeout_dies_at(point: &str) -> Result<()> {
+    let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
+    let death = format!("{point}=kill");
     world
         .timeout
-        .restart(&[("SECKILL_FAILPOINTS", Some("timeout.after-claim=kill"))])?;
+        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
     let terms = SaleTerms {
         stock: 3,
         hold_seconds: 1,
         ..SaleTerms::default()
     };
     let voucher = world.sale(terms).await?;
-    let answers = orders_of(&world.client, voucher, 1..4).await;
-    world.timeout.wait_for_exit(DEATH_DEADLINE)?;
-    world.timeout.restart(&[("SECKILL_FAILPOINTS", None)])?;
+    let answers = world.client.orders(voucher, 1..4).await;
+    await_death(&mut world.timeout, point)?;
+    let pool = world.database().await?;
+    let claims: i64 = sqlx::query_scalar("SELECT count(*) FROM expiry_claims")
+        .fetch_one(&pool)
+        .await?;
+    assert!(claims > 0, "it died before it had anything in hand");
+
+    world.timeout.restart(&[ALIVE])?;
     for (user, answer) in (1..).zip(&answers) {
         let order_id = answer.order_id().expect("an order id");
         world.until_status(user, order_id, "expired").await?;
@@ -145,4 +207,14 @@ async fn timeout_service_after_its_claim() -> Result<()> {
     world.quiet(voucher).await?;
     assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timeout_service_after_its_claim() -> Result<()> {
+    timeout_dies_at("timeout.after-claim").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timeout_service_after_produce() -> Result<()> {
+    timeout_dies_at("timeout.after-produce").await
 }

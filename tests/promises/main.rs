@@ -10,4 +10,5 @@ mod operators;
 mod orderly_end;
 mod outcomes;
 mod payments;
+mod reload_deaths;
 mod units;

@@ -146,6 +146,7 @@ impl Worker {
             }
             let from = batch.events.partition_point(|(o, _)| *o < self.position);
             let events = &batch.events[from..];
+            fail::fail_point!("projector.before-apply");
             let outcome = shared
                 .orderbook
                 .apply(topic, self.partition, self.position, batch.to, events)
@@ -165,6 +166,12 @@ impl Worker {
                 // the position tells which records are left.
                 Err(ApplyError::PositionMoved { .. } | ApplyError::Unknown(_)) => {
                     let actual = self.actual_position().await.ok_or(End::Revoked)?;
+                    tracing::info!(
+                        partition = self.partition,
+                        position = self.position.get(),
+                        actual = actual.get(),
+                        "a batch did not commit, or its COMMIT was not answered"
+                    );
                     if actual < self.position {
                         return Err(End::Restart(actual));
                     }
@@ -223,5 +230,52 @@ impl Batch {
         };
         self.to = middle;
         Ok((self, second))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seckill_domain::{EventBody, EventId, Timestamp, VoucherId};
+
+    use super::*;
+
+    /// Records at these offsets; the odd ones could be decoded.
+    fn batch(offsets: &[i64], to: i64) -> Batch {
+        let record = |offset: &i64| Record {
+            partition: 0,
+            offset: Offset::new(*offset),
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        let event = || Event {
+            event_id: EventId::from_uuid(uuid::Uuid::nil()),
+            voucher_id: VoucherId::new(1).unwrap(),
+            occurred_at: Timestamp::from_micros(0),
+            body: EventBody::SaleClosed,
+        };
+        let odd = offsets.iter().filter(|offset| *offset % 2 == 1);
+        Batch {
+            records: offsets.iter().map(record).collect(),
+            events: odd.map(|offset| (Offset::new(*offset), event())).collect(),
+            to: Offset::new(to),
+        }
+    }
+
+    fn offsets(batch: &Batch) -> (Vec<i64>, Vec<i64>, i64) {
+        let records = batch.records.iter().map(|record| record.offset.get());
+        let events = batch.events.iter().map(|(offset, _)| offset.get());
+        (records.collect(), events.collect(), batch.to.get())
+    }
+
+    #[test]
+    fn halves_meet_where_the_second_begins_and_lose_nothing() {
+        let Ok((first, second)) = batch(&[3, 4, 7, 8, 9], 10).halves() else {
+            panic!("five records have halves");
+        };
+        assert_eq!(offsets(&first), (vec![3, 4], vec![3], 7));
+        assert_eq!(offsets(&second), (vec![7, 8, 9], vec![7, 9], 10));
+        assert!(batch(&[3], 4).halves().is_err());
     }
 }

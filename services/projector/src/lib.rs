@@ -10,6 +10,7 @@ pub mod config;
 mod effects;
 mod fold;
 mod partition;
+mod preflight;
 mod reload;
 mod retry;
 pub mod startup;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use seckill_domain::Offset;
 use seckill_eventlog::{
     Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError, Topics,
-    check_partitions, start_consumer,
+    start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{Stock, StockOptions};
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::partition::{Partition, Shared};
-use crate::retry::until_done;
+use crate::preflight;
 use crate::watch::{Owned, Watch, lock};
 
 const DATABASE_CONNECTIONS: u32 = 16;
@@ -120,17 +120,11 @@ async fn connect(
         idle_transaction_timeout: Duration::from_secs(10),
     };
     let orderbook = Orderbook::connect(&options)?;
-    let up = async {
-        until_done(stop, &health, "postgresql", || orderbook.ping()).await?;
-        until_done(stop, &health, "redis", || stock.connection())
-            .await
-            .map(drop)
-    };
-    if up.await.is_none() {
+    let kafka = (&settings, &topics, config.event_partitions);
+    let passed = preflight::pass(stop, &health, &orderbook, &stock, kafka).await?;
+    if passed.is_none() {
         return Ok(None);
     }
-    stock.check_server().await?;
-    check_partitions(&settings, &topics, config.event_partitions).await?;
     let producer = EventProducer::new(&settings, &topics)?;
     let group = format!("{}seckill-projector", config.topic_prefix);
     let positions = ViewPositions {

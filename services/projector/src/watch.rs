@@ -164,3 +164,56 @@ impl Watch {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use seckill_domain::{Epoch, Offset, Timestamp};
+    use seckill_stock::SaleView;
+
+    use super::*;
+
+    fn sale(epoch: i64, closed: bool, unpaid_units: i64) -> ServedSale {
+        ServedSale {
+            voucher_id: VoucherId::new(1).unwrap(),
+            partition: 0,
+            epoch: Epoch::new(epoch),
+            loaded: true,
+            closed,
+            unpaid_units,
+        }
+    }
+
+    fn open(epoch: i64) -> Probe {
+        Probe::Open(SaleView {
+            stock: 1,
+            held: 0,
+            unsettled: 0,
+            epoch: Epoch::new(epoch),
+            position: Offset::new(5),
+            sale_closed: false,
+            opens_at: Timestamp::from_micros(0),
+            closes_at: Timestamp::from_micros(1),
+            max_quantity: 1,
+        })
+    }
+
+    #[test]
+    fn a_sale_is_loaded_when_redis_does_not_serve_its_epoch() {
+        let closed = Probe::Closed { epoch: None };
+        let seen = Seen {
+            voucher_id: VoucherId::new(1).unwrap(),
+            position: Offset::new(5),
+        };
+        assert_eq!(action(&sale(2, false, 0), &open(2)), Action::CatchUp(seen));
+        assert_eq!(action(&sale(2, false, 0), &open(3)), Action::CatchUp(seen));
+        assert_eq!(action(&sale(2, false, 0), &open(1)), Action::Load);
+        assert_eq!(action(&sale(2, false, 0), &closed), Action::Load);
+        assert_eq!(
+            action(&sale(2, true, 1), &closed),
+            Action::Load,
+            "its hold can lapse"
+        );
+        assert_eq!(action(&sale(2, true, 0), &closed), Action::Retire);
+        assert_eq!(action(&sale(2, true, 0), &open(2)), Action::Retire);
+    }
+}

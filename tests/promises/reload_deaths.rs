@@ -1,0 +1,91 @@
+//! Redis has lost everything, and the projector that loads it again dies as well, in any step. The
+//! next one opens the sale by itself.
+
+use anyhow::Result;
+use seckill_tests::{Crowd, SaleTerms, World, audit, await_death};
+
+const LARGE: SaleTerms = SaleTerms {
+    stock: 20_000,
+    max_quantity: 1,
+    hold_seconds: 600,
+    opens_in_seconds: -1,
+};
+
+const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "500")];
+
+const ALIVE: (&str, Option<&str>) = ("SECKILL_FAILPOINTS", None);
+
+/// Orders by `buyers`; then, under load, Redis is emptied and the projector dies at `point`.
+async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let mut answers = world.client.orders(voucher, 1..buyers + 1).await;
+    world.until_carried_out().await?;
+    let death = format!("{point}=kill");
+    world
+        .projector
+        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+
+    let crowd = Crowd::come(&[world.client.clone()], voucher, 10_001..20_001);
+    crowd.flows(20).await?;
+    world.stack.redis.restart()?;
+    await_death(&mut world.projector, point)?;
+    let refused = world.client.order(voucher, 10_000, None, 1).await?;
+    assert_eq!(
+        (refused.status, refused.problem()),
+        (503, "unavailable"),
+        "closed, never a guess"
+    );
+
+    world.projector.restart(&[ALIVE])?;
+    crowd.flows(20).await?;
+    answers.extend(crowd.leave().await?);
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &answers).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_claim() -> Result<()> {
+    dies_while_reloading("projector.reload.after-claim", 10).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_drain() -> Result<()> {
+    dies_while_reloading("projector.reload.after-drain", 10).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_new_epoch_is_in_the_log() -> Result<()> {
+    dies_while_reloading("projector.reload.after-append", 10).await
+}
+
+/// A chunk is 500 holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn between_two_chunks_of_the_load() -> Result<()> {
+    dies_while_reloading("projector.reload.between-chunks", 600).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_opening() -> Result<()> {
+    dies_while_reloading("projector.reload.before-open", 10).await
+}
+
+/// The first load of a sale: PostgreSQL says that it was loaded, and Redis has nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_new_sale_after_its_mark() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let point = "projector.reload.after-mark";
+    let death = format!("{point}=kill");
+    world
+        .projector
+        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    let voucher = world.schedule(LARGE).await?;
+    await_death(&mut world.projector, point)?;
+    world.projector.restart(&[ALIVE])?;
+    world.until_served(voucher).await?;
+    let answers = world.client.orders(voucher, 1..11).await;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+    Ok(())
+}
