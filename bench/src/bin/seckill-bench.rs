@@ -1,5 +1,7 @@
 //! `seckill-bench`: accepted orders a second, beside what Redis alone does.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use seckill_bench::environment::Environment;
 use seckill_bench::throughput::{self, ThroughputOptions};
@@ -12,7 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// redis-benchmark on the same script and the same Redis.
 ///
 /// The stack is described by the environment that `cargo xtask up` writes. What was ordered stays in
-/// the stack's stores: `cargo xtask up --fresh` begins anew.
+/// the stack's stores: `cargo xtask up --fresh` begins anew. Exit status: 0 when it was measured, 1
+/// when it could not be, 2 for wrong flags or settings.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -20,9 +23,22 @@ struct Arguments {
     options: ThroughputOptions,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+// One thread: the cores belong to the system under load, and no task has to wake another core up.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment = Environment::load(&Source::load()?)?;
-    throughput::run(&environment, &arguments.options).await
+    let environment = match Source::load().and_then(|source| Environment::load(&source)) {
+        Ok(environment) => environment,
+        Err(error) => {
+            eprintln!("seckill-bench: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match throughput::run(&environment, &arguments.options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seckill-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

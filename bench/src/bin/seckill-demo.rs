@@ -13,7 +13,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Sells a flash sale to a crowd on the running stack and checks every promise afterwards.
 ///
 /// The stack is described by the environment that `cargo xtask up` writes. Exit status: 0 when all
-/// promises were kept, 1 when not or when the demo could not be run, 2 for wrong flags.
+/// promises were kept, 1 when not or when the demo could not be run to its end, 2 for wrong flags or
+/// settings.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -21,14 +22,27 @@ struct Arguments {
     options: DemoOptions,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+// One thread: the cores belong to the system under load, and no task has to wake another core up.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment = Environment::load(&Source::load()?)?;
-    let kept = demo::run(&environment, &arguments.options).await?;
-    Ok(if kept {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let environment = match Source::load().and_then(|source| Environment::load(&source)) {
+        Ok(environment) => environment,
+        Err(error) => {
+            eprintln!("seckill-demo: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = arguments.options.check() {
+        eprintln!("seckill-demo: {error}");
+        return ExitCode::from(2);
+    }
+    match demo::run(&environment, &arguments.options).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("seckill-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -262,13 +262,13 @@ fn log_is_the_truth(e: &Evidence) -> Verdict {
     let orders = sorted(e.orders.iter().cloned(), |o| o.order_id);
     let refunds = sorted(e.refunds.iter().cloned(), |r| r.offset);
     let tables_agree = sale == Some(e.sale) && folded_orders == orders && folded_refunds == refunds;
-    let says = |same: bool| if same { "agrees" } else { "DIFFERS" };
+    let says = |same: bool| if same { "the same" } else { "SOMETHING ELSE" };
     Verdict {
         number: 7,
         promise: "fold(log) = fold(log with duplicates) = the tables",
         holds: tables_agree && e.log.duplicates_change_nothing,
         measured: format!(
-            "{} events fold to {} orders; with the tables that {}, with the log's duplicates it {}",
+            "{} events fold to {} orders; the tables say {}, the log with duplicates says {}",
             e.log.events,
             folded_orders.len(),
             says(tables_agree),

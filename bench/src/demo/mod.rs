@@ -33,12 +33,12 @@ const LOG_DEADLINE: Duration = Duration::from_secs(60);
 /// A machine too slow to pay in time gets more chances to sell everything.
 const RESALES: usize = 4;
 
-/// Runs the demo and prints what came of it; whether every promise was kept.
+/// Runs the demo with options that were checked, and prints what came of it; whether every promise
+/// was kept.
 ///
 /// # Errors
 /// When it could not be run to its end.
 pub async fn run(environment: &Environment, options: &DemoOptions) -> anyhow::Result<bool> {
-    options.check()?;
     tokio::time::timeout(RUN_DEADLINE, sell_and_check(environment, options))
         .await
         .with_context(|| format!("the demo did not end within {RUN_DEADLINE:?}"))?

@@ -35,7 +35,10 @@ pub(super) fn print(
         println!("      {}", verdict.measured);
         println!("      from: {}", verdict.source);
     }
-    section("The stack listens at", &listeners(environment));
+    println!("\nThe stack listens at");
+    for (name, address) in listeners(environment) {
+        println!("  {name:<20}  {address}");
+    }
 }
 
 fn section(title: &str, rows: &[Vec<String>]) {
@@ -124,9 +127,9 @@ fn ledger_rows(ledger: &Ledger) -> Vec<Vec<String>> {
     ]
 }
 
-fn listeners(environment: &Environment) -> Vec<Vec<String>> {
+fn listeners(environment: &Environment) -> [(&'static str, String); 7] {
     let http = |address: &str| format!("http://{address}");
-    let listeners = [
+    [
         ("shoppers' API", environment.ingress_url.clone()),
         ("admin API, metrics", environment.ingress_admin_url.clone()),
         ("projector's metrics", http(&environment.projector_admin)),
@@ -134,8 +137,5 @@ fn listeners(environment: &Environment) -> Vec<Vec<String>> {
         ("Kafka", environment.kafka_brokers.clone()),
         ("Redis", without_credentials(&environment.redis_url)),
         ("PostgreSQL", without_credentials(&environment.database_url)),
-    ];
-    listeners
-        .map(|(name, address)| row([name.to_owned(), address]))
-        .into()
+    ]
 }

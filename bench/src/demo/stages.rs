@@ -161,10 +161,11 @@ impl Demo {
         Ok(others.into_iter().take(LATE_PAYMENTS).collect())
     }
 
-    /// Waits until every unpaid order has lapsed and its units are free in both stores.
+    /// Waits until every unpaid order has lapsed and its units are free in both stores. When that does
+    /// not come about it says so and goes on: the invariants will tell what is wrong.
     ///
     /// # Errors
-    /// When that takes too long.
+    /// When the stack cannot be asked.
     pub(super) async fn lapse(&mut self, label: &str) -> anyhow::Result<Restored> {
         let deadline = self
             .options
@@ -175,17 +176,15 @@ impl Demo {
         let lapsed = async || {
             let ledger = self.api.ledger(self.voucher).await?;
             bar.set_position(unpaid.saturating_sub(ledger.unpaid).unsigned_abs());
-            let over = ledger.unpaid == 0 && ledger.is_at_rest();
-            Ok(if over {
-                Wait::Over(())
-            } else {
-                waiting(&ledger)
-            })
+            Ok(resting(&ledger))
         };
-        wait_for("unpaid orders to lapse", deadline, lapsed).await?;
+        let waited = wait_for("unpaid orders to lapse", deadline, lapsed).await;
         let row = self.stores.sale().await?;
         let redis_stock = self.stores.redis_stock().await?;
-        stage.done(&format!("{} units free again", row.stock_left));
+        match waited {
+            Ok(()) => stage.done(&format!("{} units free", row.stock_left)),
+            Err(error) => stage.done(&format!("{error:#}")),
+        }
         Ok(Restored {
             paid: row.paid,
             stock_left: row.stock_left,
@@ -219,12 +218,7 @@ impl Demo {
             if pending > 0 {
                 return Ok(Wait::On(format!("{pending} events are not acknowledged")));
             }
-            let over = ledger.unpaid == 0 && ledger.is_at_rest();
-            Ok(if over {
-                Wait::Over(())
-            } else {
-                waiting(&ledger)
-            })
+            Ok(resting(&ledger))
         };
         match wait_for("the sale to come to rest", QUIET_DEADLINE, at_rest).await {
             Ok(()) => stage.done("nothing in flight, nothing unpaid"),
@@ -296,6 +290,9 @@ impl Demo {
         amount_cents: i64,
         refund_expected: bool,
     ) -> anyhow::Result<()> {
+        if orders.is_empty() {
+            return Ok(());
+        }
         let first = self.payments.len();
         for (_, order_id) in orders {
             self.payments.push(PaymentRecord {
@@ -366,6 +363,11 @@ impl Demo {
     }
 }
 
-fn waiting<T>(ledger: &Ledger) -> Wait<T> {
-    Wait::On(format!("the ledger says {ledger:?}"))
+/// Nothing is unpaid, and nothing is on its way between the stores.
+fn resting(ledger: &Ledger) -> Wait<()> {
+    if ledger.unpaid == 0 && ledger.is_at_rest() {
+        Wait::Over(())
+    } else {
+        Wait::On(format!("the ledger says {ledger:?}"))
+    }
 }

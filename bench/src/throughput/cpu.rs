@@ -19,31 +19,33 @@ const PROCESSES: [&str; 7] = [
 /// CPU seconds by process name, of all processes of that name on this machine.
 pub(super) type CpuSeconds = BTreeMap<String, f64>;
 
-/// CPU seconds used so far; empty where there is no `/proc`.
-pub(super) fn used() -> CpuSeconds {
-    let mut used = CpuSeconds::new();
+/// Each process with its name and its CPU seconds so far.
+pub(super) type Processes = BTreeMap<String, (String, f64)>;
+
+/// The stack's processes by their ids; empty where there is no `/proc`.
+pub(super) fn processes() -> Processes {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return used;
+        return Processes::new();
     };
-    for entry in entries.flatten() {
-        // A process may end while it is looked at.
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        if let Some((name, ticks)) = parse_stat(&stat)
-            && PROCESSES.contains(&name)
-        {
-            *used.entry(name.to_owned()).or_default() += ticks / TICKS_PER_SECOND;
-        }
-    }
-    used
+    let process = |entry: fs::DirEntry| {
+        // Not every entry is a process, and a process may end while it is looked at.
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, ticks) = parse_stat(&stat)?;
+        let id = entry.file_name().into_string().ok()?;
+        let used = (name.to_owned(), ticks / TICKS_PER_SECOND);
+        PROCESSES.contains(&name).then_some((id, used))
+    };
+    entries.flatten().filter_map(process).collect()
 }
 
-/// What was used between two looks.
-pub(super) fn between(before: &CpuSeconds, after: &CpuSeconds) -> CpuSeconds {
-    let used = |(name, seconds): (&String, &f64)| {
-        let earlier = before.get(name).copied().unwrap_or(0.0);
-        (name.clone(), (seconds - earlier).max(0.0))
-    };
-    after.iter().map(used).collect()
+/// What was used between two looks by the processes that were there at the second.
+pub(super) fn used_between(before: &Processes, after: &Processes) -> CpuSeconds {
+    let mut used = CpuSeconds::new();
+    for (id, (name, seconds)) in after {
+        let earlier = before.get(id).map_or(0.0, |(_, seconds)| *seconds);
+        *used.entry(name.clone()).or_default() += seconds - earlier;
+    }
+    used
 }
 
 /// The name, and user and system time in ticks: fields 2, 14 and 15 of proc(5)'s `stat`. The name
@@ -70,8 +72,10 @@ mod tests {
 
     #[test]
     fn only_what_was_used_in_between_counts() {
-        let of = |seconds| CpuSeconds::from([("java".to_owned(), seconds)]);
-        assert_eq!(between(&of(1.5), &of(4.0)), of(2.5));
-        assert_eq!(between(&CpuSeconds::new(), &of(4.0)), of(4.0));
+        let of = |id: &str, seconds| (id.to_owned(), ("java".to_owned(), seconds));
+        let before = Processes::from([of("1", 1.5), of("2", 90.0)]);
+        let after = Processes::from([of("1", 4.0), of("3", 0.5)]);
+        let expected = CpuSeconds::from([("java".to_owned(), 3.0)]);
+        assert_eq!(used_between(&before, &after), expected);
     }
 }

@@ -152,14 +152,14 @@ impl<'a> Bench<'a> {
             self.bearers.len() as u64,
         );
         let sales = self.open_sales(vouchers).await?;
-        let before = cpu::used();
+        let before = cpu::processes();
         let run = self.order(&sales, &stage).await?;
         let ended = Instant::now();
         for sale in &sales {
             self.settled(*sale).await?;
         }
         let settled_after = ended.elapsed();
-        let cpu_seconds = cpu::between(&before, &cpu::used());
+        let cpu_seconds = cpu::used_between(&before, &cpu::processes());
         for sale in &sales {
             self.api.close_sale(*sale).await?;
         }
