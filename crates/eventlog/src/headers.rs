@@ -9,6 +9,10 @@ use uuid::Uuid;
 /// The header that carries the trace.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// What the names of the headers begin with that are added to a dead letter: `topic`, `partition`,
+/// `offset`, `group` and `message` say where the record stood, who refused it, and why.
+pub const DEAD_LETTER_HEADERS: &str = "__dlq.errors.";
+
 const CONTENT_TYPE: &str = "application/avro";
 const SPEC_VERSION: &str = "1.0";
 

@@ -181,14 +181,7 @@ impl EventProducer {
     /// [`SendError`]: the dead letter is not in the topic.
     pub fn send_dead_letter(&self, letter: &DeadLetter<'_>) -> Result<Delivery, SendError> {
         let original = letter.record;
-        let mut headers = OwnedHeaders::new_with_capacity(original.headers.len() + 5);
-        for (key, value) in &original.headers {
-            headers = headers.insert(rdkafka::message::Header {
-                key,
-                value: Some(value),
-            });
-        }
-        let headers = headers
+        let headers = copied(&original.headers, 5)
             .insert(text("__dlq.errors.topic", &self.topics.events))
             .insert(text(
                 "__dlq.errors.partition",
@@ -204,6 +197,19 @@ impl EventProducer {
         record.key = original.key.as_deref();
         record.payload = original.payload.as_deref();
         self.send(record)
+    }
+
+    /// Queues a record as it is for any topic, which has to be there: payload, key and headers. Its
+    /// partition there is its key's; its timestamp becomes that of the copy.
+    ///
+    /// # Errors
+    /// [`SendError`]: the copy is not in the topic.
+    pub fn send_copy(&self, topic: &str, record: &Record) -> Result<Delivery, SendError> {
+        let headers = copied(&record.headers, 0);
+        let mut copy = FutureRecord::to(topic).headers(headers);
+        copy.key = record.key.as_deref();
+        copy.payload = record.payload.as_deref();
+        self.send(copy)
     }
 
     fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Delivery, SendError> {
@@ -246,4 +252,13 @@ impl EventProducer {
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
+}
+
+/// Headers with room for `more`.
+fn copied(headers: &[(String, Vec<u8>)], more: usize) -> OwnedHeaders {
+    let empty = OwnedHeaders::new_with_capacity(headers.len() + more);
+    headers.iter().fold(empty, |copied, (key, value)| {
+        let value = Some(value);
+        copied.insert(rdkafka::message::Header { key, value })
+    })
 }

@@ -1,11 +1,13 @@
-//! Reading a topic outside any group: its end as it grows, or all of it once.
+//! Reading a topic outside any group: its end as it grows, all of it, or a part of it once.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use seckill_domain::Offset;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -25,8 +27,8 @@ pub enum ReadError {
     /// The client failed.
     #[error("the Kafka reader failed")]
     Client(#[from] KafkaError),
-    /// The end was not reached in time.
-    #[error("the end of topic {topic} was not reached in time")]
+    /// Records are missing, and none came for a while.
+    #[error("topic {topic} was not read to the end: nothing came for a while")]
     TimedOut {
         /// The topic.
         topic: String,
@@ -36,21 +38,44 @@ pub enum ReadError {
     Thread(String),
 }
 
-/// The ends of a partition when reading began.
-struct Span {
-    partition: i32,
-    low: i64,
-    high: i64,
+/// The records of one partition in `[from, to)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: Offset,
+    /// The offset after the last.
+    pub to: Offset,
 }
 
-struct Reader {
-    consumer: BaseConsumer,
+impl Stretch {
+    /// How many offsets it has; 0 where it ends before it begins.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.to.get() - self.from.get()).unwrap_or(0)
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+pub(crate) struct Reader {
+    pub(crate) consumer: BaseConsumer,
     topic: String,
-    spans: Vec<Span>,
+    /// Each partition's records when reading began.
+    pub(crate) spans: Vec<Stretch>,
 }
 
 impl Reader {
-    fn open(settings: &KafkaSettings, topic: &str, reset: &str) -> Result<Self, ReadError> {
+    pub(crate) fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        reset: &str,
+    ) -> Result<Self, ReadError> {
         // The client wants a group's name to assign anything, but no group is joined.
         let consumer: BaseConsumer = settings
             .client_config()
@@ -64,10 +89,10 @@ impl Reader {
         let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {
             let (low, high) = watermarks(consumer.client(), topic, partition, deadline)?;
-            spans.push(Span {
+            spans.push(Stretch {
                 partition,
-                low,
-                high,
+                from: Offset::new(low),
+                to: Offset::new(high),
             });
         }
         Ok(Self {
@@ -78,11 +103,11 @@ impl Reader {
     }
 
     /// Offsets in numbers, not "the end": what is written after this call is read.
-    fn assign(&self, start: impl Fn(&Span) -> i64) -> Result<(), ReadError> {
+    pub(crate) fn assign(&self, starts: &[(i32, Offset)]) -> Result<(), ReadError> {
         let mut list = TopicPartitionList::new();
-        for span in &self.spans {
-            let offset = KafkaOffset::Offset(start(span));
-            list.add_partition_offset(&self.topic, span.partition, offset)?;
+        for (partition, start) in starts {
+            let offset = KafkaOffset::Offset(start.get());
+            list.add_partition_offset(&self.topic, *partition, offset)?;
         }
         Ok(self.consumer.assign(&list)?)
     }
@@ -101,10 +126,18 @@ impl Reader {
         }
     }
 
-    fn read_to_end(&self, timeout: Duration) -> Result<Vec<Record>, ReadError> {
-        let deadline = Instant::now() + timeout;
-        let mut open: Vec<_> = self.spans.iter().filter(|s| s.low < s.high).collect();
-        let mut records = Vec::new();
+    /// Hands the records of `stretches`, which are in the log, to `sink` until it breaks off. Those
+    /// of one partition are in their order.
+    pub(crate) fn read(
+        &self,
+        stretches: &[Stretch],
+        idle_timeout: Duration,
+        mut sink: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut open: Vec<_> = stretches.iter().filter(|s| !s.is_empty()).collect();
+        let starts: Vec<_> = open.iter().map(|s| (s.partition, s.from)).collect();
+        self.assign(&starts)?;
+        let mut deadline = Instant::now() + idle_timeout;
         while !open.is_empty() {
             if Instant::now() >= deadline {
                 return Err(ReadError::TimedOut {
@@ -114,13 +147,14 @@ impl Reader {
             match self.consumer.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
-                    let (partition, offset) = (message.partition(), message.offset());
-                    if let Some(span) = open.iter().find(|s| s.partition == partition) {
-                        let last = offset + 1 >= span.high;
-                        if offset < span.high {
-                            records.push(Record::copy_of(&message));
+                    let (partition, next) = (message.partition(), message.offset() + 1);
+                    if let Some(stretch) = open.iter().find(|s| s.partition == partition) {
+                        let to = stretch.to.get();
+                        if next <= to && sink(Record::copy_of(&message)).is_break() {
+                            return Ok(());
                         }
-                        open.retain(|s| s.partition != partition || !last);
+                        open.retain(|s| s.partition != partition || next < to);
+                        deadline = Instant::now() + idle_timeout;
                     }
                 }
                 // The last offsets of a partition may belong to no record.
@@ -133,7 +167,7 @@ impl Reader {
                 Some(Err(error)) => return Err(error.into()),
             }
         }
-        Ok(records)
+        Ok(())
     }
 }
 
@@ -154,7 +188,8 @@ pub async fn tail(
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || {
         let reader = Reader::open(&settings, &topic, "latest")?;
-        reader.assign(|span| span.high)?;
+        let ends: Vec<_> = reader.spans.iter().map(|s| (s.partition, s.to)).collect();
+        reader.assign(&ends)?;
         Ok(reader)
     });
     let reader = reader.await?;
@@ -170,25 +205,29 @@ pub async fn tail(
 /// partition are in their order. For tools and tests: all of it is in memory.
 ///
 /// # Errors
-/// [`ReadError`], also when that takes longer than `timeout`.
+/// [`ReadError`], also when nothing comes for `idle_timeout`.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn read_all(
     settings: &KafkaSettings,
     topic: &str,
-    timeout: Duration,
+    idle_timeout: Duration,
 ) -> Result<Vec<Record>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
         let reader = Reader::open(&settings, &topic, "earliest")?;
-        reader.assign(|span| span.low)?;
-        reader.read_to_end(timeout)
+        let mut records = Vec::new();
+        reader.read(&reader.spans, idle_timeout, |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        })?;
+        Ok(records)
     })
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
     tokio::task::spawn_blocking(work)

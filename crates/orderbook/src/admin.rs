@@ -84,17 +84,22 @@ impl Orderbook {
     /// # Errors
     /// When the database fails.
     pub async fn audit(&self, entry: AuditEntry<'_>) -> Result<(), OrderbookError> {
-        sqlx::query(
-            "INSERT INTO ops_audit (actor, command, reason, affected) VALUES ($1, $2, $3, $4)",
-        )
+        Ok(insert_audit(&mut *self.pool.acquire().await?, entry).await?)
+    }
+}
+
+pub(crate) async fn insert_audit(
+    connection: &mut PgConnection,
+    entry: AuditEntry<'_>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO ops_audit (actor, command, reason, affected) VALUES ($1, $2, $3, $4)")
         .bind(entry.actor)
         .bind(entry.command)
         .bind(entry.reason)
         .bind(entry.affected)
-        .execute(&self.pool)
+        .execute(connection)
         .await?;
-        Ok(())
-    }
+    Ok(())
 }
 
 async fn next_voucher_id(connection: &mut PgConnection) -> Result<VoucherId, OrderbookError> {

@@ -3,11 +3,12 @@
 //!
 //! One write path: [`Orderbook::apply`] folds a batch of one partition and moves the partition's
 //! position in the same transaction. Everything else reads, or keeps books of its own beside the
-//! view (claims of expiries, voucher ids, the operators' audit).
+//! view (claims of expiries, voucher ids, the operators' audit, dead letters dealt with).
 
 mod admin;
 mod apply;
 mod connect;
+mod dead_letters;
 mod effects;
 mod error;
 mod expiry;
@@ -23,6 +24,7 @@ mod write;
 pub use admin::{AuditEntry, ScheduledRequest};
 pub use apply::Applied;
 pub use connect::{Orderbook, OrderbookOptions};
+pub use dead_letters::LetterFate;
 pub use effects::EffectsPage;
 pub use error::{ApplyError, OrderbookError};
 pub use expiry::DueOrder;

@@ -10,6 +10,12 @@ pub(crate) enum Failure {
     /// A setting is missing or cannot be used; nothing was done.
     #[error("{0}")]
     Settings(#[from] SettingsError),
+    /// An argument is missing or does not fit the others; nothing was done.
+    #[error("{0}")]
+    Usage(String),
+    /// The command could be carried out, but must not be, or nobody confirmed it; nothing was done.
+    #[error("{0}")]
+    Refused(String),
     /// What the arguments name does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -19,12 +25,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 1 failed, 2 settings (as clap's own code for arguments), 3 not found.
+    /// 1 failed, 2 settings and arguments (as clap's own code for those), 3 not found, 4 refused.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
-            Self::Settings(_) => 2,
+            Self::Settings(_) | Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
+            Self::Refused(_) => 4,
         })
     }
 }

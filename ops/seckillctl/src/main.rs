@@ -1,41 +1,51 @@
 //! The operators' command line.
 
+mod act;
 mod admin;
 mod commands;
+mod decoded;
 mod failure;
+mod log;
 mod output;
 mod settings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{db, order, sale, token, topics};
+use crate::commands::{completion, db, dlq, order, replay, sale, token, topics};
 use crate::failure::Failure;
 use crate::output::{Output, Report};
 use crate::settings::Settings;
 
 const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
-  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics
-  DATABASE_URL                                    db, order
+  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay
+  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
+dlq redrive, dlq discard and replay --to-topic print what they would do. With --execute they do it,
+after a confirmation, and note who did it and why in the table ops_audit.
+
 Exit codes:
   0  done
   1  failed; the message says what to do
   2  wrong arguments or settings; nothing was done
-  3  there is no such sale or order
+  3  there is no such sale, order or dead letter
+  4  not confirmed, or never to be done; nothing was done
 
 Examples:
   seckillctl topics create --replication 3
   seckillctl db migrate
   seckillctl sale create --title 'Espresso machine' --price-cents 4900 --stock 100
   seckillctl sale show 17 --output json
+  seckillctl topics lag
+  seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001
+  seckillctl dlq list --cause 'unknown schema'
   curl -H \"Authorization: Bearer $(seckillctl token --user 7)\" http://127.0.0.1:8080/api/v1/orders";
 
 /// Operates a flash-sale pipeline: its topics, its database, its sales and its orders.
@@ -57,17 +67,28 @@ enum Command {
     /// Put sales up, change their stock, close them, and see where their units are.
     #[command(subcommand)]
     Sale(sale::Command),
-    /// See orders.
+    /// See orders, and how they came to be.
     #[command(subcommand)]
     Order(order::Command),
     /// Make a buyer's bearer token.
     Token(token::Arguments),
-    /// Make the Kafka topics, or check them.
+    /// Make the Kafka topics, check them, or see how far the views are behind.
     #[command(subcommand)]
     Topics(topics::Command),
     /// Prepare the database.
     #[command(subcommand)]
     Db(db::Command),
+    /// See records that could not be decoded or applied, and deal with them.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Copy a part of the log into another topic, or print it.
+    Replay(replay::Arguments),
+    /// Print the script that completes this command line in a shell.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: completion::CompletedShell,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -76,7 +97,9 @@ async fn main() -> ExitCode {
     let output = cli.output;
     match run(cli).await {
         Ok(report) => {
-            report.print(output);
+            if let Some(report) = report {
+                report.print(output);
+            }
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -86,21 +109,28 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<Report, Failure> {
-    let settings = Settings::load(cli.env_file.as_deref())?;
+/// A report, or none from a command that has printed its answer itself.
+async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
+    let settings = || Settings::load(cli.env_file.as_deref());
     match cli.command {
-        Command::Sale(command) => sale::run(command, &settings).await,
-        Command::Order(command) => order::run(command, &settings).await,
-        Command::Token(arguments) => token::run(&arguments, &settings),
-        Command::Topics(command) => topics::run(command, &settings).await,
-        Command::Db(command) => db::run(command, &settings).await,
+        Command::Sale(command) => sale::run(command, &settings()?).await,
+        Command::Order(command) => order::run(command, &settings()?).await,
+        Command::Token(arguments) => token::run(&arguments, &settings()?),
+        Command::Topics(command) => topics::run(command, &settings()?).await,
+        Command::Db(command) => db::run(command, &settings()?).await,
+        Command::Dlq(command) => dlq::run(command, &settings()?).await,
+        Command::Replay(arguments) => return replay::run(&arguments, &settings()?).await,
+        Command::Completion { shell } => {
+            print!("{}", completion::script(shell, Cli::command()));
+            return Ok(None);
+        }
     }
+    .map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn refused(line: &str) -> String {
         let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
@@ -131,6 +161,18 @@ mod tests {
             ("seckillctl topics create --replication 0", "--replication"),
             ("seckillctl sale restock 1 0 --reason x", "UNITS"),
             ("seckillctl sale shrink 1 5", "--reason"),
+            ("seckillctl dlq redrive", "PARTITION/OFFSET"),
+            ("seckillctl dlq redrive 3", "PARTITION/OFFSET"),
+            ("seckillctl dlq redrive 3/1 --execute", "--reason"),
+            ("seckillctl dlq redrive 3/1 --yes", "--execute"),
+            ("seckillctl dlq discard 3/1", "--export"),
+            ("seckillctl replay", "--to-topic"),
+            (
+                "seckillctl replay --stdout --execute --reason x",
+                "--execute",
+            ),
+            ("seckillctl replay --stdout --to-topic x", "--to-topic"),
+            ("seckillctl replay --stdout --since noon", "RFC 3339"),
             (
                 "seckillctl sale create --title x --price-cents -1 --stock 1",
                 "-1",
@@ -146,6 +188,33 @@ mod tests {
         ] {
             let message = refused(line);
             assert!(message.contains(names), "{line}: {message}");
+        }
+    }
+
+    /// A line's words as a shell takes them apart; single quotes are the only ones in use.
+    fn words(line: &str) -> Vec<String> {
+        let parts = line.split('\'').enumerate();
+        let word = |(n, part): (usize, &str)| match n % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        };
+        parts.flat_map(word).collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_runbooks_are_real() {
+        let runbooks = [
+            include_str!("../../runbooks/dead-letters.md"),
+            include_str!("../../runbooks/lag.md"),
+            include_str!("../../runbooks/lost-redis.md"),
+        ];
+        let lines = runbooks.iter().flat_map(|text| text.lines());
+        let commands: Vec<_> = lines.filter(|l| l.starts_with("seckillctl ")).collect();
+        assert!(commands.len() > 10, "{commands:?}");
+        for line in commands {
+            let line = line.split('#').next().unwrap_or(line);
+            let parsed = Cli::try_parse_from(words(line));
+            assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
         }
     }
 }

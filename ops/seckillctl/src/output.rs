@@ -64,6 +64,18 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
+/// A text of somebody else's, on one line and without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
 /// A moment as RFC 3339 in UTC; as its number of microseconds where the calendar ends.
 pub(crate) fn moment(at: Timestamp) -> String {
     let micros = at.as_micros();
@@ -83,6 +95,14 @@ mod tests {
         assert_eq!(table(["id", "t"], &rows), "id    t\n1     Café\n2000  x");
         let pairs = [("id", "1".to_owned()), ("title", "x".to_owned())];
         assert_eq!(fields(&pairs), "id     1\ntitle  x");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(
+            printable("Café\n\u{1b}[2J\u{9b}"),
+            "Café\\n\\u{1b}[2J\\u{9b}"
+        );
     }
 
     #[test]

@@ -255,3 +255,13 @@ fn an_ingress_that_does_not_answer_is_named() {
     let message = stderr(&output);
     assert!(message.contains("http://127.0.0.1:1"), "{message}");
 }
+
+#[test]
+fn completion_needs_no_settings_and_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&seckillctl(&["completion", shell], &[]));
+        for word in ["timeline", "redrive", "to-topic"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}

@@ -5,5 +5,6 @@
 mod consuming;
 mod producing;
 mod rebalancing;
+mod scanning;
 mod support;
 mod topics;

@@ -1,7 +1,12 @@
 //! One file a group of commands.
 
+pub(crate) mod completion;
 pub(crate) mod db;
+pub(crate) mod dlq;
+pub(crate) mod lag;
 pub(crate) mod order;
+pub(crate) mod replay;
 pub(crate) mod sale;
+pub(crate) mod timeline;
 pub(crate) mod token;
 pub(crate) mod topics;

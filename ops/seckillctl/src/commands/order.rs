@@ -1,12 +1,16 @@
-//! Orders, as PostgreSQL has them.
+//! Orders: as PostgreSQL has them, as they were, and how they came to be.
 
 use anyhow::Context;
 use clap::Subcommand;
 use seckill_domain::{Offset, Order, OrderId, PaymentId, RejectReason};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::commands::db::connect;
+use crate::commands::sale::parse_time;
+use crate::commands::timeline::{history, unknown};
 use crate::failure::Failure;
+use crate::log::Log;
 use crate::output::{Report, fields, moment};
 use crate::settings::Settings;
 
@@ -18,11 +22,51 @@ pub(crate) enum Command {
         /// The order.
         #[arg(value_name = "ID")]
         order: OrderId,
+        /// As the log had it at this moment, in RFC 3339, instead of as PostgreSQL has it now.
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        at: Option<OffsetDateTime>,
+    },
+    /// Show every record of an order in the log, and what was decided of it and why.
+    ///
+    /// Folds the sale's events as the projector does; reads nothing but the log.
+    #[command(
+        after_help = "Example: seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001 --at 2030-01-01T12:00:00Z"
+    )]
+    Timeline {
+        /// The order.
+        #[arg(value_name = "ID")]
+        order: OrderId,
+        /// Only what was written at this moment, in RFC 3339, or before.
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        at: Option<OffsetDateTime>,
     },
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
-    let Command::Show { order: order_id } = command;
+    match command {
+        Command::Show { order, at: None } => show(order, settings).await,
+        Command::Show { order, at } => show_past(order, at, settings).await,
+        Command::Timeline { order, at } => {
+            let history = history(&Log::open(settings)?, order, at).await?;
+            history.report(order)
+        }
+    }
+}
+
+/// From the log alone.
+async fn show_past(
+    order_id: OrderId,
+    at: Option<OffsetDateTime>,
+    settings: &Settings,
+) -> Result<Report, Failure> {
+    let state = history(&Log::open(settings)?, order_id, at).await?.state;
+    let order = state.orders.get(&order_id);
+    let order = order.ok_or_else(|| unknown(order_id))?;
+    let refund_due = state.refunds.iter().any(|r| r.order_id == order_id);
+    Ok(report(order, refund_due))
+}
+
+async fn show(order_id: OrderId, settings: &Settings) -> Result<Report, Failure> {
     let orderbook = connect(settings)?;
     let order = orderbook.order(order_id).await;
     let order = order.context("cannot read the order")?.ok_or_else(|| {

@@ -264,7 +264,7 @@ fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {
     )
 }
 
-fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|e| format!("{e}; give RFC 3339, such as 2030-01-31T12:00:00Z"))
 }

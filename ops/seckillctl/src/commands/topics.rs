@@ -5,6 +5,7 @@ use clap::Subcommand;
 use seckill_eventlog::{KafkaSettings, Topics, check_partitions, create_topics};
 use serde_json::json;
 
+use crate::commands::lag;
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::settings::Settings;
@@ -23,9 +24,17 @@ pub(crate) enum Command {
     },
     /// Check that the topics are there and the event topic has EVENT_PARTITIONS partitions.
     Check,
+    /// Show how far the fold and the effects are behind the log, in events and in seconds.
+    ///
+    /// Seconds are those since the oldest event was written that is still to come.
+    #[command(after_help = "Example: seckillctl topics lag --output json")]
+    Lag,
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    if matches!(command, Command::Lag) {
+        return lag::run(settings).await;
+    }
     let kafka = settings.kafka()?;
     let client = KafkaSettings::new(&kafka.brokers, "seckillctl");
     let topics = Topics::new(&kafka.topic_prefix);

@@ -1,0 +1,97 @@
+//! Reading a part of a topic once, outside any group, without keeping it in memory.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use seckill_domain::Offset;
+use tokio::sync::mpsc;
+
+use crate::reader::{ReadError, Reader, Stretch, blocking};
+use crate::record::Record;
+use crate::settings::KafkaSettings;
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What each partition of a topic holds at this moment, from its oldest record to its end.
+///
+/// # Errors
+/// [`ReadError`] when the topic is missing or the cluster does not answer.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn extent(settings: &KafkaSettings, topic: &str) -> Result<Vec<Stretch>, ReadError> {
+    let (settings, topic) = (settings.clone(), topic.to_owned());
+    blocking(move || Ok(Reader::open(&settings, &topic, "earliest")?.spans)).await
+}
+
+/// Each partition's first record whose timestamp is `timestamp_ms` (milliseconds since the Unix
+/// epoch) or later; the partition's end where there is none.
+///
+/// # Errors
+/// As [`extent`].
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn first_since(
+    settings: &KafkaSettings,
+    topic: &str,
+    timestamp_ms: i64,
+) -> Result<Vec<(i32, Offset)>, ReadError> {
+    let (settings, topic) = (settings.clone(), topic.to_owned());
+    blocking(move || {
+        let reader = Reader::open(&settings, &topic, "earliest")?;
+        let mut asked = TopicPartitionList::new();
+        for span in &reader.spans {
+            let timestamp = KafkaOffset::Offset(timestamp_ms);
+            asked.add_partition_offset(&topic, span.partition, timestamp)?;
+        }
+        let found = reader.consumer.offsets_for_times(asked, LOOK_UP_TIMEOUT)?;
+        let first = |span: &Stretch| {
+            let element = found.find_partition(&topic, span.partition);
+            match element.map(|e| e.offset()) {
+                Some(KafkaOffset::Offset(offset)) => (span.partition, Offset::new(offset)),
+                _ => (span.partition, span.to),
+            }
+        };
+        Ok(reader.spans.iter().map(first).collect())
+    })
+    .await
+}
+
+/// Reads `stretches`, which have to lie within the topic's [`extent`], at most one a partition. The
+/// channel ends after their last record or with an error. Records of one partition are in their
+/// order. A slow receiver holds the reading up, at `buffer_records` records; one that is dropped
+/// ends it.
+///
+/// # Errors
+/// As [`extent`]; what goes wrong later comes through the channel.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn scan(
+    settings: &KafkaSettings,
+    topic: &str,
+    stretches: Vec<Stretch>,
+    buffer_records: usize,
+) -> Result<mpsc::Receiver<Result<Record, ReadError>>, ReadError> {
+    let (settings, topic) = (settings.clone(), topic.to_owned());
+    let reader = blocking(move || Reader::open(&settings, &topic, "earliest")).await?;
+    let (sender, records) = mpsc::channel(buffer_records);
+    std::thread::Builder::new()
+        .name("kafka-scan".to_owned())
+        .spawn(move || {
+            let sink = |record| match sender.blocking_send(Ok(record)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            };
+            if let Err(error) = reader.read(&stretches, IDLE_TIMEOUT, sink) {
+                // Nobody wants to know when the receiver is gone.
+                let _ = sender.blocking_send(Err(error));
+            }
+        })
+        .map_err(|e| ReadError::Thread(e.to_string()))?;
+    Ok(records)
+}

@@ -1,0 +1,182 @@
+//! Commands that change something: a plan by default, carried out with `--execute`, confirmed,
+//! and noted in `ops_audit`.
+
+use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use seckill_orderbook::AuditEntry;
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+
+/// How much of a pause is made up for by going faster.
+const CATCH_UP: Duration = Duration::from_millis(50);
+
+/// Whether to act, in whose name and why.
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    /// Do it; without this, only the plan is printed.
+    #[arg(long, requires = "reason")]
+    execute: bool,
+    /// Don't ask for a confirmation.
+    #[arg(long, requires = "execute")]
+    yes: bool,
+    /// Why, for the audit.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Who, for the audit.
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
+    actor: Option<String>,
+}
+
+/// The right to act, with what the audit wants to know.
+#[derive(Debug)]
+pub(crate) struct Warrant {
+    actor: String,
+    reason: String,
+    command: String,
+}
+
+impl Act {
+    /// What a plan ends with, and what a command that was carried out ends with.
+    pub(crate) fn closing(&self, executed: bool) -> &'static str {
+        match (executed, self.execute) {
+            (true, _) => "",
+            (false, true) => "\nthere was nothing to do",
+            (false, false) => "\nnothing was done: --execute does it",
+        }
+    }
+
+    /// None where only the plan was asked for, or there is nothing to do. Otherwise asks the operator
+    /// to type `phrase`, which names what would be done and how much of it.
+    pub(crate) fn warrant(
+        &self,
+        phrase: &str,
+        affected: usize,
+    ) -> Result<Option<Warrant>, Failure> {
+        let (true, Some(reason)) = (self.execute && affected > 0, &self.reason) else {
+            return Ok(None);
+        };
+        let actor = self.actor.as_ref().filter(|name| !name.is_empty());
+        let actor = actor.ok_or_else(|| {
+            Failure::Usage("--actor is needed: USER is not set, and the audit wants a name".into())
+        })?;
+        if !self.yes {
+            let stdin = std::io::stdin();
+            if !stdin.is_terminal() {
+                return Err(Failure::Refused(
+                    "not confirmed, and standard input is no terminal to ask: --yes confirms"
+                        .into(),
+                ));
+            }
+            eprint!("Type \"{phrase}\" to go on: ");
+            confirm(phrase, &mut stdin.lock())?;
+        }
+        Ok(Some(Warrant {
+            actor: actor.clone(),
+            reason: reason.clone(),
+            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        }))
+    }
+}
+
+fn confirm(phrase: &str, answers: &mut impl BufRead) -> Result<(), Failure> {
+    let mut answer = String::new();
+    let read = answers.read_line(&mut answer);
+    read.context("cannot read the confirmation")?;
+    if answer.trim() == phrase {
+        Ok(())
+    } else {
+        Err(Failure::Refused("not confirmed; nothing was done".into()))
+    }
+}
+
+impl Warrant {
+    /// The row for the audit.
+    pub(crate) fn entry(&self, affected: usize) -> AuditEntry<'_> {
+        AuditEntry {
+            actor: &self.actor,
+            command: &self.command,
+            reason: &self.reason,
+            affected: i64::try_from(affected).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// Spreads records over time.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    period: Duration,
+    due: Instant,
+}
+
+impl Throttle {
+    /// `per_second` records a second, at least 1.
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self {
+            period: Duration::from_secs(1) / per_second.max(1),
+            due: Instant::now(),
+        }
+    }
+
+    /// Waits until the next record may go.
+    pub(crate) async fn turn(&mut self) {
+        let now = Instant::now();
+        tokio::time::sleep_until(self.due).await;
+        // After a pause the rate holds again at once, instead of everything that was missed.
+        let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        self.due = self.due.max(earliest) + self.period;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn act(execute: bool, yes: bool) -> Act {
+        Act {
+            execute,
+            yes,
+            reason: Some("because".into()),
+            actor: Some("kim".into()),
+        }
+    }
+
+    #[test]
+    fn a_plan_needs_no_confirmation_and_gives_no_right() {
+        assert!(act(false, false).warrant("x 1", 1).unwrap().is_none());
+        assert!(act(true, true).warrant("x 0", 0).unwrap().is_none());
+        let warrant = act(true, true).warrant("x 2", 2).unwrap().unwrap();
+        let entry = warrant.entry(2);
+        assert_eq!(
+            (entry.actor, entry.reason, entry.affected),
+            ("kim", "because", 2)
+        );
+    }
+
+    #[test]
+    fn only_the_phrase_itself_confirms() {
+        assert!(confirm("redrive 2", &mut "redrive 2\n".as_bytes()).is_ok());
+        for answer in ["", "y\n", "redrive 3\n"] {
+            let refused = confirm("redrive 2", &mut answer.as_bytes());
+            assert!(matches!(refused, Err(Failure::Refused(_))), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_throttle_does_not_make_up_for_a_long_pause() {
+        let mut throttle = Throttle::new(1000);
+        throttle.due -= Duration::from_secs(60);
+        let start = Instant::now();
+        for _ in 0..300 {
+            throttle.turn().await;
+        }
+        let spent = start.elapsed();
+        assert!(
+            spent >= Duration::from_millis(300) - 2 * CATCH_UP,
+            "{spent:?}"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Dead letters: records that the projector could not decode or apply.
+
+mod discard;
+mod letter;
+mod redrive;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use seckill_orderbook::{LetterFate, Orderbook};
+
+use self::letter::{Filter, Handled, Letter, Source, select};
+use crate::act::Act;
+use crate::commands::db::connect;
+use crate::decoded::{event_json, hex_dump, written_at};
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::output::{Report, fields, printable, table};
+use crate::settings::Settings;
+
+/// A cause that is longer is cut in the list; `show` has all of it.
+const CAUSE_MAX_CHARS: usize = 100;
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the letters that nobody has dealt with, the oldest first.
+    #[command(after_help = "Example: seckillctl dlq list --cause 'unknown schema' --limit 20")]
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Also those that were redriven or discarded.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show everything about a letter: its headers, and its event or its bytes.
+    Show {
+        /// The letter, as the list names it.
+        #[arg(value_name = "PARTITION/OFFSET")]
+        letter: Source,
+    },
+    /// Write letters that decode by now into the event topic again, under the key of their sale.
+    ///
+    /// The bytes stay as they are. A record that came back three times is not written again.
+    #[command(
+        after_help = "Example: seckillctl dlq redrive --voucher 17 --execute --reason 'schema 8 is out'"
+    )]
+    Redrive {
+        #[command(flatten)]
+        selection: Selection,
+        /// The most records a second.
+        #[arg(long, value_name = "RECORDS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        per_second: u32,
+        #[command(flatten)]
+        act: Act,
+    },
+    /// Export letters to a file and give them up: they are no longer listed.
+    ///
+    /// Kafka cannot delete single records: the letters stay in the topic.
+    #[command(
+        after_help = "Example: seckillctl dlq discard 3/1042 --export bad.jsonl --execute --reason 'a load test'"
+    )]
+    Discard {
+        #[command(flatten)]
+        selection: Selection,
+        /// A new file for the letters, one JSON value a line, bytes in hexadecimal digits.
+        #[arg(long, value_name = "FILE")]
+        export: PathBuf,
+        #[command(flatten)]
+        act: Act,
+    },
+}
+
+/// Which letters to act on: at least one letter or filter has to be given.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Letters, as the list names them.
+    #[arg(value_name = "PARTITION/OFFSET", required_unless_present_any = ["cause", "voucher", "since"])]
+    letters: Vec<Source>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// What the commands work with.
+struct Desk {
+    log: Log,
+    orderbook: Orderbook,
+    handled: Handled,
+}
+
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    let desk = Desk::open(settings).await?;
+    match command {
+        Command::List { filter, all } => {
+            let letters = select(&desk.log, &filter, &[], &desk.handled, all).await?;
+            Ok(list(&letters))
+        }
+        Command::Show { letter } => desk.show(letter).await,
+        Command::Redrive {
+            selection,
+            per_second,
+            act,
+        } => redrive::run(&desk, &selection, per_second, &act).await,
+        Command::Discard {
+            selection,
+            export,
+            act,
+        } => discard::run(&desk, &selection, &export, &act).await,
+    }
+}
+
+impl Desk {
+    async fn open(settings: &Settings) -> Result<Self, Failure> {
+        let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
+        let handled = orderbook.handled_letters(&log.topics.events).await;
+        let handled = handled.context(
+            "cannot read which letters were dealt with; is the schema up to date? (`db migrate`)",
+        )?;
+        Ok(Self {
+            log,
+            orderbook,
+            handled,
+        })
+    }
+
+    /// What is meant and not dealt with.
+    async fn selected(&self, selection: &Selection) -> Result<Vec<Letter>, Failure> {
+        let Selection { letters, filter } = selection;
+        select(&self.log, filter, letters, &self.handled, false).await
+    }
+
+    async fn show(&self, source: Source) -> Result<Report, Failure> {
+        let filter = Filter::none();
+        let letters = select(&self.log, &filter, &[source], &self.handled, true).await?;
+        let letter = letters.first();
+        let letter = letter.context("a letter that was found has gone")?;
+        Ok(Report {
+            text: text(letter),
+            json: letter.json(),
+        })
+    }
+}
+
+fn fate(letter: &Letter) -> String {
+    letter.fate.map_or("-", LetterFate::as_str).to_owned()
+}
+
+fn list(letters: &[Letter]) -> Report {
+    let cells = |letter: &Letter| {
+        [
+            letter.source.to_string(),
+            written_at(&letter.record).unwrap_or_else(|| "-".to_owned()),
+            letter.key(),
+            letter.redrives.to_string(),
+            fate(letter),
+            printable(&letter.cause)
+                .chars()
+                .take(CAUSE_MAX_CHARS)
+                .collect(),
+        ]
+    };
+    let rows: Vec<_> = letters.iter().map(cells).collect();
+    let headers = ["LETTER", "CAME", "KEY", "REDRIVES", "FATE", "CAUSE"];
+    Report {
+        text: table(headers, &rows),
+        json: letters.iter().map(Letter::json).collect(),
+    }
+}
+
+fn text(letter: &Letter) -> String {
+    let head = fields(&[
+        ("letter", letter.source.to_string()),
+        ("cause", printable(&letter.cause)),
+        (
+            "came",
+            written_at(&letter.record).unwrap_or_else(|| "-".to_owned()),
+        ),
+        ("key", letter.key()),
+        ("redrives", letter.redrives.to_string()),
+        ("fate", fate(letter)),
+    ]);
+    let headers: Vec<_> = letter
+        .record
+        .headers
+        .iter()
+        .map(|(name, value)| format!("  {}: {}", printable(name), value.escape_ascii()))
+        .collect();
+    let payload = letter.record.payload.as_deref().unwrap_or_default();
+    let body = match letter.event() {
+        Ok(event) => format!("event\n{:#}", event_json(&event)),
+        Err(error) => format!(
+            "{} bytes that do not decode: {error}\n{}",
+            payload.len(),
+            hex_dump(payload)
+        ),
+    };
+    format!("{head}\nheaders\n{}\n{body}", headers.join("\n"))
+}

@@ -1,0 +1,196 @@
+//! How far the views are behind the log.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, anyhow};
+use seckill_domain::Offset;
+use seckill_eventlog::Stretch;
+use seckill_orderbook::{Orderbook, View};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::commands::db::connect;
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::output::{Report, table};
+use crate::settings::Settings;
+
+/// How far one view is behind in one partition, or in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Lag {
+    events: u64,
+    /// Since the oldest event was written that the view has not reached; 0 where there is none.
+    seconds: f64,
+}
+
+#[derive(Debug)]
+struct Row {
+    partition: i32,
+    end: i64,
+    fold: i64,
+    effects: i64,
+    fold_lag: Lag,
+    effects_lag: Lag,
+}
+
+/// By the views' own positions in PostgreSQL: what the consumer group committed says less.
+pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
+    let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
+    let numbers: Vec<_> = (0..log.partitions).collect();
+    // Before the log's ends, so that no view can seem to be ahead of the log.
+    let effects = positions(&orderbook, &log, &numbers, View::Effects).await?;
+    let fold = positions(&orderbook, &log, &numbers, View::Orders).await?;
+    let extent = log.events_extent().await?;
+    let fold_seconds = waiting(&log, &extent, &fold).await?;
+    let effects_seconds = waiting(&log, &extent, &effects).await?;
+    let row = |held: &Stretch| {
+        let place = |view: &HashMap<i32, Offset>| position(view, held.partition);
+        let lag = |view, seconds: &HashMap<i32, f64>| Lag {
+            events: unread(held, place(view)).len(),
+            seconds: seconds.get(&held.partition).copied().unwrap_or(0.0),
+        };
+        Row {
+            partition: held.partition,
+            end: held.to.get(),
+            fold: place(&fold).get(),
+            effects: place(&effects).get(),
+            fold_lag: lag(&fold, &fold_seconds),
+            effects_lag: lag(&effects, &effects_seconds),
+        }
+    };
+    let rows: Vec<_> = extent.iter().map(row).collect();
+    check(&rows)?;
+    Ok(report(&rows))
+}
+
+async fn positions(
+    orderbook: &Orderbook,
+    log: &Log,
+    partitions: &[i32],
+    view: View,
+) -> Result<HashMap<i32, Offset>, Failure> {
+    let topic = &log.topics.events;
+    let found = orderbook.positions(topic, partitions, view).await;
+    let found = found.context("cannot read the views' positions")?;
+    Ok(found.into_iter().collect())
+}
+
+fn position(view: &HashMap<i32, Offset>, partition: i32) -> Offset {
+    view.get(&partition).copied().unwrap_or(Offset::new(0))
+}
+
+fn unread(held: &Stretch, position: Offset) -> Stretch {
+    Stretch {
+        from: position.max(held.from),
+        ..*held
+    }
+}
+
+/// How long each partition's first unread record has been waiting, in seconds.
+async fn waiting(
+    log: &Log,
+    extent: &[Stretch],
+    view: &HashMap<i32, Offset>,
+) -> Result<HashMap<i32, f64>, Failure> {
+    let unread = extent
+        .iter()
+        .map(|s| unread(s, position(view, s.partition)));
+    let first_ones: Vec<_> = unread
+        .filter(|stretch| !stretch.is_empty())
+        .map(|stretch| Stretch {
+            to: stretch.from.next(),
+            ..stretch
+        })
+        .collect();
+    let mut records = log.scan(&log.topics.events, first_ones).await?;
+    let mut waiting = HashMap::new();
+    while let Some(record) = records.next().await? {
+        if let Some(written_ms) = record.timestamp_ms {
+            let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+            let waited_ms = (now_ms - i128::from(written_ms)).max(0);
+            waiting.insert(record.partition, waited_ms as f64 / 1000.0);
+        }
+    }
+    Ok(waiting)
+}
+
+/// A view can only be ahead of a log that was cut or replaced.
+fn check(rows: &[Row]) -> Result<(), Failure> {
+    let Some(row) = rows.iter().find(|r| r.fold.max(r.effects) > r.end) else {
+        return Ok(());
+    };
+    Err(anyhow!(
+        "partition {} ends at {}, and the views stand at {} and {}: the log was cut or replaced, or \
+         DATABASE_URL belongs to another log",
+        row.partition,
+        row.end,
+        row.fold,
+        row.effects
+    )
+    .into())
+}
+
+fn report(rows: &[Row]) -> Report {
+    let all = |lag: fn(&Row) -> Lag| {
+        rows.iter().map(lag).fold(Lag::default(), |sum, lag| Lag {
+            events: sum.events + lag.events,
+            seconds: sum.seconds.max(lag.seconds),
+        })
+    };
+    let (fold, effects) = (all(|r| r.fold_lag), all(|r| r.effects_lag));
+    let cells = |head: [String; 4], fold: Lag, effects: Lag| {
+        let [partition, end, folded, carried_out] = head;
+        let seconds = |lag: Lag| format!("{:.1}", lag.seconds);
+        [
+            partition,
+            end,
+            folded,
+            fold.events.to_string(),
+            seconds(fold),
+            carried_out,
+            effects.events.to_string(),
+            seconds(effects),
+        ]
+    };
+    let mut lines: Vec<_> = rows
+        .iter()
+        .map(|r| {
+            let head = [i64::from(r.partition), r.end, r.fold, r.effects];
+            cells(head.map(|n| n.to_string()), r.fold_lag, r.effects_lag)
+        })
+        .collect();
+    lines.push(cells(["all", "", "", ""].map(String::from), fold, effects));
+    let headers = [
+        "PARTITION",
+        "LOG END",
+        "FOLD",
+        "BEHIND",
+        "SECONDS",
+        "EFFECTS",
+        "BEHIND",
+        "SECONDS",
+    ];
+    let partitions: Vec<_> = rows.iter().map(row_json).collect();
+    Report {
+        text: table(headers, &lines),
+        json: json!({
+            "partitions": partitions,
+            "all": { "fold_lag": lag_json(fold), "effects_lag": lag_json(effects) },
+        }),
+    }
+}
+
+fn row_json(row: &Row) -> Value {
+    json!({
+        "partition": row.partition,
+        "log_end": row.end,
+        "fold": row.fold,
+        "fold_lag": lag_json(row.fold_lag),
+        "effects": row.effects,
+        "effects_lag": lag_json(row.effects_lag),
+    })
+}
+
+fn lag_json(lag: Lag) -> Value {
+    json!({ "events": lag.events, "seconds": lag.seconds })
+}

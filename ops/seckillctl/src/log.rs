@@ -1,0 +1,126 @@
+//! The event log and the topics beside it, as commands read and write them.
+
+use anyhow::{Context, anyhow};
+use seckill_domain::{VoucherId, partition_of};
+use seckill_eventlog::{
+    EventProducer, KafkaSettings, ReadError, Record, Stretch, Topics, extent, first_since, scan,
+};
+use time::OffsetDateTime;
+use tokio::sync::mpsc::Receiver;
+
+use crate::failure::Failure;
+use crate::settings::Settings;
+
+/// Records that may wait for a command that is slower than the broker.
+const BUFFER_RECORDS: usize = 1000;
+
+/// Where the log is, and how it is divided.
+#[derive(Debug)]
+pub(crate) struct Log {
+    client: KafkaSettings,
+    /// The topics' names.
+    pub(crate) topics: Topics,
+    /// Partitions of the event topic.
+    pub(crate) partitions: i32,
+}
+
+/// Records as they come from the broker.
+pub(crate) struct Records(Receiver<Result<Record, ReadError>>);
+
+impl Log {
+    /// Connects to nothing yet.
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
+        let kafka = settings.kafka()?;
+        Ok(Self {
+            client: KafkaSettings::new(kafka.brokers, "seckillctl"),
+            topics: Topics::new(&kafka.topic_prefix),
+            partitions: kafka.partitions,
+        })
+    }
+
+    /// Where a voucher's events are.
+    pub(crate) fn partition_of(&self, voucher: VoucherId) -> i32 {
+        partition_of(voucher.to_string().as_bytes(), self.partitions)
+    }
+
+    /// What each partition of `topic` holds now.
+    pub(crate) async fn extent(&self, topic: &str) -> Result<Vec<Stretch>, Failure> {
+        let found = extent(&self.client, topic).await;
+        Ok(found.with_context(|| self.cannot_read(topic))?)
+    }
+
+    /// What each partition of the event topic holds now. Refuses another number of partitions than
+    /// EVENT_PARTITIONS: every voucher would be looked for in the wrong one.
+    pub(crate) async fn events_extent(&self) -> Result<Vec<Stretch>, Failure> {
+        let found = self.extent(&self.topics.events).await?;
+        if found.len() == usize::try_from(self.partitions).unwrap_or(0) {
+            return Ok(found);
+        }
+        Err(anyhow!(
+            "topic {} has {} partitions, and EVENT_PARTITIONS is {}: set it to the former",
+            self.topics.events,
+            found.len(),
+            self.partitions
+        )
+        .into())
+    }
+
+    /// `stretches` without what was written before `since` or after `until`.
+    pub(crate) async fn between(
+        &self,
+        topic: &str,
+        mut stretches: Vec<Stretch>,
+        since: Option<OffsetDateTime>,
+        until: Option<OffsetDateTime>,
+    ) -> Result<Vec<Stretch>, Failure> {
+        for (time, is_end) in [(since, false), (until, true)] {
+            let Some(time) = time else { continue };
+            // Kafka's timestamps are milliseconds: what `until` names is still within.
+            let millis = time.unix_timestamp_nanos().div_euclid(1_000_000) + i128::from(is_end);
+            let millis = i64::try_from(millis).unwrap_or(i64::MAX).max(0);
+            let found = first_since(&self.client, topic, millis).await;
+            let found = found.with_context(|| self.cannot_read(topic))?;
+            for (partition, first) in found {
+                for stretch in stretches.iter_mut().filter(|s| s.partition == partition) {
+                    if is_end {
+                        stretch.to = stretch.to.min(first);
+                    } else {
+                        stretch.from = stretch.from.max(first);
+                    }
+                }
+            }
+        }
+        Ok(stretches)
+    }
+
+    /// Reads `stretches`, which lie within the topic's extent, at most one a partition.
+    pub(crate) async fn scan(
+        &self,
+        topic: &str,
+        stretches: Vec<Stretch>,
+    ) -> Result<Records, Failure> {
+        let records = scan(&self.client, topic, stretches, BUFFER_RECORDS).await;
+        Ok(Records(records.with_context(|| self.cannot_read(topic))?))
+    }
+
+    /// A producer for copies of records.
+    pub(crate) fn producer(&self) -> Result<EventProducer, Failure> {
+        let producer = EventProducer::new(&self.client, &self.topics);
+        Ok(producer.context("cannot make a Kafka producer")?)
+    }
+
+    fn cannot_read(&self, topic: &str) -> String {
+        format!(
+            "cannot read topic {topic} (KAFKA_BROKERS={})",
+            self.client.brokers
+        )
+    }
+}
+
+impl Records {
+    /// The next record; none after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Record>, Failure> {
+        let next = self.0.recv().await.transpose();
+        Ok(next.context("reading broke off")?)
+    }
+}
