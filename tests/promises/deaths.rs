@@ -5,17 +5,10 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
-use seckill_tests::{SaleTerms, World, audit, await_death};
+use seckill_tests::{SaleTerms, World, arm, audit, await_death, revive};
 use serde_json::json;
 
-const TWENTY: SaleTerms = SaleTerms {
-    stock: 20,
-    max_quantity: 1,
-    hold_seconds: 600,
-    opens_in_seconds: -1,
-};
-
-const ALIVE: (&str, Option<&str>) = ("SECKILL_FAILPOINTS", None);
+const TWENTY: SaleTerms = SaleTerms::of(20);
 
 /// The ingress dies at `point` while ten buyers wait for it, of whom it has answered none.
 async fn ingress_dies_at(point: &str) -> Result<()> {
@@ -24,15 +17,12 @@ async fn ingress_dies_at(point: &str) -> Result<()> {
     let before = world.client.orders(voucher, 1..6).await;
     assert_eq!(before.len(), 5);
 
-    let death = format!("{point}=kill");
-    world
-        .ingress
-        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    arm(&mut world.ingress, point, "kill")?;
     let cut_off = world.client.orders(voucher, 6..16).await;
     await_death(&mut world.ingress, point)?;
     assert!(cut_off.is_empty(), "nobody was told anything: {cut_off:?}");
 
-    world.ingress.restart(&[ALIVE])?;
+    revive(&mut world.ingress)?;
     let after = world.client.orders(voucher, 16..26).await;
     world.quiet(voucher).await?;
     let answers = [before, after].concat();
@@ -65,20 +55,14 @@ async fn ingress_after_the_ack_and_before_its_answer() -> Result<()> {
 async fn relay_before_produce() -> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
-    let points = "ingress.after-lua=kill";
-    world
-        .ingress
-        .restart(&[("SECKILL_FAILPOINTS", Some(points))])?;
+    arm(&mut world.ingress, "ingress.after-lua", "kill")?;
     let answers = world.client.orders(voucher, 1..2).await;
     await_death(&mut world.ingress, "ingress.after-lua")?;
     assert!(answers.is_empty());
 
-    let points = "ingress.relay.before-produce=kill";
-    world
-        .ingress
-        .restart(&[("SECKILL_FAILPOINTS", Some(points))])?;
+    arm(&mut world.ingress, "ingress.relay.before-produce", "kill")?;
     await_death(&mut world.ingress, "ingress.relay.before-produce")?;
-    world.ingress.restart(&[ALIVE])?;
+    revive(&mut world.ingress)?;
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["unpaid"], 1, "{ledger}");
     audit(&world, voucher, &answers).await?;
@@ -128,10 +112,7 @@ async fn projector_dies_at(point: &str) -> Result<()> {
     let mut world = World::start()?;
     let [first, second] = two_sales_of_one_partition(&world).await?;
     world.until_carried_out().await?;
-    let death = format!("{point}=kill");
-    world
-        .projector
-        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    arm(&mut world.projector, point, "kill")?;
     let [of_first, of_second] = tokio::join!(
         world.client.orders(first, 1..11),
         world.client.orders(second, 1..11),
@@ -150,7 +131,7 @@ async fn projector_dies_at(point: &str) -> Result<()> {
     .await?;
     assert!(ahead, "it died with effects that were not carried out");
 
-    world.projector.restart(&[ALIVE])?;
+    revive(&mut world.projector)?;
     for (voucher, answers) in [(first, of_first), (second, of_second)] {
         world.quiet(voucher).await?;
         assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
@@ -181,10 +162,7 @@ async fn projector_between_outcomes_and_its_position() -> Result<()> {
 /// The timeout service dies at `point` with three due orders in hand.
 async fn timeout_dies_at(point: &str) -> Result<()> {
     let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
-    let death = format!("{point}=kill");
-    world
-        .timeout
-        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    arm(&mut world.timeout, point, "kill")?;
     let terms = SaleTerms {
         stock: 3,
         hold_seconds: 1,
@@ -199,7 +177,7 @@ async fn timeout_dies_at(point: &str) -> Result<()> {
         .await?;
     assert!(claims > 0, "it died before it had anything in hand");
 
-    world.timeout.restart(&[ALIVE])?;
+    revive(&mut world.timeout)?;
     for (user, answer) in (1..).zip(&answers) {
         let order_id = answer.order_id().expect("an order id");
         world.until_status(user, order_id, "expired").await?;

@@ -1,14 +1,20 @@
 //! One file a promise, each over real services and stores of its own.
 
 mod bad_input;
+mod chaos;
 mod dead_letters;
 mod deaths;
 mod expiry;
+mod lost_commit;
 mod lost_redis;
 mod one_key_one_order;
 mod operators;
 mod orderly_end;
 mod outcomes;
 mod payments;
+mod races;
+mod redis_faults;
 mod reload_deaths;
+mod sleepers;
+mod store_outages;
 mod units;

@@ -2,18 +2,11 @@
 //! next one opens the sale by itself.
 
 use anyhow::Result;
-use seckill_tests::{Crowd, SaleTerms, World, audit, await_death};
+use seckill_tests::{Crowd, SaleTerms, World, arm, audit, await_death, revive};
 
-const LARGE: SaleTerms = SaleTerms {
-    stock: 20_000,
-    max_quantity: 1,
-    hold_seconds: 600,
-    opens_in_seconds: -1,
-};
+const LARGE: SaleTerms = SaleTerms::of(20_000);
 
 const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "500")];
-
-const ALIVE: (&str, Option<&str>) = ("SECKILL_FAILPOINTS", None);
 
 /// Orders by `buyers`; then, under load, Redis is emptied and the projector dies at `point`.
 async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
@@ -21,12 +14,9 @@ async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
     let voucher = world.sale(LARGE).await?;
     let mut answers = world.client.orders(voucher, 1..buyers + 1).await;
     world.until_carried_out().await?;
-    let death = format!("{point}=kill");
-    world
-        .projector
-        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    arm(&mut world.projector, point, "kill")?;
 
-    let crowd = Crowd::come(&[world.client.clone()], voucher, 10_001..20_001);
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 10_001..20_001);
     crowd.flows(20).await?;
     world.stack.redis.restart()?;
     await_death(&mut world.projector, point)?;
@@ -37,7 +27,7 @@ async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
         "closed, never a guess"
     );
 
-    world.projector.restart(&[ALIVE])?;
+    revive(&mut world.projector)?;
     crowd.flows(20).await?;
     answers.extend(crowd.leave().await?);
     world.quiet(voucher).await?;
@@ -76,13 +66,10 @@ async fn before_opening() -> Result<()> {
 async fn of_a_new_sale_after_its_mark() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let point = "projector.reload.after-mark";
-    let death = format!("{point}=kill");
-    world
-        .projector
-        .restart(&[("SECKILL_FAILPOINTS", Some(&death))])?;
+    arm(&mut world.projector, point, "kill")?;
     let voucher = world.schedule(LARGE).await?;
     await_death(&mut world.projector, point)?;
-    world.projector.restart(&[ALIVE])?;
+    revive(&mut world.projector)?;
     world.until_served(voucher).await?;
     let answers = world.client.orders(voucher, 1..11).await;
     world.quiet(voucher).await?;

@@ -1,5 +1,6 @@
 //! A shopper's, a provider's and an operator's HTTP calls.
 
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -152,6 +153,21 @@ impl Client {
         }
         self.send(request.json(&json!({ "quantity": quantity })))
             .await
+    }
+
+    /// Orders one unit for each of many users at a time; answers in the order of the users. Those
+    /// whose connection broke have none.
+    pub async fn orders(&self, voucher: VoucherId, users: Range<u64>) -> Vec<Answer> {
+        let order = |user| {
+            let client = self.clone();
+            tokio::spawn(async move { client.order(voucher, user, None, 1).await })
+        };
+        let buyers: Vec<_> = users.map(order).collect();
+        let mut answers = Vec::with_capacity(buyers.len());
+        for buyer in buyers {
+            answers.extend(buyer.await.ok().and_then(Result::ok));
+        }
+        answers
     }
 
     /// Gives an order up.

@@ -3,8 +3,12 @@
 
 mod auditor;
 mod client;
+mod crowd;
+mod faults;
 mod world;
 
 pub use auditor::{Audit, audit};
 pub use client::{Answer, Client};
+pub use crowd::Crowd;
+pub use faults::{arm, await_death, await_stop, revive};
 pub use world::{SaleTerms, World, eventually};

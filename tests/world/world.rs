@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
+use seckill_testkit::stack::Builder;
 use seckill_testkit::{Service, TestStack};
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -26,14 +29,22 @@ pub struct SaleTerms {
     pub opens_in_seconds: i64,
 }
 
-impl Default for SaleTerms {
-    fn default() -> Self {
+impl SaleTerms {
+    /// So many units, one a buyer, on sale already, and no time to pay that a test would reach.
+    #[must_use]
+    pub const fn of(stock: i64) -> Self {
         Self {
-            stock: 10,
+            stock,
             max_quantity: 1,
             hold_seconds: 600,
             opens_in_seconds: -1,
         }
+    }
+}
+
+impl Default for SaleTerms {
+    fn default() -> Self {
+        Self::of(10)
     }
 }
 
@@ -66,17 +77,22 @@ impl World {
     /// # Errors
     /// As [`Self::start`].
     pub fn with(settings: &[(&str, &str)]) -> Result<Self> {
-        let mut builder = TestStack::builder();
+        Self::over(TestStack::builder(), settings)
+    }
+
+    /// The same, over stores that a test wants for itself.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn over(mut stores: Builder, settings: &[(&str, &str)]) -> Result<Self> {
         for (name, value) in settings {
-            builder = builder.setting(name, value);
+            stores = stores.setting(name, value);
         }
-        let stack = builder.start()?;
+        let stack = stores.start()?;
         let projector = stack.start_projector(&[])?;
         let timeout = stack.start_timeout(&[])?;
         let ingress = stack.start_ingress(&[])?;
-        let client = Client::new(ingress.url(), ingress.admin_url(), |name| {
-            stack.setting(name).to_owned()
-        });
+        let client = client_of(&stack, &ingress);
         Ok(Self {
             client,
             ingress,
@@ -86,11 +102,27 @@ impl World {
         })
     }
 
+    /// A client of another ingress over the same stores.
+    #[must_use]
+    pub fn client_of(&self, ingress: &Service) -> Client {
+        client_of(&self.stack, ingress)
+    }
+
     /// Puts a sale up and waits until Redis serves it.
     ///
     /// # Errors
     /// When it is refused or not served in time.
     pub async fn sale(&self, terms: SaleTerms) -> Result<VoucherId> {
+        let voucher = self.schedule(terms).await?;
+        self.until_served(voucher).await?;
+        Ok(voucher)
+    }
+
+    /// Puts a sale up, and leaves it to the projector when Redis serves it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn schedule(&self, terms: SaleTerms) -> Result<VoucherId> {
         let now = OffsetDateTime::now_utc();
         let opens_at = now + time::Duration::seconds(terms.opens_in_seconds);
         let answer = self
@@ -107,12 +139,56 @@ impl World {
             )
             .await?;
         let id = answer.body["voucher_id"].as_i64();
-        let id = VoucherId::new(id.with_context(|| format!("no sale: {answer:?}"))?)?;
+        Ok(VoucherId::new(
+            id.with_context(|| format!("no sale: {answer:?}"))?,
+        )?)
+    }
+
+    /// Waits until Redis serves a sale.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn until_served(&self, voucher: VoucherId) -> Result<()> {
         eventually("the sale is served", || async {
-            Ok(self.client.ledger(id).await?["redis_available"].is_i64())
+            Ok(self.client.ledger(voucher).await?["redis_available"].is_i64())
         })
-        .await?;
-        Ok(id)
+        .await
+    }
+
+    /// Waits until the effects of everything folded so far are carried out and published.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn until_carried_out(&self) -> Result<()> {
+        let pool = self.database().await?;
+        eventually("the effects have reached the fold", || async {
+            let behind: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM view_positions f WHERE f.view = 'orders' AND f.next_offset >
+                   coalesce((SELECT e.next_offset FROM view_positions e WHERE e.view = 'effects'
+                                AND e.topic = f.topic AND e.partition = f.partition), 0))",
+            )
+            .fetch_one(&pool)
+            .await?;
+            Ok(!behind)
+        })
+        .await
+    }
+
+    /// A look at the tables, past the services.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn database(&self) -> Result<PgPool> {
+        Ok(PgPool::connect(self.stack.setting("DATABASE_URL")).await?)
+    }
+
+    /// A look at Redis, past the services.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn redis(&self) -> Result<MultiplexedConnection> {
+        let client = redis::Client::open(self.stack.setting("REDIS_URL"))?;
+        Ok(client.get_multiplexed_async_connection().await?)
     }
 
     /// Waits until an order has a status, and gives the order.
@@ -142,6 +218,12 @@ impl World {
         .await?;
         self.client.ledger(voucher).await
     }
+}
+
+fn client_of(stack: &TestStack, ingress: &Service) -> Client {
+    Client::new(ingress.url(), ingress.admin_url(), |name| {
+        stack.setting(name).to_owned()
+    })
 }
 
 /// Waits up to 60 s until a condition holds. An error of the condition counts as *not yet*, and is

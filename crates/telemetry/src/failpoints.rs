@@ -1,8 +1,8 @@
 //! Named failpoints: a test makes a process die, or wait, exactly between two lines.
 //!
 //! Compiled in only with the feature `failpoints`. `SECKILL_FAILPOINTS` holds
-//! `name=action` pairs separated by `;`. Actions: `kill` (SIGKILL to this process), or anything
-//! that the `fail` crate understands, such as `pause` or `sleep(100)`.
+//! `name=action` pairs separated by `;`. Actions: `kill` (SIGKILL to this process), `stop` (SIGSTOP,
+//! the first time only), or anything that the `fail` crate understands, such as `sleep(100)`.
 
 /// Sets the points up that `SECKILL_FAILPOINTS` names. Does nothing without the feature.
 ///
@@ -17,11 +17,14 @@ pub fn install() -> Result<(), String> {
         let (name, action) = point
             .split_once('=')
             .ok_or_else(|| format!("SECKILL_FAILPOINTS: {point:?} is not name=action"))?;
-        if action == "kill" {
-            let point = name.to_owned();
-            fail::cfg_callback(name, move || kill_self(&point))?;
-        } else {
-            fail::cfg(name, action)?;
+        let point = name.to_owned();
+        match action {
+            "kill" => fail::cfg_callback(name, move || kill_self(&point))?,
+            "stop" => {
+                let once = std::sync::Once::new();
+                fail::cfg_callback(name, move || once.call_once(|| stop_self(&point)))?;
+            }
+            _ => fail::cfg(name, action)?,
         }
     }
     Ok(())
@@ -46,4 +49,15 @@ fn kill_self(point: &str) {
     loop {
         std::thread::park();
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn stop_self(point: &str) {
+    use rustix::process::{Signal, getpid, kill_process};
+    eprintln!("failpoint {point}: SIGSTOP");
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        eprintln!("failpoint {point}: {error}");
+    }
+    // The kernel may stop another thread first: this one must not get past the point meanwhile.
+    std::thread::sleep(std::time::Duration::from_millis(50));
 }

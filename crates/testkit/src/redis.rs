@@ -1,12 +1,13 @@
 //! A private Redis server.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::ports::free_port;
@@ -17,6 +18,8 @@ use crate::wait::wait_for;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const START_ATTEMPTS: u32 = 3;
+/// What SAVE writes, and what a server loads when it starts.
+const SNAPSHOT: &str = "dump.rdb";
 
 /// Whether a server's data outlives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,31 @@ impl Redis {
     /// As [`Redis::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
+        let snapshot = self.directory.path().join(SNAPSHOT);
+        if snapshot.exists() {
+            fs::remove_file(snapshot)?;
+        }
+        self.process = spawn(self.directory.path(), self.port)?;
+        Ok(())
+    }
+
+    /// Writes what the server holds now to disk, for [`Redis::restart_from_snapshot`].
+    ///
+    /// # Errors
+    /// When the server does not answer or cannot write.
+    pub fn snapshot(&self) -> Result<()> {
+        let answer = command(self.port, b"SAVE\r\n")?;
+        ensure!(&answer == b"+OK\r\n", "SAVE was refused");
+        Ok(())
+    }
+
+    /// Kills the server and starts it on the same port with the data of the last
+    /// [`Redis::snapshot`]: what a Redis does that lost its last writes.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn restart_from_snapshot(&mut self) -> Result<()> {
+        self.process.kill()?;
         self.process = spawn(self.directory.path(), self.port)?;
         Ok(())
     }
@@ -144,15 +172,16 @@ pub fn server_command(directory: &Path, port: u16, persistence: Persistence) -> 
 /// Whether a Redis answers PING on this loopback port, loaded and ready.
 #[must_use]
 pub fn answers(port: u16) -> bool {
-    ping(port).is_ok_and(|answer| &answer == b"+PONG")
+    command(port, b"PING\r\n").is_ok_and(|answer| &answer == b"+PONG")
 }
 
-fn ping(port: u16) -> std::io::Result<[u8; 5]> {
+/// Sends one command and gives the first bytes of its answer.
+fn command<const N: usize>(port: u16, line: &[u8]) -> std::io::Result<[u8; N]> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    stream.write_all(b"PING\r\n")?;
-    let mut answer = [0; 5];
+    stream.write_all(line)?;
+    let mut answer = [0; N];
     stream.read_exact(&mut answer)?;
     Ok(answer)
 }
@@ -171,13 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_server_is_empty_and_on_the_same_port() {
+    fn a_restarted_server_is_on_the_same_port_and_has_its_last_snapshot_or_nothing() {
         let mut redis = Redis::start().unwrap();
         let url = redis.url();
         assert_eq!(run(&redis, "SET a 1"), "+OK\r\n");
 
-        redis.restart().unwrap();
+        redis.snapshot().unwrap();
+        assert_eq!(run(&redis, "SET b 1"), "+OK\r\n");
+        redis.restart_from_snapshot().unwrap();
+        assert_eq!(run(&redis, "EXISTS a"), ":1\r\n");
+        assert_eq!(run(&redis, "EXISTS b"), ":0\r\n");
 
+        redis.restart().unwrap();
         assert_eq!(redis.url(), url);
         assert_eq!(run(&redis, "EXISTS a"), ":0\r\n");
     }

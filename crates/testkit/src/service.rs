@@ -88,6 +88,16 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub fn restart(&mut self, changes: &[(&str, Option<&str>)]) -> Result<()> {
+        self.relaunch(changes)?;
+        self.wait_until_ready()
+    }
+
+    /// As [`Service::restart`], but returns at once: for a service that may die, or have to wait,
+    /// before it is ready.
+    ///
+    /// # Errors
+    /// When the binary is not built.
+    pub fn relaunch(&mut self, changes: &[(&str, Option<&str>)]) -> Result<()> {
         self.process.kill()?;
         for (name, value) in changes {
             match value {
@@ -99,7 +109,7 @@ impl Service {
             };
         }
         self.process = spawn(&self.spec, self.directory.path())?;
-        self.wait_until_ready()
+        Ok(())
     }
 
     /// `http://127.0.0.1:<port>` of its clients' listener.

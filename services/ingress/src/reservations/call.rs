@@ -47,17 +47,18 @@ fn placed(order: &PendingReservation, reserved: bool) -> Placed {
 pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemaphorePermit) {
     let shared = &lane.shared;
     let deadline = shared.options.promise_deadline;
-    let (asks, waiters) = split(batch, deadline);
+    let (asks, waiters, waited) = split(batch, deadline / 2);
     if asks.is_empty() {
         return;
     }
     shared.meters.batch_sent(asks.len(), &shared.in_flight);
     let acks = lane.acks.take();
     let first_sent_at = BootInstant::now();
-    let reply = ask_again(first_sent_at, deadline, || {
+    let asking = ask_again(first_sent_at, deadline, || {
         shared.stock.reserve(lane.voucher, &asks, &acks)
-    })
-    .await;
+    });
+    let reply = tokio::time::timeout(deadline.saturating_sub(waited), asking).await;
+    let reply = reply.unwrap_or(Err(StockError::Timeout));
     shared.meters.script_seconds.record(first_sent_at.elapsed());
     drop(slot);
     fail::fail_point!("ingress.after-lua");
@@ -106,20 +107,24 @@ pub(super) fn log_failure(voucher: VoucherId, error: &StockError) {
     tracing::warn!(%voucher, %error, cause, "no answer from Redis; what it took is published later");
 }
 
-/// What goes to the script. Who has waited for longer than a promise takes has most likely given
-/// up: no stock is taken for them.
-fn split(batch: Vec<Request>, patience: Duration) -> (Vec<ReserveRequest>, Vec<Waiter>) {
+/// What goes to the script, and how long the first of them has waited. Who has waited for longer
+/// than `patience` is refused, and no stock is taken: calls that Redis holds up hold up the calls
+/// behind them, and no buyer should sit out both.
+fn split(batch: Vec<Request>, patience: Duration) -> (Vec<ReserveRequest>, Vec<Waiter>, Duration) {
     let mut asks = Vec::with_capacity(batch.len());
     let mut waiters = Vec::with_capacity(batch.len());
+    let mut longest = Duration::ZERO;
     for mut request in batch {
-        if request.queued_at.elapsed() > patience {
+        let waited = request.queued_at.elapsed();
+        if waited > patience {
             request.waiter.answer(Err(PlaceError::Overloaded));
         } else {
+            longest = longest.max(waited);
             asks.push(request.ask);
             waiters.push(request.waiter);
         }
     }
-    (asks, waiters)
+    (asks, waiters, longest)
 }
 
 fn refuse_all(waiters: Vec<Waiter>, error: PlaceError) {

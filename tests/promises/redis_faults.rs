@@ -1,0 +1,104 @@
+//! Redis forgets, goes back in time, or stands still, while orders flow: nothing is oversold,
+//! nothing promised is lost, no unit leaks, and the sale is open again by itself.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use redis::AsyncCommands;
+use seckill_domain::VoucherId;
+use seckill_tests::{Answer, Crowd, SaleTerms, World, arm, audit, await_stop, eventually};
+
+const LARGE: SaleTerms = SaleTerms::of(20_000);
+
+const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
+
+fn crowd(world: &World, voucher: VoucherId) -> Crowd {
+    Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
+}
+
+/// Orders flow again, come to rest, and every invariant holds.
+async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd) -> Result<()> {
+    crowd.flows(20).await?;
+    let answers = crowd.leave().await?;
+    world.quiet(voucher).await?;
+    audit(world, voucher, &answers).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_snapshot_comes_back() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    world.stack.redis.snapshot()?;
+    crowd.flows(50).await?;
+    world.stack.redis.restart_from_snapshot()?;
+    recovers(&world, voucher, crowd).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_flushed_in_the_middle_of_a_load() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let point = "projector.reload.before-open";
+    arm(&mut world.projector, point, "stop")?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    world.stack.redis.restart()?;
+    await_stop(&world.projector, point).await?;
+
+    let mut redis = world.redis().await?;
+    let loaded: usize = redis::cmd("DBSIZE").query_async(&mut redis).await?;
+    assert!(loaded > 1, "a claim and what was loaded under it: {loaded}");
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    world.projector.resume()?;
+    recovers(&world, voucher, crowd).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_one_sale_are_deleted_and_others_stay() -> Result<()> {
+    let world = World::with(&SETTINGS)?;
+    let (lost, other) = (world.sale(LARGE).await?, world.sale(LARGE).await?);
+    let (crowd_of_lost, crowd_of_other) = (crowd(&world, lost), crowd(&world, other));
+    crowd_of_lost.flows(50).await?;
+    let mut redis = world.redis().await?;
+    let keys = ["sale", "holds", "outbox"].map(|part| format!("seckill:{{{lost}}}:{part}"));
+    let _: () = redis.del(&keys).await?;
+    crowd_of_other.flows(50).await?;
+    recovers(&world, lost, crowd_of_lost).await?;
+    // The terms alone: the load takes over what is still pending.
+    let _: () = redis.del(format!("seckill:{{{other}}}:sale")).await?;
+    recovers(&world, other, crowd_of_other).await
+}
+
+/// Longer than every time-out of a call. What was sent meanwhile is carried out when nobody waits
+/// for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_stands_still_for_five_seconds() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+
+    world.stack.redis.pause()?;
+    let paused_at = Instant::now();
+    let deadline = Duration::from_secs(1) + Duration::from_millis(750);
+    eventually("Redis has stood still for five seconds", || async {
+        let asked_at = Instant::now();
+        // More than there are calls at a time: some wait behind others that wait for Redis.
+        let refused = world.client.orders(voucher, 30_000..30_050).await;
+        let took = asked_at.elapsed();
+        let unavailable = |answer: &&Answer| answer.problem() == "unavailable";
+        assert_eq!(
+            refused.iter().filter(unavailable).count(),
+            50,
+            "{refused:?}"
+        );
+        assert!(took < deadline, "{took:?}");
+        Ok(paused_at.elapsed() > Duration::from_secs(5))
+    })
+    .await?;
+    world.stack.redis.resume()?;
+    recovers(&world, voucher, crowd).await
+}

@@ -1,0 +1,186 @@
+//! A process stands still in the worst place, everybody else goes on without it, and it wakes up
+//! long after and finishes what it was about to do.
+
+use anyhow::Result;
+use seckill_domain::VoucherId;
+use seckill_testkit::Service;
+use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, eventually};
+use tokio::task::JoinHandle;
+
+const TEN: SaleTerms = SaleTerms::of(10);
+
+const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "500")];
+
+/// A second ingress that stops at `point` with the order of user 1 in hand.
+async fn ingress_asleep(
+    world: &World,
+    voucher: VoucherId,
+    point: &str,
+) -> Result<(Service, JoinHandle<Result<Answer>>)> {
+    let stop = format!("{point}=stop");
+    let sleeper = world
+        .stack
+        .start_ingress(&[("SECKILL_FAILPOINTS", &stop)])?;
+    let client = world.client_of(&sleeper);
+    let order = tokio::spawn(async move { client.order(voucher, 1, Some("k"), 1).await });
+    await_stop(&sleeper, point).await?;
+    Ok((sleeper, order))
+}
+
+/// The sleeper's grant was lost with Redis, and its unit was sold to somebody else meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_publishes_a_grant_that_was_lost_long_ago() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(TEN).await?;
+    let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-lua").await?;
+
+    world.stack.redis.restart()?;
+    world.until_served(voucher).await?;
+    let mut answers = world.client.orders(voucher, 2..20).await;
+    let reserved = answers.iter().filter(|answer| answer.is_reserved()).count();
+    assert_eq!(reserved, 10, "all units, the sleeper's too: {answers:?}");
+
+    sleeper.resume()?;
+    let late = order.await??;
+    assert_eq!(
+        (late.status, &late.body["status"]),
+        (202, &"pending".into()),
+        "no promise"
+    );
+    let order_id = late.order_id().expect("an order id");
+    world.until_status(1, order_id, "rejected").await?;
+    answers.push(late);
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.unpaid, found.rejected), (10, 1));
+    Ok(())
+}
+
+/// The sleeper's grant outlived Redis in its snapshot and was granted again under a new epoch: a
+/// record of either epoch may be the first, and the order is decided once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_publishes_a_grant_that_a_reload_has_taken_over() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(TEN).await?;
+    let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-lua").await?;
+
+    world.stack.redis.snapshot()?;
+    world.stack.redis.restart_from_snapshot()?;
+    world.until_served(voucher).await?;
+    let mut answers = world.client.orders(voucher, 2..20).await;
+    let reserved = answers.iter().filter(|answer| answer.is_reserved()).count();
+    assert_eq!(reserved, 9, "the sleeper's unit is held: {answers:?}");
+
+    sleeper.resume()?;
+    let late = order.await??;
+    assert_eq!(
+        (late.status, &late.body["status"]),
+        (202, &"pending".into()),
+        "no promise"
+    );
+    let path = format!("/api/v1/orders/{}", late.order_id().expect("an order id"));
+    eventually("the order is decided", || async {
+        Ok(world.client.get(1, &path).await?.body["status"] != "pending")
+    })
+    .await?;
+    answers.push(late);
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &answers).await?;
+    Ok(())
+}
+
+/// The event was in the log in time, and only its sender does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_hears_of_an_ack_long_after_the_deadline() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(TEN).await?;
+    let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-ack").await?;
+    eventually("the order is in the tables", || async {
+        Ok(world.client.ledger(voucher).await?["unpaid"] == 1)
+    })
+    .await?;
+    world.stack.redis.restart()?;
+    world.until_served(voucher).await?;
+
+    sleeper.resume()?;
+    let late = order.await??;
+    assert_eq!(
+        (late.status, &late.body["status"]),
+        (202, &"pending".into()),
+        "no promise"
+    );
+    let order_id = late.order_id().expect("an order id");
+    world.until_status(1, order_id, "unpaid").await?;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &[late]).await?.unpaid, 1);
+    Ok(())
+}
+
+/// The only projector stops at `point` while ten orders come in; a second one takes over; the
+/// first wakes up and goes on where it was.
+async fn projector_asleep_at(point: &str) -> Result<World> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(SaleTerms::of(20)).await?;
+    world.until_carried_out().await?;
+    arm(&mut world.projector, point, "stop")?;
+    let mut answers = world.client.orders(voucher, 1..11).await;
+    assert!(answers.iter().all(Answer::is_reserved), "{answers:?}");
+    await_stop(&world.projector, point).await?;
+
+    let _second = world.stack.start_projector(&[])?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+    world.projector.resume()?;
+    answers.extend(world.client.orders(voucher, 11..21).await);
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.unpaid, found.rejected), (20, 0));
+    world.until_carried_out().await?;
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_commits_a_batch_that_another_has_folded() -> Result<()> {
+    let world = projector_asleep_at("projector.before-apply").await?;
+    eventually("its commit has failed", || async {
+        Ok(world.projector.output()?.contains("a batch did not commit"))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_publishes_outcomes_that_another_has_published() -> Result<()> {
+    projector_asleep_at("projector.after-settle").await?;
+    Ok(())
+}
+
+/// The first stops at `point` of a reload, the second loads the sale from the beginning.
+async fn reload_asleep_at(point: &str) -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(SaleTerms::of(20)).await?;
+    arm(&mut world.projector, point, "stop")?;
+    let mut answers = world.client.orders(voucher, 1..11).await;
+    world.quiet(voucher).await?;
+    world.stack.redis.restart()?;
+    await_stop(&world.projector, point).await?;
+
+    let _second = world.stack.start_projector(&[])?;
+    world.until_served(voucher).await?;
+    answers.extend(world.client.orders(voucher, 11..16).await);
+    world.projector.resume()?;
+    answers.extend(world.client.orders(voucher, 16..21).await);
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.unpaid, found.rejected), (20, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_begins_the_epoch_of_a_claim_that_was_taken_from_it() -> Result<()> {
+    reload_asleep_at("projector.reload.after-drain").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_opens_a_load_that_another_has_opened() -> Result<()> {
+    reload_asleep_at("projector.reload.before-open").await
+}

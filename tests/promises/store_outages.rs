@@ -1,0 +1,143 @@
+//! PostgreSQL or Kafka is away for a while: orders go on as far as they can without it, and all of
+//! them are decided when it is back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use seckill_domain::VoucherId;
+use seckill_testkit::TestStack;
+use seckill_tests::{Answer, Crowd, SaleTerms, World, audit, eventually};
+
+const LARGE: SaleTerms = SaleTerms::of(20_000);
+
+/// A user beyond the crowd's.
+const SINGLE: u64 = 30_000;
+
+fn crowd(world: &World, voucher: VoucherId) -> Crowd {
+    Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_promised_while_postgresql_is_away() -> Result<()> {
+    let mut world = World::over(TestStack::builder().private_postgres(), &[])?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+
+    let server = world.stack.postgres.as_mut().context("its own server")?;
+    server.kill()?;
+    let mut answers = world.client.orders(voucher, SINGLE..SINGLE + 20).await;
+    assert_eq!(answers.len(), 20);
+    assert!(answers.iter().all(Answer::is_reserved), "{answers:?}");
+    crowd.flows(200).await?;
+    let server = world.stack.postgres.as_mut().context("its own server")?;
+    server.restart()?;
+
+    crowd.flows(50).await?;
+    answers.extend(crowd.leave().await?);
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
+    Ok(())
+}
+
+/// How far the fold is, over all partitions.
+async fn folded(pool: &sqlx::PgPool) -> Result<i64> {
+    let sum =
+        "SELECT coalesce(sum(next_offset), 0)::bigint FROM view_positions WHERE view = 'orders'";
+    Ok(sqlx::query_scalar(sum).fetch_one(pool).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_of_the_projector_is_cut_again_and_again() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    let pool = world.database().await?;
+    for _ in 0..10 {
+        let before = folded(&pool).await?;
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name = 'seckill-projector'",
+        )
+        .execute(&pool)
+        .await?;
+        eventually("the fold goes on", || async {
+            Ok(folded(&pool).await? > before)
+        })
+        .await?;
+    }
+    let answers = crowd.leave().await?;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
+    Ok(())
+}
+
+/// Orders are pending or refused while `outage` lasts; each has one order, under one key, after it.
+async fn kafka_is_away(mut world: World, end: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    let client = world.client.clone();
+
+    let broker = world.stack.kafka.as_mut().context("its own broker")?;
+    broker.pause()?;
+    let away_since = Instant::now();
+    let caught = client.order(voucher, SINGLE, Some("k"), 1).await?;
+    assert_eq!(
+        (caught.status, &caught.body["status"]),
+        (202, &"pending".into()),
+        "no promise"
+    );
+    // Longer than the broker's session and the producers' delivery timeout.
+    eventually("it was away for seven seconds", || async {
+        let refused = client.order(voucher, SINGLE + 1, None, 1).await?;
+        assert_eq!(
+            (refused.status, refused.problem()),
+            (503, "unavailable"),
+            "{refused:?}"
+        );
+        Ok(away_since.elapsed() > Duration::from_secs(7))
+    })
+    .await?;
+    end(&mut world)?;
+
+    crowd.flows(20).await?;
+    let order_id = caught.order_id().context("no order id")?;
+    world.until_status(SINGLE, order_id, "unpaid").await?;
+    eventually("the same key says reserved", || async {
+        let again = client.order(voucher, SINGLE, Some("k"), 1).await?;
+        assert_eq!(again.order_id(), Some(order_id));
+        Ok(again.is_reserved())
+    })
+    .await?;
+    let mut answers = crowd.leave().await?;
+    answers.push(caught);
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
+    Ok(())
+}
+
+fn world_with_its_own_broker() -> Result<World> {
+    let stores = TestStack::builder().private_kafka();
+    World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long"]
+async fn kafka_stands_still() -> Result<()> {
+    kafka_is_away(world_with_its_own_broker()?, |world| {
+        let broker = world.stack.kafka.as_mut().context("its own broker")?;
+        broker.resume()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long"]
+async fn kafka_is_killed_and_comes_back() -> Result<()> {
+    kafka_is_away(world_with_its_own_broker()?, |world| {
+        let broker = world.stack.kafka.as_mut().context("its own broker")?;
+        broker.restart()
+    })
+    .await
+}

@@ -1,0 +1,97 @@
+//! Buyers that keep coming while a test breaks things.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use seckill_domain::VoucherId;
+use tokio::task::JoinSet;
+
+use crate::client::{Answer, Client};
+use crate::world::eventually;
+
+const LANES: usize = 4;
+/// Between one buyer and the next of a lane, and between two tries of one buyer.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Users who order one unit each, with one key each, and repeat what was not answered or was 503.
+#[derive(Debug)]
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    accepted: Arc<AtomicUsize>,
+    lanes: JoinSet<Vec<Answer>>,
+}
+
+impl Crowd {
+    /// Sends the users one after the other, in four lanes, spread over all `clients`.
+    #[must_use]
+    pub fn come(clients: &[Client], voucher: VoucherId, users: Range<u64>) -> Self {
+        let mut crowd = Self {
+            stop: Arc::default(),
+            accepted: Arc::default(),
+            lanes: JoinSet::new(),
+        };
+        for (lane, client) in clients.iter().cycle().take(LANES).enumerate() {
+            let (client, users) = (client.clone(), users.clone().skip(lane).step_by(LANES));
+            let (stop, accepted) = (Arc::clone(&crowd.stop), Arc::clone(&crowd.accepted));
+            crowd.lanes.spawn(async move {
+                let mut answers = Vec::new();
+                for user in users {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    answers.extend(insist(&client, voucher, user, &stop).await);
+                    let last = answers.last();
+                    if last.is_some_and(|answer: &Answer| answer.status == 202) {
+                        accepted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answers
+            });
+        }
+        crowd
+    }
+
+    /// Waits until this many more of them have got an order.
+    ///
+    /// # Errors
+    /// When that does not happen in time.
+    pub async fn flows(&self, more: usize) -> Result<()> {
+        let enough = self.accepted.load(Ordering::Relaxed) + more;
+        eventually("orders flow", || async {
+            Ok(self.accepted.load(Ordering::Relaxed) >= enough)
+        })
+        .await
+    }
+
+    /// Sends the rest home and gives every answer that anybody got.
+    ///
+    /// # Errors
+    /// When none of them got an order: nothing would have been tested.
+    pub async fn leave(self) -> Result<Vec<Answer>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let answers: Vec<Answer> = self.lanes.join_all().await.into_iter().flatten().collect();
+        let any = answers.iter().any(|answer| answer.status == 202);
+        any.then_some(answers).context("nobody got an order")
+    }
+}
+
+/// One buyer, until there is an answer that says something.
+async fn insist(
+    client: &Client,
+    voucher: VoucherId,
+    user: u64,
+    stop: &AtomicBool,
+) -> Option<Answer> {
+    let key = format!("crowd-{user}");
+    while !stop.load(Ordering::Relaxed) {
+        match client.order(voucher, user, Some(&key), 1).await {
+            Ok(answer) if answer.status != 503 => return Some(answer),
+            Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    None
+}
