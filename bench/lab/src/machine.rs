@@ -1,0 +1,65 @@
+//! Where a run was measured.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use redis::{ConnectionLike, InfoDict};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection};
+
+use crate::lab::Stores;
+
+/// The machine and the stores on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// How many of its threads we may use.
+    pub cores: usize,
+    /// The kernel's version.
+    pub kernel: String,
+    /// Tasks that ran or waited to, on average over the minute before: what else was going on.
+    pub load_average: String,
+    /// PostgreSQL's version.
+    pub postgresql: String,
+    /// Redis' version.
+    pub redis: String,
+    /// Whether this program was optimised.
+    pub optimised: bool,
+}
+
+impl Machine {
+    /// This one, with these stores.
+    ///
+    /// # Errors
+    /// When a store does not answer or the machine cannot be asked.
+    pub async fn describe(stores: &Stores) -> Result<Self> {
+        let mut database = PgConnection::connect(&stores.database_url).await?;
+        let postgresql = sqlx::query_scalar("SHOW server_version").fetch_one(&mut database);
+        let postgresql: String = postgresql.await?;
+        let mut redis = redis::Client::open(stores.redis_url.as_str())?;
+        let info: InfoDict =
+            redis::from_redis_value(redis.req_command(redis::cmd("INFO").arg("server"))?)?;
+        Ok(Self {
+            cpu: cpu_model().unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism()?.get(),
+            kernel: first_word("/proc/sys/kernel/osrelease", '-')?,
+            load_average: first_word("/proc/loadavg", ' ')?,
+            // Without the distribution's own version after it.
+            postgresql: postgresql.split(' ').take(1).collect(),
+            redis: info.get("redis_version").context("Redis' version")?,
+            optimised: !cfg!(debug_assertions),
+        })
+    }
+}
+
+fn first_word(path: &str, end: char) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    Ok(text.trim().split(end).take(1).collect())
+}
+
+fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
