@@ -29,7 +29,7 @@ struct RawLoad {
 }
 
 impl Orderbook {
-    /// Opens a snapshot of a sale; none where the log has no such sale yet.
+    /// Opens a snapshot of a sale; none where the log has no such sale yet, or it is retired.
     ///
     /// # Errors
     /// When the database fails or has a row that no fold writes.
@@ -39,7 +39,9 @@ impl Orderbook {
         voucher: VoucherId,
     ) -> Result<Option<LoadSnapshot>, OrderbookError> {
         let mut transaction = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
-        let sql = format!("SELECT {SALE_COLUMNS}, partition FROM vouchers WHERE voucher_id = $1");
+        let sql = format!(
+            "SELECT {SALE_COLUMNS}, partition FROM vouchers WHERE voucher_id = $1 AND NOT retired"
+        );
         let row: Option<RawLoad> = sqlx::query_as(&sql)
             .bind(voucher.get())
             .fetch_optional(&mut *transaction)

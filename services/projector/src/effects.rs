@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use seckill_domain::{Effect, Offset, StockOp, VoucherId};
 use seckill_eventlog::OutcomeRecord;
-use seckill_orderbook::View;
+use seckill_orderbook::{OrderbookError, View};
 use seckill_stock::{Probe, SettleReply};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,8 +50,11 @@ impl Worker {
         mut seen: mpsc::Receiver<Seen>,
     ) {
         let shared = Arc::clone(&self.shared);
-        let start = until_done(&self.stop, &shared.health, "postgresql", || {
-            shared.position(self.partition, View::Effects)
+        let start = until_done(&self.stop, &shared.health, "postgresql", || async {
+            let effects = shared.position(self.partition, View::Effects).await?;
+            let fold = shared.position(self.partition, View::Orders).await?;
+            // A restored database may name effects of records that it has not folded again yet.
+            Ok::<_, OrderbookError>(effects.min(fold))
         });
         let Some(start) = start.await else {
             return;
@@ -131,13 +134,14 @@ impl Worker {
     /// does not serve is left to its reload, which loads rows that have all of this.
     async fn settle_from_rows(&mut self, voucher_id: VoucherId, to: Offset) -> Option<()> {
         let shared = Arc::clone(&self.shared);
+        // Whatever ends this early must not leave a position behind that was never settled.
+        self.chain.remove(&voucher_id);
         loop {
             let probe = until_done(&self.stop, &shared.health, "redis", || {
                 shared.stock.probe(voucher_id)
             })
             .await?;
             let Probe::Open(view) = probe else {
-                self.chain.remove(&voucher_id);
                 return Some(());
             };
             if view.position >= to {

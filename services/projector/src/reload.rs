@@ -1,15 +1,15 @@
 //! Redis was lost, or never had the sale: it is loaded from PostgreSQL.
 //!
 //! Claim, drain, a new epoch in the log, load, open. Whoever is overtaken in any step finds its
-//! claim gone or its epoch refused, and changes nothing. The first load of a new sale has nothing
-//! to drain: nobody can have been granted anything.
+//! claim gone or its epoch refused, and changes nothing. The first load of a new sale only has
+//! nothing to drain: nobody can have been granted anything.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, TraceParent, VoucherId};
+use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, TraceParent};
 use seckill_orderbook::{LoadSnapshot, ServedSale};
 use seckill_stock::{ClaimReply, LoadHold, LoadReply, OpenReply, OutboxCursor, StockConnection};
 use seckill_telemetry::clock::BootInstant;
@@ -84,14 +84,16 @@ impl Reload {
         fail::fail_point!("projector.reload.after-claim");
         if !first {
             drain(self.shared.config.promise_deadline + DRAIN_MARGIN).await;
-            fail::fail_point!("projector.reload.after-drain");
-            self.begin_epoch(epoch).await?;
-            fail::fail_point!("projector.reload.after-append");
-            if !self.accepted().await? {
-                return Ok(Ended::Overtaken);
-            }
         }
-        let ended = self.load(&redis).await?;
+        fail::fail_point!("projector.reload.after-drain");
+        // The first load too: another projector may have taken the partition over and loaded the
+        // sale while this one stood still, and only the log knows which of the two came first.
+        self.begin_epoch(epoch).await?;
+        fail::fail_point!("projector.reload.after-append");
+        if !self.accepted().await? {
+            return Ok(Ended::Overtaken);
+        }
+        let ended = self.load(&redis, epoch).await?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(%voucher_id, ?ended, took_ms, "load ended");
         Ok(ended)
@@ -145,7 +147,7 @@ impl Reload {
 
     /// Loads one snapshot and opens the sale. Decisions that the fold makes meanwhile are settled
     /// after it, from the snapshot's position on.
-    async fn load(&self, redis: &StockConnection) -> anyhow::Result<Ended> {
+    async fn load(&self, redis: &StockConnection, previous: Epoch) -> anyhow::Result<Ended> {
         let voucher_id = self.sale.voucher_id;
         let topic = &self.shared.topics.events;
         let snapshot = self
@@ -153,7 +155,10 @@ impl Reload {
             .orderbook
             .load_snapshot(topic, voucher_id)
             .await?;
-        let mut snapshot = snapshot.context("the sale has no row")?;
+        // Retired meanwhile, or in a later epoch: another load has come and gone.
+        let Some(mut snapshot) = snapshot.filter(|s| s.sale().epoch == previous.next()) else {
+            return Ok(Ended::Overtaken);
+        };
         let begun = redis.load_begin(self.nonce, snapshot.sale(), snapshot.position());
         if begun.await? == LoadReply::Lost {
             return Ok(Ended::Overtaken);
@@ -169,7 +174,7 @@ impl Reload {
             }
             fail::fail_point!("projector.reload.between-chunks");
         }
-        if self.grant_again(redis, voucher_id, &mut snapshot).await? == LoadReply::Lost {
+        if self.grant_again(redis, previous, &mut snapshot).await? == LoadReply::Lost {
             return Ok(Ended::Overtaken);
         }
         drop(snapshot);
@@ -181,13 +186,15 @@ impl Reload {
     }
 
     /// Pending events that the old data still has, and the log at the snapshot has not, are
-    /// granted again under the new epoch while stock lasts.
+    /// granted again under the new epoch while stock lasts. Not those of an epoch that had ended
+    /// before: their buyers may have been told that the order failed.
     async fn grant_again(
         &self,
         redis: &StockConnection,
-        voucher_id: VoucherId,
+        previous: Epoch,
         snapshot: &mut LoadSnapshot,
     ) -> anyhow::Result<LoadReply> {
+        let voucher_id = self.sale.voucher_id;
         let mut cursor = OutboxCursor::START;
         loop {
             let Some(page) = redis.old_outbox(voucher_id, self.nonce, cursor).await? else {
@@ -198,7 +205,10 @@ impl Reload {
             let unknown: Vec<_> = page
                 .entries
                 .into_iter()
-                .filter(|entry| !known.contains(&entry.ack().id))
+                .filter(|entry| {
+                    let ack = entry.ack();
+                    ack.epoch >= previous && !known.contains(&ack.id)
+                })
                 .collect();
             for chunk in unknown.chunks(CHUNK) {
                 if redis.regrant(voucher_id, self.nonce, chunk).await? == LoadReply::Lost {

@@ -26,17 +26,25 @@ enum Action {
     CatchUp(Seen),
     /// Redis does not serve it, or serves an epoch that has ended.
     Load,
-    /// It is closed and has no unpaid order: it leaves Redis.
-    Retire,
+    /// It is closed and has no unpaid order: it leaves Redis, once the worker has caught it up.
+    Retire(Seen),
 }
 
 fn action(sale: &ServedSale, probe: &Probe) -> Action {
     match probe {
-        _ if sale.closed && sale.unpaid_units == 0 => Action::Retire,
-        Probe::Open(view) if view.epoch >= sale.epoch => Action::CatchUp(Seen {
-            voucher_id: sale.voucher_id,
-            position: view.position,
-        }),
+        Probe::Open(view) if view.epoch >= sale.epoch => {
+            let seen = Seen {
+                voucher_id: sale.voucher_id,
+                position: view.position,
+            };
+            if sale.closed && sale.unpaid_units == 0 {
+                Action::Retire(seen)
+            } else {
+                Action::CatchUp(seen)
+            }
+        }
+        // Also a sale that is over: what Redis held when it was lost may still become orders, and
+        // a load that is under way would open what was retired.
         Probe::Open(_) | Probe::Closed { .. } => Action::Load,
     }
 }
@@ -94,7 +102,7 @@ impl Watch {
             match action(sale, probe) {
                 Action::CatchUp(seen) => self.tell(sale.partition, seen),
                 Action::Load => self.load(sale),
-                Action::Retire => self.retire(sale, probe).await?,
+                Action::Retire(seen) => self.retire(sale, seen).await?,
             }
         }
         Ok(())
@@ -136,23 +144,14 @@ impl Watch {
         });
     }
 
-    /// Redis first: when this dies in between, the sale is not there any more and PostgreSQL is
-    /// told at the next look. Redis keeps it while anything is granted that the log has not
-    /// decided, or while it has not learnt that the sale is closed.
-    async fn retire(&self, sale: &ServedSale, probe: &Probe) -> anyhow::Result<()> {
-        let voucher_id = sale.voucher_id;
-        if let Probe::Open(view) = probe {
-            let position = view.position;
-            self.tell(
-                sale.partition,
-                Seen {
-                    voucher_id,
-                    position,
-                },
-            );
-            if !self.shared.stock.retire(voucher_id, position).await? {
-                return Ok(());
-            }
+    /// Redis first: when this dies in between, the sale is loaded and retired again. Redis keeps
+    /// it while anything is granted that the log has not decided, or while it has not learnt that
+    /// the sale is closed.
+    async fn retire(&self, sale: &ServedSale, seen: Seen) -> anyhow::Result<()> {
+        self.tell(sale.partition, seen);
+        let voucher_id = seen.voucher_id;
+        if !self.shared.stock.retire(voucher_id, seen.position).await? {
+            return Ok(());
         }
         if self.shared.orderbook.mark_retired(voucher_id).await? {
             tracing::info!(%voucher_id, "sale is over and left Redis");
@@ -213,7 +212,12 @@ mod tests {
             Action::Load,
             "its hold can lapse"
         );
-        assert_eq!(action(&sale(2, true, 0), &closed), Action::Retire);
-        assert_eq!(action(&sale(2, true, 0), &open(2)), Action::Retire);
+        assert_eq!(
+            action(&sale(2, true, 0), &closed),
+            Action::Load,
+            "never retired unseen"
+        );
+        assert_eq!(action(&sale(2, true, 0), &open(1)), Action::Load);
+        assert_eq!(action(&sale(2, true, 0), &open(2)), Action::Retire(seen));
     }
 }

@@ -1,0 +1,21 @@
+//! An ingress process (`services/ingress/src`).
+
+mod relay;
+mod reserve;
+mod status;
+
+use crate::task::Owner;
+use crate::world::Sim;
+
+pub(crate) use reserve::{Order, place, shrink};
+pub(crate) use status::ask_status;
+
+/// Starts what runs all the time.
+pub(crate) fn start(sim: &Sim, me: usize) {
+    let owner = Owner {
+        process: me,
+        assignment: None,
+        transient: false,
+    };
+    sim.spawn(owner, relay::run(sim.clone(), me));
+}

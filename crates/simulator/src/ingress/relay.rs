@@ -1,0 +1,43 @@
+//! Publishes again what was never acknowledged (`services/ingress/src/reservations/relay.rs`).
+
+use crate::redis::{Ack, CallError};
+use crate::task::pause_for;
+use crate::world::Sim;
+
+pub(crate) async fn run(sim: Sim, me: usize) {
+    loop {
+        let steps = {
+            let mut world = sim.world();
+            let range = world.tuning.relay_pause.clone();
+            if world.quiet { 3 } else { world.between(range) }
+        };
+        pause_for(steps).await;
+        // The next round tries again.
+        let _ = round(&sim, me).await;
+    }
+}
+
+async fn round(sim: &Sim, me: usize) -> Result<(), CallError> {
+    let (stock, older_than) = {
+        let world = sim.world();
+        let stock = world.processes[me].relay_stock.clone();
+        (stock, world.tuning.relay_age)
+    };
+    let page = stock.call(sim, move |script| Ok(script.outbox(older_than)));
+    let Ok((epoch, entries)) = page.await? else {
+        return Ok(());
+    };
+    let mut sent = Vec::new();
+    for (id, entry) in entries {
+        if let Some(event) = entry.to_event(id, epoch) {
+            sent.push((Ack { id, epoch }, sim.produce(me, event)));
+        }
+    }
+    let mut acks = Vec::new();
+    for (ack, delivery) in sent {
+        if delivery.acknowledged().await {
+            acks.push(ack);
+        }
+    }
+    stock.call(sim, move |script| script.clear(&acks)).await
+}

@@ -1,0 +1,134 @@
+//! From a request to stock in Redis and an event in the log
+//! (`services/ingress/src/reservations/{call,shrink,promise,acks}.rs`).
+
+use seckill_domain::{KeyHash, OrderId, UserId};
+use uuid::Uuid;
+
+use crate::redis::{Ack, CallError, Entry, HoldState, Reserve, ReserveReply, Script, ShrinkReply};
+use crate::scene;
+use crate::task::{pause, pause_for};
+use crate::world::{PROMISE_TICKS, Sim};
+
+/// A buyer's request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    pub(crate) user_id: UserId,
+    pub(crate) units: i64,
+    pub(crate) key_hash: Option<KeyHash>,
+}
+
+pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
+    let ask = {
+        let mut world = sim.world();
+        Reserve {
+            order_id: OrderId::from_parts(scene::voucher(), 1, world.new_id()),
+            event_id: world.new_event_id(),
+            user_id: order.user_id,
+            units: order.units,
+            key_hash: order.key_hash,
+        }
+    };
+    let acks = std::mem::take(&mut sim.world().processes[me].acks);
+    let mut first_sent_at = sim.clock(me);
+    let reply = ask_again(&sim, me, first_sent_at, move || {
+        let acks = acks.clone();
+        move |script: &mut Script<'_>| script.reserve(&ask, &acks)
+    })
+    .await;
+    if !sim.world().guards.deadline_from_send {
+        first_sent_at = sim.clock(me);
+    }
+    sim.world().trace(|| format!("{}: {reply:?}", ask.order_id));
+    match reply {
+        Ok(ReserveReply::Granted { entry, epoch }) => {
+            sim.world().said.told.insert(ask.order_id, ask.user_id);
+            let id = ask.order_id.as_uuid();
+            if publish(&sim, me, id, entry, Ack { id, epoch }).await {
+                let in_time = sim.clock(me) - first_sent_at <= PROMISE_TICKS;
+                if in_time || !sim.world().guards.promise_deadline {
+                    promise(&sim, ask.order_id);
+                }
+            }
+        }
+        Ok(ReserveReply::Repeated { order_id, state }) => {
+            let mut world = sim.world();
+            world.said.told.insert(order_id, ask.user_id);
+            let reserved = match state {
+                HoldState::Settled => true,
+                HoldState::Held => !world.guards.retry_promises_only_settled,
+                HoldState::Released => false,
+            };
+            drop(world);
+            if reserved {
+                promise(&sim, order_id);
+            }
+        }
+        Ok(ReserveReply::Closed | ReserveReply::Refused) | Err(_) => {}
+    }
+}
+
+fn promise(sim: &Sim, order_id: OrderId) {
+    let mut world = sim.world();
+    world.trace(|| format!("PROMISED {order_id}"));
+    world.said.promised.insert(order_id);
+}
+
+pub(crate) async fn shrink(sim: Sim, me: usize, units: i64) {
+    let event_id = sim.world().new_event_id();
+    let started_at = sim.clock(me);
+    let reply = ask_again(&sim, me, started_at, move || {
+        move |script: &mut Script<'_>| script.shrink(event_id, units)
+    })
+    .await;
+    if let Ok(ShrinkReply::Taken { entry, epoch }) = reply {
+        let id = event_id.as_uuid();
+        publish(&sim, me, id, entry, Ack { id, epoch }).await;
+    }
+}
+
+/// Asks until there is an answer or the promise deadline is over, always with the same ids.
+async fn ask_again<R, F>(
+    sim: &Sim,
+    me: usize,
+    first_sent_at: u64,
+    mut script: impl FnMut() -> F,
+) -> Result<R, CallError>
+where
+    R: 'static,
+    F: FnOnce(&mut Script<'_>) -> Result<R, CallError> + 'static,
+{
+    let stock = sim.world().processes[me].stock.clone();
+    loop {
+        let answer = stock.call(sim, script()).await;
+        if answer.is_ok() || sim.clock(me) - first_sent_at >= PROMISE_TICKS {
+            return answer;
+        }
+        pause().await;
+    }
+}
+
+/// Sends a pending event; whether it was acknowledged. If so its entry is cleared some time.
+async fn publish(sim: &Sim, me: usize, id: Uuid, entry: Entry, ack: Ack) -> bool {
+    let Some(event) = entry.to_event(id, ack.epoch) else {
+        return false;
+    };
+    if !sim.produce(me, event).acknowledged().await {
+        return false;
+    }
+    sim.world().processes[me].acks.push(ack);
+    if sim.world().chance(0.8) {
+        sim.begin(me, flush(sim.clone(), me));
+    }
+    true
+}
+
+/// Clears what no reservation has taken along.
+async fn flush(sim: Sim, me: usize) {
+    pause_for(sim.some_steps(0..6)).await;
+    let (acks, stock) = {
+        let process = &mut sim.world().processes[me];
+        (std::mem::take(&mut process.acks), process.stock.clone())
+    };
+    // What is not cleared now is left to the relay.
+    let _ = stock.call(&sim, move |script| script.clear(&acks)).await;
+}

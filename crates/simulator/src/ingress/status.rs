@@ -1,0 +1,50 @@
+//! What became of an order (`services/ingress/src/reads/orders.rs`).
+
+use seckill_domain::{OrderId, UserId};
+
+use crate::redis::{HoldState, Probe};
+use crate::task::pause;
+use crate::world::Sim;
+
+/// Asks, and notes it where the answer is that there is no such order and none will come.
+pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
+    if sim.book().state.orders.contains_key(&id) {
+        return;
+    }
+    let stock = sim.world().processes[me].reads_stock.clone();
+    let Ok(probe) = stock
+        .call(&sim, move |script| Ok(script.probe(Some(user))))
+        .await
+    else {
+        return;
+    };
+    sim.world().trace(|| format!("{id} of {user}: {probe:?}"));
+    let own = match &probe {
+        Probe::Open { hold, .. } => hold.filter(|hold| hold.order_id == id),
+        Probe::Closed => None,
+    };
+    if own.is_some_and(|hold| hold.state == HoldState::Held) {
+        return;
+    }
+    pause().await;
+    let ledger = sim.book();
+    pause().await;
+    let rows = sim.book();
+    if rows.state.orders.contains_key(&id) {
+        return;
+    }
+    let retired = rows.retired;
+    let guarded = sim.world().guards.status_needs_position;
+    let unknown = match probe {
+        _ if own.is_some() => false,
+        Probe::Closed => retired || ledger.state.sale.is_none(),
+        Probe::Open {
+            epoch, position, ..
+        } => !guarded || (ledger.epoch() == Some(epoch) && ledger.folded >= position),
+    };
+    if unknown {
+        let mut world = sim.world();
+        world.trace(|| format!("{id} is called unknown"));
+        world.said.unknown.insert(id);
+    }
+}

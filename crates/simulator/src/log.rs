@@ -1,0 +1,122 @@
+//! Kafka: an append lands late, twice, without an ack, or never.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use seckill_domain::Event;
+
+use crate::task::pause;
+use crate::world::{Sim, World};
+
+/// Steps after which a producer gives up.
+const DELIVERY_STEPS: u32 = 300;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Flying,
+    Acked,
+    Unknown,
+}
+
+/// An append on its way.
+pub(crate) struct Wire {
+    event: Event,
+    producer: usize,
+    /// Whether it has left the process, which then may die.
+    pub(crate) sent: bool,
+    not_before: u64,
+    fate: Rc<Cell<Fate>>,
+}
+
+/// What a producer waits for.
+pub(crate) struct Delivery(Rc<Cell<Fate>>);
+
+impl Delivery {
+    /// Whether the brokers have it for sure.
+    pub(crate) async fn acknowledged(&self) -> bool {
+        for _ in 0..DELIVERY_STEPS {
+            pause().await;
+            match self.0.get() {
+                Fate::Flying => {}
+                Fate::Acked => return true,
+                Fate::Unknown => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Sim {
+    pub(crate) fn produce(&self, producer: usize, event: Event) -> Delivery {
+        let mut world = self.world();
+        let fate = Rc::new(Cell::new(Fate::Flying));
+        let slow = world.tuning.slow_produce;
+        let delay = if world.chance(slow) {
+            world.choose(&[100, 300, 600, 1000]).unwrap_or(0)
+        } else {
+            0
+        };
+        let wire = Wire {
+            event,
+            producer,
+            sent: world.chance(0.5),
+            not_before: world.now + delay,
+            fate: Rc::clone(&fate),
+        };
+        world.wires.push(wire);
+        Delivery(fate)
+    }
+}
+
+impl World {
+    /// Lets one append that may land meet its fate.
+    pub(crate) fn land_one(&mut self) {
+        let now = self.now;
+        let may_land = |wire: &Wire| {
+            let leaves = wire.sent || self.processes[wire.producer].stopped_until <= now;
+            leaves && (self.quiet || wire.not_before <= now)
+        };
+        let ready: Vec<usize> = (0..self.wires.len())
+            .filter(|&n| may_land(&self.wires[n]))
+            .collect();
+        let overtakes = self.chance(0.3);
+        let chosen = if overtakes {
+            self.choose(&ready)
+        } else {
+            ready.first().copied()
+        };
+        if let Some(chosen) = chosen {
+            let wire = self.wires.remove(chosen);
+            self.land(wire);
+        }
+    }
+
+    fn land(&mut self, wire: Wire) {
+        let faulty = !self.quiet;
+        if faulty && self.chance(0.08) {
+            wire.fate.set(Fate::Unknown);
+            return;
+        }
+        let offset = self.log.len();
+        self.trace(|| {
+            format!(
+                "LOG {offset} {:x} {:?}",
+                wire.event.event_id.as_uuid().as_u128(),
+                wire.event.body
+            )
+        });
+        let acked = !faulty || self.chance(0.92);
+        wire.fate
+            .set(if acked { Fate::Acked } else { Fate::Unknown });
+        if faulty && self.chance(0.06) {
+            self.log.push(wire.event.clone());
+        }
+        self.log.push(wire.event);
+    }
+
+    /// What a process that dies has not sent yet is gone.
+    pub(crate) fn lose_unsent(&mut self, producer: usize) {
+        self.wires
+            .retain(|wire| wire.producer != producer || wire.sent);
+    }
+}

@@ -1,0 +1,92 @@
+//! `seckill-simulator --seeds 10000`: runs that many histories and says whether a rule was broken.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use seckill_simulator::{Guards, Mode, simulate, trace};
+
+/// Runs random histories of one sale against the protocol. Exits with 1 when a rule was broken.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many histories.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// How many Redis servers.
+    #[arg(long, value_enum, default_value_t = Servers::Single)]
+    mode: Servers,
+    /// Switches a guard off.
+    #[arg(long, value_name = "GUARD")]
+    without: Option<String>,
+    /// Runs this seed alone and prints its steps.
+    #[arg(long, value_name = "SEED")]
+    trace: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Servers {
+    Single,
+    Pair,
+}
+
+#[allow(clippy::print_stdout, reason = "its output")]
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mode = match arguments.mode {
+        Servers::Single => Mode::Single,
+        Servers::Pair => Mode::Pair,
+    };
+    let guards = match &arguments.without {
+        Some(name) => Guards::without(name)
+            .with_context(|| format!("guards are: {}", Guards::NAMES.join(", ")))?,
+        None => Guards::default(),
+    };
+    if let Some(seed) = arguments.trace {
+        let outcome = trace(seed, mode, guards);
+        println!("{outcome:?}");
+        return Ok(exit_code(outcome.is_ok()));
+    }
+    let started = Instant::now();
+    let (mut promised, mut loads) = (0, 0);
+    let mut broken = BTreeMap::<String, Vec<u64>>::new();
+    for seed in arguments.start..arguments.start + arguments.seeds {
+        match simulate(seed, mode, guards) {
+            Ok(report) => {
+                promised += report.promised;
+                loads += report.loads;
+            }
+            Err(violation) => broken.entry(violation.0).or_default().push(seed),
+        }
+    }
+    print!(
+        "seeds {} promised {promised} loads {loads}",
+        arguments.seeds
+    );
+    print!(" in {:.1} s", started.elapsed().as_secs_f64());
+    for (rule, seeds) in &broken {
+        let first = &seeds[..seeds.len().min(4)];
+        print!("; {rule}: {} (seeds {first:?})", seeds.len());
+    }
+    println!(
+        "{}",
+        if broken.is_empty() {
+            ": no rule was broken"
+        } else {
+            ""
+        }
+    );
+    Ok(exit_code(broken.is_empty()))
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,192 @@
+//! Claim, drain, a new epoch in the log, load, open (`services/projector/src/reload.rs`).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use seckill_domain::{Epoch, EventBody, SaleReloaded};
+use uuid::Uuid;
+
+use crate::book::Book;
+use crate::redis::{CallError, Claim, Connection, Loaded, Opened, Sale, State};
+use crate::scene;
+use crate::task::{pause, pause_for};
+use crate::world::{PROMISE_TICKS, Sim};
+
+const MARGIN_TICKS: u64 = 2;
+const VERDICT_STEPS: u32 = 200;
+
+/// Why a load ended early: it was overtaken, or something failed.
+pub(crate) struct Ended;
+
+impl From<CallError> for Ended {
+    fn from(_: CallError) -> Self {
+        Self
+    }
+}
+
+pub(crate) async fn run(sim: &Sim, me: usize, loaded: bool) -> Result<(), Ended> {
+    let guards = sim.world().guards;
+    let stock = sim.world().processes[me].stock.clone();
+    let redis = stock.connection(sim).await?;
+    let nonce = sim.world().new_uuid();
+    pause().await;
+    let first = !loaded && mark_loaded(sim, guards.marked_before_load);
+    pause().await;
+    let mut epoch = sim.book().epoch().ok_or(Ended)?;
+    if redis.call(sim, move |s| s.claim(nonce, epoch)).await? == Claim::Live {
+        return Err(Ended);
+    }
+    trace(sim, me, &format!("claims under {epoch:?}, first {first}"));
+    if !first {
+        drain(sim, me).await;
+    }
+    let mut begins = epoch;
+    if !first || guards.first_load_begins_epoch {
+        if !guards.epoch_read_before_claim {
+            epoch = sim.book().epoch().ok_or(Ended)?;
+            pause_for(sim.some_steps(0..3)).await;
+        }
+        begin_epoch(sim, me, epoch, nonce).await?;
+        if !verdict(sim, nonce).await? {
+            return Err(Ended);
+        }
+        begins = epoch.next();
+    }
+    load(sim, me, &redis, nonce, (epoch, begins)).await?;
+    if first && !guards.marked_before_load {
+        pause().await;
+        Rc::make_mut(&mut sim.world().book).mark_loaded();
+    }
+    Ok(())
+}
+
+/// Whether this load is the first.
+fn mark_loaded(sim: &Sim, now: bool) -> bool {
+    let mut world = sim.world();
+    if now {
+        Rc::make_mut(&mut world.book).mark_loaded()
+    } else {
+        !world.book.loaded
+    }
+}
+
+async fn drain(sim: &Sim, me: usize) {
+    if !sim.world().guards.drain {
+        return;
+    }
+    let started = sim.clock(me);
+    while sim.clock(me) - started < PROMISE_TICKS + MARGIN_TICKS {
+        pause().await;
+    }
+}
+
+async fn begin_epoch(sim: &Sim, me: usize, previous: Epoch, nonce: Uuid) -> Result<(), Ended> {
+    let event_id = sim.world().new_event_id();
+    for _ in 0..3 {
+        let body = EventBody::SaleReloaded(SaleReloaded {
+            previous,
+            epoch: previous.next(),
+            nonce,
+        });
+        let delivery = sim.produce(me, scene::event(event_id, body));
+        if delivery.acknowledged().await {
+            return Ok(());
+        }
+    }
+    Err(Ended)
+}
+
+async fn verdict(sim: &Sim, nonce: Uuid) -> Result<bool, Ended> {
+    for _ in 0..VERDICT_STEPS {
+        pause().await;
+        if let Some(accepted) = sim.book().state.reloads.get(&nonce) {
+            return Ok(*accepted);
+        }
+    }
+    Err(Ended)
+}
+
+/// The new contents without holds, as of a snapshot.
+fn contents(book: &Book) -> Result<Sale, Ended> {
+    let sale = book.state.sale.as_ref().ok_or(Ended)?;
+    Ok(Sale {
+        stock: sale.available,
+        held: 0,
+        unsettled: 0,
+        state: if sale.closed.is_some() {
+            State::Closed
+        } else {
+            State::Open
+        },
+        fence: None,
+        epoch: sale.epoch,
+        position: book.folded,
+        holds: BTreeMap::new(),
+        shrinks: BTreeMap::new(),
+        outbox: BTreeMap::new(),
+    })
+}
+
+async fn load(
+    sim: &Sim,
+    me: usize,
+    redis: &Rc<Connection>,
+    nonce: Uuid,
+    (ends, begins): (Epoch, Epoch),
+) -> Result<(), Ended> {
+    pause().await;
+    let guards = sim.world().guards;
+    let mut snapshot = sim.book();
+    if guards.load_own_epoch_only && snapshot.epoch() != Some(begins) {
+        return Err(Ended);
+    }
+    if guards.retired_stays_out && snapshot.retired {
+        return Err(Ended);
+    }
+    let sale = contents(&snapshot)?;
+    done(redis.call(sim, move |s| s.load_begin(nonce, sale)).await?)?;
+    let half = snapshot.holds().len() / 2;
+    for later in [false, true] {
+        if !guards.chunk_from_one_snapshot {
+            pause_for(sim.some_steps(0..6)).await;
+            snapshot = sim.book();
+        }
+        let mut chunk = snapshot.holds();
+        let second = chunk.split_off(half.min(chunk.len()));
+        let mut chunk = if later { second } else { chunk };
+        chunk.retain(|order| order.status.is_live() || guards.key_tombstones);
+        done(
+            redis
+                .call(sim, move |s| s.load_holds(nonce, &chunk))
+                .await?,
+        )?;
+    }
+    let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
+    let (granted_in, mut pending) = old.ok_or(Ended)?;
+    let ended = granted_in < ends && guards.regrant_current_epoch_only;
+    pending.retain(|(id, _)| !snapshot.knows(*id) && !ended);
+    done(redis.call(sim, move |s| s.regrant(nonce, &pending)).await?)?;
+    pause_for(sim.some_steps(0..3)).await;
+    if redis.call(sim, move |s| s.open(nonce)).await? == Opened::Lost {
+        return Err(Ended);
+    }
+    trace(
+        sim,
+        me,
+        &format!("opened at {:?} {:?}", snapshot.folded, snapshot.epoch()),
+    );
+    sim.world().said.loads += 1;
+    Ok(())
+}
+
+fn done(loaded: Loaded) -> Result<(), Ended> {
+    match loaded {
+        Loaded::Done => Ok(()),
+        Loaded::Lost => Err(Ended),
+    }
+}
+
+fn trace(sim: &Sim, me: usize, what: &str) {
+    let world = sim.world();
+    world.trace(|| format!("{} {what}", world.processes[me].name));
+}

@@ -1,0 +1,100 @@
+//! Looks at the sale now and then (`services/projector/src/watch.rs`).
+
+use std::rc::Rc;
+
+use seckill_domain::Offset;
+
+use super::reload;
+use crate::redis::{CallError, Probe};
+use crate::task::{Owner, pause, pause_for};
+use crate::world::Sim;
+
+pub(crate) async fn run(sim: Sim, me: usize) {
+    loop {
+        pause_for(1 + sim.some_steps(0..6)).await;
+        if sim.world().processes[me].assignment.is_some() {
+            // The next look tries again.
+            let _ = look(&sim, me).await;
+        }
+    }
+}
+
+async fn look(sim: &Sim, me: usize) -> Result<(), CallError> {
+    let book = sim.book();
+    let (Some(epoch), false) = (book.epoch(), book.retired) else {
+        return Ok(());
+    };
+    let stock = sim.world().processes[me].stock.clone();
+    let connection = stock.connection(sim).await?;
+    pause().await;
+    if !connection.fence_still_holds(sim) {
+        return Err(CallError::Broken);
+    }
+    let probe = stock.call(sim, |script| Ok(script.probe(None))).await?;
+    let any_probe = !sim.world().guards.retire_only_served;
+    match probe {
+        _ if book.is_over() && any_probe => retire(sim, me, &probe).await,
+        Probe::Open {
+            epoch: served,
+            position,
+            ..
+        } if served >= epoch => {
+            tell(sim, me, position);
+            if book.is_over() && book.folded >= position {
+                retire(sim, me, &probe).await?;
+            }
+            Ok(())
+        }
+        Probe::Open { .. } | Probe::Closed => {
+            load(sim, me, book.loaded);
+            Ok(())
+        }
+    }
+}
+
+fn tell(sim: &Sim, me: usize, position: Offset) {
+    let process = &mut sim.world().processes[me];
+    if process.assignment.is_some() && process.seen.len() < 8 {
+        process.seen.push_back(position);
+    }
+}
+
+fn load(sim: &Sim, me: usize, loaded: bool) {
+    let assignment = {
+        let process = &mut sim.world().processes[me];
+        if process.assignment.is_none() || process.loading {
+            return;
+        }
+        process.loading = true;
+        process.assignment
+    };
+    let owner = Owner {
+        process: me,
+        assignment,
+        transient: true,
+    };
+    let task = sim.clone();
+    sim.spawn(owner, async move {
+        // Failed or overtaken: the next look begins again.
+        let _ = reload::run(&task, me, loaded).await;
+        task.world().processes[me].loading = false;
+    });
+}
+
+/// Redis first; then PostgreSQL is told.
+async fn retire(sim: &Sim, me: usize, probe: &Probe) -> Result<(), CallError> {
+    if let Probe::Open { position, .. } = probe {
+        let position = *position;
+        let stock = sim.world().processes[me].stock.clone();
+        if !stock.call(sim, move |s| s.retire(position)).await? {
+            return Ok(());
+        }
+    }
+    pause().await;
+    let mut world = sim.world();
+    if world.book.is_over() {
+        world.trace(|| "retired".to_owned());
+        Rc::make_mut(&mut world.book).retired = true;
+    }
+    Ok(())
+}

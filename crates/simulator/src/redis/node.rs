@@ -1,0 +1,170 @@
+//! A server: its identity, its role, and the calls that wait for it.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use super::keys::{Keys, Sale, State};
+use super::stock::Connection;
+use crate::guards::Guards;
+
+/// One life of one master: `run_id:master_replid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fence {
+    pub(crate) run_id: u64,
+    pub(crate) replication_id: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Master,
+    Replica,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The connection is broken, or the server is not a master.
+    Broken,
+    /// The server refuses writes; the connection is good.
+    NoReplicas,
+    /// No answer in time: it may have been executed, or may still be.
+    TimedOut,
+}
+
+pub(crate) struct Message {
+    pub(crate) connection: Rc<Connection>,
+    /// Runs the script and hands its answer over, or hands over why it was not run.
+    pub(crate) run: Run,
+}
+
+type Run = Box<dyn FnOnce(Result<&mut Script<'_>, CallError>)>;
+
+pub(crate) struct Node {
+    pub(crate) name: char,
+    pub(crate) role: Role,
+    /// Rises with each promotion.
+    pub(crate) generation: u64,
+    pub(crate) fence: Fence,
+    pub(crate) keys: Keys,
+    pub(crate) inbox: VecDeque<Message>,
+    /// Stopped until then.
+    pub(crate) stopped_until: u64,
+    /// When a replica last acknowledged, as far as this master knows.
+    pub(crate) replica_seen_at: u64,
+    /// Whether its replica count was sufficient when it last looked.
+    pub(crate) has_replica: bool,
+}
+
+impl Node {
+    pub(crate) fn new(name: char, role: Role, fence: Fence) -> Self {
+        Self {
+            name,
+            role,
+            generation: u64::from(role == Role::Master),
+            fence,
+            keys: Keys::default(),
+            inbox: VecDeque::new(),
+            stopped_until: 0,
+            replica_seen_at: 0,
+            has_replica: true,
+        }
+    }
+
+    /// What a connected client's every call is answered from now on.
+    pub(crate) fn break_connections(&mut self) {
+        for message in self.inbox.drain(..) {
+            message.connection.cut();
+            (message.run)(Err(CallError::Broken));
+        }
+    }
+
+    /// Why it takes no writes, if it takes none.
+    fn write_refusal(&self, guards: &Guards) -> Option<CallError> {
+        if self.role == Role::Replica {
+            Some(CallError::Broken)
+        } else if guards.min_replicas && !self.has_replica {
+            Some(CallError::NoReplicas)
+        } else {
+            None
+        }
+    }
+
+    /// Runs the next call.
+    pub(crate) fn serve(&mut self, now: u64, guards: &Guards) {
+        let Some(message) = self.inbox.pop_front() else {
+            return;
+        };
+        let connection = Rc::clone(&message.connection);
+        if connection.is_cut() || connection.fence.run_id != self.fence.run_id {
+            connection.cut();
+            (message.run)(Err(CallError::Broken));
+            return;
+        }
+        let mut script = Script {
+            fence: connection.fence,
+            now,
+            guards,
+            write_refusal: self.write_refusal(guards),
+            met_foreign: Cell::new(false),
+            keys: &mut self.keys,
+        };
+        (message.run)(Ok(&mut script));
+    }
+}
+
+/// A script's surroundings while it runs.
+pub(crate) struct Script<'a> {
+    /// What its caller read from the server.
+    pub(crate) fence: Fence,
+    pub(crate) now: u64,
+    pub(crate) guards: &'a Guards,
+    write_refusal: Option<CallError>,
+    /// Whether a sale was refused for its fence.
+    met_foreign: Cell<bool>,
+    pub(crate) keys: &'a mut Keys,
+}
+
+/// Why a sale may not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    Absent,
+    Foreign,
+    Shut,
+}
+
+impl Script<'_> {
+    /// To be asked before the first write: the server refuses it then, and the script ends.
+    pub(crate) fn begin_writing(&self) -> Result<(), CallError> {
+        self.write_refusal.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn usable_sale(&self) -> Result<&Sale, Unusable> {
+        let sale = self.keys.sale.as_ref().ok_or(Unusable::Absent)?;
+        if self.guards.fence && sale.fence != Some(self.fence) {
+            self.met_foreign.set(true);
+            Err(Unusable::Foreign)
+        } else if sale.state == State::Shut {
+            Err(Unusable::Shut)
+        } else {
+            Ok(sale)
+        }
+    }
+
+    pub(crate) fn usable_sale_mut(&mut self) -> Option<&mut Sale> {
+        if self.usable_sale().is_err() {
+            return None;
+        }
+        self.keys.sale.as_mut()
+    }
+
+    pub(crate) fn met_foreign(&self) -> bool {
+        self.met_foreign.get()
+    }
+
+    pub(crate) fn owns_claim(&self, nonce: Uuid) -> bool {
+        !self.guards.claim_owned || self.keys.claim == Some((nonce, self.fence))
+    }
+}

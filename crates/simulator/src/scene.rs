@@ -1,0 +1,53 @@
+//! The one sale that is simulated.
+
+use seckill_domain::{
+    Currency, Event, EventBody, EventId, KeyHash, Money, SaleScheduled, Terms, Timestamp, UserId,
+    VoucherId,
+};
+
+/// Buyers.
+pub(crate) const USERS: i64 = 5;
+
+/// The sale.
+///
+/// # Panics
+/// Never.
+pub(crate) fn voucher() -> VoucherId {
+    VoucherId::new(7).expect("in range")
+}
+
+pub(crate) fn user(number: i64) -> UserId {
+    UserId::new(number).expect("in range")
+}
+
+pub(crate) fn key(number: u64) -> KeyHash {
+    KeyHash::from_bytes(u128::from(number).to_be_bytes())
+}
+
+pub(crate) fn price() -> Money {
+    let currency: Currency = "EUR".parse().expect("a currency");
+    Money::new(100, currency).expect("not negative")
+}
+
+pub(crate) fn scheduled(stock: i64) -> EventBody {
+    EventBody::SaleScheduled(SaleScheduled {
+        terms: Terms {
+            title: String::new(),
+            price: price(),
+            stock,
+            max_quantity: 3,
+            opens_at: Timestamp::from_micros(0),
+            closes_at: Timestamp::from_micros(i64::MAX),
+            hold_seconds: 1,
+        },
+    })
+}
+
+pub(crate) fn event(event_id: EventId, body: EventBody) -> Event {
+    Event {
+        event_id,
+        voucher_id: voucher(),
+        occurred_at: Timestamp::from_micros(0),
+        body,
+    }
+}

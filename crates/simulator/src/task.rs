@@ -1,0 +1,54 @@
+//! Processes as futures that nobody wakes: the simulation polls one of them at a time, at random.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Which tasks end together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Its process.
+    pub(crate) process: usize,
+    /// The partition assignment it works for, if any.
+    pub(crate) assignment: Option<u64>,
+    /// Whether it comes to an end by itself.
+    pub(crate) transient: bool,
+}
+
+pub(crate) struct Task {
+    pub(crate) owner: Owner,
+    pub(crate) future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Task {
+    /// Goes on to the task's next pause; false at its end.
+    pub(crate) fn resume(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.future.as_mut().poll(&mut context).is_pending()
+    }
+}
+
+struct Pause(bool);
+
+impl Future for Pause {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Lets anything else happen.
+pub(crate) async fn pause() {
+    Pause(false).await;
+}
+
+/// The same, `times` times.
+pub(crate) async fn pause_for(times: usize) {
+    for _ in 0..times {
+        pause().await;
+    }
+}

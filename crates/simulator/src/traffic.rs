@@ -1,0 +1,199 @@
+//! What buyers, the payment provider, operators and the timeout service do.
+
+use seckill_domain::{
+    EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, StockAdjusted,
+    Timestamp,
+};
+
+use crate::ingress::{self, Order};
+use crate::scene;
+use crate::task::pause_for;
+use crate::world::{Sim, World};
+
+/// Units beyond which nobody restocks.
+const RESTOCK_BELOW: i64 = 9;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Shrink,
+    Restock,
+    Close,
+    Schedule,
+    Pay,
+    Cancel,
+    Status,
+}
+
+impl Wish {
+    /// The kinds that this seed meets. Closing is for good, and so is rare.
+    pub(crate) fn some(world: &mut World) -> Vec<Self> {
+        let all = [
+            Self::Shrink,
+            Self::Restock,
+            Self::Schedule,
+            Self::Pay,
+            Self::Cancel,
+            Self::Status,
+        ];
+        let mut wishes: Vec<Self> = all.into_iter().filter(|_| world.chance(0.6)).collect();
+        if world.chance(0.15) {
+            wishes.push(Self::Close);
+        }
+        wishes
+    }
+}
+
+impl Sim {
+    /// Something is asked of some ingress.
+    pub(crate) fn ask(&self, wishes: &[Wish]) {
+        let me = self.world().any_ingress();
+        let wish = self.world().choose(wishes);
+        let other = self.world().chance(0.28);
+        let Some(wish) = wish.filter(|_| other) else {
+            let order = self.world().order();
+            self.begin(me, ingress::place(self.clone(), me, order));
+            return;
+        };
+        let units = i64::from(self.world().chance(0.5)) + 1;
+        match wish {
+            Wish::Shrink => self.begin(me, ingress::shrink(self.clone(), me, units)),
+            Wish::Restock => self.restock(me, units),
+            Wish::Close => {
+                if self.world().chance(0.15) {
+                    self.write(me, EventBody::SaleClosed);
+                }
+            }
+            Wish::Schedule => self.write(me, scene::scheduled(4)),
+            Wish::Pay => self.pay(me),
+            Wish::Cancel => self.cancel_some(me),
+            Wish::Status => {
+                let told: Vec<_> = self.world().said.told.clone().into_iter().collect();
+                let chosen = self.world().choose(&told);
+                if let Some((id, user)) = chosen {
+                    self.begin(me, ingress::ask_status(self.clone(), me, id, user));
+                }
+            }
+        }
+    }
+
+    fn write(&self, producer: usize, body: EventBody) {
+        let event_id = self.world().new_event_id();
+        self.produce(producer, scene::event(event_id, body));
+    }
+
+    fn restock(&self, me: usize, units: i64) {
+        let total = {
+            let world = self.world();
+            let sale = world.book.state.sale.as_ref();
+            sale.map_or(0, |sale| sale.terms.stock + sale.adjusted)
+        };
+        if total < RESTOCK_BELOW {
+            let body = EventBody::StockAdjusted(StockAdjusted {
+                delta: units,
+                reason: String::new(),
+                epoch: None,
+            });
+            let event_id = self.world().new_event_id();
+            let event = scene::event(event_id, body);
+            let sim = self.clone();
+            self.begin(me, async move {
+                for _ in 0..3 {
+                    if sim.produce(me, event.clone()).acknowledged().await {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    fn pay(&self, me: usize) {
+        let body = {
+            let mut world = self.world();
+            let told: Vec<OrderId> = world.said.told.keys().copied().collect();
+            let Some(order_id) = world.choose(&told) else {
+                return;
+            };
+            let payment_id = world.payment_of(order_id);
+            let order = world.book.state.orders.get(&order_id);
+            let amount = order.map_or(scene::price(), |order| order.amount);
+            EventBody::OrderPaid(OrderPaid {
+                order_id,
+                payment_id,
+                amount,
+                paid_at: Timestamp::from_micros(0),
+            })
+        };
+        self.write(me, body);
+    }
+
+    fn cancel_some(&self, me: usize) {
+        let cancelled = {
+            let mut world = self.world();
+            let unpaid = world.book.unpaid();
+            let ids: Vec<_> = unpaid.iter().map(|o| (o.order_id, o.user_id)).collect();
+            world.choose(&ids)
+        };
+        if let Some((order_id, user_id)) = cancelled {
+            let body = EventBody::OrderCancelled(OrderCancelled { order_id, user_id });
+            self.write(me, body);
+        }
+    }
+}
+
+impl World {
+    fn order(&mut self) -> Order {
+        let number = i64::try_from(self.below(usize::try_from(scene::USERS).unwrap_or(1)));
+        let user_id = scene::user(1 + number.unwrap_or(0));
+        let reuse = self.tuning.key_reuse;
+        let again = self.chance(reuse);
+        let last = self.said.keys.get(&user_id).and_then(|keys| keys.last());
+        let key_hash = match last.copied().filter(|_| again) {
+            Some(key) => key,
+            None => {
+                let key = scene::key(self.new_id());
+                self.said.keys.entry(user_id).or_default().push(key);
+                key
+            }
+        };
+        let most = usize::try_from(self.tuning.most_units).unwrap_or(1);
+        let units = 1 + i64::try_from(self.below(most)).unwrap_or(0);
+        Order {
+            user_id,
+            units,
+            key_hash: Some(key_hash),
+        }
+    }
+
+    /// A payment that the provider tells of again, or another one.
+    fn payment_of(&mut self, order_id: OrderId) -> PaymentId {
+        let again = self.chance(0.6);
+        let before = self.said.payments.iter().find(|(_, of)| *of == order_id);
+        if let Some((id, _)) = before.filter(|_| again) {
+            return id.clone();
+        }
+        let id = PaymentId::new(format!("p{}", self.new_id())).expect("visible ASCII");
+        self.said.payments.push((id.clone(), order_id));
+        id
+    }
+}
+
+/// The timeout service: some unpaid order's time is over.
+pub(crate) async fn expire(sim: Sim, me: usize) {
+    loop {
+        pause_for(sim.some_steps(10..60)).await;
+        let due = {
+            let mut world = sim.world();
+            let unpaid: Vec<OrderId> = world.book.unpaid().iter().map(|o| o.order_id).collect();
+            let quiet = world.quiet;
+            world.choose(&unpaid).filter(|_| !quiet)
+        };
+        pause_for(sim.some_steps(0..3)).await;
+        if let Some(order_id) = due {
+            let pay_by = Timestamp::from_micros(0);
+            sim.write(
+                me,
+                EventBody::OrderExpired(OrderExpired { order_id, pay_by }),
+            );
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Everything there is, and the scheduler that lets one thing happen at a time.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::{Rc, Weak};
+
+use seckill_domain::{Event, EventId, KeyHash, Offset, OrderId, PaymentId, UserId};
+use uuid::Uuid;
+
+use crate::book::Book;
+use crate::guards::Guards;
+use crate::log::Wire;
+use crate::redis::{Ack, Connection, Fence, Keys, Node, Role, Stock};
+use crate::task::{Owner, Task};
+
+/// T, in ticks.
+pub(crate) const PROMISE_TICKS: u64 = 400;
+/// How often a master counts its replicas at least.
+pub(crate) const CRON_TICKS: u64 = 20;
+/// `min-replicas-max-lag`.
+pub(crate) const REPLICA_LAG_TICKS: u64 = 300;
+
+/// How many servers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One Redis, which may restart with what it last saved.
+    Single,
+    /// A master, a replica that may be promoted while the master lives on, and a second replica
+    /// that follows either.
+    Pair,
+}
+
+/// A rule that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// One process, whatever its kind.
+#[derive(Default)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    /// Stopped (as by SIGSTOP) until then.
+    pub(crate) stopped_until: u64,
+    /// Ticks it was not stopped: what a clock that stands still with it shows.
+    pub(crate) ran: u64,
+    pub(crate) speed: f64,
+    /// Connections of the hot path (or the projector's), the relay's and the reads'.
+    pub(crate) stock: Stock,
+    pub(crate) relay_stock: Stock,
+    pub(crate) reads_stock: Stock,
+    /// An ingress: acknowledged, and not cleared yet.
+    pub(crate) acks: Vec<Ack>,
+    /// A projector: its partition, if it believes that it owns it.
+    pub(crate) assignment: Option<u64>,
+    /// A projector: positions of the sale as its watch saw them open.
+    pub(crate) seen: VecDeque<Offset>,
+    /// A projector: whether it loads the sale.
+    pub(crate) loading: bool,
+}
+
+/// What differs from seed to seed.
+pub(crate) struct Tuning {
+    pub(crate) slow_produce: f64,
+    pub(crate) key_reuse: f64,
+    pub(crate) relay_pause: std::ops::Range<usize>,
+    pub(crate) relay_age: u64,
+    pub(crate) most_units: i64,
+}
+
+/// What was said to the outside, and must hold.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) promised: BTreeSet<OrderId>,
+    pub(crate) told: BTreeMap<OrderId, UserId>,
+    pub(crate) unknown: BTreeSet<OrderId>,
+    pub(crate) seen_paid: BTreeSet<OrderId>,
+    pub(crate) payments: Vec<(PaymentId, OrderId)>,
+    pub(crate) keys: BTreeMap<UserId, Vec<KeyHash>>,
+    /// Offsets whose outcome was published.
+    pub(crate) outcomes: BTreeSet<Offset>,
+    pub(crate) loads: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) guards: Guards,
+    pub(crate) mode: Mode,
+    rng: fastrand::Rng,
+    pub(crate) now: u64,
+    last_id: u64,
+    traced: bool,
+    pub(crate) quiet: bool,
+    pub(crate) tuning: Tuning,
+    pub(crate) log: Vec<Event>,
+    pub(crate) wires: Vec<Wire>,
+    pub(crate) book: Rc<Book>,
+    pub(crate) book_backups: Vec<Rc<Book>>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) connections: Vec<Weak<Connection>>,
+    pub(crate) redis_backups: Vec<Keys>,
+    /// Whether the replica replicates.
+    pub(crate) linked: bool,
+    /// Whom the second replica follows.
+    pub(crate) third_follows: usize,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) ingresses: usize,
+    /// The projector that Kafka gave the partition to.
+    pub(crate) owner: usize,
+    /// Projectors that will learn that they lost it, and when.
+    pub(crate) revocations: Vec<(usize, u64)>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) said: Said,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, mode: Mode, guards: Guards, traced: bool) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let tuning = Tuning {
+            slow_produce: [0.0, 0.05, 0.2, 0.5][rng.usize(..4)],
+            key_reuse: [0.3, 0.8][rng.usize(..2)],
+            relay_pause: [3..30, 40..200][rng.usize(..2)].clone(),
+            relay_age: [0, 60, 200][rng.usize(..3)],
+            most_units: [1, 1, 3][rng.usize(..3)],
+        };
+        let ingresses = rng.usize(2..=3);
+        let mut world = Self {
+            guards,
+            mode,
+            rng,
+            now: 0,
+            last_id: 0,
+            traced,
+            quiet: false,
+            tuning,
+            log: Vec::new(),
+            wires: Vec::new(),
+            book: Rc::default(),
+            book_backups: Vec::new(),
+            nodes: Vec::new(),
+            connections: Vec::new(),
+            redis_backups: Vec::new(),
+            linked: mode == Mode::Pair,
+            third_follows: 0,
+            processes: Vec::new(),
+            ingresses,
+            owner: ingresses,
+            revocations: Vec::new(),
+            tasks: Vec::new(),
+            said: Said::default(),
+            violation: None,
+        };
+        let first = Node::new('A', Role::Master, world.new_fence());
+        world.nodes.push(first);
+        if mode == Mode::Pair {
+            let second = Node::new('B', Role::Replica, world.new_fence());
+            world.nodes.push(second);
+        }
+        world.make_processes();
+        world
+    }
+
+    fn make_processes(&mut self) {
+        let ingresses = (0..self.ingresses).map(|n| format!("ingress{n}"));
+        let others = ["projector0", "projector1", "timeout"].map(str::to_owned);
+        let uneven = self.chance(0.5);
+        for name in ingresses.chain(others) {
+            let slow = [0.1, 0.3, 1.0, 1.0][self.rng.usize(..4)];
+            self.processes.push(Process {
+                name,
+                speed: if uneven { slow } else { 1.0 },
+                ..Process::default()
+            });
+        }
+    }
+
+    pub(crate) fn projectors(&self) -> [usize; 2] {
+        [self.ingresses, self.ingresses + 1]
+    }
+
+    pub(crate) fn timeout(&self) -> usize {
+        self.ingresses + 2
+    }
+
+    pub(crate) fn any_ingress(&mut self) -> usize {
+        self.rng.usize(..self.ingresses)
+    }
+
+    pub(crate) fn masters(&self) -> Vec<usize> {
+        (0..self.nodes.len())
+            .filter(|&n| self.nodes[n].role == Role::Master)
+            .collect()
+    }
+
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(crate) fn new_event_id(&mut self) -> EventId {
+        EventId::from_uuid(self.new_uuid())
+    }
+
+    pub(crate) fn new_uuid(&mut self) -> Uuid {
+        Uuid::from_u128(u128::from(self.new_id()))
+    }
+
+    pub(crate) fn new_fence(&mut self) -> Fence {
+        Fence {
+            run_id: self.new_id(),
+            replication_id: self.new_id(),
+        }
+    }
+
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        self.rng.f64() < probability
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.rng.usize(..end)
+    }
+
+    pub(crate) fn between(&mut self, range: std::ops::Range<usize>) -> usize {
+        self.rng.usize(range)
+    }
+
+    pub(crate) fn choose<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        self.rng.choice(from).cloned()
+    }
+
+    /// What `process` measures deadlines by.
+    pub(crate) fn clock(&self, process: usize) -> u64 {
+        if self.guards.boot_clock {
+            self.now
+        } else {
+            self.processes[process].ran
+        }
+    }
+
+    pub(crate) fn fail(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.trace(|| format!("VIOLATION {what}"));
+        self.violation.get_or_insert(Violation(what));
+    }
+
+    /// A line of the trace. Nobody reads it but for one seed, so it is made only then.
+    #[allow(clippy::print_stdout, reason = "a trace is for people")]
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
+        if self.traced {
+            println!("{:>6} {}", self.now, line());
+        }
+    }
+
+    /// What is not at rest.
+    pub(crate) fn trace_rest(&self) {
+        let (folded, effects) = (self.book.folded.get(), self.book.effects.get());
+        let (end, wires) = (self.log.len(), self.wires.len());
+        self.trace(|| format!("log {end}, folded {folded}, effects {effects}, {wires} appends"));
+        let retired = self.book.retired;
+        self.trace(|| format!("retired {retired}, {:?}", self.book.state.sale));
+        for node in &self.nodes {
+            self.trace(|| format!("{} {:?} {:?}", node.name, node.fence, node.keys.sale));
+        }
+        for task in &self.tasks {
+            self.trace(|| format!("{:?}", task.owner));
+        }
+    }
+
+    /// Ends tasks where they stand.
+    pub(crate) fn cancel(&mut self, ends: impl Fn(&Owner) -> bool) {
+        self.tasks.retain(|task| !ends(&task.owner));
+    }
+
+    fn begin_tick(&mut self) {
+        self.now += 1;
+        let now = self.now;
+        for process in &mut self.processes {
+            process.ran += u64::from(process.stopped_until <= now);
+        }
+    }
+
+    /// Which task goes on, if a task is it; everything else happens in here.
+    fn pick(&mut self) -> Option<usize> {
+        let (tasks, nodes) = (self.tasks.len(), self.nodes.len());
+        let replication = if nodes > 1 { 0.6 } else { 0.0 };
+        let weights = [tasks as f64, 3.0 * nodes as f64, 2.0, replication];
+        let mut at = self.rng.f64() * weights.iter().sum::<f64>();
+        let kind = weights.iter().position(|weight| {
+            at -= weight;
+            at < 0.0
+        });
+        match kind {
+            Some(0) => return Some(self.below(tasks)),
+            Some(1) => {
+                let node = self.below(nodes);
+                self.serve(node);
+            }
+            Some(2) => self.land_one(),
+            _ => self.replicate(),
+        }
+        None
+    }
+
+    fn serve(&mut self, node: usize) {
+        let (now, guards) = (self.now, self.guards);
+        if self.nodes[node].stopped_until > now {
+            return;
+        }
+        self.count_replicas(node);
+        self.nodes[node].serve(now, &guards);
+        let sale = self.nodes[node].keys.sale.as_ref();
+        if let Some(wrong) = sale.and_then(crate::redis::Sale::contradiction) {
+            self.fail(wrong);
+        }
+    }
+
+    fn rests(&mut self, process: usize) -> bool {
+        let (stopped, speed) = {
+            let process = &self.processes[process];
+            (process.stopped_until > self.now, process.speed)
+        };
+        stopped || (speed < 1.0 && !self.quiet && !self.chance(speed))
+    }
+}
+
+/// The world, shared by everything that happens in it.
+#[derive(Clone)]
+pub(crate) struct Sim(Rc<RefCell<World>>);
+
+impl Sim {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Rc::new(RefCell::new(world)))
+    }
+
+    /// Not to be kept over a pause.
+    pub(crate) fn world(&self) -> RefMut<'_, World> {
+        self.0.borrow_mut()
+    }
+
+    pub(crate) fn spawn(&self, owner: Owner, future: impl Future<Output = ()> + 'static) {
+        let future = Box::pin(future);
+        self.world().tasks.push(Task { owner, future });
+    }
+
+    /// A task of a process that comes to an end by itself.
+    pub(crate) fn begin(&self, process: usize, future: impl Future<Output = ()> + 'static) {
+        let owner = Owner {
+            process,
+            assignment: None,
+            transient: true,
+        };
+        self.spawn(owner, future);
+    }
+
+    /// Lets one thing happen.
+    pub(crate) fn tick(&self) {
+        let mut task = {
+            let mut world = self.world();
+            world.begin_tick();
+            let Some(chosen) = world.pick() else {
+                return;
+            };
+            let process = world.tasks[chosen].owner.process;
+            if world.rests(process) {
+                return;
+            }
+            world.tasks.swap_remove(chosen)
+        };
+        if task.resume() {
+            self.world().tasks.push(task);
+        }
+    }
+
+    pub(crate) fn clock(&self, process: usize) -> u64 {
+        self.world().clock(process)
+    }
+
+    /// A number of steps that differs.
+    pub(crate) fn some_steps(&self, range: std::ops::Range<usize>) -> usize {
+        self.world().between(range)
+    }
+
+    /// The tables as they are at this moment: a snapshot.
+    pub(crate) fn book(&self) -> Rc<Book> {
+        Rc::clone(&self.world().book)
+    }
+}
