@@ -1,6 +1,7 @@
 //! The fold of one partition: records in, rows and the position out, in one transaction a batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use seckill_domain::{Event, Offset};
 use seckill_eventlog::{Assignment, DeadLetter, Record};
@@ -10,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::partition::Shared;
 use crate::retry::until_done;
+
+/// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
+/// rows, and on a busy machine that is processor time which the ingress does not get.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// Why a fold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +60,8 @@ impl Worker {
 
     pub(crate) async fn run(mut self) -> End {
         loop {
-            let mut records = Vec::new();
-            let max = self.shared.config.fold_batch_max;
-            let received = tokio::select! {
-                received = self.records.recv_many(&mut records, max) => received,
-                () = self.stop.cancelled() => 0,
-            };
-            if received == 0 {
+            let mut records = self.next_records().await;
+            if records.is_empty() {
                 return End::Revoked;
             }
             records.retain(|record| record.offset >= self.position);
@@ -76,6 +76,26 @@ impl Worker {
                 return end;
             }
         }
+    }
+
+    /// At least one record, and what comes within the linger after it; empty at the end.
+    async fn next_records(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        let max = self.shared.config.fold_batch_max;
+        tokio::select! {
+            _ = self.records.recv_many(&mut records, max) => {}
+            () = self.stop.cancelled() => return Vec::new(),
+        }
+        let full_or_late = tokio::time::Instant::now() + LINGER;
+        while !records.is_empty() && records.len() < max {
+            let room = max - records.len();
+            let more = self.records.recv_many(&mut records, room);
+            match tokio::time::timeout_at(full_or_late, more).await {
+                Ok(received) if received > 0 => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        records
     }
 
     /// Decodes; what cannot be decoded is in the dead-letter topic when this returns.

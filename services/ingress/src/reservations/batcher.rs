@@ -19,8 +19,9 @@ use super::{PlaceError, Placed, Shared, call};
 
 /// Requests that may wait for a call; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
-/// More calls of one voucher at a time don't make Redis, which runs one script at a time, faster.
-const CALLS_IN_FLIGHT: usize = 8;
+/// Redis runs one script at a time: one call in its hands and one on its way keep it busy. More
+/// would only make the batches smaller.
+const CALLS_IN_FLIGHT: usize = 2;
 const IDLE: Duration = Duration::from_secs(60);
 /// Voucher ids come from the URL: one that Redis doesn't serve must not cost memory for long.
 const IDLE_UNSERVED: Duration = Duration::from_secs(1);
