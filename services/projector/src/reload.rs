@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, TraceParent};
+use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded};
 use seckill_orderbook::{LoadSnapshot, ServedSale};
 use seckill_stock::{ClaimReply, LoadHold, LoadReply, OpenReply, OutboxCursor, StockConnection};
 use seckill_telemetry::clock::BootInstant;
@@ -111,11 +111,9 @@ impl Reload {
                 nonce: self.nonce,
             }),
         };
-        let trace = self.nonce.as_u128();
-        let traceparent = TraceParent::generate(trace, trace_span(trace));
         let mut last = None;
         for _ in 0..3 {
-            let delivery = self.shared.producer.send_event(&event, Some(traceparent))?;
+            let delivery = self.shared.producer.send_event(&event, None)?;
             match delivery.await {
                 Ok(_) => return Ok(()),
                 Err(error) => last = Some(error),
@@ -234,9 +232,4 @@ async fn drain(for_at_least: Duration) {
         }
         tokio::time::sleep(left).await;
     }
-}
-
-/// Any 64 bits that are not 0 do for a span.
-fn trace_span(trace: u128) -> u64 {
-    u64::try_from(trace >> 64).unwrap_or(1).max(1)
 }
