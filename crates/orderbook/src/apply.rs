@@ -21,7 +21,7 @@ pub struct Applied {
 
 /// What has to be written once a batch is folded. Orders and sales are named, and written in the
 /// state in which the batch leaves them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// Orders that the tables don't have. They are inserted as the batch leaves them.
     pub(crate) new_orders: Vec<OrderId>,
@@ -36,21 +36,36 @@ pub(crate) struct Changes {
     pub(crate) reloads: Vec<Reload>,
 }
 
-pub(crate) struct Adjustment {
-    pub(crate) event_id: EventId,
-    pub(crate) voucher_id: VoucherId,
-    pub(crate) delta: i64,
-    pub(crate) accepted: bool,
-    pub(crate) reason: String,
-    pub(crate) offset: Offset,
+/// A row of `stock_adjustments`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// The event that asked for it.
+    pub event_id: EventId,
+    /// The sale.
+    pub voucher_id: VoucherId,
+    /// Units, negative for a shrink.
+    pub delta: i64,
+    /// Whether the stock changed.
+    pub accepted: bool,
+    /// The operator's reason.
+    pub reason: String,
+    /// Where it was decided.
+    pub offset: Offset,
 }
 
-pub(crate) struct Reload {
-    pub(crate) voucher_id: VoucherId,
-    pub(crate) nonce: Uuid,
-    pub(crate) epoch: Epoch,
-    pub(crate) accepted: bool,
-    pub(crate) offset: Offset,
+/// A row of `sale_reloads`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// The sale.
+    pub voucher_id: VoucherId,
+    /// The claim it belongs to.
+    pub nonce: Uuid,
+    /// The epoch asked for.
+    pub epoch: Epoch,
+    /// Whether it became the sale's epoch.
+    pub accepted: bool,
+    /// Where it was decided.
+    pub offset: Offset,
 }
 
 impl Orderbook {
@@ -104,13 +119,25 @@ fn fold(
 ) -> Vec<(Offset, Decision)> {
     let mut decisions = Vec::new();
     for (offset, event) in events {
-        let state: &mut SaleState = states.entry(event.voucher_id).or_default();
-        if let Some(decision) = state.fold(*offset, event) {
-            changes.note(*offset, event, &decision);
+        if let Some(decision) = fold_one(states, changes, *offset, event) {
             decisions.push((*offset, decision));
         }
     }
     decisions
+}
+
+/// The whole fold, live and in a rebuild: one event against the state that all earlier events of its
+/// partition left.
+pub(crate) fn fold_one(
+    states: &mut WorkingSet,
+    changes: &mut Changes,
+    offset: Offset,
+    event: &Event,
+) -> Option<Decision> {
+    let state: &mut SaleState = states.entry(event.voucher_id).or_default();
+    let decision = state.fold(offset, event)?;
+    changes.note(offset, event, &decision);
+    Some(decision)
 }
 
 impl Changes {

@@ -7,14 +7,17 @@
 
 mod admin;
 mod apply;
+mod book_snapshot;
 mod connect;
 mod dead_letters;
 mod effects;
 mod error;
+mod expected;
 mod expiry;
 mod positions;
 mod reads;
 mod rows;
+mod sale_rows;
 mod serve;
 mod snapshot;
 mod sql_time;
@@ -22,13 +25,16 @@ mod working_set;
 mod write;
 
 pub use admin::{AuditEntry, ScheduledRequest};
-pub use apply::Applied;
+pub use apply::{Adjustment, Applied, Reload};
+pub use book_snapshot::BookSnapshot;
 pub use connect::{Orderbook, OrderbookOptions};
 pub use dead_letters::LetterFate;
 pub use effects::EffectsPage;
 pub use error::{ApplyError, OrderbookError};
+pub use expected::ExpectedBook;
 pub use expiry::DueOrder;
 pub use positions::View;
 pub use reads::{LedgerRow, SaleRow};
+pub use sale_rows::{RowDifference, SaleRows};
 pub use serve::ServedSale;
 pub use snapshot::LoadSnapshot;

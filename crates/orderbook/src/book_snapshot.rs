@@ -1,0 +1,149 @@
+//! The tables as they are at one position of each partition.
+
+use std::collections::HashMap;
+
+use seckill_domain::{Epoch, EventId, Offset, Order, Refund, Sale, VoucherId};
+use sqlx::{FromRow, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::apply::{Adjustment, Reload};
+use crate::rows::{ORDER_COLUMNS, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all, order_ids_of};
+use crate::sale_rows::SaleRows;
+use crate::snapshot::BEGIN_SNAPSHOT;
+use crate::{Orderbook, OrderbookError};
+
+/// All tables at one position a partition, over a transaction that is held open: batches folded
+/// meanwhile are not seen. Drop it soon: as long as it is open, PostgreSQL keeps what it sees.
+#[derive(Debug)]
+pub struct BookSnapshot {
+    pub(crate) transaction: Transaction<'static, Postgres>,
+    positions: HashMap<i32, Offset>,
+}
+
+#[derive(FromRow)]
+struct RawRecordedAdjustment {
+    event_id: Uuid,
+    delta: i64,
+    accepted: bool,
+    reason: String,
+    offset: i64,
+}
+
+impl Orderbook {
+    /// Opens a snapshot of all tables and of the fold's positions in `topic`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn book_snapshot(&self, topic: &str) -> Result<BookSnapshot, OrderbookError> {
+        let mut transaction = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT partition, next_offset FROM view_positions WHERE view = 'orders' AND topic = $1",
+        )
+        .bind(topic)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let positions = rows.into_iter().map(|(p, next)| (p, Offset::new(next)));
+        Ok(BookSnapshot {
+            transaction,
+            positions: positions.collect(),
+        })
+    }
+}
+
+impl BookSnapshot {
+    /// The fold's position in this partition: everything below it is in the tables, and nothing above.
+    #[must_use]
+    pub fn position(&self, partition: i32) -> Offset {
+        let known = self.positions.get(&partition).copied();
+        known.unwrap_or(Offset::new(0))
+    }
+
+    /// Every voucher that a row names, ascending.
+    ///
+    /// # Errors
+    /// When the database fails or has a row that no fold writes.
+    pub async fn vouchers(&mut self) -> Result<Vec<VoucherId>, OrderbookError> {
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT voucher_id FROM vouchers UNION SELECT voucher_id FROM orders
+              UNION SELECT voucher_id FROM refunds UNION SELECT voucher_id FROM stock_adjustments
+              UNION SELECT voucher_id FROM sale_reloads ORDER BY 1",
+        )
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let voucher = |id| crate::rows::voucher_id(id, "vouchers");
+        ids.into_iter().map(voucher).collect()
+    }
+
+    /// One sale's rows. Empty where no table has any.
+    ///
+    /// # Errors
+    /// When the database fails or has a row that no fold writes.
+    pub async fn rows(&mut self, voucher: VoucherId) -> Result<SaleRows, OrderbookError> {
+        let connection = &mut *self.transaction;
+        let sql = format!("SELECT {SALE_COLUMNS} FROM vouchers WHERE voucher_id = $1");
+        let sale: Option<RawSale> = sqlx::query_as(&sql)
+            .bind(voucher.get())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let (first, last) = order_ids_of(voucher);
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id"
+        );
+        let orders: Vec<RawOrder> = sqlx::query_as(&sql)
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut *connection)
+            .await?;
+        let refunds: Vec<RawRefund> = sqlx::query_as(
+            r#"SELECT payment_id, order_id, amount_cents, currency, reason, "offset" FROM refunds
+                WHERE voucher_id = $1 ORDER BY "offset""#,
+        )
+        .bind(voucher.get())
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(SaleRows {
+            sale: sale.map(Sale::try_from).transpose()?,
+            orders: all::<_, Order>(orders)?,
+            refunds: all::<_, Refund>(refunds)?,
+            adjustments: self.adjustments(voucher).await?,
+            reloads: self.reloads(voucher).await?,
+        })
+    }
+
+    async fn adjustments(&mut self, voucher: VoucherId) -> Result<Vec<Adjustment>, OrderbookError> {
+        let rows: Vec<RawRecordedAdjustment> = sqlx::query_as(
+            r#"SELECT event_id, delta, accepted, reason, "offset" FROM stock_adjustments
+                WHERE voucher_id = $1 ORDER BY "offset""#,
+        )
+        .bind(voucher.get())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let adjustment = |row: RawRecordedAdjustment| Adjustment {
+            event_id: EventId::from_uuid(row.event_id),
+            voucher_id: voucher,
+            delta: row.delta,
+            accepted: row.accepted,
+            reason: row.reason,
+            offset: Offset::new(row.offset),
+        };
+        Ok(rows.into_iter().map(adjustment).collect())
+    }
+
+    async fn reloads(&mut self, voucher: VoucherId) -> Result<Vec<Reload>, OrderbookError> {
+        let rows: Vec<(Uuid, i64, bool, i64)> = sqlx::query_as(
+            r#"SELECT nonce, epoch, accepted, "offset" FROM sale_reloads
+                WHERE voucher_id = $1 ORDER BY "offset""#,
+        )
+        .bind(voucher.get())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let reload = |(nonce, epoch, accepted, offset)| Reload {
+            voucher_id: voucher,
+            nonce,
+            epoch: Epoch::new(epoch),
+            accepted,
+            offset: Offset::new(offset),
+        };
+        Ok(rows.into_iter().map(reload).collect())
+    }
+}

@@ -1,0 +1,104 @@
+//! The book that the log says there has to be, against the tables.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Log, PARTITION, Stand, TOPIC, log_from, logs, order_id, reserved, runner, scheduled};
+use common::{user, voucher};
+use proptest::prelude::*;
+use seckill_orderbook::{ExpectedBook, RowDifference};
+
+fn expected(log: &Log) -> ExpectedBook {
+    let mut book = ExpectedBook::default();
+    for (offset, event) in log {
+        book.fold(PARTITION, *offset, event);
+    }
+    book
+}
+
+/// What is in the tables and not in the book, or the other way round.
+async fn differences(stand: &Stand, book: &ExpectedBook) -> Vec<RowDifference> {
+    let mut actual = stand.book.book_snapshot(TOPIC).await.unwrap();
+    let mut vouchers: BTreeSet<_> = book.vouchers().into_iter().collect();
+    vouchers.extend(actual.vouchers().await.unwrap());
+    let mut found = Vec::new();
+    for voucher in vouchers {
+        let rows = actual.rows(voucher).await.unwrap();
+        found.extend(book.rows(voucher).differences(&rows));
+    }
+    found
+}
+
+#[test]
+fn any_log_gives_the_same_rows_in_memory_and_in_the_tables() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stand = runtime.block_on(Stand::new());
+    runner(30)
+        .run(&logs(), |log| {
+            let (book, again) = (expected(&log), log.iter().chain(&log).cloned().collect());
+            let (found, position) = runtime.block_on(async {
+                stand.clear().await;
+                stand.apply(0, &log).await.unwrap();
+                let snapshot = stand.book.book_snapshot(TOPIC).await.unwrap();
+                let position = snapshot.position(PARTITION);
+                drop(snapshot);
+                (differences(&stand, &book).await, position)
+            });
+            prop_assert_eq!(found, []);
+            prop_assert_eq!(position, book.position(PARTITION));
+            let twice = expected(&again);
+            for voucher in book.vouchers() {
+                prop_assert_eq!(book.rows(voucher), twice.rows(voucher));
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_a_missing_and_an_invented_row_are_named() {
+    let stand = Stand::new().await;
+    let v = voucher(1);
+    let orders: Vec<_> = (1..=3).map(|n| order_id(v, n)).collect();
+    let mut bodies = vec![(v, scheduled(9))];
+    bodies.extend(
+        orders
+            .iter()
+            .zip(1..)
+            .map(|(id, n)| (v, reserved(*id, user(n), 1))),
+    );
+    let log = log_from(0, bodies);
+    stand.apply(0, &log).await.unwrap();
+    let book = expected(&log);
+    assert_eq!(differences(&stand, &book).await, []);
+
+    for sql in [
+        format!(
+            "UPDATE orders SET amount_cents = 1 WHERE order_id = '{}'",
+            orders[0]
+        ),
+        format!("DELETE FROM orders WHERE order_id = '{}'", orders[1]),
+        "UPDATE vouchers SET stock_left = stock_left + 1, unpaid_units = unpaid_units - 1"
+            .to_owned(),
+    ] {
+        stand.execute(&sql).await.unwrap();
+    }
+    let found = differences(&stand, &book).await;
+    let named: Vec<_> = found.iter().map(|d| (d.table, d.key.clone())).collect();
+    assert_eq!(
+        named,
+        [
+            ("vouchers", "1".to_owned()),
+            ("orders", orders[0].to_string()),
+            ("orders", orders[1].to_string())
+        ]
+    );
+    assert_eq!(
+        found[0].what,
+        "available: 6, and not 7; unpaid: 3, and not 2"
+    );
+    assert!(found[1].what.starts_with("amount: "), "{}", found[1].what);
+    assert_eq!(found[2].what, "the row is missing");
+}
