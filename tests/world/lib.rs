@@ -5,10 +5,12 @@ mod auditor;
 mod client;
 mod crowd;
 mod faults;
+mod proxy;
 mod world;
 
 pub use auditor::{Audit, audit};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use faults::{arm, await_death, await_stop, revive};
+pub use proxy::SlowWire;
 pub use world::{SaleTerms, World, eventually};

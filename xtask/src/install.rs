@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::geteuid;
-use seckill_testkit::{kafka, postgres};
+use seckill_testkit::{clock, kafka, postgres};
 
 use crate::step::step;
 
@@ -32,7 +32,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -72,6 +72,11 @@ const NEEDS: [Need; 7] = [
         what: "zlib's headers",
         package: "zlib1g-dev",
         is_there: || Path::new("/usr/include/zlib.h").exists(),
+    },
+    Need {
+        what: "libfaketime, for tests of wrong clocks",
+        package: "faketime",
+        is_there: || clock::library().is_some(),
     },
 ];
 

@@ -1,4 +1,4 @@
-//! A private single-node Kafka (KRaft) from its jars.
+//! A private Kafka broker (KRaft) from its jars.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,18 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+mod cluster;
+mod jars;
+
+pub use self::cluster::KafkaCluster;
+pub use self::jars::{install_jars, jars_are_installed};
+
+use self::jars::libs;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
-use crate::workspace_root;
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
+const HEAP_MB: u32 = 512;
 const CLUSTER_ID: &str = "c2Vja2lsbC1sb2NhbC0wMQ";
 
 /// The ports of a broker that is its own controller.
@@ -43,12 +50,39 @@ impl Ports {
     }
 }
 
+/// What a node is told of itself and of its cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: usize,
+    pub(crate) ports: Ports,
+    /// Where clients are told to connect: the broker's own port, or that of a proxy before it.
+    pub(crate) advertised: u16,
+    /// The controllers' ports, by node from 1; the node's own among them.
+    pub(crate) controllers: Vec<u16>,
+    pub(crate) heap_mb: u32,
+}
+
+impl Node {
+    /// The only one of its cluster.
+    fn alone(ports: Ports) -> Self {
+        Self {
+            id: 1,
+            ports,
+            advertised: ports.broker,
+            controllers: vec![ports.controller],
+            heap_mb: HEAP_MB,
+        }
+    }
+}
+
 /// A broker of its own for a test. Killed when dropped.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
-    ports: Ports,
+    node: Node,
+    /// The configuration and the output.
     directory: TempDir,
+    data: PathBuf,
 }
 
 impl Kafka {
@@ -58,17 +92,42 @@ impl Kafka {
     /// # Errors
     /// When Java or Maven is missing or the broker does not come up; the message has its log.
     pub fn start() -> Result<Self> {
+        Self::with(None, None)
+    }
+
+    /// As [`Kafka::start`], with its data on a disk of the test's own.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn on_disk(data: &Path) -> Result<Self> {
+        Self::with(Some(data), None)
+    }
+
+    /// As [`Kafka::start`], for clients that come through a proxy: that is where the broker tells
+    /// them to connect, and what [`Kafka::brokers`] names. The proxy leads to
+    /// [`Kafka::own_address`].
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn behind_proxy(proxy_port: u16) -> Result<Self> {
+        Self::with(None, Some(proxy_port))
+    }
+
+    fn with(data: Option<&Path>, proxy_port: Option<u16>) -> Result<Self> {
         install_jars()?;
         let directory = scratch_dir("kafka")?;
+        let data = data.map_or_else(|| directory.path().join("data"), |disk| disk.join("data"));
         let mut attempt = 1;
         loop {
-            let ports = Ports::free()?;
-            match spawn(directory.path(), ports) {
+            let mut node = Node::alone(Ports::free()?);
+            node.advertised = proxy_port.unwrap_or(node.advertised);
+            match spawn(directory.path(), &data, &node) {
                 Ok(process) => {
                     return Ok(Self {
                         process,
-                        ports,
+                        node,
                         directory,
+                        data,
                     });
                 }
                 // Most likely somebody else took a port meanwhile.
@@ -78,10 +137,53 @@ impl Kafka {
         }
     }
 
+    /// A node of a cluster that is not complete yet: nobody waits for its answer.
+    pub(crate) fn launch(node: Node) -> Result<Self> {
+        let directory = scratch_dir("kafka")?;
+        let data = directory.path().join("data");
+        let process = launch(directory.path(), &data, &node)?;
+        Ok(Self {
+            process,
+            node,
+            directory,
+            data,
+        })
+    }
+
+    /// Waits until the broker answers.
+    ///
+    /// # Errors
+    /// When it ends or does not answer in time, with the end of its log.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
+        until_ready(&mut self.process, self.node.ports.broker)
+    }
+
     /// `127.0.0.1:<port>`, the same after a restart.
     #[must_use]
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.broker)
+        format!("127.0.0.1:{}", self.node.advertised)
+    }
+
+    /// Where the broker itself listens, past any proxy.
+    #[must_use]
+    pub fn own_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.node.ports.broker).into()
+    }
+
+    /// Whether the broker has ended by itself, as it does when it cannot write its log.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.process.exit_status()?.is_some())
+    }
+
+    /// Everything it has written to stdout and stderr so far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn output(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.process.log())?)
     }
 
     /// SIGKILL. What was acknowledged is still on disk.
@@ -98,7 +200,7 @@ impl Kafka {
     /// As [`Kafka::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = spawn(self.directory.path(), self.ports)?;
+        self.process = spawn(self.directory.path(), &self.data, &self.node)?;
         Ok(())
     }
 
@@ -119,20 +221,28 @@ impl Kafka {
     }
 }
 
-fn spawn(directory: &Path, ports: Ports) -> Result<Process> {
-    prepare(directory, ports)?;
-    let command = server_command(directory);
-    let mut process = Process::spawn("kafka", &command, &directory.join("kafka.log"))?;
+fn spawn(directory: &Path, data: &Path, node: &Node) -> Result<Process> {
+    let mut process = launch(directory, data, node)?;
+    until_ready(&mut process, node.ports.broker)?;
+    Ok(process)
+}
+
+fn launch(directory: &Path, data: &Path, node: &Node) -> Result<Process> {
+    prepare_node(directory, data, node)?;
+    let command = node_command(directory, node.heap_mb);
+    Process::spawn("kafka", &command, &directory.join("kafka.log"))
+}
+
+fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     wait_for(
         "answer of Kafka to a metadata request",
         START_TIMEOUT,
         || {
             process.expect_running()?;
-            Ok(answers(ports.broker).then_some(()))
+            Ok(answers(port).then_some(()))
         },
     )
-    .with_context(|| process.log_tail())?;
-    Ok(process)
+    .with_context(|| process.log_tail())
 }
 
 /// Writes the broker's configuration into `directory` and formats its log directory if that is new.
@@ -140,10 +250,13 @@ fn spawn(directory: &Path, ports: Ports) -> Result<Process> {
 /// # Errors
 /// When Kafka's storage tool fails, with its output.
 pub fn prepare(directory: &Path, ports: Ports) -> Result<()> {
-    let data = directory.join("data");
+    prepare_node(directory, &directory.join("data"), &Node::alone(ports))
+}
+
+fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    fs::write(properties_file(directory), properties(&data, ports))?;
+    fs::write(properties_file(directory), properties(data, node))?;
     if data.join("meta.properties").exists() {
         return Ok(());
     }
@@ -167,7 +280,11 @@ pub fn prepare(directory: &Path, ports: Ports) -> Result<()> {
 /// The command line of a broker over a prepared directory.
 #[must_use]
 pub fn server_command(directory: &Path) -> Command {
-    let mut command = java(512);
+    node_command(directory, HEAP_MB)
+}
+
+fn node_command(directory: &Path, heap_mb: u32) -> Command {
+    let mut command = java(heap_mb);
     command.arg("kafka.Kafka").arg(properties_file(directory));
     command
 }
@@ -196,61 +313,6 @@ fn brokers_known_to(port: u16) -> std::io::Result<u32> {
     Ok(u32::from_be_bytes([a, b, c, d]))
 }
 
-/// Whether the jars of the committed list are there.
-#[must_use]
-pub fn jars_are_installed() -> bool {
-    let installed = fs::read(libs().join("pom.xml"));
-    installed.is_ok_and(|list| fs::read(jar_list()).is_ok_and(|wanted| wanted == list))
-}
-
-fn jar_list() -> PathBuf {
-    workspace_root().join("ops/local/kafka/pom.xml")
-}
-
-/// Fetches Kafka's jars with Maven into `target/kafka/libs` unless those of the committed list are there.
-///
-/// # Errors
-/// When Maven is missing or cannot fetch, with its output.
-pub fn install_jars() -> Result<()> {
-    if jars_are_installed() {
-        return Ok(());
-    }
-    let (libs, list) = (libs(), jar_list());
-    // Beside its place, then renamed: another test process must never see half of the jars.
-    let parent = libs.parent().context("no directory for the jars")?;
-    fs::create_dir_all(parent)?;
-    let fresh = tempfile::Builder::new()
-        .prefix("libs-")
-        .tempdir_in(parent)?;
-    let output = Command::new("mvn")
-        .args(["--quiet", "--batch-mode", "--file"])
-        .arg(&list)
-        .arg("dependency:copy-dependencies")
-        .arg(format!("-DoutputDirectory={}", fresh.path().display()))
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run mvn; install Maven")?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stdout);
-        bail!("fetching Kafka's jars: {}\n{message}", output.status);
-    }
-    fs::copy(&list, fresh.path().join("pom.xml"))?;
-    put_in_place(&fresh.keep(), &libs)
-}
-
-fn put_in_place(fresh: &Path, libs: &Path) -> Result<()> {
-    if libs.exists() {
-        let old = fresh.with_extension("old");
-        fs::rename(libs, &old)?;
-        fs::remove_dir_all(&old)?;
-    }
-    fs::rename(fresh, libs).with_context(|| format!("cannot replace {}", libs.display()))
-}
-
-fn libs() -> PathBuf {
-    workspace_root().join("target/kafka/libs")
-}
-
 fn properties_file(directory: &Path) -> PathBuf {
     directory.join("server.properties")
 }
@@ -268,29 +330,38 @@ fn java(heap_mb: u32) -> Command {
 
 /// The short session is for restarts: after a SIGKILL the controller lets the broker in again only when
 /// the killed one's session is over.
-fn properties(data: &Path, ports: Ports) -> String {
-    let Ports { broker, controller } = ports;
+fn properties(data: &Path, node: &Node) -> String {
+    let Ports { broker, controller } = node.ports;
+    let voters: Vec<String> = (1..)
+        .zip(&node.controllers)
+        .map(|(id, port)| format!("{id}@127.0.0.1:{port}"))
+        .collect();
+    let replicas = node.controllers.len();
+    let in_sync = replicas.saturating_sub(1).max(1);
     format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={}
+controller.quorum.voters={}
 listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=BROKER://127.0.0.1:{broker}
+advertised.listeners=BROKER://127.0.0.1:{}
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={}
 auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=8
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 ",
+        node.id,
+        voters.join(","),
+        node.advertised,
         data.display()
     )
 }
@@ -302,7 +373,7 @@ mod tests {
     #[test]
     fn a_broker_answers_after_a_kill_and_a_restart_on_the_same_port() {
         let mut kafka = Kafka::start().unwrap();
-        let (brokers, port) = (kafka.brokers(), kafka.ports.broker);
+        let (brokers, port) = (kafka.brokers(), kafka.node.ports.broker);
         assert!(answers(port));
 
         kafka.kill().unwrap();

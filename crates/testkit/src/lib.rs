@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+pub mod clock;
 pub mod http;
 pub mod kafka;
 pub mod ports;
@@ -14,14 +15,16 @@ pub mod redis;
 pub mod scratch;
 pub mod service;
 pub mod shared;
+pub mod small_disk;
 pub mod stack;
 pub mod wait;
 
-pub use crate::kafka::Kafka;
+pub use crate::kafka::{Kafka, KafkaCluster};
 pub use crate::postgres::{Database, Postgres};
 pub use crate::redis::Redis;
 pub use crate::service::{Env, Service, ServiceSpec};
 pub use crate::shared::{fresh_database, shared_kafka, unique_prefix};
+pub use crate::small_disk::SmallDisk;
 pub use crate::stack::TestStack;
 
 /// The top directory of this workspace, with `target` and `ops` in it.

@@ -7,11 +7,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+mod account;
+
+use self::account::{as_server_user, server_user};
+use crate::clock::command_off_by;
 use crate::ports::free_port;
-use crate::process::{Process, wrapped};
+use crate::process::Process;
 use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
 
@@ -30,11 +34,24 @@ pub enum Durability {
     Unsafe,
 }
 
+/// What makes a test's server another one than usual.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresOptions {
+    /// A disk of the test's own for the data.
+    pub disk: Option<PathBuf>,
+    /// Settings by name, over the usual ones.
+    pub settings: Vec<(&'static str, String)>,
+    /// How far its wall clock is ahead of the machine's, in seconds; see [`crate::clock`].
+    pub clock_offset_seconds: i64,
+}
+
 /// A PostgreSQL server of its own, without fsync. Killed when dropped.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
     port: u16,
+    options: PostgresOptions,
+    /// Its output, and its data unless that has a disk of its own.
     directory: TempDir,
 }
 
@@ -44,17 +61,25 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL's server programs are missing or do not work; the message has their output.
     pub fn start() -> Result<Self> {
+        Self::with(PostgresOptions::default())
+    }
+
+    /// The same, with another server than usual.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn with(options: PostgresOptions) -> Result<Self> {
         let directory = scratch_dir("postgres")?;
-        let data = directory.path().join("data");
-        init(&data)?;
+        init(&data_of(directory.path(), &options))?;
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            match spawn(directory.path(), port) {
+            match spawn(directory.path(), port, &options) {
                 Ok(process) => {
                     return Ok(Self {
                         process,
                         port,
+                        options,
                         directory,
                     });
                 }
@@ -63,6 +88,31 @@ impl Postgres {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the server has ended by itself, as it does when it cannot write its log.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.process.exit_status()?.is_some())
+    }
+
+    /// Everything it has written to stdout and stderr so far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn output(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.process.log())?)
+    }
+
+    /// Kills the server and starts it again with its wall clock so far ahead of the machine's.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`], and when libfaketime is not installed.
+    pub fn restart_with_clock_off_by(&mut self, seconds: i64) -> Result<()> {
+        self.options.clock_offset_seconds = seconds;
+        self.restart()
     }
 
     /// Where the superuser connects to: the maintenance database of this server.
@@ -97,13 +147,25 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.process = spawn(self.directory.path(), self.port)?;
+        self.process = spawn(self.directory.path(), self.port, &self.options)?;
         Ok(())
     }
 }
 
-fn spawn(directory: &Path, port: u16) -> Result<Process> {
-    let command = server_command(&directory.join("data"), port, Durability::Unsafe)?;
+fn data_of(directory: &Path, options: &PostgresOptions) -> PathBuf {
+    options.disk.as_deref().unwrap_or(directory).join("data")
+}
+
+fn spawn(directory: &Path, port: u16, options: &PostgresOptions) -> Result<Process> {
+    let data = data_of(directory, options);
+    let mut command = bare_command(&data, port, Durability::Unsafe)?;
+    for (name, value) in &options.settings {
+        command.args(["-c", &format!("{name}={value}")]);
+    }
+    if options.clock_offset_seconds != 0 {
+        command = command_off_by(&command, options.clock_offset_seconds)?;
+    }
+    let command = as_server_user(command)?;
     let mut process = Process::spawn("postgres", &command, &directory.join("postgres.log"))?;
     wait_for("answer of PostgreSQL to a query", START_TIMEOUT, || {
         process.expect_running()?;
@@ -239,6 +301,10 @@ pub fn init(data: &Path) -> Result<()> {
 /// # Errors
 /// When PostgreSQL's server programs are not found.
 pub fn server_command(data: &Path, port: u16, durability: Durability) -> Result<Command> {
+    as_server_user(bare_command(data, port, durability)?)
+}
+
+fn bare_command(data: &Path, port: u16, durability: Durability) -> Result<Command> {
     let mut command = Command::new(program("postgres")?);
     command
         .arg("-D")
@@ -252,7 +318,7 @@ pub fn server_command(data: &Path, port: u16, durability: Durability) -> Result<
         // Not synchronous_commit=off: a crash of the server would lose what it has acknowledged.
         command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
     }
-    as_server_user(command)
+    Ok(command)
 }
 
 /// The full path of one of PostgreSQL's programs: those of the newest installed version, which Debian
@@ -285,48 +351,6 @@ fn newest_version() -> Option<PathBuf> {
         })
         .max()
         .map(|(_, programs)| programs)
-}
-
-/// An unprivileged user, in numbers.
-struct ServerUser {
-    uid: u32,
-    gid: u32,
-}
-
-impl ServerUser {
-    fn run_as(&self, command: &Command) -> Command {
-        let (uid, gid) = (self.uid.to_string(), self.gid.to_string());
-        let arguments = ["--reuid", &uid, "--regid", &gid, "--clear-groups", "--"];
-        wrapped(command, "setpriv", &arguments)
-    }
-}
-
-/// PostgreSQL refuses to run as root: whom to run it as then, or nobody if we aren't root.
-fn server_user() -> Result<Option<ServerUser>> {
-    if !geteuid().is_root() {
-        return Ok(None);
-    }
-    let users = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-    for name in ["postgres", "nobody"] {
-        let fields = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>())
-            .find(|fields| fields.len() > 3 && fields[0] == name);
-        if let Some(fields) = fields {
-            return Ok(Some(ServerUser {
-                uid: fields[2].parse()?,
-                gid: fields[3].parse()?,
-            }));
-        }
-    }
-    bail!("running as root, and there is no user `postgres` or `nobody` to run PostgreSQL as")
-}
-
-fn as_server_user(command: Command) -> Result<Command> {
-    Ok(match server_user()? {
-        Some(user) => user.run_as(&command),
-        None => command,
-    })
 }
 
 fn run(command: &mut Command) -> Result<()> {

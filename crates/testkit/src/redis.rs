@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,12 +30,27 @@ pub enum Persistence {
     AppendOnly,
 }
 
-/// A Redis of its own for a test, without persistence. Killed when dropped.
+/// A Redis of its own for a test, without persistence unless it has a disk. Killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
     port: u16,
+    home: Home,
+}
+
+/// Where a server's files are.
+#[derive(Debug)]
+struct Home {
+    /// Its output, and its data unless that has a disk of its own.
     directory: TempDir,
+    /// A disk for an append-only file.
+    disk: Option<PathBuf>,
+}
+
+impl Home {
+    fn data(&self) -> &Path {
+        self.disk.as_deref().unwrap_or(self.directory.path())
+    }
 }
 
 impl Redis {
@@ -44,16 +59,29 @@ impl Redis {
     /// # Errors
     /// When `redis-server` is missing or does not come up; the message has its log.
     pub fn start() -> Result<Self> {
+        Self::with(None)
+    }
+
+    /// As [`Redis::start`], with an append-only file on a disk of the test's own.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn append_only_on(disk: &Path) -> Result<Self> {
+        Self::with(Some(disk.to_owned()))
+    }
+
+    fn with(disk: Option<PathBuf>) -> Result<Self> {
         let directory = scratch_dir("redis")?;
+        let home = Home { directory, disk };
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            match spawn(directory.path(), port) {
+            match spawn(&home, port) {
                 Ok(process) => {
                     return Ok(Self {
                         process,
                         port,
-                        directory,
+                        home,
                     });
                 }
                 // Most likely somebody else took the port meanwhile.
@@ -89,11 +117,11 @@ impl Redis {
     /// As [`Redis::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        let snapshot = self.directory.path().join(SNAPSHOT);
+        let snapshot = self.home.data().join(SNAPSHOT);
         if snapshot.exists() {
             fs::remove_file(snapshot)?;
         }
-        self.process = spawn(self.directory.path(), self.port)?;
+        self.process = spawn(&self.home, self.port)?;
         Ok(())
     }
 
@@ -114,7 +142,7 @@ impl Redis {
     /// As [`Redis::start`].
     pub fn restart_from_snapshot(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = spawn(self.directory.path(), self.port)?;
+        self.process = spawn(&self.home, self.port)?;
         Ok(())
     }
 
@@ -135,9 +163,14 @@ impl Redis {
     }
 }
 
-fn spawn(directory: &Path, port: u16) -> Result<Process> {
-    let command = server_command(directory, port, Persistence::None);
-    let mut process = Process::spawn("redis-server", &command, &directory.join("redis.log"))?;
+fn spawn(home: &Home, port: u16) -> Result<Process> {
+    let persistence = match home.disk {
+        Some(_) => Persistence::AppendOnly,
+        None => Persistence::None,
+    };
+    let command = server_command(home.data(), port, persistence);
+    let log = home.directory.path().join("redis.log");
+    let mut process = Process::spawn("redis-server", &command, &log)?;
     wait_for("answer of redis-server to PING", START_TIMEOUT, || {
         process.expect_running()?;
         Ok(answers(port).then_some(()))

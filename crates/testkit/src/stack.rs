@@ -3,7 +3,7 @@
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, KafkaCluster};
 use crate::ports::free_port;
 use crate::postgres::{Database, Postgres};
 use crate::redis::Redis;
@@ -18,6 +18,10 @@ const EVENT_PARTITIONS: u32 = 4;
 pub struct Builder {
     private_kafka: bool,
     private_postgres: bool,
+    kafka: Option<Kafka>,
+    kafka_cluster: Option<KafkaCluster>,
+    postgres: Option<Postgres>,
+    redis: Option<Redis>,
     settings: Env,
 }
 
@@ -36,6 +40,34 @@ impl Builder {
         self
     }
 
+    /// A broker that the test has started itself.
+    #[must_use]
+    pub fn kafka(mut self, broker: Kafka) -> Self {
+        self.kafka = Some(broker);
+        self
+    }
+
+    /// Several brokers, that the test may kill.
+    #[must_use]
+    pub fn kafka_cluster(mut self, brokers: KafkaCluster) -> Self {
+        self.kafka_cluster = Some(brokers);
+        self
+    }
+
+    /// A PostgreSQL server that the test has started itself.
+    #[must_use]
+    pub fn postgres(mut self, server: Postgres) -> Self {
+        self.postgres = Some(server);
+        self
+    }
+
+    /// A Redis that the test has started itself.
+    #[must_use]
+    pub fn redis(mut self, server: Redis) -> Self {
+        self.redis = Some(server);
+        self
+    }
+
     /// One more environment variable for every service of this stack, over the stack's own.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -48,26 +80,36 @@ impl Builder {
     /// # Errors
     /// When a store does not come up, or `seckillctl` is not built or fails.
     pub fn start(self) -> Result<TestStack> {
-        let kafka = self.private_kafka.then(Kafka::start).transpose()?;
-        let postgres = self.private_postgres.then(Postgres::start).transpose()?;
-        let redis = Redis::start()?;
+        let kafka = match self.kafka {
+            None => self.private_kafka.then(Kafka::start).transpose()?,
+            given => given,
+        };
+        let postgres = match self.postgres {
+            None => self.private_postgres.then(Postgres::start).transpose()?,
+            given => given,
+        };
+        let redis = self.redis.map_or_else(Redis::start, Ok)?;
         let database = match &postgres {
             Some(server) => server.fresh_database()?,
             None => fresh_database()?,
         };
-        let brokers = match &kafka {
-            Some(broker) => broker.brokers(),
-            None => shared_kafka()?,
+        let (brokers, replicas) = match (&kafka, &self.kafka_cluster) {
+            (_, Some(cluster)) => (cluster.brokers(), cluster.size()),
+            (Some(broker), None) => (broker.brokers(), 1),
+            (None, None) => (shared_kafka()?, 1),
         };
         let mut env = environment(&brokers, &redis.url(), &database.url());
         env.extend(self.settings);
-        run_binary("seckillctl", &["topics", "create"], &env)?;
+        let replicas = replicas.to_string();
+        let create = ["topics", "create", "--replication", &replicas];
+        run_binary("seckillctl", &create, &env)?;
         run_binary("seckillctl", &["db", "migrate"], &env)?;
         Ok(TestStack {
             redis,
             database,
             postgres,
             kafka,
+            kafka_cluster: self.kafka_cluster,
             env,
         })
     }
@@ -110,6 +152,8 @@ pub struct TestStack {
     pub postgres: Option<Postgres>,
     /// This test's broker, if it asked for one.
     pub kafka: Option<Kafka>,
+    /// This test's brokers, if it asked for several.
+    pub kafka_cluster: Option<KafkaCluster>,
     env: Env,
 }
 

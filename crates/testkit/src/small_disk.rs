@@ -1,0 +1,113 @@
+//! A disk so small that a test can fill it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::scratch::scratch_dir;
+
+/// The file that takes the room away from everybody else.
+const BALLAST: &str = "ballast";
+
+/// A memory disk with a fixed number of bytes. Unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts an empty disk of `megabytes`, or gives `None` where this user may not mount: a test
+    /// says so then, and ends.
+    ///
+    /// # Errors
+    /// When `mount` is missing or fails for another reason than the right to.
+    pub fn mount(megabytes: u32) -> Result<Option<Self>> {
+        let directory = scratch_dir("disk")?;
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={megabytes}m,mode=0755"))
+            .arg("tmpfs")
+            .arg(directory.path())
+            .output()
+            .context("cannot run mount")?;
+        if output.status.success() {
+            return Ok(Some(Self { directory }));
+        }
+        let message = String::from_utf8_lossy(&output.stderr);
+        let denied = ["permission denied", "must be superuser", "not permitted"];
+        if denied.iter().any(|why| message.contains(why)) {
+            return Ok(None);
+        }
+        bail!("mount -t tmpfs: {}: {message}", output.status)
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Takes all the room that is left, until [`Self::make_room`].
+    ///
+    /// # Errors
+    /// When the ballast cannot be written for another reason than a full disk.
+    pub fn fill(&self) -> Result<()> {
+        let mut ballast = File::options()
+            .create(true)
+            .append(true)
+            .open(self.ballast())?;
+        for block in [64 * 1024, 4 * 1024] {
+            let zeros = vec![0; block];
+            loop {
+                match ballast.write_all(&zeros) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error).context("cannot write ballast"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`Self::fill`] took.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn make_room(&self) -> Result<()> {
+        fs::remove_file(self.ballast()).context("cannot remove the ballast")
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join(BALLAST)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server that is about to be killed may still have files open on it.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_can_be_written_to_a_full_disk_until_there_is_room() {
+        let Some(disk) = SmallDisk::mount(2).unwrap() else {
+            eprintln!("skipped: this user may not mount a tmpfs");
+            return;
+        };
+        let file = disk.path().join("file");
+        disk.fill().unwrap();
+        let error = fs::write(&file, [1; 8192]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        disk.make_room().unwrap();
+        fs::write(&file, [1; 8192]).unwrap();
+    }
+}
