@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 use seckill_testkit::workspace_root;
 
 /// What the local stack runs.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "seckill-ingress",
     "seckill-projector",
     "seckill-timeout",
+    "seckill-payment-simulator",
     "seckillctl",
     "seckill-bench",
 ];

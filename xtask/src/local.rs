@@ -20,10 +20,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The services, with the variable that says where they answer `/readyz`.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
     ("seckill-ingress", "INGRESS_ADMIN_LISTEN"),
     ("seckill-projector", "PROJECTOR_ADMIN_LISTEN"),
     ("seckill-timeout", "TIMEOUT_ADMIN_LISTEN"),
+    ("seckill-payment-simulator", "PAYMENT_SIMULATOR_LISTEN"),
 ];
 
 /// A stack that is complete, ready and was started with the same binaries and settings is left alone; any
@@ -114,8 +115,9 @@ fn start_all(directory: &Path, identity: &str) -> Result<()> {
     settings::write_private(&env_file(), &settings::to_lines(&env))?;
     settings::write_private(&identity_file(directory), identity)?;
     println!(
-        "ready: {} (environment: {})",
+        "ready: {} (operators: {}/ops; environment: {})",
         env["INGRESS_URL"],
+        env["INGRESS_ADMIN_URL"],
         env_file().display()
     );
     Ok(())

@@ -12,7 +12,7 @@ use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::stack::secret;
 
 /// What the caller may set for the services, each also as `NAME_FILE`.
-const SETTINGS: [&str; 27] = [
+const SETTINGS: [&str; 29] = [
     "KAFKA_BROKERS",
     "REDIS_URL",
     "DATABASE_URL",
@@ -22,9 +22,11 @@ const SETTINGS: [&str; 27] = [
     "INGRESS_ADMIN_LISTEN",
     "PROJECTOR_ADMIN_LISTEN",
     "TIMEOUT_ADMIN_LISTEN",
+    "PAYMENT_SIMULATOR_LISTEN",
     "ADMIN_TOKEN",
     "TOKEN_SECRET",
     "PAYMENT_WEBHOOK_SECRET",
+    "PAYMENT_PAGE_URL",
     "SMTP_URL",
     "RATE_LIMIT_USER_PER_SECOND",
     "RATE_LIMIT_GLOBAL_PER_SECOND",
@@ -45,11 +47,12 @@ const SETTINGS: [&str; 27] = [
 const SECRETS: [&str; 3] = ["ADMIN_TOKEN", "TOKEN_SECRET", "PAYMENT_WEBHOOK_SECRET"];
 
 /// Where a service listens unless told otherwise.
-const LISTENERS: [(&str, u16); 4] = [
+const LISTENERS: [(&str, u16); 5] = [
     ("INGRESS_LISTEN", 8080),
     ("INGRESS_ADMIN_LISTEN", 8081),
     ("PROJECTOR_ADMIN_LISTEN", 8082),
     ("TIMEOUT_ADMIN_LISTEN", 8083),
+    ("PAYMENT_SIMULATOR_LISTEN", 8084),
 ];
 
 /// What the caller has set of [`SETTINGS`].
@@ -104,6 +107,9 @@ pub(crate) fn add_listeners(env: &mut Env) -> Result<()> {
         "INGRESS_ADMIN_URL".to_owned(),
         format!("http://{operators}"),
     );
+    let payments = listener(env, "PAYMENT_SIMULATOR_LISTEN")?;
+    env.entry("PAYMENT_PAGE_URL".to_owned())
+        .or_insert_with(|| format!("http://{payments}/pay"));
     Ok(())
 }
 

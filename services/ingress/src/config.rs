@@ -9,6 +9,8 @@ use std::time::Duration;
 use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
+use crate::pages::PaymentPage;
+
 /// An HMAC key or token shorter than this can be guessed.
 const MIN_SECRET_BYTES: usize = 16;
 /// The `Debug` of a configuration leaves out what may hold a password: addresses of stores.
@@ -37,6 +39,8 @@ pub struct Config {
     pub token_secret: Secret,
     /// The HMAC key of the payment provider's webhook.
     pub payment_webhook_secret: Secret,
+    /// Where buyers pay; the pages have no such button without it.
+    pub payment_page: Option<PaymentPage>,
     /// How quickly the broker has to acknowledge for an order to be called reserved.
     pub promise_deadline: Duration,
     /// The most orders between their arrival and their answer.
@@ -82,6 +86,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let admin_token = reader.secret("ADMIN_TOKEN", MIN_SECRET_BYTES);
     let token_secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
     let payment_webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
+    let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
     let user_limit_per_second = reader.or("RATE_LIMIT_USER_PER_SECOND", 5);
@@ -102,6 +107,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         admin_token: admin_token?,
         token_secret: token_secret?,
         payment_webhook_secret: payment_webhook_secret?,
+        payment_page: payment_page?,
         promise_deadline: Duration::from_millis(promise_deadline_ms?),
         max_in_flight: max_in_flight?,
         user_limit_per_second: user_limit_per_second?,
@@ -135,6 +141,7 @@ impl std::fmt::Debug for Config {
             .field("event_partitions", &self.event_partitions)
             .field("listen", &self.listen)
             .field("admin_listen", &self.admin_listen)
+            .field("payment_page", &self.payment_page)
             .field("promise_deadline", &self.promise_deadline)
             .field("max_in_flight", &self.max_in_flight)
             .field("user_limit_per_second", &self.user_limit_per_second)

@@ -8,6 +8,7 @@ pub mod config;
 pub mod http;
 pub mod limits;
 pub mod outcomes;
+pub mod pages;
 mod preflight;
 pub mod problem;
 pub mod reads;

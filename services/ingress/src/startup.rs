@@ -205,6 +205,7 @@ fn app(config: &Config, clients: &Clients) -> App {
         tokens: Tokens::new(&config.token_secret),
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),
+        payment_page: config.payment_page.clone(),
         limits: Limits::new(config.user_limit_per_second, config.global_limit_per_second),
         watchers: Watchers::default(),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),

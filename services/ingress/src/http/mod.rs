@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Tokens;
 use crate::limits::Limits;
 use crate::outcomes::Watchers;
+use crate::pages::{self, PaymentPage};
 use crate::problem::Problem;
 use crate::reads::Reads;
 use crate::reservations::Reservations;
@@ -44,6 +45,8 @@ pub struct App {
     pub admin_token: Secret,
     /// Who is the payment provider.
     pub payment_webhook_secret: Secret,
+    /// Where buyers pay; without it pages have no such button.
+    pub payment_page: Option<PaymentPage>,
     /// How often somebody may order.
     pub limits: Limits,
     /// Who waits for which order.
@@ -105,7 +108,10 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
             "/payments/webhook",
             [(Method::POST, web::post().to(payments::webhook))],
         ));
-    config.service(api).default_service(web::to(not_found));
+    config
+        .service(api)
+        .configure(pages::public_routes)
+        .default_service(web::to(not_found));
 }
 
 /// The operators' API. `/livez`, `/readyz` and `/metrics` are added by their owner.

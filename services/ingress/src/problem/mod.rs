@@ -85,6 +85,18 @@ impl Problem {
         self.0.name
     }
 
+    /// What to do next, for the client.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The response headers of its own.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0.headers
+    }
+
     /// What led to this, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {

@@ -1,0 +1,100 @@
+//! Stands in for a payment provider: `GET /pay?order_id=&amount_cents=&currency=&return_to=` shows a
+//! page with a Pay button, which sends the signed webhook and goes back. For the local stack and for
+//! tests; no money moves.
+
+mod pages;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use seckill_telemetry::logs::{self, LogFormat};
+use seckill_telemetry::ops::Ops;
+use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+use seckill_telemetry::shutdown;
+
+use crate::webhook::Webhook;
+
+const MIN_SECRET_BYTES: usize = 16;
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Config {
+    listen: SocketAddr,
+    ingress_url: String,
+    webhook_secret: Secret,
+}
+
+impl Config {
+    fn load(source: &Source) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(source);
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8084));
+        let listen = reader.or("PAYMENT_SIMULATOR_LISTEN", listen);
+        let ingress_url = reader.or("INGRESS_URL", "http://127.0.0.1:8080".to_owned());
+        let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
+        let config = || {
+            Some(Self {
+                listen: listen?,
+                ingress_url: ingress_url?.trim_end_matches('/').to_owned(),
+                webhook_secret: webhook_secret?,
+            })
+        };
+        let config = config();
+        reader.finish(config)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Source::load().and_then(|source| Config::load(&source)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("seckill-payment-simulator: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seckill-payment-simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    logs::start("info", LogFormat::Json).map_err(anyhow::Error::msg)?;
+    let ops = Ops::install().map_err(anyhow::Error::msg)?;
+    let stop = shutdown::on_signal()?;
+    let client = reqwest::Client::builder()
+        .timeout(WEBHOOK_TIMEOUT)
+        .build()?;
+    let webhook = web::Data::new(Webhook {
+        client,
+        ingress_url: config.ingress_url,
+        secret: config.webhook_secret,
+    });
+    ops.health.resolved("start");
+    HttpServer::new(move || {
+        App::new()
+            .app_data(webhook.clone())
+            .configure(|routes| ops.routes(routes))
+            .route("/pay", web::get().to(pages::show))
+            .route("/pay", web::post().to(pages::pay))
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_signal(async move { stop.cancelled().await })
+    .bind(config.listen)
+    .with_context(|| {
+        format!(
+            "PAYMENT_SIMULATOR_LISTEN: cannot listen on {}",
+            config.listen
+        )
+    })?
+    .run()
+    .await
+    .context("the listener ended")
+}

@@ -1,0 +1,53 @@
+//! The pages: HTML made here, brought to life by one script a page that talks to the same API as
+//! everybody else. Nothing in them comes from another host, and nothing in them is inline.
+
+mod assets;
+mod shop;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
+use actix_web::web;
+use askama::Template;
+
+use crate::problem::Problem;
+
+pub use shop::PaymentPage;
+
+/// `data:` is the empty icon.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+     frame-ancestors 'none'";
+
+const HEADERS: [(&str, &str); 6] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("referrer-policy", "same-origin"),
+    ("x-content-type-options", "nosniff"),
+    ("cross-origin-opener-policy", "same-origin"),
+    (
+        "permissions-policy",
+        "camera=(), geolocation=(), microphone=()",
+    ),
+    // The page carries the server's clock.
+    ("cache-control", "no-store"),
+];
+
+/// The buyers' pages, on the public listener.
+pub fn public_routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/", web::get().to(shop::shelf))
+        .route("/sales/{voucher_id}", web::get().to(shop::sale))
+        .route("/orders", web::get().to(shop::orders))
+        .route("/sign-in", web::get().to(shop::sign_in))
+        .route("/assets/{name}", web::get().to(assets::serve));
+}
+
+/// A page with the headers that every page has.
+fn page(status: StatusCode, template: &impl Template) -> Result<HttpResponse, Problem> {
+    let html = template.render().map_err(Problem::internal)?;
+    let mut response = HttpResponse::build(status);
+    for header in HEADERS {
+        response.insert_header(header);
+    }
+    Ok(response.content_type(ContentType::html()).body(html))
+}
