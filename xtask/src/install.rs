@@ -32,7 +32,9 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 10] = [
+=======
+const NEEDS: [Need; 10] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -77,6 +79,17 @@ const NEEDS: [Need; 8] = [
         what: "libfaketime, for tests of wrong clocks",
         package: "faketime",
         is_there: || clock::library().is_some(),
+    },
+    // The pages' tests.
+    Need {
+        what: "Chromium",
+        package: "chromium",
+        is_there: || is_in_path("chromium"),
+    },
+    Need {
+        what: "Chromium's WebDriver",
+        package: "chromium-driver",
+        is_there: || is_in_path("chromedriver"),
     },
 ];
 

@@ -1,0 +1,132 @@
+//! Chromium and its driver.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use seckill_testkit::ports::free_port;
+use thirtyfour::ChromeCapabilities;
+use thirtyfour::prelude::*;
+
+const WAIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// As root Chromium needs the first; without the others it calls home at every start.
+const ARGUMENTS: [&str; 9] = [
+    "--no-sandbox",
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
+
+/// A browser of its own for one buyer: own storage, own tabs.
+pub(crate) struct Browser {
+    pub(crate) driver: WebDriver,
+    server: Child,
+}
+
+impl Browser {
+    pub(crate) async fn start(width: i64, height: i64) -> Result<Self> {
+        let port = free_port()?;
+        let server = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("chromedriver cannot be started: run `cargo xtask install`")?;
+        // From here on it is ended with the value.
+        let mut capabilities = ChromeCapabilities::new();
+        for argument in ARGUMENTS {
+            capabilities.add_arg(argument)?;
+        }
+        let driver = connect(port, &capabilities).await?;
+        let browser = Self { driver, server };
+        browser
+            .driver
+            .set_window_rect(0, 0, u32::try_from(width)?, u32::try_from(height)?)
+            .await?;
+        Ok(browser)
+    }
+
+    /// Waits until an element shows, and gives it.
+    pub(crate) async fn shown(&self, css: &str) -> Result<WebElement> {
+        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
+        let element = found.and_displayed().first().await;
+        element.with_context(|| format!("{css} does not show"))
+    }
+
+    /// Waits until an element's text has `text` in it.
+    pub(crate) async fn says(&self, css: &str, text: &'static str) -> Result<()> {
+        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
+        let found = found.with_filter(move |element: WebElement| async move {
+            Ok(element.text().await?.contains(text))
+        });
+        if let Err(error) = found.first().await {
+            let now = self.driver.find(By::Css(css)).await?.text().await?;
+            let error = anyhow::Error::new(error);
+            return Err(error.context(format!("{css} says {now:?}, not {text:?}")));
+        }
+        Ok(())
+    }
+
+    /// Clicks an element once it shows and can be clicked.
+    pub(crate) async fn click(&self, css: &str) -> Result<()> {
+        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
+        let element = found.and_clickable().first().await;
+        let element = element.with_context(|| format!("{css} cannot be clicked"))?;
+        element
+            .click()
+            .await
+            .with_context(|| format!("click on {css}"))
+    }
+
+    /// Plays a screen of this size; a window of Chromium is never as narrow as a phone.
+    pub(crate) async fn as_wide_as(&self, width: i64, height: i64) -> Result<()> {
+        let screen = serde_json::json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        let command = "Emulation.setDeviceMetricsOverride";
+        self.driver.cdp().send_raw(command, screen).await?;
+        Ok(())
+    }
+
+    /// What the focused element is, by its id.
+    pub(crate) async fn focused(&self) -> Result<Option<String>> {
+        Ok(self.driver.active_element().await?.id().await?)
+    }
+
+    /// Whether the page is wider than the window.
+    pub(crate) async fn scrolls_sideways(&self) -> Result<bool> {
+        let script =
+            "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        let answer = self.driver.execute(script, Vec::new()).await?;
+        Ok(answer.convert::<bool>()?)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its Chromium ends with it.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+async fn connect(port: u16, capabilities: &ChromeCapabilities) -> Result<WebDriver> {
+    let url = format!("http://127.0.0.1:{port}");
+    let deadline = tokio::time::Instant::now() + WAIT;
+    loop {
+        match WebDriver::new(&url, capabilities.clone()).await {
+            Ok(driver) => return Ok(driver),
+            Err(error) if tokio::time::Instant::now() > deadline => {
+                return Err(anyhow::Error::new(error).context("no session with Chromium"));
+            }
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}

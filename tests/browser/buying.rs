@@ -1,0 +1,142 @@
+//! From the Buy button to the end of an order.
+
+use anyhow::Result;
+use seckill_tests::{SaleTerms, audit};
+use thirtyfour::prelude::*;
+
+use crate::browser::Browser;
+use crate::shop::Shop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_buys_and_pays() -> Result<()> {
+    let shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(3)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+
+    browser.says("#stock-left", "3").await?;
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.says("#time-to-pay", "Time left to pay").await?;
+    browser.click("#pay").await?;
+    browser.click("button#pay").await?;
+    browser.says("#order-status", "paid").await?;
+
+    shop.go(&browser, "/orders").await?;
+    browser.says("#orders [data-slot=status]", "paid").await?;
+    shop.world.quiet(voucher).await?;
+    let found = audit(&shop.world, voucher, &[]).await?;
+    assert_eq!((found.paid, found.unpaid, found.available), (1, 0, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_lapses_gives_its_unit_back_on_the_page() -> Result<()> {
+    let shop = Shop::open()?;
+    let terms = SaleTerms {
+        hold_seconds: 3,
+        ..SaleTerms::of(1)
+    };
+    let voucher = shop.world.sale(terms).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.says("#status-text", "Sold out").await?;
+    browser.says("#order-status", "expired").await?;
+    browser.says("#status-text", "On sale").await?;
+    browser.says("#stock-left", "1").await?;
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_unit_is_somebody_elses() -> Result<()> {
+    let shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(1)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    browser.says("#stock-left", "1").await?;
+    assert_eq!(
+        shop.world.client.order(voucher, 8, None, 1).await?.status,
+        202
+    );
+    browser.says("#status-text", "Sold out").await?;
+    browser.says("#status-text", "may return").await?;
+    assert!(!browser.shown("#buy").await?.is_enabled().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tabs_of_one_buyer_make_one_order() -> Result<()> {
+    let shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(5)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    let first = browser.driver.window().await?;
+    let second = browser.driver.new_tab().await?;
+    browser.driver.switch_to_window(second.clone()).await?;
+    shop.go(&browser, &format!("/sales/{voucher}")).await?;
+    browser.shown("#buy").await?;
+
+    browser.driver.switch_to_window(first).await?;
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.driver.switch_to_window(second).await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.click("#cancel").await?;
+    browser.says("#order-status", "cancelled").await?;
+
+    shop.world.quiet(voucher).await?;
+    let found = audit(&shop.world, voucher, &[]).await?;
+    assert_eq!((found.unpaid, found.available), (0, 5));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyboard_is_enough() -> Result<()> {
+    let shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(1)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    browser.says("#stock-left", "1").await?;
+
+    tab_to(&browser, "buy").await?;
+    press(&browser, Key::Enter).await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    assert_eq!(browser.focused().await?.as_deref(), Some("order-title"));
+    tab_to(&browser, "cancel").await?;
+    press(&browser, Key::Space).await?;
+    browser.says("#order-status", "cancelled").await?;
+    browser.says("[role=status]", "cancelled").await?;
+    Ok(())
+}
+
+async fn tab_to(browser: &Browser, id: &str) -> Result<()> {
+    for _ in 0..20 {
+        if browser.focused().await?.as_deref() == Some(id) {
+            return Ok(());
+        }
+        press(browser, Key::Tab).await?;
+    }
+    anyhow::bail!("the Tab key does not get to #{id}")
+}
+
+async fn press(browser: &Browser, key: Key) -> Result<()> {
+    let keys = browser.driver.action_chain().send_keys(key.value());
+    Ok(keys.perform().await?)
+}

@@ -1,0 +1,10 @@
+//! The pages in a real browser: headless Chromium, driven over WebDriver.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has to say where"
+)]
+
+mod browser;
+mod buying;
+mod shop;
+mod sizes;

@@ -1,0 +1,71 @@
+//! The services, the payment simulator, and a browser in front of them.
+
+use anyhow::Result;
+use seckill_domain::VoucherId;
+use seckill_testkit::Service;
+use seckill_testkit::ports::free_port;
+use seckill_testkit::service::{Env, ServiceSpec};
+use seckill_tests::World;
+
+use crate::browser::Browser;
+
+/// A shop that can be paid in.
+pub(crate) struct Shop {
+    pub(crate) world: World,
+    _payments: Service,
+}
+
+impl Shop {
+    pub(crate) fn open() -> Result<Self> {
+        let port = free_port()?;
+        let page = format!("http://127.0.0.1:{port}/pay");
+        let world = World::with(&[("PAYMENT_PAGE_URL", &page)])?;
+        let settings = [
+            ("PAYMENT_SIMULATOR_LISTEN", format!("127.0.0.1:{port}")),
+            ("INGRESS_URL", world.ingress.url()),
+            (
+                "PAYMENT_WEBHOOK_SECRET",
+                world.stack.setting("PAYMENT_WEBHOOK_SECRET").to_owned(),
+            ),
+        ];
+        let env: Env = settings
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
+        let payments = Service::start(ServiceSpec {
+            binary: "seckill-payment-simulator".to_owned(),
+            env,
+            admin_port: port,
+            port: Some(port),
+        })?;
+        Ok(Self {
+            world,
+            _payments: payments,
+        })
+    }
+
+    /// Opens a path of the shop.
+    pub(crate) async fn go(&self, browser: &Browser, path: &str) -> Result<()> {
+        let address = format!("{}{path}", self.world.ingress.url());
+        Ok(browser.driver.goto(address).await?)
+    }
+
+    /// Opens a sale's page as a user who has signed in before.
+    pub(crate) async fn visit(
+        &self,
+        browser: &Browser,
+        user: u64,
+        voucher: VoucherId,
+    ) -> Result<()> {
+        self.remember(browser, user).await?;
+        self.go(browser, &format!("/sales/{voucher}")).await
+    }
+
+    /// Puts a token where the sign-in page would.
+    pub(crate) async fn remember(&self, browser: &Browser, user: u64) -> Result<()> {
+        self.go(browser, "/sign-in").await?;
+        let token = self.world.client.token(user)?;
+        let script = "localStorage.setItem('seckill.token', arguments[0])";
+        browser.driver.execute(script, vec![token.into()]).await?;
+        Ok(())
+    }
+}
