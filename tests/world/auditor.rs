@@ -172,7 +172,7 @@ fn check_fold(log: &[(Offset, Event)], rows: &Rows) -> Result<()> {
     Ok(())
 }
 
-async fn read_log(world: &World, voucher: VoucherId) -> Result<Vec<(Offset, Event)>> {
+pub(crate) async fn read_log(world: &World, voucher: VoucherId) -> Result<Vec<(Offset, Event)>> {
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
     let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
@@ -237,10 +237,13 @@ async fn read_redis(world: &World, voucher: VoucherId) -> Result<RedisView> {
     let mut connection = client.get_multiplexed_async_connection().await?;
     let key = |part: &str| format!("seckill:{{{voucher}}}:{part}");
     let stock: i64 = connection.hget(key("sale"), "stock").await?;
+    // One field of each hash says which load made it.
     let outbox: usize = connection.hlen(key("outbox")).await?;
+    let outbox = outbox.saturating_sub(1);
     let all: HashMap<String, String> = connection.hgetall(key("holds")).await?;
     let mut holds = HashMap::new();
-    for (user, hold) in all.iter().filter(|(field, _)| !field.starts_with("adj:")) {
+    let of_user = |field: &str| field != "load" && !field.starts_with("adj:");
+    for (user, hold) in all.iter().filter(|(field, _)| of_user(field)) {
         let fields: Vec<&str> = hold.split('|').collect();
         ensure!(fields.len() == 6, "a hold of another format: {hold}");
         if fields[2] != "r" {

@@ -57,7 +57,7 @@ fn conserved_at_rest(e: &Evidence) -> Verdict {
              {granted} granted and not logged, {unfolded} logged and not folded",
             e.redis.stock, e.sale.stock_left
         ),
-        source: "HGET sale stock, HLEN outbox; SELECT stock_left FROM vouchers; \
+        source: "HGET sale stock, HLEN outbox - 1; SELECT stock_left FROM vouchers; \
                  SELECT status, sum(quantity) FROM orders; view_positions and the topic's end",
     }
 }

@@ -17,6 +17,8 @@ use super::evidence::{HoldRow, OrderRow, RedisView, RefundRow, SaleRow};
 
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 const SCAN_COUNT: usize = 500;
+/// A field of every hash of a sale: which load made it.
+const LOAD_FIELD: &str = "load";
 
 /// Both stores of one sale.
 #[derive(Debug, Clone)]
@@ -184,11 +186,14 @@ impl Stores {
     /// When Redis cannot be asked.
     pub(super) async fn pending_events(&self) -> anyhow::Result<i64> {
         let outbox = self.key("outbox");
-        self.redis
+        let fields: i64 = self
+            .redis
             .clone()
             .hlen(outbox)
             .await
-            .context("reading the outbox's length")
+            .context("reading the outbox's length")?;
+        // One of them names the load that made it.
+        Ok((fields - 1).max(0))
     }
 
     /// All that Redis has of the sale.
@@ -228,7 +233,7 @@ impl Stores {
                 .query_async(&mut redis)
                 .await
                 .context("reading the holds")?;
-            for (user, hold) in &page {
+            for (user, hold) in page.iter().filter(|(field, _)| field != LOAD_FIELD) {
                 holds.push(
                     parse_hold(user, hold).with_context(|| format!("the hold {user} {hold}"))?,
                 );

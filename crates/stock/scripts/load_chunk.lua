@@ -22,6 +22,9 @@ local load = {}
 
 function load.begin()
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
+  for n = 2, 4 do
+    redis.call('HSET', KEYS[n], 'load', ARGV[2])
+  end
   redis.call('HSET', KEYS[2], 'held', '0', 'unsettled', '0', unpack(ARGV, FIRST))
 end
 

@@ -1,17 +1,17 @@
 -- One page of the pending events: of a sale in use, or, for the load that claimed it, of a sale that
 -- was shut, whatever its fence. An entry that is there all the while is in some page; it may be in two.
 --
--- KEYS  1 sale, 2 outbox, 3 claim
+-- KEYS  1 sale, 2 holds, 3 outbox, 4 claim
 -- ARGV  1 fence, 2 nonce of the claim or - for a sale in use, 3 cursor (0 to begin),
 --       4 entries to look at, about, 5 of a sale in use: only entries older than this, in microseconds
--- reply absent | fence | shut | lost (the claim is another's), or
+-- reply absent | fence | shut | torn | lost (the claim is another's), or
 --       ok, next cursor (0 at the end), epoch, price_cents, currency, then per entry: id, entry
 
 local sale, refusal
 if ARGV[2] == '-' then
-  sale, refusal = usable_sale(KEYS[1], ARGV[1], 'epoch', 'price_cents', 'currency')
-elseif owns_claim(KEYS[3], ARGV[2], ARGV[1]) then
-  sale = redis.call('HMGET', KEYS[1], 'state', 'fence', 'epoch', 'price_cents', 'currency')
+  sale, refusal = usable_sale(ARGV[1], 'epoch', 'price_cents', 'currency')
+elseif owns_claim(KEYS[4], ARGV[2], ARGV[1]) then
+  sale = redis.call('HMGET', KEYS[1], 'state', 'load', 'fence', 'epoch', 'price_cents', 'currency')
   refusal = 'absent'
   sale = sale[1] and sale
 else
@@ -21,14 +21,14 @@ if not sale then
   return { refusal }
 end
 
-local page = redis.call('HSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])
-local reply = { 'ok', page[1], unpack(sale, 3) }
+local page = redis.call('HSCAN', KEYS[3], ARGV[3], 'COUNT', ARGV[4])
+local reply = { 'ok', page[1], unpack(sale, 4) }
 -- No age for a load: the shut sale's entries may have been written by another server's clock.
 local newest_us = ARGV[2] == '-' and now_us() - ARGV[5] or math.huge
 local entries = page[2]
 for i = 1, #entries, 2 do
   local at_us = string.match(entries[i + 1], '^[ra]|(%d+)|')
-  if tonumber(at_us) <= newest_us then
+  if entries[i] ~= 'load' and tonumber(at_us) <= newest_us then
     reply[#reply + 1] = entries[i]
     reply[#reply + 1] = entries[i + 1]
   end

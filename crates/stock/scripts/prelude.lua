@@ -3,6 +3,8 @@
 -- sale hash    stock, held, unsettled (units); epoch, pos, max_quantity; price_cents, currency;
 --              opens_us, closes_us, hold_us; fence; state: open | closed (takes no more orders) |
 --              shut (being loaded anew: nobody may use it). Decimal text.
+--              load: the nonce of the load that made these three hashes. holds and outbox name it too, under
+--              the same field, so that one of them that was deleted or evicted alone is missed.
 -- holds hash   <user id>      -> order_id|quantity|state|key_hash or -|pay_by_us|reserved_at_us
 --                                state: h held, s settled, r released (no units; bars only its key)
 --              adj:<event id> -> units|at_us|state
@@ -26,16 +28,24 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
--- The sale's `state`, `fence` and the given fields if it may be used by a caller who read `fence`
--- from its server; else nothing, and why: absent | fence | shut.
-local function usable_sale(key, fence, ...)
-  local sale = redis.call('HMGET', key, 'state', 'fence', ...)
+-- Whether the holds and the outbox of this sale are those that were loaded with it.
+local function is_whole(load, holds, outbox)
+  return load and redis.call('HGET', holds, 'load') == load and redis.call('HGET', outbox, 'load') == load
+end
+
+-- The `state`, `load`, `fence` and the given fields of the sale in KEYS[1], with its holds in KEYS[2] and
+-- its outbox in KEYS[3], if it may be used by a caller who read `fence` from its server; else nothing, and
+-- why: absent | fence | shut | torn (a part of it is missing).
+local function usable_sale(fence, ...)
+  local sale = redis.call('HMGET', KEYS[1], 'state', 'load', 'fence', ...)
   if not sale[1] then
     return nil, 'absent'
-  elseif sale[2] ~= fence then
+  elseif sale[3] ~= fence then
     return nil, 'fence'
   elseif sale[1] == 'shut' then
     return nil, 'shut'
+  elseif not is_whole(sale[2], KEYS[2], KEYS[3]) then
+    return nil, 'torn'
   end
   return sale
 end

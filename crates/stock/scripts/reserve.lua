@@ -5,7 +5,7 @@
 -- ARGV  1 fence
 --       2 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
 --       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -
--- reply absent | fence | shut, or
+-- reply absent | fence | shut | torn, or
 --       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
@@ -14,13 +14,13 @@
 
 local REQUEST_FIELDS = 6
 
-local sale, refusal = usable_sale(KEYS[1], ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
+local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
   'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us')
 if not sale then
   return { refusal }
 end
 local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us =
-  unpack(sale, 3)
+  unpack(sale, 4)
 local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us), tonumber(max_quantity)
 local now = now_us()
 local now_text, pay_by_text = text(now), text(now + hold_us)

@@ -9,20 +9,20 @@
 --         confirm   the order stands           release  it does not, or no longer
 --         kept      the shrink stands          returned it does not
 --         restock   units more                 close    no more orders
--- reply absent | fence | shut | epoch (the sale is of an earlier one), or
+-- reply absent | fence | shut | torn | epoch (the sale is of an earlier one), or
 --       gap, pos (decisions from pos to `from` are missing), or ok, pos
 
 local FIRST, FIELDS = 5, 7
 
-local sale, refusal = usable_sale(KEYS[1], ARGV[1], 'epoch', 'pos', 'stock', 'held', 'unsettled', 'hold_us')
+local sale, refusal = usable_sale(ARGV[1], 'epoch', 'pos', 'stock', 'held', 'unsettled', 'hold_us')
 if not sale then
   return { refusal }
 end
-if tonumber(sale[3]) < tonumber(ARGV[2]) then
+if tonumber(sale[4]) < tonumber(ARGV[2]) then
   return { 'epoch' }
 end
 local pos, stock, held, unsettled, hold_us =
-  tonumber(sale[4]), tonumber(sale[5]), tonumber(sale[6]), tonumber(sale[7]), tonumber(sale[8])
+  tonumber(sale[5]), tonumber(sale[6]), tonumber(sale[7]), tonumber(sale[8]), tonumber(sale[9])
 if pos < tonumber(ARGV[3]) then
   return { 'gap', text(pos) }
 end

@@ -2,13 +2,13 @@
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 fence, 2 event_id, 3 units
--- reply absent | fence | shut, or refused, free units, or taken, epoch, units, at_us
+-- reply absent | fence | shut | torn, or refused, free units, or taken, epoch, units, at_us
 
-local sale, refusal = usable_sale(KEYS[1], ARGV[1], 'epoch', 'stock', 'unsettled')
+local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'unsettled')
 if not sale then
   return { refusal }
 end
-local epoch, stock, unsettled = unpack(sale, 3)
+local epoch, stock, unsettled = unpack(sale, 4)
 local event_id, wanted = ARGV[2], tonumber(ARGV[3])
 
 local field = 'adj:' .. event_id

@@ -90,7 +90,10 @@ impl StockConnection {
         epoch: Epoch,
     ) -> Result<ClaimReply, StockError> {
         let keys = SaleKeys::of(voucher);
-        let mut cmd = self.invocation(Script::Claim, &[&keys.sale, &keys.claim]);
+        let mut cmd = self.invocation(
+            Script::Claim,
+            &[&keys.sale, &keys.holds, &keys.outbox, &keys.claim],
+        );
         cmd.arg(nonce.to_string())
             .arg(epoch.get())
             .arg(ABANDONED_AFTER_SECONDS);

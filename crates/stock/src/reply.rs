@@ -36,7 +36,7 @@ impl Reply {
 
     /// Whether the sale may not be used over this connection.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.answer(), "absent" | "fence" | "shut")
+        matches!(self.answer(), "absent" | "fence" | "shut" | "torn")
     }
 
     /// Whether the sale was loaded under another fence than this connection's.

@@ -173,7 +173,7 @@ impl StockConnection {
     /// See [`crate::Stock::clear`].
     pub(crate) async fn clear(&self, voucher: VoucherId, acks: &[Ack]) -> Result<bool, StockError> {
         let keys = SaleKeys::of(voucher);
-        let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.outbox]);
+        let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.holds, &keys.outbox]);
         add_acks(&mut cmd, acks)?;
         Ok(!self.run(&cmd).await?.is_closed())
     }

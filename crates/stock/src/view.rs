@@ -159,7 +159,10 @@ impl StockConnection {
         age_us: u64,
     ) -> Result<Option<OutboxPage>, StockError> {
         let keys = SaleKeys::of(voucher);
-        let mut cmd = self.invocation(Script::Outbox, &[&keys.sale, &keys.outbox, &keys.claim]);
+        let mut cmd = self.invocation(
+            Script::Outbox,
+            &[&keys.sale, &keys.holds, &keys.outbox, &keys.claim],
+        );
         cmd.arg(nonce.map_or_else(|| NONE.to_owned(), |nonce| nonce.to_string()))
             .arg(cursor.0)
             .arg(PAGE_ITEMS)
@@ -180,7 +183,7 @@ impl StockConnection {
 
     fn probe_call(&self, voucher: VoucherId, user: Option<UserId>) -> Cmd {
         let keys = SaleKeys::of(voucher);
-        let mut cmd = self.invocation(Script::Probe, &[&keys.sale, &keys.holds]);
+        let mut cmd = self.invocation(Script::Probe, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(user.map_or_else(|| NONE.to_owned(), |user| user.to_string()));
         cmd
     }
