@@ -14,6 +14,7 @@ mod outcomes;
 mod payments;
 mod races;
 mod redis_faults;
+mod redis_parts;
 mod reload_deaths;
 mod sleepers;
 mod store_outages;

@@ -5,6 +5,7 @@ mod auditor;
 mod client;
 mod crowd;
 mod faults;
+mod outage;
 mod proxy;
 mod world;
 
@@ -12,5 +13,6 @@ pub use auditor::{Audit, audit};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use faults::{arm, await_death, await_stop, revive};
-pub use proxy::SlowWire;
+pub use outage::Outage;
+pub use proxy::{Line, SlowWire};
 pub use world::{SaleTerms, World, eventually};

@@ -1,27 +1,40 @@
-//! A wire between a client and a store, that a test makes slow.
+//! A wire between a client and a store, that a test makes slow, or dead.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Pieces of an answer that may be under way at a time, on one connection.
 const UNDER_WAY: usize = 1_000;
 
-/// Carries every byte both ways; those to the client as late as it is told to.
+/// What becomes of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Those to the client arrive so much later. What is under way already keeps its time.
+    Delays(Duration),
+    /// Connections are accepted, and nothing arrives until the line changes; then all of it.
+    Holds,
+    /// Connections are accepted, and nothing arrives ever: those used meanwhile stay dead.
+    Swallows,
+}
+
+/// Carries every byte both ways, as its line says.
 #[derive(Debug)]
 pub struct SlowWire {
     listener: Option<TcpListener>,
     address: SocketAddr,
-    delay_ms: Arc<AtomicU64>,
+    line: watch::Sender<Line>,
+    open: Arc<AtomicUsize>,
 }
 
 impl SlowWire {
@@ -34,7 +47,8 @@ impl SlowWire {
         Ok(Self {
             address: listener.local_addr()?,
             listener: Some(listener),
-            delay_ms: Arc::default(),
+            line: watch::Sender::new(Line::Delays(Duration::ZERO)),
+            open: Arc::default(),
         })
     }
 
@@ -49,57 +63,83 @@ impl SlowWire {
         let Some(listener) = self.listener.take() else {
             return;
         };
-        let delay_ms = Arc::clone(&self.delay_ms);
+        let (line, open) = (self.line.subscribe(), Arc::clone(&self.open));
         tokio::spawn(async move {
+            // Its connections end with the runtime.
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(server).await else {
-                    continue;
-                };
-                let delay_ms = Arc::clone(&delay_ms);
-                // A connection that breaks is what both ends have to live with.
-                tokio::spawn(async move { relay(client, server, delay_ms).await.ok() });
+                while connections.try_join_next().is_some() {}
+                let (line, open) = (line.clone(), Arc::clone(&open));
+                connections.spawn(async move {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    // A connection that breaks is what both ends have to live with.
+                    relay(client, server, line).await.ok();
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
     }
 
-    /// What the server says from now on arrives this late, in order. What is under way already
-    /// keeps its time.
+    /// What the server says from now on arrives this late, in order.
     pub fn delay_answers(&self, delay: Duration) {
-        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.delay_ms.store(millis, Ordering::SeqCst);
+        self.set(Line::Delays(delay));
+    }
+
+    /// Changes what becomes of the bytes.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+
+    /// How many connections clients have open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
 async fn relay(
     client: TcpStream,
-    server: TcpStream,
-    delay_ms: Arc<AtomicU64>,
+    server: SocketAddr,
+    line: watch::Receiver<Line>,
 ) -> std::io::Result<()> {
+    let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (mut from_client, to_client) = client.into_split();
-    let (from_server, mut to_server) = server.into_split();
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
     let (pieces, under_way) = mpsc::channel(UNDER_WAY);
+    let (answers, answers_under_way) = mpsc::channel(UNDER_WAY);
+    let there = async {
+        // What a client said before it hung up gets there all the same.
+        let heard = hear(from_client, pieces, None);
+        tokio::try_join!(heard, tell(to_server, under_way, line.clone()))
+    };
+    let back = async {
+        let heard = hear(from_server, answers, Some(line.clone()));
+        tokio::try_join!(heard, tell(to_client, answers_under_way, line.clone()))
+    };
     tokio::select! {
-        copied = tokio::io::copy(&mut from_client, &mut to_server) => copied.map(drop),
-        heard = hear(from_server, pieces, &delay_ms) => heard,
-        told = tell(to_client, under_way) => told,
+        there = there => there.map(drop),
+        back = back => back.map(drop),
     }
 }
 
-/// Notes of every piece when it may arrive.
+/// Notes of every piece when it may arrive: at once, or when the line says.
 async fn hear(
-    mut server: OwnedReadHalf,
+    mut from: OwnedReadHalf,
     pieces: mpsc::Sender<(Instant, Vec<u8>)>,
-    delay_ms: &AtomicU64,
+    line: Option<watch::Receiver<Line>>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let length = server.read(&mut buffer).await?;
+        let length = from.read(&mut buffer).await?;
         if length == 0 {
             return Ok(());
         }
-        let delay = Duration::from_millis(delay_ms.load(Ordering::SeqCst));
+        let delay = match line.as_ref().map(|line| *line.borrow()) {
+            Some(Line::Delays(delay)) => delay,
+            _ => Duration::ZERO,
+        };
         let piece = (Instant::now() + delay, buffer[..length].to_vec());
         if pieces.send(piece).await.is_err() {
             return Ok(());
@@ -108,12 +148,20 @@ async fn hear(
 }
 
 async fn tell(
-    mut client: OwnedWriteHalf,
+    mut to: OwnedWriteHalf,
     mut under_way: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut line: watch::Receiver<Line>,
 ) -> std::io::Result<()> {
     while let Some((due, piece)) = under_way.recv().await {
         tokio::time::sleep_until(due).await;
-        client.write_all(&piece).await?;
+        // An error: the wire is gone, and this task with it.
+        let _ = line.wait_for(|line| *line != Line::Holds).await;
+        if *line.borrow() == Line::Swallows {
+            // With a hole in it the stream is of no use any more, whatever the line does later.
+            while under_way.recv().await.is_some() {}
+            return Ok(());
+        }
+        to.write_all(&piece).await?;
     }
     Ok(())
 }

@@ -88,10 +88,18 @@ impl World {
         for (name, value) in settings {
             stores = stores.setting(name, value);
         }
-        let stack = stores.start()?;
-        let projector = stack.start_projector(&[])?;
-        let timeout = stack.start_timeout(&[])?;
-        let ingress = stack.start_ingress(&[])?;
+        Self::on(stores.start()?, &[])
+    }
+
+    /// Services over stores that run already, with `settings` for all of them; those of the stack are
+    /// what the test itself uses.
+    ///
+    /// # Errors
+    /// When a service does not come up.
+    pub fn on(stack: TestStack, settings: &[(&str, &str)]) -> Result<Self> {
+        let projector = stack.start_projector(settings)?;
+        let timeout = stack.start_timeout(settings)?;
+        let ingress = stack.start_ingress(settings)?;
         let client = client_of(&stack, &ingress);
         Ok(Self {
             client,

@@ -20,6 +20,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const START_ATTEMPTS: u32 = 3;
 /// What SAVE writes, and what a server loads when it starts.
 const SNAPSHOT: &str = "dump.rdb";
+/// The directory of the append-only file.
+const APPEND_ONLY: &str = "appendonlydir";
 
 /// Whether a server's data outlives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ struct Home {
     directory: TempDir,
     /// A disk for an append-only file.
     disk: Option<PathBuf>,
+    persistence: Persistence,
 }
 
 impl Home {
@@ -59,7 +62,7 @@ impl Redis {
     /// # Errors
     /// When `redis-server` is missing or does not come up; the message has its log.
     pub fn start() -> Result<Self> {
-        Self::with(None)
+        Self::with(None, Persistence::None)
     }
 
     /// As [`Redis::start`], with an append-only file on a disk of the test's own.
@@ -67,12 +70,24 @@ impl Redis {
     /// # Errors
     /// As [`Redis::start`].
     pub fn append_only_on(disk: &Path) -> Result<Self> {
-        Self::with(Some(disk.to_owned()))
+        Self::with(Some(disk.to_owned()), Persistence::AppendOnly)
     }
 
-    fn with(disk: Option<PathBuf>) -> Result<Self> {
+    /// As [`Redis::start`], with an append-only file.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn append_only() -> Result<Self> {
+        Self::with(None, Persistence::AppendOnly)
+    }
+
+    fn with(disk: Option<PathBuf>, persistence: Persistence) -> Result<Self> {
         let directory = scratch_dir("redis")?;
-        let home = Home { directory, disk };
+        let home = Home {
+            directory,
+            disk,
+            persistence,
+        };
         let mut attempt = 1;
         loop {
             let port = free_port()?;
@@ -121,6 +136,30 @@ impl Redis {
         if snapshot.exists() {
             fs::remove_file(snapshot)?;
         }
+        let append_only = self.home.data().join(APPEND_ONLY);
+        if append_only.exists() {
+            fs::remove_dir_all(append_only)?;
+        }
+        self.process = spawn(&self.home, self.port)?;
+        Ok(())
+    }
+
+    /// Kills the server, cuts this many bytes off its append-only file and starts it with the rest: what
+    /// is left when its machine died before the file was synced.
+    ///
+    /// # Errors
+    /// As [`Redis::start`], and when there is no such file, or none so long.
+    pub fn restart_with_cut_tail(&mut self, bytes: u64) -> Result<()> {
+        self.process.kill()?;
+        let directory = self.home.data().join(APPEND_ONLY);
+        let file = fs::read_dir(&directory)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.to_string_lossy().ends_with(".incr.aof"))
+            .context("no append-only file; start the server with one")?;
+        let file = fs::File::options().write(true).open(file)?;
+        let length = file.metadata()?.len();
+        ensure!(length > bytes, "only {length} bytes were appended");
+        file.set_len(length - bytes)?;
         self.process = spawn(&self.home, self.port)?;
         Ok(())
     }
@@ -164,11 +203,7 @@ impl Redis {
 }
 
 fn spawn(home: &Home, port: u16) -> Result<Process> {
-    let persistence = match home.disk {
-        Some(_) => Persistence::AppendOnly,
-        None => Persistence::None,
-    };
-    let command = server_command(home.data(), port, persistence);
+    let command = server_command(home.data(), port, home.persistence);
     let log = home.directory.path().join("redis.log");
     let mut process = Process::spawn("redis-server", &command, &log)?;
     wait_for("answer of redis-server to PING", START_TIMEOUT, || {
@@ -246,6 +281,18 @@ mod tests {
 
         redis.restart().unwrap();
         assert_eq!(redis.url(), url);
+        assert_eq!(run(&redis, "EXISTS a"), ":0\r\n");
+    }
+
+    #[test]
+    fn a_server_whose_files_tail_is_cut_has_lost_its_last_writes() {
+        let mut redis = Redis::append_only().unwrap();
+        assert_eq!(run(&redis, "SET a 1"), "+OK\r\n");
+        assert_eq!(run(&redis, "SET b 1"), "+OK\r\n");
+        redis.restart_with_cut_tail(3).unwrap();
+        assert_eq!(run(&redis, "EXISTS a"), ":1\r\n");
+        assert_eq!(run(&redis, "EXISTS b"), ":0\r\n");
+        redis.restart().unwrap();
         assert_eq!(run(&redis, "EXISTS a"), ":0\r\n");
     }
 

@@ -128,6 +128,12 @@ impl Service {
         format!("http://{}", self.admin_address())
     }
 
+    /// The operating system's process id, for a look into `/proc`.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything it has written to stdout and stderr so far.
     ///
     /// # Errors

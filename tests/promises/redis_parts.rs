@@ -1,0 +1,89 @@
+//! Redis loses a part of what it had, while orders flow: the sale is closed within a second, and open
+//! again by itself.
+
+use anyhow::Result;
+use seckill_domain::VoucherId;
+use seckill_testkit::{Redis, TestStack};
+use seckill_tests::{Crowd, Outage, SaleTerms, World, audit};
+
+const LARGE: SaleTerms = SaleTerms::of(20_000);
+
+const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
+
+fn crowd(world: &World, voucher: VoucherId) -> Crowd {
+    Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
+}
+
+/// Orders flow again, come to rest, and every invariant holds.
+async fn recovers(world: &World, outage: &Outage, case: &str, crowd: Crowd) -> Result<()> {
+    crowd.flows(20).await?;
+    let answers = crowd.leave().await?;
+    world.quiet(outage.voucher()).await?;
+    audit(world, outage.voucher(), &answers).await?;
+    outage.report(world, case).await
+}
+
+/// The server stays what it was, and so does its fence.
+async fn a_key_is_deleted(part: &str) -> Result<()> {
+    let world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    let mut redis = world.redis().await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    let mut unlink = redis::cmd("UNLINK");
+    unlink.arg(format!("seckill:{{{voucher}}}:{part}"));
+    unlink.exec_async(&mut redis).await?;
+    recovers(&world, &outage, &format!("{part}-deleted"), crowd).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holds_of_a_sale_are_deleted() -> Result<()> {
+    a_key_is_deleted("holds").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pending_events_of_a_sale_are_deleted() -> Result<()> {
+    a_key_is_deleted("outbox").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terms_of_a_sale_are_deleted() -> Result<()> {
+    a_key_is_deleted("sale").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_flushed() -> Result<()> {
+    let world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    let mut redis = world.redis().await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    recovers(&world, &outage, "flushall", crowd).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_restarts_empty() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    world.stack.redis.restart()?;
+    recovers(&world, &outage, "restarted-empty", crowd).await
+}
+
+/// Grants of the last moments are gone, and what is left looks whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_restarts_with_the_tail_of_its_file_cut() -> Result<()> {
+    let stores = TestStack::builder().redis(Redis::append_only()?);
+    let mut world = World::over(stores, &SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    world.stack.redis.restart_with_cut_tail(3_001)?;
+    recovers(&world, &outage, "tail-cut", crowd).await
+}

@@ -1,0 +1,91 @@
+//! How long a sale was closed, by what the log says of it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::{Epoch, Event, EventBody, Timestamp, VoucherId};
+
+use crate::auditor::read_log;
+use crate::world::World;
+
+/// Nothing may be granted by what was lost for longer.
+const CLOSED_WITHIN_MS: i64 = 1_000;
+
+/// A fault that costs a sale its data in Redis.
+#[derive(Debug)]
+pub struct Outage {
+    voucher: VoucherId,
+    epoch: Epoch,
+    at: Timestamp,
+}
+
+impl Outage {
+    /// To be called right before the fault.
+    ///
+    /// # Errors
+    /// When the sale is not there.
+    pub async fn begins(world: &World, voucher: VoucherId) -> Result<Self> {
+        let pool = world.database().await?;
+        let epoch = sqlx::query_scalar("SELECT epoch FROM vouchers WHERE voucher_id = $1")
+            .bind(voucher.get())
+            .fetch_one(&pool)
+            .await?;
+        pool.close().await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        Ok(Self {
+            voucher,
+            epoch: Epoch::new(epoch),
+            at: Timestamp::from_micros(i64::try_from(now.as_micros())?),
+        })
+    }
+
+    /// Its sale.
+    #[must_use]
+    pub const fn voucher(&self) -> VoucherId {
+        self.voucher
+    }
+
+    /// Prints when the last order was granted by what was lost, and when the first by what was loaded
+    /// again, after the fault; both by the clock of Redis, which is this machine's.
+    ///
+    /// # Errors
+    /// When the sale was not closed within a second, or is not open again.
+    pub async fn report(&self, world: &World, case: &str) -> Result<()> {
+        let log = read_log(world, self.voucher).await?;
+        let reloaded_at = log.iter().rev().find_map(|(_, event)| match event.body {
+            EventBody::SaleReloaded(_) => Some(event.occurred_at),
+            _ => None,
+        });
+        let reloaded_at = reloaded_at.context("the sale was never loaded again")?;
+        let grants = || {
+            log.iter()
+                .filter_map(|(_, event)| Some((epoch_of(event)?, event)))
+        };
+        let old = grants().filter(|(epoch, _)| *epoch <= self.epoch);
+        let last_old = old.map(|(_, event)| self.ms_until(event.occurred_at)).max();
+        // What was pending is granted again as of its old time.
+        let new = grants().filter(|(_, event)| event.occurred_at > reloaded_at);
+        let new = new.filter(|(epoch, _)| *epoch > self.epoch);
+        let first_new = new.map(|(_, event)| self.ms_until(event.occurred_at)).min();
+
+        let closed_ms = last_old.unwrap_or(0).max(0);
+        let reopened_ms = first_new.context("nothing was granted after the load")?;
+        let reloading_ms = reopened_ms - self.ms_until(reloaded_at);
+        println!(
+            "case {case}: closed_ms={closed_ms} reopened_ms={reopened_ms} of which after_drain_ms={reloading_ms}"
+        );
+        ensure!(closed_ms < CLOSED_WITHIN_MS, "closed after {closed_ms} ms");
+        Ok(())
+    }
+
+    fn ms_until(&self, at: Timestamp) -> i64 {
+        (at.as_micros() - self.at.as_micros()) / 1_000
+    }
+}
+
+fn epoch_of(event: &Event) -> Option<Epoch> {
+    match &event.body {
+        EventBody::SeckillReserved(reserved) => Some(reserved.epoch),
+        _ => None,
+    }
+}
