@@ -33,8 +33,6 @@ struct Need {
 }
 
 const NEEDS: [Need; 10] = [
-=======
-const NEEDS: [Need; 10] = [
     Need {
         what: "redis-server",
         package: "redis-server",
