@@ -2,8 +2,8 @@
 //! connections open, one task each, and does nothing a call does not need.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -93,6 +93,42 @@ impl Endpoint {
         // It ends with its sender; a broken one shows in the next call.
         tokio::spawn(connection);
         Ok(sender)
+    }
+}
+
+/// Connections that are kept open between calls: as many as there ever were calls at a time.
+#[derive(Debug)]
+pub struct Pool {
+    endpoint: Arc<Endpoint>,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+impl Pool {
+    /// Without any connection yet.
+    #[must_use]
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        let idle = Mutex::default();
+        Self { endpoint, idle }
+    }
+
+    /// One call. A connection on which it got no answer is not used again.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not answer within ten seconds.
+    pub async fn call(&self, call: Call) -> anyhow::Result<Reply> {
+        let idle = self.idle().pop();
+        let mut sender = match idle {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => self.endpoint.connect().await?,
+        };
+        sender.ready().await?;
+        let reply = exchange(&mut sender, call).await?;
+        self.idle().push(sender);
+        Ok(reply)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

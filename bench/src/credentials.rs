@@ -28,22 +28,28 @@ struct Claims {
 /// # Errors
 /// When a token cannot be signed.
 pub fn bearers(secret: &Secret, users: u32) -> anyhow::Result<Vec<HeaderValue>> {
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    let header = Header::new(Algorithm::HS256);
-    let iat = OffsetDateTime::now_utc().unix_timestamp();
     (1..=users)
-        .map(|user| {
-            let claims = Claims {
-                sub: user.to_string(),
-                iat,
-                exp: iat + TOKEN_SECONDS,
-                iss: PARTY,
-                aud: PARTY,
-            };
-            let token = jsonwebtoken::encode(&header, &claims, &key).context("signing a token")?;
-            Ok(HeaderValue::try_from(format!("Bearer {token}"))?)
-        })
+        .map(|user| bearer(secret, user.into()))
         .collect()
+}
+
+/// `Bearer <token>` for one user.
+///
+/// # Errors
+/// When the token cannot be signed.
+pub fn bearer(secret: &Secret, user: u64) -> anyhow::Result<HeaderValue> {
+    let iat = OffsetDateTime::now_utc().unix_timestamp();
+    let claims = Claims {
+        sub: user.to_string(),
+        iat,
+        exp: iat + TOKEN_SECONDS,
+        iss: PARTY,
+        aud: PARTY,
+    };
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key);
+    let token = token.context("signing a token")?;
+    Ok(HeaderValue::try_from(format!("Bearer {token}"))?)
 }
 
 /// The value of `X-Signature` for a webhook call: `t=<unix>,v1=<hex hmac-sha256 of "t.body">`.

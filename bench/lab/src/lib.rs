@@ -5,9 +5,12 @@
 //! what is done to each, [`run`] does it, and [`render`] writes the page.
 
 pub mod chart;
+mod crowd;
+mod fault;
 pub mod gate;
 pub mod lab;
 pub mod machine;
+pub mod pipeline;
 pub mod render;
 pub mod report;
 pub mod run;
@@ -15,3 +18,4 @@ pub mod rungs;
 pub mod scenario;
 pub mod store;
 pub mod strategy;
+pub mod worker;

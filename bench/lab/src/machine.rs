@@ -37,7 +37,7 @@ impl Machine {
         let mut database = PgConnection::connect(&stores.database_url).await?;
         let postgresql = sqlx::query_scalar("SHOW server_version").fetch_one(&mut database);
         let postgresql: String = postgresql.await?;
-        let mut redis = redis::Client::open(stores.redis_url.as_str())?;
+        let mut redis = redis::Client::open(stores.redis_urls[0].as_str())?;
         let info: InfoDict =
             redis::from_redis_value(redis.req_command(redis::cmd("INFO").arg("server"))?)?;
         Ok(Self {

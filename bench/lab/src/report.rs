@@ -52,9 +52,11 @@ pub struct Outcome {
     pub sold: i64,
     /// Of them, more than there were units.
     pub oversold: i64,
+    /// Orders that were promised and are no rows.
+    pub unkept: i64,
     /// Units left when all buyers had been answered; 0 in the double click and in a load
     /// that was cut short.
-    pub stranded: i64,
+    pub undersold: i64,
     /// Of them, those that buyers who came later could not buy either.
     pub lost: i64,
     /// Orders beyond the first of the same user.

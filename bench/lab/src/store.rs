@@ -1,7 +1,7 @@
 //! PostgreSQL and Redis as the rungs use them: plain statements and commands, each round trip counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -57,10 +57,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects to `url` with everything unqualified in `schema`, which is made.
+    /// Connects to `url` with everything unqualified in `schema`.
     ///
     /// # Errors
-    /// When the server does not answer, or has that schema already.
+    /// When the server does not answer.
     pub async fn connect(url: &str, schema: &str, connections: u32) -> Result<Self, Failure> {
         let options = url.parse::<PgConnectOptions>()?.options([
             ("search_path", schema),
@@ -75,10 +75,18 @@ impl Database {
             .await?;
         // All of them now: connecting is not what a rung is measured by.
         try_join_all((0..connections).map(|_| pool.acquire())).await?;
-        let sql = format!("CREATE SCHEMA {schema}");
-        sqlx::raw_sql(&sql).execute(&pool).await?;
         let trips = Trips::default();
         Ok(Self { pool, trips })
+    }
+
+    /// Makes the schema.
+    ///
+    /// # Errors
+    /// When the server refuses, or has it already.
+    pub async fn make_schema(&self, schema: &str) -> Result<(), Failure> {
+        let sql = format!("CREATE SCHEMA {schema}");
+        sqlx::raw_sql(&sql).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// The one number that a query gives, if it gives a row.
@@ -197,30 +205,61 @@ fn bind_scalar<'q>(
         .fold(query, |query, value| query.bind(*value))
 }
 
+/// KEYS: those of one sale. What has an end, ends.
+const EXPIRE_LEASES: &str = "for _, key in ipairs(KEYS) do
+  if redis.call('PTTL', key) >= 0 then redis.call('PEXPIRE', key, 0) end
+end";
+
 /// Keys of its own in a Redis.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    connection: MultiplexedConnection,
+    client: redis::Client,
+    connection: Arc<RwLock<MultiplexedConnection>>,
     prefix: String,
     /// Commands sent.
     pub trips: Trips,
 }
 
 impl Cache {
-    /// Connects to `url`; all keys begin with `prefix`.
+    /// Connects to `url`; all keys begin with `prefix`, and what is sent is counted in `trips`.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn connect(url: &str, prefix: &str) -> Result<Self, Failure> {
+    pub async fn connect(url: &str, prefix: &str, trips: &Trips) -> Result<Self, Failure> {
         let client = redis::Client::open(url)?;
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_TIMEOUT));
+        let connection = Arc::new(RwLock::new(connection_of(&client).await?));
         Ok(Self {
-            connection: client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await?,
+            client,
+            connection,
             prefix: prefix.to_owned(),
-            trips: Trips::default(),
+            trips: trips.clone(),
         })
+    }
+
+    /// Connects again, for all who share this: after a restart.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn reconnect(&self) -> Result<(), Failure> {
+        let fresh = connection_of(&self.client).await?;
+        let mut connection = self
+            .connection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *connection = fresh;
+        Ok(())
+    }
+
+    /// Ends every lease among our keys.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn expire_leases(&self) -> Result<(), Failure> {
+        let ours = redis::cmd("KEYS").arg(self.key("*")).take();
+        let keys: Vec<String> = self.send(&ours).await?;
+        let mut expire = redis::cmd("EVAL");
+        expire.arg(EXPIRE_LEASES).arg(keys.len()).arg(keys);
+        self.send(&expire).await
     }
 
     /// The full name of one of our keys.
@@ -235,7 +274,12 @@ impl Cache {
     /// When the server refuses or does not answer.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
         self.trips.add_one();
-        Ok(command.query_async(&mut self.connection.clone()).await?)
+        let connection = self
+            .connection
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Ok(command.query_async(&mut { connection }).await?)
     }
 
     /// Sends a command that takes a lock, again and again until it gives something else than nil or 0:
@@ -257,4 +301,10 @@ impl Cache {
             sleep(Duration::from_millis(fastrand::u64(POLL_MS))).await;
         }
     }
+}
+
+async fn connection_of(client: &redis::Client) -> Result<MultiplexedConnection, Failure> {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_TIMEOUT));
+    let connection = client.get_multiplexed_async_connection_with_config(&config);
+    Ok(connection.await?)
 }

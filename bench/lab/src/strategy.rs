@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, RoundTrips};
 use crate::scenario::Verdict;
 
 /// One click of one user.
@@ -18,7 +20,7 @@ pub struct Buyer {
 }
 
 /// What a buyer is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// One unit is theirs.
     Bought,
@@ -56,8 +58,14 @@ pub enum Failure {
     #[error("database: {0}")]
     Database(sqlx::Error),
     /// Any refusal of Redis.
-    #[error("redis: {0}")]
+    #[error("redis: {}", .0.category())]
     Redis(#[from] redis::RedisError),
+    /// An answer over HTTP that is no answer: its status and the problem's name.
+    #[error("http: {0}")]
+    Refused(String),
+    /// What the rung is made of does not work.
+    #[error("{0:#}")]
+    Broken(#[from] anyhow::Error),
 }
 
 impl From<sqlx::Error> for Failure {
@@ -81,8 +89,14 @@ pub struct Expected {
     pub race: Option<Verdict>,
     /// One buyer's process stops there for longer than a lease.
     pub pause: Option<Verdict>,
-    /// One buyer's process dies there.
+    /// One buyer's process is killed there.
     pub death: Option<Verdict>,
+    /// Redis comes back without what it was last told, while one buyer is there; `None` where that
+    /// says nothing, and it is not run.
+    pub restart: Option<Verdict>,
+    /// Redis' clock steps beyond every lease, while one buyer is there; `None` where that says
+    /// nothing, and it is not run.
+    pub clock_step: Option<Verdict>,
     /// One user clicks twice at once, and then again.
     pub double_click: Option<Verdict>,
     /// As many buyers as units.
@@ -95,6 +109,8 @@ impl Expected {
         race: Some(Verdict::Safe),
         pause: Some(Verdict::Safe),
         death: Some(Verdict::Safe),
+        restart: None,
+        clock_step: None,
         double_click: Some(Verdict::Duplicates),
         exact: Some(Verdict::Safe),
     };
@@ -105,6 +121,14 @@ impl Expected {
         pause: Some(Verdict::Oversells),
         death: None,
         exact: None,
+        ..Self::SAFE
+    };
+
+    /// A lock in Redis that nothing but Redis keeps: who holds it while Redis forgets it sells on.
+    pub const LEASED: Self = Self {
+        pause: Some(Verdict::Oversells),
+        restart: Some(Verdict::Oversells),
+        clock_step: Some(Verdict::Oversells),
         ..Self::SAFE
     };
 }
@@ -131,17 +155,49 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// What it is.
     const CARD: Card;
 
-    /// Puts `lab.stock` units on sale in stores that have only the common tables.
+    /// How many Redis servers it uses.
+    const REDIS_SERVERS: usize = 1;
+
+    /// Whether all its buyers have to be in one process: when that stands still or dies, nobody else sells.
+    const ONE_PROCESS: bool = false;
+
+    /// Buyers wait at least so long for an answer.
+    const PATIENCE_MIN: Duration = Duration::ZERO;
+
+    /// Puts `lab.stock` units on sale, where it takes more than the common tables.
     ///
     /// # Errors
     /// When a store refuses.
-    fn prepare(lab: Arc<Lab>) -> impl Future<Output = Result<Self, Failure>> + Send;
+    fn prepare(lab: &Lab) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = lab;
+        async { Ok(()) }
+    }
+
+    /// A process that sells them. Several may be open at a time, in several processes.
+    ///
+    /// # Errors
+    /// When a store refuses.
+    fn open(lab: Arc<Lab>) -> impl Future<Output = Result<Self, Failure>> + Send;
 
     /// Tries to buy one unit. Calls [`crate::gate::Gate::pass`] at its critical point.
     ///
     /// # Errors
     /// When the buyer cannot be told anything.
     fn buy(&self, buyer: Buyer) -> impl Future<Output = Result<Answer, Failure>> + Send;
+
+    /// What goes on beside the buyers, in a process that no fault strikes: why it had to end.
+    fn work(&self) -> impl Future<Output = Failure> + Send {
+        std::future::pending()
+    }
+
+    /// What it has cost so far.
+    ///
+    /// # Errors
+    /// When a store refuses.
+    fn round_trips(lab: &Lab) -> impl Future<Output = Result<RoundTrips, Failure>> + Send {
+        let trips = lab.counted();
+        async move { Ok(trips) }
+    }
 
     /// Waits until every order it has promised is a row.
     ///

@@ -1,47 +1,98 @@
 //! Each rung does what its card says, on real stores.
 
-use std::sync::LazyLock;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
-use seckill_lab::lab::Stores;
-use seckill_lab::rungs;
+use seckill_lab::lab::{Stores, World};
+use seckill_lab::pipeline::Pipeline;
+use seckill_lab::report::Outcome;
+use seckill_lab::rungs::{self, Rung};
 use seckill_lab::scenario::{Load, Scenario};
-use seckill_testkit::{Redis, fresh_database};
+use seckill_testkit::{Database, Redis, fresh_database};
 use tokio::sync::Semaphore;
 
-/// Each rung's scenarios run together, and need up to fifty connections of the server's two hundred.
+/// Each rung's scenarios run together, and need up to eighty connections of the server's two hundred.
 static ROOM: Semaphore = Semaphore::const_new(2);
-static REDIS: LazyLock<Result<Redis>> = LazyLock::new(Redis::start);
+/// As many as the rung that uses most.
+static REDIS: LazyLock<Result<Vec<Redis>>> =
+    LazyLock::new(|| (0..5).map(|_| Redis::start()).collect());
 
 const LOAD: Load = Load {
     stock: 20,
     buyers: 60,
     concurrency: 8,
     stop_after_s: 20,
+    pause_ms: 500,
 };
+
+fn rung(name: &str) -> Result<Rung> {
+    let found = rungs::all().into_iter().find(|rung| rung.card.name == name);
+    found.context("no such rung")
+}
+
+fn world() -> Result<(World, Database)> {
+    let database = fresh_database()?;
+    let redis = REDIS.as_ref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
+    let world = World {
+        stores: Stores {
+            database_url: database.url(),
+            redis_urls: redis.iter().map(Redis::url).collect(),
+        },
+        program: PathBuf::from(env!("CARGO_BIN_EXE_seckill-lab")),
+        pipeline: None,
+    };
+    Ok((world, database))
+}
+
+fn scenarios(rung: &Rung) -> impl Iterator<Item = Scenario> {
+    let expected = rung.card.expected;
+    let duels = Scenario::DUELS.into_iter();
+    duels.filter(move |scenario| scenario.concerns(&expected))
+}
+
+fn ensure_expected(rung: &Rung, outcome: &Outcome) -> Result<()> {
+    let expected = outcome.scenario.expected(&rung.card.expected);
+    ensure!(
+        expected.is_none_or(|expected| outcome.verdict == expected),
+        "expected {expected:?}: {outcome:#?}"
+    );
+    Ok(())
+}
 
 async fn check(name: &str) -> Result<()> {
     let _permit = ROOM.acquire().await?;
-    let database = fresh_database()?;
-    let redis = REDIS.as_ref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
-    let stores = Stores {
-        database_url: database.url(),
-        redis_url: redis.url(),
-    };
-    let all = rungs::all();
-    let rung = all.iter().find(|rung| rung.card.name == name);
-    let rung = rung.context("no such rung")?;
-    let runs = Scenario::DUELS.map(|scenario| rung.run(&stores, scenario, &LOAD));
+    let (world, _database) = world()?;
+    let rung = rung(name)?;
+    let runs = scenarios(&rung).map(|scenario| rung.run(&world, scenario, &LOAD));
     for outcome in futures_util::future::try_join_all(runs).await? {
-        if let Some(expected) = outcome.scenario.expected(&rung.card.expected) {
-            ensure!(
-                outcome.verdict == expected,
-                "expected {expected:?}: {outcome:#?}"
-            );
-        }
+        ensure_expected(&rung, &outcome)?;
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: starts a whole stack, and waits for what was killed"]
+async fn the_pipeline_is_safe_under_every_fault() -> Result<()> {
+    let _room = ROOM.acquire_many(2).await?;
+    let (world, _database) = world()?;
+    let pipeline = Arc::new(Pipeline::start().await?);
+    let world = World {
+        stores: pipeline.stores().clone(),
+        pipeline: Some(pipeline),
+        ..world
+    };
+    let rung = rung(PIPELINE)?;
+    for scenario in scenarios(&rung).chain([Scenario::Load]) {
+        let outcome = rung.run(&world, scenario, &LOAD).await?;
+        ensure_expected(&rung, &outcome)?;
+        ensure!(outcome.oversold == 0 && outcome.unkept == 0, "{outcome:#?}");
+    }
+    Ok(())
+}
+
+/// The one rung that needs a stack.
+const PIPELINE: &str = "pipeline";
 
 macro_rules! verdicts {
     ($($test:ident: $name:literal,)*) => {
@@ -55,7 +106,7 @@ macro_rules! verdicts {
         #[test]
         fn no_rung_is_left_out() {
             let names: Vec<&str> = rungs::all().iter().map(|rung| rung.card.name).collect();
-            assert_eq!(names, [$($name),*]);
+            assert_eq!(names, [$($name,)* PIPELINE]);
         }
     };
 }
@@ -82,8 +133,12 @@ verdicts! {
     set_nx_px: "set-nx-px",
     owner_token: "owner-token",
     watchdog: "watchdog",
+    reentrant: "reentrant",
+    redlock: "redlock",
     fencing_token: "fencing-token",
+    redlock_fenced: "redlock-fenced",
     segments: "segments",
+    next_segment: "next-segment",
     lpop: "lpop",
     decr: "decr",
     lua_insert: "lua-insert",

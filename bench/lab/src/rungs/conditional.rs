@@ -8,7 +8,7 @@ use crate::store::Isolation;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
 async fn take_one(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {
-    lab.gate.pass(buyer).await;
+    lab.gate.pass().await;
     let mut tx = lab.database.begin(Isolation::ReadCommitted).await?;
     // The order first: the row that everybody wants is locked for as short as possible.
     tx.execute("INSERT INTO orders VALUES ($1)", &[buyer.user_id])
@@ -38,7 +38,7 @@ impl Strategy for Conditional {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -66,9 +66,13 @@ impl Strategy for OnePerUser {
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn prepare(lab: &Lab) -> Result<(), Failure> {
         let sql = "CREATE UNIQUE INDEX ON orders (user_id)";
         lab.database.execute(sql, &[]).await?;
+        Ok(())
+    }
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 

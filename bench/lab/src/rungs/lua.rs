@@ -32,15 +32,19 @@ impl Strategy for ThenInsert {
                   A: clicks again -> -1               `you have one already`",
         expected: Expected {
             death: Some(Verdict::LosesUnits),
+            restart: Some(Verdict::Oversells),
             double_click: Some(Verdict::Safe),
             ..Expected::SAFE
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn prepare(lab: &Lab) -> Result<(), Failure> {
         let mut set = cmd("SET");
         set.arg(lab.cache.key("units")).arg(lab.stock);
-        lab.cache.send::<()>(&set).await?;
+        lab.cache.send(&set).await
+    }
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -55,7 +59,7 @@ impl Strategy for ThenInsert {
             0 => return Ok(Answer::SoldOut),
             _ => return Ok(Answer::Already),
         }
-        lab.gate.pass(buyer).await;
+        lab.gate.pass().await;
         lab.database
             .execute("INSERT INTO orders VALUES ($1)", &[buyer.user_id])
             .await?;

@@ -3,11 +3,12 @@
 use anyhow::Result;
 use futures_util::future::BoxFuture;
 
-use crate::lab::Stores;
+use crate::lab::{Site, World};
 use crate::report::Outcome;
 use crate::run::run;
 use crate::scenario::{Load, Scenario};
 use crate::strategy::{Card, Strategy};
+use crate::worker;
 
 mod actor;
 mod conditional;
@@ -17,7 +18,11 @@ mod lua;
 mod mutex;
 mod naive;
 mod owned_lock;
+mod pipeline;
 mod redis_lock;
+mod redlock;
+mod redlock_fenced;
+mod reentrant;
 mod row_lock;
 mod segments;
 mod skip_locked;
@@ -26,7 +31,11 @@ mod transaction;
 mod version;
 mod wide_lock;
 
-type Run = for<'a> fn(&'a Stores, Scenario, &'a Load) -> BoxFuture<'a, Result<Outcome>>;
+/// The step on which the project's own services stand.
+const SERVICES_STEP: u8 = 10;
+
+type Run = for<'a> fn(&'a World, Scenario, &'a Load) -> BoxFuture<'a, Result<Outcome>>;
+type Work = fn(Site) -> BoxFuture<'static, Result<()>>;
 
 /// A strategy, without its type.
 #[derive(Debug, Clone, Copy)]
@@ -34,22 +43,39 @@ pub struct Rung {
     /// What it is.
     pub card: Card,
     run: Run,
+    work: Work,
 }
 
 impl Rung {
     fn of<S: Strategy>() -> Self {
         Self {
             card: S::CARD,
-            run: |stores, scenario, load| Box::pin(run::<S>(stores, scenario, load)),
+            run: |world, scenario, load| Box::pin(run::<S>(world, scenario, load)),
+            work: |site| Box::pin(worker::run::<S>(site)),
         }
+    }
+
+    /// Whether it sells through the project's services: its world needs a pipeline, and its scenarios
+    /// strike what they all share, so that only one may run at a time.
+    #[must_use]
+    pub fn needs_services(&self) -> bool {
+        self.card.step == SERVICES_STEP
     }
 
     /// Runs one scenario on it, on a sale of its own.
     ///
     /// # Errors
     /// When a store does not answer; what goes wrong for a buyer is part of the outcome.
-    pub async fn run(&self, stores: &Stores, scenario: Scenario, load: &Load) -> Result<Outcome> {
-        (self.run)(stores, scenario, load).await
+    pub async fn run(&self, world: &World, scenario: Scenario, load: &Load) -> Result<Outcome> {
+        (self.run)(world, scenario, load).await
+    }
+
+    /// Lives the life of one buyer's process: [`worker::run`].
+    ///
+    /// # Errors
+    /// As [`worker::run`].
+    pub async fn work(&self, site: Site) -> Result<()> {
+        (self.work)(site).await
     }
 }
 
@@ -78,11 +104,16 @@ pub fn all() -> Vec<Rung> {
         Rung::of::<redis_lock::SetNxPx>(),
         Rung::of::<owned_lock::Owned>(),
         Rung::of::<owned_lock::Watchdog>(),
+        Rung::of::<reentrant::Reentrant>(),
+        Rung::of::<redlock::Redlock>(),
         Rung::of::<fencing::Fencing>(),
+        Rung::of::<redlock_fenced::RedlockFenced>(),
         Rung::of::<segments::Segments>(),
+        Rung::of::<segments::NextSegment>(),
         Rung::of::<counter::Tokens>(),
         Rung::of::<counter::Decrement>(),
         Rung::of::<lua::ThenInsert>(),
         Rung::of::<stream::Stream>(),
+        Rung::of::<pipeline::ThisProject>(),
     ]
 }

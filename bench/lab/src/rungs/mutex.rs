@@ -27,7 +27,9 @@ impl Strategy for OneProcess {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    const ONE_PROCESS: bool = true;
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         let mutex = Mutex::new(());
         Ok(Self { lab, mutex })
     }
@@ -59,7 +61,7 @@ impl Strategy for TwoProcesses {
         expected: Expected::OVERSELLS,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         let mutexes = [Mutex::new(()), Mutex::new(())];
         Ok(Self { lab, mutexes })
     }

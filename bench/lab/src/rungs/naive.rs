@@ -23,7 +23,7 @@ impl Strategy for Naive {
         expected: Expected::OVERSELLS,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -39,7 +39,7 @@ pub(super) async fn read_then_write(lab: &Lab, buyer: Buyer) -> Result<Answer, F
     if left <= 0 {
         return Ok(Answer::SoldOut);
     }
-    lab.gate.pass(buyer).await;
+    lab.gate.pass().await;
     lab.database
         .execute("UPDATE stock SET left_units = $1", &[left - 1])
         .await?;

@@ -21,7 +21,7 @@ pub(super) async fn locked(
     if tx.number(read, &[]).await?.unwrap_or(0) <= 0 {
         return Ok(Answer::SoldOut);
     }
-    lab.gate.pass(buyer).await;
+    lab.gate.pass().await;
     tx.execute("UPDATE stock SET left_units = left_units - 1", &[])
         .await?;
     tx.execute("INSERT INTO orders VALUES ($1)", &[buyer.user_id])
@@ -46,7 +46,7 @@ impl Strategy for ForUpdate {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -81,7 +81,7 @@ impl Strategy for ForShare {
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 

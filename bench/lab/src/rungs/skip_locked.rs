@@ -28,7 +28,7 @@ impl Strategy for SkipLocked {
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn prepare(lab: &Lab) -> Result<(), Failure> {
         lab.database
             .execute(
                 "CREATE TABLE units (unit_id bigint PRIMARY KEY, sold boolean NOT NULL)",
@@ -39,6 +39,10 @@ impl Strategy for SkipLocked {
         lab.database.execute(sql, &[lab.stock]).await?;
         let index = "CREATE INDEX ON units (unit_id) WHERE NOT sold";
         lab.database.execute(index, &[]).await?;
+        Ok(())
+    }
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -48,7 +52,7 @@ impl Strategy for SkipLocked {
         let Some(unit) = tx.number(free, &[]).await? else {
             return Ok(Answer::SoldOut);
         };
-        self.0.gate.pass(buyer).await;
+        self.0.gate.pass().await;
         tx.execute("UPDATE units SET sold = true WHERE unit_id = $1", &[unit])
             .await?;
         tx.execute("INSERT INTO orders VALUES ($1)", &[buyer.user_id])

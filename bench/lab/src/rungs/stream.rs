@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use redis::cmd;
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::lab::Lab;
+use crate::scenario::Verdict;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
 /// KEYS\[1\] units left, KEYS\[2\] users who have bought, KEYS\[3\] the stream, ARGV\[1\] the user: 1 taken,
@@ -26,10 +26,7 @@ type Entry = (String, (String, i64));
 
 /// The script, a stream, and a consumer in the background.
 #[derive(Debug)]
-pub(super) struct Stream {
-    lab: Arc<Lab>,
-    consumer: AbortOnDropHandle<Failure>,
-}
+pub(super) struct Stream(Arc<Lab>);
 
 impl Strategy for Stream {
     const CARD: Card = Card {
@@ -46,23 +43,27 @@ impl Strategy for Stream {
                   Redis dies; the replica has not seen A's script\n\
                   B: EVAL take -> 1                   A's unit; A's order is nowhere",
         expected: Expected {
-            double_click: Some(crate::scenario::Verdict::Safe),
+            restart: Some(Verdict::LosesOrders),
+            double_click: Some(Verdict::Safe),
             ..Expected::SAFE
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn prepare(lab: &Lab) -> Result<(), Failure> {
         let mut set = cmd("SET");
         set.arg(lab.cache.key("units")).arg(lab.stock);
         lab.cache.send::<()>(&set).await?;
         let index = "CREATE UNIQUE INDEX ON orders (user_id)";
         lab.database.execute(index, &[]).await?;
-        let consumer = AbortOnDropHandle::new(tokio::spawn(consume(Arc::clone(&lab))));
-        Ok(Self { lab, consumer })
+        Ok(())
+    }
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
+        Ok(Self(lab))
     }
 
     async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
-        let cache = &self.lab.cache;
+        let cache = &self.0.cache;
         let mut take = cmd("EVAL");
         take.arg(TAKE).arg(3).arg(cache.key("units"));
         take.arg(cache.key("users")).arg(cache.key("orders"));
@@ -73,32 +74,29 @@ impl Strategy for Stream {
             _ => Answer::Already,
         };
         if told == Answer::Bought {
-            self.lab.gate.pass(buyer).await;
+            self.0.gate.pass().await;
         }
         Ok(told)
     }
 
+    /// The consumer.
+    async fn work(&self) -> Failure {
+        loop {
+            match carry_batch(&self.0).await {
+                Ok(0) => sleep(POLL).await,
+                Ok(_) => {}
+                Err(failure) => return failure,
+            }
+        }
+    }
+
     async fn settle(&self) -> Result<(), Failure> {
         let mut length = cmd("XLEN");
-        length.arg(self.lab.cache.key("orders"));
-        while self.lab.cache.send::<u64>(&length).await? > 0 {
-            if self.consumer.is_finished() {
-                return Err(Failure::NoAnswer);
-            }
+        length.arg(self.0.cache.key("orders"));
+        while self.0.cache.send::<u64>(&length).await? > 0 {
             sleep(POLL).await;
         }
         Ok(())
-    }
-}
-
-/// Until a store refuses: why.
-async fn consume(lab: Arc<Lab>) -> Failure {
-    loop {
-        match carry_batch(&lab).await {
-            Ok(0) => sleep(POLL).await,
-            Ok(_) => {}
-            Err(failure) => return failure,
-        }
     }
 }
 

@@ -13,7 +13,7 @@ async fn attempt(lab: &Lab, buyer: Buyer, isolation: Isolation) -> Result<Answer
     if left.unwrap_or(0) <= 0 {
         return Ok(Answer::SoldOut);
     }
-    lab.gate.pass(buyer).await;
+    lab.gate.pass().await;
     tx.execute("UPDATE stock SET left_units = left_units - 1", &[])
         .await?;
     tx.execute("INSERT INTO orders VALUES ($1)", &[buyer.user_id])
@@ -50,7 +50,7 @@ impl Strategy for ReadCommitted {
         expected: Expected::OVERSELLS,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -75,7 +75,7 @@ impl Strategy for RepeatableRead {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -99,7 +99,7 @@ impl Strategy for Serializable {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 

@@ -12,7 +12,7 @@ async fn attempt(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {
     let Some(version) = lab.database.number(read, &[]).await? else {
         return Ok(Answer::SoldOut);
     };
-    lab.gate.pass(buyer).await;
+    lab.gate.pass().await;
     let mut tx = lab.database.begin(Isolation::ReadCommitted).await?;
     let sql =
         "UPDATE stock SET left_units = left_units - 1, version = version + 1 WHERE version = $1";
@@ -50,7 +50,7 @@ impl Strategy for WithoutRetry {
         },
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -74,7 +74,7 @@ impl Strategy for WithRetry {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 

@@ -23,7 +23,7 @@ impl Strategy for Table {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
@@ -49,7 +49,7 @@ impl Strategy for Advisory {
         expected: Expected::SAFE,
     };
 
-    async fn prepare(lab: Arc<Lab>) -> Result<Self, Failure> {
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
         Ok(Self(lab))
     }
 
