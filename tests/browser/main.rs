@@ -6,5 +6,6 @@
 
 mod browser;
 mod buying;
+mod operators;
 mod shop;
 mod sizes;

@@ -1,5 +1,6 @@
 //! Reading a part of a topic once, outside any group, without keeping it in memory.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -94,4 +95,35 @@ pub async fn scan(
         })
         .map_err(|e| ReadError::Thread(e.to_string()))?;
     Ok(records)
+}
+
+/// When the first record of each of `unread` was written, by partition, in milliseconds since the
+/// Unix epoch: how long it has been waiting for whoever reads next. Empty stretches have none.
+///
+/// # Errors
+/// As [`extent`].
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn first_written_ms(
+    settings: &KafkaSettings,
+    topic: &str,
+    unread: &[Stretch],
+) -> Result<HashMap<i32, i64>, ReadError> {
+    let waiting = unread.iter().filter(|stretch| !stretch.is_empty());
+    let first_ones: Vec<_> = waiting
+        .map(|stretch| Stretch {
+            to: stretch.from.next(),
+            ..*stretch
+        })
+        .collect();
+    let mut written = HashMap::new();
+    if first_ones.is_empty() {
+        return Ok(written);
+    }
+    let mut records = scan(settings, topic, first_ones, 1).await?;
+    while let Some(record) = records.recv().await.transpose()? {
+        written.extend(record.timestamp_ms.map(|ms| (record.partition, ms)));
+    }
+    Ok(written)
 }

@@ -17,7 +17,7 @@ const BUFFER_RECORDS: usize = 1000;
 /// Where the log is, and how it is divided.
 #[derive(Debug)]
 pub(crate) struct Log {
-    client: KafkaSettings,
+    pub(crate) client: KafkaSettings,
     /// The topics' names.
     pub(crate) topics: Topics,
     /// Partitions of the event topic.
@@ -109,7 +109,7 @@ impl Log {
         Ok(producer.context("cannot make a Kafka producer")?)
     }
 
-    fn cannot_read(&self, topic: &str) -> String {
+    pub(crate) fn cannot_read(&self, topic: &str) -> String {
         format!(
             "cannot read topic {topic} (KAFKA_BROKERS={})",
             self.client.brokers

@@ -23,6 +23,7 @@ use crate::background::Background;
 use crate::config::Config;
 use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
 use crate::limits::Limits;
+use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::preflight::Preflight;
 use crate::reads::{ReadSources, Reads};
@@ -199,9 +200,17 @@ fn app(config: &Config, clients: &Clients) -> App {
         stock: clients.stock_reads.clone(),
         events_topic: clients.topics.events.clone(),
     };
+    let operations = Operations::new(
+        clients.orderbook.clone(),
+        clients.kafka.clone(),
+        clients.topics.clone(),
+        config.event_partitions,
+        runtime.clone(),
+    );
     App {
         reservations: Reservations::new(stock, producer, options, runtime.clone()),
         reads: Reads::new(sources, runtime),
+        operations,
         tokens: Tokens::new(&config.token_secret),
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::Offset;
-use seckill_eventlog::Stretch;
+use seckill_eventlog::{Stretch, first_written_ms};
 use seckill_orderbook::{Orderbook, View};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -92,26 +92,19 @@ async fn waiting(
     extent: &[Stretch],
     view: &HashMap<i32, Offset>,
 ) -> Result<HashMap<i32, f64>, Failure> {
-    let unread = extent
+    let unread: Vec<_> = extent
         .iter()
-        .map(|s| unread(s, position(view, s.partition)));
-    let first_ones: Vec<_> = unread
-        .filter(|stretch| !stretch.is_empty())
-        .map(|stretch| Stretch {
-            to: stretch.from.next(),
-            ..stretch
-        })
+        .map(|s| unread(s, position(view, s.partition)))
         .collect();
-    let mut records = log.scan(&log.topics.events, first_ones).await?;
-    let mut waiting = HashMap::new();
-    while let Some(record) = records.next().await? {
-        if let Some(written_ms) = record.timestamp_ms {
-            let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-            let waited_ms = (now_ms - i128::from(written_ms)).max(0);
-            waiting.insert(record.partition, waited_ms as f64 / 1000.0);
-        }
-    }
-    Ok(waiting)
+    let topic = &log.topics.events;
+    let written = first_written_ms(&log.client, topic, &unread).await;
+    let written = written.with_context(|| log.cannot_read(topic))?;
+    let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    let seconds = |ms: i64| (now_ms - i128::from(ms)).max(0) as f64 / 1000.0;
+    Ok(written
+        .into_iter()
+        .map(|(partition, ms)| (partition, seconds(ms)))
+        .collect())
 }
 
 /// A view can only be ahead of a log that was cut or replaced.

@@ -48,7 +48,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
         Command::Show { order, at } => show_past(order, at, settings).await,
         Command::Timeline { order, at } => {
             let history = history(&Log::open(settings)?, order, at).await?;
-            history.report(order)
+            crate::commands::timeline::report(&history, order)
         }
     }
 }

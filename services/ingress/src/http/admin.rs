@@ -16,6 +16,7 @@ use crate::reservations::{PublishError, ShrinkError};
 use crate::{auth, body};
 
 const DELTA_MAX: i64 = 1_000_000_000;
+const NO_STORE: (&str, &str) = ("cache-control", "no-store");
 const REASON_MAX_CHARS: usize = 200;
 
 /// `POST /admin/v1/vouchers`. With an `Idempotency-Key` the same request again is the same sale;
@@ -191,9 +192,7 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     let voucher_id = request::voucher_id(&http)?;
     let found = app.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
-    Ok(HttpResponse::Ok()
-        .insert_header(("cache-control", "no-store"))
-        .json(ledger))
+    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(ledger))
 }
 
 /// The admin listener's `GET /admin/v1/vouchers`: as the public one.
@@ -203,6 +202,31 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     crate::http::vouchers::list(app, http).await
+}
+
+/// `GET /admin/v1/overview`: how far the views are behind the log, and dead letters.
+///
+/// # Errors
+/// `unauthorized`, `unavailable`.
+pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let overview = app.operations.overview().await?;
+    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(overview))
+}
+
+/// `GET /admin/v1/orders/{id}/timeline`: `{"records": […]}`, what the log has of an order and what
+/// was decided.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `not-found`, `unavailable`.
+pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    auth::check_admin(&app.admin_token, http.headers())?;
+    let order_id = request::order_id(&http)?;
+    let steps = app.operations.timeline(order_id).await?;
+    let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;
+    Ok(HttpResponse::Ok()
+        .insert_header(NO_STORE)
+        .json(json!({ "records": steps })))
 }
 
 /// A sale that was just scheduled may not be folded yet.

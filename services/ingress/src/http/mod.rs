@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::limits::Limits;
+use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::pages::{self, PaymentPage};
 use crate::problem::Problem;
@@ -39,6 +40,8 @@ pub struct App {
     pub reservations: Reservations,
     /// Answers questions.
     pub reads: Reads,
+    /// What operators look at.
+    pub operations: Operations,
     /// Who is a buyer.
     pub tokens: Tokens,
     /// Who is an operator.
@@ -136,8 +139,19 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/vouchers/{voucher_id}/ledger",
             [(Method::GET, web::get().to(admin::ledger))],
+        ))
+        .service(resource(
+            "/overview",
+            [(Method::GET, web::get().to(admin::overview))],
+        ))
+        .service(resource(
+            "/orders/{order_id}/timeline",
+            [(Method::GET, web::get().to(admin::timeline))],
         ));
-    config.service(api).default_service(web::to(not_found));
+    config
+        .service(api)
+        .configure(pages::admin_routes)
+        .default_service(web::to(not_found));
 }
 
 /// A path and its methods; any other method is answered with those in `Allow`.

@@ -14,7 +14,7 @@ struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 2] = [
+const ASSETS: [Asset; 3] = [
     Asset {
         name: "app.css",
         content_type: "text/css; charset=utf-8",
@@ -24,6 +24,11 @@ const ASSETS: [Asset; 2] = [
         name: "shop.js",
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("../../assets/shop.js"),
+    },
+    Asset {
+        name: "operators.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../../assets/operators.js"),
     },
 ];
 

@@ -2,6 +2,7 @@
 //! everybody else. Nothing in them comes from another host, and nothing in them is inline.
 
 mod assets;
+mod operators;
 mod shop;
 
 use actix_web::HttpResponse;
@@ -39,6 +40,13 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .route("/sales/{voucher_id}", web::get().to(shop::sale))
         .route("/orders", web::get().to(shop::orders))
         .route("/sign-in", web::get().to(shop::sign_in))
+        .route("/assets/{name}", web::get().to(assets::serve));
+}
+
+/// The operators' page, on the admin listener.
+pub fn admin_routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/ops", web::get().to(operators::overview))
         .route("/assets/{name}", web::get().to(assets::serve));
 }
 

@@ -1,0 +1,219 @@
+//! What the log says of one order, and what the fold makes of it.
+
+use seckill_domain::{
+    Decision, Event, EventBody, Offset, OrderId, OrderStatus, PaymentFate, RefundReason,
+    RejectReason, SaleState, partition_of,
+};
+
+use crate::reader::{ReadError, Stretch};
+use crate::record::Record;
+use crate::scan::{extent, first_since, scan};
+use crate::settings::KafkaSettings;
+
+/// Records that wait for the fold at the most.
+const BUFFER_RECORDS: usize = 1_000;
+
+/// Why there is no history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The topic cannot be read.
+    #[error("the event topic cannot be read")]
+    Read(#[from] ReadError),
+    /// What was decided cannot be worked out from the rest.
+    #[error(
+        "the log's first records are gone: what was decided cannot be worked out again from the rest; \
+         PostgreSQL has what it came to"
+    )]
+    Truncated,
+    /// Every voucher would be looked for in the wrong partition.
+    #[error(
+        "topic {topic} has {found} partitions and not {expected}: set EVENT_PARTITIONS to that"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many were expected.
+        expected: i32,
+    },
+}
+
+/// A record of the order.
+#[derive(Debug)]
+pub struct HistoryStep {
+    /// As it stands in the log.
+    pub record: Record,
+    /// What it says.
+    pub event: Event,
+    /// What the fold decided, for people.
+    pub decided: String,
+}
+
+/// An order's records in the order of the log, and its sale as the fold has it after them.
+#[derive(Debug, Default)]
+pub struct OrderHistory {
+    /// Every record of the order.
+    pub steps: Vec<HistoryStep>,
+    /// The sale.
+    pub state: SaleState,
+}
+
+impl OrderHistory {
+    /// Folds the events of the order's voucher in `topic`, which has `partitions` partitions, up to
+    /// the last that was written before `until_ms`, milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn read(
+        settings: &KafkaSettings,
+        topic: &str,
+        partitions: i32,
+        order_id: OrderId,
+        until_ms: Option<i64>,
+    ) -> Result<Self, HistoryError> {
+        let key = order_id.voucher_id().to_string();
+        let partition = partition_of(key.as_bytes(), partitions);
+        let stretch = stretch(settings, topic, partitions, partition, until_ms).await?;
+        let mut records = scan(settings, topic, stretch, BUFFER_RECORDS).await?;
+        let mut history = Self::default();
+        while let Some(record) = records.recv().await.transpose()? {
+            // Only this voucher's are decoded: the partition has others', usually far more.
+            if record.key.as_deref() != Some(key.as_bytes()) {
+                continue;
+            }
+            // The others are dead letters: the fold has not seen them either.
+            if let Ok(event) = record.event(partitions) {
+                history.fold(record, event, order_id);
+            }
+        }
+        Ok(history)
+    }
+
+    fn fold(&mut self, record: Record, event: Event, order_id: OrderId) {
+        let decision = self.state.fold(record.offset, &event);
+        if event.body.order_id() == Some(order_id) {
+            let decided = match decision {
+                Some(decision) => describe(&decision),
+                None => format!("no effect: {}", why_nothing(&self.state, &event)),
+            };
+            self.steps.push(HistoryStep {
+                record,
+                event,
+                decided,
+            });
+        }
+    }
+}
+
+async fn stretch(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+    partition: i32,
+    until_ms: Option<i64>,
+) -> Result<Vec<Stretch>, HistoryError> {
+    let held = extent(settings, topic).await?;
+    if usize::try_from(partitions) != Ok(held.len()) {
+        return Err(HistoryError::Partitions {
+            topic: topic.to_owned(),
+            found: held.len(),
+            expected: partitions,
+        });
+    }
+    let mut held: Vec<_> = held
+        .into_iter()
+        .filter(|stretch| stretch.partition == partition)
+        .collect();
+    if held.iter().any(|stretch| stretch.from > Offset::new(0)) {
+        return Err(HistoryError::Truncated);
+    }
+    if let Some(until_ms) = until_ms {
+        for (_, end) in first_since(settings, topic, until_ms)
+            .await?
+            .into_iter()
+            .filter(|(number, _)| *number == partition)
+        {
+            for stretch in &mut held {
+                stretch.to = stretch.to.min(end);
+            }
+        }
+    }
+    Ok(held)
+}
+
+fn describe(decision: &Decision) -> String {
+    match decision {
+        Decision::OrderReserved { order } => {
+            format!("reserved: {} free units taken", order.quantity)
+        }
+        Decision::OrderRejected { order } => {
+            let reason = order.rejected.map_or("for no reason", why_rejected);
+            format!("rejected: {reason}")
+        }
+        Decision::OrderPaid { payment_id, .. } => format!("paid by {payment_id}"),
+        Decision::OrderExpired { .. } => "expired: its units are free again".to_owned(),
+        Decision::OrderCancelled { .. } => "cancelled: its units are free again".to_owned(),
+        Decision::RefundDue { reason, .. } => format!("refund due: {}", why_refunded(*reason)),
+        Decision::SaleScheduled { .. }
+        | Decision::SaleClosed
+        | Decision::StockAdjusted { .. }
+        | Decision::SaleReloaded { .. } => "about the sale".to_owned(),
+    }
+}
+
+const fn why_rejected(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::UnknownSale => "no such sale stands before it in the log",
+        RejectReason::AlreadyOrdered => "the user has a live order of this sale",
+        RejectReason::OutOfStock => "fewer units are free than it takes",
+        RejectReason::StaleEpoch => "granted before Redis was loaded again",
+    }
+}
+
+const fn why_refunded(reason: RefundReason) -> &'static str {
+    match reason {
+        RefundReason::UnknownOrder => "no such order stands before it in the log",
+        RefundReason::WrongAmount => "the amount is not the order's",
+        RefundReason::AlreadyPaid => "another payment came first",
+        RefundReason::OrderExpired => "the expiry came first",
+        RefundReason::OrderCancelled => "the cancellation came first",
+        RefundReason::OrderRejected => "the reservation never stood",
+    }
+}
+
+/// Why an event changed nothing; `state` is as it found it.
+fn why_nothing(state: &SaleState, event: &Event) -> String {
+    let order = event.body.order_id().and_then(|id| state.orders.get(&id));
+    match &event.body {
+        EventBody::SeckillReserved(_) => {
+            "this order id was decided before: a repetition".to_owned()
+        }
+        EventBody::OrderPaid(e) => match state.payments.get(&e.payment_id) {
+            Some(PaymentFate::RefundDue) => "this payment is due for a refund already",
+            _ => "this payment was honoured before: a repetition",
+        }
+        .to_owned(),
+        EventBody::OrderCancelled(e) => match order {
+            Some(order) if order.user_id != e.user_id => {
+                format!("user {} is not its buyer", e.user_id)
+            }
+            other => too_late(other.map(|order| order.status)),
+        },
+        EventBody::OrderExpired(_) => too_late(order.map(|order| order.status)),
+        EventBody::SaleScheduled(_)
+        | EventBody::StockAdjusted(_)
+        | EventBody::SaleClosed
+        | EventBody::SaleReloaded(_) => "about the sale".to_owned(),
+    }
+}
+
+fn too_late(status: Option<OrderStatus>) -> String {
+    match status {
+        Some(status) => format!("the order is {} already", status.as_str()),
+        None => "no such order stands before it in the log".to_owned(),
+    }
+}
