@@ -1,5 +1,7 @@
 //! Chromium and its driver.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ const ARGUMENTS: [&str; 9] = [
 pub(crate) struct Browser {
     pub(crate) driver: WebDriver,
     server: Child,
+    port: u16,
 }
 
 impl Browser {
@@ -45,7 +48,11 @@ impl Browser {
             capabilities.add_arg(argument)?;
         }
         let driver = connect(port, &capabilities).await?;
-        let browser = Self { driver, server };
+        let browser = Self {
+            driver,
+            server,
+            port,
+        };
         browser
             .driver
             .set_window_rect(0, 0, u32::try_from(width)?, u32::try_from(height)?)
@@ -109,9 +116,26 @@ impl Browser {
     }
 }
 
+impl Browser {
+    /// Without a runtime: also at the end of a test that panicked.
+    fn end_session(&self) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_read_timeout(Some(WAIT))?;
+        let session = self.driver.session_id();
+        write!(
+            stream,
+            "DELETE /session/{session} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )?;
+        stream.read_exact(&mut [0])
+    }
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its Chromium ends with it.
+        // Chromium ends with its session, and would outlive a driver that is only killed.
+        if let Err(error) = self.end_session() {
+            eprintln!("Chromium may still be running: {error}");
+        }
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
