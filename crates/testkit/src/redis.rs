@@ -48,6 +48,8 @@ struct Home {
     /// A disk for an append-only file.
     disk: Option<PathBuf>,
     persistence: Persistence,
+    /// More of its command line.
+    settings: Vec<String>,
 }
 
 impl Home {
@@ -62,7 +64,15 @@ impl Redis {
     /// # Errors
     /// When `redis-server` is missing or does not come up; the message has its log.
     pub fn start() -> Result<Self> {
-        Self::with(None, Persistence::None)
+        Self::with(None, Persistence::None, &[])
+    }
+
+    /// As [`Redis::start`], with more arguments on the command line (`--name`, `value`, …).
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn start_with(settings: &[&str]) -> Result<Self> {
+        Self::with(None, Persistence::None, settings)
     }
 
     /// As [`Redis::start`], with an append-only file on a disk of the test's own.
@@ -70,7 +80,7 @@ impl Redis {
     /// # Errors
     /// As [`Redis::start`].
     pub fn append_only_on(disk: &Path) -> Result<Self> {
-        Self::with(Some(disk.to_owned()), Persistence::AppendOnly)
+        Self::with(Some(disk.to_owned()), Persistence::AppendOnly, &[])
     }
 
     /// As [`Redis::start`], with an append-only file.
@@ -78,15 +88,15 @@ impl Redis {
     /// # Errors
     /// As [`Redis::start`].
     pub fn append_only() -> Result<Self> {
-        Self::with(None, Persistence::AppendOnly)
+        Self::with(None, Persistence::AppendOnly, &[])
     }
 
-    fn with(disk: Option<PathBuf>, persistence: Persistence) -> Result<Self> {
-        let directory = scratch_dir("redis")?;
+    fn with(disk: Option<PathBuf>, persistence: Persistence, settings: &[&str]) -> Result<Self> {
         let home = Home {
-            directory,
+            directory: scratch_dir("redis")?,
             disk,
             persistence,
+            settings: settings.iter().map(|&text| text.to_owned()).collect(),
         };
         let mut attempt = 1;
         loop {
@@ -116,6 +126,14 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Runs one command with `redis-cli` and gives what it prints.
+    ///
+    /// # Errors
+    /// When the server does not answer, or refuses.
+    pub fn cli(&self, command: &[&str]) -> Result<String> {
+        cli(self.port, command)
     }
 
     /// SIGKILL. The data is gone.
@@ -203,7 +221,8 @@ impl Redis {
 }
 
 fn spawn(home: &Home, port: u16) -> Result<Process> {
-    let command = server_command(home.data(), port, home.persistence);
+    let mut command = server_command(home.data(), port, home.persistence);
+    command.args(&home.settings);
     let log = home.directory.path().join("redis.log");
     let mut process = Process::spawn("redis-server", &command, &log)?;
     wait_for("answer of redis-server to PING", START_TIMEOUT, || {
@@ -235,6 +254,24 @@ pub fn server_command(directory: &Path, port: u16, persistence: Persistence) -> 
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(directory);
     command
+}
+
+/// Runs one command with `redis-cli` on a loopback port and gives what it prints.
+///
+/// # Errors
+/// When nobody answers, or the server refuses.
+pub fn cli(port: u16, command: &[&str]) -> Result<String> {
+    let output = Command::new("redis-cli")
+        .args(["-e", "-p", &port.to_string()])
+        .args(command)
+        .output()
+        .context("cannot run redis-cli")?;
+    let text = String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {text}{errors}");
+    Ok(text)
 }
 
 /// Whether a Redis answers PING on this loopback port, loaded and ready.

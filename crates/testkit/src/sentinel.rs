@@ -1,0 +1,219 @@
+//! A master, two replicas, and three sentinels that watch them.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::ports::free_port;
+use crate::process::Process;
+use crate::redis::{Redis, cli};
+use crate::scratch::scratch_dir;
+use crate::wait::wait_for;
+use crate::wire::Wire;
+
+/// The name that the sentinels watch the master under.
+const NAME: &str = "sale";
+/// The name that a sentinel on the first server's side watches it under. Sentinels that watch under
+/// different names know nothing of one another.
+const BESIDE: &str = "beside";
+const SERVERS: usize = 3;
+const SENTINELS: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Three servers, the first of them master, `min-replicas-to-write 1`. Everybody, also the servers
+/// among themselves, reaches each over a wire of its own that a test can cut. Only who comes by
+/// [`Sentinels::url_beside_the_first`] is on the first server's side wherever the network is cut.
+/// Killed when dropped.
+#[derive(Debug)]
+pub struct Sentinels {
+    sentinels: Vec<Sentinel>,
+    beside: Sentinel,
+    servers: Vec<Redis>,
+    wires: Vec<Wire>,
+}
+
+#[derive(Debug)]
+struct Sentinel {
+    port: u16,
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Sentinels {
+    /// Starts all and waits until every sentinel knows everybody. A master counts as cut off from
+    /// its replicas after `max_lag_seconds`, and as dead to the sentinels after a second.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn start(max_lag_seconds: u32) -> Result<Self> {
+        let servers: Vec<Redis> = (0..SERVERS)
+            .map(|_| Redis::start())
+            .collect::<Result<_>>()?;
+        let to = |server: &Redis| Wire::to(server.port());
+        let wires: Vec<Wire> = servers.iter().map(to).collect::<Result<_>>()?;
+        let max_lag = max_lag_seconds.to_string();
+        for (server, wire) in servers.iter().zip(&wires) {
+            for (name, value) in [
+                ("replica-announce-ip", "127.0.0.1"),
+                ("replica-announce-port", &wire.port().to_string()),
+                ("min-replicas-to-write", "1"),
+                ("min-replicas-max-lag", &max_lag),
+                ("repl-diskless-sync-delay", "0"),
+            ] {
+                server.cli(&["CONFIG", "SET", name, value])?;
+            }
+        }
+        let master = wires[0].port().to_string();
+        for replica in &servers[1..] {
+            replica.cli(&["REPLICAOF", "127.0.0.1", &master])?;
+        }
+        for replica in &servers[1..] {
+            wait_for("a replica's first synchronisation", START_TIMEOUT, || {
+                let info = replica.cli(&["INFO", "replication"])?;
+                Ok(info.contains("master_link_status:up").then_some(()))
+            })?;
+        }
+        let watch = |_| Sentinel::start(NAME, wires[0].port(), Failovers::Made);
+        let sentinels = (0..SENTINELS).map(watch).collect::<Result<_>>()?;
+        let all = Self {
+            sentinels,
+            beside: Sentinel::start(BESIDE, servers[0].port(), Failovers::Never)?,
+            servers,
+            wires,
+        };
+        all.wait_until_acquainted()?;
+        Ok(all)
+    }
+
+    fn wait_until_acquainted(&self) -> Result<()> {
+        wait_for("the sentinels' acquaintance", START_TIMEOUT, || {
+            for sentinel in &self.sentinels {
+                let known = cli(sentinel.port, &["SENTINEL", "MASTER", NAME])?;
+                let fields: Vec<&str> = known.lines().collect();
+                let is = |name: &str, value: usize| {
+                    let pair = fields.chunks(2).find(|pair| pair[0] == name);
+                    pair.is_some_and(|pair| pair[1] == value.to_string())
+                };
+                let all = is("num-slaves", SERVERS - 1) && is("num-other-sentinels", SENTINELS - 1);
+                if !all {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// For `REDIS_URL`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let hosts = self
+            .sentinels
+            .iter()
+            .map(|s| format!("127.0.0.1:{}", s.port));
+        let hosts: Vec<String> = hosts.collect();
+        format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+    }
+
+    /// For the `REDIS_URL` of a process that is cut off together with the first server: it asks a
+    /// sentinel that knows no other, and never hears of a failover.
+    #[must_use]
+    pub fn url_beside_the_first(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:{}/{BESIDE}", self.beside.port)
+    }
+
+    /// A server, from 0, past its wire.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    #[must_use]
+    pub fn server(&self, number: usize) -> &Redis {
+        &self.servers[number]
+    }
+
+    /// The same, to kill and pause.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    pub fn server_mut(&mut self, number: usize) -> &mut Redis {
+        &mut self.servers[number]
+    }
+
+    /// The wire that everybody reaches a server over.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    #[must_use]
+    pub fn wire(&self, number: usize) -> &Wire {
+        &self.wires[number]
+    }
+
+    /// Has the sentinels promote a replica, though nothing is wrong with the master.
+    ///
+    /// # Errors
+    /// When they refuse.
+    pub fn fail_over(&self) -> Result<()> {
+        cli(self.sentinels[0].port, &["SENTINEL", "FAILOVER", NAME])?;
+        Ok(())
+    }
+
+    /// The server that the sentinels name as master, if they all name the same.
+    ///
+    /// # Errors
+    /// When a sentinel does not answer.
+    pub fn master(&self) -> Result<Option<usize>> {
+        let mut named = Vec::new();
+        for sentinel in &self.sentinels {
+            let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+            let answer = cli(sentinel.port, &ask)?;
+            let port: u16 = answer.lines().nth(1).context("no port")?.parse()?;
+            named.push(self.wires.iter().position(|wire| wire.port() == port));
+        }
+        let agreed = named.iter().all(|number| *number == named[0]);
+        Ok(named[0].filter(|_| agreed))
+    }
+}
+
+/// Whether a sentinel replaces a master that is dead to it, and puts replicas right that follow
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failovers {
+    Made,
+    Never,
+}
+
+impl Sentinel {
+    fn start(name: &str, master: u16, failovers: Failovers) -> Result<Self> {
+        let directory = scratch_dir("sentinel")?;
+        let port = free_port()?;
+        let config = directory.path().join("sentinel.conf");
+        let (quorum, timeout_ms) = match failovers {
+            Failovers::Made => (2, 5_000),
+            Failovers::Never => (SENTINELS + 1, 3_600_000),
+        };
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\n\
+             sentinel monitor {name} 127.0.0.1 {master} {quorum}\n\
+             sentinel down-after-milliseconds {name} 1000\n\
+             sentinel failover-timeout {name} {timeout_ms}\n",
+            directory.path().display()
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new("redis-server");
+        command.arg(&config).arg("--sentinel");
+        let log = directory.path().join("sentinel.log");
+        let mut process = Process::spawn("redis-server --sentinel", &command, &log)?;
+        wait_for("a sentinel's answer", START_TIMEOUT, || {
+            process.expect_running()?;
+            Ok(crate::redis::answers(port).then_some(()))
+        })
+        .with_context(|| process.log_tail())?;
+        Ok(Self {
+            port,
+            _process: process,
+            _directory: directory,
+        })
+    }
+}
