@@ -1,31 +1,40 @@
 //! One connection to one server, and the fence that was read over it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, Value};
-use redis::{RedisError, RedisResult};
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use rustix::time::{ClockId, clock_gettime};
 use seckill_domain::Timestamp;
 use tokio::time::Instant;
 
 use crate::StockError;
-use crate::error::needs_new_connection;
-use crate::reply::Reply;
+use crate::ask::connection_config;
+use crate::error::{Verdict, verdict};
+use crate::nodes::Deployment;
+use crate::reply::{Reply, parse};
 use crate::script::Script;
 
 /// A sale behind another fence is refused to every call until it is loaded anew, which takes
 /// seconds: a connection this young read its fence a moment ago, and a new one would read the same.
 const FENCE_RECHECK: Duration = Duration::from_millis(250);
 
-const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Where a replica may have been promoted, a connection that has been silent for longer is not used
+/// without asking who is master: its server may have been stopped meanwhile, and not know yet.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Redis counts its replicas once a second; until then one that wakes up may still grant.
+const REPLICA_CHECK: Duration = Duration::from_secs(1);
 
 /// Where Redis is, and how long to wait for it.
 #[derive(Clone)]
 pub struct StockOptions {
-    /// `redis://[user:password@]host:port[/db]`.
+    /// `redis://[user:password@]host:port[/db]`;
+    /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`, with
+    /// `?sentinel_user=…&sentinel_password=…` where the sentinels want a password of their own;
+    /// `redis+cluster://[user:password@]host:port,host:port` (some nodes, any).
     pub url: String,
     /// How long a call waits for its answer.
     pub response_timeout: Duration,
@@ -43,19 +52,6 @@ impl StockOptions {
             connect_timeout: Duration::from_secs(1),
         }
     }
-
-    pub(crate) fn client(&self) -> Result<Client, StockError> {
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
-        let info = self
-            .url
-            .as_str()
-            .into_connection_info()
-            .map(|info| info.set_tcp_settings(tcp));
-        info.and_then(Client::open)
-            .map_err(|error| StockError::Misconfigured(error.to_string()))
-    }
 }
 
 impl fmt::Debug for StockOptions {
@@ -68,8 +64,10 @@ impl fmt::Debug for StockOptions {
     }
 }
 
-/// One life of one master: `run_id:master_replid`. A restart changes the first part, a failover the
-/// second; either may have lost writes.
+/// One life of one master: `run_id:master_replid`, with Sentinel also `:config_epoch`, the sentinels'
+/// count of failovers. A restart changes the first part, a promotion the second; either may have
+/// lost writes. The third is for a master that was cut off, whose successor died, and that is named
+/// master again: it never was a replica, and has the data of before.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fence(String);
 
@@ -80,14 +78,19 @@ impl Fence {
         &self.0
     }
 
-    fn from_info(info: &str) -> Result<Self, StockError> {
+    fn from_info(info: &str, deployment: Deployment) -> Result<Self, StockError> {
         if info_field(info, "role")? != "master" {
             let not_master = (ErrorKind::Client, "the server is not a master");
             return Err(StockError::Unavailable(RedisError::from(not_master)));
         }
         let run_id = info_field(info, "run_id")?;
         let replication_id = info_field(info, "master_replid")?;
-        Ok(Self(format!("{run_id}:{replication_id}")))
+        Ok(Self(match deployment {
+            Deployment::Sentinel { config_epoch } => {
+                format!("{run_id}:{replication_id}:{config_epoch}")
+            }
+            Deployment::Single | Deployment::Cluster => format!("{run_id}:{replication_id}"),
+        }))
     }
 }
 
@@ -104,21 +107,23 @@ pub struct StockConnection {
     connection: MultiplexedConnection,
     fence: Fence,
     script_hashes: Vec<String>,
+    deployment: Deployment,
     made_at: Instant,
+    /// When the last call that was answered was sent, in milliseconds of the boot clock.
+    heard_ms: AtomicU64,
     stale: AtomicBool,
 }
 
 impl StockConnection {
     pub(crate) async fn connect(
         client: &Client,
+        deployment: Deployment,
         options: &StockOptions,
     ) -> Result<Self, StockError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(options.connect_timeout))
-            .set_response_timeout(Some(options.response_timeout));
         let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
+            .get_multiplexed_async_connection_with_config(&connection_config(options))
             .await?;
+        let asked_ms = boot_ms();
         let mut setup = redis::pipe();
         setup.cmd("INFO");
         for script in Script::ALL {
@@ -130,13 +135,15 @@ impl StockConnection {
                 "SCRIPT LOAD did not answer".to_owned(),
             ));
         }
-        let fence = Fence::from_info(&answers.remove(0))?;
+        let fence = Fence::from_info(&answers.remove(0), deployment)?;
         tracing::debug!(fence = fence.as_str(), "connected to Redis");
         Ok(Self {
             connection,
             fence,
             script_hashes: answers,
+            deployment,
             made_at: Instant::now(),
+            heard_ms: AtomicU64::new(asked_ms),
             stale: AtomicBool::new(false),
         })
     }
@@ -147,19 +154,67 @@ impl StockConnection {
         &self.fence
     }
 
-    /// Whether the connection may still be used; otherwise [`crate::Stock::connection`] makes another.
+    /// Whether the connection may still be used; otherwise [`crate::Stock::connection_for`] makes
+    /// another.
     pub(crate) fn is_usable(&self) -> bool {
         !self.stale.load(Ordering::Acquire)
+    }
+
+    /// Whether the server has been heard of lately, if that is needed; see [`SILENCE_MAX`].
+    pub(crate) fn is_trusted(&self) -> bool {
+        let silent_ms = boot_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
+        self.deployment == Deployment::Single || Duration::from_millis(silent_ms) < SILENCE_MAX
+    }
+
+    /// For how long a master that was cut off may go on granting after another has been promoted:
+    /// what a load waits for on top of the promise deadline.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn cut_off_after(&self) -> Result<Duration, StockError> {
+        let limit = match self.deployment {
+            Deployment::Single if !self.has_replicas().await? => return Ok(Duration::ZERO),
+            Deployment::Single | Deployment::Sentinel { .. } => {
+                let seconds = self.config("min-replicas-max-lag", 10).await?;
+                Duration::from_secs(seconds)
+            }
+            Deployment::Cluster => {
+                let millis = self.config("cluster-node-timeout", 15_000).await?;
+                Duration::from_millis(millis)
+            }
+        };
+        Ok(limit + REPLICA_CHECK + SILENCE_MAX)
+    }
+
+    async fn has_replicas(&self) -> Result<bool, StockError> {
+        Ok(info_field(&self.info().await?, "connected_slaves")? != "0")
+    }
+
+    /// A setting of the server; `default`, which is Redis' own, where nobody may read it.
+    async fn config(&self, name: &str, default: u64) -> Result<u64, StockError> {
+        let mut get = redis::cmd("CONFIG");
+        let answer: Result<(String, String), _> = self.query(get.arg("GET").arg(name)).await;
+        match answer {
+            Ok((_, value)) => parse(&value),
+            Err(StockError::Misconfigured(why) | StockError::Protocol(why)) => {
+                tracing::warn!(
+                    name,
+                    default,
+                    why,
+                    "Redis does not tell; its default is assumed"
+                );
+                Ok(default)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the server's fence again; another one than before ends this connection. To be called
     /// now and then by whoever keeps connections for long: a master that was demoted and promoted
     /// again in between would go unnoticed by a caller who made no call meanwhile.
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn fence_still_holds(&self) -> Result<bool, StockError> {
-        let now = self.info().await.and_then(|info| Fence::from_info(&info));
+    pub(crate) async fn fence_still_holds(&self) -> Result<bool, StockError> {
+        let info = self.info().await;
+        let now = info.and_then(|info| Fence::from_info(&info, self.deployment));
         let holds = now.as_ref().is_ok_and(|fence| *fence == self.fence);
         if !holds {
             self.end();
@@ -167,15 +222,25 @@ impl StockConnection {
         now.map(|_| holds)
     }
 
-    /// Checks that the server never evicts keys.
+    /// Checks that the server never evicts keys, and says so when a cut-off master would go on
+    /// granting.
     pub(crate) async fn check_server(&self) -> Result<(), StockError> {
         let info = self.info().await?;
-        match info_field(&info, "maxmemory_policy")? {
-            "noeviction" => Ok(()),
-            other => Err(StockError::Misconfigured(format!(
-                "maxmemory-policy is {other}; set it to noeviction, or Redis drops sales"
-            ))),
+        let policy = info_field(&info, "maxmemory_policy")?;
+        if policy != "noeviction" {
+            return Err(StockError::Misconfigured(format!(
+                "maxmemory-policy is {policy}; set it to noeviction, or Redis drops sales"
+            )));
         }
+        // A Cluster's master stops by itself when it is alone.
+        let may_be_cut_off = self.deployment != Deployment::Cluster && self.has_replicas().await?;
+        if may_be_cut_off && self.config("min-replicas-to-write", 0).await? == 0 {
+            tracing::warn!(
+                "Redis has replicas and min-replicas-to-write is 0: set it to 1, or a master that \
+                 was cut off goes on taking orders that are rejected later"
+            );
+        }
+        Ok(())
     }
 
     /// Redis' clock.
@@ -203,11 +268,19 @@ impl StockConnection {
         self.reply(value)
     }
 
-    /// Runs calls made by [`Self::invocation`] in one round trip; one reply each, in order.
-    pub(crate) async fn run_all(&self, invocations: &Pipeline) -> Result<Vec<Reply>, StockError> {
+    /// Runs calls made by [`Self::invocation`] in one round trip; one result each, in order.
+    pub(crate) async fn run_all(
+        &self,
+        mut invocations: Pipeline,
+    ) -> Result<Vec<Result<Reply, StockError>>, StockError> {
+        invocations.ignore_errors();
         let mut connection = self.connection.clone();
-        let values: Vec<Value> = self.seen(invocations.query_async(&mut connection).await)?;
-        values.into_iter().map(|value| self.reply(value)).collect()
+        let asked_ms = boot_ms();
+        let values: RedisResult<Vec<RedisResult<Value>>> =
+            invocations.query_async(&mut connection).await;
+        let values = self.seen(asked_ms, values)?;
+        let reply = |value| self.reply(self.seen(asked_ms, value)?);
+        Ok(values.into_iter().map(reply).collect())
     }
 
     fn reply(&self, value: Value) -> Result<Reply, StockError> {
@@ -224,19 +297,36 @@ impl StockConnection {
 
     async fn query<T: redis::FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StockError> {
         let mut connection = self.connection.clone();
-        self.seen(cmd.query_async(&mut connection).await)
+        let asked_ms = boot_ms();
+        self.seen(asked_ms, cmd.query_async(&mut connection).await)
     }
 
-    fn seen<T>(&self, result: RedisResult<T>) -> Result<T, StockError> {
-        result.map_err(|error| {
-            if needs_new_connection(&error) {
-                self.end();
+    fn seen<T>(&self, asked_ms: u64, result: RedisResult<T>) -> Result<T, StockError> {
+        let error = match result {
+            Ok(value) => {
+                self.heard_ms.fetch_max(asked_ms, Ordering::Relaxed);
+                return Ok(value);
             }
-            StockError::from(error)
-        })
+            Err(error) => error,
+        };
+        match verdict(&error) {
+            Verdict::Keep => {}
+            Verdict::Replace => self.end(),
+            // A new one would most likely hear the same: not one for every call.
+            Verdict::LocateAnew if self.made_at.elapsed() < FENCE_RECHECK => {}
+            Verdict::LocateAnew => self.end(),
+        }
+        Err(StockError::from(error))
     }
 
     fn end(&self) {
         self.stale.store(true, Ordering::Release);
     }
+}
+
+/// A clock that runs on while the machine sleeps, in milliseconds.
+fn boot_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000 + u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0)
 }

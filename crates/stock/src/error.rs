@@ -48,19 +48,31 @@ impl From<RedisError> for StockError {
     }
 }
 
-/// Whether the connection that met this error has to be replaced: it is broken, the server is not
-/// (or no longer) a master with these scripts, or answers are so late that a new one is safer.
-pub(crate) fn needs_new_connection(error: &RedisError) -> bool {
+/// What an error says of the connection that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Keep,
+    /// It is broken, the server is not (or no longer) a master with these scripts, or answers are
+    /// so late that a new one is safer.
+    Replace,
+    /// The server may be the wrong one by now: it has been cut off, or another has the slot.
+    LocateAnew,
+}
+
+/// See [`Verdict`].
+pub(crate) fn verdict(error: &RedisError) -> Verdict {
     match error.kind() {
-        ErrorKind::Server(kind) => matches!(
-            kind,
+        ErrorKind::Server(kind) => match kind {
             ServerErrorKind::ReadOnly
-                | ServerErrorKind::NoScript
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::Moved
-        ),
-        ErrorKind::Extension | ErrorKind::UnexpectedReturnType => false,
-        _ => true,
+            | ServerErrorKind::NoScript
+            | ServerErrorKind::BusyLoading
+            | ServerErrorKind::MasterDown => Verdict::Replace,
+            ServerErrorKind::Moved | ServerErrorKind::ClusterDown => Verdict::LocateAnew,
+            _ => Verdict::Keep,
+        },
+        ErrorKind::Extension if error.code() == Some("NOREPLICAS") => Verdict::LocateAnew,
+        ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Verdict::Keep,
+        _ => Verdict::Replace,
     }
 }

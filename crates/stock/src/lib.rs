@@ -10,16 +10,22 @@
 //! [`StockConnection::open`]). A call whose answer is lost ([`StockError::Timeout`]) may have been
 //! executed: ask again with the same ids.
 
+mod address;
+mod ask;
 mod connection;
 mod error;
 mod keys;
+mod nodes;
 mod pending;
 mod reload;
 mod reply;
 mod reserve;
 mod script;
+mod sentinel;
 mod settle;
+mod slots;
 mod stock;
+mod survey;
 mod view;
 
 pub use connection::{Fence, StockConnection, StockOptions};
@@ -29,6 +35,7 @@ pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
 pub use reserve::{ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
 pub use settle::SettleReply;
 pub use stock::Stock;
+pub use survey::Survey;
 pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
 
 /// The most items in one call, of any kind.

@@ -1,41 +1,27 @@
-//! The handle that callers keep: it makes the connection, and another when that one has ended.
+//! The handle that callers keep.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Client;
 use seckill_domain::{Epoch, EventId, Offset, StockOp, Timestamp, UserId, VoucherId};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use crate::nodes::Nodes;
 use crate::{
     Ack, Hold, OutboxCursor, OutboxPage, Probe, ReserveReply, ReserveRequest, SettleReply,
-    ShrinkReply, StockConnection, StockError, StockOptions,
+    ShrinkReply, StockConnection, StockError, StockOptions, Survey,
 };
 
-/// The stock of all sales. Cheap to clone; clones share one connection. Callers whose calls must not
+/// Masters that were found out within this time are not asked for again by calls to all of them.
+const LOCATED_LATELY: Duration = Duration::from_secs(1);
+
+/// The stock of all sales. Cheap to clone; clones share one connection a
+/// master. Callers whose calls must not
 /// wait for one another (hot path, reads, background) each make their own.
 ///
 /// Every method's errors are [`StockError`]'s; what a sale answers is in the reply.
 #[derive(Debug, Clone)]
 pub struct Stock {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    options: StockOptions,
-    client: Client,
-    current: RwLock<Option<Arc<StockConnection>>>,
-    /// Held while a connection is made, so that one caller makes it for all; what the last attempt
-    /// failed with, for those who waited for it.
-    connecting: Mutex<Option<Failure>>,
-}
-
-#[derive(Debug)]
-struct Failure {
-    at: Instant,
-    error: StockError,
+    nodes: Arc<Nodes>,
 }
 
 impl Stock {
@@ -44,80 +30,78 @@ impl Stock {
     /// # Errors
     /// [`StockError::Misconfigured`] when the URL is none of Redis.
     pub fn new(options: StockOptions) -> Result<Self, StockError> {
-        let client = options.client()?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                options,
-                client,
-                current: RwLock::new(None),
-                connecting: Mutex::new(None),
-            }),
-        })
+        let nodes = Arc::new(Nodes::new(options)?);
+        Ok(Self { nodes })
     }
 
-    /// The current connection, or a new one if there is none or it has ended. The calls of one load
-    /// ([`StockConnection::claim`] to [`StockConnection::open`]) have to share one.
+    /// The current connection to the master that has a voucher's keys, or a new one if there is
+    /// none or it has ended. The calls of one load ([`StockConnection::claim`] to
+    /// [`StockConnection::open`]) have to share one.
     ///
     /// # Errors
     /// What making it failed with; who waited for another caller's attempt gets that one's error.
-    pub async fn connection(&self) -> Result<Arc<StockConnection>, StockError> {
-        if let Some(connection) = self.usable() {
-            return Ok(connection);
-        }
-        let asked_at = Instant::now();
-        let mut last_failure = self.inner.connecting.lock().await;
-        if let Some(connection) = self.usable() {
-            return Ok(connection);
-        }
-        if let Some(failure) = &*last_failure
-            && failure.at >= asked_at
-        {
-            return Err(failure.error.clone());
-        }
-        let made = StockConnection::connect(&self.inner.client, &self.inner.options).await;
-        match made {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                let current = self.inner.current.write();
-                *current.unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&connection));
-                Ok(connection)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot connect to Redis");
-                *last_failure = Some(Failure {
-                    at: Instant::now(),
-                    error: error.clone(),
-                });
-                Err(error)
-            }
-        }
+    pub async fn connection_for(
+        &self,
+        voucher: VoucherId,
+    ) -> Result<Arc<StockConnection>, StockError> {
+        self.nodes.connection_for(voucher).await
     }
 
-    fn usable(&self) -> Option<Arc<StockConnection>> {
-        let current = self.inner.current.read();
-        let current = current.unwrap_or_else(PoisonError::into_inner);
-        current.clone().filter(|connection| connection.is_usable())
+    /// The connections to all masters.
+    async fn connections(&self) -> Result<Vec<Arc<StockConnection>>, StockError> {
+        let masters = self.nodes.located(LOCATED_LATELY).await?;
+        let mut connections = Vec::with_capacity(masters.nodes.len());
+        for node in &masters.nodes {
+            connections.push(self.nodes.connect(node).await?);
+        }
+        Ok(connections)
     }
 
-    /// The connection to the node that has the voucher's keys: with one node, the one there is.
-    async fn connection_for(&self, _: VoucherId) -> Result<Arc<StockConnection>, StockError> {
-        self.connection().await
-    }
-
-    /// Checks what services need before they start.
+    /// Checks what services need before they start, of every master.
     ///
     /// # Errors
-    /// [`StockError::Misconfigured`] when the server may evict keys, and as any call.
+    /// [`StockError::Misconfigured`] when one may evict keys, and as any call.
     pub async fn check_server(&self) -> Result<(), StockError> {
-        self.connection().await?.check_server().await
+        for connection in self.connections().await? {
+            connection.check_server().await?;
+        }
+        Ok(())
     }
 
-    /// Redis' clock, which writes every `pay_by`.
+    /// Redis' clock: that of the first master that answers.
     ///
     /// # Errors
-    /// As any call.
+    /// As any call, when none of them does.
     pub async fn now(&self) -> Result<Timestamp, StockError> {
-        self.connection().await?.now().await
+        let masters = self.nodes.located(LOCATED_LATELY).await?;
+        let mut now = Err(StockError::Misconfigured("Redis has no master".to_owned()));
+        for node in &masters.nodes {
+            now = match self.nodes.connect(node).await {
+                Ok(connection) => connection.now().await,
+                Err(error) => Err(error),
+            };
+            if now.is_ok() {
+                break;
+            }
+        }
+        now
+    }
+
+    /// Redis' clock, which writes every `pay_by`: each master's.
+    ///
+    /// # Errors
+    /// As any call, when one of them does not answer.
+    pub async fn clocks(&self) -> Result<Vec<Timestamp>, StockError> {
+        let mut clocks = Vec::new();
+        for connection in self.connections().await? {
+            clocks.push(connection.now().await?);
+        }
+        Ok(clocks)
+    }
+
+    /// What many sales are at, over connections whose fences have just been read again.
+    pub async fn survey(&self, vouchers: &[VoucherId]) -> Survey {
+        Survey::take(&self.nodes, vouchers).await
     }
 
     /// Clears up to [`crate::MAX_ITEMS`] acknowledged events, then decides up to
@@ -178,14 +162,6 @@ impl Stock {
     /// As any call.
     pub async fn probe(&self, voucher: VoucherId) -> Result<Probe, StockError> {
         self.connection_for(voucher).await?.probe(voucher).await
-    }
-
-    /// What many sales are at, in order, in one round trip for each [`crate::MAX_ITEMS`].
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn probe_many(&self, vouchers: &[VoucherId]) -> Result<Vec<Probe>, StockError> {
-        self.connection().await?.probe_many(vouchers).await
     }
 
     /// What a sale is at and a user's hold, at one moment. A closed sale shows no hold.

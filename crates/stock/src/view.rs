@@ -105,19 +105,19 @@ impl StockConnection {
         read_probe(&mut reply)
     }
 
-    /// See [`crate::Stock::probe_many`].
+    /// See [`crate::Stock::survey`].
     pub(crate) async fn probe_many(
         &self,
         vouchers: &[VoucherId],
-    ) -> Result<Vec<Probe>, StockError> {
+    ) -> Result<Vec<Result<Probe, StockError>>, StockError> {
         let mut probes = Vec::with_capacity(vouchers.len());
         for chunk in vouchers.chunks(MAX_ITEMS) {
             let mut pipeline = redis::pipe();
             for voucher in chunk {
                 pipeline.add_command(self.probe_call(*voucher, None));
             }
-            for mut reply in self.run_all(&pipeline).await? {
-                probes.push(read_probe(&mut reply)?);
+            for reply in self.run_all(pipeline).await? {
+                probes.push(reply.and_then(|mut reply| read_probe(&mut reply)));
             }
         }
         Ok(probes)

@@ -66,7 +66,7 @@ impl Reload {
         let voucher_id = self.sale.voucher_id;
         let orderbook = &self.shared.orderbook;
         let started = BootInstant::now();
-        let redis = self.shared.stock.connection().await?;
+        let redis = self.shared.stock.connection_for(voucher_id).await?;
         let first = !self.sale.loaded && orderbook.mark_loaded(voucher_id).await?;
         fail::fail_point!("projector.reload.after-mark");
         // Read before the claim: a reload that opens in between has a later epoch, and then the
@@ -83,7 +83,8 @@ impl Reload {
         tracing::info!(%voucher_id, epoch = epoch.get(), first, "loading sale");
         fail::fail_point!("projector.reload.after-claim");
         if !first {
-            drain(self.shared.config.promise_deadline + DRAIN_MARGIN).await;
+            let cut_off_after = redis.cut_off_after().await?;
+            drain(self.shared.config.promise_deadline + cut_off_after + DRAIN_MARGIN).await;
         }
         fail::fail_point!("projector.reload.after-drain");
         // The first load too: another projector may have taken the partition over and loaded the
@@ -221,8 +222,8 @@ impl Reload {
     }
 }
 
-/// Waits until no grant of before can become a promise any more, by a clock that runs on while
-/// this process is stopped.
+/// Waits until no grant of before, or of a master that was cut off and has not noticed, can become a
+/// promise any more, by a clock that runs on while this process is stopped.
 async fn drain(for_at_least: Duration) {
     let started = BootInstant::now();
     loop {

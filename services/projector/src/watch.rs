@@ -87,25 +87,26 @@ impl Watch {
         }
         let shared = &self.shared;
         let sales = shared.orderbook.sales_to_serve(&partitions).await?;
-        anyhow::ensure!(
-            shared.stock.connection().await?.fence_still_holds().await?,
-            "Redis is another server than before, or another master"
-        );
         let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
-        let probes = shared.stock.probe_many(&vouchers).await?;
-        let closed = probes
-            .iter()
-            .filter(|p| matches!(p, Probe::Closed { .. }))
-            .count();
+        let survey = shared.stock.survey(&vouchers).await;
+        let not_served = |probe: &Result<Probe, _>| !matches!(probe, Ok(Probe::Open(_)));
+        let closed = survey.probes.iter().filter(|p| not_served(p)).count();
         metrics::gauge!("seckill_sales_not_served").set(closed as f64);
-        for (sale, probe) in sales.iter().zip(&probes) {
+        for (sale, probe) in sales.iter().zip(&survey.probes) {
+            // Without an answer nothing is done to the sale: the next look comes soon.
+            let Ok(probe) = probe else {
+                continue;
+            };
             match action(sale, probe) {
                 Action::CatchUp(seen) => self.tell(sale.partition, seen),
                 Action::Load => self.load(sale),
                 Action::Retire(seen) => self.retire(sale, seen).await?,
             }
         }
-        Ok(())
+        match survey.failure {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// A full queue drops the news: it comes again with the next look.

@@ -17,8 +17,8 @@ pub trait Clocks: Send + Sync {
     /// The database's clock.
     fn database(&self) -> impl Future<Output = Result<Timestamp, OrderbookError>> + Send;
 
-    /// Redis' clock.
-    fn redis(&self) -> impl Future<Output = Result<Timestamp, StockError>> + Send;
+    /// Redis' clock, every master's.
+    fn redis(&self) -> impl Future<Output = Result<Vec<Timestamp>, StockError>> + Send;
 }
 
 /// The clocks of the real stores.
@@ -35,31 +35,31 @@ impl Clocks for StoreClocks {
         self.orderbook.now().await
     }
 
-    async fn redis(&self) -> Result<Timestamp, StockError> {
-        self.stock.now().await
+    async fn redis(&self) -> Result<Vec<Timestamp>, StockError> {
+        self.stock.clocks().await
     }
 }
 
 /// What a clock showed, and when it was asked and answered, counted from one moment on this
 /// process' own clock.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
+pub struct Reading<C = Timestamp> {
     /// What it showed.
-    pub clock: Timestamp,
+    pub clock: C,
     /// When the question was sent.
     pub asked: Duration,
     /// When the answer was there.
     pub answered: Duration,
 }
 
-impl Reading {
-    /// Asks a clock; times are counted from `origin`.
+impl<C> Reading<C> {
+    /// Asks a clock, or several at once; times are counted from `origin`.
     ///
     /// # Errors
     /// When the clock cannot be read.
     pub async fn take<E>(
         origin: Instant,
-        clock: impl Future<Output = Result<Timestamp, E>>,
+        clock: impl Future<Output = Result<C, E>>,
     ) -> Result<Self, E> {
         let asked = origin.elapsed();
         let clock = clock.await?;
@@ -69,7 +69,20 @@ impl Reading {
             answered: origin.elapsed(),
         })
     }
+}
 
+impl Reading<Vec<Timestamp>> {
+    /// Each clock, as if it alone had been asked.
+    fn each(&self) -> impl Iterator<Item = Reading> {
+        self.clock.iter().map(|clock| Reading {
+            clock: *clock,
+            asked: self.asked,
+            answered: self.answered,
+        })
+    }
+}
+
+impl Reading {
     /// The clock read somewhere between question and answer: half the round trip either way.
     fn uncertainty(&self) -> Duration {
         self.answered.saturating_sub(self.asked) / 2
@@ -122,6 +135,13 @@ impl Skew {
             ahead_us: database.at_origin_us() - redis.at_origin_us(),
             uncertainty: database.uncertainty() + redis.uncertainty(),
         }
+    }
+
+    /// Compares a clock with several, and gives the one that it is furthest from; none for none.
+    #[must_use]
+    pub fn worst(database: &Reading, redis: &Reading<Vec<Timestamp>>) -> Option<Self> {
+        let skews = redis.each().map(|redis| Self::between(database, &redis));
+        skews.max_by_key(|skew| skew.ahead_us.abs())
     }
 
     /// In seconds, for the gauge.
@@ -196,6 +216,24 @@ mod tests {
             };
             assert_eq!(skew.check(GRACE), expected, "{database_ms}");
         }
+    }
+
+    #[test]
+    fn of_several_clocks_the_furthest_counts() {
+        let database = reading(10_000, 0, 0);
+        let redis = |clocks_ms: &[i64]| Reading {
+            clock: clocks_ms
+                .iter()
+                .map(|ms| Timestamp::from_micros(ms * 1000))
+                .collect(),
+            asked: Duration::ZERO,
+            answered: Duration::ZERO,
+        };
+        let worst =
+            |clocks_ms: &[i64]| Skew::worst(&database, &redis(clocks_ms)).map(|skew| skew.ahead_us);
+        assert_eq!(worst(&[10_001, 13_000, 9_000]), Some(-3_000_000));
+        assert_eq!(worst(&[10_001, 11_000, 7_000]), Some(3_000_000));
+        assert_eq!(worst(&[]), None);
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl<C: Clocks> Expirer<C> {
         let origin = Instant::now();
         let database = Reading::take(origin, self.clocks.database()).await?;
         let redis = Reading::take(origin, self.clocks.redis()).await?;
-        let skew = Skew::between(&database, &redis);
+        let nobody = || StockError::Misconfigured("Redis has no master".to_owned());
+        let skew = Skew::worst(&database, &redis).ok_or_else(nobody)?;
         skew.check(self.options.grace)
             .map_err(|error| StepError::Clocks { error, skew })?;
         Ok((database.clock, skew))

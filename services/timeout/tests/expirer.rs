@@ -99,11 +99,10 @@ impl Clocks for Skewed {
         self.clocks.database().await
     }
 
-    async fn redis(&self) -> Result<Timestamp, StockError> {
-        let now = self.clocks.redis().await?;
-        Ok(Timestamp::from_micros(
-            now.as_micros() + self.redis_ahead_us,
-        ))
+    async fn redis(&self) -> Result<Vec<Timestamp>, StockError> {
+        let ahead =
+            |clock: Timestamp| Timestamp::from_micros(clock.as_micros() + self.redis_ahead_us);
+        Ok(self.clocks.redis().await?.into_iter().map(ahead).collect())
     }
 }
 

@@ -10,4 +10,5 @@ mod load;
 mod random;
 mod settle;
 mod support;
+mod topology;
 mod world;

@@ -104,8 +104,9 @@ pub(crate) fn sale(stock: i64) -> Sale {
 }
 
 pub(crate) async fn load(stock: &Stock, sale: &Sale, position: Offset) {
-    let connection = stock.connection().await.expect("Redis answers");
     let (voucher, nonce) = (sale.voucher_id, nonce(1));
+    let connection = stock.connection_for(voucher).await;
+    let connection = connection.expect("Redis answers");
     let claim = connection.claim(voucher, nonce, sale.epoch).await;
     assert_eq!(claim.expect("claim"), ClaimReply::Claimed);
     let begun = connection.load_begin(nonce, sale, position).await;

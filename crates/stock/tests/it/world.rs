@@ -129,7 +129,7 @@ impl<'a> World<'a> {
         let nonce = Uuid::from_u128(u128::from(self.next_id()));
         let position = Offset::new(i64::try_from(self.folded).unwrap());
         let (voucher, sale) = (self.voucher, self.state.sale.clone().unwrap());
-        let connection = self.stock.connection().await.unwrap();
+        let connection = self.stock.connection_for(voucher).await.unwrap();
         connection.claim(voucher, nonce, sale.epoch).await.unwrap();
         let old = connection
             .old_outbox(voucher, nonce, OutboxCursor::START)

@@ -187,22 +187,21 @@ impl Inner {
         cached.map_err(shared)
     }
 
-    /// The rows with what Redis says of each, in one round trip.
+    /// The rows with what Redis says of each.
     async fn served(&self, rows: Vec<Arc<SaleRow>>) -> Vec<VoucherView> {
         let ids: Vec<VoucherId> = rows.iter().map(|row| row.sale.voucher_id).collect();
-        let probes = self.sources.stock.probe_many(&ids).await;
-        let probes = probes.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the catalogue is answered without Redis");
-            vec![Probe::Closed { epoch: None }; ids.len()]
-        });
+        let survey = self.sources.stock.survey(&ids).await;
+        if let Some(error) = survey.failure {
+            tracing::warn!(%error, "the catalogue is answered without all of Redis");
+        }
         let view = |(row, probe)| VoucherView {
             row,
             served: match probe {
-                Probe::Open(view) => Some(view),
-                Probe::Closed { .. } => None,
+                Ok(Probe::Open(view)) => Some(view),
+                Ok(Probe::Closed { .. }) | Err(_) => None,
             },
         };
-        rows.into_iter().zip(probes).map(view).collect()
+        rows.into_iter().zip(survey.probes).map(view).collect()
     }
 }
 

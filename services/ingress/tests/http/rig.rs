@@ -116,7 +116,10 @@ impl Rig {
         self.fold().await;
         let sale = self.orderbook.sale(voucher).await.unwrap().unwrap().sale;
         let position = self.position().await;
-        let (connection, nonce) = (self.stock.connection().await.unwrap(), Uuid::new_v4());
+        let (connection, nonce) = (
+            self.stock.connection_for(voucher).await.unwrap(),
+            Uuid::new_v4(),
+        );
         let claimed = connection.claim(voucher, nonce, sale.epoch).await.unwrap();
         assert_eq!(claimed, ClaimReply::Claimed);
         let begun = connection.load_begin(nonce, &sale, position).await.unwrap();

@@ -204,7 +204,7 @@ fn sale(units: i64) -> Sale {
 
 async fn load(stock: &Stock, sale: &Sale) {
     let (voucher, nonce) = (sale.voucher_id, Uuid::new_v4());
-    let connection = stock.connection().await.unwrap();
+    let connection = stock.connection_for(voucher).await.unwrap();
     let claimed = connection.claim(voucher, nonce, sale.epoch).await.unwrap();
     assert_eq!(claimed, ClaimReply::Claimed);
     let begun = connection
