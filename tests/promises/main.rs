@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chaos;
+mod cluster;
 mod dead_letters;
 mod deaths;
 mod expiry;
@@ -16,6 +17,7 @@ mod races;
 mod redis_faults;
 mod redis_parts;
 mod reload_deaths;
+mod sentinel;
 mod sleepers;
 mod store_outages;
 mod units;

@@ -12,6 +12,7 @@ use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use sqlx::postgres::PgPoolOptions;
 
 use crate::client::Answer;
+use crate::find_redis::connection_for;
 use crate::world::World;
 
 /// What an audit counted.
@@ -233,9 +234,9 @@ struct RedisView {
 }
 
 async fn read_redis(world: &World, voucher: VoucherId) -> Result<RedisView> {
-    let client = redis::Client::open(world.stack.setting("REDIS_URL"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
     let key = |part: &str| format!("seckill:{{{voucher}}}:{part}");
+    let url = world.stack.setting("REDIS_URL");
+    let mut connection = connection_for(url, &key("sale")).await?;
     let stock: i64 = connection.hget(key("sale"), "stock").await?;
     // One field of each hash says which load made it.
     let outbox: usize = connection.hlen(key("outbox")).await?;

@@ -1,0 +1,125 @@
+//! Redis Cluster: a master dies or stands still and its replica takes over, and a slot moves to
+//! another master, all in mid-sale. The sale is closed, never a guess, and open again by itself;
+//! sales on other masters go on.
+
+use anyhow::Result;
+use seckill_domain::VoucherId;
+use seckill_testkit::{RedisCluster, TestStack};
+use seckill_tests::{Answer, Crowd, Interruption, SaleTerms, World, audit, eventually};
+
+const UNITS: i64 = 300;
+/// Far more than there are units.
+const DEMAND: u64 = 400;
+const NODE_TIMEOUT_MS: u32 = 1_500;
+
+fn over(redis: &RedisCluster) -> Result<World> {
+    let stores = TestStack::builder().setting("REDIS_URL", &redis.url());
+    World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])
+}
+
+fn key(voucher: VoucherId, part: &str) -> String {
+    format!("seckill:{{{voucher}}}:{part}")
+}
+
+/// A sale, the master that has it and its slot.
+async fn sale(world: &World, redis: &RedisCluster) -> Result<(VoucherId, usize, usize)> {
+    let voucher = world.sale(SaleTerms::of(UNITS)).await?;
+    let (owner, slot) = redis.first_owner(&key(voucher, "sale"))?;
+    Ok((voucher, owner, slot))
+}
+
+/// A sale that another master has.
+async fn sale_elsewhere(world: &World, redis: &RedisCluster, owner: usize) -> Result<VoucherId> {
+    loop {
+        let (voucher, other, _) = sale(world, redis).await?;
+        if other != owner {
+            return Ok(voucher);
+        }
+    }
+}
+
+/// Sells what is left, and checks every invariant: each unit is sold, and once.
+async fn sold_out(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -> Result<()> {
+    answers.extend(world.client.orders(voucher, 1_000..1_000 + DEMAND).await);
+    world.quiet(voucher).await?;
+    let found = audit(world, voucher, &answers).await?;
+    assert_eq!((found.unpaid, found.available), (UNITS, 0), "{found:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a failover takes seconds"]
+async fn a_master_dies_and_only_its_own_sales_are_closed() -> Result<()> {
+    let mut redis = RedisCluster::start(NODE_TIMEOUT_MS)?;
+    let world = over(&redis)?;
+    let (voucher, owner, _) = sale(&world, &redis).await?;
+    let other = sale_elsewhere(&world, &redis, owner).await?;
+    let client = world.client.clone();
+    let mut answers = client.orders(voucher, 1..51).await;
+    let crowd = Crowd::come(std::slice::from_ref(&client), voucher, 10_001..11_001);
+    crowd.flows(10).await?;
+
+    let outage = Interruption::begins("cluster: failover");
+    redis.node_mut(owner).kill()?;
+    let elsewhere = client.orders(other, 1..51).await;
+    assert_eq!(elsewhere.iter().filter(|a| a.is_reserved()).count(), 50);
+    answers.extend(outage.until_reopened(&client, voucher, 201).await?);
+    answers.extend(crowd.leave().await?);
+    sold_out(&world, voucher, answers).await?;
+    sold_out(&world, other, elsewhere).await
+}
+
+/// Longer than everybody waits for it; then it wakes up, and finds that it is no master any more.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a failover takes seconds"]
+async fn a_master_stands_still_until_its_sales_are_open_elsewhere() -> Result<()> {
+    let mut redis = RedisCluster::start(NODE_TIMEOUT_MS)?;
+    let world = over(&redis)?;
+    let (voucher, owner, _) = sale(&world, &redis).await?;
+    let idle = world.stack.start_ingress(&[])?;
+    let idle = world.client_of(&idle);
+    let client = world.client.clone();
+    let mut answers = client.orders(voucher, 1..51).await;
+    answers.extend(idle.orders(voucher, 51..61).await);
+
+    let outage = Interruption::begins("cluster: master stands still");
+    redis.node_mut(owner).pause()?;
+    answers.extend(outage.until_reopened(&client, voucher, 201).await?);
+    redis.node_mut(owner).resume()?;
+    // Its connection to the old master is still open, and nobody told it.
+    answers.extend(idle.orders(voucher, 401..451).await);
+    eventually("the old master is a replica", || async {
+        let info = redis.node(owner).cli(&["INFO", "replication"])?;
+        Ok(info.contains("role:slave"))
+    })
+    .await?;
+    sold_out(&world, voucher, answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a reload waits for the node time-out"]
+async fn a_slot_moves_to_another_master() -> Result<()> {
+    let redis = RedisCluster::start(NODE_TIMEOUT_MS)?;
+    let world = over(&redis)?;
+    let (voucher, from, slot) = sale(&world, &redis).await?;
+    let client = world.client.clone();
+    let mut answers = client.orders(voucher, 1..51).await;
+    let crowd = Crowd::come(std::slice::from_ref(&client), voucher, 10_001..11_001);
+    crowd.flows(10).await?;
+
+    let to = (from + 1) % 3;
+    redis.move_begins(slot, from, to)?;
+    crowd.flows(10).await?;
+    let outage = Interruption::begins("cluster: slot migration");
+    // Half way: the terms are gone and the holds are still there.
+    redis.move_keys(&[&key(voucher, "sale")], from, to)?;
+    let refused = client.order(voucher, 150, None, 1).await?;
+    assert_eq!(refused.problem(), "unavailable", "{refused:?}");
+    answers.push(refused);
+    let rest = ["holds", "outbox", "claim"].map(|part| key(voucher, part));
+    redis.move_keys(&rest.each_ref().map(String::as_str), from, to)?;
+    redis.move_ends(slot, from, to)?;
+    answers.extend(outage.until_reopened(&client, voucher, 201).await?);
+    answers.extend(crowd.leave().await?);
+    sold_out(&world, voucher, answers).await
+}

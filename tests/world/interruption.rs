@@ -1,0 +1,69 @@
+//! How long a sale was closed to buyers.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use seckill_domain::VoucherId;
+
+use crate::client::{Answer, Client};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Something that happens to the servers that a sale is on.
+#[derive(Debug)]
+pub struct Interruption {
+    name: &'static str,
+    began: Instant,
+}
+
+impl Interruption {
+    /// It happens now.
+    #[must_use]
+    pub fn begins(name: &'static str) -> Self {
+        Self {
+            name,
+            began: Instant::now(),
+        }
+    }
+
+    /// Sends one buyer after the other, from user `first` on, until one is refused because the sale
+    /// is closed, and until another gets an order again; prints when, and gives all answers.
+    ///
+    /// # Errors
+    /// When that does not happen in time.
+    pub async fn until_reopened(
+        self,
+        client: &Client,
+        voucher: VoucherId,
+        first: u64,
+    ) -> Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        let mut closed: Option<Duration> = None;
+        for user in first.. {
+            anyhow::ensure!(
+                self.began.elapsed() < DEADLINE,
+                "{}: closed after {closed:?}, and not open again",
+                self.name
+            );
+            if let Ok(answer) = client.order(voucher, user, None, 1).await {
+                if answer.status == 503 {
+                    closed.get_or_insert(self.began.elapsed());
+                }
+                let accepted = answer.status == 202;
+                answers.push(answer);
+                if accepted && let Some(closed) = closed {
+                    println!(
+                        "case {}: closed_ms={} reopened_ms={}",
+                        self.name,
+                        closed.as_millis(),
+                        self.began.elapsed().as_millis()
+                    );
+                    break;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(answers)
+    }
+}
