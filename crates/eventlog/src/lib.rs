@@ -4,6 +4,7 @@ mod check;
 mod consumer;
 mod consumer_thread;
 mod error;
+mod event_reader;
 mod events;
 mod headers;
 mod history;
@@ -23,6 +24,7 @@ pub use consumer::{
     start_consumer,
 };
 pub use error::{DecodeError, SchemaError};
+pub use event_reader::{DecodedBatch, EventStream, read_events};
 pub use events::{decode_event, decode_event_with, encode_event};
 pub use headers::{DEAD_LETTER_HEADERS, TRACEPARENT};
 pub use history::{HistoryError, HistoryStep, OrderHistory};

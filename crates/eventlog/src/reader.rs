@@ -33,6 +33,20 @@ pub enum ReadError {
         /// The topic.
         topic: String,
     },
+    /// The log no longer has this position, or does not have it yet.
+    #[error(
+        "partition {partition} has records {from} to {to}, and {offset} is needed: the log was cut, or this is another one"
+    )]
+    NotInLog {
+        /// The partition.
+        partition: i32,
+        /// What was asked for.
+        offset: i64,
+        /// The oldest record.
+        from: i64,
+        /// The end.
+        to: i64,
+    },
     /// The thread could not be started, or ended without a word.
     #[error("the reader's thread failed: {0}")]
     Thread(String),

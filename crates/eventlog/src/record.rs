@@ -52,20 +52,8 @@ impl Record {
     /// # Panics
     /// When `partitions` is not positive.
     pub fn event(&self, partitions: i32) -> Result<Event, DecodeError> {
-        let payload = self.payload.as_deref().ok_or(DecodeError::NoPayload)?;
-        let event = decode_event(payload)?;
-        let key = event.voucher_id.to_string();
-        if self.key.as_deref() != Some(key.as_bytes()) {
-            return Err(DecodeError::WrongKey { expected: key });
-        }
-        let expected = partition_of(key.as_bytes(), partitions);
-        if self.partition != expected {
-            return Err(DecodeError::WrongPartition {
-                partition: self.partition,
-                expected,
-            });
-        }
-        Ok(event)
+        let (key, payload) = (self.key.as_deref(), self.payload.as_deref());
+        decode_event_at(self.partition, partitions, key, payload)
     }
 
     /// The value of the first header of that name.
@@ -80,4 +68,26 @@ impl Record {
     pub fn trace(&self) -> Option<TraceParent> {
         str::from_utf8(self.header(TRACEPARENT)?).ok()?.parse().ok()
     }
+}
+
+/// [`Record::event`] of a record's parts, where they lie.
+pub(crate) fn decode_event_at(
+    partition: i32,
+    partitions: i32,
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+) -> Result<Event, DecodeError> {
+    let event = decode_event(payload.ok_or(DecodeError::NoPayload)?)?;
+    let expected = event.voucher_id.to_string();
+    if key != Some(expected.as_bytes()) {
+        return Err(DecodeError::WrongKey { expected });
+    }
+    let home = partition_of(expected.as_bytes(), partitions);
+    if partition != home {
+        return Err(DecodeError::WrongPartition {
+            partition,
+            expected: home,
+        });
+    }
+    Ok(event)
 }

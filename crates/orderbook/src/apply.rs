@@ -98,7 +98,7 @@ impl Orderbook {
 
 /// Rows are found by the voucher in their order id: an order under another voucher's key would be
 /// seen by neither of them.
-fn check_order_id((offset, event): &(Offset, Event)) -> Result<(), ApplyError> {
+pub(crate) fn check_order_id((offset, event): &(Offset, Event)) -> Result<(), ApplyError> {
     match event.body.order_id() {
         Some(order_id) if order_id.voucher_id() != event.voucher_id => Err(ApplyError::Refused {
             sqlstate: ApplyError::INVALID_VALUE.to_owned(),

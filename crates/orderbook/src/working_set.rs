@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::OrderbookError;
-use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, voucher_id};
+use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_ids_of, voucher_id};
 
 pub(crate) type WorkingSet = HashMap<VoucherId, SaleState>;
 
@@ -87,6 +87,101 @@ pub(crate) async fn load(
     Ok(set)
 }
 
+/// Everything of these sales that deciding any event may ask for.
+pub(crate) async fn load_whole(
+    connection: &mut PgConnection,
+    vouchers: &[VoucherId],
+    set: &mut WorkingSet,
+) -> Result<(), OrderbookError> {
+    if vouchers.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = vouchers.iter().map(|v| v.get()).collect();
+    let named = Named {
+        vouchers: ids.clone(),
+        ..Named::default()
+    };
+    load_sales(connection, &named, set).await?;
+    let (first, last): (Vec<Uuid>, Vec<Uuid>) = vouchers.iter().map(|v| order_ids_of(*v)).unzip();
+    let sql = format!(
+        "SELECT {ORDER_COLUMNS} FROM unnest($1::uuid[], $2::uuid[]) AS of_sale (first, last)
+           JOIN orders ON order_id BETWEEN first AND last"
+    );
+    let rows: Vec<RawOrder> = sqlx::query_as(&sql)
+        .bind(first)
+        .bind(last)
+        .fetch_all(&mut *connection)
+        .await?;
+    for order in all::<_, Order>(rows)? {
+        let state = set.entry(order.order_id.voucher_id()).or_default();
+        if order.status.is_live() {
+            state.live.insert(order.user_id, order.order_id);
+        }
+        let paid = order.payment_id.clone();
+        let honoured = paid.map(|id| (id, PaymentFate::Honoured));
+        state.payments.extend(honoured);
+        state.orders.insert(order.order_id, order);
+    }
+    let refunds: Vec<(i64, String)> =
+        sqlx::query_as("SELECT voucher_id, payment_id FROM refunds WHERE voucher_id = ANY($1)")
+            .bind(&ids)
+            .fetch_all(&mut *connection)
+            .await?;
+    for (voucher, payment_id) in refunds {
+        let payment_id = payment(payment_id)?;
+        let state = set.entry(voucher_id(voucher, "refunds")?).or_default();
+        state.payments.insert(payment_id, PaymentFate::RefundDue);
+    }
+    let rows: Vec<(i64, Uuid, bool)> = sqlx::query_as(
+        "SELECT voucher_id, event_id, accepted FROM stock_adjustments WHERE voucher_id = ANY($1)",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    add_adjustments(rows, set)?;
+    let rows: Vec<(i64, Uuid, bool)> = sqlx::query_as(
+        "SELECT voucher_id, nonce, accepted FROM sale_reloads WHERE voucher_id = ANY($1)",
+    )
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    add_reloads(rows, set)?;
+    // Also those that have no row: they are known to have none.
+    for voucher in vouchers {
+        set.entry(*voucher).or_default();
+    }
+    Ok(())
+}
+
+fn payment(id: String) -> Result<PaymentId, OrderbookError> {
+    PaymentId::new(id).map_err(|_| OrderbookError::Row {
+        table: "orders or refunds",
+        column: "payment_id",
+    })
+}
+
+fn add_reloads(rows: Vec<(i64, Uuid, bool)>, set: &mut WorkingSet) -> Result<(), OrderbookError> {
+    for (voucher, nonce, accepted) in rows {
+        let state = set.entry(voucher_id(voucher, "sale_reloads")?).or_default();
+        state.reloads.insert(nonce, accepted);
+    }
+    Ok(())
+}
+
+fn add_adjustments(
+    rows: Vec<(i64, Uuid, bool)>,
+    set: &mut WorkingSet,
+) -> Result<(), OrderbookError> {
+    for (voucher, event_id, accepted) in rows {
+        let voucher = voucher_id(voucher, "stock_adjustments")?;
+        let state = set.entry(voucher).or_default();
+        state
+            .adjustments
+            .insert(EventId::from_uuid(event_id), accepted);
+    }
+    Ok(())
+}
+
 async fn load_sales(
     connection: &mut PgConnection,
     named: &Named<'_>,
@@ -150,10 +245,7 @@ async fn load_payments(
     .fetch_all(connection)
     .await?;
     for (voucher, payment_id, honoured) in rows {
-        let payment_id = PaymentId::new(payment_id).map_err(|_| OrderbookError::Row {
-            table: "orders or refunds",
-            column: "payment_id",
-        })?;
+        let payment_id = payment(payment_id)?;
         let fate = if honoured {
             PaymentFate::Honoured
         } else {
@@ -176,14 +268,7 @@ async fn load_adjustments(
     .bind(&named.adjustments)
     .fetch_all(connection)
     .await?;
-    for (voucher, event_id, accepted) in rows {
-        let voucher = voucher_id(voucher, "stock_adjustments")?;
-        let state = set.entry(voucher).or_default();
-        state
-            .adjustments
-            .insert(EventId::from_uuid(event_id), accepted);
-    }
-    Ok(())
+    add_adjustments(rows, set)
 }
 
 async fn load_reloads(
@@ -200,9 +285,5 @@ async fn load_reloads(
     .bind(&named.nonces.1)
     .fetch_all(connection)
     .await?;
-    for (voucher, nonce, accepted) in rows {
-        let state = set.entry(voucher_id(voucher, "sale_reloads")?).or_default();
-        state.reloads.insert(nonce, accepted);
-    }
-    Ok(())
+    add_reloads(rows, set)
 }

@@ -1,9 +1,10 @@
 //! The event log and the topics beside it, as commands read and write them.
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{VoucherId, partition_of};
+use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, KafkaSettings, ReadError, Record, Stretch, Topics, extent, first_since, scan,
+    EventProducer, EventStream, KafkaSettings, ReadError, Record, Stretch, Topics, extent,
+    first_since, read_events, scan,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc::Receiver;
@@ -13,6 +14,11 @@ use crate::settings::Settings;
 
 /// Records that may wait for a command that is slower than the broker.
 const BUFFER_RECORDS: usize = 1000;
+
+/// Events that are folded at once, of a partition.
+const BATCH_MAX: usize = 10_000;
+/// Decoding is half of the work of reading.
+const READER_THREADS: usize = 2;
 
 /// Where the log is, and how it is divided.
 #[derive(Debug)]
@@ -101,6 +107,16 @@ impl Log {
     ) -> Result<Records, Failure> {
         let records = scan(&self.client, topic, stretches, BUFFER_RECORDS).await;
         Ok(Records(records.with_context(|| self.cannot_read(topic))?))
+    }
+
+    /// The events of each partition from these positions on, for ever.
+    pub(crate) async fn events(
+        &self,
+        starts: Vec<(i32, Offset)>,
+    ) -> Result<Vec<EventStream>, Failure> {
+        let topic = &self.topics.events;
+        let streams = read_events(&self.client, topic, starts, BATCH_MAX, READER_THREADS).await;
+        Ok(streams.with_context(|| self.cannot_read(topic))?)
     }
 
     /// A producer for copies of records.

@@ -14,22 +14,23 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completion, db, dlq, order, replay, sale, token, topics};
+use crate::commands::{completion, db, dlq, order, rebuild, replay, sale, token, topics};
 use crate::failure::Failure;
 use crate::output::{Output, Report};
 use crate::settings::Settings;
 
 const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
-  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay
-  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute
+  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
+                                                  rebuild
+  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute, rebuild
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
-dlq redrive, dlq discard and replay --to-topic print what they would do. With --execute they do it,
-after a confirmation, and note who did it and why in the table ops_audit.
+dlq redrive, dlq discard, replay --to-topic and rebuild print what they would do. With --execute they
+do it, after a confirmation, and note who did it and why in the table ops_audit.
 
 Exit codes:
   0  done
@@ -81,6 +82,9 @@ enum Command {
     /// See records that could not be decoded or applied, and deal with them.
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Fold the log into new tables beside the live ones, prove them, and put them into their place.
+    #[command(subcommand)]
+    Rebuild(rebuild::Command),
     /// Copy a part of the log into another topic, or print it.
     Replay(replay::Arguments),
     /// Print the script that completes this command line in a shell.
@@ -91,7 +95,7 @@ enum Command {
     },
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = cli.output;
@@ -119,6 +123,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Topics(command) => topics::run(command, &settings()?).await,
         Command::Db(command) => db::run(command, &settings()?).await,
         Command::Dlq(command) => dlq::run(command, &settings()?).await,
+        Command::Rebuild(command) => rebuild::run(command, &settings()?, cli.output).await,
         Command::Replay(arguments) => return replay::run(&arguments, &settings()?).await,
         Command::Completion { shell } => {
             print!("{}", completion::script(shell, Cli::command()));

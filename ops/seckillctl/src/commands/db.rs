@@ -36,10 +36,18 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
 
 /// The database that `DATABASE_URL` names; a connection is made at the first query.
 pub(crate) fn connect(settings: &Settings) -> Result<Orderbook, Failure> {
+    connect_with(settings, 1)
+}
+
+/// The same, for a command that asks several things at once.
+pub(crate) fn connect_with(
+    settings: &Settings,
+    max_connections: u32,
+) -> Result<Orderbook, Failure> {
     let orderbook = Orderbook::connect(&OrderbookOptions {
         database_url: settings.database_url()?,
         application_name: "seckillctl".to_owned(),
-        max_connections: 1,
+        max_connections,
         acquire_timeout: CONNECT_TIMEOUT,
         statement_timeout: STATEMENT_TIMEOUT,
         idle_transaction_timeout: STATEMENT_TIMEOUT,

@@ -5,6 +5,7 @@ pub(crate) mod db;
 pub(crate) mod dlq;
 pub(crate) mod lag;
 pub(crate) mod order;
+pub(crate) mod rebuild;
 pub(crate) mod replay;
 pub(crate) mod sale;
 pub(crate) mod timeline;

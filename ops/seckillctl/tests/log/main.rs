@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod lag;
+mod rebuild;
 mod replay;
 mod support;
 mod timeline;

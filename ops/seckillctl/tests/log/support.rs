@@ -10,7 +10,7 @@ use seckill_domain::{
 use seckill_eventlog::{
     DeadLetter, EventProducer, KafkaSettings, Record, Topics, create_topics, read_all,
 };
-use seckill_orderbook::{Orderbook, OrderbookOptions};
+use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_testkit::{Database, fresh_database, shared_kafka, unique_prefix};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -78,6 +78,28 @@ impl World {
         (delivered.partition, delivered.offset)
     }
 
+    /// Writes many events at once, in their order.
+    pub(crate) async fn write_all(&self, events: impl Iterator<Item = Event>) {
+        let send = |event| self.producer.send_event(&event, None).unwrap();
+        for delivery in events.map(send).collect::<Vec<_>>() {
+            delivery.await.unwrap();
+        }
+    }
+
+    /// Writes a record under a sale's key that says nothing.
+    pub(crate) async fn write_garbage(&self, sale: VoucherId) {
+        let record = Record {
+            partition: 0,
+            offset: Offset::new(0),
+            key: Some(sale.to_string().into_bytes()),
+            payload: Some(b"?".to_vec()),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        let sent = self.producer.send_copy(&self.topics.events, &record);
+        sent.unwrap().await.unwrap();
+    }
+
     /// Writes a dead letter.
     pub(crate) async fn bury(&self, record: &Record, cause: &str) {
         let letter = DeadLetter {
@@ -102,17 +124,27 @@ impl World {
         topics
     }
 
+    /// Folds what the log has and the tables have not, as the projector does.
+    pub(crate) async fn fold(&self) {
+        let records = self.read(&self.topics.events).await;
+        for partition in 0..self.partitions {
+            let topic = &self.topics.events;
+            let at = self.book.positions(topic, &[partition], View::Orders).await;
+            let from = at.unwrap()[0].1;
+            let of_partition = records.iter().filter(|r| r.partition == partition);
+            let new: Vec<_> = of_partition.filter(|r| r.offset >= from).collect();
+            let Some(last) = new.last() else { continue };
+            let event = |r: &&Record| Some((r.offset, r.event(self.partitions).ok()?));
+            let events: Vec<_> = new.iter().filter_map(event).collect();
+            let to = last.offset.next();
+            let applied = self.book.apply(topic, partition, from, to, &events);
+            applied.await.unwrap();
+        }
+    }
+
     /// `seckillctl` with this pipeline's settings and nobody at the keyboard.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_seckillctl"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("KAFKA_BROKERS", &self.settings.brokers)
-            .env("TOPIC_PREFIX", &self.prefix)
-            .env("EVENT_PARTITIONS", self.partitions.to_string())
-            .env("DATABASE_URL", self.database.url())
-            .stdin(Stdio::null());
+        let mut command = self.command(arguments);
         let ran = tokio::task::spawn_blocking(move || command.output());
         let Output {
             status,
@@ -124,6 +156,20 @@ impl World {
             stdout: String::from_utf8(stdout).unwrap(),
             stderr: String::from_utf8(stderr).unwrap(),
         }
+    }
+
+    /// The same, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seckillctl"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("KAFKA_BROKERS", &self.settings.brokers)
+            .env("TOPIC_PREFIX", &self.prefix)
+            .env("EVENT_PARTITIONS", self.partitions.to_string())
+            .env("DATABASE_URL", self.database.url())
+            .stdin(Stdio::null());
+        command
     }
 
     /// The same in JSON, of a command that succeeds.

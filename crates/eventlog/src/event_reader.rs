@@ -1,0 +1,302 @@
+//! Reading the events of a topic outside any group, decoded, a stream of batches a partition.
+//!
+//! For whoever folds the log anew: nothing here writes, and no record is copied before it is decoded.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use seckill_domain::{Event, Offset};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use uuid::Uuid;
+
+use crate::reader::{ReadError, Reader, blocking};
+use crate::record::decode_event_at;
+use crate::settings::KafkaSettings;
+
+const POLL: Duration = Duration::from_millis(20);
+const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
+/// How often a reader looks after batches that are not full and receivers that are gone.
+const UPKEEP: Duration = Duration::from_millis(20);
+/// Batches that may wait for a slow receiver, a partition.
+const BUFFER_BATCHES: usize = 3;
+
+/// A stretch of one partition, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodedBatch {
+    /// The offset after its last record; it begins where the batch before it ended.
+    pub to: Offset,
+    /// The events, ascending.
+    pub events: Vec<(Offset, Event)>,
+    /// Where a record could not be decoded: the live fold has sent these to the dead letters.
+    pub undecodable: Vec<Offset>,
+}
+
+impl DecodedBatch {
+    const fn at(to: Offset) -> Self {
+        Self {
+            to,
+            events: Vec::new(),
+            undecodable: Vec::new(),
+        }
+    }
+}
+
+/// One partition's batches as they come, for ever: at the end of the log the next one waits for the
+/// next record.
+#[derive(Debug)]
+pub struct EventStream {
+    /// The partition.
+    pub partition: i32,
+    /// Where its first batch begins.
+    pub from: Offset,
+    batches: mpsc::Receiver<Result<DecodedBatch, ReadError>>,
+}
+
+impl EventStream {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the reading is over.
+    pub async fn next(&mut self) -> Result<DecodedBatch, ReadError> {
+        let ended = || ReadError::Thread("it ended".to_owned());
+        self.batches.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+}
+
+/// Reads `topic` from these positions on, in `threads` threads, in batches of at most `batch_max`
+/// records; fewer where the log ends. Partitions don't hold each other up.
+///
+/// # Errors
+/// [`ReadError`], also where the log no longer has, or does not have yet, one of the positions. What
+/// goes wrong later comes through the streams.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn read_events(
+    settings: &KafkaSettings,
+    topic: &str,
+    starts: Vec<(i32, Offset)>,
+    batch_max: usize,
+    threads: usize,
+) -> Result<Vec<EventStream>, ReadError> {
+    let (settings, topic) = (settings.clone(), topic.to_owned());
+    blocking(move || {
+        let spans = Reader::open(&settings, &topic, "earliest")?.spans;
+        let partitions = i32::try_from(spans.len()).unwrap_or(i32::MAX);
+        for (partition, start) in &starts {
+            let span = spans.iter().find(|span| span.partition == *partition);
+            if !span.is_some_and(|span| (span.from..=span.to).contains(start)) {
+                return Err(ReadError::NotInLog {
+                    partition: *partition,
+                    offset: start.get(),
+                    from: span.map_or(0, |s| s.from.get()),
+                    to: span.map_or(0, |s| s.to.get()),
+                });
+            }
+        }
+        let mut streams = Vec::new();
+        for share in shares(&starts, threads) {
+            let (lanes, mut opened) = share.iter().map(|s| Lane::open(*s)).unzip();
+            streams.append(&mut opened);
+            start(&settings, &topic, partitions, batch_max, lanes)?;
+        }
+        Ok(streams)
+    })
+    .await
+}
+
+/// One after the other to each thread.
+fn shares(starts: &[(i32, Offset)], threads: usize) -> Vec<Vec<(i32, Offset)>> {
+    let threads = threads.clamp(1, starts.len().max(1));
+    let share = |n| starts.iter().skip(n).step_by(threads).copied().collect();
+    (0..threads).map(share).collect()
+}
+
+fn start(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+    batch_max: usize,
+    lanes: Vec<Lane>,
+) -> Result<(), ReadError> {
+    let consumer: BaseConsumer = settings
+        .client_config()
+        .set("group.id", format!("reader-{}", Uuid::new_v4()))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        // A record that is gone is an error, never one to be passed over.
+        .set("auto.offset.reset", "error")
+        // Its default, 1 s, would be waited for each time the reader was ahead of its receiver.
+        .set("fetch.queue.backoff.ms", "5")
+        .create()?;
+    let mut list = TopicPartitionList::new();
+    for lane in &lanes {
+        let offset = KafkaOffset::Offset(lane.batch.to.get());
+        list.add_partition_offset(topic, lane.partition, offset)?;
+    }
+    consumer.assign(&list)?;
+    let worker = Worker {
+        consumer,
+        topic: topic.to_owned(),
+        partitions,
+        batch_max,
+        lanes,
+    };
+    let thread = std::thread::Builder::new().name("kafka-events".to_owned());
+    let started = thread.spawn(move || worker.run());
+    started.map_err(|e| ReadError::Thread(e.to_string()))?;
+    Ok(())
+}
+
+/// One partition of a thread.
+struct Lane {
+    partition: i32,
+    batch: DecodedBatch,
+    /// Full batches that the channel has no room for.
+    waiting: VecDeque<DecodedBatch>,
+    paused: bool,
+    sender: mpsc::Sender<Result<DecodedBatch, ReadError>>,
+}
+
+impl Lane {
+    fn open((partition, from): (i32, Offset)) -> (Self, EventStream) {
+        let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
+        let lane = Self {
+            partition,
+            batch: DecodedBatch::at(from),
+            waiting: VecDeque::new(),
+            paused: false,
+            sender,
+        };
+        let stream = EventStream {
+            partition,
+            from,
+            batches,
+        };
+        (lane, stream)
+    }
+
+    fn has_records(&self) -> bool {
+        !self.batch.events.is_empty() || !self.batch.undecodable.is_empty()
+    }
+
+    /// Ends the batch, and sends as many as there is room for.
+    fn flush(&mut self) {
+        if self.has_records() {
+            let next = DecodedBatch::at(self.batch.to);
+            let done = std::mem::replace(&mut self.batch, next);
+            self.waiting.push_back(done);
+        }
+        while let Some(batch) = self.waiting.pop_front() {
+            match self.sender.try_send(Ok(batch)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Ok(batch))) => {
+                    self.waiting.push_front(batch);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+struct Worker {
+    consumer: BaseConsumer,
+    topic: String,
+    partitions: i32,
+    batch_max: usize,
+    lanes: Vec<Lane>,
+}
+
+impl Worker {
+    /// Until nobody listens, or the client fails.
+    fn run(mut self) {
+        if let Err(error) = self.read() {
+            tracing::warn!(%error, "reading events broke off");
+            let told = error.to_string();
+            let first = self.lanes.first().map(|lane| lane.sender.clone());
+            // Nobody wants to know where the receiver is gone.
+            let _ = first.map(|sender| sender.blocking_send(Err(error)));
+            for lane in self.lanes.iter().skip(1) {
+                let same = ReadError::Thread(told.clone());
+                let _ = lane.sender.blocking_send(Err(same));
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<(), ReadError> {
+        let mut upkeep_due = Instant::now();
+        while !self.lanes.iter().all(|lane| lane.sender.is_closed()) {
+            let backlog = self.lanes.iter().any(|lane| lane.paused);
+            let polled = self
+                .consumer
+                .poll(if backlog { POLL_WITH_BACKLOG } else { POLL });
+            match polled {
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
+                        take(lane, &message, self.partitions);
+                        if lane.batch.events.len() >= self.batch_max {
+                            lane.flush();
+                        }
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
+                        lane.flush();
+                    }
+                }
+                Some(Err(KafkaError::MessageConsumption(code)))
+                    if code != RDKafkaErrorCode::AutoOffsetReset =>
+                {
+                    tracing::warn!(%code, "reading events goes on after an error");
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => upkeep_due = Instant::now(),
+            }
+            if Instant::now() >= upkeep_due {
+                upkeep_due = Instant::now() + UPKEEP;
+                self.lanes.iter_mut().for_each(Lane::flush);
+            }
+            self.pause_and_resume()?;
+        }
+        Ok(())
+    }
+
+    /// Stops fetching for partitions whose receiver is behind, and for no others.
+    fn pause_and_resume(&mut self) -> Result<(), ReadError> {
+        let topic = &self.topic;
+        for lane in &mut self.lanes {
+            if lane.paused != lane.waiting.is_empty() {
+                continue;
+            }
+            let mut list = TopicPartitionList::new();
+            list.add_partition(topic, lane.partition);
+            if lane.paused {
+                self.consumer.resume(&list)?;
+            } else {
+                self.consumer.pause(&list)?;
+            }
+            lane.paused = !lane.paused;
+        }
+        Ok(())
+    }
+}
+
+fn take(lane: &mut Lane, message: &impl Message, partitions: i32) {
+    let (partition, offset) = (message.partition(), Offset::new(message.offset()));
+    // A resumed partition may come again from a little earlier.
+    if offset < lane.batch.to {
+        return;
+    }
+    lane.batch.to = offset.next();
+    match decode_event_at(partition, partitions, message.key(), message.payload()) {
+        Ok(event) => lane.batch.events.push((offset, event)),
+        Err(_) => lane.batch.undecodable.push(offset),
+    }
+}

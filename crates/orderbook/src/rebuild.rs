@@ -1,0 +1,285 @@
+//! A second set of the view's tables, in a schema of its own: made by the same migrations, written by
+//! the same fold, and never by anything else.
+
+use seckill_domain::Offset;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+
+use crate::admin::insert_audit;
+use crate::rebuild_record::{RebuildPhase, RebuildRecord, copy_schema, note_phase};
+use crate::{AuditEntry, Orderbook, OrderbookError};
+
+/// The tables that are folded from the log, in the order in which every transaction of the fold
+/// touches them. All others keep books beside the view, and stay where they are.
+pub(crate) const VIEW_TABLES: [&str; 6] = [
+    "view_positions",
+    "vouchers",
+    "orders",
+    "refunds",
+    "stock_adjustments",
+    "sale_reloads",
+];
+
+/// Of all databases of a server; the number has no meaning.
+const ADVISORY_LOCK: i64 = 0x5ec4_111b_0a7d;
+
+/// The right to change the tables beside the live ones: one process at a time has it, and loses it
+/// when it ends, however it ends.
+#[derive(Debug)]
+pub struct RebuildLock {
+    _connection: PoolConnection<Postgres>,
+}
+
+/// Tables beside the live ones. What it can do is read and fold: there is nothing in it that could
+/// publish an event or reach Redis, and its rows are nobody's source of effects.
+///
+/// ```compile_fail
+/// async fn effects(shadow: &seckill_orderbook::Shadow) {
+///     let from = seckill_domain::Offset::new(0);
+///     let page = shadow.effects_page("topic", 0, from, 10).await;
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Shadow {
+    /// The live tables.
+    pub(crate) live: Orderbook,
+    /// The same code, over the other schema.
+    pub(crate) tables: Orderbook,
+    pub(crate) schema: String,
+    pub(crate) topic: String,
+    pub(crate) id: i32,
+}
+
+impl Orderbook {
+    /// Takes the lock of all that changes a rebuild; none while another process has it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_rebuilds(&self) -> Result<Option<RebuildLock>, OrderbookError> {
+        let mut connection = self.pool.acquire().await?;
+        // Neither idleness nor a lifetime ends a connection that is in use.
+        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(ADVISORY_LOCK)
+            .fetch_one(&mut *connection)
+            .await?;
+        // A lock is the session's: given back to the pool, the connection would still have it.
+        connection.close_on_drop();
+        Ok(taken.then_some(RebuildLock {
+            _connection: connection,
+        }))
+    }
+
+    /// Puts a new rebuild on record. Its tables are made by [`Shadow::prepare`].
+    ///
+    /// # Errors
+    /// When the database fails; also when another rebuild is open.
+    pub async fn new_rebuild(
+        &self,
+        topic: &str,
+        frozen_ends: &[(i32, Offset)],
+        entry: AuditEntry<'_>,
+    ) -> Result<i32, OrderbookError> {
+        let mut ends = frozen_ends.to_vec();
+        ends.sort_unstable();
+        let ends: Vec<i64> = ends.into_iter().map(|(_, end)| end.get()).collect();
+        let mut transaction = self.pool.begin().await?;
+        let id: i32 = sqlx::query_scalar(
+            "INSERT INTO rebuilds (id, topic, phase, frozen_ends)
+             SELECT coalesce(max(id), 0) + 1, $1, 'loading', $2 FROM rebuilds RETURNING id",
+        )
+        .bind(topic)
+        .bind(ends)
+        .fetch_one(&mut *transaction)
+        .await?;
+        insert_audit(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// The tables of a rebuild that are not live. They may not be there yet: [`Shadow::prepare`].
+    /// None where the rebuild has no tables any more.
+    #[must_use]
+    pub fn shadow(&self, topic: &str, record: &RebuildRecord, connections: u32) -> Option<Shadow> {
+        let schema = record.schema()?;
+        Some(Shadow {
+            live: self.clone(),
+            tables: self.over_schema(&schema, connections),
+            schema,
+            topic: topic.to_owned(),
+            id: record.id,
+        })
+    }
+}
+
+impl Shadow {
+    /// The rebuild's number.
+    #[must_use]
+    pub const fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// The schema's name.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Where the fold into these tables continues, a partition; 0 also where they are not made yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn positions(
+        &self,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, Offset)>, OrderbookError> {
+        let made: bool = sqlx::query_scalar("SELECT to_regclass('view_positions') IS NOT NULL")
+            .fetch_one(&self.tables.pool)
+            .await?;
+        if !made {
+            return Ok(partitions.iter().map(|p| (*p, Offset::new(0))).collect());
+        }
+        let view = crate::View::Orders;
+        self.tables.positions(&self.topic, partitions, view).await
+    }
+
+    /// Makes the tables by the migrations that the live ones were made by, or brings them up to date.
+    /// Until [`Self::complete`] they are without the indexes that a load would only be slowed by.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prepare(&self) -> Result<(), OrderbookError> {
+        let schema = &self.schema;
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
+        sqlx::query(&sql).execute(&self.live.pool).await?;
+        self.tables.migrate().await?;
+        let mut transaction = self.tables.pool.begin().await?;
+        let made: bool = sqlx::query_scalar("SELECT to_regclass('rebuild_indexes') IS NULL")
+            .fetch_one(&mut *transaction)
+            .await?;
+        if made {
+            self.set_indexes_aside(&mut transaction).await?;
+            self.grant_as_live(&mut transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// Primary keys stay: the fold finds the rows of a sale by them.
+    async fn set_indexes_aside(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        for sql in [
+            "CREATE TABLE rebuild_indexes (name text PRIMARY KEY, definition text NOT NULL)",
+            // Records that are dead letters: undecodable, or refused by the database.
+            r#"CREATE TABLE rebuild_skipped (partition integer NOT NULL, "offset" bigint NOT NULL,
+                      cause text NOT NULL, PRIMARY KEY (partition, "offset"))"#,
+            "INSERT INTO rebuild_indexes
+             SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+              WHERE indrelid = 'orders'::regclass AND NOT indisprimary",
+        ] {
+            sqlx::query(sql).execute(&mut *connection).await?;
+        }
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM rebuild_indexes")
+            .fetch_all(&mut *connection)
+            .await?;
+        for name in names {
+            let sql = format!("DROP INDEX {name}");
+            sqlx::query(&sql).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever may read or write the live tables may do so after the exchange.
+    async fn grant_as_live(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let grants: Vec<String> = sqlx::query_scalar(
+            "SELECT format('GRANT %s ON %I.%I TO %s', acl.privilege_type, $1, c.relname,
+                    CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
+               FROM pg_class AS c, aclexplode(c.relacl) AS acl
+              WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY($2)
+                AND acl.grantee <> c.relowner",
+        )
+        .bind(&self.schema)
+        .bind(VIEW_TABLES.as_slice())
+        .fetch_all(&mut *connection)
+        .await?;
+        for sql in grants {
+            sqlx::query(&sql).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the load: makes what [`Self::prepare`] left out, walls included, and has the planner look
+    /// at the tables. Can be repeated.
+    ///
+    /// # Errors
+    /// When the database fails, or a wall does not hold: then the copy is not what a fold writes.
+    pub async fn complete(&self) -> Result<(), OrderbookError> {
+        let missing: Vec<(String, String)> =
+            sqlx::query_as("SELECT name, definition FROM rebuild_indexes ORDER BY name")
+                .fetch_all(&self.tables.pool)
+                .await?;
+        let (first, second) = missing.split_at(missing.len() / 2);
+        let (first, second) =
+            futures_util::future::join(self.build(first), self.build(second)).await;
+        first.and(second)?;
+        self.analyze().await?;
+        let mut connection = self.live.pool.acquire().await?;
+        note_phase(&mut connection, self.id, RebuildPhase::Following, None).await?;
+        Ok(())
+    }
+
+    async fn build(&self, indexes: &[(String, String)]) -> Result<(), OrderbookError> {
+        for (name, definition) in indexes {
+            let mut transaction = self.tables.pool.begin().await?;
+            for sql in [
+                "SET LOCAL statement_timeout = 0",
+                "SET LOCAL maintenance_work_mem = '256MB'",
+                definition.as_str(),
+            ] {
+                sqlx::query(sql).execute(&mut *transaction).await?;
+            }
+            sqlx::query("DELETE FROM rebuild_indexes WHERE name = $1")
+                .bind(name)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn analyze(&self) -> Result<(), OrderbookError> {
+        for table in VIEW_TABLES {
+            let sql = format!("ANALYZE {table}");
+            sqlx::query(&sql).execute(&self.tables.pool).await?;
+        }
+        Ok(())
+    }
+
+    /// How many records were left out as dead letters.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn skipped(&self) -> Result<i64, OrderbookError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM rebuild_skipped");
+        Ok(count.fetch_one(&self.tables.pool).await?)
+    }
+
+    /// Drops the tables, for good.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_tables(
+        self,
+        phase: RebuildPhase,
+        entry: AuditEntry<'_>,
+    ) -> Result<(), OrderbookError> {
+        self.tables.close().await;
+        let mut transaction = self.live.pool.begin().await?;
+        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema);
+        sqlx::query(&sql).execute(&mut *transaction).await?;
+        note_phase(&mut transaction, self.id, phase, None).await?;
+        insert_audit(&mut transaction, entry).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    pub(crate) fn copy_name(&self) -> String {
+        copy_schema(self.id)
+    }
+}

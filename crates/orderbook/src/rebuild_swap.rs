@@ -1,0 +1,203 @@
+//! The exchange of the live tables for those beside them, while everybody goes on.
+//!
+//! *All* tables of the view change places, the positions among them, under locks that nobody's
+//! transaction outlives: a transaction sees rows and position of one set or of the other, never of both.
+//! Without the positions among them, a snapshot from during the exchange would pair the live position
+//! with rows that it does not see, and effects would be lost.
+
+use std::time::{Duration, Instant};
+
+use seckill_domain::Offset;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use crate::admin::insert_audit;
+use crate::rebuild::{Shadow, VIEW_TABLES};
+use crate::rebuild_record::{RebuildPhase, note_phase, retired_schema};
+use crate::{AuditEntry, OrderbookError};
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// The copy goes live.
+    Promote,
+    /// What the copy took the place of comes back.
+    Rollback,
+}
+
+/// The live tables, locked: nobody reads or writes them until this is dropped or finished.
+#[derive(Debug)]
+pub struct Swap {
+    transaction: Transaction<'static, Postgres>,
+    positions: Vec<(i32, Offset)>,
+    began: Instant,
+}
+
+impl Shadow {
+    /// Locks the live tables; none where somebody's transaction did not end within `patience`, during
+    /// which all others wait behind this.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_live(&self, patience: Duration) -> Result<Option<Swap>, OrderbookError> {
+        let began = Instant::now();
+        let mut transaction = self.live.pool.begin().await?;
+        let millis = patience.as_millis();
+        let sql = format!("SET LOCAL lock_timeout = {millis}");
+        sqlx::query(&sql).execute(&mut *transaction).await?;
+        for table in VIEW_TABLES {
+            // In the order of the fold, so that neither waits for the other in a circle. Whoever takes
+            // them in another order is waited for in vain, and the caller tries again.
+            let sql = format!("LOCK TABLE public.{table} IN ACCESS EXCLUSIVE MODE");
+            match sqlx::query(&sql).execute(&mut *transaction).await {
+                Ok(_) => {}
+                Err(error) if is_busy(&error) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT partition, next_offset FROM public.view_positions
+              WHERE view = 'orders' AND topic = $1",
+        )
+        .bind(&self.topic)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let positions = rows.into_iter().map(|(p, next)| (p, Offset::new(next)));
+        Ok(Some(Swap {
+            transaction,
+            positions: positions.collect(),
+            began,
+        }))
+    }
+
+    /// Exchanges the tables. The fold into these has to have come exactly to [`Swap::positions`]. Gives
+    /// the time from the first lock to the end.
+    ///
+    /// # Errors
+    /// When the database fails or the positions differ: nothing is changed then.
+    pub async fn exchange(
+        self,
+        mut swap: Swap,
+        which: Exchange,
+        entry: AuditEntry<'_>,
+    ) -> Result<Duration, OrderbookError> {
+        let connection = &mut *swap.transaction;
+        self.check_positions(connection).await?;
+        self.carry_over(connection).await?;
+        let (new_name, phase) = match which {
+            Exchange::Promote => (retired_schema(self.id), RebuildPhase::Promoted),
+            Exchange::Rollback => (self.copy_name(), RebuildPhase::Following),
+        };
+        self.change_places(connection, &new_name).await?;
+        let pause_ms = i64::try_from(swap.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        note_phase(connection, self.id, phase, Some(pause_ms)).await?;
+        insert_audit(connection, entry).await?;
+        swap.transaction.commit().await?;
+        let pause = swap.began.elapsed();
+        self.tables.close().await;
+        Ok(pause)
+    }
+
+    async fn check_positions(&self, connection: &mut PgConnection) -> Result<(), OrderbookError> {
+        let sql = format!(
+            "SELECT count(*) FROM public.view_positions AS live
+               FULL JOIN {}.view_positions AS own USING (view, topic, partition)
+              WHERE view = 'orders' AND topic = $1
+                AND coalesce(live.next_offset, 0) <> coalesce(own.next_offset, 0)",
+            self.schema
+        );
+        let differing: i64 = sqlx::query_scalar(&sql)
+            .bind(&self.topic)
+            .fetch_one(connection)
+            .await?;
+        if differing == 0 {
+            Ok(())
+        } else {
+            Err(OrderbookError::Row {
+                table: "view_positions",
+                column: "next_offset",
+            })
+        }
+    }
+
+    /// What the log does not say: how far the effects are, and what Redis was told of each sale.
+    async fn carry_over(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let schema = &self.schema;
+        for sql in [
+            format!("DELETE FROM {schema}.view_positions WHERE view = 'effects'"),
+            format!(
+                "INSERT INTO {schema}.view_positions
+                 SELECT * FROM public.view_positions WHERE view = 'effects'"
+            ),
+            format!(
+                "UPDATE {schema}.vouchers AS own
+                    SET loaded = own.loaded OR live.loaded, retired = live.retired
+                   FROM public.vouchers AS live
+                  WHERE own.voucher_id = live.voucher_id
+                    AND (live.loaded AND NOT own.loaded OR live.retired <> own.retired)"
+            ),
+        ] {
+            sqlx::query(&sql).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_places(
+        &self,
+        connection: &mut PgConnection,
+        new_name: &str,
+    ) -> Result<(), sqlx::Error> {
+        let schema = &self.schema;
+        let sql = format!("CREATE SCHEMA {new_name}");
+        sqlx::query(&sql).execute(&mut *connection).await?;
+        for table in VIEW_TABLES {
+            for (from, to) in [("public", new_name), (schema, "public")] {
+                let sql = format!("ALTER TABLE {from}.{table} SET SCHEMA {to}");
+                sqlx::query(&sql).execute(&mut *connection).await?;
+            }
+        }
+        // The books beside the copy go where its tables' successors are: the fold may go on there.
+        let rest: Vec<String> = sqlx::query_scalar(
+            "SELECT format('%I', relname) FROM pg_class
+              WHERE relnamespace = $1::regnamespace AND relkind = 'r'",
+        )
+        .bind(schema)
+        .fetch_all(&mut *connection)
+        .await?;
+        for table in rest {
+            let sql = format!("ALTER TABLE {schema}.{table} SET SCHEMA {new_name}");
+            sqlx::query(&sql).execute(&mut *connection).await?;
+        }
+        let sql = format!("DROP SCHEMA {schema}");
+        sqlx::query(&sql).execute(&mut *connection).await?;
+        Ok(())
+    }
+}
+
+impl Swap {
+    /// Where the live fold stands, a partition that it has been in.
+    #[must_use]
+    pub fn positions(&self) -> &[(i32, Offset)] {
+        &self.positions
+    }
+
+    /// How long everybody has been waiting.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Lets everybody go on, with nothing changed.
+    ///
+    /// # Errors
+    /// When the database fails: then it has let them go itself.
+    pub async fn give_up(self) -> Result<(), OrderbookError> {
+        Ok(self.transaction.rollback().await?)
+    }
+}
+
+/// The lock was not to be had in time, or only in a circle.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error();
+    let code = code.and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "55P03" || code == "40P01")
+}

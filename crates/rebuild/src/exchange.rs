@@ -1,0 +1,67 @@
+//! The two sets of tables change places.
+
+use std::time::Duration;
+
+use seckill_orderbook::{AuditEntry, Exchange};
+
+use crate::copy::Copy;
+use crate::{EventFeed, RebuildError};
+
+/// How long an attempt waits for other transactions to end. Everybody else waits behind it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// What is missing when the tables are locked has to be small, and in the log it is already.
+const MISSING_MAX: u64 = 3000;
+const FEED_PATIENCE: Duration = Duration::from_millis(300);
+const ATTEMPTS: u32 = 40;
+const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
+
+/// An exchange that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchanged {
+    /// From the first lock on a live table to the end: for so long nothing was folded or read. Orders
+    /// were accepted meanwhile, into the log.
+    pub pause: Duration,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+impl<F: EventFeed> Copy<F> {
+    /// Puts these tables into the place of the live ones, exactly where those stand, with everybody
+    /// going on. Whether that should be done is for the caller to know: [`Self::prove`].
+    ///
+    /// # Errors
+    /// [`RebuildError`]: nothing is changed then.
+    pub async fn exchange(
+        mut self,
+        which: Exchange,
+        entry: AuditEntry<'_>,
+    ) -> Result<Exchanged, RebuildError> {
+        let unlike = self.shadow.structural_differences().await?;
+        if !unlike.is_empty() {
+            return Err(RebuildError::NotAlike(unlike));
+        }
+        for attempts in 1..=ATTEMPTS {
+            self.follow().await?;
+            if let Some(swap) = self.shadow.lock_live(LOCK_PATIENCE).await? {
+                let positions = swap.positions().to_vec();
+                let there = if self.behind(&positions) > MISSING_MAX {
+                    false
+                } else {
+                    match self.fold_up_to(&positions, FEED_PATIENCE).await {
+                        Ok(_) => true,
+                        // The log's reader is late: not with everybody waiting.
+                        Err(RebuildError::Stalled { .. }) => false,
+                        Err(error) => return Err(error),
+                    }
+                };
+                if there {
+                    let pause = self.shadow.exchange(swap, which, entry).await?;
+                    return Ok(Exchanged { pause, attempts });
+                }
+                swap.give_up().await?;
+            }
+            tokio::time::sleep(PAUSE_BETWEEN).await;
+        }
+        Err(RebuildError::Busy(ATTEMPTS))
+    }
+}

@@ -1,0 +1,92 @@
+//! A rebuild of the order book: the log folded into tables beside the live ones by the live fold's own
+//! code, compared with them at one position, and put into their place while orders keep coming in.
+//!
+//! A rebuild has no effects, by its dependencies: events come in through [`EventFeed`] as plain values,
+//! decisions go into tables that no effect is derived from, and nothing that could publish or reach
+//! Redis can be named in here.
+//!
+//! ```compile_fail
+//! use seckill_eventlog::EventProducer;
+//! ```
+//!
+//! ```compile_fail
+//! use seckill_stock::Stock;
+//! ```
+
+mod copy;
+mod exchange;
+mod proof;
+
+use std::error::Error;
+
+use seckill_domain::Offset;
+use seckill_orderbook::{ApplyError, FoldBatch, OrderbookError};
+
+pub use copy::{Copy, Progress};
+pub use exchange::Exchanged;
+pub use proof::{Proof, SaleDifference};
+
+/// Where a partition's events come from, decoded.
+pub trait EventFeed: Send + 'static {
+    /// The partition.
+    fn partition(&self) -> i32;
+
+    /// The next batch: it begins where the one before ended, the first where the fold stands. Waits for
+    /// the log to grow where there is none. Can be given up waiting for without losing a batch.
+    fn next(&mut self) -> impl Future<Output = Result<FoldBatch, FeedError>> + Send;
+}
+
+/// Why a feed ended.
+pub type FeedError = Box<dyn Error + Send + Sync>;
+
+/// Why a rebuild did not go on. The live tables are as they were, and the copy can be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The log could not be read.
+    #[error("the log cannot be read: {0}")]
+    Feed(#[source] FeedError),
+    /// The database did not take a batch.
+    #[error("the copy of partition {partition} stopped; run the command again to go on: {source}")]
+    Fold {
+        /// The partition.
+        partition: i32,
+        /// Why.
+        source: ApplyError,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] OrderbookError),
+    /// The live fold is further than what can be read.
+    #[error("partition {partition}: nothing comes after {}, and the live tables are at {}: are KAFKA_BROKERS and DATABASE_URL of one pipeline?", at.get(), wanted.get())]
+    Stalled {
+        /// The partition.
+        partition: i32,
+        /// Where the copy stands.
+        at: Offset,
+        /// Where it should get.
+        wanted: Offset,
+    },
+    /// The copy was somehow folded beyond the live tables.
+    #[error("partition {partition}: the copy is at {}, and the live tables are at {}: they lost transactions; let the projector fold them again, then repeat", at.get(), live.get())]
+    Ahead {
+        /// The partition.
+        partition: i32,
+        /// Where the copy stands.
+        at: Offset,
+        /// Where the live tables stand.
+        live: Offset,
+    },
+    /// The two sets of tables are not made alike.
+    #[error("the copy is not made as the live tables are; abort it and start again: {}", .0.join("; "))]
+    NotAlike(Vec<String>),
+    /// The proof failed.
+    #[error(
+        "{0} sales differ between the copy and the live tables; `rebuild orders verify` prints them"
+    )]
+    Differs(usize),
+    /// The tables could not be locked without making everybody wait for too long.
+    #[error(
+        "the live tables were never free for the exchange in {0} attempts: look for long transactions in pg_stat_activity, then repeat"
+    )]
+    Busy(u32),
+}

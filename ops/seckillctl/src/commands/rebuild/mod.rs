@@ -1,0 +1,229 @@
+//! A new set of the order book's tables, folded from the log beside the live ones.
+
+mod check;
+mod load;
+mod progress;
+mod report;
+mod switch;
+
+use std::collections::HashMap;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use seckill_domain::Offset;
+use seckill_eventlog::{EventStream, Stretch};
+use seckill_orderbook::{
+    FoldBatch, Orderbook, RebuildLock, RebuildPhase, RebuildRecord, Shadow, View,
+};
+use seckill_rebuild::{Copy, EventFeed, FeedError, RebuildError};
+
+use crate::act::Act;
+use crate::commands::db::connect_with;
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::output::{Output, Report};
+use crate::settings::Settings;
+
+/// Of the live tables: the lock, a snapshot, the exchange, and what else is asked meanwhile.
+const LIVE_CONNECTIONS: u32 = 5;
+/// Into the copy: more than the database has processors gain nothing.
+const COPY_CONNECTIONS: u32 = 4;
+
+/// What to do with a rebuild.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The tables of the order book: sales, orders, refunds, adjustments, reloads.
+    #[command(subcommand)]
+    Orders(Orders),
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  seckillctl rebuild orders start                                  # the plan
+  seckillctl rebuild orders start --execute --reason 'order 17 looks wrong'
+  seckillctl rebuild orders verify
+  seckillctl rebuild orders promote --execute --reason 'proven'
+  seckillctl rebuild orders rollback --execute --reason 'reports are slow'
+  seckillctl rebuild orders prune --execute --reason 'a week has passed'";
+
+/// A rebuild writes into a schema of its own and publishes nothing; the services stay up.
+#[derive(Debug, Subcommand)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) enum Orders {
+    /// Fold the log into new tables up to where the live ones stand, follow those, and compare the two.
+    ///
+    /// After an interruption of any kind the same command goes on where it was.
+    #[command(after_help = AFTER_HELP)]
+    Start(#[command(flatten)] Act),
+    /// Show the rebuilds, and how far behind the live tables the open one is.
+    Status,
+    /// Bring the copy to exactly where the live tables stand, and compare the two, sale by sale.
+    Verify,
+    /// Fold the log in memory, and compare the live tables with it. Needs no copy, and writes nothing.
+    Check,
+    /// Compare once more, and put the copy into the place of the live tables. Orders keep coming in.
+    Promote(Promote),
+    /// Put the tables that a promotion took out of use back, as up to date as the live ones.
+    Rollback(#[command(flatten)] Act),
+    /// Drop the copy. The live tables stay as they are.
+    Abort(#[command(flatten)] Act),
+    /// Drop the tables that a promotion took out of use. There is no rollback after that.
+    Prune(#[command(flatten)] Act),
+}
+
+/// Whether to promote.
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    /// Promote although so many sales differ, as `verify` counted them: the live tables are wrong.
+    #[arg(long, value_name = "SALES", default_value_t = 0)]
+    accept_differences: usize,
+    #[command(flatten)]
+    act: Act,
+}
+
+pub(crate) async fn run(
+    command: Command,
+    settings: &Settings,
+    output: Output,
+) -> Result<Report, Failure> {
+    let Command::Orders(command) = command;
+    let site = Site {
+        log: Log::open(settings)?,
+        live: connect_with(settings, LIVE_CONNECTIONS)?,
+    };
+    match command {
+        Orders::Start(act) => load::start(&site, &act, output).await,
+        Orders::Status => report::status(&site).await,
+        Orders::Verify => load::verify(&site, output).await,
+        Orders::Check => check::run(&site, output).await,
+        Orders::Promote(promote) => switch::promote(&site, &promote, output).await,
+        Orders::Rollback(act) => switch::rollback(&site, &act).await,
+        Orders::Abort(act) => switch::abort(&site, &act).await,
+        Orders::Prune(act) => switch::prune(&site, &act).await,
+    }
+}
+
+/// The log, and the live tables.
+struct Site {
+    log: Log,
+    live: Orderbook,
+}
+
+/// Events of one partition for a fold.
+struct Feed(EventStream);
+
+impl EventFeed for Feed {
+    fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    async fn next(&mut self) -> Result<FoldBatch, FeedError> {
+        let batch = self.0.next().await?;
+        Ok(FoldBatch {
+            to: batch.to,
+            events: batch.events,
+            undecodable: batch.undecodable,
+        })
+    }
+}
+
+impl Site {
+    fn topic(&self) -> &str {
+        &self.log.topics.events
+    }
+
+    fn partitions(&self) -> Vec<i32> {
+        (0..self.log.partitions).collect()
+    }
+
+    async fn live_positions(&self) -> Result<Vec<(i32, Offset)>, Failure> {
+        let partitions = self.partitions();
+        let positions = self.live.positions(self.topic(), &partitions, View::Orders);
+        let positions = positions.await;
+        Ok(positions.context("cannot read the live tables' positions")?)
+    }
+
+    /// The rebuild that has tables beside the live ones, if there is one.
+    async fn open_rebuild(&self) -> Result<Option<RebuildRecord>, Failure> {
+        let all = self.live.rebuilds(self.topic()).await;
+        let all = all.context("cannot read the rebuilds: has `seckillctl db migrate` been run?")?;
+        Ok(all.into_iter().find(|record| record.phase.is_open()))
+    }
+
+    /// The open rebuild, if it is in one of these phases.
+    async fn rebuild_in(&self, phases: &[RebuildPhase]) -> Result<RebuildRecord, Failure> {
+        let open = self.open_rebuild().await?;
+        let found = open.filter(|record| phases.contains(&record.phase));
+        found.ok_or_else(|| {
+            let names: Vec<_> = phases.iter().map(|phase| phase.as_str()).collect();
+            Failure::NotFound(format!(
+                "no rebuild is {}: see `seckillctl rebuild orders status`",
+                names.join(" or ")
+            ))
+        })
+    }
+
+    /// The right to change a rebuild's tables, as long as the value is kept.
+    async fn lock(&self) -> Result<RebuildLock, Failure> {
+        let lock = self.live.lock_rebuilds().await;
+        let lock = lock.context("cannot lock the rebuilds")?;
+        lock.ok_or_else(|| {
+            Failure::Refused("another seckillctl is at work on a rebuild; nothing was done".into())
+        })
+    }
+
+    fn shadow(&self, record: &RebuildRecord) -> Result<Shadow, Failure> {
+        let shadow = self.live.shadow(self.topic(), record, COPY_CONNECTIONS);
+        Ok(shadow.ok_or_else(|| anyhow!("rebuild {} has no tables any more", record.id))?)
+    }
+
+    /// The copy, with the log behind it.
+    async fn copy(&self, shadow: Shadow) -> Result<Copy<Feed>, Failure> {
+        let folds = shadow.folds(&self.partitions()).await;
+        let folds = folds.context("cannot read the copy's positions")?;
+        let starts = folds.iter().map(|f| (f.partition(), f.position()));
+        let streams = self.log.events(starts.collect()).await?;
+        let feeds = streams.into_iter().map(Feed).collect();
+        let live = self.live.clone();
+        Ok(Copy::new(shadow, live, self.topic(), folds, feeds))
+    }
+
+    /// What has to be read to get from one position to another, in every partition. Refuses a log that
+    /// does not have it.
+    async fn stretches(
+        &self,
+        from: &[(i32, Offset)],
+        to: &[(i32, Offset)],
+    ) -> Result<Vec<Stretch>, Failure> {
+        let held = self.log.events_extent().await?;
+        let from: HashMap<i32, Offset> = from.iter().copied().collect();
+        let mut stretches = Vec::new();
+        for (partition, to) in to.iter().copied() {
+            let zero = Offset::new(0);
+            let from = from.get(&partition).copied().unwrap_or(zero);
+            let held = held.iter().find(|s| s.partition == partition);
+            let (first, end) = held.map_or((zero, zero), |s| (s.from, s.to));
+            if to > from && (first > from || end < to) {
+                return Err(Failure::Refused(format!(
+                    "partition {partition} of {} has records {} to {}, and {} to {} are needed: the \
+                     log was cut, or DATABASE_URL belongs to another one; nothing was done",
+                    self.topic(),
+                    first.get(),
+                    end.get(),
+                    from.get(),
+                    to.get()
+                )));
+            }
+            stretches.push(Stretch {
+                partition,
+                from,
+                to: to.max(from),
+            });
+        }
+        Ok(stretches)
+    }
+}
+
+fn failed(error: RebuildError) -> Failure {
+    Failure::Failed(anyhow!(error))
+}
