@@ -45,7 +45,7 @@ impl Strategy for ThisProject {
                 loaded into: its fence differs, the scripts refuse, and the sale is loaded again from the log's \
                 view before it goes on. The faults strike the ingress here (SIGSTOP, SIGKILL and a new one) and \
                 its Redis; the client does what the API asks of it, and repeats with the same idempotency key \
-                while it is told `pending`, 503 or nothing. Unlike in the rungs below, an accepted order is in a \
+                while it is told `pending`, 503 or nothing. Unlike in the other rungs, an accepted order is in a \
                 replicated log, and came over HTTP.",
         diagram: "A: reserve.lua -> unit, hold, pending event in one step\n\
                   A's ingress dies\n\
