@@ -162,15 +162,16 @@ impl Reload {
         if begun.await? == LoadReply::Lost {
             return Ok(Ended::Overtaken);
         }
-        loop {
-            let orders = snapshot.next_holds(CHUNK).await?;
-            if orders.is_empty() {
-                break;
-            }
+        let mut orders = snapshot.next_holds(CHUNK).await?;
+        while !orders.is_empty() {
             let holds: Vec<LoadHold> = orders.iter().map(LoadHold::from).collect();
-            if redis.load_holds(voucher_id, self.nonce, &holds).await? == LoadReply::Lost {
+            // PostgreSQL reads the next page while Redis takes this one.
+            let loading = redis.load_holds(voucher_id, self.nonce, &holds);
+            let (loaded, next) = tokio::join!(loading, snapshot.next_holds(CHUNK));
+            if loaded? == LoadReply::Lost {
                 return Ok(Ended::Overtaken);
             }
+            orders = next?;
             fail::fail_point!("projector.reload.between-chunks");
         }
         if self.grant_again(redis, previous, &mut snapshot).await? == LoadReply::Lost {
