@@ -3,12 +3,14 @@
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 fence
---       2 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
+--       2 first, or again: the same requests were sent before, and it is not known what became of them
+--       3 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
 --       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -
 -- reply absent | fence | shut | torn, or
 --       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
+--       superseded                                 sent before, and its user has got another order since
 --       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before
 --       key_reused | already_ordered, order_id | ended | not_started | quantity_limit | sold_out
 
@@ -25,8 +27,8 @@ local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us)
 local now = now_us()
 local now_text, pay_by_text = text(now), text(now + hold_us)
 
-local first_request = 3 + 2 * ARGV[2]
-clear_acked(KEYS[3], epoch, 3, first_request - 1)
+local first_request = 4 + 2 * ARGV[3]
+clear_acked(KEYS[3], epoch, 4, first_request - 1)
 
 local users = {}
 for at = first_request, #ARGV, REQUEST_FIELDS do
@@ -58,6 +60,11 @@ local function answer_from_hold(hold, order_id, quantity, key_hash)
     return { 'repeated', held_order, state, pay_by_us }
   elseif state ~= 'r' then
     return { 'already_ordered', held_order }
+  elseif ARGV[2] == 'again' then
+    -- Its caller may have slept since it was sent first. It may have been granted then, decided and
+    -- released, and the order that the hold is of now came after it: granted once more, it would keep
+    -- units that no decision of the log ever gives back, as the log takes an order id once.
+    return { 'superseded' }
   end
 end
 

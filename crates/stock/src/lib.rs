@@ -32,7 +32,7 @@ pub use connection::{Fence, StockConnection, StockOptions};
 pub use error::StockError;
 pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
 pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
-pub use reserve::{ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
+pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
 pub use settle::SettleReply;
 pub use stock::Stock;
 pub use survey::Survey;

@@ -30,6 +30,15 @@ pub struct ReserveRequest {
     pub traceparent: Option<TraceParent>,
 }
 
+/// Whether requests are sent for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// They are.
+    First,
+    /// The same were sent before, and it is not known what became of them.
+    Again,
+}
+
 /// The answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveReply {
@@ -58,6 +67,9 @@ pub enum ReserveOutcome {
     },
     /// The same key with another quantity.
     KeyReused,
+    /// Of a repeated call: the user has had another order since, so nobody can tell what became of
+    /// this one. Nothing is granted; a new order id may be.
+    Superseded,
     /// The user has a live order.
     AlreadyOrdered {
         /// That order.
@@ -110,6 +122,7 @@ impl StockConnection {
         voucher: VoucherId,
         requests: &[ReserveRequest],
         acks: &[Ack],
+        attempt: Attempt,
     ) -> Result<ReserveReply, StockError> {
         if requests.len() > MAX_REQUESTS {
             let message = format!("more than {MAX_REQUESTS} requests in one call");
@@ -117,6 +130,10 @@ impl StockConnection {
         }
         let keys = SaleKeys::of(voucher);
         let mut cmd = self.invocation(Script::Reserve, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(match attempt {
+            Attempt::First => "first",
+            Attempt::Again => "again",
+        });
         cmd.arg(acks.len());
         add_acks(&mut cmd, acks)?;
         for request in requests {
@@ -227,6 +244,7 @@ impl Header {
                 }
             }
             "key_reused" => ReserveOutcome::KeyReused,
+            "superseded" => ReserveOutcome::Superseded,
             "already_ordered" => ReserveOutcome::AlreadyOrdered {
                 order_id: reply.parse()?,
             },

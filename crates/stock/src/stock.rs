@@ -7,7 +7,7 @@ use seckill_domain::{Epoch, EventId, Offset, StockOp, Timestamp, UserId, Voucher
 
 use crate::nodes::Nodes;
 use crate::{
-    Ack, Hold, OutboxCursor, OutboxPage, Probe, ReserveReply, ReserveRequest, SettleReply,
+    Ack, Attempt, Hold, OutboxCursor, OutboxPage, Probe, ReserveReply, ReserveRequest, SettleReply,
     ShrinkReply, StockConnection, StockError, StockOptions, Survey,
 };
 
@@ -105,7 +105,8 @@ impl Stock {
     }
 
     /// Clears up to [`crate::MAX_ITEMS`] acknowledged events, then decides up to
-    /// [`crate::MAX_REQUESTS`] requests in order, all in one step. May be repeated with the same ids.
+    /// [`crate::MAX_REQUESTS`] requests in order, all in one step.
+    /// Without an answer it may be repeated with the same ids, by [`Self::reserve_again`].
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] for more items.
@@ -116,7 +117,26 @@ impl Stock {
         acks: &[Ack],
     ) -> Result<ReserveReply, StockError> {
         let connection = self.connection_for(voucher).await?;
-        connection.reserve(voucher, requests, acks).await
+        connection
+            .reserve(voucher, requests, acks, Attempt::First)
+            .await
+    }
+
+    /// [`Self::reserve`] once more after an attempt whose outcome is not known: gives what that one was
+    /// granted, or grants it now, unless the user has had another order since.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`].
+    pub async fn reserve_again(
+        &self,
+        voucher: VoucherId,
+        requests: &[ReserveRequest],
+        acks: &[Ack],
+    ) -> Result<ReserveReply, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        connection
+            .reserve(voucher, requests, acks, Attempt::Again)
+            .await
     }
 
     /// Takes `units`, at least 1, off a sale, open or closed, once for an event id.

@@ -75,6 +75,21 @@ impl Auditor {
         }
     }
 
+    /// The same for a request that was sent before: over another order's tombstone it is not granted.
+    pub(crate) fn reserve_again(&mut self, request: &ReserveRequest, answer: &ReserveOutcome) {
+        let hold = self.holds.get(&request.user_id);
+        let superseded = hold.is_some_and(|hold| {
+            let same_key = request.key_hash.is_some() && request.key_hash == hold.key_hash;
+            let released = hold.state == HoldState::Released;
+            released && !same_key && hold.order_id != request.order_id
+        });
+        if superseded {
+            assert_eq!(answer, &ReserveOutcome::Superseded, "{request:?}");
+        } else {
+            self.reserve(request, answer);
+        }
+    }
+
     /// Every answer but a first grant.
     fn refusal(&self, request: &ReserveRequest) -> Option<ReserveOutcome> {
         if let Some(hold) = self.holds.get(&request.user_id) {

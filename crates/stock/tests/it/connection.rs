@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use seckill_stock::{Probe, ReserveOutcome, Stock, StockError, StockOptions};
+use seckill_stock::{Probe, ReserveOutcome, ReserveReply, Stock, StockError, StockOptions};
 
 use crate::support::{Server, granted, options, request, reserve_one, units, voucher};
 
@@ -51,8 +51,10 @@ async fn a_call_that_timed_out_is_asked_again_and_granted_once() {
     // The call that was given up is carried out now, and this one answers for it.
     let outcome = reserve_one(&server.stock, &request(1, 11)).await;
     assert!(matches!(outcome, ReserveOutcome::Granted(_)));
-    let again = reserve_one(&impatient, &request(1, 11)).await;
-    assert_eq!(again, outcome);
+    let again = impatient
+        .reserve_again(voucher(), &[request(1, 11)], &[])
+        .await;
+    assert_eq!(again.unwrap(), ReserveReply::Decided(vec![outcome]));
     assert_eq!(units(&server.stock).await, (9, 1, 1));
 }
 

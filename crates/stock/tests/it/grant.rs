@@ -5,7 +5,7 @@ use std::time::Duration;
 use seckill_domain::{Epoch, EventBody, Offset, StockOp, Timestamp};
 use seckill_stock::{
     Ack, HoldState, MAX_REQUESTS, OutboxCursor, PendingEvent, ReserveOutcome, ReserveReply,
-    ReserveRequest, ShrinkReply, StockError,
+    ReserveRequest, SettleReply, ShrinkReply, StockError,
 };
 
 use crate::support::{
@@ -318,4 +318,34 @@ async fn reload(server: &Server, sale: &mut seckill_domain::Sale) {
 
 fn other_voucher() -> seckill_domain::VoucherId {
     seckill_domain::VoucherId::new(8).expect("in range")
+}
+
+/// Its caller slept between two attempts, while everybody else went on.
+#[tokio::test]
+async fn a_retry_whose_order_has_come_and_gone_takes_nothing() {
+    let server = Server::with_sale().await;
+    let stock = &server.stock;
+    let settle = async |at: i64, op| {
+        let (from, to) = (Offset::new(at), Offset::new(at + 1));
+        let reply = stock
+            .settle(voucher(), Epoch::FIRST, from, to, &[(from, op)])
+            .await;
+        assert_eq!(reply.unwrap(), SettleReply::Settled { position: to });
+    };
+    for (number, at) in [(1, 1), (2, 3)] {
+        let reservation = granted(stock, &request(number, 11)).await;
+        settle(at, confirm(&reservation)).await;
+        settle(at + 1, release(&reservation)).await;
+    }
+    let late = stock.reserve_again(voucher(), &[request(1, 11)], &[]).await;
+    let superseded = vec![ReserveOutcome::Superseded];
+    assert_eq!(late.unwrap(), ReserveReply::Decided(superseded));
+    assert_eq!(units(stock).await, (10, 0, 0));
+    // Who was not served before is served by a retry, and one with a new order id too.
+    let again = stock.reserve_again(voucher(), &[request(3, 12)], &[]).await;
+    assert!(
+        matches!(again.unwrap(), ReserveReply::Decided(all) if matches!(all[0], ReserveOutcome::Granted(_)))
+    );
+    granted(stock, &request(4, 11)).await;
+    assert_eq!(units(stock).await, (8, 2, 2));
 }

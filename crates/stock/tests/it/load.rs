@@ -11,7 +11,7 @@ use crate::support::{
     request, reserve_one, sale, units, user, view, voucher,
 };
 
-fn load_hold(number: u64, user_number: i64, live: bool) -> LoadHold {
+pub(crate) fn load_hold(number: u64, user_number: i64, live: bool) -> LoadHold {
     LoadHold {
         user_id: user(user_number),
         order_id: order(number),
@@ -23,7 +23,7 @@ fn load_hold(number: u64, user_number: i64, live: bool) -> LoadHold {
     }
 }
 
-async fn assert_closed(stock: &Stock, epoch: Option<Epoch>) {
+pub(crate) async fn assert_closed(stock: &Stock, epoch: Option<Epoch>) {
     let from = Offset::new(1);
     let reserved = stock.reserve(voucher(), &[request(1, 1)], &[]).await;
     assert_eq!(reserved.unwrap(), ReserveReply::Closed);
@@ -190,50 +190,6 @@ async fn a_load_needs_its_beginning() {
     assert_eq!(holds.unwrap(), LoadReply::Lost);
     let opened = connection.open(voucher(), nonce(5)).await;
     assert_eq!(opened.unwrap(), OpenReply::Lost);
-}
-
-/// The fence does not see it: the server is the same.
-#[tokio::test]
-async fn a_sale_of_which_a_part_was_deleted_is_closed_until_it_is_loaded() {
-    let server = Server::with_sale().await;
-    let stock = &server.stock;
-    let mut raw = server.raw().await;
-    for (number, part) in (1_u64..).zip(["holds", "outbox"]) {
-        let before = view(stock).await.epoch;
-        // Something granted, so that the deleted hash comes back if a script writes into it.
-        granted(stock, &request(number, 11)).await;
-        let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(format!("seckill:{{7}}:{part}"));
-        unlink.exec_async(&mut raw).await.unwrap();
-        assert_closed(stock, Some(before)).await;
-        let epoch = before.next();
-        let sale = seckill_domain::Sale { epoch, ..sale(10) };
-        load(stock, &sale, Offset::new(1)).await;
-        assert_eq!(units(stock).await, (10, 0, 0));
-    }
-}
-
-#[tokio::test]
-async fn a_load_of_which_a_part_was_deleted_does_not_open() {
-    let server = Server::start();
-    let connection = server.stock.connection_for(voucher()).await.unwrap();
-    let mut raw = server.raw().await;
-    for part in ["sale", "holds", "outbox"] {
-        let epoch = Epoch::FIRST;
-        let claim = connection.claim(voucher(), nonce(5), epoch).await;
-        assert_eq!(claim.unwrap(), ClaimReply::Claimed);
-        let ten = sale(10);
-        let begun = connection.load_begin(nonce(5), &ten, Offset::new(1));
-        assert_eq!(begun.await.unwrap(), LoadReply::Loaded);
-        let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(format!("seckill:{{7}}:load:{}:{part}", nonce(5)));
-        unlink.exec_async(&mut raw).await.unwrap();
-        // Comes back without the name of its load.
-        let holds = [load_hold(1, 1, true)];
-        let _ = connection.load_holds(voucher(), nonce(5), &holds).await;
-        let opened = connection.open(voucher(), nonce(5)).await;
-        assert_eq!(opened.unwrap(), OpenReply::Lost, "{part}");
-    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod connection;
 mod cost;
 mod grant;
 mod load;
+mod parts;
 mod random;
 mod settle;
 mod support;

@@ -99,7 +99,7 @@ impl World<'_> {
                 self.last_batch = wanted.iter().map(|one| self.request(*one)).collect();
                 self.reserve().await;
             }
-            Step::RetryReserve => self.reserve().await,
+            Step::RetryReserve => self.reserve_again().await,
             Step::Shrink(units) => self.shrink(units).await,
             Step::Publish { pick, late, ack } => self.publish(pick, late, ack).await,
             Step::AckOfOtherEpoch(pick) => self.ack_of_other_epoch(pick).await,
@@ -167,6 +167,20 @@ impl World<'_> {
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
             self.auditor.reserve(request, outcome);
+        }
+        self.granted.extend(self.auditor.outbox.values().cloned());
+    }
+
+    /// The last batch once more, as by a caller who has no answer to it.
+    async fn reserve_again(&mut self) {
+        let reply = self
+            .stock
+            .reserve_again(self.voucher, &self.last_batch, &[]);
+        let ReserveReply::Decided(outcomes) = reply.await.unwrap() else {
+            panic!("closed");
+        };
+        for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
+            self.auditor.reserve_again(request, outcome);
         }
         self.granted.extend(self.auditor.outbox.values().cloned());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use seckill_domain::VoucherId;
 use seckill_stock::{
-    Ack, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
+    Ack, Attempt, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
 };
 use seckill_telemetry::clock::BootInstant;
 use tokio::sync::OwnedSemaphorePermit;
@@ -54,8 +54,14 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
     shared.meters.batch_sent(asks.len(), &shared.in_flight);
     let acks = lane.acks.take();
     let first_sent_at = BootInstant::now();
-    let asking = ask_again(first_sent_at, deadline, || {
-        shared.stock.reserve(lane.voucher, &asks, &acks)
+    let asking = ask_again(first_sent_at, deadline, |attempt| {
+        let (voucher, asks, acks) = (lane.voucher, &asks, &acks);
+        async move {
+            match attempt {
+                Attempt::First => shared.stock.reserve(voucher, asks, acks).await,
+                Attempt::Again => shared.stock.reserve_again(voucher, asks, acks).await,
+            }
+        }
     });
     let reply = tokio::time::timeout(deadline.saturating_sub(waited), asking).await;
     let reply = reply.unwrap_or(Err(StockError::Timeout));
@@ -84,17 +90,20 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
 pub(super) async fn ask_again<T, F>(
     first_sent_at: BootInstant,
     deadline: Duration,
-    mut ask: impl FnMut() -> F,
+    mut ask: impl FnMut(Attempt) -> F,
 ) -> Result<T, StockError>
 where
     F: Future<Output = Result<T, StockError>>,
 {
+    let mut attempt = Attempt::First;
     loop {
-        match ask().await {
+        match ask(attempt).await {
             Err(StockError::Timeout | StockError::Unavailable(_))
                 if first_sent_at.elapsed() + RETRY_PAUSE < deadline =>
             {
                 tokio::time::sleep(RETRY_PAUSE).await;
+                fail::fail_point!("ingress.before-asking-again");
+                attempt = Attempt::Again;
             }
             answer => return answer,
         }
@@ -158,6 +167,7 @@ fn publish_granted(
                 reserved: may_say_reserved(Evidence::Repeated { settled, released }, deadline),
             }),
             ReserveOutcome::KeyReused => Err(PlaceError::KeyReused),
+            ReserveOutcome::Superseded => Err(PlaceError::Unavailable),
             ReserveOutcome::AlreadyOrdered { order_id } => {
                 Err(PlaceError::AlreadyOrdered { order_id })
             }

@@ -64,7 +64,7 @@ async fn take(
     shrink: &Shrink,
     started_at: BootInstant,
 ) -> Result<PendingShrink, ShrinkError> {
-    let reply = ask_again(started_at, shared.options.promise_deadline, || {
+    let reply = ask_again(started_at, shared.options.promise_deadline, |_| {
         let units = i64::from(shrink.units);
         shared.stock.shrink(shrink.voucher, shrink.event_id, units)
     })

@@ -1,0 +1,159 @@
+//! A key is repeated while its first call hangs, or long after its order has ended: it names the one
+//! order that it made. A closed sale stays closed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use redis::AsyncCommands;
+use seckill_tests::{SaleTerms, SlowWire, World, audit, await_stop, eventually};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_repeated_while_its_first_call_hangs() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "1000")])?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let stop = ("SECKILL_FAILPOINTS", "ingress.after-lua=stop");
+    let mut sleeper = world.stack.start_ingress(&[stop])?;
+    let of_sleeper = world.client_of(&sleeper);
+    let first = tokio::spawn(async move { of_sleeper.order(voucher, 1, Some("k"), 1).await });
+    await_stop(&sleeper, "ingress.after-lua").await?;
+
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        let repeated = world.client.order(voucher, 1, Some("k"), 1).await?;
+        assert_eq!(
+            (repeated.status, &repeated.body["status"]),
+            (202, &"pending".into()),
+            "nobody knows yet: {repeated:?}"
+        );
+        answers.push(repeated);
+    }
+    sleeper.resume()?;
+    answers.push(first.await??);
+    let order_id = answers[0].order_id().context("no order id")?.to_owned();
+    for answer in &answers {
+        assert_eq!(answer.order_id(), Some(&*order_id));
+    }
+    world.until_status(1, &order_id, "unpaid").await?;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
+    Ok(())
+}
+
+/// The key bars itself only: the buyer may order again with another one, and then the old one is
+/// forgotten, as the order of the new one is the buyer's live one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_names_its_order_after_it_has_expired() -> Result<()> {
+    let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
+    let terms = SaleTerms {
+        hold_seconds: 1,
+        ..SaleTerms::default()
+    };
+    let voucher = world.sale(terms).await?;
+    let first = world.client.order(voucher, 1, Some("k"), 1).await?;
+    let order_id = first.order_id().context("no order id")?.to_owned();
+    world.until_status(1, &order_id, "expired").await?;
+    world.quiet(voucher).await?;
+
+    let repeated = world.client.order(voucher, 1, Some("k"), 1).await?;
+    assert_eq!(
+        (repeated.status, repeated.order_id()),
+        (202, Some(&*order_id))
+    );
+    assert!(!repeated.is_reserved(), "no promise: {repeated:?}");
+    let fresh = world.client.order(voucher, 1, Some("another"), 1).await?;
+    assert!(fresh.is_reserved(), "{fresh:?}");
+    let barred = world.client.order(voucher, 1, Some("k"), 1).await?;
+    assert_eq!(
+        (barred.problem(), barred.order_id()),
+        ("already-ordered", fresh.order_id())
+    );
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &[first, repeated, fresh]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_sale_is_not_opened_by_a_restock() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let answers = world.client.orders(voucher, 1..4).await;
+    let (stock, close) = ["stock", "close"]
+        .map(|what| format!("/admin/v1/vouchers/{voucher}/{what}"))
+        .into();
+    for _ in 0..2 {
+        let closed = world.client.admin_post(&close, &json!({})).await?;
+        assert_eq!(closed.status, 202, "{closed:?}");
+    }
+    let users = AtomicU64::new(10);
+    eventually("the sale has ended", || async {
+        let user = users.fetch_add(1, Ordering::Relaxed);
+        let answer = world.client.order(voucher, user, None, 1).await?;
+        Ok(answer.problem() == "ended")
+    })
+    .await?;
+    let restock = json!({ "delta": 5, "reason": "found more" });
+    let restocked = world.client.admin_post(&stock, &restock).await?;
+    assert_eq!(restocked.status, 202, "{restocked:?}");
+    eventually("the units are there", || async {
+        Ok(world.client.ledger(voucher).await?["adjusted"] == 5)
+    })
+    .await?;
+    world.quiet(voucher).await?;
+    let refused = world.client.order(voucher, 9, None, 1).await?;
+    assert_eq!(refused.problem(), "ended", "{refused:?}");
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.units, found.unpaid + found.available), (15, 15));
+    assert!(found.available > 5, "{found:?}");
+    Ok(())
+}
+
+/// The first attempt was granted, and its answer lost. The ingress stands still before the second, while
+/// the relay publishes the order, its buyer cancels it, and another one too.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: the relay waits out the delivery time-out"]
+async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let mut wire = SlowWire::bind().await?;
+    wire.lead_to(([127, 0, 0, 1], world.stack.redis.port()).into());
+    let url = format!("redis://127.0.0.1:{}", wire.port());
+    let point = "ingress.before-asking-again";
+    let stop = format!("{point}=stop");
+    let settings = [("SECKILL_FAILPOINTS", &*stop), ("REDIS_URL", &url)];
+    let mut sleeper = world.stack.start_ingress(&settings)?;
+    let of_sleeper = world.client_of(&sleeper);
+    wire.delay_answers(Duration::from_secs(2));
+    let first = tokio::spawn(async move { of_sleeper.order(voucher, 1, None, 1).await });
+    await_stop(&sleeper, point).await?;
+    wire.delay_answers(Duration::ZERO);
+
+    let mut redis = world.redis().await?;
+    let hold: String = redis
+        .hget(format!("seckill:{{{voucher}}}:holds"), 1)
+        .await?;
+    let order_id = hold.split('|').next().context("no order id")?.to_owned();
+    world.until_status(1, &order_id, "unpaid").await?;
+    assert_eq!(world.client.cancel(1, &order_id).await?.status, 202);
+    world.until_status(1, &order_id, "cancelled").await?;
+    world.quiet(voucher).await?;
+    let second = world.client.order(voucher, 1, None, 1).await?;
+    let second_id = second.order_id().context("no order id")?;
+    world.until_status(1, second_id, "unpaid").await?;
+    assert_eq!(world.client.cancel(1, second_id).await?.status, 202);
+    world.until_status(1, second_id, "cancelled").await?;
+    world.quiet(voucher).await?;
+
+    sleeper.resume()?;
+    let late = first.await??;
+    assert_eq!((late.status, late.problem()), (503, "unavailable"));
+    // What the sleeper sent when it woke up is behind it when it serves somebody else.
+    let client = world.client_of(&sleeper);
+    let other = client.order(voucher, 2, None, 1).await?;
+    assert_eq!(other.status, 202, "{other:?}");
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &[second, late, other]).await?;
+    assert_eq!((found.unpaid, found.available), (1, 9));
+    Ok(())
+}
