@@ -20,7 +20,8 @@ async fn recovers(world: &World, outage: &Outage, case: &str, crowd: Crowd) -> R
     let answers = crowd.leave().await?;
     world.quiet(outage.voucher()).await?;
     audit(world, outage.voucher(), &answers).await?;
-    outage.report(world, case).await
+    outage.report(world, case).await?;
+    Ok(())
 }
 
 /// The server stays what it was, and so does its fence.

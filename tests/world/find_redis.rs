@@ -1,8 +1,13 @@
 //! Finds the server that has a key, past the services and past their own way of finding it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
-use redis::Client;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+
+/// A large sale is read in one piece.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to the server that `REDIS_URL` and a key lead to.
 pub(crate) async fn connection_for(url: &str, key: &str) -> Result<MultiplexedConnection> {
@@ -18,7 +23,9 @@ pub(crate) async fn connection_for(url: &str, key: &str) -> Result<MultiplexedCo
 
 async fn connect(host: &str) -> Result<MultiplexedConnection> {
     let client = Client::open(format!("redis://{host}"))?;
-    Ok(client.get_multiplexed_async_connection().await?)
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_TIMEOUT));
+    let connection = client.get_multiplexed_async_connection_with_config(&config);
+    Ok(connection.await?)
 }
 
 async fn named_by_sentinel(sentinels: &str, name: &str) -> Result<MultiplexedConnection> {

@@ -11,11 +11,11 @@ mod outage;
 mod proxy;
 mod world;
 
-pub use auditor::{Audit, audit};
+pub use auditor::{Audit, audit, audit_stores};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use faults::{arm, await_death, await_stop, revive};
 pub use interruption::Interruption;
-pub use outage::Outage;
+pub use outage::{Outage, Times};
 pub use proxy::{Line, SlowWire};
 pub use world::{SaleTerms, World, eventually};

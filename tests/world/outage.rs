@@ -19,6 +19,17 @@ pub struct Outage {
     at: Timestamp,
 }
 
+/// When it closed and opened, after the fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The last order granted by what was lost.
+    pub closed_ms: i64,
+    /// The first granted by what was loaded again.
+    pub reopened_ms: i64,
+    /// From the new epoch on: without the drain, whose length is a setting.
+    pub after_drain_ms: i64,
+}
+
 impl Outage {
     /// To be called right before the fault.
     ///
@@ -50,7 +61,7 @@ impl Outage {
     ///
     /// # Errors
     /// When the sale was not closed within a second, or is not open again.
-    pub async fn report(&self, world: &World, case: &str) -> Result<()> {
+    pub async fn report(&self, world: &World, case: &str) -> Result<Times> {
         let log = read_log(world, self.voucher).await?;
         let reloaded_at = log.iter().rev().find_map(|(_, event)| match event.body {
             EventBody::SaleReloaded(_) => Some(event.occurred_at),
@@ -70,12 +81,16 @@ impl Outage {
 
         let closed_ms = last_old.unwrap_or(0).max(0);
         let reopened_ms = first_new.context("nothing was granted after the load")?;
-        let reloading_ms = reopened_ms - self.ms_until(reloaded_at);
+        let after_drain_ms = reopened_ms - self.ms_until(reloaded_at);
         println!(
-            "case {case}: closed_ms={closed_ms} reopened_ms={reopened_ms} of which after_drain_ms={reloading_ms}"
+            "case {case}: closed_ms={closed_ms} reopened_ms={reopened_ms} of which after_drain_ms={after_drain_ms}"
         );
         ensure!(closed_ms < CLOSED_WITHIN_MS, "closed after {closed_ms} ms");
-        Ok(())
+        Ok(Times {
+            closed_ms,
+            reopened_ms,
+            after_drain_ms,
+        })
     }
 
     fn ms_until(&self, at: Timestamp) -> i64 {

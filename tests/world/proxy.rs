@@ -69,13 +69,9 @@ impl SlowWire {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                let (line, open) = (line.clone(), Arc::clone(&open));
-                connections.spawn(async move {
-                    open.fetch_add(1, Ordering::Relaxed);
-                    // A connection that breaks is what both ends have to live with.
-                    relay(client, server, line).await.ok();
-                    open.fetch_sub(1, Ordering::Relaxed);
-                });
+                let (line, open) = (line.clone(), Open::count(&open));
+                // A connection that breaks is what both ends have to live with.
+                connections.spawn(async move { relay(client, server, line, open).await.ok() });
             }
         });
     }
@@ -97,10 +93,27 @@ impl SlowWire {
     }
 }
 
+/// A client that has not hung up.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn relay(
     client: TcpStream,
     server: SocketAddr,
     line: watch::Receiver<Line>,
+    open: Open,
 ) -> std::io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
@@ -111,7 +124,11 @@ async fn relay(
     let (answers, answers_under_way) = mpsc::channel(UNDER_WAY);
     let there = async {
         // What a client said before it hung up gets there all the same.
-        let heard = hear(from_client, pieces, None);
+        let heard = async {
+            let heard = hear(from_client, pieces, None).await;
+            drop(open);
+            heard
+        };
         tokio::try_join!(heard, tell(to_server, under_way, line.clone()))
     };
     let back = async {

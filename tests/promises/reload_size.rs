@@ -1,0 +1,92 @@
+//! How long a large sale is closed when Redis has lost it.
+
+use anyhow::Result;
+use seckill_domain::{OrderId, VoucherId};
+use seckill_tests::{Crowd, Outage, SaleTerms, World, audit_stores};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
+/// Rows in one statement.
+const PAGE: i64 = 10_000;
+const FIRST_USER: i64 = 10_000_000;
+/// How often to wait for what [`seckill_tests::eventually`] gives up on.
+const PATIENCE: usize = 5;
+
+/// Unpaid orders of one unit each, as if they had been folded before the log of this test began:
+/// their offsets are below zero. Every second one has a key.
+async fn orders_of_before(pool: &PgPool, voucher: VoucherId, orders: i64) -> Result<()> {
+    let mut transaction = pool.begin().await?;
+    for first in (0..orders).step_by(usize::try_from(PAGE)?) {
+        let numbers: Vec<i64> = (first + 1..=(first + PAGE).min(orders)).collect();
+        let id = |n: &i64| OrderId::from_parts(voucher, 1, n.unsigned_abs()).as_uuid();
+        let ids: Vec<Uuid> = numbers.iter().map(id).collect();
+        sqlx::query(
+            "INSERT INTO orders (order_id, voucher_id, user_id, quantity, amount_cents, currency, status,
+                    reserved_at, pay_by, reserved_offset, partition, key_hash)
+             SELECT id, v.voucher_id, $3 + n, 1, v.price_cents, v.currency, 'unpaid', now(),
+                    now() + interval '1 hour', -n, v.partition,
+                    CASE WHEN n % 2 = 0 THEN decode(md5(n::text), 'hex') END
+               FROM unnest($1::uuid[], $2::bigint[]) AS given (id, n), vouchers v
+              WHERE v.voucher_id = $4",
+        )
+        .bind(ids)
+        .bind(numbers)
+        .bind(FIRST_USER)
+        .bind(voucher.get())
+        .execute(&mut *transaction)
+        .await?;
+    }
+    sqlx::query(
+        "UPDATE vouchers SET stock_left = stock_left - $1, unpaid_units = unpaid_units + $1
+          WHERE voucher_id = $2",
+    )
+    .bind(orders)
+    .bind(voucher.get())
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn a_reload_of(orders: i64) -> Result<()> {
+    let world = World::with(&SETTINGS)?;
+    let voucher = world.sale(SaleTerms::of(orders + 10_000)).await?;
+    let mut answers = world.client.orders(voucher, 1..101).await;
+    world.quiet(voucher).await?;
+    let pool = world.database().await?;
+    orders_of_before(&pool, voucher, orders).await?;
+    sqlx::query("ANALYZE orders").execute(&pool).await?;
+
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1_001..10_001);
+    let mut redis = world.redis().await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    for _ in 0..PATIENCE {
+        if crowd.flows(20).await.is_ok() {
+            break;
+        }
+    }
+    answers.extend(crowd.leave().await?);
+    world.quiet(voucher).await?;
+    let times = outage.report(&world, &format!("reload-{orders}")).await?;
+    let holds_per_s = orders * 1_000 / times.after_drain_ms.max(1);
+    println!(
+        "holds={orders} reload_ms={} holds_per_s={holds_per_s}",
+        times.after_drain_ms
+    );
+    let audit = audit_stores(&world, voucher, &answers).await?;
+    assert!(audit.unpaid >= orders + 100, "{audit:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: 100,000 orders"]
+async fn a_hundred_thousand_holds_are_loaded_again() -> Result<()> {
+    a_reload_of(100_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: 1,000,000 orders"]
+async fn a_million_holds_are_loaded_again() -> Result<()> {
+    a_reload_of(1_000_000).await
+}
