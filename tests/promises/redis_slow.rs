@@ -15,7 +15,7 @@ const PROMISE: Duration = Duration::from_secs(1);
 /// On top of the promise deadline: hundreds of HTTP calls at once on a laden machine.
 const MARGIN: Duration = Duration::from_secs(3);
 /// Buyers at a time: several times of what is sent to Redis in one call.
-const BUYERS: u64 = 400;
+const BUYERS: u64 = 200;
 const ROUNDS: u64 = 6;
 
 /// Services whose only way to Redis is the wire.
