@@ -94,7 +94,8 @@ async fn a_promoted_replica_lacks_the_last_writes() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a failover takes seconds"]
 async fn a_master_that_is_cut_off_stops_granting_before_its_grants_are_void() -> Result<()> {
-    let scene = Scene::set(3)?;
+    // Long enough for it to grant while its successor's reload would be over without the wait.
+    let scene = Scene::set(6)?;
     let voucher = scene.world.sale(SaleTerms::of(20_000)).await?;
     let mut answers = scene.world.client.orders(voucher, 1..51).await;
 
@@ -103,9 +104,13 @@ async fn a_master_that_is_cut_off_stops_granting_before_its_grants_are_void() ->
     crowd.flows(5).await?;
     scene.redis.wire(0).cut();
     let outage = Interruption::begins("sentinel: old master cut off and alive");
-    crowd.flows(20).await?;
-    let client = &scene.world.client;
-    answers.extend(outage.until_reopened(client, voucher, 201).await?);
+    let promoted_and_still_granting = async {
+        scene.successor_of(0).await?;
+        crowd.flows(20).await
+    };
+    let reopened = outage.until_reopened(&scene.world.client, voucher, 201);
+    let (reopened, ()) = tokio::try_join!(reopened, promoted_and_still_granting)?;
+    answers.extend(reopened);
     let refused = beside.order(voucher, 30_000, None, 1).await?;
     assert_eq!(refused.problem(), "unavailable", "{refused:?}");
     answers.push(refused);

@@ -73,6 +73,25 @@ async fn a_failover_is_followed_and_closes_what_was_loaded_before_it() {
     assert_eq!(closed, ReserveReply::Closed);
 }
 
+/// Its server may have been stopped, or cut off, and not know that it was replaced.
+#[tokio::test]
+async fn a_silent_connection_is_not_used_before_asking_who_is_master() {
+    let redis = Sentinels::start(10).unwrap();
+    let stock = stock_at(redis.url());
+    load(&stock, &sale(10), Offset::new(1)).await;
+    let granted = reserve(&stock, 7, 1).await.unwrap();
+    assert!(matches!(granted, ReserveReply::Decided(_)), "{granted:?}");
+
+    redis.wire(0).cut();
+    eventually("a replica is promoted", async || {
+        redis.master().unwrap().is_some_and(|number| number != 0)
+    })
+    .await;
+    // The old connection is open, and over it there would be no answer.
+    let closed = reserve(&stock, 7, 2).await.unwrap();
+    assert_eq!(closed, ReserveReply::Closed);
+}
+
 #[tokio::test]
 async fn a_name_that_the_sentinels_do_not_know_is_a_mistake() {
     let redis = Sentinels::start(10).unwrap();
