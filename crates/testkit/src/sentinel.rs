@@ -19,6 +19,8 @@ const NAME: &str = "sale";
 /// The name that a sentinel on the first server's side watches it under. Sentinels that watch under
 /// different names know nothing of one another.
 const BESIDE: &str = "beside";
+/// The user, and the password, that it signs in with: one that may not ask for the replicas.
+const BLIND: &str = "blind";
 const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,6 +78,8 @@ impl Sentinels {
                 Ok(info.contains("master_link_status:up").then_some(()))
             })?;
         }
+        let user = ["on", &format!(">{BLIND}"), "~*", "&*", "+@all", "-info"];
+        servers[0].cli(&[&["ACL", "SETUSER", BLIND], &user[..]].concat())?;
         let watch = |_| Sentinel::start(NAME, wires[0].port(), Failovers::Made);
         let sentinels = (0..SENTINELS).map(watch).collect::<Result<_>>()?;
         let all = Self {
@@ -176,8 +180,8 @@ impl Sentinels {
     }
 }
 
-/// Whether a sentinel replaces a master that is dead to it, and puts replicas right that follow
-/// another.
+/// Whether a sentinel replaces a master that is dead to it, and hears of its replicas: it would make
+/// one of a promoted replica again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failovers {
     Made,
@@ -189,15 +193,18 @@ impl Sentinel {
         let directory = scratch_dir("sentinel")?;
         let port = free_port()?;
         let config = directory.path().join("sentinel.conf");
-        let (quorum, timeout_ms) = match failovers {
-            Failovers::Made => (2, 5_000),
-            Failovers::Never => (SENTINELS + 1, 3_600_000),
+        let (quorum, login) = match failovers {
+            Failovers::Made => (2, String::new()),
+            Failovers::Never => (
+                SENTINELS + 1,
+                format!("sentinel auth-user {name} {BLIND}\nsentinel auth-pass {name} {BLIND}\n"),
+            ),
         };
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor {name} 127.0.0.1 {master} {quorum}\n\
              sentinel down-after-milliseconds {name} 1000\n\
-             sentinel failover-timeout {name} {timeout_ms}\n",
+             sentinel failover-timeout {name} 5000\n{login}",
             directory.path().display()
         );
         fs::write(&config, text)?;
