@@ -22,6 +22,7 @@ mod redis_slow;
 mod reload_deaths;
 mod reload_size;
 mod sentinel;
+mod sign_in;
 mod sleepers;
 mod store_outages;
 mod units;

@@ -10,10 +10,13 @@ mod stack;
 mod step;
 mod test;
 
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use seckill_testkit::mail;
 
 #[derive(Parser)]
 #[command(
@@ -40,6 +43,16 @@ enum Command {
     },
     /// Stop what `up` started; the data stays
     Down,
+    /// Take mail over SMTP and keep it as files: `up` runs this for itself
+    #[command(hide = true)]
+    MailSink {
+        /// The loopback port
+        #[arg(long)]
+        port: u16,
+        /// Where the files go
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Run a whole sale against a fresh stack and check every invariant
     Demo {
         /// Stop the stack afterwards, however the demo ended
@@ -76,13 +89,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    if !matches!(cli.command, Command::Down) {
+    if !matches!(cli.command, Command::Down | Command::MailSink { .. }) {
         install::run(cli.no_install)?;
     }
     match cli.command {
         Command::Install => println!("everything is installed"),
         Command::Up { fresh } => local::up(fresh)?,
         Command::Down => local::down()?,
+        Command::MailSink { port, directory } => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+            mail::serve(&listener, &directory);
+        }
         Command::Demo { once, arguments } => return demo::demo(once, &arguments),
         Command::Bench { arguments } => return demo::bench(&arguments),
         Command::Test { long, filters } => test::run(long, &filters)?,

@@ -12,7 +12,7 @@ use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::stack::secret;
 
 /// What the caller may set for the services, each also as `NAME_FILE`.
-const SETTINGS: [&str; 29] = [
+const SETTINGS: [&str; 33] = [
     "KAFKA_BROKERS",
     "REDIS_URL",
     "DATABASE_URL",
@@ -28,6 +28,10 @@ const SETTINGS: [&str; 29] = [
     "PAYMENT_WEBHOOK_SECRET",
     "PAYMENT_PAGE_URL",
     "SMTP_URL",
+    "MAIL_FROM",
+    "SIGN_IN_ALLOWED_DOMAINS",
+    "SIGN_IN_LIMITS",
+    "TOKEN_LIFE_SECONDS",
     "RATE_LIMIT_USER_PER_SECOND",
     "RATE_LIMIT_GLOBAL_PER_SECOND",
     "EXPIRY_GRACE_SECONDS",

@@ -1,18 +1,19 @@
-//! Redis, PostgreSQL and Kafka of the local stack. A store whose address the caller sets is the caller's:
+//! Redis, PostgreSQL, Kafka and the mail sink of the local stack. A store whose address the caller sets is the caller's:
 //! it is used and neither started nor stopped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
-use seckill_testkit::ports::free_port;
+use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::postgres::{self, Durability};
 use seckill_testkit::redis::{self, Persistence};
 use seckill_testkit::wait::wait_for;
-use seckill_testkit::{Env, kafka};
+use seckill_testkit::{Env, kafka, mail};
 
 use crate::daemon::Daemon;
 use crate::step::step;
@@ -24,10 +25,11 @@ const DATABASE: &str = "seckill";
 type Start = fn(&Path) -> Result<String>;
 
 /// Name, the variable that says where it is, how to start it.
-const STORES: [(&str, &str, Start); 3] = [
+const STORES: [(&str, &str, Start); 4] = [
     ("redis", "REDIS_URL", start_redis),
     ("postgres", "DATABASE_URL", start_postgres),
     ("kafka", "KAFKA_BROKERS", start_kafka),
+    ("mail", "SMTP_URL", start_mail_sink),
 ];
 
 /// Starts the stores that `env` does not name, side by side, and adds their addresses to it.
@@ -65,10 +67,11 @@ fn is_set(env: &Env, variable: &str) -> bool {
 }
 
 /// The stores' processes, in the order in which they are stopped, each with the signal for that.
-pub(crate) fn daemons(directory: &Path) -> [(Daemon, Signal); 3] {
+pub(crate) fn daemons(directory: &Path) -> [(Daemon, Signal); 4] {
     [
         (Daemon::new(directory, "redis"), Signal::TERM),
         (Daemon::new(directory, "kafka"), Signal::TERM),
+        (Daemon::new(directory, "mail"), Signal::TERM),
         // PostgreSQL's fast shutdown; at SIGTERM it would wait for its clients.
         (Daemon::new(directory, "postgres"), Signal::INT),
     ]
@@ -91,6 +94,7 @@ pub(crate) fn delete_data(directory: &Path) -> Result<()> {
     let stores = [
         directory.join("redis"),
         directory.join("kafka"),
+        mail_directory(directory),
         postgres_directory(directory)?,
     ];
     for store in stores.iter().filter(|store| store.exists()) {
@@ -117,6 +121,26 @@ fn start_kafka(directory: &Path) -> Result<String> {
     daemon.start(&kafka::server_command(&data))?;
     wait_until_ready(&daemon, || kafka::answers(ports.broker))?;
     Ok(format!("127.0.0.1:{}", ports.broker))
+}
+
+/// Where the sink keeps what it was sent.
+pub(crate) fn mail_directory(directory: &Path) -> PathBuf {
+    directory.join("mail")
+}
+
+/// The sink is this program again, under a command of its own.
+fn start_mail_sink(directory: &Path) -> Result<String> {
+    let data = mail_directory(directory);
+    fs::create_dir_all(&data)?;
+    let port = free_port()?;
+    let daemon = Daemon::new(directory, "mail");
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["mail-sink", "--port", &port.to_string(), "--directory"])
+        .arg(&data);
+    daemon.start(&command)?;
+    wait_until_ready(&daemon, || !is_free(port))?;
+    Ok(mail::url(port))
 }
 
 fn start_postgres(directory: &Path) -> Result<String> {

@@ -3,7 +3,8 @@
 //!
 //! One write path: [`Orderbook::apply`] folds a batch of one partition and moves the partition's
 //! position in the same transaction. Everything else reads, or keeps books of its own beside the
-//! view (claims of expiries, voucher ids, the operators' audit, dead letters dealt with).
+//! view (claims of expiries, voucher ids, users and their ended sessions, the operators' audit, dead
+//! letters dealt with).
 
 mod admin;
 mod apply;
@@ -26,6 +27,7 @@ mod sale_rows;
 mod serve;
 mod snapshot;
 mod sql_time;
+mod users;
 mod working_set;
 mod write;
 
@@ -48,3 +50,4 @@ pub use rebuild_swap::{Exchange, Swap};
 pub use sale_rows::{RowDifference, SaleRows};
 pub use serve::ServedSale;
 pub use snapshot::LoadSnapshot;
+pub use users::{Revocations, RevokedSession};

@@ -8,6 +8,7 @@ use std::path::Path;
 pub mod clock;
 pub mod http;
 pub mod kafka;
+pub mod mail;
 pub mod ports;
 pub mod postgres;
 pub mod process;
@@ -23,6 +24,7 @@ pub mod wait;
 pub mod wire;
 
 pub use crate::kafka::{Kafka, KafkaCluster};
+pub use crate::mail::MailSink;
 pub use crate::postgres::{Database, Postgres};
 pub use crate::redis::Redis;
 pub use crate::redis_cluster::RedisCluster;

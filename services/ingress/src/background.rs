@@ -13,10 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::App;
 use crate::reservations::RelayOptions;
+use crate::sign_in::mailer::Postman;
 use crate::startup::Clients;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
+const SIGN_OUTS_EVERY: Duration = Duration::from_secs(1);
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 const TAIL_RETRY: Duration = Duration::from_secs(1);
 
 /// The running tasks.
@@ -54,8 +57,17 @@ impl Background {
         };
         tasks.spawn(until(stop(), checks.run()));
         tasks.spawn(until(stop(), prune(app.clone())));
+        tasks.spawn(until(stop(), learn_sign_outs(app.clone())));
+        tasks.spawn(until(stop(), forget_sign_outs(clients.orderbook.clone())));
         tasks.spawn(until(stop(), follow(app.clone(), clients, stop())));
         background
+    }
+
+    /// Sends the mails that wait.
+    pub(crate) fn deliver(&self, postman: Option<Postman>) {
+        if let Some(postman) = postman {
+            self.tasks.spawn(postman.run(self.stop.clone()));
+        }
     }
 
     /// Ends them, and waits at most for `deadline`.
@@ -102,6 +114,28 @@ async fn prune(app: web::Data<App>) {
     loop {
         ticks.tick().await;
         app.limits.prune();
+    }
+}
+
+/// While PostgreSQL is away, what is known counts.
+async fn learn_sign_outs(app: web::Data<App>) {
+    let mut ticks = interval(SIGN_OUTS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = app.sign_in.learn_sign_outs().await {
+            tracing::debug!(%error, "sign-outs elsewhere are not known for now");
+        }
+    }
+}
+
+async fn forget_sign_outs(orderbook: Orderbook) {
+    let mut ticks = interval(FORGET_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = orderbook.forget_expired_sessions().await {
+            tracing::debug!(%error, "expired sessions stay for now");
+        }
     }
 }
 

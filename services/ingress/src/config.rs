@@ -10,6 +10,7 @@ use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 use crate::pages::PaymentPage;
+use crate::sign_in::settings::SignInSettings;
 
 /// An HMAC key or token shorter than this can be guessed.
 const MIN_SECRET_BYTES: usize = 16;
@@ -49,6 +50,8 @@ pub struct Config {
     pub user_limit_per_second: u32,
     /// Orders a second in all; 0 is no limit.
     pub global_limit_per_second: u32,
+    /// How buyers sign in.
+    pub sign_in: SignInSettings,
     /// HTTP worker threads.
     pub workers: usize,
     /// How long the process goes on serving after it has said that it is not ready.
@@ -91,6 +94,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
     let user_limit_per_second = reader.or("RATE_LIMIT_USER_PER_SECOND", 5);
     let global_limit_per_second = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
+    let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
@@ -112,6 +116,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         max_in_flight: max_in_flight?,
         user_limit_per_second: user_limit_per_second?,
         global_limit_per_second: global_limit_per_second?,
+        sign_in: sign_in?,
         workers: workers?,
         drain_delay: Duration::from_millis(drain_delay_ms?),
         log_filter: log_filter?,
@@ -146,6 +151,7 @@ impl std::fmt::Debug for Config {
             .field("max_in_flight", &self.max_in_flight)
             .field("user_limit_per_second", &self.user_limit_per_second)
             .field("global_limit_per_second", &self.global_limit_per_second)
+            .field("sign_in", &self.sign_in)
             .field("workers", &self.workers)
             .field("drain_delay", &self.drain_delay)
             .finish_non_exhaustive()

@@ -7,6 +7,7 @@ use seckill_eventlog::{TopicError, check_partitions};
 use seckill_stock::StockError;
 use seckill_telemetry::health::Health;
 
+use crate::sign_in::SignIn;
 use crate::startup::Clients;
 
 const RETRY: Duration = Duration::from_millis(500);
@@ -23,14 +24,21 @@ enum Failure {
 /// The checks, with what they need.
 pub(crate) struct Preflight<'a> {
     clients: &'a Clients,
+    sign_in: &'a SignIn,
     health: &'a Health,
     partitions: i32,
 }
 
 impl<'a> Preflight<'a> {
-    pub(crate) const fn new(clients: &'a Clients, health: &'a Health, partitions: i32) -> Self {
+    pub(crate) const fn new(
+        clients: &'a Clients,
+        sign_in: &'a SignIn,
+        health: &'a Health,
+        partitions: i32,
+    ) -> Self {
         Self {
             clients,
+            sign_in,
             health,
             partitions,
         }
@@ -71,8 +79,9 @@ impl<'a> Preflight<'a> {
         }
     }
 
+    /// Also who has signed out: a token of theirs must not be good here because this instance is new.
     async fn postgresql(&self) -> Result<(), Failure> {
-        let answer = self.clients.orderbook.ping().await;
+        let answer = self.sign_in.learn_sign_outs().await;
         answer.map_err(|error| Failure::Away(error.to_string()))
     }
 

@@ -9,6 +9,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use anyhow::Context;
+use seckill_ephemeral::Ephemeral;
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{Stock, StockOptions};
@@ -18,7 +19,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Tokens;
 use crate::background::Background;
 use crate::config::Config;
 use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
@@ -28,6 +28,10 @@ use crate::outcomes::Watchers;
 use crate::preflight::Preflight;
 use crate::reads::{ReadSources, Reads};
 use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
+use crate::revoked::Revoked;
+use crate::sign_in::SignIn;
+use crate::sign_in::mailer::Postman;
+use crate::tokens::Tokens;
 
 /// What this service is called in Kafka, PostgreSQL and `ce_source`.
 const SERVICE: &str = "seckill-ingress";
@@ -49,6 +53,7 @@ pub(crate) struct Clients {
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
     pub(crate) stock_relay: Stock,
+    pub(crate) ephemeral: Ephemeral,
     pub(crate) producer: Arc<EventProducer>,
     pub(crate) kafka: KafkaSettings,
     pub(crate) topics: Topics,
@@ -76,6 +81,7 @@ impl Clients {
             stock_orders: stock().context("REDIS_URL cannot be used")?,
             stock_reads: stock()?,
             stock_relay: stock()?,
+            ephemeral: Ephemeral::new(&config.redis_url).context("REDIS_URL cannot be used")?,
             producer: Arc::new(producer),
             kafka,
             topics,
@@ -88,6 +94,7 @@ pub struct Application {
     config: Config,
     clients: Clients,
     app: web::Data<App>,
+    postman: Option<Postman>,
     ops: Ops,
     public: Server,
     admin: Server,
@@ -105,7 +112,8 @@ impl Application {
     /// Outside a multi-threaded tokio runtime.
     pub fn build(config: Config, ops: Ops) -> anyhow::Result<Self> {
         let clients = Clients::new(&config)?;
-        let app = web::Data::new(app(&config, &clients));
+        let (app, postman) = app(&config, &clients)?;
+        let app = web::Data::new(app);
         let (public, address) = public_server(&config, &app)?;
         let (admin, admin_address) = admin_server(&config, &app, &ops)?;
         tracing::info!(%address, %admin_address, "listening");
@@ -113,6 +121,7 @@ impl Application {
             config,
             clients,
             app,
+            postman,
             ops,
             public,
             admin,
@@ -152,6 +161,7 @@ impl Application {
         };
         let preflight = Preflight::new(
             &self.clients,
+            &self.app.sign_in,
             &self.ops.health,
             self.config.event_partitions,
         );
@@ -160,6 +170,7 @@ impl Application {
             Some(Ok(())) => {
                 let relay = relay_options(&self.clients, self.config.event_partitions);
                 let background = Background::start(&self.app, &self.ops, &self.clients, relay);
+                background.deliver(self.postman);
                 self.app.set_started();
                 self.ops.health.resolved("start");
                 tracing::info!("ready");
@@ -186,7 +197,7 @@ impl Application {
     }
 }
 
-fn app(config: &Config, clients: &Clients) -> App {
+fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postman>)> {
     let runtime = Handle::current();
     let options = ReservationsOptions {
         promise_deadline: config.promise_deadline,
@@ -207,11 +218,20 @@ fn app(config: &Config, clients: &Clients) -> App {
         config.event_partitions,
         runtime.clone(),
     );
-    App {
+    let revoked = Revoked::default();
+    let (sign_in, postman) = SignIn::new(
+        &config.sign_in,
+        &config.token_secret,
+        (clients.ephemeral.clone(), clients.orderbook.clone()),
+        revoked.clone(),
+        runtime.clone(),
+    )?;
+    let app = App {
         reservations: Reservations::new(stock, producer, options, runtime.clone()),
         reads: Reads::new(sources, runtime),
         operations,
-        tokens: Tokens::new(&config.token_secret),
+        tokens: Tokens::new(&config.token_secret, config.sign_in.token_life, revoked),
+        sign_in,
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),
         payment_page: config.payment_page.clone(),
@@ -220,7 +240,8 @@ fn app(config: &Config, clients: &Clients) -> App {
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         stop_streams: CancellationToken::new(),
         started: AtomicBool::new(false),
-    }
+    };
+    Ok((app, postman))
 }
 
 fn relay_options(clients: &Clients, partitions: i32) -> RelayOptions {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use seckill_domain::TraceParent;
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 use crate::http::App;
 use crate::problem::Problem;
+use crate::tokens::RenewedToken;
+
+const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 
 /// Gives the request its trace, measures it, and logs a failure with its cause.
 ///
@@ -59,6 +63,24 @@ pub async fn require_started(
         let refusal = Problem::unavailable("The service is starting: try again in a moment.");
         Ok(request.error_response(refusal).map_into_right_body())
     }
+}
+
+/// Puts the token that this request has renewed into its answer, whatever that is.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn hand_out_renewed_token(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let mut response = next.call(request).await?;
+    let renewed = response.request().extensions_mut().remove::<RenewedToken>();
+    if let Some(RenewedToken(token)) = renewed
+        && let Ok(value) = HeaderValue::from_str(&token)
+    {
+        response.headers_mut().insert(RENEWED_TOKEN, value);
+    }
+    Ok(response)
 }
 
 /// The trace that [`observe`] gave this request.

@@ -8,6 +8,7 @@ pub mod orders_read;
 pub mod payments;
 pub mod representation;
 pub mod request;
+pub mod sign_in;
 pub mod sse;
 pub mod terms;
 pub mod vouchers;
@@ -22,7 +23,6 @@ use seckill_telemetry::settings::Secret;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Tokens;
 use crate::limits::Limits;
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
@@ -30,6 +30,8 @@ use crate::pages::{self, PaymentPage};
 use crate::problem::Problem;
 use crate::reads::Reads;
 use crate::reservations::Reservations;
+use crate::sign_in::SignIn;
+use crate::tokens::Tokens;
 
 /// The most streams that may be open at a time.
 pub const STREAMS_MAX: usize = 10_000;
@@ -44,6 +46,8 @@ pub struct App {
     pub operations: Operations,
     /// Who is a buyer.
     pub tokens: Tokens,
+    /// How somebody becomes one.
+    pub sign_in: SignIn,
     /// Who is an operator.
     pub admin_token: Secret,
     /// Who is the payment provider.
@@ -78,7 +82,20 @@ impl App {
 /// The public API.
 pub fn public_routes(config: &mut web::ServiceConfig) {
     let api = web::scope("/api/v1")
+        .wrap(from_fn(middleware::hand_out_renewed_token))
         .wrap(from_fn(middleware::require_started))
+        .service(resource(
+            "/sign-in/codes",
+            [(Method::POST, web::post().to(sign_in::send_code))],
+        ))
+        .service(resource(
+            "/sign-in",
+            [(Method::POST, web::post().to(sign_in::sign_in))],
+        ))
+        .service(resource(
+            "/sign-out",
+            [(Method::POST, web::post().to(sign_in::sign_out))],
+        ))
         .service(resource(
             "/vouchers",
             [(Method::GET, web::get().to(vouchers::list))],

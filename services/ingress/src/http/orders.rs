@@ -64,7 +64,7 @@ async fn try_place(
     http: &HttpRequest,
     payload: web::Payload,
 ) -> Result<(HttpResponse, &'static str), Problem> {
-    let user_id = app.tokens.authenticate(http.headers())?;
+    let user_id = app.tokens.authenticate(http)?;
     app.limits.admit(user_id)?;
     let quantity = body::optional_json::<OrderRequest>(http, payload)
         .await?
@@ -131,7 +131,7 @@ pub(super) async fn why_closed(app: &App, voucher_id: VoucherId) -> Problem {
 /// # Errors
 /// `unauthorized`, `not-found`, `not-cancellable`, `unavailable`.
 pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(http.headers())?;
+    let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;

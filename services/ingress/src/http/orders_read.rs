@@ -19,7 +19,7 @@ const PAGE_MAX: u32 = 100;
 /// # Errors
 /// `unauthorized`, `not-found` also for somebody else's, `unavailable`.
 pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(http.headers())?;
+    let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
@@ -41,7 +41,7 @@ struct PageQuery {
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(http.headers())?;
+    let user_id = app.tokens.authenticate(&http)?;
     let page: PageQuery = request::query(&http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.as_deref().map(parse_cursor).transpose()?;

@@ -27,7 +27,7 @@ const REREAD: Duration = Duration::from_secs(5);
 /// # Errors
 /// `unauthorized`, `not-found`, `unavailable` also when too many streams are open.
 pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(http.headers())?;
+    let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;
     let permit =
         app.streams.clone().try_acquire_owned().map_err(|_| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
 use seckill_domain::{OrderId, Timestamp};
+use seckill_identity::Limits;
 use serde_json::json;
 
 use super::{FieldError, Problem};
@@ -101,6 +102,26 @@ impl Problem {
             HeaderName::from_static("ratelimit"),
             &format!("\"{policy}\";r=0;t={seconds}"),
         )
+    }
+
+    /// 429: too many codes were sent to one address.
+    #[must_use]
+    pub fn code_limited(limits: &Limits, retry_after: Duration) -> Self {
+        let seconds = whole_seconds(retry_after);
+        let policies: Vec<String> = limits
+            .levels()
+            .iter()
+            .map(|level| format!("\"codes\";q={};w={}", level.count, level.window.as_secs()))
+            .collect();
+        Self::new(
+            "rate-limited",
+            "Too many requests",
+            StatusCode::TOO_MANY_REQUESTS,
+            "A code was sent to this address a moment ago, or too many were: wait as long as Retry-After says.",
+        )
+        .with_header(header::RETRY_AFTER, &seconds)
+        .with_header(HeaderName::from_static("ratelimit-policy"), &policies.join(", "))
+        .with_header(HeaderName::from_static("ratelimit"), &format!("\"codes\";r=0;t={seconds}"))
     }
 
     /// 401: the caller is not known.

@@ -7,7 +7,7 @@ use seckill_domain::{Effect, Offset, Timestamp, UserId, VoucherId};
 use seckill_eventlog::{
     EventProducer, KafkaSettings, OutcomeRecord, Topics, create_topics, read_all,
 };
-use seckill_ingress::{auth, webhook};
+use seckill_ingress::{tokens, webhook};
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{ClaimReply, LoadReply, OpenReply, SettleReply, Stock, StockOptions};
 use seckill_telemetry::settings::Secret;
@@ -173,7 +173,7 @@ impl Rig {
 
     pub(crate) fn token(&self, user: i64) -> String {
         let user = UserId::new(user).unwrap();
-        auth::mint(&Secret::new(TOKEN_SECRET), user, PATIENCE * 10).unwrap()
+        tokens::mint(&Secret::new(TOKEN_SECRET), user, PATIENCE * 10).unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str, user: Option<i64>) -> Answer {

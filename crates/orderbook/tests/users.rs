@@ -1,0 +1,56 @@
+//! Users and their ended sessions.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::{Stand, user};
+use seckill_domain::Timestamp;
+use seckill_orderbook::RevokedSession;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn an_address_is_one_user_also_when_it_signs_in_twice_at_once() {
+    let stand = Stand::new().await;
+    let first_time = (0..16).map(|_| {
+        let book = stand.book.clone();
+        tokio::spawn(async move { book.user_of("ada@example.com").await.unwrap() })
+    });
+    let mut users = HashSet::new();
+    for attempt in first_time.collect::<Vec<_>>() {
+        users.insert(attempt.await.unwrap());
+    }
+    assert_eq!(users.len(), 1);
+    users.insert(stand.book.user_of("bob@example.com").await.unwrap());
+    assert_eq!(users.len(), 2);
+    users.insert(stand.book.user_of("ada@example.com").await.unwrap());
+    assert_eq!(users.len(), 2);
+}
+
+fn in_seconds(seconds: i64) -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap() + seconds * 1_000_000)
+}
+
+#[tokio::test]
+async fn an_ended_session_is_told_to_everybody_until_its_tokens_are_of_no_use() {
+    let stand = Stand::new().await;
+    let session = |expires_at| RevokedSession {
+        session_id: Uuid::new_v4(),
+        expires_at,
+    };
+    let (live, over) = (session(in_seconds(600)), session(in_seconds(-1)));
+    for ended in [live, over, live] {
+        stand.book.revoke_session(ended, user(7)).await.unwrap();
+    }
+    let first = stand.book.revoked_sessions(None).await.unwrap();
+    assert_eq!(first.sessions, [live]);
+    let second = session(in_seconds(600));
+    stand.book.revoke_session(second, user(7)).await.unwrap();
+    let next = stand.book.revoked_sessions(Some(first.as_of)).await;
+    assert!(next.unwrap().sessions.contains(&second));
+    assert_eq!(stand.book.forget_expired_sessions().await.unwrap(), 1);
+    assert_eq!(stand.book.forget_expired_sessions().await.unwrap(), 0);
+}

@@ -1,0 +1,199 @@
+//! Mails go out in the background: how long a server takes tells the client nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use lettre::message::{Mailbox, header::ContentType};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use seckill_identity::{Address, Code};
+use seckill_telemetry::settings::Secret;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::codes::CODE_LIFE;
+
+/// Mails that may wait; more are refused before their code is counted.
+const QUEUE: usize = 1_000;
+/// Mails on their way at a time.
+const AT_ONCE: usize = 8;
+const SMTP_TIMEOUT: Duration = Duration::from_secs(10);
+const ATTEMPTS: u32 = 3;
+const RETRY: Duration = Duration::from_secs(2);
+
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
+
+/// The mail server, and who the mails are from.
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// `smtp://[user:password@]host:port` or `smtps://…`; with `?tls=required` STARTTLS.
+    pub url: Secret,
+    /// The sender.
+    pub from: Mailbox,
+}
+
+struct Letter {
+    to: Address,
+    code: Code,
+}
+
+/// A place in the queue.
+pub struct Place<'a>(mpsc::Permit<'a, Letter>);
+
+/// The way to the queue.
+#[derive(Debug)]
+pub struct Mailer(mpsc::Sender<Letter>);
+
+/// The queue's other end.
+pub struct Postman {
+    letters: mpsc::Receiver<Letter>,
+    transport: Transport,
+    from: Mailbox,
+}
+
+impl Mailer {
+    /// A queue and who empties it.
+    ///
+    /// # Errors
+    /// When the URL is none of a mail server.
+    pub fn new(settings: &MailSettings) -> anyhow::Result<(Self, Postman)> {
+        let (sender, letters) = mpsc::channel(QUEUE);
+        let transport = Transport::from_url(settings.url.expose())
+            // The error would quote the URL, and the password with it.
+            .map_err(|_| anyhow::anyhow!("SMTP_URL is no smtp:// or smtps:// URL"))?
+            .timeout(Some(SMTP_TIMEOUT))
+            .build();
+        let postman = Postman {
+            letters,
+            transport,
+            from: settings.from.clone(),
+        };
+        Ok((Self(sender), postman))
+    }
+
+    /// A place for one mail; none when too many wait.
+    #[must_use]
+    pub fn place(&self) -> Option<Place<'_>> {
+        self.0.try_reserve().ok().map(Place)
+    }
+}
+
+impl Place<'_> {
+    /// Puts the mail in.
+    pub fn send(self, to: Address, code: Code) {
+        self.0.send(Letter { to, code });
+    }
+}
+
+impl Postman {
+    /// Sends what comes in; after `stop`, what is in the queue.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let (at_once, on_the_way) = (Arc::new(Semaphore::new(AT_ONCE)), TaskTracker::new());
+        loop {
+            let letter = tokio::select! {
+                letter = self.letters.recv() => letter,
+                () = stop.cancelled(), if !self.letters.is_closed() => {
+                    self.letters.close();
+                    continue;
+                }
+            };
+            let Some(letter) = letter else { break };
+            let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else {
+                break;
+            };
+            let (transport, from) = (self.transport.clone(), self.from.clone());
+            on_the_way.spawn(async move {
+                deliver(&transport, from, &letter).await;
+                drop(permit);
+            });
+        }
+        on_the_way.close();
+        on_the_way.wait().await;
+    }
+}
+
+/// A mail that was lost costs its reader a minute: the log says why, never to whom or what.
+async fn deliver(transport: &Transport, from: Mailbox, letter: &Letter) {
+    let sent = match compose(from, letter) {
+        Ok(message) => send(transport, &message).await,
+        Err(error) => Err(error),
+    };
+    let result = if sent.is_ok() { "sent" } else { "failed" };
+    metrics::counter!("seckill_mails_total", "result" => result).increment(1);
+    if let Err(error) = sent {
+        tracing::error!(error = format!("{error:#}"), "a mail was not sent");
+    }
+}
+
+async fn send(transport: &Transport, message: &Message) -> anyhow::Result<()> {
+    let mut attempt = 1;
+    loop {
+        match transport.send(message.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if attempt < ATTEMPTS && may_work_later(&error) => {
+                tracing::warn!(%error, attempt, "the mail server did not take a mail");
+                tokio::time::sleep(RETRY * attempt).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A server's final no is final. After a lost answer the same code may come twice, which does no harm.
+fn may_work_later(error: &SmtpError) -> bool {
+    !error.is_permanent() && !error.is_client()
+}
+
+fn compose(from: Mailbox, letter: &Letter) -> anyhow::Result<Message> {
+    let to = letter.to.as_str().parse().context("the address")?;
+    let minutes = CODE_LIFE.as_secs() / 60;
+    let text = format!(
+        "Your code to sign in: {}\r\n\r\n\
+         It is good for {minutes} minutes and for one sign-in. Never give it to anybody who asks \
+         you for it.\r\n\
+         If you did not ask to sign in, there is nothing you have to do.\r\n",
+        letter.code.digits()
+    );
+    Message::builder()
+        .from(from)
+        .to(Mailbox::new(None, to))
+        .subject("Your code to sign in")
+        .header(ContentType::TEXT_PLAIN)
+        .body(text)
+        .context("the message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_has_the_code_and_only_its_recipient() {
+        let letter = Letter {
+            to: "ada@example.com".parse().unwrap(),
+            code: "000042".parse().unwrap(),
+        };
+        let from: Mailbox = "Shop <no-reply@shop.example>".parse().unwrap();
+        let mail = compose(from, &letter).unwrap();
+        let text = String::from_utf8(mail.formatted()).unwrap();
+        assert!(text.contains("To: ada@example.com\r\n"), "{text}");
+        assert!(text.contains("sign in: 000042\r\n"), "{text}");
+        let to = mail.envelope().to();
+        assert_eq!(to.len(), 1, "{to:?}");
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_none_is_refused_without_being_quoted() {
+        let settings = |url: &str| MailSettings {
+            url: Secret::new(url),
+            from: "no-reply@shop.example".parse().unwrap(),
+        };
+        let refused = Mailer::new(&settings("http://shop:hunter2@mail.example"));
+        let error = refused.err().unwrap().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(Mailer::new(&settings("smtps://shop:hunter2@mail.example")).is_ok());
+    }
+}

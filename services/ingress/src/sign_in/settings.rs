@@ -1,0 +1,115 @@
+//! How people sign in.
+
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+use seckill_identity::{Domain, Limits};
+use seckill_telemetry::settings::{Reader, Secret};
+
+use super::mailer::MailSettings;
+
+const TOKEN_LIFE_SECONDS: u64 = 3600;
+/// Below this a quarter of the life is no whole second.
+const TOKEN_LIFE_MIN_SECONDS: u64 = 4;
+const MAIL_FROM: &str = "Flash sale <no-reply@localhost>";
+
+/// The settings of the sign-in.
+#[derive(Debug, Clone)]
+pub struct SignInSettings {
+    /// The mail server; without one nobody signs in by mail.
+    pub mail: Option<MailSettings>,
+    /// Whose addresses may sign in; none: everybody's.
+    pub allowed_domains: Vec<Domain>,
+    /// How often a code is sent to one address.
+    pub limits: Limits,
+    /// How long a token is good.
+    pub token_life: Duration,
+}
+
+impl SignInSettings {
+    /// Reads `SMTP_URL`, `MAIL_FROM`, `SIGN_IN_ALLOWED_DOMAINS`, `SIGN_IN_LIMITS` and
+    /// `TOKEN_LIFE_SECONDS`. None: at least one is wrong, and noted as such.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let url: Option<Option<Secret>> = reader.optional("SMTP_URL");
+        let from = mailbox(reader);
+        let allowed_domains = domains(reader);
+        let limits = reader.or("SIGN_IN_LIMITS", Limits::default());
+        let life_s = reader.or("TOKEN_LIFE_SECONDS", TOKEN_LIFE_SECONDS);
+        if life_s.is_some_and(|seconds| seconds < TOKEN_LIFE_MIN_SECONDS) {
+            reader.refuse("TOKEN_LIFE_SECONDS", "is below 4");
+        }
+        let from = from?;
+        Some(Self {
+            mail: url?.map(|url| MailSettings { url, from }),
+            allowed_domains: allowed_domains?,
+            limits: limits?,
+            token_life: Duration::from_secs(life_s?),
+        })
+    }
+}
+
+fn mailbox(reader: &mut Reader<'_>) -> Option<Mailbox> {
+    let text = reader.or("MAIL_FROM", MAIL_FROM.to_owned())?;
+    let parsed = text.parse();
+    if parsed.is_err() {
+        reader.refuse(
+            "MAIL_FROM",
+            "is no address like Shop <no-reply@example.com>",
+        );
+    }
+    parsed.ok()
+}
+
+fn domains(reader: &mut Reader<'_>) -> Option<Vec<Domain>> {
+    let text = reader.or("SIGN_IN_ALLOWED_DOMAINS", String::new())?;
+    let names = text.split(',').filter(|name| !name.trim().is_empty());
+    let parsed: Result<Vec<Domain>, _> = names.map(str::parse).collect();
+    if let Err(error) = &parsed {
+        reader.refuse("SIGN_IN_ALLOWED_DOMAINS", &error.to_string());
+    }
+    parsed.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_telemetry::settings::{SettingsError, Source};
+
+    fn read(settings: &[(&str, &str)]) -> Result<SignInSettings, SettingsError> {
+        let source: Source = settings.iter().copied().collect();
+        let mut reader = Reader::new(&source);
+        let settings = SignInSettings::read(&mut reader);
+        reader.finish(settings)
+    }
+
+    #[test]
+    fn everything_has_a_default_but_the_mail_server() {
+        let settings = read(&[]).unwrap();
+        assert!(settings.mail.is_none() && settings.allowed_domains.is_empty());
+        assert_eq!(settings.token_life, Duration::from_secs(3600));
+        let settings = read(&[
+            ("SMTP_URL", "smtp://shop:hunter2@mail.example"),
+            ("SIGN_IN_ALLOWED_DOMAINS", "uni.example, Example.COM"),
+        ]);
+        let settings = settings.unwrap();
+        assert_eq!(settings.allowed_domains.len(), 2);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let bad = [
+            ("MAIL_FROM", "nobody"),
+            ("SIGN_IN_ALLOWED_DOMAINS", "uni.example,a b"),
+            ("SIGN_IN_LIMITS", "often"),
+            ("TOKEN_LIFE_SECONDS", "3"),
+        ];
+        let SettingsError(errors) = read(&bad).unwrap_err();
+        for (name, _) in bad {
+            assert!(
+                errors.iter().any(|error| error.starts_with(name)),
+                "{errors:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Buyers' tokens: checked here, without asking anybody, and renewed by the rule of
+//! [`seckill_identity::renew`].
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpMessage, HttpRequest};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use seckill_domain::{IdError, Timestamp, UserId};
+use seckill_identity::{Level, Renewal, renew};
+use seckill_telemetry::settings::Secret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::auth::bearer;
+use crate::problem::Problem;
+use crate::revoked::Revoked;
+
+/// The issuer and the audience of this project's tokens.
+pub const ISSUER: &str = "seckill";
+
+#[derive(Serialize)]
+struct MintedClaims {
+    sub: String,
+    iat: u64,
+    exp: u64,
+    iss: &'static str,
+    aud: &'static str,
+    #[serde(flatten)]
+    session: Option<SessionClaims>,
+}
+
+/// What our sign-in adds. Tokens of another issuer lack it: they are good, and never renewed.
+#[derive(Serialize)]
+struct SessionClaims {
+    /// The session: the same in all its tokens.
+    sid: String,
+    /// [`Level::number`].
+    lvl: u8,
+    /// Renewals so far.
+    rnw: u32,
+}
+
+/// What is left to look at after the library has checked the registered claims.
+#[derive(Deserialize)]
+struct VerifiedClaims {
+    sub: String,
+    exp: u64,
+    iat: Option<u64>,
+    // Not flattened: that would copy every claim of every order's token first.
+    sid: Option<String>,
+    lvl: Option<u8>,
+    rnw: Option<u32>,
+}
+
+/// Who calls, and in which session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The buyer.
+    pub user_id: UserId,
+    /// The session: that of the claims, or one of this very token only.
+    pub session_id: Uuid,
+    /// When the token was issued and when it expires, in seconds since 1970.
+    issued_and_expires: (u64, u64),
+    renewal: Option<Renewal>,
+}
+
+/// A token with what its owner is told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token.
+    pub token: String,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
+/// The token that the answer to this request has to carry, among the request's extensions.
+#[derive(Debug, Clone)]
+pub struct RenewedToken(pub String);
+
+/// Checks and issues buyers' tokens: JWTs, HS256, `iss` and `aud` [`ISSUER`], `exp` in the future,
+/// `sub` the user id in decimal, the session not signed out.
+pub struct Tokens {
+    decoding: DecodingKey,
+    encoding: EncodingKey,
+    validation: Validation,
+    life: Duration,
+    revoked: Revoked,
+}
+
+impl Tokens {
+    /// `secret` is the key that tokens are signed with, `life` how long a new one is good, `revoked`
+    /// the sessions that are not.
+    #[must_use]
+    pub fn new(secret: &Secret, life: Duration, revoked: Revoked) -> Self {
+        // The algorithm is ours to choose, never the token's.
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = 0;
+        let key = secret.expose().as_bytes();
+        Self {
+            decoding: DecodingKey::from_secret(key),
+            encoding: EncodingKey::from_secret(key),
+            validation,
+            life,
+            revoked,
+        }
+    }
+
+    /// The buyer whose token the request carries. If this request renews it, the answer will carry
+    /// the new one.
+    ///
+    /// # Errors
+    /// `unauthorized` without a token, or with one that is not good.
+    pub fn authenticate(&self, request: &HttpRequest) -> Result<UserId, Problem> {
+        let caller = self.caller(request.headers())?;
+        if let Some(renewed) = self.renewed(&caller, unix_seconds())? {
+            request.extensions_mut().insert(RenewedToken(renewed));
+        }
+        Ok(caller.user_id)
+    }
+
+    /// Who calls; renews nothing.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.caller_to_sign_out(headers)?;
+        if self.revoked.contains(caller.session_id) {
+            return Err(Problem::unauthorized(
+                "This session was signed out: sign in again.",
+            ));
+        }
+        Ok(caller)
+    }
+
+    /// As [`Self::caller`], also of a session that was signed out: doing it again is no mistake.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub fn caller_to_sign_out(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let refused = || {
+            Problem::unauthorized(
+                "Send Authorization: Bearer with a token from the sign-in that has not expired.",
+            )
+        };
+        let token = bearer(headers).ok_or_else(refused)?;
+        let data = jsonwebtoken::decode::<VerifiedClaims>(token, &self.decoding, &self.validation)
+            .map_err(|error| refused().because(error))?;
+        caller(token, &data.claims).map_err(|error| refused().because(error))
+    }
+
+    /// The first token of a new session.
+    ///
+    /// # Errors
+    /// `internal` when it cannot be signed.
+    pub fn sign_in(&self, user_id: UserId) -> Result<Issued, Problem> {
+        self.issue(user_id, Uuid::new_v4(), Renewal::SIGNED_IN, unix_seconds())
+    }
+
+    /// Ends a session here. Gives the time after which none of its tokens can be good: another
+    /// instance may renew one until it has heard of this, and what it renews lives a whole life.
+    #[must_use]
+    pub fn revoke(&self, caller: &Caller) -> Timestamp {
+        let (issued, expires) = caller.issued_and_expires;
+        let life_s = self.life.as_secs().max(expires.saturating_sub(issued));
+        let expires_at = timestamp(unix_seconds().max(expires).saturating_add(2 * life_s));
+        self.revoked.insert(caller.session_id, expires_at);
+        expires_at
+    }
+
+    fn renewed(&self, caller: &Caller, now: u64) -> Result<Option<String>, Problem> {
+        let (issued, expires) = caller.issued_and_expires;
+        let remaining = Duration::from_secs(expires.saturating_sub(now));
+        let life = Duration::from_secs(expires.saturating_sub(issued));
+        let renewed = caller
+            .renewal
+            .and_then(|renewal| renew(renewal, remaining, life));
+        renewed
+            .map(|renewal| {
+                let issued = self.issue(caller.user_id, caller.session_id, renewal, now)?;
+                metrics::counter!("seckill_token_renewals_total").increment(1);
+                Ok(issued.token)
+            })
+            .transpose()
+    }
+
+    fn issue(
+        &self,
+        user_id: UserId,
+        session_id: Uuid,
+        renewal: Renewal,
+        now: u64,
+    ) -> Result<Issued, Problem> {
+        let session = SessionClaims {
+            sid: session_id.simple().to_string(),
+            lvl: renewal.level.number(),
+            rnw: renewal.count,
+        };
+        let exp = now.saturating_add(self.life.as_secs());
+        let claims = claims(user_id, now, exp, Some(session));
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding);
+        Ok(Issued {
+            token: token.map_err(Problem::internal)?,
+            expires_at: timestamp(exp),
+        })
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(redacted)")
+    }
+}
+
+/// A token of `user` outside any session, good for `ttl` from now: it is never renewed.
+///
+/// # Errors
+/// When the token cannot be signed.
+pub fn mint(secret: &Secret, user: UserId, ttl: Duration) -> anyhow::Result<String> {
+    let now = unix_seconds();
+    let claims = claims(user, now, now.saturating_add(ttl.as_secs()), None);
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    Ok(jsonwebtoken::encode(
+        &Header::new(Algorithm::HS256),
+        &claims,
+        &key,
+    )?)
+}
+
+fn claims(user: UserId, iat: u64, exp: u64, session: Option<SessionClaims>) -> MintedClaims {
+    MintedClaims {
+        sub: user.to_string(),
+        iat,
+        exp,
+        iss: ISSUER,
+        aud: ISSUER,
+        session,
+    }
+}
+
+fn caller(token: &str, claims: &VerifiedClaims) -> Result<Caller, IdError> {
+    let session_id = match &claims.sid {
+        // Another issuer's `sid` may be any text.
+        Some(sid) => Uuid::try_parse(sid).unwrap_or_else(|_| hashed(sid)),
+        // A token without a session can be signed out, too: it is one by itself.
+        None => hashed(token),
+    };
+    let renewal = claims.lvl.zip(claims.rnw).map(|(level, count)| Renewal {
+        level: Level::from_number(level),
+        count,
+    });
+    Ok(Caller {
+        user_id: claims.sub.parse()?,
+        session_id,
+        issued_and_expires: (claims.iat.unwrap_or(claims.exp), claims.exp),
+        renewal,
+    })
+}
+
+fn hashed(text: &str) -> Uuid {
+    let mut first = [0; 16];
+    first.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
+    Uuid::new_v8(first)
+}
+
+fn unix_seconds() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.unwrap_or_default().as_secs()
+}
+
+fn timestamp(unix_seconds: u64) -> Timestamp {
+    let micros = unix_seconds.saturating_mul(1_000_000);
+    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

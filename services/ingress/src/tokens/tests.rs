@@ -1,0 +1,207 @@
+//! Tokens, good and bad.
+
+use super::*;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue};
+use actix_web::test::TestRequest;
+use seckill_identity::RENEWALS_MAX;
+use serde_json::{Value, json};
+
+const SECRET: &str = "a secret for tests only";
+const LIFE: Duration = Duration::from_secs(1000);
+
+fn secret() -> Secret {
+    Secret::new(SECRET)
+}
+
+fn headers(authorization: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
+    headers
+}
+
+fn good_claims() -> Value {
+    json!({ "sub": "42", "iat": 1, "exp": 4_000_000_000_u64, "iss": "seckill", "aud": "seckill" })
+}
+
+fn signed(algorithm: Algorithm, key: &str, claims: &Value) -> String {
+    let key = EncodingKey::from_secret(key.as_bytes());
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+}
+
+fn tokens() -> Tokens {
+    Tokens::new(&secret(), LIFE, Revoked::default())
+}
+
+fn authenticate(token: &str) -> Option<UserId> {
+    let caller = tokens().caller(&headers(&format!("Bearer {token}")));
+    caller.ok().map(|caller| caller.user_id)
+}
+
+#[test]
+fn a_minted_token_is_taken_until_it_expires() {
+    let user = UserId::new(42).unwrap();
+    let token = mint(&secret(), user, Duration::from_secs(60)).unwrap();
+    assert_eq!(authenticate(&token), Some(user));
+    let other = mint(
+        &Secret::new("another secret"),
+        user,
+        Duration::from_secs(60),
+    )
+    .unwrap();
+    assert_eq!(authenticate(&other), None);
+}
+
+#[test]
+fn a_token_with_one_wrong_claim_is_refused() {
+    let good = good_claims();
+    assert!(authenticate(&signed(Algorithm::HS256, SECRET, &good)).is_some());
+    for (claim, wrong) in [
+        ("exp", json!(1_000)),
+        ("exp", Value::Null),
+        ("iss", json!("somebody")),
+        ("aud", json!("another-service")),
+        ("aud", json!([])),
+        ("sub", json!("root")),
+        ("sub", json!("-1")),
+        ("sub", json!(42)),
+        ("nbf", json!(3_999_999_999_u64)),
+    ] {
+        let mut claims = good.clone();
+        claims[claim] = wrong.clone();
+        let token = signed(Algorithm::HS256, SECRET, &claims);
+        assert_eq!(authenticate(&token), None, "{claim} = {wrong}");
+    }
+    for claim in ["sub", "exp", "iss", "aud"] {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().remove(claim);
+        let token = signed(Algorithm::HS256, SECRET, &claims);
+        assert_eq!(authenticate(&token), None, "without {claim}");
+    }
+}
+
+#[test]
+fn the_audience_may_be_a_list_and_more_claims_are_allowed() {
+    let mut claims = good_claims();
+    claims["aud"] = json!(["shop", "seckill"]);
+    claims["role"] = json!("buyer");
+    assert!(authenticate(&signed(Algorithm::HS256, SECRET, &claims)).is_some());
+}
+
+#[test]
+fn the_token_does_not_choose_the_algorithm() {
+    let good = good_claims();
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        assert_eq!(authenticate(&signed(algorithm, SECRET, &good)), None);
+    }
+    // {"alg":"none","typ":"JWT"} and the same claims, with no signature.
+    let payload = signed(Algorithm::HS256, SECRET, &good);
+    let payload = payload.split('.').nth(1).unwrap();
+    let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.");
+    assert_eq!(authenticate(&unsigned), None);
+}
+
+#[test]
+fn only_a_bearer_token_is_read() {
+    let token = signed(Algorithm::HS256, SECRET, &good_claims());
+    let tokens = tokens();
+    assert!(tokens.caller(&headers(&format!("bearer {token}"))).is_ok());
+    assert!(tokens.caller(&headers(&format!("Basic {token}"))).is_err());
+    assert!(tokens.caller(&headers(&token)).is_err());
+    assert!(tokens.caller(&HeaderMap::new()).is_err());
+}
+
+fn caller_of(token: &str) -> Caller {
+    tokens()
+        .caller(&headers(&format!("Bearer {token}")))
+        .unwrap()
+}
+
+/// As if `seconds` had gone by since the token was issued.
+fn aged(caller: &Caller, seconds: u64) -> Caller {
+    let (issued, expires) = caller.issued_and_expires;
+    Caller {
+        issued_and_expires: (issued - seconds, expires - seconds),
+        ..caller.clone()
+    }
+}
+
+#[test]
+fn a_chain_of_renewals_keeps_its_session_and_ends_after_ten() {
+    let user = UserId::new(7).unwrap();
+    let first = caller_of(&tokens().sign_in(user).unwrap().token);
+    assert_eq!(first.renewal, Some(Renewal::SIGNED_IN));
+    let mut caller = first.clone();
+    for count in 1..=RENEWALS_MAX {
+        let renewed = tokens().renewed(&aged(&caller, 600), unix_seconds());
+        caller = caller_of(&renewed.unwrap().unwrap());
+        assert_eq!(caller.renewal.map(|renewal| renewal.count), Some(count));
+        assert_eq!(
+            (caller.user_id, caller.session_id),
+            (user, first.session_id)
+        );
+    }
+    let renewed = tokens().renewed(&aged(&caller, 999), unix_seconds());
+    assert_eq!(renewed.unwrap(), None);
+}
+
+#[test]
+fn a_token_of_another_issuer_is_good_and_never_renewed() {
+    let token = mint(&secret(), UserId::new(7).unwrap(), LIFE).unwrap();
+    let caller = caller_of(&token);
+    assert_eq!(
+        tokens()
+            .renewed(&aged(&caller, 999), unix_seconds())
+            .unwrap(),
+        None
+    );
+    assert_eq!(caller_of(&token).session_id, caller.session_id);
+    let another = mint(&secret(), UserId::new(8).unwrap(), LIFE).unwrap();
+    assert_ne!(caller_of(&another).session_id, caller.session_id);
+}
+
+#[test]
+fn the_renewed_token_is_left_for_the_answer() {
+    let tokens = tokens();
+    let request = |token: &str| {
+        let request =
+            TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}")));
+        let request = request.to_http_request();
+        tokens.authenticate(&request).unwrap();
+        let renewed = request.extensions().get::<RenewedToken>().cloned();
+        renewed.map(|RenewedToken(token)| token)
+    };
+    let first = tokens.sign_in(UserId::new(7).unwrap()).unwrap().token;
+    let second = request(&first).unwrap();
+    assert_eq!(request(&second), None, "3/4 of its life are not gone");
+}
+
+#[test]
+fn a_signed_out_session_is_refused_with_all_its_tokens_and_no_other_is() {
+    let tokens = tokens();
+    let bearer = |token: &str| headers(&format!("Bearer {token}"));
+    let user = UserId::new(7).unwrap();
+    let (first, other) = (
+        tokens.sign_in(user).unwrap().token,
+        tokens.sign_in(user).unwrap().token,
+    );
+    let caller = tokens.caller(&bearer(&first)).unwrap();
+    let second = tokens.renewed(&caller, unix_seconds()).unwrap().unwrap();
+    let until = tokens.revoke(&caller);
+    assert!(until > timestamp(unix_seconds() + LIFE.as_secs()));
+    assert!(tokens.caller(&bearer(&first)).is_err());
+    assert!(tokens.caller(&bearer(&second)).is_err());
+    assert!(tokens.caller(&bearer(&other)).is_ok());
+}
+
+#[test]
+fn another_issuers_session_may_have_any_name() {
+    let session = |sid: Value| {
+        let mut claims = good_claims();
+        claims["sid"] = sid;
+        caller_of(&signed(Algorithm::HS256, SECRET, &claims)).session_id
+    };
+    assert_eq!(session(json!("mine")), session(json!("mine")));
+    assert_ne!(session(json!("mine")), session(json!("yours")));
+    let id = Uuid::new_v4();
+    assert_eq!(session(json!(id.to_string())), id);
+}
