@@ -1,6 +1,7 @@
 //! One file a promise, each over real services and stores of its own.
 
 mod bad_input;
+mod catalogue;
 mod chaos;
 mod cluster;
 mod dead_letters;

@@ -4,17 +4,12 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    ScriptInvocation, ServerErrorKind,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+use crate::server::{Connection, Server};
+
 /// After a failure nobody waits for a time-out again so soon: whoever can do without does.
 const REST: Duration = Duration::from_millis(500);
 
@@ -37,14 +32,14 @@ pub enum EphemeralError {
 pub struct Ephemeral(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    server: Server,
     current: RwLock<Current>,
     connecting: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Current {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     /// Counts connections: a late failure of an earlier one must not end its successor.
     generation: u64,
     failed: Option<(Instant, String)>,
@@ -56,15 +51,8 @@ impl Ephemeral {
     /// # Errors
     /// [`EphemeralError::Misconfigured`].
     pub fn new(url: &str) -> Result<Self, EphemeralError> {
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = url
-            .into_connection_info()
-            .map(|info| info.set_tcp_settings(tcp));
-        let client = info
-            .and_then(Client::open)
-            .map_err(|error| EphemeralError::Misconfigured(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
-            client,
+            server: Server::parse(url)?,
             current: RwLock::default(),
             connecting: Mutex::new(()),
         })))
@@ -106,7 +94,7 @@ impl Ephemeral {
         answer.map_err(|error| self.failed(generation, &error))
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), EphemeralError> {
+    async fn connection(&self) -> Result<(Connection, u64), EphemeralError> {
         if let Some(known) = self.known() {
             return known;
         }
@@ -114,14 +102,7 @@ impl Ephemeral {
         if let Some(known) = self.known() {
             return known;
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let client = &self.0.client;
-        match client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-        {
+        match self.0.server.connect().await {
             Ok(connection) => {
                 let mut current = self.write();
                 current.generation += 1;
@@ -139,7 +120,7 @@ impl Ephemeral {
     }
 
     /// The connection there is, or the failure of a moment ago.
-    fn known(&self) -> Option<Result<(MultiplexedConnection, u64), EphemeralError>> {
+    fn known(&self) -> Option<Result<(Connection, u64), EphemeralError>> {
         let current = self.0.current.read();
         let current = current.unwrap_or_else(PoisonError::into_inner);
         if let Some((at, why)) = &current.failed

@@ -2,5 +2,12 @@
 //! has connections, a fence and scripts of its own.
 
 mod connection;
+mod kind;
+mod server;
+mod shared;
+mod tiered;
 
 pub use connection::{Ephemeral, EphemeralError};
+pub use kind::{CARD, Key, Kind, SHELF, Strategy};
+pub use shared::SharedCache;
+pub use tiered::Tiered;

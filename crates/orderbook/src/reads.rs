@@ -1,12 +1,12 @@
 //! Reads for the API. All of them by index.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Epoch, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_id};
+use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_id, voucher_id};
 use crate::sql_time::SqlTime;
 use crate::{Orderbook, OrderbookError};
 
@@ -89,9 +89,52 @@ impl Orderbook {
         limit: u32,
         before: Option<VoucherId>,
     ) -> Result<Vec<SaleRow>, OrderbookError> {
+        self.sales_where("true", limit, before).await
+    }
+
+    /// As [`Self::sales`], without those whose last unit is paid: there is nothing left that could
+    /// come back by itself.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn sales_on_shelf(
+        &self,
+        limit: u32,
+        before: Option<VoucherId>,
+    ) -> Result<Vec<SaleRow>, OrderbookError> {
+        let on_shelf = "(stock_left > 0 OR unpaid_units > 0 OR paid_units = 0)";
+        self.sales_where(on_shelf, limit, before).await
+    }
+
+    /// Units free of many sales; those that there are.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn available_of(
+        &self,
+        vouchers: &[VoucherId],
+    ) -> Result<HashMap<VoucherId, i64>, OrderbookError> {
+        let ids: Vec<i64> = vouchers.iter().map(|voucher| voucher.get()).collect();
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT voucher_id, stock_left FROM vouchers WHERE voucher_id = ANY($1)",
+        )
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(id, available)| Ok((voucher_id(id, "vouchers")?, available)))
+            .collect()
+    }
+
+    async fn sales_where(
+        &self,
+        condition: &'static str,
+        limit: u32,
+        before: Option<VoucherId>,
+    ) -> Result<Vec<SaleRow>, OrderbookError> {
         let sql = format!(
             "SELECT {SALE_COLUMNS}, partition, loaded, retired FROM vouchers
-              WHERE $1::bigint IS NULL OR voucher_id < $1
+              WHERE {condition} AND ($1::bigint IS NULL OR voucher_id < $1)
               ORDER BY voucher_id DESC LIMIT $2"
         );
         let rows: Vec<RawSaleRow> = sqlx::query_as(&sql)

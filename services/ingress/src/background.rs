@@ -100,7 +100,8 @@ fn follow(
     async move {
         while !stop.is_cancelled() {
             let watchers = app.watchers.clone();
-            let followed = watchers.follow(kafka.clone(), topic.clone(), stop.clone());
+            let reads = app.reads.clone();
+            let followed = watchers.follow(kafka.clone(), topic.clone(), reads, stop.clone());
             if let Err(error) = followed.await {
                 tracing::warn!(%error, "streams fall back to reading every few seconds");
             }

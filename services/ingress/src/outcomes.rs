@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use seckill_domain::{OrderId, Outcome};
+use seckill_domain::{OrderId, Outcome, VoucherId};
 use seckill_eventlog::{KafkaSettings, Record, decode_outcome, tail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::reads::Reads;
 
 /// Outcomes that may wait to be handed out.
 const BUFFER_RECORDS: usize = 1_000;
@@ -46,7 +48,8 @@ impl Watchers {
         }
     }
 
-    /// Follows the outcome topic until `stop`: hands out the versions of orders.
+    /// Follows the outcome topic until `stop`: hands out the versions of orders, and drops this
+    /// process' copies of the sales that have changed.
     ///
     /// # Errors
     /// When the topic's end cannot be found.
@@ -54,22 +57,26 @@ impl Watchers {
         self,
         settings: KafkaSettings,
         outcomes_topic: String,
+        reads: Reads,
         stop: CancellationToken,
     ) -> Result<(), seckill_eventlog::ReadError> {
         let mut records = tail(&settings, &outcomes_topic, BUFFER_RECORDS).await?;
         while let Some(Some(record)) = stop.run_until_cancelled(records.recv()).await {
-            self.hand_out(&record);
+            if let Some(changed) = self.hand_out(&record) {
+                reads.forget(changed).await;
+            }
         }
         Ok(())
     }
 
-    fn hand_out(&self, record: &Record) {
+    /// Gives the sale that has changed, if one has.
+    fn hand_out(&self, record: &Record) -> Option<VoucherId> {
         match decode_outcome(record.payload.as_deref().unwrap_or_default()) {
             Ok(decoded) => match decoded.outcome {
                 Outcome::Order(order) => self.notify(order.order_id, order.version),
                 // The order is read again: now its refund is due.
                 Outcome::Refund(refund) => self.notify(refund.order_id, 0),
-                Outcome::Sale(_) => {}
+                Outcome::Sale(_) => return Some(decoded.voucher_id),
             },
             // Streams read their order again every few seconds without a wake-up.
             Err(error) => tracing::warn!(
@@ -79,6 +86,7 @@ impl Watchers {
                 "an outcome cannot be read"
             ),
         }
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, watch::Sender<i64>>> {
@@ -113,7 +121,6 @@ impl Drop for Subscription {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use seckill_domain::VoucherId;
 
     fn order(counter: u64) -> OrderId {
         OrderId::from_parts(VoucherId::new(7).unwrap(), 1, counter)

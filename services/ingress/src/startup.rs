@@ -9,7 +9,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use anyhow::Context;
-use seckill_ephemeral::Ephemeral;
+use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{Stock, StockOptions};
@@ -209,6 +209,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
     let sources = ReadSources {
         orderbook: clients.orderbook.clone(),
         stock: clients.stock_reads.clone(),
+        cache: SharedCache::new(clients.ephemeral.clone()),
         events_topic: clients.topics.events.clone(),
     };
     let operations = Operations::new(

@@ -12,6 +12,7 @@ use seckill_stock::{Probe, SettleReply};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cached;
 use crate::partition::{Seen, Shared, wall_clock};
 use crate::retry::until_done;
 
@@ -98,6 +99,7 @@ impl Worker {
                 fail::fail_point!("projector.between-effects");
             }
             fail::fail_point!("projector.after-settle");
+            cached::drop_changed(&shared, &self.stop, &page.effects).await?;
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
             until_done(&self.stop, &shared.health, "postgresql", || {

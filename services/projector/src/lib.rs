@@ -6,6 +6,7 @@
 //! Redis and the outcome topic have them. [`watch`] looks at every sale four times a second and
 //! starts a [`reload`] where Redis does not serve it.
 
+mod cached;
 pub mod config;
 mod effects;
 mod fold;

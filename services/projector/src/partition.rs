@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_ephemeral::SharedCache;
 use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, Topics};
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use seckill_stock::Stock;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) group: String,
     pub(crate) orderbook: Orderbook,
     pub(crate) stock: Stock,
+    /// What the ingress remembers of sales: out of date with every one that changes.
+    pub(crate) cache: SharedCache,
     pub(crate) producer: EventProducer,
     pub(crate) consumer: ConsumerHandle,
     pub(crate) health: Health,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use seckill_domain::Offset;
+use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{
     Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError, Topics,
     start_consumer,
@@ -111,6 +112,7 @@ async fn connect(
     let topics = Topics::new(&config.topic_prefix);
     let settings = KafkaSettings::new(&config.kafka_brokers, "seckill-projector");
     let stock = Stock::new(StockOptions::new(config.redis_url.expose()))?;
+    let cache = SharedCache::new(Ephemeral::new(config.redis_url.expose())?);
     let options = OrderbookOptions {
         database_url: config.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
@@ -145,6 +147,7 @@ async fn connect(
         group,
         orderbook,
         stock,
+        cache,
         producer,
         consumer,
         health,

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::middleware::trace_of;
 use crate::http::orders::why_closed;
-use crate::http::{App, events, request, terms};
+use crate::http::vouchers::Which;
+use crate::http::{App, events, request, terms, vouchers};
 use crate::problem::{FieldError, Problem};
 use crate::reservations::{PublishError, ShrinkError};
 use crate::{auth, body};
@@ -195,13 +196,13 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(ledger))
 }
 
-/// The admin listener's `GET /admin/v1/vouchers`: as the public one.
+/// The admin listener's `GET /admin/v1/vouchers`: as the public one, and what is off the shelf.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
-    crate::http::vouchers::list(app, http).await
+    vouchers::page(&app, &http, Which::All).await
 }
 
 /// `GET /admin/v1/overview`: how far the views are behind the log, and dead letters.

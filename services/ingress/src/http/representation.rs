@@ -89,16 +89,16 @@ impl VoucherBody {
     /// As it is at `now`.
     #[must_use]
     pub fn new(view: &VoucherView, now: Timestamp) -> Self {
-        let terms = &view.row.sale.terms;
+        let card = &view.card;
         Self {
-            voucher_id: view.row.sale.voucher_id.get(),
-            title: terms.title.clone(),
-            price_cents: terms.price.cents(),
-            currency: terms.price.currency().to_string(),
+            voucher_id: card.voucher_id.get(),
+            title: card.title.clone(),
+            price_cents: card.price.cents(),
+            currency: card.price.currency().to_string(),
             stock_left: view.stock_left(),
-            max_quantity: terms.max_quantity,
-            opens_at: terms.opens_at,
-            closes_at: terms.closes_at,
+            max_quantity: card.max_quantity,
+            opens_at: card.opens_at,
+            closes_at: card.closes_at,
             status: view.status(now).as_str(),
         }
     }

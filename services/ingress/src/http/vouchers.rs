@@ -36,20 +36,43 @@ struct PageQuery {
     before: Option<i64>,
 }
 
-/// `GET /api/v1/vouchers?limit=&before=`: `{"vouchers": […], "next": …}`, the newest first.
+/// `GET /api/v1/vouchers?limit=&before=`: `{"vouchers": […], "next": …}`, the newest first, without
+/// those whose last unit is paid.
 ///
 /// # Errors
 /// `invalid-request`, `unavailable`.
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let page: PageQuery = request::query(&http)?;
+    page(&app, &http, Which::OnShelf).await
+}
+
+/// Which sales a page has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    OnShelf,
+    All,
+}
+
+/// One page.
+///
+/// # Errors
+/// `invalid-request`, `unavailable`.
+pub(super) async fn page(
+    app: &App,
+    http: &HttpRequest,
+    which: Which,
+) -> Result<HttpResponse, Problem> {
+    let page: PageQuery = request::query(http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.map(VoucherId::new).transpose();
     let before = before.map_err(|error| Problem::invalid(format!("before: {error}.")))?;
-    let views = app.reads.vouchers(limit, before).await?;
+    let views = match which {
+        Which::OnShelf => app.reads.vouchers(limit, before).await?,
+        Which::All => app.reads.all_vouchers(limit, before).await?,
+    };
     let now = timestamp_now();
     let full = views.len() == limit as usize;
     let last = views.last().filter(|_| full);
-    let next = last.map(|view| view.row.sale.voucher_id.get());
+    let next = last.map(|view| view.card.voucher_id.get());
     let bodies: Vec<VoucherBody> = views
         .iter()
         .map(|view| VoucherBody::new(view, now))

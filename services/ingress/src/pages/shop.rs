@@ -63,12 +63,12 @@ struct SaleCard {
 
 impl SaleCard {
     fn new(view: &VoucherView, now: Timestamp) -> Self {
-        let terms = &view.row.sale.terms;
+        let card = &view.card;
         let status = view.status(now);
         Self {
-            voucher_id: view.row.sale.voucher_id.get(),
-            title: terms.title.clone(),
-            price: price(terms.price),
+            voucher_id: card.voucher_id.get(),
+            title: card.title.clone(),
+            price: price(card.price),
             status: status.as_str(),
             status_text: match status {
                 VoucherStatus::Scheduled => "Opens soon",
@@ -77,9 +77,9 @@ impl SaleCard {
                 VoucherStatus::Closed => "The sale is over",
             },
             stock_left: view.stock_left(),
-            max_quantity: terms.max_quantity,
-            opens_ms: millis(terms.opens_at),
-            closes_ms: millis(terms.closes_at),
+            max_quantity: card.max_quantity,
+            opens_ms: millis(card.opens_at),
+            closes_ms: millis(card.closes_at),
         }
     }
 }

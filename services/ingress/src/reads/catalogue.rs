@@ -1,37 +1,59 @@
-//! Sales as everybody sees them, remembered for a second: a hundred buyers a unit ask at once.
+//! Sales as everybody sees them. A card is what is printed on a sale: it comes from this process'
+//! copy, else from the cache in Redis, else from PostgreSQL. Its stock is read anew every second.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::future::Cache;
 use seckill_domain::{Timestamp, VoucherId};
+use seckill_ephemeral::{CARD, Key, SHELF, SharedCache, Tiered};
 use seckill_orderbook::SaleRow;
 use seckill_stock::{Probe, SaleView};
 
+use super::card::Card;
 use super::{Inner, ReadError, Reads};
 
-const TTL: Duration = Duration::from_secs(1);
+/// How long a row is remembered that is unknown or over.
+const ROW_TTL: Duration = Duration::from_secs(1);
 /// Of a row that may change at any moment: enough to take the load off PostgreSQL when Redis stops
 /// serving a sale that everybody wants.
-const ROW_TTL: Duration = Duration::from_millis(100);
+const LIVE_ROW_TTL: Duration = Duration::from_millis(100);
+/// With the time that reading takes, stock on a page is at most a second old.
+const STOCK_TTL: Duration = Duration::from_millis(900);
 const CACHED_SALES: u64 = 10_000;
 const CACHED_PAGES: u64 = 100;
+/// Sales on the shelf that is cached as a whole: the longest first page.
+const SHELF_SALES: u32 = 100;
+
+/// One page of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Page {
+    limit: u32,
+    before: Option<VoucherId>,
+    /// Also what is off the shelf.
+    all: bool,
+}
 
 /// The memory of the catalogue.
 pub(super) struct Caches {
     rows: Cache<VoucherId, Option<Arc<SaleRow>>>,
+    cards: Tiered<Card>,
+    shelf: Tiered<Vec<Card>>,
     vouchers: Cache<VoucherId, Option<VoucherView>>,
-    pages: Cache<(u32, Option<VoucherId>), Arc<[VoucherView]>>,
+    pages: Cache<Page, Arc<[VoucherView]>>,
 }
 
 impl Caches {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shared: &SharedCache) -> Self {
         Self {
             rows: Cache::builder()
                 .max_capacity(CACHED_SALES)
                 .expire_after(RowExpiry)
                 .build(),
+            cards: Tiered::new(&CARD, shared.clone()),
+            shelf: Tiered::new(&SHELF, shared.clone()),
             vouchers: remembering(CACHED_SALES),
             pages: remembering(CACHED_PAGES),
         }
@@ -49,7 +71,7 @@ impl Expiry<VoucherId, Option<Arc<SaleRow>>> for RowExpiry {
         _: Instant,
     ) -> Option<Duration> {
         let is_live = row.as_ref().is_some_and(|row| !row.retired);
-        Some(if is_live { ROW_TTL } else { TTL })
+        Some(if is_live { LIVE_ROW_TTL } else { ROW_TTL })
     }
 }
 
@@ -60,17 +82,19 @@ where
 {
     Cache::builder()
         .max_capacity(entries)
-        .time_to_live(TTL)
+        .time_to_live(STOCK_TTL)
         .build()
 }
 
-/// A sale with what Redis says of it.
+/// A sale with its stock.
 #[derive(Debug, Clone)]
 pub struct VoucherView {
-    /// Its row.
-    pub row: Arc<SaleRow>,
+    /// What is printed on it.
+    pub card: Arc<Card>,
     /// Its numbers in Redis; none while Redis does not serve it.
     pub served: Option<SaleView>,
+    /// Units free by PostgreSQL, where Redis does not serve it.
+    available: i64,
 }
 
 /// Whether an order has a chance.
@@ -103,11 +127,10 @@ impl VoucherView {
     /// At this moment: a view that is a second old must not open late.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> VoucherStatus {
-        let sale = &self.row.sale;
-        if sale.closed.is_some() || now >= sale.terms.closes_at {
+        if self.card.closed || now >= self.card.closes_at {
             return VoucherStatus::Closed;
         }
-        if now < sale.terms.opens_at {
+        if now < self.card.opens_at {
             return VoucherStatus::Scheduled;
         }
         match &self.served {
@@ -122,7 +145,7 @@ impl VoucherView {
     #[must_use]
     pub fn stock_left(&self) -> i64 {
         let by_redis = self.served.as_ref().map(|view| view.stock);
-        by_redis.unwrap_or(self.row.sale.available)
+        by_redis.unwrap_or(self.available)
     }
 }
 
@@ -137,27 +160,28 @@ impl Reads {
         self.spawn(async move { inner.sale(id).await }).await
     }
 
-    /// A sale, at most a second old. None: there is no such sale.
+    /// A sale with its stock, at most a second old. None: there is no such sale.
     ///
     /// # Errors
-    /// When PostgreSQL does not answer. Without Redis the sale is not served.
+    /// When neither cache nor PostgreSQL knows. Without Redis the sale is not served.
     pub async fn voucher(&self, id: VoucherId) -> Result<Option<VoucherView>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
-            let read = async {
-                match inner.sale(id).await? {
-                    Some(row) => Ok(inner.served(vec![row]).await.pop()),
+            let read = Box::pin(async {
+                match inner.card(id).await? {
+                    Some(card) => Ok(inner.with_stock(vec![card]).await.pop()),
                     None => Ok(None),
                 }
-            };
+            });
             let cached = inner.caches.vouchers.try_get_with(id, read).await;
             cached.map_err(shared)
         })
         .await
     }
 
-    /// At most `limit` sales, the newest first, at most a second old; `before` is the last one of
-    /// the page before.
+    /// At most `limit` sales on the shelf, the newest first, with their stock at most a second old;
+    /// `before` is the last one of the page before. A sale whose last unit is paid is off the shelf
+    /// until it gets more.
     ///
     /// # Errors
     /// As [`Self::voucher`].
@@ -166,17 +190,44 @@ impl Reads {
         limit: u32,
         before: Option<VoucherId>,
     ) -> Result<Arc<[VoucherView]>, ReadError> {
+        let all = false;
+        self.page(Page { limit, before, all }).await
+    }
+
+    /// As [`Self::vouchers`], also what is off the shelf: for operators.
+    ///
+    /// # Errors
+    /// As [`Self::voucher`].
+    pub async fn all_vouchers(
+        &self,
+        limit: u32,
+        before: Option<VoucherId>,
+    ) -> Result<Arc<[VoucherView]>, ReadError> {
+        let all = true;
+        self.page(Page { limit, before, all }).await
+    }
+
+    async fn page(&self, page: Page) -> Result<Arc<[VoucherView]>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
-            let read = async {
-                let rows = inner.sources.orderbook.sales(limit, before).await?;
-                let rows = rows.into_iter().map(Arc::new).collect();
-                Ok(inner.served(rows).await.into())
-            };
-            let cached = inner.caches.pages.try_get_with((limit, before), read).await;
+            let read = Box::pin(async {
+                let cards = inner.cards_of(page).await?;
+                Ok(inner.with_stock(cards).await.into())
+            });
+            let cached = inner.caches.pages.try_get_with(page, read).await;
             cached.map_err(shared)
         })
         .await
+    }
+
+    /// Drops this process' copies of a sale: an outcome says that it has changed.
+    pub async fn forget(&self, id: VoucherId) {
+        let caches = &self.0.caches;
+        caches.cards.drop_copy(&Key::card(id)).await;
+        caches.shelf.drop_copy(&Key::shelf()).await;
+        caches.rows.invalidate(&id).await;
+        caches.vouchers.invalidate(&id).await;
+        caches.pages.invalidate_all();
     }
 }
 
@@ -187,21 +238,85 @@ impl Inner {
         cached.map_err(shared)
     }
 
-    /// The rows with what Redis says of each.
-    async fn served(&self, rows: Vec<Arc<SaleRow>>) -> Vec<VoucherView> {
-        let ids: Vec<VoucherId> = rows.iter().map(|row| row.sale.voucher_id).collect();
+    async fn card(&self, id: VoucherId) -> Result<Option<Arc<Card>>, ReadError> {
+        let orderbook = self.sources.orderbook.clone();
+        let build = move || {
+            let orderbook = orderbook.clone();
+            async move {
+                let row = orderbook.sale(id).await?;
+                Ok::<_, ReadError>(row.as_ref().map(Card::from))
+            }
+        };
+        self.caches.cards.get(&Key::card(id), build).await
+    }
+
+    async fn cards_of(&self, page: Page) -> Result<Vec<Arc<Card>>, ReadError> {
+        let Page { limit, before, all } = page;
+        // Only the first page is for everybody: a key for any cursor would be a key for anybody.
+        if before.is_none() && !all && limit <= SHELF_SALES {
+            let shelf = self.shelf().await?;
+            let first = shelf.iter().take(limit as usize);
+            return Ok(first.cloned().map(Arc::new).collect());
+        }
+        let orderbook = &self.sources.orderbook;
+        let rows = if all {
+            orderbook.sales(limit, before).await?
+        } else {
+            orderbook.sales_on_shelf(limit, before).await?
+        };
+        Ok(rows.iter().map(Card::from).map(Arc::new).collect())
+    }
+
+    async fn shelf(&self) -> Result<Arc<Vec<Card>>, ReadError> {
+        let orderbook = self.sources.orderbook.clone();
+        let build = move || {
+            let orderbook = orderbook.clone();
+            async move {
+                let rows = orderbook.sales_on_shelf(SHELF_SALES, None).await?;
+                Ok::<_, ReadError>(Some(rows.iter().map(Card::from).collect()))
+            }
+        };
+        let shelf = self.caches.shelf.get(&Key::shelf(), build).await?;
+        Ok(shelf.unwrap_or_default())
+    }
+
+    /// The cards with what Redis says of each, in one round trip, and PostgreSQL of the others.
+    async fn with_stock(&self, cards: Vec<Arc<Card>>) -> Vec<VoucherView> {
+        let ids: Vec<VoucherId> = cards.iter().map(|card| card.voucher_id).collect();
         let survey = self.sources.stock.survey(&ids).await;
         if let Some(error) = survey.failure {
             tracing::warn!(%error, "the catalogue is answered without all of Redis");
         }
-        let view = |(row, probe)| VoucherView {
-            row,
+        let not_served: Vec<VoucherId> = ids
+            .iter()
+            .zip(&survey.probes)
+            .filter(|(_, probe)| !matches!(probe, Ok(Probe::Open(_))))
+            .map(|(id, _)| *id)
+            .collect();
+        let available = self.available(&not_served).await;
+        let view = |(card, probe): (Arc<Card>, Result<Probe, _>)| VoucherView {
+            available: available
+                .get(&card.voucher_id)
+                .copied()
+                .unwrap_or(card.available_then),
             served: match probe {
                 Ok(Probe::Open(view)) => Some(view),
                 Ok(Probe::Closed { .. }) | Err(_) => None,
             },
+            card,
         };
-        rows.into_iter().zip(survey.probes).map(view).collect()
+        cards.into_iter().zip(survey.probes).map(view).collect()
+    }
+
+    async fn available(&self, ids: &[VoucherId]) -> HashMap<VoucherId, i64> {
+        if ids.is_empty() {
+            return HashMap::new();
+        }
+        let read = self.sources.orderbook.available_of(ids).await;
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the catalogue is answered without PostgreSQL");
+            HashMap::new()
+        })
     }
 }
 
@@ -212,37 +327,21 @@ fn shared(error: Arc<ReadError>) -> ReadError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seckill_domain::{Epoch, Money, Offset, Sale, Terms};
+    use seckill_domain::{Epoch, Money, Offset};
 
     const OPENS: Timestamp = Timestamp::from_micros(100);
     const CLOSES: Timestamp = Timestamp::from_micros(200);
 
     fn view(stock: Option<i64>, closed: bool) -> VoucherView {
-        let terms = Terms {
+        let card = Card {
+            voucher_id: VoucherId::new(7).unwrap(),
             title: "Lamp".to_owned(),
             price: Money::new(500, "EUR".parse().unwrap()).unwrap(),
-            stock: 9,
             max_quantity: 1,
             opens_at: OPENS,
             closes_at: CLOSES,
-            hold_seconds: 60,
-        };
-        let sale = Sale {
-            voucher_id: VoucherId::new(7).unwrap(),
-            terms,
-            adjusted: 0,
-            available: 9,
-            unpaid: 0,
-            paid: 0,
-            epoch: Epoch::FIRST,
-            scheduled_offset: Offset::new(0),
-            closed: closed.then_some((OPENS, Offset::new(1))),
-        };
-        let row = SaleRow {
-            sale,
-            partition: 0,
-            loaded: true,
-            retired: false,
+            closed,
+            available_then: 9,
         };
         let served = stock.map(|stock| SaleView {
             stock,
@@ -256,8 +355,9 @@ mod tests {
             max_quantity: 1,
         });
         VoucherView {
-            row: Arc::new(row),
+            card: Arc::new(card),
             served,
+            available: 9,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What answers are read from: PostgreSQL's view, and beside it what only Redis knows yet.
 
+mod card;
 mod catalogue;
 mod ledger;
 mod orders;
@@ -7,6 +8,7 @@ mod orders;
 use std::future::Future;
 use std::sync::Arc;
 
+use seckill_ephemeral::SharedCache;
 use seckill_orderbook::{Orderbook, OrderbookError};
 use seckill_stock::{Stock, StockError};
 use tokio::runtime::Handle;
@@ -14,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::problem::Problem;
 use catalogue::Caches;
 
+pub use card::Card;
 pub use catalogue::{VoucherStatus, VoucherView};
 pub use ledger::Ledger;
 pub use orders::{OrderView, PendingOrder};
@@ -76,6 +79,8 @@ pub struct ReadSources {
     pub orderbook: Orderbook,
     /// Redis, on connections of its own: reads never delay an order.
     pub stock: Stock,
+    /// What all instances remember of the catalogue.
+    pub cache: SharedCache,
     /// The event topic, whose position says how far PostgreSQL is.
     pub events_topic: String,
 }
@@ -96,8 +101,8 @@ impl Reads {
     #[must_use]
     pub fn new(sources: ReadSources, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
+            caches: Caches::new(&sources.cache),
             sources,
-            caches: Caches::new(),
             runtime,
         }))
     }

@@ -1,0 +1,77 @@
+//! The catalogue's cache is behind the rows of a sale that has changed: its entries go, after the
+//! commit. That is an effect like the others, derived from the rows and repeated until it is done,
+//! so that a projector that dies in between leaves no old entry behind; and it comes before the
+//! outcomes, at which every ingress drops its own copy, so that none is filled from an old one.
+
+use std::collections::BTreeSet;
+
+use seckill_domain::{Effect, OrderStatus, Outcome, VoucherId};
+use seckill_ephemeral::Key;
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::Shared;
+use crate::retry::until_done;
+
+/// What the outcomes of a page change.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changed {
+    /// Sales whose card is another now.
+    cards: BTreeSet<VoucherId>,
+    /// Sales of which units were paid: the last ones, perhaps.
+    paid: BTreeSet<VoucherId>,
+}
+
+impl Changed {
+    fn by(effects: &[Effect]) -> Self {
+        let mut changed = Self::default();
+        for effect in effects {
+            match &effect.outcome {
+                Outcome::Sale(_) => {
+                    changed.cards.insert(effect.voucher_id);
+                }
+                Outcome::Order(order) if order.status == OrderStatus::Paid => {
+                    changed.paid.insert(effect.voucher_id);
+                }
+                Outcome::Order(_) | Outcome::Refund(_) => {}
+            }
+        }
+        changed
+    }
+}
+
+/// Takes the entries out that these effects make old; `None` when stopped.
+pub(crate) async fn drop_changed(
+    shared: &Shared,
+    stop: &CancellationToken,
+    effects: &[Effect],
+) -> Option<()> {
+    let changed = Changed::by(effects);
+    let mut keys: Vec<Key> = changed.cards.iter().copied().map(Key::card).collect();
+    let mut shelf_changes = !keys.is_empty();
+    for voucher_id in &changed.paid {
+        shelf_changes = shelf_changes || is_paid_out(shared, stop, *voucher_id).await?;
+    }
+    if shelf_changes {
+        keys.push(Key::shelf());
+    }
+    for key in &keys {
+        until_done(stop, &shared.health, "redis", || {
+            shared.cache.invalidate(key)
+        })
+        .await?;
+    }
+    Some(())
+}
+
+/// Whether its last unit is paid, so that it is off the shelf.
+async fn is_paid_out(
+    shared: &Shared,
+    stop: &CancellationToken,
+    voucher_id: VoucherId,
+) -> Option<bool> {
+    let row = until_done(stop, &shared.health, "postgresql", || {
+        shared.orderbook.sale(voucher_id)
+    });
+    let row = row.await?;
+    Some(row.is_some_and(|row| row.sale.available == 0 && row.sale.unpaid == 0))
+}
