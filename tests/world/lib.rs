@@ -9,6 +9,7 @@ mod find_redis;
 mod interruption;
 mod outage;
 mod proxy;
+mod runbook;
 mod world;
 
 pub use auditor::{Audit, audit, audit_stores};
@@ -18,4 +19,5 @@ pub use faults::{arm, await_death, await_stop, revive};
 pub use interruption::Interruption;
 pub use outage::{Outage, Times};
 pub use proxy::{Line, SlowWire};
-pub use world::{SaleTerms, World, eventually};
+pub use runbook::Runbook;
+pub use world::{SaleTerms, World, eventually, eventually_within};

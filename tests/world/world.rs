@@ -239,11 +239,26 @@ fn client_of(stack: &TestStack, ingress: &Service) -> Client {
 ///
 /// # Errors
 /// When it does not hold in time.
-pub async fn eventually<F>(what: &str, mut condition: impl FnMut() -> F) -> Result<()>
+pub async fn eventually<F>(what: &str, condition: impl FnMut() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
 {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    eventually_within(Duration::from_secs(60), what, condition).await
+}
+
+/// The same, for what takes longer.
+///
+/// # Errors
+/// When it does not hold in time.
+pub async fn eventually_within<F>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<bool>>,
+{
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         let result = condition().await;
         if matches!(result, Ok(true)) {

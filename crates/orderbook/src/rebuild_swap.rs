@@ -44,15 +44,16 @@ impl Shadow {
         let millis = patience.as_millis();
         let sql = format!("SET LOCAL lock_timeout = {millis}");
         sqlx::query(&sql).execute(&mut *transaction).await?;
-        for table in VIEW_TABLES {
-            // In the order of the fold, so that neither waits for the other in a circle. Whoever takes
-            // them in another order is waited for in vain, and the caller tries again.
-            let sql = format!("LOCK TABLE public.{table} IN ACCESS EXCLUSIVE MODE");
-            match sqlx::query(&sql).execute(&mut *transaction).await {
-                Ok(_) => {}
-                Err(error) if is_busy(&error) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
+        // In the order of the fold, so that neither waits for the other in a circle. Whoever takes them
+        // in another order is waited for in vain, and the caller tries again.
+        let tables = VIEW_TABLES
+            .map(|table| format!("public.{table}"))
+            .join(", ");
+        let sql = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
+        match sqlx::query(&sql).execute(&mut *transaction).await {
+            Ok(_) => {}
+            Err(error) if is_busy(&error) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
         let rows: Vec<(i32, i64)> = sqlx::query_as(
             "SELECT partition, next_offset FROM public.view_positions
@@ -147,28 +148,27 @@ impl Shadow {
         new_name: &str,
     ) -> Result<(), sqlx::Error> {
         let schema = &self.schema;
-        let sql = format!("CREATE SCHEMA {new_name}");
-        sqlx::query(&sql).execute(&mut *connection).await?;
-        for table in VIEW_TABLES {
-            for (from, to) in [("public", new_name), (schema, "public")] {
-                let sql = format!("ALTER TABLE {from}.{table} SET SCHEMA {to}");
-                sqlx::query(&sql).execute(&mut *connection).await?;
-            }
-        }
         // The books beside the copy go where its tables' successors are: the fold may go on there.
         let rest: Vec<String> = sqlx::query_scalar(
             "SELECT format('%I', relname) FROM pg_class
-              WHERE relnamespace = $1::regnamespace AND relkind = 'r'",
+              WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname <> ALL($2)",
         )
         .bind(schema)
+        .bind(VIEW_TABLES.as_slice())
         .fetch_all(&mut *connection)
         .await?;
-        for table in rest {
-            let sql = format!("ALTER TABLE {schema}.{table} SET SCHEMA {new_name}");
-            sqlx::query(&sql).execute(&mut *connection).await?;
+        let mut steps = vec![format!("CREATE SCHEMA {new_name}")];
+        for table in VIEW_TABLES {
+            steps.push(format!("ALTER TABLE public.{table} SET SCHEMA {new_name}"));
+            steps.push(format!("ALTER TABLE {schema}.{table} SET SCHEMA public"));
         }
-        let sql = format!("DROP SCHEMA {schema}");
-        sqlx::query(&sql).execute(&mut *connection).await?;
+        let move_on =
+            |table: &String| format!("ALTER TABLE {schema}.{table} SET SCHEMA {new_name}");
+        steps.extend(rest.iter().map(move_on));
+        steps.push(format!("DROP SCHEMA {schema}"));
+        // One way there and back for all of it: everybody is waiting.
+        let steps = steps.join("; ");
+        sqlx::raw_sql(&steps).execute(&mut *connection).await?;
         Ok(())
     }
 }

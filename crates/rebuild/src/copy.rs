@@ -15,7 +15,7 @@ use crate::{EventFeed, RebuildError};
 /// What the live fold has folded is in the log: it is a matter of moments until it comes.
 pub(crate) const FEED_PATIENCE: Duration = Duration::from_secs(30);
 /// Near enough behind the live fold.
-const NEAR_OFFSETS: u64 = 1000;
+const NEAR_OFFSETS: u64 = 300;
 
 /// How far a load has come, in offsets of the log.
 #[derive(Debug, Default)]

@@ -8,10 +8,12 @@ use crate::copy::Copy;
 use crate::{EventFeed, RebuildError};
 
 /// How long an attempt waits for other transactions to end. Everybody else waits behind it.
-const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// What is missing when the tables are locked has to be small, and in the log it is already.
 const MISSING_MAX: u64 = 3000;
-const FEED_PATIENCE: Duration = Duration::from_millis(300);
+const FEED_PATIENCE: Duration = Duration::from_millis(200);
+/// An attempt that has kept everybody waiting for so long is given up before the tables are touched.
+const PAUSE_BUDGET: Duration = Duration::from_millis(450);
 const ATTEMPTS: u32 = 40;
 const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
 
@@ -54,7 +56,7 @@ impl<F: EventFeed> Copy<F> {
                         Err(error) => return Err(error),
                     }
                 };
-                if there {
+                if there && swap.pause() < PAUSE_BUDGET {
                     let pause = self.shadow.exchange(swap, which, entry).await?;
                     return Ok(Exchanged { pause, attempts });
                 }

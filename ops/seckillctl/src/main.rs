@@ -212,6 +212,7 @@ mod tests {
             include_str!("../../runbooks/dead-letters.md"),
             include_str!("../../runbooks/lag.md"),
             include_str!("../../runbooks/lost-redis.md"),
+            include_str!("../../runbooks/rebuild.md"),
         ];
         let lines = runbooks.iter().flat_map(|text| text.lines());
         let commands: Vec<_> = lines.filter(|l| l.starts_with("seckillctl ")).collect();

@@ -1,0 +1,124 @@
+//! The runbooks, carried out: every `sh` block, in its order, as an operator would type it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use seckill_testkit::service::binary;
+use seckill_testkit::workspace_root;
+use tempfile::TempDir;
+
+use crate::world::World;
+
+/// `seckillctl` with somebody who confirms everything.
+const CONFIRMING: &str = r#"#!/bin/sh
+case " $* " in
+    *" --execute "*) exec "$SECKILLCTL" "$@" --yes ;;
+    *) exec "$SECKILLCTL" "$@" ;;
+esac
+"#;
+
+/// One of `ops/runbooks`, and where its commands are carried out.
+#[derive(Debug)]
+pub struct Runbook {
+    name: String,
+    text: String,
+    /// Has the confirming `seckillctl`; files that the commands write end up here.
+    directory: TempDir,
+}
+
+impl Runbook {
+    /// Reads `ops/runbooks/<name>`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn read(name: &str) -> Result<Self> {
+        let path = workspace_root().join("ops/runbooks").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let directory = tempfile::tempdir()?;
+        let shim = directory.path().join("seckillctl");
+        fs::write(&shim, CONFIRMING)?;
+        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755))?;
+        Ok(Self {
+            name: name.to_owned(),
+            text,
+            directory,
+        })
+    }
+
+    /// Puts what exists in a test's world into the place of what the text has as an example.
+    ///
+    /// # Errors
+    /// When the text has no such example: then the test is not about this text.
+    pub fn with(mut self, example: &str, real: &str) -> Result<Self> {
+        ensure!(
+            self.text.contains(example),
+            "{}: no {example:?} in it",
+            self.name
+        );
+        self.text = self.text.replace(example, real);
+        Ok(self)
+    }
+
+    /// The blocks between ```` ```sh ```` and ```` ``` ````.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<String> {
+        let parts = self.text.split("\n```");
+        parts
+            .filter_map(|part| part.strip_prefix("sh\n"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Runs all blocks, each of which has to succeed in every line, and gives what they printed.
+    ///
+    /// # Errors
+    /// The first block that fails, with its output.
+    pub fn run(&self, world: &World) -> Result<Vec<String>> {
+        let blocks = self.blocks();
+        ensure!(!blocks.is_empty(), "{}: no block in it", self.name);
+        blocks
+            .iter()
+            .map(|block| self.run_block(world, block))
+            .collect()
+    }
+
+    /// Runs one block.
+    ///
+    /// # Errors
+    /// When a line of it fails, with the output of all.
+    pub fn run_block(&self, world: &World, block: &str) -> Result<String> {
+        let seckillctl: PathBuf = binary("seckillctl")?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        let projector = world.projector.admin_url();
+        let output = Command::new("bash")
+            .args(["-e", "-u", "-o", "pipefail", "-c", block])
+            .current_dir(self.directory.path())
+            .env_clear()
+            .envs(world.stack.env())
+            .env(
+                "PATH",
+                format!("{}:{path}", self.directory.path().display()),
+            )
+            .env("SECKILLCTL", seckillctl)
+            .env("USER", "operator")
+            .env("INGRESS_ADMIN_URL", world.ingress.admin_url())
+            .env(
+                "PROJECTOR_ADMIN_LISTEN",
+                projector.trim_start_matches("http://"),
+            )
+            .output()
+            .context("bash")?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{}: {}\n{block}\n{printed}{}",
+            self.name,
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(printed)
+    }
+}
