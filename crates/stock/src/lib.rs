@@ -12,7 +12,10 @@
 
 mod address;
 mod ask;
+mod audit;
 mod connection;
+mod correct;
+mod drift;
 mod error;
 mod keys;
 mod nodes;
@@ -26,9 +29,13 @@ mod settle;
 mod slots;
 mod stock;
 mod survey;
+mod truth;
 mod view;
 
+pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
 pub use connection::{Fence, StockConnection, StockOptions};
+pub use correct::{CorrectReply, Correction, HoldCorrection};
+pub use drift::{Drift, DriftKind, Findings, Remedy, at_one_moment, compare};
 pub use error::StockError;
 pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
 pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
@@ -36,6 +43,7 @@ pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkR
 pub use settle::SettleReply;
 pub use stock::Stock;
 pub use survey::Survey;
+pub use truth::SaleTruth;
 pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
 
 /// The most items in one call, of any kind.

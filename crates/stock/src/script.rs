@@ -13,6 +13,9 @@ pub(crate) enum Script {
     LoadChunk,
     Open,
     Retire,
+    Audit,
+    Correct,
+    Shut,
 }
 
 macro_rules! source {
@@ -25,7 +28,7 @@ macro_rules! source {
 }
 
 impl Script {
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 13;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Reserve,
@@ -38,6 +41,9 @@ impl Script {
         Self::LoadChunk,
         Self::Open,
         Self::Retire,
+        Self::Audit,
+        Self::Correct,
+        Self::Shut,
     ];
 
     pub(crate) const fn source(self) -> &'static str {
@@ -52,6 +58,9 @@ impl Script {
             Self::LoadChunk => source!("load_chunk.lua"),
             Self::Open => source!("open.lua"),
             Self::Retire => source!("retire.lua"),
+            Self::Audit => source!("audit.lua"),
+            Self::Correct => source!("correct.lua"),
+            Self::Shut => source!("shut.lua"),
         }
     }
 }
@@ -72,7 +81,8 @@ mod tests {
     fn no_script_walks_a_whole_hash() {
         for script in Script::ALL {
             for command in ["HGETALL", "HKEYS", "HVALS", "'DEL'", "KEYS *", "SCAN'"] {
-                let paged = script == Script::Outbox && command == "SCAN'";
+                let pages = matches!(script, Script::Outbox | Script::Audit);
+                let paged = pages && command == "SCAN'";
                 let uses = script.source().contains(command);
                 assert_eq!(uses, paged, "{script:?} and {command}");
             }

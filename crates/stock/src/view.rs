@@ -7,7 +7,7 @@ use seckill_domain::{Epoch, KeyHash, Offset, OrderId, Timestamp, UserId, Voucher
 use uuid::Uuid;
 
 use crate::keys::SaleKeys;
-use crate::reply::{NONE, Reply, parse, parse_optional};
+use crate::reply::{NONE, Reply, key_hash_text, parse, parse_optional};
 use crate::reserve::read_price;
 use crate::script::Script;
 use crate::{MAX_ITEMS, PendingEvent, StockConnection, StockError};
@@ -226,7 +226,7 @@ fn read_page(reply: &mut Reply) -> Result<OutboxPage, StockError> {
 
 impl Hold {
     /// Reads a field of the holds hash, whose format is `prelude.lua`'s.
-    fn from_text(text: &str) -> Result<Self, StockError> {
+    pub(crate) fn from_text(text: &str) -> Result<Self, StockError> {
         let fields: Vec<&str> = text.split('|').collect();
         let [order_id, quantity, state, key_hash, pay_by, reserved_at] = fields[..] else {
             return Err(StockError::Protocol(format!("hold {text:?}")));
@@ -244,5 +244,22 @@ impl Hold {
             reserved_at: Timestamp::from_micros(parse(reserved_at)?),
             key_hash: parse_optional(key_hash)?,
         })
+    }
+
+    /// A field of the holds hash, as [`Self::from_text`] reads it.
+    pub(crate) fn to_text(&self) -> String {
+        let state = match self.state {
+            HoldState::Held => "h",
+            HoldState::Settled => "s",
+            HoldState::Released => "r",
+        };
+        format!(
+            "{}|{}|{state}|{}|{}|{}",
+            self.order_id,
+            self.quantity,
+            key_hash_text(self.key_hash),
+            self.pay_by.as_micros(),
+            self.reserved_at.as_micros()
+        )
     }
 }

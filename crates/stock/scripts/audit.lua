@@ -1,0 +1,42 @@
+-- What a sale is at, and at the same moment a page of its holds. A hold that is there all the while is in
+-- some page of a walk; it may be in two. A sale with few holds is in one page as a whole.
+--
+-- KEYS  1 sale, 2 holds, 3 outbox
+-- ARGV  1 fence, 2 cursor (0 to begin), 3 holds to look at, about
+-- reply absent | fence | shut | torn, or
+--       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
+--       price_cents, currency, opens_us, closes_us, hold_us, corrections made so far, now_us,
+--       then per field of the holds hash: its name, its text, 1 if what it names is pending, else 0
+
+local sale, refusal = usable_sale(ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
+  'max_quantity', 'price_cents', 'currency', 'opens_us', 'closes_us', 'hold_us')
+if not sale then
+  return { refusal }
+end
+
+local page = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', ARGV[3])
+local fields = page[2]
+local ids, named = {}, {} -- by place among the fields
+for i = 1, #fields, 2 do
+  local id, _, state = parse_hold(fields[i + 1])
+  if state ~= 'h' then
+    id = string.match(fields[i], '^adj:(.+)$')
+  end
+  if id then
+    ids[#ids + 1] = id
+    named[i] = #ids
+  end
+end
+local entries = #ids > 0 and redis.call('HMGET', KEYS[3], unpack(ids)) or {}
+
+local reply = { 'ok', page[1], unpack(sale, 4) }
+reply[#reply + 1] = redis.call('HGET', KEYS[1], 'corrections') or '0'
+reply[#reply + 1] = text(now_us())
+for i = 1, #fields, 2 do
+  if fields[i] ~= 'load' then
+    reply[#reply + 1] = fields[i]
+    reply[#reply + 1] = fields[i + 1]
+    reply[#reply + 1] = named[i] and entries[named[i]] and '1' or '0'
+  end
+end
+return reply

@@ -1,0 +1,222 @@
+//! Reading a sale to compare it with the log: its numbers and its holds, page by page, each page at
+//! one moment.
+
+use seckill_domain::{Currency, Epoch, EventId, Offset, Timestamp, UserId, VoucherId};
+
+use crate::keys::SaleKeys;
+use crate::reply::{Reply, parse};
+use crate::script::Script;
+use crate::{Hold, MAX_ITEMS, Stock, StockConnection, StockError};
+
+/// Holds looked at in one page. HSCAN may return somewhat more than it is asked for.
+const PAGE_ITEMS: usize = MAX_ITEMS / 2;
+
+/// The prefix of a shrink's field.
+const SHRINK: &str = "adj:";
+
+/// Where a walk through the holds goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldsCursor(u64);
+
+impl HoldsCursor {
+    /// The beginning.
+    pub const START: Self = Self(0);
+}
+
+/// A sale's numbers and some of its holds, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The numbers.
+    pub numbers: AuditNumbers,
+    /// In no order. May be empty though more follow.
+    pub fields: Vec<AuditField>,
+    /// Where to go on; none at the end.
+    pub next: Option<HoldsCursor>,
+}
+
+/// What a sale is at. Units as in [`crate::SaleView`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditNumbers {
+    /// Units free.
+    pub stock: i64,
+    /// Units in live holds.
+    pub held: i64,
+    /// Units on which the log's decision is not known here yet.
+    pub unsettled: i64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Every record of the voucher below it is settled.
+    pub position: Offset,
+    /// Whether it was closed.
+    pub sale_closed: bool,
+    /// The terms it was loaded with.
+    pub terms: AuditTerms,
+    /// How often it was corrected since it was loaded.
+    pub corrections: u64,
+    /// Redis' clock.
+    pub now: Timestamp,
+}
+
+/// The terms under which Redis grants units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditTerms {
+    /// The most units in one order.
+    pub max_quantity: u32,
+    /// The price of one unit, in cents.
+    pub price_cents: i64,
+    /// Its currency.
+    pub currency: Currency,
+    /// When orders are first taken.
+    pub opens_at: Timestamp,
+    /// When orders are no longer taken.
+    pub closes_at: Timestamp,
+    /// The time to pay, in microseconds.
+    pub hold_us: i64,
+}
+
+/// A field of the holds hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditField {
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub content: AuditContent,
+    /// Whether the event of what it names is pending.
+    pub pending: bool,
+}
+
+/// What a field of the holds hash says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditContent {
+    /// A buyer's hold.
+    Hold(UserId, Hold),
+    /// Units taken by a shrink; `decided` when the log's decision on it is known here.
+    Shrink {
+        /// Its event.
+        event_id: EventId,
+        /// How many.
+        units: i64,
+        /// When, by Redis' clock.
+        at: Timestamp,
+        /// Whether they are not counted any more.
+        decided: bool,
+    },
+    /// Nothing that any script writes.
+    Unreadable,
+}
+
+impl AuditField {
+    fn new(name: String, text: String, pending: bool) -> Self {
+        let content = AuditContent::read(&name, &text).unwrap_or(AuditContent::Unreadable);
+        Self {
+            name,
+            text,
+            content,
+            pending,
+        }
+    }
+}
+
+impl AuditContent {
+    fn read(name: &str, text: &str) -> Result<Self, StockError> {
+        let Some(event_id) = name.strip_prefix(SHRINK) else {
+            return Ok(Self::Hold(parse(name)?, Hold::from_text(text)?));
+        };
+        let fields: Vec<&str> = text.split('|').collect();
+        let [units, at, state @ ("t" | "d")] = fields[..] else {
+            return Err(StockError::Protocol(format!("shrink {text:?}")));
+        };
+        Ok(Self::Shrink {
+            event_id: parse(event_id)?,
+            units: parse(units)?,
+            at: Timestamp::from_micros(parse(at)?),
+            decided: state == "d",
+        })
+    }
+}
+
+impl AuditContent {
+    /// As the scripts write it; none for what none of them writes.
+    pub(crate) fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Hold(_, hold) => Some(hold.to_text()),
+            Self::Shrink {
+                units, at, decided, ..
+            } => {
+                let state = if *decided { "d" } else { "t" };
+                Some(format!("{units}|{}|{state}", at.as_micros()))
+            }
+            Self::Unreadable => None,
+        }
+    }
+}
+
+impl Stock {
+    /// A page of a walk through a sale's holds. None: closed.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
+    pub async fn audit(
+        &self,
+        voucher: VoucherId,
+        cursor: HoldsCursor,
+    ) -> Result<Option<AuditPage>, StockError> {
+        self.connection_for(voucher)
+            .await?
+            .audit(voucher, cursor)
+            .await
+    }
+}
+
+impl StockConnection {
+    async fn audit(
+        &self,
+        voucher: VoucherId,
+        cursor: HoldsCursor,
+    ) -> Result<Option<AuditPage>, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Audit, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(cursor.0).arg(PAGE_ITEMS);
+        let mut reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "ok" => read_page(&mut reply).map(Some),
+            _ if reply.is_closed() => Ok(None),
+            _ => Err(reply.unexpected()),
+        }
+    }
+}
+
+fn read_page(reply: &mut Reply) -> Result<AuditPage, StockError> {
+    let cursor: u64 = reply.parse()?;
+    let numbers = AuditNumbers {
+        stock: reply.parse()?,
+        held: reply.parse()?,
+        unsettled: reply.parse()?,
+        epoch: reply.epoch()?,
+        position: reply.offset()?,
+        sale_closed: reply.text()? == "closed",
+        terms: AuditTerms {
+            max_quantity: reply.parse()?,
+            price_cents: reply.parse()?,
+            currency: reply.parse()?,
+            opens_at: reply.timestamp()?,
+            closes_at: reply.timestamp()?,
+            hold_us: reply.parse()?,
+        },
+        corrections: reply.parse()?,
+        now: reply.timestamp()?,
+    };
+    let mut fields = Vec::new();
+    while let Some(name) = reply.next_text()? {
+        let text = reply.text()?;
+        let pending = reply.text()? == "1";
+        fields.push(AuditField::new(name, text, pending));
+    }
+    Ok(AuditPage {
+        numbers,
+        fields,
+        next: (cursor != 0).then_some(HoldsCursor(cursor)),
+    })
+}

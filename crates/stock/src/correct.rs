@@ -1,0 +1,129 @@
+//! Putting a sale right that an audit found wrong.
+
+use seckill_domain::{Epoch, Offset, VoucherId};
+
+use crate::keys::SaleKeys;
+use crate::reply::NONE;
+use crate::script::Script;
+use crate::{MAX_ITEMS, Stock, StockConnection, StockError};
+
+/// What is to be changed, and what the audit saw that it follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// The epoch of the audit.
+    pub epoch: Epoch,
+    /// The sale's position in the audit.
+    pub from: Offset,
+    /// Up to here the log has nothing that bears on `holds`.
+    pub to: Offset,
+    /// [`crate::AuditNumbers::corrections`] of the audit.
+    pub corrections: u64,
+    /// Units to add to the stock.
+    pub stock: i64,
+    /// Units to add to those held.
+    pub held: i64,
+    /// Units to add to those unsettled.
+    pub unsettled: i64,
+    /// At most [`MAX_ITEMS`].
+    pub holds: Vec<HoldCorrection>,
+}
+
+/// One field of the holds hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldCorrection {
+    /// Its name.
+    pub field: String,
+    /// Its text in the audit; none: it was not there.
+    pub seen: Option<String>,
+    /// Its text from now on; none: it goes.
+    pub right: Option<String>,
+}
+
+/// The answer to a correction, and to a shutting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CorrectReply {
+    /// Not to be used over this connection: it will be loaded anew, and right by that.
+    Closed,
+    /// Not as the audit saw it: nothing was changed, audit again.
+    Moved,
+    /// A number would be below zero: nothing was changed, and only a load can put it right.
+    Short,
+    /// Done.
+    Done,
+}
+
+impl Stock {
+    /// Puts a sale right, if it is still where the audit saw it. After [`StockError::Timeout`] audit
+    /// again: a late arrival of this call is refused once another correction was made, and what it
+    /// would correct is gone once it was.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for too many holds.
+    pub async fn correct(
+        &self,
+        voucher: VoucherId,
+        correction: &Correction,
+    ) -> Result<CorrectReply, StockError> {
+        self.connection_for(voucher)
+            .await?
+            .correct(voucher, correction)
+            .await
+    }
+
+    /// Closes a sale, so that the projector loads it anew, if it is of this epoch.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn shut(&self, voucher: VoucherId, epoch: Epoch) -> Result<CorrectReply, StockError> {
+        self.connection_for(voucher)
+            .await?
+            .shut(voucher, epoch)
+            .await
+    }
+}
+
+impl StockConnection {
+    async fn correct(
+        &self,
+        voucher: VoucherId,
+        correction: &Correction,
+    ) -> Result<CorrectReply, StockError> {
+        if correction.holds.len() > MAX_ITEMS {
+            return Err(StockError::too_many("holds"));
+        }
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Correct, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(correction.epoch.get())
+            .arg(correction.from.get())
+            .arg(correction.to.get())
+            .arg(correction.corrections)
+            .arg(correction.stock)
+            .arg(correction.held)
+            .arg(correction.unsettled);
+        for hold in &correction.holds {
+            cmd.arg(&hold.field)
+                .arg(hold.seen.as_deref().unwrap_or(NONE))
+                .arg(hold.right.as_deref().unwrap_or(NONE));
+        }
+        let reply = self.run(&cmd).await?;
+        read_reply(&reply)
+    }
+
+    async fn shut(&self, voucher: VoucherId, epoch: Epoch) -> Result<CorrectReply, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let mut cmd = self.invocation(Script::Shut, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(epoch.get());
+        let reply = self.run(&cmd).await?;
+        read_reply(&reply)
+    }
+}
+
+fn read_reply(reply: &crate::reply::Reply) -> Result<CorrectReply, StockError> {
+    match reply.answer() {
+        "ok" => Ok(CorrectReply::Done),
+        "moved" => Ok(CorrectReply::Moved),
+        "short" => Ok(CorrectReply::Short),
+        _ if reply.is_closed() => Ok(CorrectReply::Closed),
+        _ => Err(reply.unexpected()),
+    }
+}
