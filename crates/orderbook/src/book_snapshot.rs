@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use seckill_domain::{Epoch, EventId, Offset, Order, Refund, Sale, VoucherId};
-use sqlx::{FromRow, Postgres, Transaction};
+use sqlx::{FromRow, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::apply::{Adjustment, Reload};
@@ -79,71 +79,123 @@ impl BookSnapshot {
     /// # Errors
     /// When the database fails or has a row that no fold writes.
     pub async fn rows(&mut self, voucher: VoucherId) -> Result<SaleRows, OrderbookError> {
-        let connection = &mut *self.transaction;
-        let sql = format!("SELECT {SALE_COLUMNS} FROM vouchers WHERE voucher_id = $1");
-        let sale: Option<RawSale> = sqlx::query_as(&sql)
-            .bind(voucher.get())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let (first, last) = order_ids_of(voucher);
-        let sql = format!(
-            "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id"
-        );
-        let orders: Vec<RawOrder> = sqlx::query_as(&sql)
-            .bind(first)
-            .bind(last)
-            .fetch_all(&mut *connection)
-            .await?;
-        let refunds: Vec<RawRefund> = sqlx::query_as(
-            r#"SELECT payment_id, order_id, amount_cents, currency, reason, "offset" FROM refunds
-                WHERE voucher_id = $1 ORDER BY "offset""#,
-        )
+        rows_of(&mut self.transaction, voucher).await
+    }
+
+    /// Table and key of the sale's rows that stand in another partition than the sale's own, or of
+    /// orders that stand under another sale than their ids say. No effect is derived from them, and no
+    /// fold finds them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn misplaced(
+        &mut self,
+        voucher: VoucherId,
+        partition: i32,
+    ) -> Result<Vec<(String, String)>, OrderbookError> {
+        Ok(misplaced(&mut self.transaction, voucher, partition).await?)
+    }
+}
+
+/// See [`BookSnapshot::misplaced`].
+pub(crate) async fn misplaced(
+    connection: &mut PgConnection,
+    voucher: VoucherId,
+    partition: i32,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let (first, last) = order_ids_of(voucher);
+    sqlx::query_as(
+        "SELECT 'orders', order_id::text FROM orders
+          WHERE order_id BETWEEN $1 AND $2 AND (voucher_id <> $3 OR partition <> $4)
+         UNION ALL SELECT 'vouchers', voucher_id::text FROM vouchers
+          WHERE voucher_id = $3 AND partition <> $4
+         UNION ALL SELECT 'refunds', payment_id FROM refunds
+          WHERE voucher_id = $3 AND partition <> $4
+         UNION ALL SELECT 'stock_adjustments', event_id::text FROM stock_adjustments
+          WHERE voucher_id = $3 AND partition <> $4",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(voucher.get())
+    .bind(partition)
+    .fetch_all(connection)
+    .await
+}
+
+/// See [`BookSnapshot::rows`].
+pub(crate) async fn rows_of(
+    connection: &mut PgConnection,
+    voucher: VoucherId,
+) -> Result<SaleRows, OrderbookError> {
+    let sql = format!("SELECT {SALE_COLUMNS} FROM vouchers WHERE voucher_id = $1");
+    let sale: Option<RawSale> = sqlx::query_as(&sql)
         .bind(voucher.get())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let (first, last) = order_ids_of(voucher);
+    let sql = format!(
+        "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id"
+    );
+    let orders: Vec<RawOrder> = sqlx::query_as(&sql)
+        .bind(first)
+        .bind(last)
         .fetch_all(&mut *connection)
         .await?;
-        Ok(SaleRows {
-            sale: sale.map(Sale::try_from).transpose()?,
-            orders: all::<_, Order>(orders)?,
-            refunds: all::<_, Refund>(refunds)?,
-            adjustments: self.adjustments(voucher).await?,
-            reloads: self.reloads(voucher).await?,
-        })
-    }
+    let refunds: Vec<RawRefund> = sqlx::query_as(
+        r#"SELECT payment_id, order_id, amount_cents, currency, reason, "offset" FROM refunds
+            WHERE voucher_id = $1 ORDER BY "offset""#,
+    )
+    .bind(voucher.get())
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok(SaleRows {
+        sale: sale.map(Sale::try_from).transpose()?,
+        orders: all::<_, Order>(orders)?,
+        refunds: all::<_, Refund>(refunds)?,
+        adjustments: adjustments_of(connection, voucher).await?,
+        reloads: reloads_of(connection, voucher).await?,
+    })
+}
 
-    async fn adjustments(&mut self, voucher: VoucherId) -> Result<Vec<Adjustment>, OrderbookError> {
-        let rows: Vec<RawRecordedAdjustment> = sqlx::query_as(
-            r#"SELECT event_id, delta, accepted, reason, "offset" FROM stock_adjustments
-                WHERE voucher_id = $1 ORDER BY "offset""#,
-        )
-        .bind(voucher.get())
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let adjustment = |row: RawRecordedAdjustment| Adjustment {
-            event_id: EventId::from_uuid(row.event_id),
-            voucher_id: voucher,
-            delta: row.delta,
-            accepted: row.accepted,
-            reason: row.reason,
-            offset: Offset::new(row.offset),
-        };
-        Ok(rows.into_iter().map(adjustment).collect())
-    }
+async fn adjustments_of(
+    connection: &mut PgConnection,
+    voucher: VoucherId,
+) -> Result<Vec<Adjustment>, OrderbookError> {
+    let rows: Vec<RawRecordedAdjustment> = sqlx::query_as(
+        r#"SELECT event_id, delta, accepted, reason, "offset" FROM stock_adjustments
+            WHERE voucher_id = $1 ORDER BY "offset""#,
+    )
+    .bind(voucher.get())
+    .fetch_all(connection)
+    .await?;
+    let adjustment = |row: RawRecordedAdjustment| Adjustment {
+        event_id: EventId::from_uuid(row.event_id),
+        voucher_id: voucher,
+        delta: row.delta,
+        accepted: row.accepted,
+        reason: row.reason,
+        offset: Offset::new(row.offset),
+    };
+    Ok(rows.into_iter().map(adjustment).collect())
+}
 
-    async fn reloads(&mut self, voucher: VoucherId) -> Result<Vec<Reload>, OrderbookError> {
-        let rows: Vec<(Uuid, i64, bool, i64)> = sqlx::query_as(
-            r#"SELECT nonce, epoch, accepted, "offset" FROM sale_reloads
-                WHERE voucher_id = $1 ORDER BY "offset""#,
-        )
-        .bind(voucher.get())
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let reload = |(nonce, epoch, accepted, offset)| Reload {
-            voucher_id: voucher,
-            nonce,
-            epoch: Epoch::new(epoch),
-            accepted,
-            offset: Offset::new(offset),
-        };
-        Ok(rows.into_iter().map(reload).collect())
-    }
+async fn reloads_of(
+    connection: &mut PgConnection,
+    voucher: VoucherId,
+) -> Result<Vec<Reload>, OrderbookError> {
+    let rows: Vec<(Uuid, i64, bool, i64)> = sqlx::query_as(
+        r#"SELECT nonce, epoch, accepted, "offset" FROM sale_reloads
+            WHERE voucher_id = $1 ORDER BY "offset""#,
+    )
+    .bind(voucher.get())
+    .fetch_all(connection)
+    .await?;
+    let reload = |(nonce, epoch, accepted, offset)| Reload {
+        voucher_id: voucher,
+        nonce,
+        epoch: Epoch::new(epoch),
+        accepted,
+        offset: Offset::new(offset),
+    };
+    Ok(rows.into_iter().map(reload).collect())
 }

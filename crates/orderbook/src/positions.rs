@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use seckill_domain::Offset;
 use sqlx::PgConnection;
 
-use crate::{ApplyError, Orderbook, OrderbookError};
+use crate::admin::insert_audit;
+use crate::{ApplyError, AuditEntry, Orderbook, OrderbookError};
 
 /// What has a position of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +75,50 @@ impl Orderbook {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+}
+
+impl Orderbook {
+    /// Whether a process of this application name has a connection to the database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_connected(&self, application_name: &str) -> Result<bool, OrderbookError> {
+        let connected = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name = $1)",
+        )
+        .bind(application_name)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(connected)
+    }
+
+    /// Moves the effects of these partitions back to `to`, so that they are carried out again from
+    /// there, and notes it in the operators' audit. Only while no projector runs: one that does keeps
+    /// its own position, and would move this one forward again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reset_effects(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        to: Offset,
+        entry: AuditEntry<'_>,
+    ) -> Result<(), OrderbookError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE view_positions SET next_offset = $3
+              WHERE view = 'effects' AND topic = $1 AND partition = ANY($2) AND next_offset > $3",
+        )
+        .bind(topic)
+        .bind(partitions)
+        .bind(to.get())
+        .execute(&mut *transaction)
+        .await?;
+        insert_audit(&mut transaction, entry).await?;
+        Ok(transaction.commit().await?)
     }
 }
 

@@ -31,12 +31,38 @@ pub struct RowDifference {
     pub table: &'static str,
     /// The row's key, as the tables spell it.
     pub key: String,
+    /// In what way.
+    pub kind: RowDifferenceKind,
     /// The columns that differ, as `name: expected, and not actual`; or which of the two has no
     /// such row.
     pub what: String,
 }
 
+/// In what way two views do not have a row alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowDifferenceKind {
+    /// It should be there, and is not.
+    Missing,
+    /// It should not be there.
+    Extra,
+    /// Columns differ.
+    Corrupted,
+}
+
 impl SaleRows {
+    /// Whether no table has anything of the sale.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let rest = self.refunds.len() + self.adjustments.len() + self.reloads.len();
+        usize::from(self.sale.is_some()) + self.orders.len() + rest
+    }
+
     /// Each row of `self`, which is how it should be, that `actual` has otherwise or not at all, and
     /// each that only `actual` has.
     #[must_use]
@@ -70,16 +96,25 @@ fn compare<R: PartialEq + Debug>(
     let mut others: BTreeMap<String, &R> = actual.iter().map(|row| (key(row), row)).collect();
     for row in expected {
         let key = key(row);
-        let what = match others.remove(&key) {
+        let (kind, what) = match others.remove(&key) {
             Some(other) if other == row => continue,
-            Some(other) => fields_that_differ(row, other),
-            None => "the row is missing".to_owned(),
+            Some(other) => (RowDifferenceKind::Corrupted, fields_that_differ(row, other)),
+            None => (RowDifferenceKind::Missing, "the row is missing".to_owned()),
         };
-        found.push(RowDifference { table, key, what });
+        found.push(RowDifference {
+            table,
+            key,
+            kind,
+            what,
+        });
     }
     for (key, _) in others {
-        let what = "the row should not be there".to_owned();
-        found.push(RowDifference { table, key, what });
+        found.push(RowDifference {
+            table,
+            key,
+            kind: RowDifferenceKind::Extra,
+            what: "the row should not be there".to_owned(),
+        });
     }
 }
 

@@ -83,7 +83,7 @@ async fn close_orders(connection: &mut PgConnection, orders: &[&Order]) -> Resul
     Ok(())
 }
 
-async fn insert_orders(
+pub(crate) async fn insert_orders(
     connection: &mut PgConnection,
     partition: i32,
     orders: &[&Order],
@@ -125,7 +125,7 @@ async fn insert_orders(
 }
 
 /// Absolute numbers are right: whoever holds the position's lock is the only one to write them.
-async fn upsert_sales(
+pub(crate) async fn upsert_sales(
     connection: &mut PgConnection,
     partition: i32,
     sales: &[(&Sale, bool)],
@@ -173,7 +173,7 @@ async fn upsert_sales(
     Ok(())
 }
 
-async fn insert_refunds(
+pub(crate) async fn insert_refunds(
     connection: &mut PgConnection,
     partition: i32,
     refunds: &[&Refund],
@@ -197,7 +197,7 @@ async fn insert_refunds(
     Ok(())
 }
 
-async fn insert_adjustments(
+pub(crate) async fn insert_adjustments(
     connection: &mut PgConnection,
     partition: i32,
     adjustments: &[Adjustment],
@@ -220,7 +220,7 @@ async fn insert_adjustments(
     Ok(())
 }
 
-async fn insert_reloads(
+pub(crate) async fn insert_reloads(
     connection: &mut PgConnection,
     reloads: &[Reload],
 ) -> Result<(), sqlx::Error> {
