@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_ephemeral::SharedCache;
 use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, Topics};
+use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use seckill_stock::Stock;
 use seckill_telemetry::health::Health;
@@ -19,6 +20,7 @@ use crate::{effects, fold};
 /// What all workers of this process share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) kafka: KafkaSettings,
     pub(crate) topics: Topics,
     pub(crate) group: String,
     pub(crate) orderbook: Orderbook,

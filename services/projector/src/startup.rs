@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Auditor;
 use crate::config::Config;
 use crate::partition::{Partition, Shared};
 use crate::preflight;
@@ -52,6 +53,8 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     let owned: Owned = Arc::new(Mutex::new(HashMap::new()));
     let watch = Watch::new(Arc::clone(&shared), Arc::clone(&owned));
     shared.tasks.spawn(watch.run(stop.clone()));
+    let auditor = Auditor::new(Arc::clone(&shared), Arc::clone(&owned));
+    shared.tasks.spawn(auditor.run(stop.clone()));
     shared
         .tasks
         .spawn(watchdog(Arc::clone(&shared), stop.clone()));
@@ -135,7 +138,7 @@ async fn connect(
         runtime: Handle::current(),
     };
     let options = ConsumerOptions {
-        settings,
+        settings: settings.clone(),
         topic: topics.events.clone(),
         group: group.clone(),
         buffer_records: 2 * config.fold_batch_max,
@@ -143,6 +146,7 @@ async fn connect(
     let (assignments, consumer) = start_consumer(&options, Arc::new(positions))?;
     let shared = Shared {
         config,
+        kafka: settings,
         topics,
         group,
         orderbook,

@@ -1,0 +1,185 @@
+//! One sale, hold by hold and row by row.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_orderbook::OrderSums;
+use seckill_stock::{
+    AuditContent, AuditField, AuditPage, Drift, DriftKind, HoldsCursor, SaleTruth, compare,
+};
+
+use super::sightings::{ORDER_SUMS, PAYMENTS, Sighting};
+use crate::partition::Shared;
+
+/// Holds whose order the log does not seem to have, and the end of the log when that was first seen: once
+/// the fold has passed it, the log has them not.
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    ends: HashMap<Key, Offset>,
+}
+
+/// A field of the holds hash, and its text.
+type Key = (VoucherId, String, String);
+
+fn key_of(voucher: VoucherId, drift: &Drift) -> Key {
+    let field = drift.field.clone().unwrap_or_default();
+    (voucher, field, drift.found.clone())
+}
+
+/// All that is wrong with one sale, except that `orphans` still have to prove themselves. None: it cannot
+/// be compared at the moment.
+pub(super) async fn audit(
+    shared: &Shared,
+    voucher: VoucherId,
+    partition: i32,
+    orphans: &mut Orphans,
+) -> anyhow::Result<Option<Vec<Sighting>>> {
+    let mut pages: Vec<AuditPage> = Vec::new();
+    let mut cursor = Some(HoldsCursor::START);
+    while let Some(at) = cursor {
+        let Some(page) = shared.stock.audit(voucher, at).await? else {
+            return Ok(None);
+        };
+        cursor = page.next;
+        pages.push(page);
+    }
+    let topic = &shared.topics.events;
+    let mut snapshot = shared.orderbook.book_snapshot(topic).await?;
+    let position = snapshot.position(partition);
+    let rows = snapshot.rows(voucher).await?;
+    drop(snapshot);
+    let Some(sale) = rows.sale else {
+        return Ok(None);
+    };
+    let adjustments = rows.adjustments.iter();
+    let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
+    let truth = SaleTruth::new(sale, position, rows.orders, adjustments.collect());
+    let now = pages.last().map(|page| page.numbers.now);
+    let in_flight = in_flight(shared);
+    let overdue = |field: &AuditField| now.is_some_and(|now| is_overdue(field, now, in_flight));
+    let Some(found) = compare(&pages, &truth, &overdue) else {
+        return Ok(None);
+    };
+    let mut seen = Vec::new();
+    let is_orphan = |drift: &Drift| drift.kind == DriftKind::OrphanHold;
+    orphans.keep(
+        voucher,
+        found.drifts.iter().filter(|drift| is_orphan(drift)),
+    );
+    for drift in found.drifts {
+        let counts = !is_orphan(&drift)
+            || orphans
+                .proved(shared, voucher, partition, &drift, position)
+                .await?;
+        if counts {
+            seen.push(sighting(drift));
+        }
+    }
+    if let Some(sums) = shared.orderbook.order_sums(voucher).await? {
+        seen.extend(of_sums(&sums));
+    }
+    Ok(Some(seen))
+}
+
+/// After this long a grant that is not pending is in the log, or never will be.
+fn in_flight(shared: &Shared) -> Duration {
+    const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+    const MARGIN: Duration = Duration::from_secs(1);
+    let deadline = shared.config.promise_deadline;
+    DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN
+}
+
+fn is_overdue(field: &AuditField, now: Timestamp, in_flight: Duration) -> bool {
+    let at = match &field.content {
+        AuditContent::Hold(_, hold) => hold.reserved_at,
+        AuditContent::Shrink { at, .. } => *at,
+        AuditContent::Unreadable => return false,
+    };
+    let age_us = now.as_micros().saturating_sub(at.as_micros());
+    !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
+}
+
+impl Orphans {
+    async fn proved(
+        &mut self,
+        shared: &Shared,
+        voucher: VoucherId,
+        partition: i32,
+        drift: &Drift,
+        folded: Offset,
+    ) -> anyhow::Result<bool> {
+        let key = key_of(voucher, drift);
+        if let Some(end) = self.ends.get(&key) {
+            return Ok(folded >= *end);
+        }
+        let extent = seckill_eventlog::extent(&shared.kafka, &shared.topics.events).await?;
+        let held = extent.iter().find(|held| held.partition == partition);
+        if let Some(held) = held {
+            self.ends.insert(key, held.to);
+        }
+        Ok(false)
+    }
+
+    /// Forgets what is not seen any more.
+    fn keep<'a>(&mut self, voucher: VoucherId, seen: impl Iterator<Item = &'a Drift>) {
+        let seen: HashSet<Key> = seen.map(|drift| key_of(voucher, drift)).collect();
+        self.ends
+            .retain(|key, _| key.0 != voucher || seen.contains(key));
+    }
+
+    /// Forgets sales that are not audited any more.
+    pub(super) fn retain(&mut self, audited: impl Fn(VoucherId) -> bool) {
+        self.ends.retain(|(voucher, ..), _| audited(*voucher));
+    }
+
+    /// Whether a proof in this sale is still to come.
+    pub(super) fn concern(&self, voucher: VoucherId) -> bool {
+        self.ends.keys().any(|(of, ..)| *of == voucher)
+    }
+}
+
+fn sighting(drift: Drift) -> Sighting {
+    let Drift {
+        kind,
+        field,
+        expected,
+        found,
+        ..
+    } = drift;
+    Sighting {
+        invariant: kind.as_str(),
+        // A hold is the same fault only while it stays what it is; numbers go on changing.
+        of: field.map_or_else(String::new, |field| format!("{field} {found}")),
+        detail: format!("expected {expected}, found {found}"),
+    }
+}
+
+fn of_sums(sums: &OrderSums) -> Vec<Sighting> {
+    let mut seen = Vec::new();
+    let pairs = [
+        ("unpaid units", sums.unpaid_units, sums.unpaid_in_orders),
+        ("paid units", sums.paid_units, sums.paid_in_orders),
+        ("adjusted units", sums.adjusted, sums.adjusted_in_rows),
+    ];
+    for (what, by_sale, by_orders) in pairs {
+        if by_sale != by_orders {
+            seen.push(Sighting {
+                invariant: ORDER_SUMS,
+                of: what.to_owned(),
+                detail: format!("{by_sale} {what} by the sale, {by_orders} by its orders"),
+            });
+        }
+    }
+    if sums.payments_with_two_ends > 0 {
+        seen.push(Sighting {
+            invariant: PAYMENTS,
+            of: String::new(),
+            detail: format!(
+                "{} payments paid an order and are to be refunded",
+                sums.payments_with_two_ends
+            ),
+        });
+    }
+    seen
+}

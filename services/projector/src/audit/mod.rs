@@ -1,0 +1,219 @@
+//! The stores are held against each other while the traffic runs: every sale's units each second, and one
+//! sale after the other hold by hold. Only looks: the service goes on, a metric and a log line say what
+//! is wrong, `seckillctl reconcile` puts it right.
+
+mod holds;
+mod sightings;
+mod units;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use seckill_domain::{Offset, VoucherId};
+use seckill_orderbook::{SaleUnits, ServedSale};
+use seckill_stock::{Probe, SaleView};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::holds::Orphans;
+use self::sightings::{INVARIANTS, Scope, Sightings};
+use self::units::{Compared, Units};
+use crate::partition::Shared;
+use crate::watch::{Owned, lock};
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// Sales that are looked at hold by hold in one look, unless their orders are more than this.
+const SCANNED_SALES: usize = 8;
+const SCANNED_UNITS: i64 = 10_000;
+/// A sale with more units in live orders is not scanned here: `seckillctl reconcile` does.
+const SCANNABLE_UNITS: i64 = 100_000;
+/// A sale that stands further back than this in its partition is asked for by itself, so that others
+/// are not read so far back with it.
+const FAR_BACK: i64 = 20_000;
+
+pub(crate) struct Auditor {
+    shared: Arc<Shared>,
+    owned: Owned,
+    units: Units,
+    sightings: Sightings,
+    orphans: Orphans,
+    /// Sales to be scanned, in turn.
+    rotation: VecDeque<VoucherId>,
+    /// Where the fold of a partition stood in the last look.
+    folded: HashMap<i32, Offset>,
+}
+
+/// A sale that Redis serves.
+type Served = (ServedSale, SaleView);
+
+impl Auditor {
+    pub(crate) fn new(shared: Arc<Shared>, owned: Owned) -> Self {
+        Self {
+            shared,
+            owned,
+            units: Units::default(),
+            sightings: Sightings::default(),
+            orphans: Orphans::default(),
+            rotation: VecDeque::new(),
+            folded: HashMap::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let looks = async {
+            loop {
+                ticks.tick().await;
+                let looked = self.look().await;
+                let result = if looked.is_ok() { "done" } else { "failed" };
+                metrics::counter!("seckill_audit_looks_total", "result" => result).increment(1);
+                if let Err(error) = looked {
+                    // A store that is away is named by those who need it.
+                    tracing::debug!(error = format!("{error:#}"), "nothing was audited");
+                }
+            }
+        };
+        stop.run_until_cancelled(looks).await;
+    }
+
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+        let sales = self.shared.orderbook.sales_to_serve(&partitions).await?;
+        let vouchers: Vec<_> = sales.iter().map(|sale| sale.voucher_id).collect();
+        // Redis first: PostgreSQL is ahead of it, and says where it was.
+        let survey = self.shared.stock.survey(&vouchers).await;
+        let served: Vec<Served> = sales
+            .into_iter()
+            .zip(survey.probes)
+            .filter_map(|(sale, probe)| match probe {
+                Ok(Probe::Open(view)) => Some((sale, view)),
+                Ok(Probe::Closed { .. }) | Err(_) => None,
+            })
+            .collect();
+        let known: HashSet<_> = served.iter().map(|(sale, _)| sale.voucher_id).collect();
+        self.units.retain(|voucher| known.contains(&voucher));
+        self.sightings.retain(|voucher| known.contains(&voucher));
+        self.orphans.retain(|voucher| known.contains(&voucher));
+        self.rotation.retain(|voucher| known.contains(voucher));
+
+        let compared = self.compare_units(&served).await?;
+        let scanned = self.scan(&served, &compared).await;
+        self.measure(&compared);
+        scanned
+    }
+
+    async fn compare_units(
+        &mut self,
+        served: &[Served],
+    ) -> anyhow::Result<HashMap<VoucherId, Compared>> {
+        let mut by_partition: HashMap<i32, Vec<(VoucherId, Offset)>> = HashMap::new();
+        for (sale, view) in served {
+            let since = self.units.since(sale.voucher_id, view);
+            let asked = by_partition.entry(sale.partition).or_default();
+            asked.push((sale.voucher_id, since));
+        }
+        let views: HashMap<_, _> = served
+            .iter()
+            .map(|(s, view)| (s.voucher_id, view))
+            .collect();
+        let mut compared = HashMap::new();
+        for (partition, asked) in by_partition {
+            let since: HashMap<_, _> = asked.iter().copied().collect();
+            for units in self.units_of(partition, asked).await? {
+                let voucher = units.voucher_id;
+                let (Some(view), Some(since)) = (views.get(&voucher), since.get(&voucher)) else {
+                    continue;
+                };
+                let Some(found) = self.units.compare(view, *since, &units) else {
+                    continue;
+                };
+                let seen = found.sightings(view);
+                if !seen.is_empty() {
+                    self.units.forget(voucher);
+                }
+                self.sightings.note(Scope::Units, voucher, &seen);
+                compared.insert(voucher, found);
+            }
+        }
+        Ok(compared)
+    }
+
+    async fn units_of(
+        &mut self,
+        partition: i32,
+        asked: Vec<(VoucherId, Offset)>,
+    ) -> anyhow::Result<Vec<SaleUnits>> {
+        let (orderbook, topic) = (&self.shared.orderbook, &self.shared.topics.events);
+        let folded = self.folded.get(&partition).map_or(0, |offset| offset.get());
+        let (near, far): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|(_, since)| folded > 0 && folded - since.get() <= FAR_BACK);
+        let mut units = orderbook.units_since(topic, partition, &near).await?;
+        for sale in far {
+            units.extend(orderbook.units_since(topic, partition, &[sale]).await?);
+        }
+        if let Some(position) = units.iter().map(|units| units.position).max() {
+            self.folded.insert(partition, position);
+        }
+        Ok(units)
+    }
+
+    /// What was suspected first, then whose turn it is.
+    async fn scan(
+        &mut self,
+        served: &[Served],
+        compared: &HashMap<VoucherId, Compared>,
+    ) -> anyhow::Result<()> {
+        let partitions: HashMap<_, _> = served
+            .iter()
+            .map(|(s, _)| (s.voucher_id, s.partition))
+            .collect();
+        if self.rotation.is_empty() {
+            self.rotation.extend(partitions.keys().copied());
+        }
+        let suspect = |voucher: &VoucherId| {
+            let held = compared.get(voucher).is_some_and(|found| found.held != 0);
+            held || self.sightings.suspects(*voucher) || self.orphans.concern(*voucher)
+        };
+        let mut turn: Vec<_> = partitions.keys().copied().filter(suspect).collect();
+        turn.truncate(SCANNED_SALES);
+        let suspects: HashSet<_> = turn.iter().copied().collect();
+        let mut units: i64 = 0;
+        for _ in 0..SCANNED_SALES {
+            turn.extend(self.rotation.pop_front().filter(|v| !suspects.contains(v)));
+        }
+        for voucher in turn {
+            let live = compared.get(&voucher).map_or(0, |found| found.live);
+            units += live;
+            if live > SCANNABLE_UNITS {
+                continue;
+            }
+            if units > SCANNED_UNITS.max(live) {
+                self.rotation.push_back(voucher);
+                continue;
+            }
+            let Some(partition) = partitions.get(&voucher).copied() else {
+                continue;
+            };
+            let seen = holds::audit(&self.shared, voucher, partition, &mut self.orphans).await?;
+            if let Some(seen) = seen {
+                self.sightings.note(Scope::Holds, voucher, &seen);
+                metrics::counter!("seckill_audit_scanned_sales_total").increment(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, compared: &HashMap<VoucherId, Compared>) {
+        let alarms = self.sightings.alarms();
+        for invariant in INVARIANTS {
+            let sales = alarms.get(invariant).copied().unwrap_or(0);
+            metrics::gauge!("seckill_audit_violations", "invariant" => invariant).set(sales as f64);
+        }
+        let drift: i64 = compared.values().map(|found| found.stock.abs()).sum();
+        metrics::gauge!("seckill_audit_drift_units").set(drift as f64);
+        metrics::gauge!("seckill_audit_sales").set(compared.len() as f64);
+    }
+}

@@ -1,0 +1,142 @@
+//! What was found wrong, and whether it was found again: one sighting is no alarm.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use seckill_domain::VoucherId;
+
+/// What an audit may find wrong, as the metric spells it.
+pub(super) const INVARIANTS: [&str; 9] = [
+    REDIS_STOCK,
+    REDIS_HELD,
+    "redis-unsettled",
+    "redis-terms",
+    "missing-hold",
+    "wrong-hold",
+    "orphan-hold",
+    ORDER_SUMS,
+    PAYMENTS,
+];
+/// The free units in Redis, and those in flight, are the free units in PostgreSQL.
+pub(super) const REDIS_STOCK: &str = "redis-stock";
+/// The held units in Redis, less those in flight, are the units of live orders in PostgreSQL.
+pub(super) const REDIS_HELD: &str = "redis-held";
+/// The units in a sale's row are those of its orders and adjustments.
+pub(super) const ORDER_SUMS: &str = "order-sums";
+/// No payment both paid an order and is to be refunded.
+pub(super) const PAYMENTS: &str = "payments";
+
+/// Something that is wrong with a sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) invariant: &'static str,
+    /// What it is about; two sightings with the same are the same fault.
+    pub(super) of: String,
+    /// For people.
+    pub(super) detail: String,
+}
+
+/// Which of the two audits saw it: each replaces only its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    Units,
+    Holds,
+}
+
+type Fault = (&'static str, String);
+
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    last: HashMap<(Scope, VoucherId), HashSet<Fault>>,
+    alarms: HashMap<(Scope, VoucherId), BTreeSet<Fault>>,
+}
+
+impl Sightings {
+    /// Notes all that an audit of a sale saw, which may be nothing.
+    pub(super) fn note(&mut self, scope: Scope, voucher: VoucherId, seen: &[Sighting]) {
+        let key = (scope, voucher);
+        let fault = |s: &Sighting| (s.invariant, s.of.clone());
+        let now: HashSet<Fault> = seen.iter().map(fault).collect();
+        let before = self.last.remove(&key).unwrap_or_default();
+        let alarms = self.alarms.remove(&key).unwrap_or_default();
+        let confirmed: BTreeSet<Fault> = now.intersection(&before).cloned().collect();
+        for sighting in seen {
+            let fault = fault(sighting);
+            if confirmed.contains(&fault) && !alarms.contains(&fault) {
+                let Sighting {
+                    invariant,
+                    of,
+                    detail,
+                } = sighting;
+                tracing::error!(%voucher, invariant, of, detail,
+                    "the stores disagree: seckillctl reconcile says how to put it right");
+            }
+        }
+        for (invariant, of) in alarms.difference(&confirmed) {
+            tracing::info!(%voucher, invariant, of, "the stores agree again");
+        }
+        if !confirmed.is_empty() {
+            self.alarms.insert(key, confirmed);
+        }
+        if !now.is_empty() {
+            self.last.insert(key, now);
+        }
+    }
+
+    /// Forgets sales that are not audited any more.
+    pub(super) fn retain(&mut self, audited: impl Fn(VoucherId) -> bool) {
+        self.last.retain(|(_, voucher), _| audited(*voucher));
+        self.alarms.retain(|(_, voucher), _| audited(*voucher));
+    }
+
+    /// Whether anything was seen in the sale's last audit.
+    pub(super) fn suspects(&self, voucher: VoucherId) -> bool {
+        let scopes = [Scope::Units, Scope::Holds];
+        scopes
+            .iter()
+            .any(|scope| self.last.contains_key(&(*scope, voucher)))
+    }
+
+    /// Sales in alarm, by invariant.
+    pub(super) fn alarms(&self) -> BTreeMap<&'static str, usize> {
+        let mut sales: BTreeMap<&'static str, HashSet<VoucherId>> = BTreeMap::new();
+        for ((_, voucher), faults) in &self.alarms {
+            for (invariant, _) in faults {
+                sales.entry(invariant).or_default().insert(*voucher);
+            }
+        }
+        let count = |(invariant, sales): (&'static str, HashSet<_>)| (invariant, sales.len());
+        sales.into_iter().map(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(of: &str) -> Sighting {
+        Sighting {
+            invariant: REDIS_STOCK,
+            of: of.to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_seen_once_is_no_alarm_and_what_is_gone_is_none_any_more() {
+        let voucher = VoucherId::new(7).unwrap();
+        let mut sightings = Sightings::default();
+        let alarms = |s: &Sightings| s.alarms().get(REDIS_STOCK).copied().unwrap_or(0);
+        sightings.note(Scope::Units, voucher, &[sighting("-1")]);
+        assert_eq!((alarms(&sightings), sightings.suspects(voucher)), (0, true));
+        sightings.note(Scope::Units, voucher, &[sighting("-2")]);
+        assert_eq!(alarms(&sightings), 0, "another fault than the one before");
+        sightings.note(Scope::Units, voucher, &[sighting("-2")]);
+        sightings.note(Scope::Holds, voucher, &[]);
+        assert_eq!(alarms(&sightings), 1);
+        sightings.note(Scope::Units, voucher, &[]);
+        assert_eq!(
+            (alarms(&sightings), sightings.suspects(voucher)),
+            (0, false)
+        );
+    }
+}
