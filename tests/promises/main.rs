@@ -19,6 +19,8 @@ mod payments;
 mod races;
 mod rebuild;
 mod rebuild_large;
+mod reconcile;
+mod reconcile_many;
 mod redis_faults;
 mod redis_parts;
 mod redis_slow;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use seckill_domain::{Offset, VoucherId};
-use seckill_orderbook::{BookSnapshot, Fingerprint, OrderbookError, RowDifference, SaleRows};
+use seckill_orderbook::{
+    BookSnapshot, Fingerprint, OrderbookError, RowDifference, RowDifferenceKind, SaleRows,
+};
 
 use crate::copy::Copy;
 use crate::{EventFeed, RebuildError};
@@ -104,6 +106,7 @@ async fn differing_rows(
         Ok(actual) => expected.differences(&actual),
         // A value that no fold writes has no place in the domain's types.
         Err(OrderbookError::Row { table, column }) => vec![RowDifference {
+            kind: RowDifferenceKind::Corrupted,
             table,
             key: format!("of sale {voucher}"),
             what: format!("the live tables have a {column} that no fold writes"),
@@ -114,6 +117,7 @@ async fn differing_rows(
         return Ok(found);
     }
     Ok(vec![RowDifference {
+        kind: RowDifferenceKind::Corrupted,
         table: "orders",
         key: format!("of sale {voucher}"),
         what: "the rows differ in partition or version, which only the tables know".to_owned(),

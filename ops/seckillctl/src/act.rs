@@ -40,6 +40,11 @@ pub(crate) struct Warrant {
 }
 
 impl Act {
+    /// Whether more than the plan was asked for.
+    pub(crate) const fn executes(&self) -> bool {
+        self.execute
+    }
+
     /// What a plan ends with, and what a command that was carried out ends with.
     pub(crate) fn closing(&self, executed: bool) -> &'static str {
         match (executed, self.execute) {

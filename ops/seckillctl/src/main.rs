@@ -14,7 +14,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{completion, db, dlq, order, rebuild, replay, sale, token, topics};
+use crate::commands::{
+    completion, db, dlq, order, rebuild, reconcile, replay, sale, token, topics,
+};
 use crate::failure::Failure;
 use crate::output::{Output, Report};
 use crate::settings::Settings;
@@ -22,15 +24,17 @@ use crate::settings::Settings;
 const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
-                                                  rebuild
-  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute, rebuild
+                                                  rebuild, reconcile
+  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute,
+                                                  rebuild, reconcile
+  REDIS_URL, PROMISE_DEADLINE_MS                  reconcile
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
-dlq redrive, dlq discard, replay --to-topic and rebuild print what they would do. With --execute they
-do it, after a confirmation, and note who did it and why in the table ops_audit.
+dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile and topics reset print what they would do.
+With --execute they do it, after a confirmation, and note who did it and why in the table ops_audit.
 
 Exit codes:
   0  done
@@ -85,6 +89,8 @@ enum Command {
     /// Fold the log into new tables beside the live ones, prove them, and put them into their place.
     #[command(subcommand)]
     Rebuild(rebuild::Command),
+    /// Compare PostgreSQL and Redis with the log, and put right what differs.
+    Reconcile(reconcile::Arguments),
     /// Copy a part of the log into another topic, or print it.
     Replay(replay::Arguments),
     /// Print the script that completes this command line in a shell.
@@ -124,6 +130,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Db(command) => db::run(command, &settings()?).await,
         Command::Dlq(command) => dlq::run(command, &settings()?).await,
         Command::Rebuild(command) => rebuild::run(command, &settings()?, cli.output).await,
+        Command::Reconcile(arguments) => reconcile::run(&arguments, &settings()?).await,
         Command::Replay(arguments) => return replay::run(&arguments, &settings()?).await,
         Command::Completion { shell } => {
             print!("{}", completion::script(shell, Cli::command()));
@@ -172,6 +179,10 @@ mod tests {
             ("seckillctl dlq redrive 3/1 --yes", "--execute"),
             ("seckillctl dlq discard 3/1", "--export"),
             ("seckillctl replay", "--to-topic"),
+            ("seckillctl reconcile --voucher 0", "a voucher id is"),
+            ("seckillctl reconcile --execute", "--reason"),
+            ("seckillctl topics reset --to-offset 0", "--view"),
+            ("seckillctl topics reset --view effects", "--to-offset"),
             (
                 "seckillctl replay --stdout --execute --reason x",
                 "--execute",
@@ -213,6 +224,7 @@ mod tests {
             include_str!("../../runbooks/lag.md"),
             include_str!("../../runbooks/lost-redis.md"),
             include_str!("../../runbooks/rebuild.md"),
+            include_str!("../../runbooks/reconcile.md"),
         ];
         let lines = runbooks.iter().flat_map(|text| text.lines());
         let commands: Vec<_> = lines.filter(|l| l.starts_with("seckillctl ")).collect();

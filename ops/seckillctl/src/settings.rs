@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
@@ -61,6 +62,20 @@ impl Settings {
         let mut reader = Reader::new(&self.0);
         let url = reader.required("DATABASE_URL");
         reader.finish(url)
+    }
+
+    /// `REDIS_URL`.
+    pub(crate) fn redis_url(&self) -> Result<Secret, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let url = reader.required("REDIS_URL");
+        reader.finish(url)
+    }
+
+    /// `PROMISE_DEADLINE_MS`, as the services are given it.
+    pub(crate) fn promise_deadline(&self) -> Result<Duration, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let deadline_ms = reader.or("PROMISE_DEADLINE_MS", 3_000);
+        reader.finish(deadline_ms.map(Duration::from_millis))
     }
 
     /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`.

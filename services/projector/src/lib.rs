@@ -6,8 +6,8 @@
 //! Redis and the outcome topic have them. [`watch`] looks at every sale four times a second and
 //! starts a [`reload`] where Redis does not serve it; [`audit`] holds the stores against each other.
 
-mod cached;
 mod audit;
+mod cached;
 pub mod config;
 mod effects;
 mod fold;

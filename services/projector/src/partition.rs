@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_ephemeral::SharedCache;
-use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, Topics};
 use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use seckill_stock::Stock;

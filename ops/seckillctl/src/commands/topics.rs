@@ -5,7 +5,7 @@ use clap::Subcommand;
 use seckill_eventlog::{KafkaSettings, Topics, check_partitions, create_topics};
 use serde_json::json;
 
-use crate::commands::lag;
+use crate::commands::{lag, reset};
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::settings::Settings;
@@ -29,11 +29,15 @@ pub(crate) enum Command {
     /// Seconds are those since the oldest event was written that is still to come.
     #[command(after_help = "Example: seckillctl topics lag --output json")]
     Lag,
+    /// Plan to start a view from another offset; only effects can be moved, and only back.
+    Reset(reset::Arguments),
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
-    if matches!(command, Command::Lag) {
-        return lag::run(settings).await;
+    match &command {
+        Command::Lag => return lag::run(settings).await,
+        Command::Reset(arguments) => return reset::run(arguments, settings).await,
+        Command::Create { .. } | Command::Check => {}
     }
     let kafka = settings.kafka()?;
     let client = KafkaSettings::new(&kafka.brokers, "seckillctl");

@@ -4,10 +4,12 @@ mod discard;
 mod letter;
 mod redrive;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use seckill_domain::Offset;
 use seckill_orderbook::{LetterFate, Orderbook};
 
 use self::letter::{Filter, Handled, Letter, Source, select};
@@ -70,6 +72,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
+}
+
+/// Where the records of all letters stood in the event topic, whatever was done about them: no fold has
+/// them.
+pub(crate) async fn buried(log: &Log) -> Result<HashSet<(i32, Offset)>, Failure> {
+    let letters = select(log, &Filter::none(), &[], &Handled::new(), true).await?;
+    let place = |letter: Letter| (letter.source.partition, letter.source.offset);
+    Ok(letters.into_iter().map(place).collect())
 }
 
 /// Which letters to act on: at least one letter or filter has to be given.

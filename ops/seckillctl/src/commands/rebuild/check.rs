@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use seckill_domain::Offset;
 use seckill_eventlog::{EventStream, Stretch};
-use seckill_orderbook::{ExpectedBook, RowDifference};
+use seckill_orderbook::{ExpectedBook, RowDifference, RowDifferenceKind};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -44,6 +44,7 @@ pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> 
         match live.rows(*voucher).await {
             Ok(rows) => found.extend(book.rows(*voucher).differences(&rows)),
             Err(error) => found.push(RowDifference {
+                kind: RowDifferenceKind::Corrupted,
                 table: "vouchers",
                 key: voucher.to_string(),
                 what: error.to_string(),

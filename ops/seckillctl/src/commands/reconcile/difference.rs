@@ -1,0 +1,134 @@
+//! One line of what reconcile has to say.
+
+use seckill_domain::VoucherId;
+use seckill_orderbook::{RowDifference, RowDifferenceKind};
+use seckill_stock::{Drift, Remedy};
+use serde_json::{Value, json};
+
+use crate::output::{printable, table};
+
+/// A cell that is longer is cut in the table; JSON has all of it.
+const CELL_MAX_CHARS: usize = 72;
+
+/// Where the two sides differ.
+#[derive(Debug, Clone)]
+pub(super) struct Difference {
+    pub(super) voucher: VoucherId,
+    pub(super) store: &'static str,
+    pub(super) kind: &'static str,
+    /// The row's key, or the order of a hold, or the buyer.
+    pub(super) of: String,
+    pub(super) expected: String,
+    pub(super) found: String,
+    pub(super) repair: &'static str,
+}
+
+pub(super) const REWRITE: &str = "write the rows of the fold";
+pub(super) const CORRECT: &str = "correct under guard";
+pub(super) const RELOAD: &str = "close and load anew";
+
+impl Difference {
+    /// Of a row against the log.
+    pub(super) fn of_row(voucher: VoucherId, row: &RowDifference) -> Self {
+        let kind = match row.kind {
+            RowDifferenceKind::Missing => "missing-row",
+            RowDifferenceKind::Extra => "extra-row",
+            RowDifferenceKind::Corrupted => "corrupted-row",
+        };
+        Self::of_rows(voucher, kind, row.table, &row.key, &row.what)
+    }
+
+    /// Of one row, or of rows that cannot be read.
+    pub(super) fn of_rows(
+        voucher: VoucherId,
+        kind: &'static str,
+        table: &str,
+        key: &str,
+        what: &str,
+    ) -> Self {
+        Self {
+            voucher,
+            store: "postgresql",
+            kind,
+            of: format!("{table} {key}"),
+            expected: "as the log's fold".to_owned(),
+            found: what.to_owned(),
+            repair: REWRITE,
+        }
+    }
+
+    /// Of Redis against the log.
+    pub(super) fn of_drift(voucher: VoucherId, drift: &Drift, remedy: &Remedy) -> Self {
+        let order = drift.order.map(|order| format!("order {order}"));
+        let user = drift.user.map(|user| format!("user {user}"));
+        let of: Vec<String> = user.into_iter().chain(order).collect();
+        Self {
+            voucher,
+            store: "redis",
+            kind: drift.kind.as_str(),
+            of: of.join(" "),
+            expected: drift.expected.clone(),
+            found: drift.found.clone(),
+            repair: match remedy {
+                Remedy::Reload => RELOAD,
+                Remedy::None | Remedy::Again | Remedy::Correct(_) => CORRECT,
+            },
+        }
+    }
+
+    /// Of a sale whose numbers are none.
+    pub(super) fn unreadable_sale(voucher: VoucherId, found: String) -> Self {
+        Self {
+            voucher,
+            store: "redis",
+            kind: "unreadable-sale",
+            of: String::new(),
+            expected: "numbers".to_owned(),
+            found,
+            repair: RELOAD,
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "voucher_id": self.voucher.get(),
+            "store": self.store,
+            "kind": self.kind,
+            "of": self.of,
+            "expected": self.expected,
+            "found": self.found,
+            "repair": self.repair,
+        })
+    }
+}
+
+/// The differences as a table.
+pub(super) fn differences_table(differences: &[Difference]) -> String {
+    let rows: Vec<_> = differences
+        .iter()
+        .map(|d| {
+            [
+                d.voucher.to_string(),
+                d.store.to_owned(),
+                d.kind.to_owned(),
+                d.of.clone(),
+                cell(&d.expected),
+                cell(&d.found),
+                d.repair.to_owned(),
+            ]
+        })
+        .collect();
+    let headers = [
+        "VOUCHER", "STORE", "KIND", "OF", "EXPECTED", "FOUND", "REPAIR",
+    ];
+    table(headers, &rows)
+}
+
+fn cell(text: &str) -> String {
+    let text = printable(text);
+    if text.chars().count() <= CELL_MAX_CHARS {
+        return text;
+    }
+    let cut: String = text.chars().take(CELL_MAX_CHARS - 1).collect();
+    format!("{cut}…")
+}

@@ -1,0 +1,136 @@
+//! The log folded in memory, each partition up to where the other side was read.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use anyhow::anyhow;
+use seckill_domain::{Event, Offset, VoucherId};
+use seckill_eventlog::Stretch;
+use seckill_orderbook::ExpectedBook;
+
+use crate::commands::dlq::buried;
+use crate::failure::Failure;
+use crate::log::Log;
+
+/// What the tables have to hold, as far as it was folded, and what the log has beyond that.
+pub(super) struct LogFold<'a> {
+    log: &'a Log,
+    /// Only these sales; none: all.
+    wanted: Option<HashSet<VoucherId>>,
+    /// Records that no fold has, because they are dead letters.
+    buried: HashSet<(i32, Offset)>,
+    pub(super) book: ExpectedBook,
+    partitions: BTreeMap<i32, Partition>,
+}
+
+#[derive(Default)]
+struct Partition {
+    /// Read, and not folded yet.
+    ahead: VecDeque<(Offset, Event)>,
+    read_to: i64,
+}
+
+impl<'a> LogFold<'a> {
+    /// `partitions`: those to read; the sales in `wanted` are in them.
+    pub(super) async fn new(
+        log: &'a Log,
+        wanted: Option<HashSet<VoucherId>>,
+        partitions: impl IntoIterator<Item = i32>,
+    ) -> Result<Self, Failure> {
+        let partitions = partitions.into_iter();
+        Ok(Self {
+            log,
+            wanted,
+            buried: buried(log).await?,
+            book: ExpectedBook::default(),
+            partitions: partitions.map(|p| (p, Partition::default())).collect(),
+        })
+    }
+
+    /// Reads on to the log's end of this moment, and folds what is below `positions`.
+    pub(super) async fn read(&mut self, positions: &HashMap<i32, Offset>) -> Result<(), Failure> {
+        let extent = self.log.events_extent().await?;
+        let mut stretches = Vec::new();
+        for held in extent {
+            let Some(partition) = self.partitions.get_mut(&held.partition) else {
+                continue;
+            };
+            let position = positions.get(&held.partition).map_or(0, |at| at.get());
+            check(&held, partition.read_to, position)?;
+            stretches.push(Stretch {
+                from: Offset::new(partition.read_to),
+                ..held
+            });
+            partition.read_to = held.to.get();
+        }
+        stretches.retain(|stretch| !stretch.is_empty());
+        let mut records = self.log.scan(&self.log.topics.events, stretches).await?;
+        while let Some(record) = records.next().await? {
+            let (number, offset) = (record.partition, record.offset);
+            // What cannot be decoded is a dead letter too.
+            let Ok(event) = record.event(self.log.partitions) else {
+                continue;
+            };
+            if !self.wants(event.voucher_id) || self.buried.contains(&(number, offset)) {
+                continue;
+            }
+            if positions.get(&number).is_some_and(|at| offset < *at) {
+                self.book.fold(number, offset, &event);
+            } else if let Some(partition) = self.partitions.get_mut(&number) {
+                partition.ahead.push_back((offset, event));
+            }
+        }
+        for (number, position) in positions {
+            self.fold_to(*number, *position);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, voucher: VoucherId) -> bool {
+        self.wanted.as_ref().is_none_or(|w| w.contains(&voucher))
+    }
+
+    /// Folds what was read of a partition up to `position`.
+    pub(super) fn fold_to(&mut self, number: i32, position: Offset) {
+        let Some(partition) = self.partitions.get_mut(&number) else {
+            return;
+        };
+        let read = &mut partition.ahead;
+        while let Some((offset, event)) = read.pop_front_if(|(offset, _)| *offset < position) {
+            self.book.fold(number, offset, &event);
+        }
+    }
+
+    /// Folds all that was read.
+    pub(super) fn fold_rest(&mut self) {
+        let numbers: Vec<_> = self.partitions.keys().copied().collect();
+        for number in numbers {
+            self.fold_to(number, Offset::new(i64::MAX));
+        }
+    }
+
+    /// Up to where a partition was read.
+    pub(super) fn read_to(&self, number: i32) -> Offset {
+        let partition = self.partitions.get(&number);
+        Offset::new(partition.map_or(0, |p| p.read_to))
+    }
+}
+
+fn check(held: &Stretch, read_to: i64, position: i64) -> Result<(), Failure> {
+    let partition = held.partition;
+    if held.from.get() > read_to {
+        return Err(Failure::Refused(format!(
+            "partition {partition} of the log begins at {}, and all of it is needed: it was cut, and \
+             nothing can be compared with it",
+            held.from.get()
+        )));
+    }
+    if position > held.to.get() {
+        return Err(anyhow!(
+            "partition {partition} ends at {}, and PostgreSQL stands at {position}: the log was cut or \
+             replaced, or DATABASE_URL belongs to another log",
+            held.to.get()
+        )
+        .into());
+    }
+    Ok(())
+}

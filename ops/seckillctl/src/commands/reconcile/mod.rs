@@ -1,0 +1,328 @@
+//! PostgreSQL and Redis against the log: what differs, and what puts it right. Plan and execution are
+//! apart: what is printed without `--execute` is what is carried out with it.
+
+mod difference;
+mod log_fold;
+mod redis;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_orderbook::Orderbook;
+use seckill_stock::{AuditField, AuditPage, DriftKind, Stock, StockOptions, compare};
+use serde_json::json;
+
+use self::difference::{Difference, REWRITE, differences_table};
+use self::log_fold::LogFold;
+use self::redis::{Mended, Seen};
+use crate::act::{Act, Warrant};
+use crate::commands::db::connect;
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::output::Report;
+use crate::settings::Settings;
+
+/// The producers' delivery timeout, unless the promise deadline is longer.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Two clocks, and an ack on its way.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How often a sale is looked at again that was loaded, or closed, during the comparison.
+const ROUNDS: u32 = 5;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
+
+/// Compare the tables with the log's fold, and Redis with the log at the sale's own position.
+///
+/// Units in flight are no difference. Rows are put right by writing what the log's fold says, with the
+/// fold held where it is; Redis by a correction that is refused if the sale has moved, or, where
+/// that cannot be, by closing the sale, which the projector then loads anew (about PROMISE_DEADLINE_MS).
+/// Only rows and holds that differ are touched.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  seckillctl reconcile
+  seckillctl reconcile --voucher 17 --output json
+  seckillctl reconcile --voucher 17 --execute --reason 'a row was edited by hand, ticket 4711'")]
+pub(crate) struct Arguments {
+    /// Only this sale; may be given several times.
+    #[arg(long = "voucher", value_name = "ID")]
+    vouchers: Vec<VoucherId>,
+    #[command(flatten)]
+    act: Act,
+}
+
+struct Stores {
+    log: Log,
+    orderbook: Orderbook,
+    stock: Stock,
+    /// After this long a grant that is not pending is in the log, or never will be.
+    in_flight: Duration,
+}
+
+/// What is to be done.
+#[derive(Default)]
+struct Plan {
+    sales: usize,
+    differences: Vec<Difference>,
+    /// Name and text of the holds that the log has shown not to have, by sale.
+    orphans: HashMap<VoucherId, HashSet<(String, String)>>,
+    /// Sales that Redis does not serve, or that were loaded all the while.
+    not_in_redis: usize,
+}
+
+pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+    let deadline = settings.promise_deadline()?;
+    let options = StockOptions::new(settings.redis_url()?.expose());
+    let stores = Stores {
+        log: Log::open(settings)?,
+        orderbook: connect(settings)?,
+        stock: Stock::new(options).context("REDIS_URL")?,
+        in_flight: DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN,
+    };
+    let plan = plan(&stores, &arguments.vouchers).await?;
+    let sales: BTreeSet<_> = plan.differences.iter().map(|d| d.voucher).collect();
+    let warrant = arguments
+        .act
+        .warrant(&format!("reconcile {}", sales.len()), sales.len())?;
+    let mut done = Done::default();
+    if let Some(warrant) = &warrant {
+        done = carry_out(&stores, &plan, warrant).await?;
+    }
+    Ok(report(&arguments.act, &plan, &done, warrant.is_some()))
+}
+
+async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    let named: Option<HashSet<_>> = (!wanted.is_empty()).then(|| wanted.iter().copied().collect());
+    let partitions: Vec<i32> = match &named {
+        None => (0..stores.log.partitions).collect(),
+        Some(named) => {
+            let of = |voucher: &VoucherId| stores.log.partition_of(*voucher);
+            named
+                .iter()
+                .map(of)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect()
+        }
+    };
+    let mut seen = walks(stores, &partitions, named.as_ref()).await?;
+
+    // After Redis was read, so that the tables are not behind it; before the log's end.
+    let mut snapshot = stores
+        .orderbook
+        .book_snapshot(&stores.log.topics.events)
+        .await
+        .context("cannot read the tables")?;
+    let at = |p: &i32| (*p, snapshot.position(*p));
+    let positions: HashMap<i32, Offset> = partitions.iter().map(at).collect();
+    let mut fold = LogFold::new(&stores.log, named.clone(), partitions.clone()).await?;
+    fold.read(&positions).await?;
+    let vouchers = match &named {
+        Some(named) => named.iter().copied().collect(),
+        None => {
+            let in_tables = snapshot
+                .vouchers()
+                .await
+                .context("cannot read the tables")?;
+            let in_log = fold.book.vouchers();
+            in_tables.into_iter().chain(in_log).collect::<BTreeSet<_>>()
+        }
+    };
+    for voucher in &vouchers {
+        let found = tables::compare(&stores.log, &fold, &mut snapshot, *voucher).await?;
+        plan.differences.extend(found);
+    }
+    drop(snapshot);
+    known_or_not_found(named.as_ref(), &fold, &plan)?;
+
+    for round in 1..=ROUNDS {
+        fold.fold_rest();
+        seen = compare_redis(stores, &fold, seen, &mut plan);
+        if seen.is_empty() || round == ROUNDS {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_ROUNDS).await;
+        let again: Vec<_> = seen.into_keys().collect();
+        seen = walk_all(stores, &again).await?;
+        fold.read(&HashMap::new()).await?;
+    }
+    plan.sales = vouchers.len();
+    plan.not_in_redis = seen.len();
+    plan.differences.sort_by_key(|d| d.voucher);
+    Ok(plan)
+}
+
+fn known_or_not_found(
+    named: Option<&HashSet<VoucherId>>,
+    fold: &LogFold<'_>,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    for voucher in named.into_iter().flatten() {
+        let known = !fold.book.rows(*voucher).is_empty()
+            || plan.differences.iter().any(|d| d.voucher == *voucher);
+        if !known {
+            return Err(Failure::NotFound(format!("there is no sale {voucher}")));
+        }
+    }
+    Ok(())
+}
+
+/// Walks through every sale that Redis has to serve.
+async fn walks(
+    stores: &Stores,
+    partitions: &[i32],
+    named: Option<&HashSet<VoucherId>>,
+) -> Result<BTreeMap<VoucherId, Seen>, Failure> {
+    let served = stores.orderbook.sales_to_serve(partitions).await;
+    let served = served.context("cannot read the tables")?;
+    let vouchers: Vec<_> = served
+        .iter()
+        .map(|sale| sale.voucher_id)
+        .filter(|voucher| named.is_none_or(|named| named.contains(voucher)))
+        .collect();
+    walk_all(stores, &vouchers).await
+}
+
+async fn walk_all(
+    stores: &Stores,
+    vouchers: &[VoucherId],
+) -> Result<BTreeMap<VoucherId, Seen>, Failure> {
+    let mut seen = BTreeMap::new();
+    for voucher in vouchers {
+        seen.insert(*voucher, redis::walk(&stores.stock, *voucher).await?);
+    }
+    Ok(seen)
+}
+
+/// Notes what differs; gives back what could not be compared yet.
+fn compare_redis(
+    stores: &Stores,
+    fold: &LogFold<'_>,
+    seen: BTreeMap<VoucherId, Seen>,
+    plan: &mut Plan,
+) -> BTreeMap<VoucherId, Seen> {
+    let mut left = BTreeMap::new();
+    for (voucher, seen) in seen {
+        let pages = match &seen {
+            Seen::Pages(pages) => pages,
+            Seen::Closed => {
+                left.insert(voucher, seen);
+                continue;
+            }
+            Seen::Unreadable(what) => {
+                let difference = Difference::unreadable_sale(voucher, what.clone());
+                plan.differences.push(difference);
+                continue;
+            }
+        };
+        let position = fold.read_to(stores.log.partition_of(voucher));
+        let truth = redis::truth(fold.book.rows(voucher), position);
+        let now = now_of(pages);
+        let is_orphan = |field: &AuditField| redis::is_overdue(field, now, stores.in_flight);
+        match truth.and_then(|truth| compare(pages, &truth, &is_orphan)) {
+            Some(found) => {
+                let orphans = found.drifts.iter();
+                let orphans = orphans.filter(|d| d.kind == DriftKind::OrphanHold);
+                let orphans = orphans.filter_map(|d| Some((d.field.clone()?, d.found.clone())));
+                plan.orphans.entry(voucher).or_default().extend(orphans);
+                let of = |d| Difference::of_drift(voucher, d, &found.remedy);
+                plan.differences.extend(found.drifts.iter().map(of));
+            }
+            None => {
+                left.insert(voucher, seen);
+            }
+        }
+    }
+    left
+}
+
+fn now_of(pages: &[AuditPage]) -> Timestamp {
+    let last = pages.last();
+    last.map_or(Timestamp::from_micros(0), |page| page.numbers.now)
+}
+
+/// What was done.
+#[derive(Default)]
+struct Done {
+    rows: usize,
+    corrected: Vec<VoucherId>,
+    reloaded: Vec<VoucherId>,
+}
+
+/// Rows first: Redis is put right by what they say.
+async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Done, Failure> {
+    let of = |rows: bool| {
+        let differences = plan.differences.iter();
+        let chosen = differences.filter(move |d| (d.repair == REWRITE) == rows);
+        chosen.map(|d| d.voucher).collect::<BTreeSet<_>>()
+    };
+    let (rows, redis) = (of(true), of(false));
+    let mut done = Done::default();
+    if !rows.is_empty() {
+        let (log, orderbook) = (&stores.log, &stores.orderbook);
+        done.rows = tables::put_right(log, orderbook, &rows, warrant).await?;
+    }
+    if redis.is_empty() {
+        return Ok(done);
+    }
+    // Before: a correction without its row in the audit would be worse than a row without a correction.
+    let noted = stores.orderbook.audit(warrant.entry(redis.len())).await;
+    noted.context("Redis was not changed: the audit cannot be written")?;
+    let (none, mut shut) = (HashSet::new(), Vec::new());
+    for voucher in redis {
+        let orphans = plan.orphans.get(&voucher).unwrap_or(&none);
+        let place = (&*stores.log.topics.events, stores.log.partition_of(voucher));
+        let (stock, orderbook) = (&stores.stock, &stores.orderbook);
+        match redis::put_right(stock, orderbook, place, voucher, orphans).await? {
+            Mended::Already => {}
+            Mended::Corrected => done.corrected.push(voucher),
+            Mended::Shut(epoch) => shut.push((voucher, epoch)),
+        }
+    }
+    // All of them drain at the same time.
+    for (voucher, epoch) in shut {
+        redis::reopened(&stores.stock, voucher, epoch).await?;
+        done.reloaded.push(voucher);
+    }
+    Ok(done)
+}
+
+fn report(act: &Act, plan: &Plan, done: &Done, executed: bool) -> Report {
+    let ids = |vouchers: &[VoucherId]| vouchers.iter().map(|v| v.get()).collect::<Vec<_>>();
+    let json = json!({
+        "sales": plan.sales,
+        "not_in_redis": plan.not_in_redis,
+        "differences": plan.differences.iter().map(Difference::json).collect::<Vec<_>>(),
+        "executed": executed,
+        "rows_written": done.rows,
+        "corrected": ids(&done.corrected),
+        "reloaded": ids(&done.reloaded),
+    });
+    let count = plan.differences.len();
+    let mut text = format!("{count} differences in {} sales", plan.sales);
+    if plan.not_in_redis > 0 {
+        text = format!(
+            "{text}, {} of which Redis does not serve",
+            plan.not_in_redis
+        );
+    }
+    if count > 0 {
+        text = format!(
+            "{}\n{text}{}",
+            differences_table(&plan.differences),
+            act.closing(executed)
+        );
+    }
+    if executed {
+        text = format!(
+            "{text}\n{} rows written, {} sales corrected in Redis, {} loaded anew",
+            done.rows,
+            done.corrected.len(),
+            done.reloaded.len()
+        );
+    }
+    Report { json, text }
+}

@@ -1,0 +1,131 @@
+//! PostgreSQL against the log, and put right by the log's fold.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use anyhow::{Context, anyhow};
+use seckill_domain::{Offset, VoucherId};
+use seckill_orderbook::{BookSnapshot, FoldLock, Orderbook, OrderbookError, View};
+
+use super::difference::Difference;
+use super::log_fold::LogFold;
+use crate::act::Warrant;
+use crate::failure::Failure;
+use crate::log::Log;
+
+/// How often the fold may be ahead of what was read of the log, each time by less.
+const LOCK_ATTEMPTS: u32 = 20;
+
+/// What the rows of a sale have otherwise than the book, which is folded up to the snapshot's position.
+pub(super) async fn compare(
+    log: &Log,
+    fold: &LogFold<'_>,
+    snapshot: &mut BookSnapshot,
+    voucher: VoucherId,
+) -> Result<Vec<Difference>, Failure> {
+    let partition = log.partition_of(voucher);
+    let expected = fold.book.rows(voucher);
+    let mut found: Vec<_> = match snapshot.rows(voucher).await {
+        Ok(rows) => {
+            let differences = expected.differences(&rows).into_iter();
+            differences
+                .map(|d| Difference::of_row(voucher, &d))
+                .collect()
+        }
+        Err(OrderbookError::Row { table, column }) => {
+            let what = format!("{column} holds what no fold writes");
+            vec![Difference::of_rows(
+                voucher,
+                "unreadable-row",
+                table,
+                "",
+                &what,
+            )]
+        }
+        Err(error) => {
+            return Err(anyhow::Error::new(error)
+                .context("cannot read the rows")
+                .into());
+        }
+    };
+    let misplaced = snapshot.misplaced(voucher, partition).await;
+    for (table, key) in misplaced.context("cannot read the rows")? {
+        let what = "the row stands under another sale or in another partition";
+        found.push(Difference::of_rows(
+            voucher,
+            "misplaced-row",
+            &table,
+            &key,
+            what,
+        ));
+    }
+    Ok(found)
+}
+
+/// Writes the fold's rows of these sales, a short transaction a partition, in which the fold is held
+/// where it is. Gives how many rows were written or removed.
+pub(super) async fn put_right(
+    log: &Log,
+    orderbook: &Orderbook,
+    vouchers: &BTreeSet<VoucherId>,
+    warrant: &Warrant,
+) -> Result<usize, Failure> {
+    let mut by_partition: BTreeMap<i32, Vec<VoucherId>> = BTreeMap::new();
+    for voucher in vouchers {
+        let partition = log.partition_of(*voucher);
+        by_partition.entry(partition).or_default().push(*voucher);
+    }
+    let wanted: HashSet<_> = vouchers.iter().copied().collect();
+    let mut fold = LogFold::new(log, Some(wanted), by_partition.keys().copied()).await?;
+    let mut rows = 0;
+    for (partition, vouchers) in &by_partition {
+        let (lock, position) = hold(log, orderbook, &mut fold, *partition).await?;
+        fold.fold_to(*partition, position);
+        rows += rewrite(&fold, lock, vouchers, warrant).await?;
+    }
+    Ok(rows)
+}
+
+/// Holds a partition's fold where the log was read beyond: nothing is read while the projector waits.
+async fn hold(
+    log: &Log,
+    orderbook: &Orderbook,
+    fold: &mut LogFold<'_>,
+    partition: i32,
+) -> Result<(FoldLock, Offset), Failure> {
+    let topic = &log.topics.events;
+    for _ in 0..LOCK_ATTEMPTS {
+        let positions = orderbook.positions(topic, &[partition], View::Orders).await;
+        let positions = positions.context("cannot read the fold's position")?;
+        fold.read(&positions.into_iter().collect::<HashMap<_, _>>())
+            .await?;
+        let lock = orderbook.lock_fold(topic, partition).await;
+        let lock = lock.context("cannot hold the fold")?;
+        let lock = lock.ok_or_else(|| anyhow!("partition {partition} was never folded"))?;
+        let position = lock.position();
+        if position <= fold.read_to(partition) {
+            return Ok((lock, position));
+        }
+    }
+    Err(
+        anyhow!("the fold of partition {partition} runs ahead of the log's reader: try again")
+            .into(),
+    )
+}
+
+async fn rewrite(
+    fold: &LogFold<'_>,
+    mut lock: FoldLock,
+    vouchers: &[VoucherId],
+    warrant: &Warrant,
+) -> Result<usize, Failure> {
+    let sale = |voucher: &VoucherId| {
+        let was_in_redis = fold.book.was_in_redis(*voucher);
+        (*voucher, fold.book.rows(*voucher), was_in_redis)
+    };
+    let sales: Vec<_> = vouchers.iter().map(sale).collect();
+    let rows = lock.put_right(&sales).await;
+    let rows = rows.context("the rows were not written; nothing was changed")?;
+    let committed = lock.commit(warrant.entry(rows)).await;
+    committed.context("unknown whether the rows were written: run it again")?;
+    Ok(rows)
+}
