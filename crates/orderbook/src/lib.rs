@@ -45,7 +45,7 @@ pub use expected::ExpectedBook;
 pub use expiry::DueOrder;
 pub use positions::View;
 pub use put_right::FoldLock;
-pub use reads::{LedgerRow, SaleRow};
+pub use reads::{LedgerRow, OrderAsOf, SaleRow};
 pub use rebuild::{RebuildLock, Shadow};
 pub use rebuild_fold::{FoldBatch, ShadowFold};
 pub use rebuild_proof::Fingerprint;

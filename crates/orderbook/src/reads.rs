@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Epoch, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
-use sqlx::FromRow;
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_id, voucher_id};
+use crate::snapshot::BEGIN_SNAPSHOT;
 use crate::sql_time::SqlTime;
 use crate::{Orderbook, OrderbookError};
 
@@ -36,10 +37,21 @@ pub struct LedgerRow {
     pub unpaid: i64,
     /// Units in paid orders.
     pub paid: i64,
+    /// Whether the sale has left Redis for good.
+    pub retired: bool,
     /// The sale's epoch.
     pub epoch: Epoch,
     /// The fold's position in the sale's partition, of the same moment.
     pub position: Offset,
+}
+
+/// An order, and what its absence stands for, of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderAsOf {
+    /// The order, if the fold has it.
+    pub order: Option<Order>,
+    /// Its sale, if the fold has it.
+    pub ledger: Option<LedgerRow>,
 }
 
 #[derive(FromRow)]
@@ -150,12 +162,19 @@ impl Orderbook {
     /// # Errors
     /// As [`Self::sale`].
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, OrderbookError> {
-        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1");
-        let row: Option<RawOrder> = sqlx::query_as(&sql)
-            .bind(id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.map(Order::try_from).transpose()
+        order_of(&self.pool, id).await
+    }
+
+    /// An order and its sale's ledger, in one snapshot: a database that is restored between two
+    /// reads would show the position of one life and the rows of another.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn order_as_of(&self, topic: &str, id: OrderId) -> Result<OrderAsOf, OrderbookError> {
+        let mut snapshot = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
+        let order = order_of(&mut *snapshot, id).await?;
+        let ledger = ledger_of(&mut *snapshot, topic, id.voucher_id()).await?;
+        Ok(OrderAsOf { order, ledger })
     }
 
     /// At most `limit` orders of a buyer, the newest first; `before` is when the last one of the
@@ -209,28 +228,52 @@ impl Orderbook {
         topic: &str,
         voucher: VoucherId,
     ) -> Result<Option<LedgerRow>, OrderbookError> {
-        let row: Option<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
-            "SELECT initial_stock, adjusted, stock_left, unpaid_units, paid_units, epoch,
-                    coalesce(next_offset, 0)
-               FROM vouchers
-               LEFT JOIN view_positions AS p
-                 ON p.view = 'orders' AND p.topic = $1 AND p.partition = vouchers.partition
-              WHERE voucher_id = $2",
-        )
-        .bind(topic)
-        .bind(voucher.get())
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(
-            |(initial, adjusted, available, unpaid, paid, epoch, position)| LedgerRow {
-                initial,
-                adjusted,
-                available,
-                unpaid,
-                paid,
-                epoch: Epoch::new(epoch),
-                position: Offset::new(position),
-            },
-        ))
+        ledger_of(&self.pool, topic, voucher).await
     }
+}
+
+/// Initial, adjusted, available, unpaid and paid units; retired; epoch, position.
+type RawLedger = (i64, i64, i64, i64, i64, bool, i64, i64);
+
+async fn order_of(
+    executor: impl PgExecutor<'_>,
+    id: OrderId,
+) -> Result<Option<Order>, OrderbookError> {
+    let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1");
+    let row: Option<RawOrder> = sqlx::query_as(&sql)
+        .bind(id.as_uuid())
+        .fetch_optional(executor)
+        .await?;
+    row.map(Order::try_from).transpose()
+}
+
+async fn ledger_of(
+    executor: impl PgExecutor<'_>,
+    topic: &str,
+    voucher: VoucherId,
+) -> Result<Option<LedgerRow>, OrderbookError> {
+    let row: Option<RawLedger> = sqlx::query_as(
+        "SELECT initial_stock, adjusted, stock_left, unpaid_units, paid_units, retired, epoch,
+                coalesce(next_offset, 0)
+           FROM vouchers
+           LEFT JOIN view_positions AS p
+             ON p.view = 'orders' AND p.topic = $1 AND p.partition = vouchers.partition
+          WHERE voucher_id = $2",
+    )
+    .bind(topic)
+    .bind(voucher.get())
+    .fetch_optional(executor)
+    .await?;
+    Ok(row.map(
+        |(initial, adjusted, available, unpaid, paid, retired, epoch, position)| LedgerRow {
+            initial,
+            adjusted,
+            available,
+            unpaid,
+            paid,
+            retired,
+            epoch: Epoch::new(epoch),
+            position: Offset::new(position),
+        },
+    ))
 }

@@ -97,6 +97,7 @@ async fn the_ledger_is_conserved_and_names_the_position_it_stands_for() {
         available: 8,
         unpaid: 2,
         paid: 3,
+        retired: false,
         epoch: Epoch::FIRST,
         position: Offset::new(7),
     };

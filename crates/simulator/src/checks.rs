@@ -54,7 +54,8 @@ pub(crate) fn at_rest(world: &World) -> bool {
         let behind = world.book.effects_between(sale.position, world.book.folded);
         let settled = !behind.iter().any(|effect| effect.stock.is_some());
         let over = world.book.is_over();
-        Some(sale.epoch) >= world.book.epoch() && sale.outbox.is_empty() && settled && !over
+        // A later epoch in Redis than in PostgreSQL would leave orders pending for ever.
+        Some(sale.epoch) == world.book.epoch() && sale.outbox.is_empty() && settled && !over
     })
 }
 
@@ -76,6 +77,15 @@ pub(crate) fn of_rest(world: &mut World) {
         .or_else(|| keys_wrong(world));
     if let Some(wrong) = wrong {
         world.fail(wrong);
+    }
+}
+
+/// When demand came after everything else: all units are sold.
+pub(crate) fn of_sell_out(world: &mut World) {
+    of_rest(world);
+    let row = world.book.state.sale.as_ref();
+    if row.is_some_and(|row| row.closed.is_none() && row.available != 0) {
+        world.fail("units were not sold although there was demand");
     }
 }
 

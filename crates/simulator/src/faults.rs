@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Rebalance,
     RestartRedis,
     SaveRedis,
+    /// As by FLUSHALL: the server lives on, and so do its connections and its fence.
+    FlushRedis,
     BackUpBook,
     RestoreBook,
     StopRedis,
@@ -25,13 +27,14 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const SINGLE: [Self; 8] = [
+    const SINGLE: [Self; 9] = [
         Self::StopProcess,
         Self::CrashIngress,
         Self::CrashProjector,
         Self::Rebalance,
         Self::RestartRedis,
         Self::SaveRedis,
+        Self::FlushRedis,
         Self::BackUpBook,
         Self::RestoreBook,
     ];
@@ -47,11 +50,22 @@ impl Fault {
         Self::Relink,
     ];
 
+    const ROUGH: [Self; 5] = [
+        Self::StopRedis,
+        Self::StopRedis,
+        Self::StopProcess,
+        Self::CrashProjector,
+        Self::Rebalance,
+    ];
+
     /// The kinds that this seed meets.
     pub(crate) fn some(world: &mut World) -> Vec<Self> {
         let mut all = Self::SINGLE.to_vec();
         if world.mode == Mode::Pair {
             all.extend(Self::PAIR);
+        }
+        if world.mode == Mode::Rough {
+            all.extend(Self::ROUGH);
         }
         all.retain(|_| world.chance(0.7));
         if all.contains(&Self::RestartRedis) {
@@ -134,7 +148,7 @@ impl World {
         match fault {
             Fault::StopProcess => {
                 let process = self.below(self.processes.len());
-                let ticks = [20, 150, 150, 400, 900][self.below(5)];
+                let ticks = [20, 150, 150, 400, 900, 1200][self.below(6)];
                 self.processes[process].stopped_until = self.now + ticks;
                 self.trace(|| format!("{} stops", self.processes[process].name));
             }
@@ -146,6 +160,12 @@ impl World {
                 for node in self.masters() {
                     let keys = self.nodes[node].keys.clone();
                     self.redis_backups.push(keys);
+                }
+            }
+            Fault::FlushRedis => {
+                let masters = self.masters();
+                if let Some(node) = self.choose(&masters) {
+                    self.nodes[node].keys = Keys::default();
                 }
             }
             Fault::BackUpBook => self.book_backups.push(Rc::clone(&self.book)),
@@ -313,7 +333,7 @@ impl World {
 
     /// What a master does once in a while, and when it wakes up.
     pub(crate) fn count_replicas(&mut self, node: usize) {
-        if self.mode == Mode::Single || self.nodes[node].role == Role::Replica {
+        if self.mode != Mode::Pair || self.nodes[node].role == Role::Replica {
             return;
         }
         let other = 1 - node;

@@ -7,6 +7,7 @@
 
 mod book;
 mod checks;
+mod evidence;
 mod faults;
 mod guards;
 mod ingress;
@@ -19,6 +20,7 @@ mod task;
 mod traffic;
 mod world;
 
+pub use evidence::{EVIDENCE, Evidence, REDUNDANT, search};
 pub use guards::Guards;
 pub use run::{Report, simulate, trace};
 pub use world::{Mode, Violation};

@@ -52,7 +52,7 @@ impl Sim {
         let fate = Rc::new(Cell::new(Fate::Flying));
         let slow = world.tuning.slow_produce;
         let delay = if world.chance(slow) {
-            world.choose(&[100, 300, 600, 1000]).unwrap_or(0)
+            world.choose(&[100, 300, 380, 600, 1000]).unwrap_or(0)
         } else {
             0
         };

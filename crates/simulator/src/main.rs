@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use seckill_simulator::{Guards, Mode, simulate, trace};
+use seckill_simulator::{EVIDENCE, Guards, Mode, REDUNDANT, search, simulate, trace};
 
 /// Runs random histories of one sale against the protocol. Exits with 1 when a rule was broken.
 #[derive(Debug, Parser)]
@@ -22,7 +22,13 @@ struct Arguments {
     mode: Servers,
     /// Switches a guard off.
     #[arg(long, value_name = "GUARD")]
-    without: Option<String>,
+    without: Vec<String>,
+    /// For each guard shows a history in which it is missed.
+    #[arg(long)]
+    guards: bool,
+    /// Where a history no longer shows anything, tries this many others.
+    #[arg(long, value_name = "SEEDS", requires = "guards", default_value_t = 0)]
+    search: u64,
     /// Runs this seed alone and prints its steps.
     #[arg(long, value_name = "SEED")]
     trace: Option<u64>,
@@ -31,6 +37,7 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Servers {
     Single,
+    Rough,
     Pair,
 }
 
@@ -39,13 +46,15 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let mode = match arguments.mode {
         Servers::Single => Mode::Single,
+        Servers::Rough => Mode::Rough,
         Servers::Pair => Mode::Pair,
     };
-    let guards = match &arguments.without {
-        Some(name) => Guards::without(name)
-            .with_context(|| format!("guards are: {}", Guards::NAMES.join(", ")))?,
-        None => Guards::default(),
-    };
+    let without: Vec<&str> = arguments.without.iter().map(String::as_str).collect();
+    let guards = Guards::without(&without)
+        .with_context(|| format!("guards are: {}", Guards::NAMES.join(", ")))?;
+    if arguments.guards {
+        return Ok(exit_code(show_guards(arguments.start, arguments.search)));
+    }
     if let Some(seed) = arguments.trace {
         let outcome = trace(seed, mode, guards);
         println!("{outcome:?}");
@@ -81,6 +90,38 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     );
     Ok(exit_code(broken.is_empty()))
+}
+
+/// Whether every guard is missed somewhere.
+#[allow(clippy::print_stdout, reason = "its output")]
+fn show_guards(start: u64, more: u64) -> bool {
+    let mut caught = 0;
+    for noted in EVIDENCE {
+        let shown = match noted.check() {
+            Ok(violation) => Ok((*noted, violation)),
+            Err(why) => search(*noted, start..start + more).ok_or(why),
+        };
+        let off = match noted.behind {
+            [] => noted.guard.to_owned(),
+            behind => format!("{} (behind {})", noted.guard, behind.join(", ")),
+        };
+        match shown {
+            Ok((found, violation)) => {
+                caught += 1;
+                println!("{off:56} {:?} {:>7}  {violation}", found.mode, found.seed);
+            }
+            Err(why) => println!("{off:56} NOT CAUGHT  seed {}: {why}", noted.seed),
+        }
+    }
+    for (guard, why) in REDUNDANT {
+        println!("{guard:56} redundant: {why}");
+    }
+    let redundant = REDUNDANT.len();
+    println!(
+        "guards caught {caught}/{}, redundant {redundant}",
+        EVIDENCE.len()
+    );
+    caught == EVIDENCE.len()
 }
 
 fn exit_code(good: bool) -> ExitCode {

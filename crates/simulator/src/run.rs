@@ -52,6 +52,7 @@ fn history(sim: &Sim) -> Result<Report, Violation> {
     sim.world().trace_rest();
     checks::of_rest(&mut sim.world());
     broken(sim)?;
+    sell_out(sim)?;
     let said = &sim.world().said;
     Ok(Report {
         promised: said.promised.len(),
@@ -93,7 +94,10 @@ fn time_of_faults(sim: &Sim) -> Result<(), Violation> {
         let mut world = sim.world();
         let faults = Fault::some(&mut world);
         let wishes = Wish::some(&mut world);
-        let fault_rate = world.choose(&[0.002, 0.004, 0.008, 0.014]);
+        let fault_rate = match world.mode {
+            Mode::Rough => world.choose(&[0.008, 0.02]),
+            Mode::Single | Mode::Pair => world.choose(&[0.002, 0.004, 0.008, 0.014]),
+        };
         let demand = world.choose(&[0.03, 0.06, 0.1]);
         (
             faults,
@@ -133,15 +137,24 @@ fn peace(sim: &Sim) -> Result<(), Violation> {
         world.demote_older();
         world.relink();
         world.third_follows_newest();
-        // A fold learns that its database was restored when it commits its next record.
-        let event_id = world.new_event_id();
-        world.log.push(scene::event(event_id, scene::scheduled(1)));
     }
+    come_to_rest(sim)
+}
+
+/// Everything that is left meets demand.
+fn sell_out(sim: &Sim) -> Result<(), Violation> {
+    sim.demand_all();
+    come_to_rest(sim)?;
+    checks::of_sell_out(&mut sim.world());
+    broken(sim)
+}
+
+fn come_to_rest(sim: &Sim) -> Result<(), Violation> {
     for tick in 0..QUIET_TICKS {
         sim.tick();
         sim.revoke_due();
         broken(sim)?;
-        if tick % 20 == 0 && checks::at_rest(&sim.world()) {
+        if tick % 20 == 19 && checks::at_rest(&sim.world()) {
             return Ok(());
         }
     }

@@ -1,7 +1,7 @@
 //! What buyers, the payment provider, operators and the timeout service do.
 
 use seckill_domain::{
-    EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, StockAdjusted,
+    EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, Sale, StockAdjusted,
     Timestamp,
 };
 
@@ -73,6 +73,27 @@ impl Sim {
                     self.begin(me, ingress::ask_status(self.clone(), me, id, user));
                 }
             }
+        }
+    }
+
+    /// One more buyer for each unit that is left.
+    pub(crate) fn demand_all(&self) {
+        let left = {
+            let world = self.world();
+            let open = |sale: &&Sale| sale.closed.is_none();
+            let sale = world.book.state.sale.as_ref().filter(open);
+            sale.map_or(0, |sale| sale.available)
+        };
+        for number in 1..=left {
+            let mut world = self.world();
+            let me = world.any_ingress();
+            let order = Order {
+                user_id: scene::user(scene::USERS + number),
+                units: 1,
+                key_hash: Some(scene::key(world.new_id())),
+            };
+            drop(world);
+            self.begin(me, ingress::place(self.clone(), me, order));
         }
     }
 
@@ -188,7 +209,8 @@ pub(crate) async fn expire(sim: Sim, me: usize) {
             world.choose(&unpaid).filter(|_| !quiet)
         };
         pause_for(sim.some_steps(0..3)).await;
-        if let Some(order_id) = due {
+        let stopped = sim.world().quiet;
+        if let Some(order_id) = due.filter(|_| !stopped) {
             let pay_by = Timestamp::from_micros(0);
             sim.write(
                 me,

@@ -25,6 +25,8 @@ pub(crate) const REPLICA_LAG_TICKS: u64 = 300;
 pub enum Mode {
     /// One Redis, which may restart with what it last saved.
     Single,
+    /// The same, and what is rare elsewhere is frequent: faults, a slow server, late retries.
+    Rough,
     /// A master, a replica that may be promoted while the master lives on, and a second replica
     /// that follows either.
     Pair,

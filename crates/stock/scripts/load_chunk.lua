@@ -3,6 +3,7 @@
 --
 -- KEYS  1 claim, 2 sale, 3 holds, 4 outbox (2 to 4 of the load)
 -- ARGV  1 fence, 2 nonce, 3 seconds until an abandoned load is forgotten, 4 kind of chunk, then
+--       renew    nothing: before the load begins, writes the claim once more
 --       begin    pairs of a field of the sale hash and its value; the load begins anew
 --       holds    per hold: user_id, order_id, quantity, s | r, key_hash or -, pay_by_us, reserved_at_us.
 --                Their units are not in the sale's stock any more.
@@ -19,6 +20,9 @@ if not owns_claim(KEYS[1], ARGV[2], ARGV[1]) then
 end
 
 local load = {}
+
+function load.renew()
+end
 
 function load.begin()
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
@@ -93,7 +97,7 @@ function load.regrant()
   end
 end
 
-if ARGV[4] ~= 'begin' and redis.call('EXISTS', KEYS[2]) == 0 then
+if ARGV[4] ~= 'begin' and ARGV[4] ~= 'renew' and redis.call('EXISTS', KEYS[2]) == 0 then
   return { 'lost' }
 end
 load[ARGV[4]]()

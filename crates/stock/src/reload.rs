@@ -105,6 +105,15 @@ impl StockConnection {
         }
     }
 
+    /// Writes the claim once more, before the load begins: says whether it is still this load's and,
+    /// by failing, that this server takes no writes any more.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn renew(&self, voucher: VoucherId, nonce: Uuid) -> Result<LoadReply, StockError> {
+        self.load(&self.chunk(voucher, nonce, "renew")).await
+    }
+
     /// A page of the pending events that the shut sale still has, of any age, for
     /// [`Self::regrant`]. To be read after the drain. None: the claim is lost.
     ///

@@ -16,6 +16,7 @@ pub(crate) enum Script {
     Audit,
     Correct,
     Shut,
+    Vouch,
 }
 
 macro_rules! source {
@@ -28,7 +29,7 @@ macro_rules! source {
 }
 
 impl Script {
-    pub(crate) const COUNT: usize = 13;
+    pub(crate) const COUNT: usize = 14;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Reserve,
@@ -44,6 +45,7 @@ impl Script {
         Self::Audit,
         Self::Correct,
         Self::Shut,
+        Self::Vouch,
     ];
 
     pub(crate) const fn source(self) -> &'static str {
@@ -61,6 +63,7 @@ impl Script {
             Self::Audit => source!("audit.lua"),
             Self::Correct => source!("correct.lua"),
             Self::Shut => source!("shut.lua"),
+            Self::Vouch => source!("vouch.lua"),
         }
     }
 }

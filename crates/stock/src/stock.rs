@@ -197,6 +197,16 @@ impl Stock {
         connection.hold(voucher, user).await
     }
 
+    /// Whether the server that answers for a sale serves it and takes writes: a master that was cut
+    /// off answers reads for as long as it lives.
+    ///
+    /// # Errors
+    /// As any call: also [`StockError::Unavailable`] where it has too few replicas.
+    pub async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        connection.takes_writes(voucher).await
+    }
+
     /// Carries up to [`crate::MAX_ITEMS`] decisions out: all of the voucher's from `from` up to, not
     /// including, `to`, in order. `epoch` is PostgreSQL's. Repeating it changes nothing.
     ///

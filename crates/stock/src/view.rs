@@ -138,6 +138,14 @@ impl StockConnection {
         Ok((probe, hold))
     }
 
+    /// See [`crate::Stock::takes_writes`].
+    pub(crate) async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
+        let keys = SaleKeys::of(voucher);
+        let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
+        let reply = self.run(&self.invocation(Script::Vouch, &parts)).await?;
+        Ok(reply.answer() == "ok")
+    }
+
     /// See [`crate::Stock::outbox`].
     pub(crate) async fn outbox(
         &self,

@@ -68,10 +68,20 @@ impl Worker {
             tokio::select! {
                 changed = folded.changed() => if changed.is_err() { return },
                 Some(sale) = seen.recv() => if self.catch_up(sale).await.is_none() { return },
-                () = tokio::time::sleep(FALLBACK) => {}
+                () = tokio::time::sleep(FALLBACK) => if self.look_back().await.is_none() { return },
                 () = self.stop.cancelled() => return,
             }
         }
+    }
+
+    /// A database that was restored has forgotten what was carried out: it is carried out again.
+    async fn look_back(&mut self) -> Option<()> {
+        let shared = Arc::clone(&self.shared);
+        let known = until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.position(self.partition, View::Effects)
+        });
+        self.position = self.position.min(known.await?);
+        Some(())
     }
 
     /// Carries out everything that is folded and not yet done; `None` when stopped.

@@ -16,6 +16,10 @@ use crate::retry::until_done;
 /// rows, and on a busy machine that is processor time which the ingress does not get.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// How often the view's position is looked at while nothing comes: a database that was restored says
+/// so only there.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Why a fold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -60,10 +64,10 @@ impl Worker {
 
     pub(crate) async fn run(mut self) -> End {
         loop {
-            let mut records = self.next_records().await;
-            if records.is_empty() {
-                return End::Revoked;
-            }
+            let mut records = match self.next_records().await {
+                Ok(records) => records,
+                Err(end) => return end,
+            };
             records.retain(|record| record.offset >= self.position);
             let Some(last) = records.last() else {
                 continue;
@@ -78,16 +82,21 @@ impl Worker {
         }
     }
 
-    /// At least one record, and what comes within the linger after it; empty at the end.
-    async fn next_records(&mut self) -> Vec<Record> {
+    /// At least one record, and what comes within the linger after it.
+    async fn next_records(&mut self) -> Result<Vec<Record>, End> {
         let mut records = Vec::new();
         let max = self.shared.config.fold_batch_max;
-        tokio::select! {
-            _ = self.records.recv_many(&mut records, max) => {}
-            () = self.stop.cancelled() => return Vec::new(),
+        while records.is_empty() {
+            tokio::select! {
+                received = self.records.recv_many(&mut records, max) => if received == 0 {
+                    return Err(End::Revoked);
+                },
+                () = self.stop.cancelled() => return Err(End::Revoked),
+                () = tokio::time::sleep(IDLE) => self.still_there().await?,
+            }
         }
         let full_or_late = tokio::time::Instant::now() + LINGER;
-        while !records.is_empty() && records.len() < max {
+        while records.len() < max {
             let room = max - records.len();
             let more = self.records.recv_many(&mut records, room);
             match tokio::time::timeout_at(full_or_late, more).await {
@@ -95,7 +104,16 @@ impl Worker {
                 Ok(_) | Err(_) => break,
             }
         }
-        records
+        Ok(records)
+    }
+
+    /// Nothing to fold: is the view where this fold left it?
+    async fn still_there(&self) -> Result<(), End> {
+        let actual = self.actual_position().await.ok_or(End::Revoked)?;
+        if actual < self.position {
+            return Err(End::Restart(actual));
+        }
+        Ok(())
     }
 
     /// Decodes; what cannot be decoded is in the dead-letter topic when this returns.
@@ -128,6 +146,7 @@ impl Worker {
         until_done(&self.stop, &shared.health, "dead-letters", || async {
             let delivery = shared.producer.send_dead_letter(&letter)?;
             delivery.await?;
+            fail::fail_point!("projector.after-dead-letter");
             anyhow::Ok(())
         })
         .await

@@ -87,6 +87,11 @@ impl Reload {
             drain(self.shared.config.promise_deadline + cut_off_after + DRAIN_MARGIN).await;
         }
         fail::fail_point!("projector.reload.after-drain");
+        // A master that was cut off when it took the claim has stopped taking writes meanwhile. The
+        // sale may be open on another, in this very epoch, which ours would end.
+        if redis.renew(voucher_id, self.nonce).await? == LoadReply::Lost {
+            return Ok(Ended::Overtaken);
+        }
         // The first load too: another projector may have taken the partition over and loaded the
         // sale while this one stood still, and only the log knows which of the two came first.
         self.begin_epoch(epoch).await?;

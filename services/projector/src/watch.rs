@@ -154,6 +154,7 @@ impl Watch {
         if !self.shared.stock.retire(voucher_id, seen.position).await? {
             return Ok(());
         }
+        fail::fail_point!("projector.retire.after-redis");
         if self.shared.orderbook.mark_retired(voucher_id).await? {
             tracing::info!(%voucher_id, "sale is over and left Redis");
         }

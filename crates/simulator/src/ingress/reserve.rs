@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::redis::{Ack, CallError, Entry, HoldState, Reserve, ReserveReply, Script, ShrinkReply};
 use crate::scene;
 use crate::task::{pause, pause_for};
-use crate::world::{PROMISE_TICKS, Sim};
+use crate::world::{Mode, PROMISE_TICKS, Sim};
 
 /// A buyer's request.
 #[derive(Debug, Clone, Copy)]
@@ -76,10 +76,12 @@ fn promise(sim: &Sim, order_id: OrderId) {
 pub(crate) async fn shrink(sim: Sim, me: usize, units: i64) {
     let event_id = sim.world().new_event_id();
     let started_at = sim.clock(me);
-    let reply = ask_again(&sim, me, started_at, move || {
-        move |script: &mut Script<'_>| script.shrink(event_id, units)
-    })
-    .await;
+    let ask = move || move |script: &mut Script<'_>| script.shrink(event_id, units);
+    let mut reply = ask_again(&sim, me, started_at, ask).await;
+    if sim.world().mode == Mode::Rough && sim.world().chance(0.3) {
+        pause_for(sim.some_steps(0..40)).await;
+        reply = ask_again(&sim, me, sim.clock(me), ask).await;
+    }
     if let Ok(ShrinkReply::Taken { entry, epoch }) = reply {
         let id = event_id.as_uuid();
         publish(&sim, me, id, entry, Ack { id, epoch }).await;

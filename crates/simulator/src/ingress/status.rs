@@ -1,5 +1,7 @@
 //! What became of an order (`services/ingress/src/reads/orders.rs`).
 
+use std::rc::Rc;
+
 use seckill_domain::{OrderId, UserId};
 
 use crate::redis::{HoldState, Probe};
@@ -27,9 +29,14 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
         return;
     }
     pause().await;
-    let ledger = sim.book();
+    // One snapshot: a database that is restored between two reads has the position of one life and
+    // the rows of another.
+    let mut ledger = sim.book();
     pause().await;
     let rows = sim.book();
+    if sim.world().guards.status_from_one_snapshot {
+        ledger = Rc::clone(&rows);
+    }
     if rows.state.orders.contains_key(&id) {
         return;
     }
@@ -42,6 +49,14 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
             epoch, position, ..
         } => !guarded || (ledger.epoch() == Some(epoch) && ledger.folded >= position),
     };
+    let served = matches!(probe, Probe::Open { .. });
+    if unknown && served && sim.world().guards.status_from_granting_master {
+        // A master that was cut off answers reads for as long as it lives.
+        let vouched = stock.call(&sim, |script| script.vouch()).await;
+        if !matches!(vouched, Ok(true)) {
+            return;
+        }
+    }
     if unknown {
         let mut world = sim.world();
         world.trace(|| format!("{id} is called unknown"));

@@ -62,6 +62,8 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     loop {
         worker.carry_out().await;
         pause().await;
+        // A restored database: what it does not know of is carried out again.
+        worker.position = worker.position.min(worker.sim.book().effects);
         let seen = worker.sim.world().processes[me].seen.pop_front();
         if let Some(position) = seen {
             worker.catch_up(position).await;

@@ -18,6 +18,11 @@ pub(crate) async fn run(sim: Sim, me: usize) {
             let batch = 1 + i64::try_from(world.below(5)).unwrap_or(0);
             Offset::new(position.get() + batch).min(end)
         };
+        if to <= position && sim.book().folded < position {
+            // Nothing comes, and the view lost what it had.
+            super::assign(&sim, me);
+            return;
+        }
         while position < to {
             let Some(moved) = apply(&sim, position, to).await else {
                 // The view stands before what was read: read again from there.

@@ -10,7 +10,7 @@ use crate::book::Book;
 use crate::redis::{CallError, Claim, Connection, Loaded, Opened, Sale, State};
 use crate::scene;
 use crate::task::{pause, pause_for};
-use crate::world::{PROMISE_TICKS, Sim};
+use crate::world::{CRON_TICKS, Mode, PROMISE_TICKS, REPLICA_LAG_TICKS, Sim};
 
 const MARGIN_TICKS: u64 = 2;
 const VERDICT_STEPS: u32 = 200;
@@ -33,12 +33,18 @@ pub(crate) async fn run(sim: &Sim, me: usize, loaded: bool) -> Result<(), Ended>
     let first = !loaded && mark_loaded(sim, guards.marked_before_load);
     pause().await;
     let mut epoch = sim.book().epoch().ok_or(Ended)?;
+    pause_for(sim.some_steps(0..3)).await;
     if redis.call(sim, move |s| s.claim(nonce, epoch)).await? == Claim::Live {
         return Err(Ended);
     }
     trace(sim, me, &format!("claims under {epoch:?}, first {first}"));
     if !first {
         drain(sim, me).await;
+        // A master that was cut off when it took the claim has stopped taking writes meanwhile:
+        // the sale may have been opened elsewhere, and this epoch would end it.
+        if guards.claim_renewed {
+            done(redis.call(sim, move |s| s.renew(nonce)).await?)?;
+        }
     }
     let mut begins = epoch;
     if !first || guards.first_load_begins_epoch {
@@ -47,7 +53,7 @@ pub(crate) async fn run(sim: &Sim, me: usize, loaded: bool) -> Result<(), Ended>
             pause_for(sim.some_steps(0..3)).await;
         }
         begin_epoch(sim, me, epoch, nonce).await?;
-        if !verdict(sim, nonce).await? {
+        if !verdict(sim, nonce).await? && guards.reload_accepts_only_own {
             return Err(Ended);
         }
         begins = epoch.next();
@@ -75,7 +81,11 @@ async fn drain(sim: &Sim, me: usize) {
         return;
     }
     let started = sim.clock(me);
-    while sim.clock(me) - started < PROMISE_TICKS + MARGIN_TICKS {
+    let mut ticks = PROMISE_TICKS + MARGIN_TICKS;
+    if sim.world().mode == Mode::Pair && sim.world().guards.drain_covers_replica_lag {
+        ticks += REPLICA_LAG_TICKS + CRON_TICKS;
+    }
+    while sim.clock(me) - started < ticks {
         pause().await;
     }
 }

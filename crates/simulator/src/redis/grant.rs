@@ -88,7 +88,8 @@ impl Script<'_> {
             return Ok(ShrinkReply::Closed);
         };
         let epoch = sale.epoch;
-        if let Some(before) = sale.shrinks.get(&event_id) {
+        let by_id = self.guards.shrink_hold_by_id;
+        if let Some(before) = sale.shrinks.get(&event_id).filter(|_| by_id) {
             let units = before.units;
             let entry = Entry::Shrink { at: now, units };
             return Ok(ShrinkReply::Taken { entry, epoch });
@@ -100,21 +101,24 @@ impl Script<'_> {
         self.begin_writing()?;
         if let Some(sale) = self.usable_sale_mut() {
             sale.stock -= units;
-            sale.unsettled += units;
-            sale.shrinks.insert(event_id, Shrink { units, taken: true });
+            if by_id {
+                sale.unsettled += units;
+                sale.shrinks.insert(event_id, Shrink { units, taken: true });
+            }
             sale.outbox.insert(event_id.as_uuid(), entry);
         }
         Ok(ShrinkReply::Taken { entry, epoch })
     }
 
     pub(crate) fn clear(&mut self, acks: &[Ack]) -> Result<(), CallError> {
+        let any_epoch = !self.guards.ack_clear_epoch;
         if acks.is_empty() || self.usable_sale().is_err() {
             return Ok(());
         }
         self.begin_writing()?;
         if let Some(sale) = self.usable_sale_mut() {
             for ack in acks {
-                if ack.epoch == sale.epoch {
+                if ack.epoch == sale.epoch || any_epoch {
                     sale.outbox.remove(&ack.id);
                 }
             }

@@ -30,11 +30,21 @@ impl Script<'_> {
             return Ok(Claim::Live);
         }
         self.begin_writing()?;
-        if let Some(sale) = &mut self.keys.sale {
+        let shuts = self.guards.claim_shuts;
+        if let Some(sale) = self.keys.sale.as_mut().filter(|_| shuts) {
             sale.state = State::Shut;
         }
         self.keys.claim = Some((nonce, self.fence));
         Ok(Claim::Claimed)
+    }
+
+    /// Writes the claim once more.
+    pub(crate) fn renew(&mut self, nonce: Uuid) -> Result<Loaded, CallError> {
+        if !self.owns_claim(nonce) {
+            return Ok(Loaded::Lost);
+        }
+        self.begin_writing()?;
+        Ok(Loaded::Done)
     }
 
     pub(crate) fn load_begin(&mut self, nonce: Uuid, sale: Sale) -> Result<Loaded, CallError> {
@@ -84,11 +94,12 @@ impl Script<'_> {
             return Ok(Loaded::Lost);
         }
         self.begin_writing()?;
+        let by_id = self.guards.shrink_hold_by_id;
         let Some(staged) = self.keys.staged.get_mut(&nonce) else {
             return Ok(Loaded::Lost);
         };
         for (id, entry) in pending {
-            staged.grant_again(*id, *entry);
+            staged.grant_again(*id, *entry, by_id);
         }
         Ok(Loaded::Done)
     }
@@ -131,7 +142,7 @@ impl Script<'_> {
 }
 
 impl Sale {
-    fn grant_again(&mut self, id: Uuid, entry: Entry) {
+    fn grant_again(&mut self, id: Uuid, entry: Entry, shrinks_by_id: bool) {
         let units = match entry {
             Entry::Reservation { units, .. } | Entry::Shrink { units, .. } => units,
         };
@@ -160,7 +171,11 @@ impl Sale {
                 if self.shrinks.contains_key(&event_id) {
                     return;
                 }
-                self.shrinks.insert(event_id, Shrink { units, taken: true });
+                if shrinks_by_id {
+                    self.shrinks.insert(event_id, Shrink { units, taken: true });
+                } else {
+                    self.unsettled -= units;
+                }
             }
         }
         self.outbox.insert(id, entry);

@@ -4,7 +4,7 @@ use seckill_domain::{Epoch, Offset, UserId};
 use uuid::Uuid;
 
 use super::keys::{Entry, Hold};
-use super::node::{Script, Unusable};
+use super::node::{CallError, Script, Unusable};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Probe {
@@ -30,6 +30,15 @@ impl Script<'_> {
             },
             Err(_) => Probe::Closed,
         }
+    }
+
+    /// Whether this server may still grant: it serves the sale and takes writes.
+    pub(crate) fn vouch(&self) -> Result<bool, CallError> {
+        if self.usable_sale().is_err() {
+            return Ok(false);
+        }
+        self.begin_writing()?;
+        Ok(true)
     }
 
     /// What is pending for at least `older_than` ticks; none: closed.

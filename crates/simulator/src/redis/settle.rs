@@ -2,7 +2,7 @@
 
 use seckill_domain::{Epoch, EventId, KeyHash, Offset, OrderId, StockOp, UserId};
 
-use super::keys::{Hold, HoldState, Sale, Shrink, State};
+use super::keys::{Entry, Hold, HoldState, Sale, Shrink, State};
 use super::node::{CallError, Script};
 use crate::guards::Guards;
 
@@ -25,10 +25,10 @@ impl Script<'_> {
         let Ok(sale) = self.usable_sale() else {
             return Ok(SettleReply::Closed);
         };
-        if sale.epoch < epoch {
+        if sale.epoch < epoch && guards.settle_epoch {
             return Ok(SettleReply::Closed);
         }
-        if sale.position < from {
+        if sale.position < from && guards.gap_refused {
             return Ok(SettleReply::Gap);
         }
         self.begin_writing()?;
@@ -57,7 +57,7 @@ impl Sale {
                 ..
             } => {
                 self.outbox.remove(&order_id.as_uuid());
-                self.confirm(*user_id, *order_id, i64::from(*quantity), *key_hash);
+                self.confirm(guards, *user_id, *order_id, i64::from(*quantity), *key_hash);
             }
             StockOp::Release { order_id, user_id } => {
                 self.outbox.remove(&order_id.as_uuid());
@@ -66,11 +66,18 @@ impl Sale {
             StockOp::Restock { units } => self.stock += units,
             StockOp::ShrinkKept { event_id, units } => {
                 self.outbox.remove(&event_id.as_uuid());
-                self.keep_shrink(*event_id, *units);
+                if guards.shrink_hold_by_id {
+                    self.keep_shrink(*event_id, *units);
+                }
             }
             StockOp::ShrinkReturned { event_id } => {
-                self.outbox.remove(&event_id.as_uuid());
-                self.return_shrink(*event_id);
+                let pending = self.outbox.remove(&event_id.as_uuid());
+                match pending {
+                    Some(Entry::Shrink { units, .. }) if !guards.shrink_hold_by_id => {
+                        self.stock += units;
+                    }
+                    _ => self.return_shrink(*event_id),
+                }
             }
             StockOp::Close => self.state = State::Closed,
         }
@@ -87,6 +94,7 @@ impl Sale {
 
     fn confirm(
         &mut self,
+        guards: &Guards,
         user_id: UserId,
         order_id: OrderId,
         units: i64,
@@ -94,6 +102,9 @@ impl Sale {
     ) {
         let before = self.holds.get(&user_id).copied();
         let own = before.filter(|hold| hold.order_id == order_id);
+        if own.is_none() && !guards.adopt_on_confirm {
+            return;
+        }
         if let Some(hold) = before.filter(Hold::is_live) {
             self.count(-1, hold.units, hold.state);
         }

@@ -10,6 +10,7 @@ mod load;
 mod parts;
 mod random;
 mod settle;
+mod stale_master;
 mod support;
 mod topology;
 mod world;

@@ -128,6 +128,7 @@ mod tests {
             available: 60,
             unpaid: 30,
             paid: 20,
+            retired: false,
             epoch: Epoch::FIRST,
             position: Offset::new(50),
         }

@@ -1,6 +1,6 @@
 //! What became of an order.
 
-use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId};
+use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId, VoucherId};
 use seckill_orderbook::LedgerRow;
 use seckill_stock::{Hold, HoldState, Probe};
 
@@ -118,20 +118,26 @@ impl Inner {
         {
             return self.pending(hold, user).await.map(Some);
         }
-        // In this order: a ledger read before the row, and Redis before both. What the ledger's
-        // position covers, the row read after it shows.
+        // Redis before PostgreSQL, whose position and rows are of one moment: what the position
+        // covers, the rows show.
         let topic = &self.sources.events_topic;
-        let ledger = self.sources.orderbook.ledger(topic, voucher).await?;
-        let retired = match &probe {
-            Probe::Closed { .. } => self.is_retired(id).await?,
-            Probe::Open(_) => false,
-        };
-        if let Some(order) = self.sources.orderbook.order(id).await? {
+        let read = self.sources.orderbook.order_as_of(topic, id).await?;
+        if let Some(order) = read.order {
             return self.decided(order, user).await;
         }
-        match verdict(&probe, hold.as_ref(), ledger.as_ref(), retired) {
+        match verdict(&probe, hold.as_ref(), read.ledger.as_ref()) {
+            Verdict::Unknown if self.may_be_stale(&probe, voucher).await? => Err(ReadError::Behind),
             Verdict::Unknown => Ok(None),
             Verdict::Undecided => Err(ReadError::Behind),
+        }
+    }
+
+    /// A master that was cut off answers reads for as long as it lives, but takes no writes; while
+    /// one does, no other has begun an epoch, which PostgreSQL may have forgotten if it was restored.
+    async fn may_be_stale(&self, probe: &Probe, voucher: VoucherId) -> Result<bool, ReadError> {
+        match probe {
+            Probe::Open(_) => Ok(!self.sources.stock.takes_writes(voucher).await?),
+            Probe::Closed { .. } => Ok(false),
         }
     }
 
@@ -157,26 +163,15 @@ impl Inner {
             pay_by: hold.pay_by,
         }))
     }
-
-    /// Not from the cache: a second ago the sale may have been served.
-    async fn is_retired(&self, id: OrderId) -> Result<bool, ReadError> {
-        let row = self.sources.orderbook.sale(id.voucher_id()).await?;
-        Ok(row.is_some_and(|row| row.retired))
-    }
 }
 
 /// `hold` is the order's own, settled or released: the log has decided it, wherever the row is.
-fn verdict(
-    probe: &Probe,
-    hold: Option<&Hold>,
-    ledger: Option<&LedgerRow>,
-    retired: bool,
-) -> Verdict {
+fn verdict(probe: &Probe, hold: Option<&Hold>, ledger: Option<&LedgerRow>) -> Verdict {
     let unknown = match (probe, ledger) {
         _ if hold.is_some() => false,
         // Without a row nothing was ever loaded, and so nothing granted.
         (Probe::Closed { .. }, None) => true,
-        (Probe::Closed { .. }, Some(_)) => retired,
+        (Probe::Closed { .. }, Some(row)) => row.retired,
         (Probe::Open(_), None) => false,
         (Probe::Open(view), Some(row)) => covers(row, view.epoch, view.position),
     };
@@ -194,7 +189,7 @@ fn covers(row: &LedgerRow, epoch: Epoch, position: Offset) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seckill_domain::VoucherId;
+
     use seckill_stock::SaleView;
 
     fn ledger(epoch: i64, position: i64) -> LedgerRow {
@@ -204,6 +199,7 @@ mod tests {
             available: 1,
             unpaid: 0,
             paid: 0,
+            retired: false,
             epoch: Epoch::new(epoch),
             position: Offset::new(position),
         }
@@ -226,25 +222,26 @@ mod tests {
     #[test]
     fn a_missing_order_is_unknown_only_where_postgresql_covers_redis() {
         let redis = served(2, 10);
-        let at = |epoch, position| verdict(&redis, None, Some(&ledger(epoch, position)), false);
+        let at = |epoch, position| verdict(&redis, None, Some(&ledger(epoch, position)));
         assert_eq!(at(2, 10), Verdict::Unknown);
         assert_eq!(at(2, 11), Verdict::Unknown);
         assert_eq!(at(2, 9), Verdict::Undecided);
         assert_eq!(at(1, 99), Verdict::Undecided);
         assert_eq!(at(3, 99), Verdict::Undecided);
-        assert_eq!(verdict(&redis, None, None, false), Verdict::Undecided);
+        assert_eq!(verdict(&redis, None, None), Verdict::Undecided);
     }
 
     #[test]
     fn a_sale_that_redis_does_not_serve_says_nothing_unless_it_is_over_or_never_was() {
         let closed = Probe::Closed { epoch: None };
         let row = ledger(1, 5);
-        assert_eq!(verdict(&closed, None, None, false), Verdict::Unknown);
-        assert_eq!(verdict(&closed, None, Some(&row), true), Verdict::Unknown);
-        assert_eq!(
-            verdict(&closed, None, Some(&row), false),
-            Verdict::Undecided
-        );
+        assert_eq!(verdict(&closed, None, None), Verdict::Unknown);
+        assert_eq!(verdict(&closed, None, Some(&row)), Verdict::Undecided);
+        let over = LedgerRow {
+            retired: true,
+            ..row
+        };
+        assert_eq!(verdict(&closed, None, Some(&over)), Verdict::Unknown);
     }
 
     #[test]
@@ -258,7 +255,7 @@ mod tests {
             key_hash: None,
         };
         let row = ledger(1, 99);
-        let checked = verdict(&served(1, 5), Some(&hold), Some(&row), false);
+        let checked = verdict(&served(1, 5), Some(&hold), Some(&row));
         assert_eq!(checked, Verdict::Undecided);
     }
 }

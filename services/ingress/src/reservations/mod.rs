@@ -166,12 +166,16 @@ impl Reservations {
             SendError::QueueFull => PublishError::Overloaded,
             SendError::Fatal | SendError::Refused(_) => PublishError::Failed,
         })?;
+        fail::fail_point!("ingress.event.after-produce");
         let shared = Arc::clone(&self.shared);
         let ack = self
             .shared
             .spawn(async move { shared.publisher.acknowledged(&mut sent).await });
         match tokio::time::timeout(self.shared.options.promise_deadline, ack).await {
-            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Ok(()))) => {
+                fail::fail_point!("ingress.event.after-ack");
+                Ok(())
+            }
             Ok(Ok(Err(DeliveryError::Fatal | DeliveryError::Failed(_)))) => {
                 Err(PublishError::Failed)
             }

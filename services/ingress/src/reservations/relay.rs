@@ -157,6 +157,7 @@ impl Relay<'_> {
             .relay_published
             .increment(acks.len() as u64);
         if !acks.is_empty() {
+            fail::fail_point!("ingress.relay.after-produce");
             tracing::info!(%voucher, events = acks.len(), "published what was never acknowledged");
             self.options.stock.clear(voucher, &acks).await?;
         }

@@ -1,0 +1,13 @@
+-- Whether this server serves the sale and takes writes: one that was cut off from its replicas answers
+-- reads for as long as it lives, and refuses this one (min-replicas-to-write).
+--
+-- KEYS  1 sale, 2 holds, 3 outbox
+-- ARGV  1 fence
+-- reply absent | fence | shut | torn | ok
+
+local sale, refusal = usable_sale(ARGV[1], 'epoch')
+if not sale then
+  return { refusal }
+end
+redis.call('HSET', KEYS[1], 'epoch', sale[4])
+return { 'ok' }

@@ -1,0 +1,41 @@
+//! A master that was cut off: it answers reads, and refuses writes.
+
+use seckill_domain::Epoch;
+use seckill_stock::{ClaimReply, LoadReply, Probe};
+
+use crate::support::{Server, nonce, voucher};
+
+async fn cut_off(server: &Server) {
+    let mut raw = server.raw().await;
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg("min-replicas-to-write").arg(1);
+    set.exec_async(&mut raw).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_writes() {
+    let server = Server::with_sale().await;
+    let connection = server.stock.connection_for(voucher()).await.unwrap();
+    for claim in [1, 2] {
+        let claimed = connection
+            .claim(voucher(), nonce(claim), Epoch::new(2))
+            .await;
+        assert_eq!(claimed.unwrap(), ClaimReply::Claimed);
+        let renewed = connection.renew(voucher(), nonce(claim)).await;
+        assert_eq!(renewed.unwrap(), LoadReply::Loaded);
+    }
+    let renewed = connection.renew(voucher(), nonce(1)).await;
+    assert_eq!(renewed.unwrap(), LoadReply::Lost);
+    cut_off(&server).await;
+    assert!(connection.renew(voucher(), nonce(2)).await.is_err());
+}
+
+#[tokio::test]
+async fn only_a_server_that_serves_the_sale_and_takes_writes_vouches_for_it() {
+    let server = Server::with_sale().await;
+    assert!(server.stock.takes_writes(voucher()).await.unwrap());
+    cut_off(&server).await;
+    let probe = server.stock.probe(voucher()).await;
+    assert!(matches!(probe, Ok(Probe::Open(_))), "{probe:?}");
+    assert!(server.stock.takes_writes(voucher()).await.is_err());
+}

@@ -1,0 +1,38 @@
+//! ARCHITECTURE.md says of every step which test shows it: the tests are there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+
+/// The lines of the table, without its head.
+fn rows(page: &str) -> Vec<&str> {
+    let section = page.split("## What if it dies here?").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let table = section.lines().filter(|line| line.starts_with("| "));
+    table.skip(2).collect()
+}
+
+/// `file::test`, as the last column has them.
+fn tests(row: &str) -> Vec<(&str, &str)> {
+    let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+    let names = last.split(", ").map(|name| name.trim_matches('`'));
+    names
+        .map(|name| name.split_once("::").unwrap_or_else(|| panic!("{row}")))
+        .collect()
+}
+
+#[test]
+fn every_step_between_two_stores_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let rows = rows(&page);
+    assert!(rows.len() >= 20, "{} rows", rows.len());
+    for row in rows {
+        for (file, test) in tests(row) {
+            let path = root.join(format!("tests/promises/{file}.rs"));
+            let code = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+            let there = code.contains(&format!("async fn {test}()"));
+            assert!(there, "{test} is not in {}", path.display());
+        }
+    }
+}
