@@ -29,6 +29,7 @@ mod reload_deaths;
 mod reload_size;
 mod restored_database;
 mod runbooks;
+mod schema_versions;
 mod sentinel;
 mod sign_in;
 mod sleepers;

@@ -99,6 +99,9 @@ pub struct SaleReloaded {
     pub epoch: Epoch,
     /// The claim under which its writer loads Redis.
     pub nonce: Uuid,
+    /// Whether Redis never had the sale before, so that nothing was lost. Nothing is decided by it;
+    /// none in records of the schema's first version.
+    pub first: Option<bool>,
 }
 
 /// Units were taken in Redis for a buyer.

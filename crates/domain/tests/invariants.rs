@@ -181,6 +181,7 @@ fn body_of(view: &Book, voucher: VoucherId, step: &Step, number: usize) -> Optio
             previous: epoch_back(*epochs_back),
             epoch: epoch_back(*epochs_back).next(),
             nonce: Uuid::from_u128(number as u128),
+            first: None,
         }),
         Step::Close => EventBody::SaleClosed,
     })

@@ -100,6 +100,7 @@ fn reloaded(previous: i64, nonce: u128) -> EventBody {
         previous: Epoch::new(previous),
         epoch: Epoch::new(previous).next(),
         nonce: Uuid::from_u128(nonce),
+        first: None,
     })
 }
 

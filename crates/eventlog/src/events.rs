@@ -159,6 +159,7 @@ impl SaleReloaded {
             previous_epoch: e.previous.get(),
             epoch: e.epoch.get(),
             nonce: e.nonce.to_string(),
+            first: e.first,
         )
     }
 }
@@ -169,6 +170,7 @@ impl EventRecord for SaleReloaded {
             previous: check.epoch("previous_epoch", self.previous_epoch)?,
             epoch: check.epoch("epoch", self.epoch)?,
             nonce: check.uuid("nonce", &self.nonce)?,
+            first: self.first,
         }))
     }
 }

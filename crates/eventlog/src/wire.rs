@@ -88,6 +88,7 @@ record!(SaleReloaded {
     previous_epoch: i64,
     epoch: i64,
     nonce: String,
+    first: Option<bool>,
 });
 
 record!(SeckillReserved {

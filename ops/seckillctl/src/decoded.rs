@@ -46,6 +46,7 @@ fn body_json(body: &EventBody) -> Value {
             "previous_epoch": e.previous.get(),
             "epoch": e.epoch.get(),
             "nonce": e.nonce.to_string(),
+            "first": e.first,
         }),
         EventBody::SeckillReserved(e) => json!({
             "order_id": e.order_id.to_string(),

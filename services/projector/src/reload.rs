@@ -94,7 +94,7 @@ impl Reload {
         }
         // The first load too: another projector may have taken the partition over and loaded the
         // sale while this one stood still, and only the log knows which of the two came first.
-        self.begin_epoch(epoch).await?;
+        self.begin_epoch(epoch, first).await?;
         fail::fail_point!("projector.reload.after-append");
         if !self.accepted().await? {
             return Ok(Ended::Overtaken);
@@ -106,7 +106,7 @@ impl Reload {
     }
 
     /// Appends the new epoch. An append of unknown outcome is repeated: the fold takes a nonce once.
-    async fn begin_epoch(&self, previous: Epoch) -> anyhow::Result<()> {
+    async fn begin_epoch(&self, previous: Epoch, first: bool) -> anyhow::Result<()> {
         let event = Event {
             event_id: EventId::from_uuid(Uuid::now_v7()),
             voucher_id: self.sale.voucher_id,
@@ -115,6 +115,7 @@ impl Reload {
                 previous,
                 epoch: previous.next(),
                 nonce: self.nonce,
+                first: Some(first),
             }),
         };
         let mut last = None;

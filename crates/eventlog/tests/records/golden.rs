@@ -8,7 +8,7 @@ use seckill_eventlog::{decode_event, decode_outcome, encode_event, encode_outcom
 use crate::samples;
 
 /// The bytes in `tests/golden/<name>.hex`: hexadecimal digits, white space between them ignored.
-fn golden(name: &str) -> Vec<u8> {
+pub(crate) fn golden(name: &str) -> Vec<u8> {
     let file = format!("tests/golden/{name}.hex");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -85,6 +85,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         previous: Epoch::FIRST,
         epoch: Epoch::new(2),
         nonce: uuid(9),
+        first: Some(false),
     };
     let paid = OrderPaid {
         order_id: order(),

@@ -196,6 +196,7 @@ pub fn reloaded(previous: i64, nonce: u128) -> EventBody {
         previous: Epoch::new(previous),
         epoch: Epoch::new(previous + 1),
         nonce: Uuid::from_u128(nonce),
+        first: None,
     })
 }
 

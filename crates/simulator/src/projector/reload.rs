@@ -97,6 +97,7 @@ async fn begin_epoch(sim: &Sim, me: usize, previous: Epoch, nonce: Uuid) -> Resu
             previous,
             epoch: previous.next(),
             nonce,
+            first: None,
         });
         let delivery = sim.produce(me, scene::event(event_id, body));
         if delivery.acknowledged().await {

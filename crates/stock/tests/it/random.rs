@@ -295,6 +295,7 @@ impl World<'_> {
             previous,
             epoch,
             nonce,
+            first: None,
         }));
         self.fold(self.log.len());
         if self.epoch() == epoch {
