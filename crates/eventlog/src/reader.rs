@@ -77,6 +77,15 @@ impl Stretch {
     }
 }
 
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What comes from now on.
+    Tail,
+    /// What is there.
+    Whole,
+}
+
 pub(crate) struct Reader {
     pub(crate) consumer: BaseConsumer,
     topic: String,
@@ -88,15 +97,20 @@ impl Reader {
     pub(crate) fn open(
         settings: &KafkaSettings,
         topic: &str,
-        reset: &str,
+        reach: Reach,
     ) -> Result<Self, ReadError> {
+        // Whoever follows a topic is always at its end: the client would call that an error each time.
+        let (reset, tells_of_ends) = match reach {
+            Reach::Tail => ("latest", "false"),
+            Reach::Whole => ("earliest", "true"),
+        };
         // The client wants a group's name to assign anything, but no group is joined.
         let consumer: BaseConsumer = settings
             .client_config()
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
+            .set("enable.partition.eof", tells_of_ends)
             .set("auto.offset.reset", reset)
             .create()?;
         let mut spans = Vec::new();
@@ -201,7 +215,7 @@ pub async fn tail(
 ) -> Result<mpsc::Receiver<Record>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || {
-        let reader = Reader::open(&settings, &topic, "latest")?;
+        let reader = Reader::open(&settings, &topic, Reach::Tail)?;
         let ends: Vec<_> = reader.spans.iter().map(|s| (s.partition, s.to)).collect();
         reader.assign(&ends)?;
         Ok(reader)
@@ -230,7 +244,7 @@ pub async fn read_all(
 ) -> Result<Vec<Record>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
-        let reader = Reader::open(&settings, &topic, "earliest")?;
+        let reader = Reader::open(&settings, &topic, Reach::Whole)?;
         let mut records = Vec::new();
         reader.read(&reader.spans, idle_timeout, |record| {
             records.push(record);

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
-use crate::reader::{ReadError, Reader, Stretch, blocking};
+use crate::reader::{Reach, ReadError, Reader, Stretch, blocking};
 use crate::record::Record;
 use crate::settings::KafkaSettings;
 
@@ -25,7 +25,7 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Outside a tokio runtime.
 pub async fn extent(settings: &KafkaSettings, topic: &str) -> Result<Vec<Stretch>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
-    blocking(move || Ok(Reader::open(&settings, &topic, "earliest")?.spans)).await
+    blocking(move || Ok(Reader::open(&settings, &topic, Reach::Whole)?.spans)).await
 }
 
 /// Each partition's first record whose timestamp is `timestamp_ms` (milliseconds since the Unix
@@ -43,7 +43,7 @@ pub async fn first_since(
 ) -> Result<Vec<(i32, Offset)>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
-        let reader = Reader::open(&settings, &topic, "earliest")?;
+        let reader = Reader::open(&settings, &topic, Reach::Whole)?;
         let mut asked = TopicPartitionList::new();
         for span in &reader.spans {
             let timestamp = KafkaOffset::Offset(timestamp_ms);
@@ -79,7 +79,7 @@ pub async fn scan(
     buffer_records: usize,
 ) -> Result<mpsc::Receiver<Result<Record, ReadError>>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
-    let reader = blocking(move || Reader::open(&settings, &topic, "earliest")).await?;
+    let reader = blocking(move || Reader::open(&settings, &topic, Reach::Whole)).await?;
     let (sender, records) = mpsc::channel(buffer_records);
     std::thread::Builder::new()
         .name("kafka-scan".to_owned())

@@ -17,6 +17,9 @@ pub struct OrderbookOptions {
     pub application_name: String,
     /// The most connections at a time.
     pub max_connections: u32,
+    /// Whether all of them are made at the start and kept: whoever has them goes on when others take
+    /// everything that the server allows. Otherwise they come and go with the demand.
+    pub holds_connections: bool,
     /// How long a call waits for a connection.
     pub acquire_timeout: Duration,
     /// How long one statement may take. The statements of a [`crate::LoadSnapshot`] may take longer.
@@ -57,10 +60,16 @@ impl Orderbook {
                 // Costs of a batch's arrays look high enough to compile, which takes longer.
                 ("jit", "off".to_owned()),
             ]);
-        let pool = PgPoolOptions::new()
+        let mut pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout)
-            .connect_lazy_with(connect);
+            .acquire_timeout(options.acquire_timeout);
+        if options.holds_connections {
+            pool = pool
+                .min_connections(options.max_connections)
+                .max_lifetime(None)
+                .idle_timeout(None);
+        }
+        let pool = pool.connect_lazy_with(connect);
         Ok(Self { pool })
     }
 

@@ -28,6 +28,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Redis counts its replicas once a second; until then one that wakes up may still grant.
 const REPLICA_CHECK: Duration = Duration::from_secs(1);
 
+/// Writes nothing. A script that does not say that it only reads is refused before it runs wherever
+/// a write would be.
+const WRITABLE: &str = "#!lua\nreturn 1";
+
 /// Where Redis is, and how long to wait for it.
 #[derive(Clone)]
 pub struct StockOptions {
@@ -241,6 +245,15 @@ impl StockConnection {
             );
         }
         Ok(())
+    }
+
+    /// Checks that the server takes writes now: not one that cannot write its own files, has too
+    /// few replicas or is a replica itself.
+    ///
+    /// # Errors
+    /// [`StockError::Unavailable`] with the server's reason, and as any call.
+    pub async fn check_writable(&self) -> Result<(), StockError> {
+        self.query(redis::cmd("EVAL").arg(WRITABLE).arg(0)).await
     }
 
     /// Redis' clock.

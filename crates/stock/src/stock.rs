@@ -68,6 +68,25 @@ impl Stock {
         Ok(())
     }
 
+    /// Checks that Redis takes writes now.
+    ///
+    /// # Errors
+    /// The reason of a master, when none of them does.
+    pub async fn check_writable(&self) -> Result<(), StockError> {
+        let masters = self.nodes.located(LOCATED_LATELY).await?;
+        let mut writable = Err(StockError::Misconfigured("Redis has no master".to_owned()));
+        for node in &masters.nodes {
+            writable = match self.nodes.connect(node).await {
+                Ok(connection) => connection.check_writable().await,
+                Err(error) => Err(error),
+            };
+            if writable.is_ok() {
+                break;
+            }
+        }
+        writable
+    }
+
     /// Redis' clock: that of the first master that answers.
     ///
     /// # Errors

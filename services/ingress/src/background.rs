@@ -1,10 +1,11 @@
 //! What runs beside the requests: the relay, the outcomes' tail, readiness, and upkeep.
 
+use std::error::Error;
 use std::time::Duration;
 
 use actix_web::web;
 use seckill_orderbook::Orderbook;
-use seckill_stock::Stock;
+use seckill_stock::{Stock, StockError};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
 use tokio::time::{MissedTickBehavior, interval};
@@ -155,8 +156,9 @@ impl Checks {
         let mut postgresql_was_up = true;
         loop {
             ticks.tick().await;
-            let (redis, postgresql) = tokio::join!(self.stock.now(), self.orderbook.ping());
-            let redis = redis.map(|_| ());
+            let (redis, postgresql) =
+                tokio::join!(self.stock.check_writable(), self.orderbook.ping());
+            let redis = redis.map_err(|error| with_cause(&error));
             let kafka = self.app.reservations.is_accepting();
             self.health.check("redis", &redis);
             self.health.check("kafka", &kafka);
@@ -169,6 +171,14 @@ impl Checks {
                 tracing::warn!(up = postgresql_was_up, error, "PostgreSQL changed");
             }
         }
+    }
+}
+
+/// Redis says itself why it takes no writes.
+fn with_cause(error: &StockError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

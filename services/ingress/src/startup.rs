@@ -65,6 +65,7 @@ impl Clients {
             database_url: config.database_url.clone(),
             application_name: SERVICE.to_owned(),
             max_connections: DATABASE_CONNECTIONS,
+            holds_connections: false,
             acquire_timeout: DATABASE_ACQUIRE_TIMEOUT,
             statement_timeout: DATABASE_STATEMENT_TIMEOUT,
             idle_transaction_timeout: DATABASE_IDLE_TRANSACTION_TIMEOUT,

@@ -20,6 +20,12 @@ const LINGER: Duration = Duration::from_millis(20);
 /// so only there.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long a batch that was refused for no fault of its own waits for its next try.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The readiness condition of a fold that stands still. Reads may well work meanwhile.
+const FOLD: &str = "fold";
+
 /// Why a fold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -194,7 +200,7 @@ impl Worker {
                 Ok(_) => {
                     metrics::counter!("seckill_folded_events_total").increment(events.len() as u64);
                     metrics::histogram!("seckill_fold_batch_size").record(events.len() as f64);
-                    shared.health.resolved("postgresql");
+                    shared.health.resolved(FOLD);
                     self.moved(batch.to);
                     return Ok(Verdict::Done);
                 }
@@ -235,16 +241,12 @@ impl Worker {
         .await
     }
 
-    /// Waits until PostgreSQL answers again.
+    /// Waits a moment: a server whose disk is full answers at once, and refuses again at once.
     async fn wait_for_postgresql(&self, error: &ApplyError) -> Result<(), End> {
         tracing::warn!(partition = self.partition, %error, "fold waits");
-        self.shared.health.problem("postgresql", error.to_string());
-        let shared = &self.shared;
-        until_done(&self.stop, &shared.health, "postgresql", || {
-            shared.orderbook.ping()
-        })
-        .await
-        .ok_or(End::Revoked)
+        self.shared.health.problem(FOLD, error.to_string());
+        let slept = self.stop.run_until_cancelled(tokio::time::sleep(RETRY));
+        slept.await.ok_or(End::Revoked)
     }
 }
 

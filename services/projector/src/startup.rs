@@ -120,6 +120,7 @@ async fn connect(
         database_url: config.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
         max_connections: DATABASE_CONNECTIONS,
+        holds_connections: true,
         acquire_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(10),
         idle_transaction_timeout: Duration::from_secs(10),

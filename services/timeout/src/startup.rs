@@ -99,6 +99,7 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
         database_url: config.database_url.expose().to_owned(),
         application_name: "seckill-timeout".to_owned(),
         max_connections: MAX_CONNECTIONS,
+        holds_connections: true,
         acquire_timeout: ACQUIRE_TIMEOUT,
         statement_timeout: STATEMENT_TIMEOUT,
         idle_transaction_timeout: STATEMENT_TIMEOUT,

@@ -78,6 +78,7 @@ pub fn options(database: &Database) -> OrderbookOptions {
         database_url: database.url(),
         application_name: "orderbook-test".to_owned(),
         max_connections: 8,
+        holds_connections: false,
         acquire_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
         idle_transaction_timeout: Duration::from_secs(30),

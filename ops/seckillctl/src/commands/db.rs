@@ -48,6 +48,7 @@ pub(crate) fn connect_with(
         database_url: settings.database_url()?,
         application_name: "seckillctl".to_owned(),
         max_connections,
+        holds_connections: false,
         acquire_timeout: CONNECT_TIMEOUT,
         statement_timeout: STATEMENT_TIMEOUT,
         idle_transaction_timeout: STATEMENT_TIMEOUT,

@@ -53,6 +53,7 @@ impl World {
             database_url: database.url(),
             application_name: "test".to_owned(),
             max_connections: 2,
+            holds_connections: false,
             acquire_timeout: SOON,
             statement_timeout: SOON,
             idle_transaction_timeout: SOON,

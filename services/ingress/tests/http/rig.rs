@@ -53,6 +53,7 @@ impl Rig {
             database_url: database.url(),
             application_name: "ingress-test".to_owned(),
             max_connections: 4,
+            holds_connections: false,
             acquire_timeout: PATIENCE,
             statement_timeout: PATIENCE,
             idle_transaction_timeout: PATIENCE,

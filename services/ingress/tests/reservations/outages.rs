@@ -140,6 +140,7 @@ async fn orderbook_with_sale(rig: &Rig, database_url: &str) -> Orderbook {
         database_url: database_url.to_owned(),
         application_name: "reservations-test".to_owned(),
         max_connections: 2,
+        holds_connections: false,
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(5),
         idle_transaction_timeout: Duration::from_secs(5),

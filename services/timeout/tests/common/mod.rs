@@ -41,6 +41,7 @@ impl World {
             database_url: database.url(),
             application_name: "test".to_owned(),
             max_connections: 4,
+            holds_connections: false,
             acquire_timeout: timeout,
             statement_timeout: timeout,
             idle_transaction_timeout: timeout,
