@@ -1,16 +1,20 @@
-//! Every process and every store is killed, one every two seconds, while orders flow and expire.
+//! Processes and stores are killed at random, or all at once, while orders flow and expire. The
+//! seed of a run is printed; the same seed kills in the same order.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use seckill_testkit::TestStack;
-use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
+use seckill_domain::VoucherId;
+use seckill_testkit::{Service, TestStack};
+use seckill_tests::{Audit, Crowd, SaleTerms, World, audit, eventually_within, until_ready};
 
 const SEED_VARIABLE: &str = "SECKILL_TEST_SEED";
-const KILLS: usize = 10;
-const BETWEEN: Duration = Duration::from_secs(2);
+const BUYERS: u64 = 2_000_000;
+/// Until everything is back, decided, expired and carried out.
+const RECOVERY: Duration = Duration::from_secs(300);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
     Ingress,
     Projector,
@@ -31,72 +35,188 @@ const VICTIMS: [Victim; 7] = [
     Victim::Kafka,
 ];
 
-/// All of them in a random order, and as many more as there are kills left.
-fn victims(seed: u64) -> Vec<Victim> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut all = VICTIMS.to_vec();
-    random.shuffle(&mut all);
-    let more = VICTIMS.len()..KILLS;
-    all.extend(more.map(|_| VICTIMS[random.usize(..VICTIMS.len())]));
-    all
-}
-
-fn kill(world: &mut World, victim: Victim) -> Result<()> {
-    match victim {
-        Victim::Ingress => world.ingress.relaunch(&[]),
-        Victim::Projector => world.projector.relaunch(&[]),
-        Victim::Timeout => world.timeout.relaunch(&[]),
-        Victim::RedisEmpty => world.stack.redis.restart(),
-        Victim::RedisSnapshot => world.stack.redis.restart_from_snapshot(),
-        Victim::Postgres => {
-            let server = world.stack.postgres.as_mut();
-            server.context("its own server")?.restart()
-        }
-        Victim::Kafka => {
-            let broker = world.stack.kafka.as_mut();
-            broker.context("its own broker")?.restart()
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "long"]
-async fn everything_is_killed_every_two_seconds() -> Result<()> {
+fn seeded() -> Result<fastrand::Rng> {
     let seed = match std::env::var(SEED_VARIABLE) {
         Ok(seed) => seed.parse()?,
         Err(_) => UNIX_EPOCH.elapsed()?.as_secs(),
     };
     println!("{SEED_VARIABLE}={seed}");
+    Ok(fastrand::Rng::with_seed(seed))
+}
+
+/// All of them in a random order, and as many more as there are kills left.
+fn victims(random: &mut fastrand::Rng, kills: usize) -> Vec<Victim> {
+    let mut all = VICTIMS.to_vec();
+    random.shuffle(&mut all);
+    let more = VICTIMS.len()..kills;
+    all.extend(more.map(|_| VICTIMS[random.usize(..VICTIMS.len())]));
+    all
+}
+
+/// The system under load, and how it is taken down and put up again.
+struct Arena {
+    world: World,
+    /// Orders go to either of the two.
+    second: Service,
+    voucher: VoucherId,
+    crowd: Crowd,
+    kills: BTreeMap<Victim, usize>,
+    /// Services that were found to have ended without having been killed.
+    ended_by_themselves: usize,
+}
+
+impl Arena {
+    async fn start(stores: seckill_testkit::stack::Builder) -> Result<Self> {
+        let world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
+        let second = world.stack.start_ingress(&[])?;
+        let clients = [world.client.clone(), world.client_of(&second)];
+        let terms = SaleTerms {
+            stock: 50_000,
+            hold_seconds: 5,
+            ..SaleTerms::default()
+        };
+        let voucher = world.sale(terms).await?;
+        let crowd = Crowd::come(&clients, voucher, 1..BUYERS);
+        crowd.flows(50).await?;
+        world.stack.redis.snapshot()?;
+        Ok(Self {
+            world,
+            second,
+            voucher,
+            crowd,
+            kills: BTreeMap::new(),
+            ended_by_themselves: 0,
+        })
+    }
+
+    fn kill(&mut self, victim: Victim) -> Result<()> {
+        *self.kills.entry(victim).or_default() += 1;
+        let world = &mut self.world;
+        match victim {
+            Victim::Ingress => world.ingress.relaunch(&[]),
+            Victim::Projector => world.projector.relaunch(&[]),
+            Victim::Timeout => world.timeout.relaunch(&[]),
+            Victim::RedisEmpty => world.stack.redis.restart(),
+            Victim::RedisSnapshot => world.stack.redis.restart_from_snapshot(),
+            Victim::Postgres => {
+                let server = world.stack.postgres.as_mut();
+                server.context("its own server")?.restart()
+            }
+            Victim::Kafka => {
+                let broker = world.stack.kafka.as_mut();
+                broker.context("its own broker")?.restart()
+            }
+        }
+    }
+
+    fn services(&mut self) -> [&mut Service; 4] {
+        let world = &mut self.world;
+        [
+            &mut world.ingress,
+            &mut world.projector,
+            &mut world.timeout,
+            &mut self.second,
+        ]
+    }
+
+    /// Starts again what has given up, as a supervisor would.
+    fn supervise(&mut self) -> Result<()> {
+        let mut ended = 0;
+        for service in self.services() {
+            if service.wait_for_exit(Duration::ZERO).is_ok() {
+                println!("ended by itself: {}", last_line(service)?);
+                service.relaunch(&[])?;
+                ended += 1;
+            }
+        }
+        self.ended_by_themselves += ended;
+        Ok(())
+    }
+
+    /// Waits until everything is served, everybody has gone and all orders have expired.
+    async fn ends_well(mut self, case: &str) -> Result<()> {
+        let calm = Instant::now();
+        let services = self.services().map(|service| &*service);
+        for service in services {
+            until_ready(service).await?;
+        }
+        self.crowd.flows(50).await?;
+        let flows_ms = calm.elapsed().as_millis();
+        let orders = self.crowd.accepted();
+        let answers = self.crowd.leave().await?;
+        let (world, voucher) = (&self.world, self.voucher);
+        eventually_within(RECOVERY, "all orders have expired", || async {
+            Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
+        })
+        .await?;
+        world.quiet(voucher).await?;
+        world.until_carried_out().await?;
+        let lag_ms = calm.elapsed().as_millis();
+        let Audit {
+            available,
+            units,
+            rejected,
+            ..
+        } = audit(world, voucher, &answers).await?;
+        assert_eq!(available, units, "every unit came back");
+        println!(
+            "case {case}: kills={:?} ended_by_themselves={} orders={orders} rejected={rejected} \
+             orders_again_ms={flows_ms} recovered_ms={lag_ms}",
+            self.kills, self.ended_by_themselves
+        );
+        Ok(())
+    }
+}
+
+fn last_line(service: &Service) -> Result<String> {
+    Ok(service
+        .output()?
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+async fn kills_at_random(kills: usize, pause_ms: std::ops::Range<u64>, case: &str) -> Result<()> {
+    let mut random = seeded()?;
     let stores = TestStack::builder().private_kafka().private_postgres();
-    let mut world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
-    let second = world.stack.start_ingress(&[])?;
-    let clients = [world.client.clone(), world.client_of(&second)];
-    let terms = SaleTerms {
-        stock: 50_000,
-        hold_seconds: 5,
-        ..SaleTerms::default()
-    };
-    let voucher = world.sale(terms).await?;
-    let crowd = Crowd::come(&clients, voucher, 1..50_001);
-    crowd.flows(50).await?;
-    world.stack.redis.snapshot()?;
-    let mut ticks = tokio::time::interval(BETWEEN);
-    for victim in victims(seed) {
+    let mut arena = Arena::start(stores).await?;
+    for victim in victims(&mut random, kills) {
+        tokio::time::sleep(Duration::from_millis(random.u64(pause_ms.clone()))).await;
+        arena.supervise()?;
+        arena.kill(victim)?;
+    }
+    arena.supervise()?;
+    arena.ends_well(case).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: ten kills, two seconds between them"]
+async fn everything_is_killed_every_two_seconds() -> Result<()> {
+    kills_at_random(10, 1_900..2_100, "ten kills, one every two seconds").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: two hundred kills"]
+async fn two_hundred_random_kills() -> Result<()> {
+    kills_at_random(200, 100..1_500, "two hundred random kills").await
+}
+
+/// All services at once: both ingress processes, the projector and the timeout service.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a minute"]
+async fn all_services_are_killed_at_once_every_two_seconds_for_a_minute() -> Result<()> {
+    let mut arena = Arena::start(TestStack::builder()).await?;
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    for _ in 0..30 {
         ticks.tick().await;
-        println!("kill {victim:?}");
-        kill(&mut world, victim)?;
+        arena.supervise()?;
+        for victim in [Victim::Ingress, Victim::Projector, Victim::Timeout] {
+            arena.kill(victim)?;
+        }
+        arena.second.relaunch(&[])?;
     }
-    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
-        service.wait_until_ready()?;
-    }
-    crowd.flows(50).await?;
-    let answers = crowd.leave().await?;
-    eventually("all orders have expired", || async {
-        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-    })
-    .await?;
-    world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
-    assert_eq!(found.available, found.units);
-    Ok(())
+    arena
+        .ends_well("all services killed at once every two seconds for a minute")
+        .await
 }

@@ -1,5 +1,6 @@
 //! One file a promise, each over real services and stores of its own.
 
+mod alerts;
 mod bad_input;
 mod catalogue;
 mod chaos;
@@ -8,9 +9,14 @@ mod dead_letters;
 mod deaths;
 mod expiry;
 mod late_deaths;
+mod full_disks;
+mod kafka_cluster;
+mod killed_commands;
+mod late_acks;
 mod late_retries;
 mod lost_commit;
 mod lost_redis;
+mod no_connection_left;
 mod one_key_one_order;
 mod operators;
 mod orderly_end;
@@ -22,6 +28,7 @@ mod rebuild;
 mod rebuild_large;
 mod reconcile;
 mod reconcile_many;
+mod rebalances;
 mod redis_faults;
 mod redis_parts;
 mod redis_slow;
@@ -35,3 +42,4 @@ mod sign_in;
 mod sleepers;
 mod store_outages;
 mod units;
+mod wrong_clocks;

@@ -21,6 +21,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Crowd {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
     lanes: JoinSet<Vec<Answer>>,
 }
 
@@ -31,18 +32,20 @@ impl Crowd {
         let mut crowd = Self {
             stop: Arc::default(),
             accepted: Arc::default(),
+            refused: Arc::default(),
             lanes: JoinSet::new(),
         };
         for (lane, client) in clients.iter().cycle().take(LANES).enumerate() {
             let (client, users) = (client.clone(), users.clone().skip(lane).step_by(LANES));
             let (stop, accepted) = (Arc::clone(&crowd.stop), Arc::clone(&crowd.accepted));
+            let refused = Arc::clone(&crowd.refused);
             crowd.lanes.spawn(async move {
                 let mut answers = Vec::new();
                 for user in users {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    answers.extend(insist(&client, voucher, user, &stop).await);
+                    answers.extend(insist(&client, voucher, user, &stop, &refused).await);
                     let last = answers.last();
                     if last.is_some_and(|answer: &Answer| answer.status == 202) {
                         accepted.fetch_add(1, Ordering::Relaxed);
@@ -67,6 +70,18 @@ impl Crowd {
         .await
     }
 
+    /// How many of them have got an order.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many tries were 503 or had no answer.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Sends the rest home and gives every answer that anybody got.
     ///
     /// # Errors
@@ -85,12 +100,16 @@ async fn insist(
     voucher: VoucherId,
     user: u64,
     stop: &AtomicBool,
+    refused: &AtomicUsize,
 ) -> Option<Answer> {
     let key = format!("crowd-{user}");
     while !stop.load(Ordering::Relaxed) {
         match client.order(voucher, user, Some(&key), 1).await {
             Ok(answer) if answer.status != 503 => return Some(answer),
-            Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
+            Ok(_) | Err(_) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
     None

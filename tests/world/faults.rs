@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use seckill_testkit::Service;
+use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use seckill_domain::{VoucherId, partition_of};
+use seckill_testkit::{Service, http};
 
-use crate::world::eventually;
+use crate::world::{World, eventually};
 
 const DEATH_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -49,4 +52,56 @@ pub fn await_death(service: &mut Service, point: &str) -> Result<()> {
 pub async fn await_stop(service: &Service, point: &str) -> Result<()> {
     let line = format!("failpoint {point}: SIGSTOP");
     eventually(&line, || async { Ok(service.output()?.contains(&line)) }).await
+}
+
+/// What `/readyz` of a service says: its status, and its body, which names what is missing.
+///
+/// # Errors
+/// When there is no answer.
+pub fn readiness(service: &Service) -> Result<(u16, String)> {
+    let url = service.admin_url();
+    let address = url.strip_prefix("http://").unwrap_or(&url);
+    http::get(address.parse()?, "/readyz")
+}
+
+/// Waits until a service says that `condition` keeps it from being ready.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn until_unready(service: &Service, condition: &str) -> Result<()> {
+    eventually(&format!("/readyz names {condition}"), || async {
+        let (status, body) = readiness(service)?;
+        Ok(status == 503 && body.contains(condition))
+    })
+    .await
+}
+
+/// Waits until a service is ready.
+///
+/// # Errors
+/// When it is not in time.
+pub async fn until_ready(service: &Service) -> Result<()> {
+    eventually("/readyz says 200", || async {
+        Ok(readiness(service)?.0 == 200)
+    })
+    .await
+}
+
+/// The id of the broker that leads a sale's partition; none while there is no leader.
+///
+/// # Errors
+/// When no broker answers.
+pub fn leader_of(world: &World, voucher: VoucherId) -> Result<Option<usize>> {
+    let setting = |name| world.stack.setting(name);
+    let topic = format!("{}seckill.order-events.v1", setting("TOPIC_PREFIX"));
+    let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
+    let wanted = partition_of(voucher.to_string().as_bytes(), partitions);
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", setting("KAFKA_BROKERS"))
+        .create()?;
+    let metadata = client.fetch_metadata(Some(&topic), Duration::from_secs(10))?;
+    let topic = metadata.topics().first().context("no such topic")?;
+    let mut found = topic.partitions().iter().filter(|p| p.id() == wanted);
+    let leader = found.next().context("no such partition")?.leader();
+    Ok(usize::try_from(leader).ok())
 }

@@ -11,6 +11,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 mod account;
+mod programs;
+
+pub use self::programs::program;
 
 use self::account::{as_server_user, server_user};
 use crate::clock::command_off_by;
@@ -41,8 +44,6 @@ pub struct PostgresOptions {
     pub disk: Option<PathBuf>,
     /// Settings by name, over the usual ones.
     pub settings: Vec<(&'static str, String)>,
-    /// How far its wall clock is ahead of the machine's, in seconds; see [`crate::clock`].
-    pub clock_offset_seconds: i64,
 }
 
 /// A PostgreSQL server of its own, without fsync. Killed when dropped.
@@ -51,6 +52,8 @@ pub struct Postgres {
     process: Process,
     port: u16,
     options: PostgresOptions,
+    /// How far its wall clock is ahead of the machine's; see [`crate::clock`].
+    clock_offset_seconds: i64,
     /// Its output, and its data unless that has a disk of its own.
     directory: TempDir,
 }
@@ -74,12 +77,13 @@ impl Postgres {
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            match spawn(directory.path(), port, &options) {
+            match spawn(directory.path(), port, &options, 0) {
                 Ok(process) => {
                     return Ok(Self {
                         process,
                         port,
                         options,
+                        clock_offset_seconds: 0,
                         directory,
                     });
                 }
@@ -111,7 +115,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`], and when libfaketime is not installed.
     pub fn restart_with_clock_off_by(&mut self, seconds: i64) -> Result<()> {
-        self.options.clock_offset_seconds = seconds;
+        self.clock_offset_seconds = seconds;
         self.restart()
     }
 
@@ -147,7 +151,8 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.process = spawn(self.directory.path(), self.port, &self.options)?;
+        let clock = self.clock_offset_seconds;
+        self.process = spawn(self.directory.path(), self.port, &self.options, clock)?;
         Ok(())
     }
 }
@@ -156,14 +161,19 @@ fn data_of(directory: &Path, options: &PostgresOptions) -> PathBuf {
     options.disk.as_deref().unwrap_or(directory).join("data")
 }
 
-fn spawn(directory: &Path, port: u16, options: &PostgresOptions) -> Result<Process> {
+fn spawn(
+    directory: &Path,
+    port: u16,
+    options: &PostgresOptions,
+    clock_offset_seconds: i64,
+) -> Result<Process> {
     let data = data_of(directory, options);
     let mut command = bare_command(&data, port, Durability::Unsafe)?;
     for (name, value) in &options.settings {
         command.args(["-c", &format!("{name}={value}")]);
     }
-    if options.clock_offset_seconds != 0 {
-        command = command_off_by(&command, options.clock_offset_seconds)?;
+    if clock_offset_seconds != 0 {
+        command = command_off_by(&command, clock_offset_seconds)?;
     }
     let command = as_server_user(command)?;
     let mut process = Process::spawn("postgres", &command, &directory.join("postgres.log"))?;
@@ -319,38 +329,6 @@ fn bare_command(data: &Path, port: u16, durability: Durability) -> Result<Comman
         command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
     }
     Ok(command)
-}
-
-/// The full path of one of PostgreSQL's programs: those of the newest installed version, which Debian
-/// keeps out of PATH, else whatever PATH has.
-///
-/// # Errors
-/// When there is none.
-pub fn program(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    newest_version()
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file())
-        .with_context(|| format!("{name} not found: install PostgreSQL 15 or newer"))
-}
-
-fn newest_version() -> Option<PathBuf> {
-    fs::read_dir("/usr/lib/postgresql")
-        .ok()?
-        .flatten()
-        .filter_map(|entry| {
-            let version: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let programs = entry.path().join("bin");
-            // A client-only package has psql there and no server.
-            programs
-                .join("initdb")
-                .is_file()
-                .then_some((version, programs))
-        })
-        .max()
-        .map(|(_, programs)| programs)
 }
 
 fn run(command: &mut Command) -> Result<()> {

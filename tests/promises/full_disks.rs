@@ -1,0 +1,157 @@
+//! The disk of a store is full, and has room again: a clear state while it lasts, and nobody has to
+//! do anything afterwards. A server that gives up is started again, as its supervisor would.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use seckill_domain::VoucherId;
+use seckill_testkit::postgres::{Postgres, PostgresOptions};
+use seckill_testkit::{Kafka, Redis, SmallDisk, TestStack};
+use seckill_tests::{
+    Crowd, SaleTerms, World, audit, eventually, readiness, until_ready, until_unready,
+};
+
+/// A user beyond the crowd's.
+const SINGLE: u64 = 30_000;
+
+const PROMISE: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
+
+/// The disk, unless this user may not mount one.
+fn disk_of(megabytes: u32) -> Result<Option<SmallDisk>> {
+    let disk = SmallDisk::mount(megabytes)?;
+    if disk.is_none() {
+        println!("skipped: this user may not mount a tmpfs to fill");
+    }
+    Ok(disk)
+}
+
+async fn sale_with_crowd(world: &World) -> Result<(VoucherId, Crowd)> {
+    let voucher = world.sale(SaleTerms::of(20_000)).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(50).await?;
+    Ok((voucher, crowd))
+}
+
+async fn order_is_refused(world: &World, voucher: VoucherId) -> Result<()> {
+    let refused = world.client.order(voucher, SINGLE, None, 1).await?;
+    let says = (refused.status, refused.problem());
+    assert_eq!(says, (503, "unavailable"), "{refused:?}");
+    Ok(())
+}
+
+/// Orders flow, everybody is ready, and the books balance.
+async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd) -> Result<u128> {
+    let since = Instant::now();
+    crowd.flows(50).await?;
+    for service in [&world.ingress, &world.projector, &world.timeout] {
+        until_ready(service).await?;
+    }
+    let recovered_ms = since.elapsed().as_millis();
+    crowd.flows(100).await?;
+    let answers = crowd.leave().await?;
+    world.quiet(voucher).await?;
+    assert_eq!(audit(world, voucher, &answers).await?.rejected, 0);
+    Ok(recovered_ms)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a disk fills"]
+async fn redis_cannot_write_its_append_only_file() -> Result<()> {
+    let Some(disk) = disk_of(16)? else {
+        return Ok(());
+    };
+    let redis = Redis::append_only_on(disk.path())?;
+    let world = World::over(TestStack::builder().redis(redis), &PROMISE)?;
+    let (voucher, crowd) = sale_with_crowd(&world).await?;
+
+    disk.fill()?;
+    until_unready(&world.ingress, "MISCONF").await?;
+    order_is_refused(&world, voucher).await?;
+    let refused = crowd.refused();
+    eventually("the crowd is refused", || async {
+        Ok(crowd.refused() > refused)
+    })
+    .await?;
+
+    disk.make_room()?;
+    let recovered_ms = recovers(&world, voucher, crowd).await?;
+    println!(
+        "case disk of Redis full: state=\"503, /readyz names redis: MISCONF\" recovered_ms={recovered_ms}"
+    );
+    Ok(())
+}
+
+/// Tables cannot grow at first; then the write-ahead log cannot, and the server panics.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a disk fills"]
+async fn postgresql_cannot_write() -> Result<()> {
+    let Some(disk) = disk_of(256)? else {
+        return Ok(());
+    };
+    let settings = [("max_wal_size", "48MB"), ("min_wal_size", "32MB")];
+    let server = Postgres::with(PostgresOptions {
+        disk: Some(disk.path().to_owned()),
+        settings: settings
+            .map(|(name, value)| (name, value.to_owned()))
+            .into(),
+        ..PostgresOptions::default()
+    })?;
+    let mut world = World::over(TestStack::builder().postgres(server), &PROMISE)?;
+    let (voucher, crowd) = sale_with_crowd(&world).await?;
+
+    disk.fill()?;
+    until_unready(&world.projector, "No space left on device").await?;
+    assert_eq!(readiness(&world.ingress)?.0, 200, "orders go on");
+    crowd.flows(200).await?;
+
+    let pool = world.database().await?;
+    eventually("the server has panicked", || async {
+        let _cut_off = sqlx::query("SELECT pg_switch_wal()").execute(&pool).await;
+        let server = world.stack.postgres.as_ref().context("its own server")?;
+        Ok(server.output()?.contains("PANIC:"))
+    })
+    .await?;
+    crowd.flows(200).await?;
+    pool.close().await;
+
+    disk.make_room()?;
+    let server = world.stack.postgres.as_mut().context("its own server")?;
+    let ended = server.has_ended()?;
+    if ended {
+        server.restart()?;
+    }
+    let recovered_ms = recovers(&world, voucher, crowd).await?;
+    println!(
+        "case disk of PostgreSQL full: state=\"orders go on, the projector's /readyz names the disk\" \
+         restarted_by_supervisor={ended} recovered_ms={recovered_ms}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a disk fills"]
+async fn kafka_cannot_write_its_log() -> Result<()> {
+    let Some(disk) = disk_of(128)? else {
+        return Ok(());
+    };
+    let broker = Kafka::on_disk(disk.path())?;
+    let mut world = World::over(TestStack::builder().kafka(broker), &PROMISE)?;
+    let (voucher, crowd) = sale_with_crowd(&world).await?;
+
+    disk.fill()?;
+    until_unready(&world.ingress, "kafka").await?;
+    order_is_refused(&world, voucher).await?;
+
+    disk.make_room()?;
+    let broker = world.stack.kafka.as_mut().context("its own broker")?;
+    let ended = broker.has_ended()?;
+    if ended {
+        broker.restart()?;
+    }
+    let recovered_ms = recovers(&world, voucher, crowd).await?;
+    println!(
+        "case disk of Kafka full: state=\"503, /readyz names kafka\" \
+         restarted_by_supervisor={ended} recovered_ms={recovered_ms}"
+    );
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Three brokers of which two have to have a record: one may die, not two.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use seckill_domain::VoucherId;
+use seckill_testkit::{KafkaCluster, TestStack};
+use seckill_tests::{
+    Answer, Crowd, SaleTerms, World, audit, eventually, leader_of, until_ready, until_unready,
+};
+
+/// A user beyond the crowd's.
+const SINGLE: u64 = 30_000;
+
+fn brokers(world: &mut World) -> Result<&mut KafkaCluster> {
+    world.stack.kafka_cluster.as_mut().context("its brokers")
+}
+
+/// Nothing of the fold or of the effects is left to be done, while the crowd goes on.
+async fn until_level(world: &World, voucher: VoucherId) -> Result<()> {
+    eventually("the projector keeps up again", || async {
+        let ledger = world.client.ledger(voucher).await?;
+        Ok(ledger["consistent"] == true && ledger["in_flight"].as_i64() < Some(20))
+    })
+    .await
+}
+
+async fn the_leader_is_killed(
+    world: &mut World,
+    voucher: VoucherId,
+    crowd: &Crowd,
+) -> Result<usize> {
+    let leader = leader_of(world, voucher)?.context("a leader")?;
+    brokers(world)?.kill(leader)?;
+    let (killed, refused) = (Instant::now(), crowd.refused());
+    crowd.flows(20).await?;
+    let flows_ms = killed.elapsed().as_millis();
+    eventually("another broker leads", || async {
+        Ok(leader_of(world, voucher)?.is_some_and(|now| now != leader))
+    })
+    .await?;
+    crowd.flows(200).await?;
+    until_level(world, voucher).await?;
+    println!(
+        "case leader of three brokers killed: orders_again_ms={flows_ms} refused={} recovered_ms={}",
+        crowd.refused() - refused,
+        killed.elapsed().as_millis()
+    );
+    Ok(leader)
+}
+
+/// No write can count: orders are refused, and the one that was caught has its order afterwards.
+async fn two_of_three_are_killed(
+    world: &mut World,
+    voucher: VoucherId,
+    crowd: &Crowd,
+) -> Result<Answer> {
+    let client = world.client.clone();
+    let leader = leader_of(world, voucher)?.context("a leader")?;
+    let other = leader % 3 + 1;
+    for broker in [leader, other] {
+        brokers(world)?.kill(broker)?;
+    }
+    let caught = eventually_caught(&client, voucher).await?;
+    until_unready(&world.ingress, "kafka").await?;
+    let refused = client.order(voucher, SINGLE + 1, None, 1).await?;
+    assert_eq!(
+        (refused.status, refused.problem()),
+        (503, "unavailable"),
+        "{refused:?}"
+    );
+    for broker in [leader, other] {
+        brokers(world)?.restart(broker)?;
+    }
+    let back = Instant::now();
+    crowd.flows(20).await?;
+    let flows_ms = back.elapsed().as_millis();
+    until_ready(&world.ingress).await?;
+    crowd.flows(200).await?;
+    until_level(world, voucher).await?;
+    println!(
+        "case two of three brokers killed: orders_again_ms={flows_ms} recovered_ms={}",
+        back.elapsed().as_millis()
+    );
+    Ok(caught)
+}
+
+/// An order whose units are taken and whose event cannot be acknowledged.
+async fn eventually_caught(client: &seckill_tests::Client, voucher: VoucherId) -> Result<Answer> {
+    let answer = client.order(voucher, SINGLE, Some("k"), 1).await?;
+    let says = (answer.status, answer.body["status"].as_str());
+    // The crowd may have noticed before.
+    assert!(
+        says == (202, Some("pending")) || says == (503, None) && answer.problem() == "unavailable",
+        "no promise: {answer:?}"
+    );
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: three brokers"]
+async fn one_of_three_brokers_may_die_and_not_two() -> Result<()> {
+    let stores = TestStack::builder().kafka_cluster(KafkaCluster::start(3)?);
+    let mut world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
+    let voucher = world.sale(SaleTerms::of(20_000)).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(50).await?;
+
+    let dead = the_leader_is_killed(&mut world, voucher, &crowd).await?;
+    brokers(&mut world)?.restart(dead)?;
+    let caught = two_of_three_are_killed(&mut world, voucher, &crowd).await?;
+
+    let mut answers = crowd.leave().await?;
+    answers.push(caught);
+    let unexpected = answers.iter().find(|a| !matches!(a.status, 202 | 503));
+    assert!(unexpected.is_none(), "{unexpected:?}");
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
+    Ok(())
+}

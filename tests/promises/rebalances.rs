@@ -1,0 +1,66 @@
+//! The partitions change hands every second while events flow.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use seckill_testkit::Service;
+use seckill_tests::{Crowd, SaleTerms, World, audit};
+
+const ROUNDS: usize = 24;
+const PERIOD: Duration = Duration::from_secs(1);
+/// How many come before the first of them leaves.
+const GUESTS: usize = 3;
+/// In every so many rounds the one who leaves is killed instead of stopped.
+const KILLED_EVERY: usize = 8;
+
+/// How often a projector was given a partition.
+fn assignments(projector: &Service) -> Result<usize> {
+    Ok(projector.output()?.matches("partition assigned").count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a rebalance a second"]
+async fn projectors_come_and_go_every_second() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(50_000)).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..50_001);
+    crowd.flows(20).await?;
+
+    let mut guests: VecDeque<Service> = VecDeque::new();
+    let mut ticks = tokio::time::interval(PERIOD);
+    let (mut killed, mut assigned) = (0, 0);
+    for round in 0..ROUNDS {
+        ticks.tick().await;
+        // A member learns of a rebalance with its next heartbeat: who stayed for one round only
+        // would never have a partition.
+        if round % 2 == 0 || guests.len() < GUESTS {
+            guests.push_back(Service::launch(world.stack.projector(&[])?)?);
+        } else if let Some(mut leaving) = guests.pop_front() {
+            if round % KILLED_EVERY == KILLED_EVERY - 1 {
+                leaving.kill()?;
+                killed += 1;
+            } else {
+                assert!(leaving.stop()?.success(), "it ends in order");
+            }
+            assigned += assignments(&leaving)?;
+        }
+        crowd.flows(1).await?;
+    }
+    let calm = Instant::now();
+    let answers = crowd.leave().await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+    let recovered_ms = calm.elapsed().as_millis();
+    assigned += guests.iter().map(assignments).sum::<Result<usize>>()?;
+    assert!(assigned > 0, "the others never had a partition");
+    let own = assignments(&world.projector)?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!(found.rejected, 0);
+    println!(
+        "case a rebalance a second: rebalances={ROUNDS} killed={killed} \
+         assignments={own}+{assigned} orders={} recovered_ms={recovered_ms}",
+        found.unpaid
+    );
+    Ok(())
+}

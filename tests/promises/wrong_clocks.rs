@@ -1,0 +1,168 @@
+//! The wall clock of one process is five minutes wrong, either way. Nothing expires early; and
+//! where the two clocks that the time to pay depends on disagree, nothing expires at all, and
+//! whoever watches is told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use seckill_testkit::{Service, TestStack, clock, http};
+use seckill_tests::{Answer, SaleTerms, World, audit, eventually, until_ready, until_unready};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const OFF_SECONDS: i64 = 300;
+const HOLD: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(1);
+
+const SETTINGS: [(&str, &str); 1] = [("EXPIRY_GRACE_SECONDS", "1")];
+
+fn terms() -> SaleTerms {
+    SaleTerms {
+        stock: 3,
+        hold_seconds: 3,
+        ..SaleTerms::default()
+    }
+}
+
+/// Ends a service in order and starts it with its clock so far off; none: with a true one.
+fn set_clock(service: &mut Service, seconds: Option<i64>) -> Result<()> {
+    let variables = clock::off_by(seconds.unwrap_or_default())?;
+    let changes = variables.each_ref().map(|(name, value)| {
+        let value = seconds.is_some().then_some(value.as_str());
+        (*name, value)
+    });
+    service.stop()?;
+    service.restart(&changes)
+}
+
+fn pay_by(answer: &Answer) -> Result<OffsetDateTime> {
+    let text = answer.body["pay_by"].as_str().context("no pay_by")?;
+    Ok(OffsetDateTime::parse(text, &Rfc3339)?)
+}
+
+/// Three orders that nobody pays, with one service's clock off.
+async fn nothing_expires_early(world: &World, who: &str, off_seconds: i64) -> Result<()> {
+    let voucher = world.sale(terms()).await?;
+    let ordered = Instant::now();
+    let answers = world.client.orders(voucher, 1..4).await;
+    assert!(answers.iter().all(Answer::is_reserved), "{answers:?}");
+    for (user, answer) in (1..).zip(&answers) {
+        let off = (pay_by(answer)? - OffsetDateTime::now_utc()).as_seconds_f64();
+        assert!(off < 4.0 && off > -60.0, "Redis' clock wrote it: {off} s");
+        let order_id = answer.order_id().context("no order id")?;
+        world.until_status(user, order_id, "expired").await?;
+    }
+    let took = ordered.elapsed();
+    assert!(took >= HOLD + GRACE, "expired after {took:?}");
+    let pool = world.database().await?;
+    let early: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM orders WHERE voucher_id = $1 AND closed_at < pay_by + interval '1 s'",
+    )
+    .bind(voucher.get())
+    .fetch_one(&pool)
+    .await?;
+    assert_eq!(early, 0, "expired before the grace was over");
+    world.quiet(voucher).await?;
+    assert_eq!(audit(world, voucher, &answers).await?.available, 3);
+    println!(
+        "case clock of {who} {off_seconds:+} s: expired_after_ms={} (of {} at least) recovered_ms=0",
+        took.as_millis(),
+        (HOLD + GRACE).as_millis()
+    );
+    Ok(())
+}
+
+async fn clock_of(who: &str, service: impl Fn(&mut World) -> &mut Service) -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    for off_seconds in [OFF_SECONDS, -OFF_SECONDS] {
+        set_clock(service(&mut world), Some(off_seconds))?;
+        nothing_expires_early(&world, who, off_seconds).await?;
+    }
+    set_clock(service(&mut world), None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders expire"]
+async fn of_the_ingress() -> Result<()> {
+    clock_of("the ingress", |world| &mut world.ingress).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders expire"]
+async fn of_the_projector() -> Result<()> {
+    clock_of("the projector", |world| &mut world.projector).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders expire"]
+async fn of_the_timeout_service() -> Result<()> {
+    clock_of("the timeout service", |world| &mut world.timeout).await
+}
+
+/// The gauge that `ClocksApart` in the alert rules looks at.
+fn skew_seconds(service: &Service) -> Result<f64> {
+    let url = service.admin_url();
+    let address = url.strip_prefix("http://").context("an address")?.parse()?;
+    let (_, metrics) = http::get(address, "/metrics")?;
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("seckill_clock_skew_seconds "));
+    Ok(line.context("no such gauge")?.trim().parse()?)
+}
+
+async fn clock_of_postgresql(off_seconds: i64) -> Result<()> {
+    let mut world = World::over(TestStack::builder().private_postgres(), &SETTINGS)?;
+    let server = world.stack.postgres.as_mut().context("its own server")?;
+    server.restart_with_clock_off_by(off_seconds)?;
+    let voucher = world.sale(terms()).await?;
+    let answers = world.client.orders(voucher, 1..4).await;
+    let last = pay_by(answers.last().context("an answer")?)?;
+    until_unready(&world.timeout, "clock-skew").await?;
+    let skew = skew_seconds(&world.timeout)?;
+    #[expect(clippy::cast_precision_loss, reason = "five minutes")]
+    let wrong_by = (skew - off_seconds as f64).abs();
+    assert!(wrong_by < 5.0, "the gauge says {skew}");
+    assert!(world.timeout.output()?.contains("orders do not expire"));
+
+    eventually("they were due long ago", || async {
+        ensure!(
+            world.client.ledger(voucher).await?["unpaid"] == 3,
+            "one expired"
+        );
+        Ok(OffsetDateTime::now_utc() > last + 2 * GRACE + HOLD)
+    })
+    .await?;
+    until_unready(&world.timeout, "clock-skew").await?;
+    for answer in &answers {
+        assert!(answer.is_reserved(), "{answer:?}");
+    }
+
+    let server = world.stack.postgres.as_mut().context("its own server")?;
+    server.restart_with_clock_off_by(0)?;
+    let right = Instant::now();
+    until_ready(&world.timeout).await?;
+    eventually("they expire", || async {
+        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
+    })
+    .await?;
+    let recovered_ms = right.elapsed().as_millis();
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
+    println!(
+        "case clock of PostgreSQL {off_seconds:+} s: skew_seconds={skew:.1} expired=0 \
+         recovered_ms={recovered_ms}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders would expire"]
+async fn of_postgresql_ahead() -> Result<()> {
+    clock_of_postgresql(OFF_SECONDS).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders would expire"]
+async fn of_postgresql_behind() -> Result<()> {
+    clock_of_postgresql(-OFF_SECONDS).await
+}
