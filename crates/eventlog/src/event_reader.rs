@@ -13,7 +13,7 @@ use seckill_domain::{Event, Offset};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use uuid::Uuid;
 
-use crate::reader::{ReadError, Reader, blocking};
+use crate::reader::{Reach, ReadError, Reader, blocking};
 use crate::record::decode_event_at;
 use crate::settings::KafkaSettings;
 
@@ -85,7 +85,7 @@ pub async fn read_events(
 ) -> Result<Vec<EventStream>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
-        let spans = Reader::open(&settings, &topic, "earliest")?.spans;
+        let spans = Reader::open(&settings, &topic, Reach::Whole)?.spans;
         let partitions = i32::try_from(spans.len()).unwrap_or(i32::MAX);
         for (partition, start) in &starts {
             let span = spans.iter().find(|span| span.partition == *partition);
