@@ -24,6 +24,7 @@ mod outcomes;
 mod payment_races;
 mod payments;
 mod races;
+mod rebalances;
 mod rebuild;
 mod rebuild_large;
 mod reconcile;
