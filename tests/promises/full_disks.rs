@@ -94,7 +94,6 @@ async fn postgresql_cannot_write() -> Result<()> {
         settings: settings
             .map(|(name, value)| (name, value.to_owned()))
             .into(),
-        ..PostgresOptions::default()
     })?;
     let mut world = World::over(TestStack::builder().postgres(server), &PROMISE)?;
     let (voucher, crowd) = sale_with_crowd(&world).await?;
