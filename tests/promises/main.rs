@@ -29,7 +29,6 @@ mod rebuild;
 mod rebuild_large;
 mod reconcile;
 mod reconcile_many;
-mod rebalances;
 mod redis_faults;
 mod redis_parts;
 mod redis_slow;

@@ -16,10 +16,10 @@ mod world;
 pub use auditor::{Audit, audit, audit_stores};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
-pub use injections::{Injection, Victim};
 pub use faults::{
     arm, await_death, await_stop, leader_of, readiness, revive, until_ready, until_unready,
 };
+pub use injections::{Injection, Victim};
 pub use interruption::Interruption;
 pub use outage::{Outage, Times};
 pub use proxy::{Line, SlowWire};
