@@ -7,11 +7,12 @@ use serde::Deserialize;
 use crate::client::Reply;
 
 /// The refusals of the API, by the last part of their `type`.
-const PROBLEMS: [&str; 12] = [
+const PROBLEMS: [&str; 13] = [
     "sold-out",
     "already-ordered",
     "not-started",
     "ended",
+    "denied",
     "quantity-limit",
     "idempotency-key-reused",
     "rate-limited",

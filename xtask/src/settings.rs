@@ -12,7 +12,7 @@ use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::stack::secret;
 
 /// What the caller may set for the services, each also as `NAME_FILE`.
-const SETTINGS: [&str; 33] = [
+const SETTINGS: [&str; 36] = [
     "KAFKA_BROKERS",
     "REDIS_URL",
     "DATABASE_URL",
@@ -32,8 +32,11 @@ const SETTINGS: [&str; 33] = [
     "SIGN_IN_ALLOWED_DOMAINS",
     "SIGN_IN_LIMITS",
     "TOKEN_LIFE_SECONDS",
+    "RATE_LIMIT_ADDRESS_PER_SECOND",
     "RATE_LIMIT_USER_PER_SECOND",
+    "RATE_LIMIT_VOUCHER_PER_SECOND",
     "RATE_LIMIT_GLOBAL_PER_SECOND",
+    "TRUSTED_PROXIES",
     "EXPIRY_GRACE_SECONDS",
     "PROMISE_DEADLINE_MS",
     "EVENT_PARTITIONS",

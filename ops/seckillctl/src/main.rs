@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    completion, db, dlq, order, rebuild, reconcile, replay, sale, token, topics,
+    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, token, topics,
 };
 use crate::failure::Failure;
 use crate::output::{Output, Report};
@@ -25,7 +25,7 @@ const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
                                                   rebuild, reconcile
-  DATABASE_URL                                    db, order, topics lag, dlq, replay --execute,
+  DATABASE_URL                                    db, order, topics lag, dlq, risk, replay --execute,
                                                   rebuild, reconcile
   REDIS_URL, PROMISE_DEADLINE_MS                  reconcile
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
@@ -33,7 +33,8 @@ Settings are read from the environment, or from --env-file alone where it is giv
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
-dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile and topics reset print what they would do.
+dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile, topics reset and changes of risk rules
+print what they would do.
 With --execute they do it, after a confirmation, and note who did it and why in the table ops_audit.
 
 Exit codes:
@@ -91,6 +92,9 @@ enum Command {
     Rebuild(rebuild::Command),
     /// Compare PostgreSQL and Redis with the log, and put right what differs.
     Reconcile(reconcile::Arguments),
+    /// See and change the rules about whose orders are refused.
+    #[command(subcommand)]
+    Risk(risk::Command),
     /// Copy a part of the log into another topic, or print it.
     Replay(replay::Arguments),
     /// Print the script that completes this command line in a shell.
@@ -128,6 +132,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Token(arguments) => token::run(&arguments, &settings()?),
         Command::Topics(command) => topics::run(command, &settings()?).await,
         Command::Db(command) => db::run(command, &settings()?).await,
+        Command::Risk(command) => risk::run(command, &settings()?).await,
         Command::Dlq(command) => dlq::run(command, &settings()?).await,
         Command::Rebuild(command) => rebuild::run(command, &settings()?, cli.output).await,
         Command::Reconcile(arguments) => reconcile::run(&arguments, &settings()?).await,

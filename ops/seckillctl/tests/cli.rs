@@ -86,6 +86,36 @@ fn a_migrated_database_can_be_migrated_again_and_asked_for_orders() {
 }
 
 #[test]
+fn risk_rules_are_planned_then_carried_out_and_noted() {
+    let database = fresh_database().unwrap();
+    let settings = [("DATABASE_URL", database.url()), ("USER", "kim".to_owned())];
+    let settings = settings.each_ref().map(|(n, v)| (*n, v.as_str()));
+    let run = |line: &str| stdout(&seckillctl(&line.split(' ').collect::<Vec<_>>(), &settings));
+    run("db migrate");
+    let block = "risk block --address 203.0.113.77/24";
+    assert!(run(block).contains("--execute does it"));
+    assert_eq!(run("risk list").lines().count(), 1, "only the headers");
+
+    let execute = "--execute --yes --reason scripts";
+    run(&format!("{block} {execute}"));
+    run(&format!("risk set --users-per-address 20 {execute}"));
+    let again = run(&format!("{block} {execute}"));
+    assert!(again.contains("there was nothing to do"), "{again}");
+    let rules: Value = serde_json::from_str(&run("risk list --output json")).unwrap();
+    let expected = json!({ "rules": [
+        { "rule": "address-blocked", "subject": "203.0.113.0/24", "value": 0 },
+        { "rule": "crowded-address", "subject": "*", "value": 20 },
+    ] });
+    assert_eq!(rules, expected);
+
+    run(&format!("risk unblock --address 203.0.113.0/24 {execute}"));
+    run(&format!("risk set --users-per-address 0 {execute}"));
+    assert_eq!(run("risk list").lines().count(), 1);
+    let nobody = seckillctl(&["risk", "block"], &settings);
+    assert_eq!(nobody.status.code(), Some(2));
+}
+
+#[test]
 fn missing_settings_are_usage_errors_that_name_them() {
     for (arguments, name) in [
         (vec!["topics", "check"], "KAFKA_BROKERS"),

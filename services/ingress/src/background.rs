@@ -18,7 +18,6 @@ use crate::sign_in::mailer::Postman;
 use crate::startup::Clients;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-const PRUNE_EVERY: Duration = Duration::from_secs(10);
 const SIGN_OUTS_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 const TAIL_RETRY: Duration = Duration::from_secs(1);
@@ -57,9 +56,13 @@ impl Background {
             stock: clients.stock_reads.clone(),
         };
         tasks.spawn(until(stop(), checks.run()));
-        tasks.spawn(until(stop(), prune(app.clone())));
         tasks.spawn(until(stop(), learn_sign_outs(app.clone())));
         tasks.spawn(until(stop(), forget_sign_outs(clients.orderbook.clone())));
+        let (risk, orderbook) = (app.clone(), clients.orderbook.clone());
+        tasks.spawn(until(
+            stop(),
+            async move { risk.risk.follow(orderbook).await },
+        ));
         tasks.spawn(until(stop(), follow(app.clone(), clients, stop())));
         background
     }
@@ -108,14 +111,6 @@ fn follow(
             }
             tokio::time::sleep(TAIL_RETRY).await;
         }
-    }
-}
-
-async fn prune(app: web::Data<App>) {
-    let mut ticks = interval(PRUNE_EVERY);
-    loop {
-        ticks.tick().await;
-        app.limits.prune();
     }
 }
 

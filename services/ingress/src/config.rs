@@ -9,6 +9,7 @@ use std::time::Duration;
 use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
+use crate::limits::{Rates, TrustedProxies};
 use crate::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
 
@@ -46,10 +47,10 @@ pub struct Config {
     pub promise_deadline: Duration,
     /// The most orders between their arrival and their answer.
     pub max_in_flight: usize,
-    /// Orders a second of one buyer; 0 is no limit.
-    pub user_limit_per_second: u32,
-    /// Orders a second in all; 0 is no limit.
-    pub global_limit_per_second: u32,
+    /// How often orders may be attempted.
+    pub rate_limits: Rates,
+    /// Whose word is taken for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// How buyers sign in.
     pub sign_in: SignInSettings,
     /// HTTP worker threads.
@@ -92,8 +93,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
-    let user_limit_per_second = reader.or("RATE_LIMIT_USER_PER_SECOND", 5);
-    let global_limit_per_second = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
+    let rate_limits = rates(reader);
+    let trusted_proxies = reader.or("TRUSTED_PROXIES", TrustedProxies::default());
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
@@ -114,13 +115,26 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         payment_page: payment_page?,
         promise_deadline: Duration::from_millis(promise_deadline_ms?),
         max_in_flight: max_in_flight?,
-        user_limit_per_second: user_limit_per_second?,
-        global_limit_per_second: global_limit_per_second?,
+        rate_limits: rate_limits?,
+        trusted_proxies: trusted_proxies?,
         sign_in: sign_in?,
         workers: workers?,
         drain_delay: Duration::from_millis(drain_delay_ms?),
         log_filter: log_filter?,
         log_format: log_format?,
+    })
+}
+
+fn rates(reader: &mut Reader<'_>) -> Option<Rates> {
+    let address = reader.or("RATE_LIMIT_ADDRESS_PER_SECOND", 0);
+    let user = reader.or("RATE_LIMIT_USER_PER_SECOND", 5);
+    let voucher = reader.or("RATE_LIMIT_VOUCHER_PER_SECOND", 0);
+    let global = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
+    Some(Rates {
+        address: address?,
+        user: user?,
+        voucher: voucher?,
+        global: global?,
     })
 }
 
@@ -149,8 +163,8 @@ impl std::fmt::Debug for Config {
             .field("payment_page", &self.payment_page)
             .field("promise_deadline", &self.promise_deadline)
             .field("max_in_flight", &self.max_in_flight)
-            .field("user_limit_per_second", &self.user_limit_per_second)
-            .field("global_limit_per_second", &self.global_limit_per_second)
+            .field("rate_limits", &self.rate_limits)
+            .field("trusted_proxies", &self.trusted_proxies)
             .field("sign_in", &self.sign_in)
             .field("workers", &self.workers)
             .field("drain_delay", &self.drain_delay)
@@ -178,8 +192,11 @@ mod tests {
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
         assert_eq!(config.event_partitions, 12);
         assert_eq!(config.promise_deadline, Duration::from_secs(3));
-        assert_eq!(config.user_limit_per_second, 5);
-        assert_eq!(config.global_limit_per_second, 0);
+        let five_a_user = Rates {
+            user: 5,
+            ..Rates::default()
+        };
+        assert_eq!(config.rate_limits, five_a_user);
         assert_eq!(config.max_in_flight, 20_000);
     }
 
@@ -190,6 +207,7 @@ mod tests {
             ("EVENT_PARTITIONS", "0"),
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),
+            ("TRUSTED_PROXIES", "the proxy"),
             ("LOG_FORMAT", "xml"),
         ];
         let SettingsError(errors) = Config::load(&Source::from_iter(bad)).unwrap_err();

@@ -16,6 +16,7 @@ pub mod reads;
 pub mod reservations;
 pub mod revoked;
 pub mod rfc3339;
+pub mod risk;
 pub mod sign_in;
 pub mod startup;
 pub mod tokens;

@@ -29,6 +29,7 @@ use crate::preflight::Preflight;
 use crate::reads::{ReadSources, Reads};
 use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
 use crate::revoked::Revoked;
+use crate::risk::Risk;
 use crate::sign_in::SignIn;
 use crate::sign_in::mailer::Postman;
 use crate::tokens::Tokens;
@@ -172,6 +173,10 @@ impl Application {
                 let relay = relay_options(&self.clients, self.config.event_partitions);
                 let background = Background::start(&self.app, &self.ops, &self.clients, relay);
                 background.deliver(self.postman);
+                // Before the first order; while the database is away, as soon as it is back.
+                if let Err(error) = self.app.risk.refresh(&self.clients.orderbook).await {
+                    tracing::warn!(%error, "no risk rules yet");
+                }
                 self.app.set_started();
                 self.ops.health.resolved("start");
                 tracing::info!("ready");
@@ -237,7 +242,9 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),
         payment_page: config.payment_page.clone(),
-        limits: Limits::new(config.user_limit_per_second, config.global_limit_per_second),
+        limits: Limits::new(config.rate_limits),
+        risk: Risk::default(),
+        trusted_proxies: config.trusted_proxies.clone(),
         watchers: Watchers::default(),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         stop_streams: CancellationToken::new(),

@@ -9,6 +9,7 @@ pub(crate) mod rebuild;
 pub(crate) mod reconcile;
 pub(crate) mod replay;
 pub(crate) mod reset;
+pub(crate) mod risk;
 pub(crate) mod sale;
 pub(crate) mod timeline;
 pub(crate) mod token;

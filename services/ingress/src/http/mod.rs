@@ -23,13 +23,14 @@ use seckill_telemetry::settings::Secret;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, TrustedProxies};
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::pages::{self, PaymentPage};
 use crate::problem::Problem;
 use crate::reads::Reads;
 use crate::reservations::Reservations;
+use crate::risk::Risk;
 use crate::sign_in::SignIn;
 use crate::tokens::Tokens;
 
@@ -56,6 +57,10 @@ pub struct App {
     pub payment_page: Option<PaymentPage>,
     /// How often somebody may order.
     pub limits: Limits,
+    /// Whose orders are refused.
+    pub risk: Risk,
+    /// Whose word is taken for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// Who waits for which order.
     pub watchers: Watchers,
     /// Places for streams.

@@ -9,6 +9,7 @@ use serde_json::{Number, json};
 use crate::http::middleware::trace_of;
 use crate::http::representation::OrderBody;
 use crate::http::{App, events, request};
+use crate::limits::Standing;
 use crate::problem::Problem;
 use crate::reads::OrderView;
 use crate::reservations::{PlaceError, PlaceOrder};
@@ -50,27 +51,53 @@ pub async fn place(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let answer = try_place(&app, &http, payload).await;
+    let (answer, standing) = match admit_address(&app, &http) {
+        Ok(mut standing) => {
+            let answer = try_place(&app, &http, payload, &mut standing).await;
+            (answer, standing)
+        }
+        Err(refusal) => (Err(refusal), Standing::default()),
+    };
     let name = match &answer {
         Ok((_, status)) => *status,
         Err(problem) => problem.name(),
     };
     metrics::counter!("seckill_orders_total", "answer" => name).increment(1);
-    answer.map(|(response, _)| response)
+    let headers = standing.headers();
+    match answer {
+        Ok((mut response, _)) => {
+            for (name, value) in headers.into_iter().flatten() {
+                response.headers_mut().insert(name, value);
+            }
+            Ok(response)
+        }
+        // Its own headers say which limit it was.
+        Err(problem) if problem.name() == Problem::RATE_LIMITED => Err(problem),
+        Err(problem) => Err(headers.into_iter().flatten().fold(problem, Problem::with)),
+    }
+}
+
+/// Before anything is done for the caller, also before the token's signature is computed.
+fn admit_address(app: &App, http: &HttpRequest) -> Result<Standing, Problem> {
+    app.limits.admit_address(app.trusted_proxies.client(http))
 }
 
 async fn try_place(
     app: &App,
     http: &HttpRequest,
     payload: web::Payload,
+    standing: &mut Standing,
 ) -> Result<(HttpResponse, &'static str), Problem> {
     let user_id = app.tokens.authenticate(http)?;
-    app.limits.admit(user_id)?;
+    let voucher_id = request::voucher_id(http)?;
+    app.limits.admit_order(user_id, voucher_id, standing)?;
+    let address = app.trusted_proxies.client(http);
+    app.risk
+        .admit(user_id, voucher_id, address, trace_of(http))?;
     let quantity = body::optional_json::<OrderRequest>(http, payload)
         .await?
         .map_or(1, |order| order.quantity);
     let key_hash = request::key_hash(http.headers())?;
-    let voucher_id = request::voucher_id(http)?;
     let order = PlaceOrder {
         user_id,
         quantity,

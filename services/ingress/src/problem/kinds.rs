@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderName};
+use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
 use seckill_domain::{OrderId, Timestamp};
 use seckill_identity::Limits;
 use serde_json::json;
 
 use super::{FieldError, Problem};
+use crate::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::rfc3339;
+use crate::risk::Rule;
 
 impl Problem {
     /// 409: nothing is left.
@@ -83,25 +85,25 @@ impl Problem {
         )
     }
 
+    /// The name of [`Problem::rate_limited`].
+    pub const RATE_LIMITED: &'static str = "rate-limited";
+
     /// 429: too many requests; `policy` and `limit_per_second` name the limit that was hit.
     #[must_use]
     pub fn rate_limited(policy: &str, limit_per_second: u32, retry_after: Duration) -> Self {
         let seconds = whole_seconds(retry_after);
         Self::new(
-            "rate-limited",
+            Self::RATE_LIMITED,
             "Too many requests",
             StatusCode::TOO_MANY_REQUESTS,
             "Too many orders were attempted: wait as long as Retry-After says.",
         )
         .with_header(header::RETRY_AFTER, &seconds)
         .with_header(
-            HeaderName::from_static("ratelimit-policy"),
+            RATE_LIMIT_POLICY,
             &format!("\"{policy}\";q={limit_per_second};w=1"),
         )
-        .with_header(
-            HeaderName::from_static("ratelimit"),
-            &format!("\"{policy}\";r=0;t={seconds}"),
-        )
+        .with_header(RATE_LIMIT, &format!("\"{policy}\";r=0;t={seconds}"))
     }
 
     /// 429: too many codes were sent to one address.
@@ -120,8 +122,8 @@ impl Problem {
             "A code was sent to this address a moment ago, or too many were: wait as long as Retry-After says.",
         )
         .with_header(header::RETRY_AFTER, &seconds)
-        .with_header(HeaderName::from_static("ratelimit-policy"), &policies.join(", "))
-        .with_header(HeaderName::from_static("ratelimit"), &format!("\"codes\";r=0;t={seconds}"))
+        .with_header(RATE_LIMIT_POLICY, &policies.join(", "))
+        .with_header(RATE_LIMIT, &format!("\"codes\";r=0;t={seconds}"))
     }
 
     /// 401: the caller is not known.
@@ -133,6 +135,18 @@ impl Problem {
             StatusCode::UNAUTHORIZED,
             detail,
         )
+    }
+
+    /// 403: an operator's rule refuses the order; `rule` names it.
+    #[must_use]
+    pub fn denied(rule: Rule) -> Self {
+        Self::new(
+            "denied",
+            "Denied",
+            StatusCode::FORBIDDEN,
+            "Orders are not taken from you here: ask the shop, and name rule.",
+        )
+        .with_member("rule", json!(rule.as_str()))
     }
 
     /// 404: there is no such thing, or it is somebody else's.

@@ -72,6 +72,13 @@ impl Problem {
         self
     }
 
+    /// Adds a response header.
+    #[must_use]
+    pub fn with(mut self, header: (HeaderName, HeaderValue)) -> Self {
+        self.0.headers.push(header);
+        self
+    }
+
     /// Remembers for the log, and only for the log, what led to this.
     #[must_use]
     pub fn because(mut self, cause: impl Display) -> Self {

@@ -172,6 +172,10 @@ impl Rig {
         positions.await.unwrap()[0].1
     }
 
+    pub(crate) fn orderbook(&self) -> &Orderbook {
+        &self.orderbook
+    }
+
     pub(crate) fn token(&self, user: i64) -> String {
         let user = UserId::new(user).unwrap();
         tokens::mint(&Secret::new(TOKEN_SECRET), user, PATIENCE * 10).unwrap()

@@ -1,0 +1,180 @@
+//! Rules about whose orders are refused.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use seckill_domain::UserId;
+use seckill_orderbook::RiskRule;
+use serde_json::json;
+
+use crate::act::Act;
+use crate::commands::db::connect;
+use crate::failure::Failure;
+use crate::output::{Report, table};
+use crate::settings::Settings;
+
+/// What to do with the rules. Instances follow within seconds.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the rules.
+    List,
+    /// Take no orders from a user, an address or a network.
+    #[command(
+        after_help = "Example: seckillctl risk block --address 203.0.113.0/24 --execute --reason 'scripts'"
+    )]
+    Block {
+        #[command(flatten)]
+        subject: Subject,
+        #[command(flatten)]
+        act: Act,
+    },
+    /// Take orders from them again.
+    Unblock {
+        #[command(flatten)]
+        subject: Subject,
+        #[command(flatten)]
+        act: Act,
+    },
+    /// Limit how many users may order from one address in an hour, by one instance; 0 is no limit.
+    Set {
+        /// The limit.
+        #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+        users_per_address: i64,
+        #[command(flatten)]
+        act: Act,
+    },
+}
+
+/// Whom a block is about.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Subject {
+    /// A user.
+    #[arg(long, value_name = "ID")]
+    user: Option<i64>,
+    /// An address, or a network such as 203.0.113.0/24.
+    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    address: Option<IpNet>,
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text
+        .parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| "neither an address nor a network".to_owned())?;
+    Ok(network.trunc())
+}
+
+impl Subject {
+    fn rule(&self) -> Result<RiskRule, Failure> {
+        let (rule, subject) = match (self.user, self.address) {
+            (Some(id), _) => {
+                let user = UserId::new(id).map_err(|e| Failure::Usage(format!("--user: {e}")))?;
+                ("user-blocked", user.to_string())
+            }
+            (None, Some(network)) => ("address-blocked", network.to_string()),
+            (None, None) => return Err(Failure::Usage("--user or --address is needed".into())),
+        };
+        Ok(RiskRule {
+            rule: rule.to_owned(),
+            subject,
+            value: 0,
+        })
+    }
+}
+
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
+    match command {
+        Command::List => list(settings).await,
+        Command::Block { subject, act } => change(subject.rule()?, true, &act, settings).await,
+        Command::Unblock { subject, act } => change(subject.rule()?, false, &act, settings).await,
+        Command::Set {
+            users_per_address,
+            act,
+        } => {
+            let rule = RiskRule {
+                rule: "crowded-address".to_owned(),
+                subject: "*".to_owned(),
+                value: users_per_address,
+            };
+            change(rule, users_per_address > 0, &act, settings).await
+        }
+    }
+}
+
+async fn list(settings: &Settings) -> Result<Report, Failure> {
+    let rules = connect(settings)?.risk_rules().await;
+    let rules = rules.context("cannot read the rules")?;
+    let rows: Vec<[String; 3]> = rules
+        .iter()
+        .map(|r| [r.rule.clone(), r.subject.clone(), r.value.to_string()])
+        .collect();
+    let json: Vec<_> = rules
+        .iter()
+        .map(|r| json!({ "rule": r.rule, "subject": r.subject, "value": r.value }))
+        .collect();
+    Ok(Report {
+        json: json!({ "rules": json }),
+        text: table(["RULE", "SUBJECT", "VALUE"], &rows),
+    })
+}
+
+/// Makes a rule, or takes it away: nothing where that is so already.
+async fn change(
+    rule: RiskRule,
+    wanted: bool,
+    act: &Act,
+    settings: &Settings,
+) -> Result<Report, Failure> {
+    let orderbook = connect(settings)?;
+    let rules = orderbook.risk_rules().await;
+    let rules = rules.context("cannot read the rules")?;
+    let same = |held: &&RiskRule| held.rule == rule.rule && held.subject == rule.subject;
+    let held = rules.iter().find(same);
+    let is_so = if wanted {
+        held == Some(&rule)
+    } else {
+        held.is_none()
+    };
+    let affected = usize::from(!is_so);
+    let verb = if wanted { "put" } else { "remove" };
+    let phrase = format!("{verb} {} {}", rule.rule, rule.subject);
+    let warrant = act.warrant(&phrase, affected)?;
+    if let Some(warrant) = &warrant {
+        let entry = warrant.entry(affected);
+        let changed = if wanted {
+            orderbook.put_risk_rule(&rule, entry).await
+        } else {
+            orderbook.remove_risk_rule(&rule, entry).await
+        };
+        changed.context("cannot change the rules")?;
+    }
+    let closing = act.closing(warrant.is_some());
+    Ok(Report {
+        json: json!({
+            "rule": rule.rule, "subject": rule.subject, "value": rule.value,
+            "change": verb, "changes": affected, "executed": warrant.is_some(),
+        }),
+        text: format!("{phrase}: {affected} change{closing}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_network_of_one_and_a_network_has_no_host_part() {
+        assert_eq!(
+            network("203.0.113.5").unwrap().to_string(),
+            "203.0.113.5/32"
+        );
+        assert_eq!(
+            network("203.0.113.5/24").unwrap().to_string(),
+            "203.0.113.0/24"
+        );
+        assert!(network("everybody").is_err());
+    }
+}

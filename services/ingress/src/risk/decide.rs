@@ -1,0 +1,172 @@
+//! The decision itself: from rules and facts alone.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use seckill_domain::UserId;
+use seckill_orderbook::RiskRule;
+
+/// Why an order is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// An operator has blocked the user.
+    UserBlocked,
+    /// An operator has blocked the address, or a network that it is in.
+    AddressBlocked,
+    /// More users than allowed have ordered from the address within the hour.
+    CrowdedAddress,
+}
+
+impl Rule {
+    /// As the table, the API and metrics spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserBlocked => "user-blocked",
+            Self::AddressBlocked => "address-blocked",
+            Self::CrowdedAddress => "crowded-address",
+        }
+    }
+}
+
+/// What becomes of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing speaks against it.
+    Allow,
+    /// This does; the first in the order of [`Rule`].
+    Deny(Rule),
+}
+
+/// One attempt to order.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Whose.
+    pub user: UserId,
+    /// From where, if that is known.
+    pub address: Option<IpAddr>,
+    /// How many users have tried from there within the hour, this one included.
+    pub users_at_address: usize,
+}
+
+/// The rules that hold now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    users: HashSet<UserId>,
+    networks: Vec<IpNet>,
+    users_per_address: Option<usize>,
+}
+
+impl Rules {
+    /// From the table's rows, and those of them that say nothing to this version.
+    #[must_use]
+    pub fn read(rows: &[RiskRule]) -> (Self, Vec<&RiskRule>) {
+        let mut rules = Self::default();
+        let unknown = rows.iter().filter(|row| !rules.add(row)).collect();
+        (rules, unknown)
+    }
+
+    fn add(&mut self, row: &RiskRule) -> bool {
+        match row.rule.as_str() {
+            "user-blocked" => {
+                let user = row.subject.parse().ok().and_then(|id| UserId::new(id).ok());
+                user.map(|user| self.users.insert(user)).is_some()
+            }
+            "address-blocked" => {
+                let network = row.subject.parse::<IpNet>();
+                let network = network.or_else(|_| row.subject.parse::<IpAddr>().map(IpNet::from));
+                network.map(|network| self.networks.push(network)).is_ok()
+            }
+            "crowded-address" => {
+                self.users_per_address = usize::try_from(row.value).ok();
+                self.users_per_address.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// How many users may order from one address in an hour, if that is limited.
+    #[must_use]
+    pub const fn users_per_address(&self) -> Option<usize> {
+        self.users_per_address
+    }
+}
+
+/// Whether an order may go on to be placed.
+#[must_use]
+pub fn decide(rules: &Rules, attempt: &Attempt) -> Decision {
+    let blocked = |address: IpAddr| rules.networks.iter().any(|n| n.contains(&address));
+    if rules.users.contains(&attempt.user) {
+        Decision::Deny(Rule::UserBlocked)
+    } else if attempt.address.is_some_and(blocked) {
+        Decision::Deny(Rule::AddressBlocked)
+    } else if rules
+        .users_per_address
+        .is_some_and(|most| attempt.users_at_address > most)
+    {
+        Decision::Deny(Rule::CrowdedAddress)
+    } else {
+        Decision::Allow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(rule: &str, subject: &str, value: i64) -> RiskRule {
+        RiskRule {
+            rule: rule.to_owned(),
+            subject: subject.to_owned(),
+            value,
+        }
+    }
+
+    fn attempt(user: i64, address: &str, users_at_address: usize) -> Attempt {
+        Attempt {
+            user: UserId::new(user).unwrap(),
+            address: Some(address.parse().unwrap()),
+            users_at_address,
+        }
+    }
+
+    #[test]
+    fn without_rules_everything_is_allowed() {
+        let anybody = attempt(1, "203.0.113.5", usize::MAX);
+        assert_eq!(decide(&Rules::default(), &anybody), Decision::Allow);
+    }
+
+    #[test]
+    fn each_rule_denies_what_it_names_and_nothing_else() {
+        let rows = [
+            row("user-blocked", "7", 0),
+            row("address-blocked", "198.51.100.0/24", 0),
+            row("address-blocked", "203.0.113.9", 0),
+            row("crowded-address", "*", 3),
+        ];
+        let (rules, unknown) = Rules::read(&rows);
+        assert!(unknown.is_empty());
+        let deny = Decision::Deny;
+        let table = [
+            (attempt(1, "203.0.113.5", 3), Decision::Allow),
+            (attempt(7, "203.0.113.5", 1), deny(Rule::UserBlocked)),
+            (attempt(7, "203.0.113.9", 9), deny(Rule::UserBlocked)),
+            (attempt(1, "198.51.100.200", 1), deny(Rule::AddressBlocked)),
+            (attempt(1, "203.0.113.9", 1), deny(Rule::AddressBlocked)),
+            (attempt(1, "203.0.113.5", 4), deny(Rule::CrowdedAddress)),
+        ];
+        for (attempt, expected) in table {
+            assert_eq!(decide(&rules, &attempt), expected, "{attempt:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_later_version_is_named_and_the_others_hold() {
+        let rows = [row("moon-phase", "*", 1), row("user-blocked", "7", 0)];
+        let (rules, unknown) = Rules::read(&rows);
+        assert_eq!(unknown, [&rows[0]]);
+        let blocked = attempt(7, "203.0.113.5", 1);
+        assert_eq!(decide(&rules, &blocked), Decision::Deny(Rule::UserBlocked));
+    }
+}

@@ -1,0 +1,164 @@
+//! Whether somebody's order is taken at all: operators' rules from PostgreSQL, decided here without asking
+//! anybody. While PostgreSQL is away the last rules hold.
+
+mod decide;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use seckill_domain::{TraceParent, UserId, VoucherId};
+use seckill_orderbook::{Orderbook, OrderbookError};
+use tokio::time::{MissedTickBehavior, interval};
+
+pub use self::decide::{Attempt, Decision, Rule, Rules, decide};
+use crate::limits::subscriber;
+use crate::problem::Problem;
+
+/// How soon a changed rule holds.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// For so long, from the first on, users are counted at an address.
+const CROWD_WINDOW: Duration = Duration::from_secs(3_600);
+/// Addresses that are counted at; beyond that, those that called longest ago are forgotten.
+const ADDRESSES_MAX: u64 = 10_000;
+
+type Users = Arc<Mutex<HashSet<UserId>>>;
+
+/// The rules, and who was seen where.
+pub struct Risk {
+    rules: RwLock<Arc<Rules>>,
+    /// The table's version of them; 0 before they were read.
+    version: AtomicI64,
+    crowds: Cache<IpAddr, Users>,
+}
+
+impl Default for Risk {
+    fn default() -> Self {
+        let crowds = Cache::builder()
+            .max_capacity(ADDRESSES_MAX)
+            .time_to_live(CROWD_WINDOW)
+            .eviction_policy(EvictionPolicy::lru());
+        Self {
+            rules: RwLock::default(),
+            version: AtomicI64::new(0),
+            crowds: crowds.build(),
+        }
+    }
+}
+
+impl Risk {
+    /// Decides about one attempt, counts the decision and logs a denial.
+    ///
+    /// # Errors
+    /// `denied`.
+    pub fn admit(
+        &self,
+        user: UserId,
+        voucher: VoucherId,
+        address: Option<IpAddr>,
+        trace: TraceParent,
+    ) -> Result<(), Problem> {
+        let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        let counted = rules.users_per_address().zip(address);
+        let attempt = Attempt {
+            user,
+            address,
+            users_at_address: counted.map_or(0, |(most, at)| self.count(user, at, most)),
+        };
+        let (decision, rule) = match decide(&rules, &attempt) {
+            Decision::Allow => ("allow", None),
+            Decision::Deny(rule) => ("deny", Some(rule)),
+        };
+        let name = rule.map_or("none", Rule::as_str);
+        metrics::counter!("seckill_risk_decisions_total", "decision" => decision, "rule" => name)
+            .increment(1);
+        let Some(rule) = rule else {
+            tracing::debug!(%trace, %user, %voucher, ?address, "order allowed");
+            return Ok(());
+        };
+        tracing::info!(%trace, %user, %voucher, ?address, rule = name, "order denied");
+        Err(Problem::denied(rule))
+    }
+
+    /// How many users were seen at an address, this one included; no more than one over `most` are kept.
+    fn count(&self, user: UserId, address: IpAddr, most: usize) -> usize {
+        let users = self.crowds.get_with(subscriber(address), Users::default);
+        let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.contains(&user) {
+            // Who was there before the address became crowded still is welcome.
+            return users.len().min(most);
+        }
+        if users.len() < most {
+            users.insert(user);
+            return users.len();
+        }
+        most + 1
+    }
+
+    /// Reads the rules whenever they have changed.
+    pub async fn follow(&self, orderbook: Orderbook) {
+        let mut ticks = interval(RELOAD_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_up = true;
+        loop {
+            ticks.tick().await;
+            let reloaded = self.refresh(&orderbook).await;
+            if reloaded.is_ok() != was_up {
+                was_up = reloaded.is_ok();
+                let error = reloaded.err().map(|error| error.to_string());
+                tracing::warn!(
+                    up = was_up,
+                    error,
+                    "reading the risk rules; the last ones hold"
+                );
+            }
+        }
+    }
+
+    /// Reads the rules, if they have changed since.
+    ///
+    /// # Errors
+    /// When the database fails; the last rules hold.
+    pub async fn refresh(&self, orderbook: &Orderbook) -> Result<(), OrderbookError> {
+        // Before the rules: a change in between is read twice rather than not at all.
+        let version = orderbook.risk_version().await?;
+        if self.version.load(Ordering::Relaxed) == version {
+            return Ok(());
+        }
+        let rows = orderbook.risk_rules().await?;
+        let (rules, unknown) = Rules::read(&rows);
+        for row in unknown {
+            tracing::warn!(
+                rule = row.rule,
+                subject = row.subject,
+                "a risk rule that says nothing here"
+            );
+        }
+        tracing::info!(version, rules = rows.len(), "risk rules hold");
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.version.store(version, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_at_one_address_are_counted_once_each() {
+        let risk = Risk::default();
+        let count = |user, last| {
+            let address = IpAddr::from([203, 0, 113, last]);
+            risk.count(UserId::new(user).unwrap(), address, 2)
+        };
+        assert_eq!([count(1, 1), count(1, 1), count(2, 1)], [1, 1, 2]);
+        assert_eq!(count(3, 1), 3, "one too many");
+        assert_eq!(count(1, 1), 2, "who was there first");
+        assert_eq!(count(3, 2), 1, "elsewhere");
+    }
+}

@@ -1,0 +1,178 @@
+//! Who is let in: limits and risk rules, before an order costs anything.
+
+use reqwest::Response;
+use seckill_orderbook::{AuditEntry, RiskRule};
+use seckill_testkit::service::Service;
+use serde_json::Value;
+
+use crate::rig::{Rig, eventually};
+
+const AUDIT: AuditEntry<'static> = AuditEntry {
+    actor: "kim",
+    command: "risk",
+    reason: "a test",
+    affected: 1,
+};
+
+/// As a proxy passes it on, from a client at this address.
+async fn order(
+    rig: &Rig,
+    service: &Service,
+    path: &str,
+    user: Option<i64>,
+    from: &str,
+) -> Response {
+    let request = rig.http.post(format!("{}{path}", service.url()));
+    let request = request.header("x-forwarded-for", from);
+    let request = match user {
+        Some(user) => request.bearer_auth(rig.token(user)),
+        None => request,
+    };
+    request.send().await.unwrap()
+}
+
+fn behind_a_proxy(rig: &Rig, settings: &[(&str, &str)]) -> Service {
+    let mut spec = rig.spec();
+    for (name, value) in [("TRUSTED_PROXIES", "127.0.0.0/8")].iter().chain(settings) {
+        spec.env.insert((*name).to_owned(), (*value).to_owned());
+    }
+    Service::start(spec).unwrap()
+}
+
+fn text<'a>(response: &'a Response, header: &str) -> &'a str {
+    let value = response.headers().get(header);
+    value.map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_refused_before_its_token_is_looked_at() {
+    let rig = Rig::start().await;
+    let service = behind_a_proxy(&rig, &[("RATE_LIMIT_ADDRESS_PER_SECOND", "3")]);
+    let path = "/api/v1/vouchers/1/orders";
+    let mut refused = None;
+    eventually("a refusal of the address", async || {
+        let answer = order(&rig, &service, path, None, "203.0.113.5").await;
+        if answer.status() != 401 {
+            refused = Some(answer);
+        }
+        refused.is_some()
+    })
+    .await;
+    let refused = refused.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert_eq!(text(&refused, "retry-after"), "1");
+    assert_eq!(text(&refused, "ratelimit"), "\"address\";r=0;t=1");
+    assert_eq!(text(&refused, "ratelimit-policy"), "\"address\";q=3;w=1");
+    let other = order(&rig, &service, path, None, "203.0.113.6").await;
+    assert_eq!(other.status(), 401);
+    assert_eq!(text(&other, "ratelimit"), "\"address\";r=2;t=1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_order_says_what_is_left_of_every_limit() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(10).await;
+    let service = behind_a_proxy(&rig, &[("RATE_LIMIT_VOUCHER_PER_SECOND", "50")]);
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let accepted = order(&rig, &service, &path, Some(1), "203.0.113.5").await;
+    assert_eq!(accepted.status(), 202);
+    let left = "\"user\";r=4;t=1, \"voucher\";r=49;t=1";
+    assert_eq!(text(&accepted, "ratelimit"), left);
+    let policies = "\"user\";q=5;w=1, \"voucher\";q=50;w=1";
+    assert_eq!(text(&accepted, "ratelimit-policy"), policies);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_holds_within_seconds_on_every_instance_and_no_longer_than_it_is_there() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(100).await;
+    let settings = [("RATE_LIMIT_USER_PER_SECOND", "0")];
+    let services = [(); 2].map(|()| behind_a_proxy(&rig, &settings));
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let rules = [
+        ("user-blocked", "7", (7, "203.0.113.5"), (8, "203.0.113.5")),
+        (
+            "address-blocked",
+            "198.51.100.0/24",
+            (8, "198.51.100.9"),
+            (8, "203.0.113.9"),
+        ),
+    ];
+    for (name, subject, denied, allowed) in rules {
+        let rule = RiskRule {
+            rule: name.to_owned(),
+            subject: subject.to_owned(),
+            value: 0,
+        };
+        rig.orderbook().put_risk_rule(&rule, AUDIT).await.unwrap();
+        for service in &services {
+            let ask = async |(user, from)| {
+                let answer = order(&rig, service, &path, Some(user), from).await;
+                let body: Value = answer.json().await.unwrap();
+                body["rule"].as_str().map(str::to_owned)
+            };
+            eventually("the rule to hold", async || {
+                ask(denied).await.as_deref() == Some(name)
+            })
+            .await;
+            assert_eq!(ask(allowed).await, None);
+        }
+        rig.orderbook()
+            .remove_risk_rule(&rule, AUDIT)
+            .await
+            .unwrap();
+        for service in &services {
+            eventually("the rule to be gone", async || {
+                let (user, from) = denied;
+                let answer = order(&rig, service, &path, Some(user), from).await;
+                answer.status() != 403
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowded_address_takes_no_more_users_but_keeps_those_it_has() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(100).await;
+    let service = behind_a_proxy(&rig, &[("RATE_LIMIT_USER_PER_SECOND", "0")]);
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let rule = RiskRule {
+        rule: "crowded-address".to_owned(),
+        subject: "*".to_owned(),
+        value: 2,
+    };
+    rig.orderbook().put_risk_rule(&rule, AUDIT).await.unwrap();
+    let mut users = 0;
+    eventually("a refusal of the address", async || {
+        users += 1;
+        let answer = order(&rig, &service, &path, Some(users), "203.0.113.5").await;
+        answer.status() == 403
+    })
+    .await;
+    let elsewhere = order(&rig, &service, &path, Some(users), "203.0.113.6").await;
+    assert_eq!(elsewhere.status(), 202);
+    let known = order(&rig, &service, &path, Some(users - 1), "203.0.113.5").await;
+    assert_eq!(known.status(), 409, "has an order, and is not denied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_none_is_not_taken() {
+    let rig = Rig::start().await;
+    for (name, subject, value) in [
+        ("user-blocked", "somebody", 0),
+        ("address-blocked", "here", 0),
+        ("crowded-address", "*", 0),
+        ("moon-phase", "*", 1),
+    ] {
+        let rule = RiskRule {
+            rule: name.to_owned(),
+            subject: subject.to_owned(),
+            value,
+        };
+        let put = rig.orderbook().put_risk_rule(&rule, AUDIT).await;
+        assert!(put.is_err(), "{rule:?}");
+    }
+    assert_eq!(rig.orderbook().risk_rules().await.unwrap(), []);
+}
