@@ -1,11 +1,46 @@
 //! From the Buy button to the end of an order.
 
-use anyhow::Result;
-use seckill_tests::{SaleTerms, audit};
+use anyhow::{Context, Result};
+use seckill_tests::{SaleTerms, audit, eventually};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
 use crate::shop::Shop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_signs_in_with_the_mailed_code_and_is_back_at_the_sale() -> Result<()> {
+    let shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(3)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.go(&browser, &format!("/sales/{voucher}")).await?;
+    browser.click("#buy").await?;
+
+    let address = "someone@example.com";
+    browser.shown("#email").await?.send_keys(address).await?;
+    browser.click("#email-form button").await?;
+    browser.says("#message", "on its way").await?;
+    eventually("the mail is there", || async {
+        Ok(!shop.mail.mails_to(address)?.is_empty())
+    })
+    .await?;
+    let mails = shop.mail.mails_to(address)?;
+    let code = mails[0].number(6).context("a mail without a code")?;
+    browser.shown("#code").await?.send_keys("000000").await?;
+    browser.click("#code-form button[type=submit]").await?;
+    browser.says("#message", "code").await?;
+    let input = browser.shown("#code").await?;
+    input.clear().await?;
+    input.send_keys(code).await?;
+    browser.click("#code-form button[type=submit]").await?;
+
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.click("#sign-out").await?;
+    browser.shown("#sign-in-link").await?;
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_buys_and_pays() -> Result<()> {

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use seckill_domain::VoucherId;
-use seckill_testkit::Service;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Env, ServiceSpec};
+use seckill_testkit::{MailSink, Service};
 use seckill_tests::World;
 
 use crate::browser::Browser;
@@ -12,6 +12,8 @@ use crate::browser::Browser;
 /// A shop that can be paid in.
 pub(crate) struct Shop {
     pub(crate) world: World,
+    /// Where its mails end up.
+    pub(crate) mail: MailSink,
     _payments: Service,
 }
 
@@ -19,7 +21,9 @@ impl Shop {
     pub(crate) fn open() -> Result<Self> {
         let port = free_port()?;
         let page = format!("http://127.0.0.1:{port}/pay");
-        let world = World::with(&[("PAYMENT_PAGE_URL", &page)])?;
+        let mail = MailSink::start()?;
+        let smtp = mail.url();
+        let world = World::with(&[("PAYMENT_PAGE_URL", &page), ("SMTP_URL", &smtp)])?;
         let settings = [
             ("PAYMENT_SIMULATOR_LISTEN", format!("127.0.0.1:{port}")),
             ("INGRESS_URL", world.ingress.url()),
@@ -39,6 +43,7 @@ impl Shop {
         })?;
         Ok(Self {
             world,
+            mail,
             _payments: payments,
         })
     }
