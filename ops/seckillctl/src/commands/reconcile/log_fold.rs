@@ -63,6 +63,10 @@ impl<'a> LogFold<'a> {
             partition.read_to = held.to.get();
         }
         stretches.retain(|stretch| !stretch.is_empty());
+        // What was read before stands before what is read now.
+        for (number, position) in positions {
+            self.fold_to(*number, *position);
+        }
         let mut records = self.log.scan(&self.log.topics.events, stretches).await?;
         while let Some(record) = records.next().await? {
             let (number, offset) = (record.partition, record.offset);
@@ -78,9 +82,6 @@ impl<'a> LogFold<'a> {
             } else if let Some(partition) = self.partitions.get_mut(&number) {
                 partition.ahead.push_back((offset, event));
             }
-        }
-        for (number, position) in positions {
-            self.fold_to(*number, *position);
         }
         Ok(())
     }

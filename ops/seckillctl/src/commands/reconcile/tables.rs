@@ -85,7 +85,9 @@ pub(super) async fn put_right(
     Ok(rows)
 }
 
-/// Holds a partition's fold where the log was read beyond: nothing is read while the projector waits.
+/// Holds a partition's fold where the log was read beyond. While the projector outruns the reader, the
+/// log is read first and the fold held then, so that the projector waits for nothing; after that, what
+/// little is missing is read while it waits.
 async fn hold(
     log: &Log,
     orderbook: &Orderbook,
@@ -93,23 +95,24 @@ async fn hold(
     partition: i32,
 ) -> Result<(FoldLock, Offset), Failure> {
     let topic = &log.topics.events;
-    for _ in 0..LOCK_ATTEMPTS {
-        let positions = orderbook.positions(topic, &[partition], View::Orders).await;
-        let positions = positions.context("cannot read the fold's position")?;
-        fold.read(&positions.into_iter().collect::<HashMap<_, _>>())
-            .await?;
+    for attempt in 1.. {
+        if attempt < LOCK_ATTEMPTS {
+            let positions = orderbook.positions(topic, &[partition], View::Orders).await;
+            let positions = positions.context("cannot read the fold's position")?;
+            fold.read(&positions.into_iter().collect()).await?;
+        }
         let lock = orderbook.lock_fold(topic, partition).await;
         let lock = lock.context("cannot hold the fold")?;
         let lock = lock.ok_or_else(|| anyhow!("partition {partition} was never folded"))?;
         let position = lock.position();
+        if attempt >= LOCK_ATTEMPTS {
+            fold.read(&HashMap::from([(partition, position)])).await?;
+        }
         if position <= fold.read_to(partition) {
             return Ok((lock, position));
         }
     }
-    Err(
-        anyhow!("the fold of partition {partition} runs ahead of the log's reader: try again")
-            .into(),
-    )
+    unreachable!("the last attempt reads up to where the fold is held")
 }
 
 async fn rewrite(
