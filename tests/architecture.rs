@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-/// The lines of the table, without its head.
+/// The lines of the section's first table, without its head.
 fn rows(page: &str) -> Vec<&str> {
     let section = page.split("## What if it dies here?").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let table = section.lines().filter(|line| line.starts_with("| "));
-    table.skip(2).collect()
+    let is_row = |line: &&str| line.starts_with("| ");
+    let table = section.lines().skip_while(|line| !is_row(line));
+    table.take_while(is_row).skip(2).collect()
 }
 
 /// `file::test`, as the last column has them.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
 use seckill_testkit::stack::Builder;
@@ -221,7 +221,8 @@ impl World {
         eventually("everything is decided and carried out", || async {
             let ledger = self.client.ledger(voucher).await?;
             let settled = ledger["in_flight"] == 0 && ledger["drift"] == 0;
-            Ok(settled && ledger["consistent"] == true)
+            ensure!(settled && ledger["consistent"] == true, "{ledger}");
+            Ok(true)
         })
         .await?;
         self.client.ledger(voucher).await

@@ -18,6 +18,8 @@ const RESERVE: &str = concat!(
     "\n",
     include_str!("../../../crates/stock/scripts/reserve.lua"),
 );
+/// Names the load of the sale in each of its hashes.
+const LOAD: &str = "ceiling";
 const UNITS: u64 = 1_000_000_000;
 /// Buyers are drawn at random from so many that few come twice; redis-benchmark takes an `int`.
 const RANDOM_USERS: &str = "2000000000";
@@ -78,6 +80,7 @@ impl Ceiling {
         let number = |n: u64| n.to_string();
         let fields = [
             ("state", "open".to_owned()),
+            ("load", LOAD.to_owned()),
             ("fence", fence.clone()),
             ("epoch", number(1)),
             ("pos", number(0)),
@@ -92,6 +95,9 @@ impl Ceiling {
             ("hold_us", number(DAY_US)),
         ];
         let _: () = self.redis.hset_multiple(&self.keys[0], &fields).await?;
+        for part in &self.keys[1..] {
+            let _: () = self.redis.hset(part, "load", LOAD).await?;
+        }
         Ok(fence)
     }
 
@@ -118,8 +124,8 @@ impl Ceiling {
             .args(["-n", &calls.to_string(), "-c", &clients.to_string()])
             .args(["EVALSHA", &sha, "3"])
             .args(&self.keys)
-            // No acks; order id, event id, user, quantity, key, trace.
-            .args([fence, "0", "00000000-0000-8000-8000-__rand_int__"])
+            // Asked for the first time; no acks; order id, event id, user, quantity, key, trace.
+            .args([fence, "first", "0", "00000000-0000-8000-8000-__rand_int__"])
             .args([
                 "01890000-0000-7000-8000-__rand_int__",
                 "__rand_int__",
