@@ -117,12 +117,21 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its answer. A connection that the client opened ahead of its use may
+    /// be given up by the server just then, with a bare 408: nothing was read, and it is sent again, as
+    /// browsers do.
     ///
     /// # Errors
     /// When there is no answer.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer> {
-        Answer::read(request.send().await?).await
+        let again = request.try_clone();
+        let answer = Answer::read(request.send().await?).await?;
+        match again {
+            Some(again) if answer.status == 408 && answer.content_type.is_empty() => {
+                Answer::read(again.send().await?).await
+            }
+            _ => Ok(answer),
+        }
     }
 
     /// GET as a user.

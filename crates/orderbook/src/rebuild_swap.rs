@@ -150,8 +150,11 @@ impl Shadow {
         let schema = &self.schema;
         // The books beside the copy go where its tables' successors are: the fold may go on there.
         let rest: Vec<String> = sqlx::query_scalar(
-            "SELECT format('%I', relname) FROM pg_class
-              WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname <> ALL($2)",
+            "SELECT format('ALTER TABLE %s SET SCHEMA', oid::regclass) FROM pg_class
+              WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname <> ALL($2)
+             UNION ALL
+             SELECT format('ALTER FUNCTION %s SET SCHEMA', oid::regprocedure) FROM pg_proc
+              WHERE pronamespace = $1::regnamespace",
         )
         .bind(schema)
         .bind(VIEW_TABLES.as_slice())
@@ -162,9 +165,7 @@ impl Shadow {
             steps.push(format!("ALTER TABLE public.{table} SET SCHEMA {new_name}"));
             steps.push(format!("ALTER TABLE {schema}.{table} SET SCHEMA public"));
         }
-        let move_on =
-            |table: &String| format!("ALTER TABLE {schema}.{table} SET SCHEMA {new_name}");
-        steps.extend(rest.iter().map(move_on));
+        steps.extend(rest.iter().map(|step| format!("{step} {new_name}")));
         steps.push(format!("DROP SCHEMA {schema}"));
         // One way there and back for all of it: everybody is waiting.
         let steps = steps.join("; ");
