@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_domain::{Effect, VoucherId};
+use seckill_domain::{Effect, Offset, VoucherId};
 use seckill_orderbook::{EffectsPage, LedgerRow};
 use seckill_stock::{Probe, SaleView};
 use serde::Serialize;
@@ -11,8 +11,8 @@ use super::{Inner, ReadError, Reads};
 
 const ATTEMPTS: u32 = 20;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(25);
-/// Effects that are looked at to see whether Redis has them all. More are left: it has not.
-const EFFECTS_LOOKED_AT: usize = 100;
+/// Effects in one look.
+const PAGE: usize = 500;
 
 /// A sale's units. `initial + adjusted = available + unpaid + paid`, always; where `consistent`
 /// holds, `drift` is 0 unless the stores disagree.
@@ -93,33 +93,52 @@ impl Inner {
             Probe::Closed { .. } => return Ok(Some(Ledger::new(&row, None, true))),
         };
         let sale = orderbook.sale(voucher).await?.ok_or(ReadError::Behind)?;
-        let since = view.position.min(row.position);
-        let page = orderbook
-            .effects_of_voucher(
-                topic,
-                sale.partition,
-                voucher,
-                since,
-                None,
-                EFFECTS_LOOKED_AT,
-            )
+        let same_point = self
+            .same_point(&row, &view, voucher, sale.partition)
             .await?;
-        let consistent = row.epoch == view.epoch && nothing_changed(&page, &row);
+        let consistent = row.epoch == view.epoch && same_point;
         Ok(Some(Ledger::new(&row, Some(&view), consistent)))
+    }
+
+    /// Whether nothing on the stock lies between where Redis and where the row stands. What is not on
+    /// the stock, such as refunds due, does not move Redis' position, and there may be much of it.
+    async fn same_point(
+        &self,
+        row: &LedgerRow,
+        view: &SaleView,
+        voucher: VoucherId,
+        partition: i32,
+    ) -> Result<bool, ReadError> {
+        let (orderbook, topic) = (&self.sources.orderbook, &self.sources.events_topic);
+        let mut since = view.position.min(row.position);
+        loop {
+            let page = orderbook
+                .effects_of_voucher(topic, partition, voucher, since, None, PAGE)
+                .await?;
+            match compare(&page, since, row.position) {
+                Some(same) => return Ok(same),
+                None => since = page.to,
+            }
+        }
     }
 }
 
-/// `page` has the effects from Redis' position or the row's on, whichever is lower: with none on
-/// the stock among them, both are of the same point of the voucher's log.
-fn nothing_changed(page: &EffectsPage, row: &LedgerRow) -> bool {
+/// Whether the stores are at one point, by the effects from `since` on; none: by the next page.
+fn compare(page: &EffectsPage, since: Offset, position: Offset) -> Option<bool> {
     let on_stock = |effect: &Effect| effect.stock.is_some();
-    page.to >= row.position && !page.effects.iter().any(on_stock)
+    if page.effects.iter().any(on_stock) {
+        return Some(false);
+    }
+    if page.to >= position {
+        return Some(true);
+    }
+    (page.to <= since).then_some(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seckill_domain::{Epoch, Offset, Outcome, SaleOutcome, SalePhase, StockOp, Timestamp};
+    use seckill_domain::{Epoch, Outcome, SaleOutcome, SalePhase, StockOp, Timestamp};
 
     fn row() -> LedgerRow {
         LedgerRow {
@@ -184,10 +203,12 @@ mod tests {
             effects,
             to: Offset::new(to),
         };
-        assert!(nothing_changed(&page(vec![], 50), &row()));
-        assert!(nothing_changed(&page(vec![effect(None)], 51), &row()));
+        let compare = |page: EffectsPage| compare(&page, Offset::new(40), row().position);
+        assert_eq!(compare(page(vec![], 50)), Some(true));
+        assert_eq!(compare(page(vec![effect(None)], 51)), Some(true));
         let restock = Some(StockOp::Restock { units: 1 });
-        assert!(!nothing_changed(&page(vec![effect(restock)], 51), &row()));
-        assert!(!nothing_changed(&page(vec![], 49), &row()));
+        assert_eq!(compare(page(vec![effect(restock)], 51)), Some(false));
+        assert_eq!(compare(page(vec![effect(None)], 49)), None, "there is more");
+        assert_eq!(compare(page(vec![], 40)), Some(false), "there is no more");
     }
 }
