@@ -62,34 +62,58 @@ impl Browser {
 
     /// Waits until an element shows, and gives it.
     pub(crate) async fn shown(&self, css: &str) -> Result<WebElement> {
-        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
-        let element = found.and_displayed().first().await;
-        element.with_context(|| format!("{css} does not show"))
+        let element = self.until(|| async {
+            let element = self.driver.find(By::Css(css)).await?;
+            Ok(element.is_displayed().await?.then_some(element))
+        });
+        element
+            .await
+            .with_context(|| format!("{css} does not show"))
     }
 
     /// Waits until an element's text has `text` in it.
-    pub(crate) async fn says(&self, css: &str, text: &'static str) -> Result<()> {
-        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
-        let found = found.with_filter(move |element: WebElement| async move {
-            Ok(element.text().await?.contains(text))
-        });
-        if let Err(error) = found.first().await {
+    pub(crate) async fn says(&self, css: &str, text: &str) -> Result<()> {
+        let found = self.until(|| async {
             let now = self.driver.find(By::Css(css)).await?.text().await?;
-            let error = anyhow::Error::new(error);
-            return Err(error.context(format!("{css} says {now:?}, not {text:?}")));
-        }
-        Ok(())
+            Ok(now.contains(text).then_some(()))
+        });
+        found
+            .await
+            .with_context(|| format!("{css} does not say {text:?}"))
     }
 
     /// Clicks an element once it shows and can be clicked.
     pub(crate) async fn click(&self, css: &str) -> Result<()> {
-        let found = self.driver.query(By::Css(css)).wait(WAIT, POLL);
-        let element = found.and_clickable().first().await;
-        let element = element.with_context(|| format!("{css} cannot be clicked"))?;
-        element
-            .click()
+        let clicked = self.until(|| async {
+            let element = self.driver.find(By::Css(css)).await?;
+            if !element.is_clickable().await? {
+                return Ok(None);
+            }
+            element.click().await?;
+            Ok(Some(()))
+        });
+        clicked
             .await
-            .with_context(|| format!("click on {css}"))
+            .with_context(|| format!("{css} cannot be clicked"))
+    }
+
+    /// Asks until there is an answer. An element that is not there, or went with its page while it was
+    /// asked, counts as *not yet*.
+    async fn until<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = WebDriverResult<Option<T>>>,
+    {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            match ask().await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) if tokio::time::Instant::now() > deadline => {
+                    anyhow::bail!("not within {WAIT:?}")
+                }
+                Err(error) if tokio::time::Instant::now() > deadline => return Err(error.into()),
+                Ok(None) | Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
     }
 
     /// Plays a screen of this size; a window of Chromium is never as narrow as a phone.
