@@ -5,12 +5,9 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisFuture,
-    RedisResult, Value,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use seckill_stock::{Address, tcp_settings};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -36,14 +33,28 @@ pub(crate) enum Connection {
 impl Server {
     /// `redis://…`, `redis+sentinel://…/master` or `redis+cluster://…`.
     pub(crate) fn parse(url: &str) -> Result<Self, EphemeralError> {
-        let parsed = if let Some(rest) = url.strip_prefix("redis+sentinel://") {
-            sentinel(rest)
-        } else if let Some(rest) = url.strip_prefix("redis+cluster://") {
-            cluster(rest.trim_end_matches('/'))
-        } else {
-            info(url).and_then(Client::open).map(Self::One)
-        };
-        parsed.map_err(|error| EphemeralError::Misconfigured(error.to_string()))
+        let address = Address::parse(url);
+        let address = address.map_err(|error| EphemeralError::Misconfigured(error.to_string()))?;
+        Self::at(address).map_err(|error| EphemeralError::Misconfigured(error.to_string()))
+    }
+
+    fn at(address: Address) -> RedisResult<Self> {
+        Ok(match address {
+            Address::Single(info) => Self::One(Client::open(info)?),
+            Address::Sentinel {
+                sentinels,
+                master,
+                login,
+            } => {
+                let node = SentinelNodeConnectionInfo::default()
+                    .set_redis_connection_info(login)
+                    .set_tcp_settings(tcp_settings());
+                let kind = SentinelServerType::Master;
+                let client = SentinelClient::build(sentinels, master, Some(node), kind)?;
+                Self::Sentinel(Box::new(Mutex::new(client)))
+            }
+            Address::Cluster { seeds, .. } => Self::Cluster(Box::new(ClusterClient::new(seeds)?)),
+        })
     }
 
     pub(crate) async fn connect(&self) -> RedisResult<Connection> {
@@ -68,62 +79,6 @@ impl Server {
                 connection.await.map(Connection::Cluster)
             }
         }
-    }
-}
-
-fn info(url: &str) -> RedisResult<ConnectionInfo> {
-    let tcp = TcpSettings::default().set_nodelay(true);
-    Ok(url.into_connection_info()?.set_tcp_settings(tcp))
-}
-
-/// `[user:password@]host:port,host:port/master[/db][?sentinel_user=…&sentinel_password=…]`.
-fn sentinel(rest: &str) -> RedisResult<Server> {
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (master, database) = path.split_once('/').unwrap_or((path, ""));
-    let (login, hosts) = split_login(authority);
-    let value = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    let sentinel_login = value("sentinel_password").map(|password| {
-        let user = value("sentinel_user").unwrap_or_default();
-        format!("{user}:{password}@")
-    });
-    let sentinels = nodes(&sentinel_login.unwrap_or_default(), hosts)?;
-    // Read as a URL of its own: what is in it is how to sign in to the master, and which database.
-    let of_master = info(&format!("redis://{login}localhost/{database}"))?;
-    let node = SentinelNodeConnectionInfo::default()
-        .set_redis_connection_info(of_master.redis_settings().clone())
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let client = SentinelClient::build(
-        sentinels,
-        master.to_owned(),
-        Some(node),
-        SentinelServerType::Master,
-    )?;
-    Ok(Server::Sentinel(Box::new(Mutex::new(client))))
-}
-
-/// `[user:password@]host:port,host:port`.
-fn cluster(authority: &str) -> RedisResult<Server> {
-    let (login, hosts) = split_login(authority);
-    let client = ClusterClient::new(nodes(&login, hosts)?)?;
-    Ok(Server::Cluster(Box::new(client)))
-}
-
-fn nodes(login: &str, hosts: &str) -> RedisResult<Vec<ConnectionInfo>> {
-    hosts
-        .split(',')
-        .map(|host| info(&format!("redis://{login}{host}")))
-        .collect()
-}
-
-/// The login with its `@`, and the hosts.
-fn split_login(authority: &str) -> (String, &str) {
-    match authority.rsplit_once('@') {
-        Some((login, hosts)) => (format!("{login}@"), hosts),
-        None => (String::new(), authority),
     }
 }
 

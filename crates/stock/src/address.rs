@@ -11,26 +11,35 @@ const SENTINEL_FORM: &str = "redis+sentinel://[user:password@]host:port,host:por
                              [?sentinel_user=…&sentinel_password=…]";
 const CLUSTER_FORM: &str = "redis+cluster://[user:password@]host:port,host:port";
 
-/// A parsed URL.
+/// A parsed URL. Its `Debug` may show passwords.
 #[derive(Debug, Clone)]
-pub(crate) enum Address {
+pub enum Address {
     /// `redis://[user:password@]host:port[/db]`.
     Single(ConnectionInfo),
     /// The sentinels, the name of the master that they watch, and how to sign in to it.
     Sentinel {
+        /// The sentinels.
         sentinels: Vec<ConnectionInfo>,
+        /// The name of the master.
         master: String,
+        /// How to sign in to the master, and which database.
         login: RedisConnectionInfo,
     },
     /// Some nodes, and how to sign in to all.
     Cluster {
+        /// Some nodes.
         seeds: Vec<ConnectionInfo>,
+        /// How to sign in to any node.
         login: RedisConnectionInfo,
     },
 }
 
 impl Address {
-    pub(crate) fn parse(url: &str) -> Result<Self, StockError> {
+    /// Reads any of the three forms.
+    ///
+    /// # Errors
+    /// [`StockError::Misconfigured`], with the form that it is not.
+    pub fn parse(url: &str) -> Result<Self, StockError> {
         if let Some(rest) = url.strip_prefix("redis+sentinel://") {
             parse_sentinel(rest)
                 .ok_or_else(|| StockError::Misconfigured(format!("not {SENTINEL_FORM}")))
@@ -58,7 +67,9 @@ pub(crate) fn server(
         .set_tcp_settings(tcp_settings()))
 }
 
-fn tcp_settings() -> TcpSettings {
+/// As every connection to Redis is made: no delay, and a look at whether the other side lives.
+#[must_use]
+pub fn tcp_settings() -> TcpSettings {
     TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Offset, Order, OrderId, UserId};
 
+use crate::contents::{Units, held, is_of, released, settled};
 use crate::truth::SaleTruth;
 use crate::{
     AuditContent, AuditField, AuditNumbers, AuditPage, Correction, Hold, HoldCorrection, HoldState,
@@ -135,34 +136,6 @@ pub fn at_one_moment(pages: &[AuditPage]) -> bool {
         ..first.numbers.clone()
     };
     as_of_last == last.numbers
-}
-
-/// Units in holds and taken shrinks.
-#[derive(Debug, Clone, Copy, Default)]
-struct Units {
-    held: i64,
-    /// Of holds and of shrinks.
-    unsettled: i64,
-}
-
-impl Units {
-    fn add(&mut self, content: &AuditContent) {
-        match content {
-            AuditContent::Hold(_, hold) => {
-                let units = i64::from(hold.quantity);
-                match hold.state {
-                    HoldState::Held => {
-                        self.held += units;
-                        self.unsettled += units;
-                    }
-                    HoldState::Settled => self.held += units,
-                    HoldState::Released => {}
-                }
-            }
-            AuditContent::Shrink { units, decided, .. } if !decided => self.unsettled += units,
-            AuditContent::Shrink { .. } | AuditContent::Unreadable => {}
-        }
-    }
 }
 
 struct Audit<'a> {
@@ -398,42 +371,4 @@ impl Audit<'_> {
             });
         }
     }
-}
-
-fn is_of(hold: &Hold, order: &Order) -> bool {
-    hold.order_id == order.order_id && hold.quantity == order.quantity
-}
-
-fn settled(order: &Order) -> AuditContent {
-    let hold = Hold {
-        order_id: order.order_id,
-        quantity: order.quantity,
-        state: HoldState::Settled,
-        pay_by: order.pay_by,
-        reserved_at: order.reserved_at,
-        key_hash: order.key_hash,
-    };
-    AuditContent::Hold(order.user_id, hold)
-}
-
-fn released(user: UserId, hold: &Hold) -> AuditContent {
-    let state = HoldState::Released;
-    AuditContent::Hold(
-        user,
-        Hold {
-            state,
-            ..hold.clone()
-        },
-    )
-}
-
-fn held(user: UserId, hold: &Hold) -> AuditContent {
-    let state = HoldState::Held;
-    AuditContent::Hold(
-        user,
-        Hold {
-            state,
-            ..hold.clone()
-        },
-    )
 }

@@ -14,6 +14,7 @@ mod address;
 mod ask;
 mod audit;
 mod connection;
+mod contents;
 mod correct;
 mod drift;
 mod error;
@@ -32,6 +33,7 @@ mod survey;
 mod truth;
 mod view;
 
+pub use address::{Address, tcp_settings};
 pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
 pub use connection::{Fence, StockConnection, StockOptions};
 pub use correct::{CorrectReply, Correction, HoldCorrection};
