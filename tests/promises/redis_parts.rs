@@ -76,6 +76,19 @@ async fn it_restarts_empty() -> Result<()> {
     recovers(&world, &outage, "restarted-empty", crowd).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_restarts_from_an_older_snapshot() -> Result<()> {
+    let mut world = World::with(&SETTINGS)?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = crowd(&world, voucher);
+    crowd.flows(50).await?;
+    world.stack.redis.snapshot()?;
+    crowd.flows(50).await?;
+    let outage = Outage::begins(&world, voucher).await?;
+    world.stack.redis.restart_from_snapshot()?;
+    recovers(&world, &outage, "older-snapshot", crowd).await
+}
+
 /// Grants of the last moments are gone, and what is left looks whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_restarts_with_the_tail_of_its_file_cut() -> Result<()> {

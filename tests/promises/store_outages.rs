@@ -17,8 +17,32 @@ fn crowd(world: &World, voucher: VoucherId) -> Crowd {
     Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn orders_are_promised_while_postgresql_is_away() -> Result<()> {
+/// Everything that was promised is decided and carried out, and the crowd has gone. Prints how long
+/// after `back`.
+async fn recovers(
+    world: &World,
+    voucher: VoucherId,
+    crowd: Crowd,
+    mut others: Vec<Answer>,
+    back: (&str, Instant),
+) -> Result<()> {
+    let (case, back_at) = back;
+    let orders_again_ms = back_at.elapsed().as_millis();
+    let answers = crowd.leave().await?;
+    world.quiet(voucher).await?;
+    let lag_zero_ms = back_at.elapsed().as_millis();
+    others.extend(answers);
+    let found = audit(world, voucher, &others).await?;
+    assert_eq!(found.rejected, 0);
+    println!(
+        "case {case}: orders={} orders_again_ms={orders_again_ms} recovered_ms={lag_zero_ms}",
+        found.unpaid
+    );
+    Ok(())
+}
+
+/// Orders go on being promised while it is killed, for so long, and decided when it is back.
+async fn postgresql_is_away_for(away: Duration) -> Result<()> {
     let mut world = World::over(TestStack::builder().private_postgres(), &[])?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);
@@ -26,18 +50,33 @@ async fn orders_are_promised_while_postgresql_is_away() -> Result<()> {
 
     let server = world.stack.postgres.as_mut().context("its own server")?;
     server.kill()?;
-    let mut answers = world.client.orders(voucher, SINGLE..SINGLE + 20).await;
+    let killed_at = Instant::now();
+    let answers = world.client.orders(voucher, SINGLE..SINGLE + 20).await;
     assert_eq!(answers.len(), 20);
     assert!(answers.iter().all(Answer::is_reserved), "{answers:?}");
-    crowd.flows(200).await?;
+    loop {
+        crowd.flows(200).await?;
+        if killed_at.elapsed() >= away {
+            break;
+        }
+    }
     let server = world.stack.postgres.as_mut().context("its own server")?;
     server.restart()?;
 
+    let back = (&*format!("PostgreSQL away for {away:?}"), Instant::now());
     crowd.flows(50).await?;
-    answers.extend(crowd.leave().await?);
-    world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
-    Ok(())
+    recovers(&world, voucher, crowd, answers, back).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_promised_while_postgresql_is_away() -> Result<()> {
+    postgresql_is_away_for(Duration::ZERO).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: away for twenty seconds"]
+async fn orders_are_promised_while_postgresql_is_away_for_twenty_seconds() -> Result<()> {
+    postgresql_is_away_for(Duration::from_secs(20)).await
 }
 
 /// How far the fold is, over all partitions.
@@ -66,14 +105,14 @@ async fn every_connection_of_the_projector_is_cut_again_and_again() -> Result<()
         })
         .await?;
     }
-    let answers = crowd.leave().await?;
-    world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
-    Ok(())
+    let back = ("projector's connections cut ten times", Instant::now());
+    recovers(&world, voucher, crowd, Vec::new(), back).await
 }
 
 /// Orders are pending or refused while `outage` lasts; each has one order, under one key, after it.
-async fn kafka_is_away(mut world: World, end: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
+async fn kafka_is_away(case: &str, end: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
+    let stores = TestStack::builder().private_kafka();
+    let mut world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);
     crowd.flows(50).await?;
@@ -89,18 +128,19 @@ async fn kafka_is_away(mut world: World, end: impl FnOnce(&mut World) -> Result<
         "no promise"
     );
     // Longer than the broker's session and the producers' delivery timeout.
-    eventually("it was away for seven seconds", || async {
+    eventually("it was away for twenty seconds", || async {
         let refused = client.order(voucher, SINGLE + 1, None, 1).await?;
         assert_eq!(
             (refused.status, refused.problem()),
             (503, "unavailable"),
             "{refused:?}"
         );
-        Ok(away_since.elapsed() > Duration::from_secs(7))
+        Ok(away_since.elapsed() > Duration::from_secs(20))
     })
     .await?;
     end(&mut world)?;
 
+    let back = (case, Instant::now());
     crowd.flows(20).await?;
     let order_id = caught.order_id().context("no order id")?;
     world.until_status(SINGLE, order_id, "unpaid").await?;
@@ -110,22 +150,13 @@ async fn kafka_is_away(mut world: World, end: impl FnOnce(&mut World) -> Result<
         Ok(again.is_reserved())
     })
     .await?;
-    let mut answers = crowd.leave().await?;
-    answers.push(caught);
-    world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
-    Ok(())
-}
-
-fn world_with_its_own_broker() -> Result<World> {
-    let stores = TestStack::builder().private_kafka();
-    World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])
+    recovers(&world, voucher, crowd, vec![caught], back).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long"]
 async fn kafka_stands_still() -> Result<()> {
-    kafka_is_away(world_with_its_own_broker()?, |world| {
+    kafka_is_away("Kafka stands still for 20 s", |world| {
         let broker = world.stack.kafka.as_mut().context("its own broker")?;
         broker.resume()
     })
@@ -135,7 +166,7 @@ async fn kafka_stands_still() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long"]
 async fn kafka_is_killed_and_comes_back() -> Result<()> {
-    kafka_is_away(world_with_its_own_broker()?, |world| {
+    kafka_is_away("Kafka is killed after 20 s", |world| {
         let broker = world.stack.kafka.as_mut().context("its own broker")?;
         broker.restart()
     })
