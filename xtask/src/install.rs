@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::geteuid;
-use seckill_testkit::{clock, kafka, postgres};
+use seckill_testkit::{clock, kafka, postgres, python};
 
 use crate::step::step;
 
@@ -32,7 +32,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -89,6 +89,11 @@ const NEEDS: [Need; 10] = [
         package: "chromium-driver",
         is_there: || is_in_path("chromedriver"),
     },
+    Need {
+        what: "Python 3.11 or newer with venv",
+        package: "python3-venv",
+        is_there: python::is_usable,
+    },
 ];
 
 /// Installs what is missing, or with `only_report` fails if anything is.
@@ -103,6 +108,9 @@ pub(crate) fn run(only_report: bool) -> Result<()> {
     if !kafka::jars_are_installed() {
         step("Kafka's jars fetched", kafka::install_jars)?;
     }
+    if !python::packages_are_installed() {
+        step("Python packages installed", python::install_packages)?;
+    }
     Ok(())
 }
 
@@ -111,6 +119,10 @@ fn report(missing: &[&Need]) -> Result<()> {
     ensure!(
         kafka::jars_are_installed(),
         "Kafka's jars are missing: `cargo xtask install` fetches them with Maven"
+    );
+    ensure!(
+        python::packages_are_installed(),
+        "the tests' Python packages are missing: `cargo xtask install` fetches them with pip"
     );
     Ok(())
 }

@@ -33,7 +33,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what the stack needs: Redis, PostgreSQL, Java, Maven, a C compiler, Kafka's jars
+    /// Install what the stack needs: Redis, PostgreSQL, Java, Maven, a C compiler, Python, Chromium, Kafka's jars
     Install,
     /// Start the stack and the services (release builds), and wait until all are ready
     Up {

@@ -12,6 +12,7 @@ pub mod mail;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod redis;
 pub mod redis_cluster;
 pub mod scratch;

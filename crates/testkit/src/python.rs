@@ -1,0 +1,124 @@
+//! The Python packages of the tests, as the committed lists name them, in a virtual environment of their own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace_root;
+
+/// The first list; it includes the second. All of both are compared, so that a change of either is noticed.
+const LISTS: [&str; 2] = [
+    "ops/local/python/requirements.txt",
+    "examples/outcomes-python/requirements.txt",
+];
+
+/// Python 3.11 is the oldest that the pinned packages support; Debian's has `ensurepip` only with `python3-venv`.
+const CHECK: &str = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
+
+/// Whether the `python3` of the path can make the environment.
+#[must_use]
+pub fn is_usable() -> bool {
+    let checked = Command::new("python3")
+        .args(["-c", CHECK])
+        .stdin(Stdio::null())
+        .output();
+    checked.is_ok_and(|output| output.status.success())
+}
+
+/// Whether the packages of the committed lists are there.
+#[must_use]
+pub fn packages_are_installed() -> bool {
+    let installed = fs::read_to_string(stamp());
+    // The interpreter is a link to the system's, which may have gone.
+    interpreter().exists()
+        && installed.is_ok_and(|lists| wanted().is_ok_and(|wanted| wanted == lists))
+}
+
+/// The environment's Python, after [`install_packages`]. `program -m schemathesis.cli` or the like runs a tool.
+///
+/// # Errors
+/// As [`install_packages`].
+pub fn program() -> Result<PathBuf> {
+    install_packages()?;
+    Ok(interpreter())
+}
+
+/// Installs the packages with pip into `target/python`, unless those of the committed lists are there.
+///
+/// # Errors
+/// When `python3` is missing or too old, or pip cannot get a package, with its output.
+pub fn install_packages() -> Result<()> {
+    if packages_are_installed() {
+        return Ok(());
+    }
+    let directory = directory();
+    if let Some(target) = directory.parent() {
+        fs::create_dir_all(target)?;
+    }
+    // An environment cannot be renamed into its place: its scripts name it. So whoever comes second waits.
+    let lock = File::create(directory.with_extension("lock"))?;
+    lock.lock()?;
+    if packages_are_installed() {
+        return Ok(());
+    }
+    ensure!(
+        is_usable(),
+        "no python3 of version 3.11 or newer with venv; on Debian: apt-get install python3-venv"
+    );
+    let wanted = wanted()?;
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&directory))?;
+    let [list, _] = LISTS.map(|list| workspace_root().join(list));
+    run(Command::new(interpreter())
+        .args(["-m", "pip", "install", "--quiet", "--no-input"])
+        .args(["--disable-pip-version-check", "--only-binary=:all:", "-r"])
+        .arg(&list))
+    .with_context(|| {
+        format!(
+            "pip cannot install {}: it needs the network, or an index or a directory of wheels that pip is told of",
+            list.display()
+        )
+    })?;
+    fs::write(stamp(), wanted).context("cannot note what is installed")
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        let (log, errors) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        bail!("{program}: {}\n{log}{errors}", output.status);
+    }
+    Ok(())
+}
+
+fn wanted() -> Result<String> {
+    LISTS
+        .iter()
+        .map(|list| {
+            fs::read_to_string(workspace_root().join(list)).with_context(|| (*list).to_owned())
+        })
+        .collect()
+}
+
+fn interpreter() -> PathBuf {
+    directory().join("bin/python")
+}
+
+/// Written last, and deleted by `venv --clear`: it is there only beside all of the packages.
+fn stamp() -> PathBuf {
+    directory().join("installed.txt")
+}
+
+fn directory() -> PathBuf {
+    workspace_root().join("target/python")
+}
