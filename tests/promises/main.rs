@@ -18,6 +18,7 @@ mod lost_commit;
 mod lost_redis;
 mod no_connection_left;
 mod one_key_one_order;
+mod ones_own;
 mod operators;
 mod orderly_end;
 mod outcomes;

@@ -8,6 +8,7 @@ mod faults;
 mod find_redis;
 mod injections;
 mod interruption;
+mod market;
 mod outage;
 mod proxy;
 mod runbook;
@@ -21,6 +22,7 @@ pub use faults::{
 };
 pub use injections::{Injection, Victim};
 pub use interruption::Interruption;
+pub use market::{Market, MarketOrder, OrderState};
 pub use outage::{Outage, Times};
 pub use proxy::{Line, SlowWire};
 pub use runbook::Runbook;

@@ -1,0 +1,322 @@
+//! Nobody sees, follows or cancels another's order: every buyer against every order, in every state
+//! that an order can be in. To whom it does not belong, it does not exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use futures_util::{TryStreamExt, stream};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Method, Response};
+use seckill_domain::OrderId;
+use seckill_tests::{Client, Market, MarketOrder, OrderState};
+use serde_json::{Value, json};
+
+/// Requests under way at a time.
+const LANES: usize = 16;
+/// `{"alg":"none","typ":"JWT"}`.
+const ALGORITHM_NONE: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+/// The last version that a client may say it has seen.
+const SEEN_ALL: (&str, &str) = ("Last-Event-ID", "2");
+
+/// An answer with everything in it that could give something away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Seen {
+    /// Of a stream only its first event, as it may go on.
+    async fn read(mut response: Response) -> Result<Self> {
+        let mut headers = BTreeMap::new();
+        for (name, value) in response.headers() {
+            headers.insert(name.to_string(), value.to_str()?.to_owned());
+        }
+        headers.remove("date");
+        let status = response.status().as_u16();
+        let streams = headers.get("content-type").map(String::as_str) == Some("text/event-stream");
+        let body = if streams {
+            let first = response.chunk().await?.context("a stream of nothing")?;
+            String::from_utf8(first.to_vec())?
+        } else {
+            response.text().await?
+        };
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+/// Everything that can be asked of one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Get,
+    Follow,
+    Resume,
+    Cancel,
+}
+
+impl Question {
+    const ALL: [Self; 4] = [Self::Get, Self::Follow, Self::Resume, Self::Cancel];
+
+    async fn ask(self, client: &Client, token: Option<&str>, order_id: &str) -> Result<Seen> {
+        let (method, tail) = match self {
+            Self::Get => (Method::GET, ""),
+            Self::Follow | Self::Resume => (Method::GET, "/events"),
+            Self::Cancel => (Method::POST, "/cancel"),
+        };
+        let mut request = client.request(method, &format!("/api/v1/orders/{order_id}{tail}"));
+        if self == Self::Resume {
+            request = request.header(SEEN_ALL.0, SEEN_ALL.1);
+        }
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        Seen::read(request.send().await?).await
+    }
+}
+
+/// What `token` is answered about an order that nobody has ever made, of the same sale.
+async fn of_nothing(
+    market: &Market,
+    question: Question,
+    token: Option<&str>,
+    like: &MarketOrder,
+) -> Result<Seen> {
+    let order_id: OrderId = like.order_id.parse()?;
+    let nothing = OrderId::from_parts(order_id.voucher_id(), 77, 77).to_string();
+    question.ask(&market.world.client, token, &nothing).await
+}
+
+/// As a stranger, one order and everything that can be asked of it.
+async fn as_stranger(market: &Market, stranger: u64, order: &MarketOrder) -> Result<()> {
+    let client = &market.world.client;
+    let token = client.token(stranger)?;
+    for question in Question::ALL {
+        let seen = question.ask(client, Some(&token), &order.order_id).await?;
+        let nothing = of_nothing(market, question, Some(&token), order).await?;
+        ensure!(
+            seen.status == 404 && seen == nothing,
+            "{stranger} asks to {question:?} {order:?}: {seen:?}, of nothing: {nothing:?}"
+        );
+    }
+    Ok(())
+}
+
+/// As its buyer; what does not change it.
+async fn as_buyer(market: &Market, order: &MarketOrder) -> Result<()> {
+    let client = &market.world.client;
+    let token = client.token(order.buyer)?;
+    let ended = !matches!(order.state, OrderState::Pending | OrderState::Unpaid);
+    for question in [Question::Get, Question::Follow] {
+        let seen = question.ask(client, Some(&token), &order.order_id).await?;
+        ensure!(seen.status == 200, "{order:?}: {seen:?}");
+        let body = seen
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix("data: "));
+        let told: Value = serde_json::from_str(body.unwrap_or(&seen.body))?;
+        ensure!(told["order_id"] == order.order_id && told["status"] == order.state.status());
+        ensure!(told["user_id"] == order.buyer, "{order:?}: {seen:?}");
+    }
+    if ended {
+        let resumed = Question::Resume.ask(client, Some(&token), &order.order_id);
+        ensure!(resumed.await?.status == 204, "{order:?}");
+    }
+    if order.state != OrderState::Unpaid {
+        let refused = client.cancel(order.buyer, &order.order_id).await?;
+        ensure!(
+            (refused.status, refused.problem()) == (409, "not-cancellable"),
+            "{order:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The ids in all pages of *my orders*, beginning before `cursor`.
+async fn listed(
+    client: &Client,
+    buyer: u64,
+    cursor: Option<&str>,
+) -> Result<(BTreeSet<String>, Vec<String>)> {
+    let (mut ids, mut cursors) = (BTreeSet::new(), Vec::new());
+    let mut next = cursor.map(str::to_owned);
+    loop {
+        let before = next
+            .map(|next| format!("&before={next}"))
+            .unwrap_or_default();
+        let answer = client
+            .get(buyer, &format!("/api/v1/orders?limit=3{before}"))
+            .await?;
+        let orders = answer.body["orders"]
+            .as_array()
+            .with_context(|| format!("{answer:?}"))?;
+        for order in orders {
+            ids.insert(order["order_id"].as_str().context("an id")?.to_owned());
+        }
+        next = answer.body["next"].as_str().map(str::to_owned);
+        match &next {
+            Some(next) => cursors.push(next.clone()),
+            None => return Ok((ids, cursors)),
+        }
+    }
+}
+
+async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
+    let client = &market.world.client;
+    let mut cursors = Vec::new();
+    for buyer in 1..=Market::BUYERS {
+        let (ids, found) = listed(client, buyer, None).await?;
+        // Rejected ones come on top of a live one; what is pending is in no list yet.
+        let own = market
+            .orders
+            .iter()
+            .filter(|o| o.buyer == buyer && o.state != OrderState::Pending);
+        let own: BTreeSet<String> = own.map(|order| order.order_id.clone()).collect();
+        let extra: Vec<_> = ids.difference(&own).collect();
+        ensure!(extra.len() == 1, "of {buyer} beside {own:?}: {extra:?}");
+        ensure!(own.is_subset(&ids), "{own:?} in {ids:?}");
+        cursors.extend(found.into_iter().take(1));
+    }
+    for (buyer, cursor) in (1..=Market::BUYERS).rev().zip(&cursors) {
+        let (ids, _) = listed(client, buyer, Some(cursor)).await?;
+        let of_others = market.orders.iter().filter(|order| order.buyer != buyer);
+        let leaked: Vec<_> = of_others
+            .filter(|order| ids.contains(&order.order_id))
+            .collect();
+        ensure!(
+            leaked.is_empty(),
+            "another's cursor shows {buyer} {leaked:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Pages are the same for everybody: orders come through the API.
+async fn pages_have_nobodys(market: &Market) -> Result<()> {
+    let client = &market.world.client;
+    let voucher = market.orders[0].order_id.parse::<OrderId>()?.voucher_id();
+    for page in ["/", "/orders", "/sign-in", &format!("/sales/{voucher}")] {
+        let request = client
+            .request(Method::GET, page)
+            .bearer_auth(client.token(1)?);
+        let seen = Seen::read(request.send().await?).await?;
+        ensure!(seen.status == 200, "{page}: {seen:?}");
+        for order in &market.orders {
+            ensure!(!seen.body.contains(&order.order_id), "{page} has {order:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Tokens that are not those of buyer 1, however much they look like it.
+async fn forged(market: &Market) -> Result<Vec<(&'static str, Option<String>)>> {
+    let client = &market.world.client;
+    let claims = json!({
+        "sub": "1", "iat": 1, "exp": 4_000_000_000_u64, "iss": "seckill", "aud": "seckill",
+    });
+    let signed_out = client.sign(&claims)?;
+    let sign_out = client.request(Method::POST, "/api/v1/sign-out");
+    ensure!(sign_out.bearer_auth(&signed_out).send().await?.status() == 204);
+    let secret = market.world.stack.setting("TOKEN_SECRET");
+    let signed = |algorithm, secret: &str| {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), &claims, &key)
+    };
+    let (own, others) = (client.token(1)?, client.token(2)?);
+    let (head, signature) = own.rsplit_once('.').context("a token")?;
+    let (_, of_others) = others.rsplit_once('.').context("a token")?;
+    let (_, payload) = head.split_once('.').context("a token")?;
+    Ok(vec![
+        ("no token", None),
+        ("a signed-out one", Some(signed_out)),
+        ("another's signature", Some(format!("{head}.{of_others}"))),
+        (
+            "half a signature",
+            Some(format!("{head}.{}", &signature[..20])),
+        ),
+        ("no signature", Some(format!("{head}."))),
+        (
+            "algorithm none",
+            Some(format!("{ALGORITHM_NONE}.{payload}.")),
+        ),
+        ("another secret", Some(signed(Algorithm::HS256, "a guess")?)),
+        ("another algorithm", Some(signed(Algorithm::HS512, secret)?)),
+    ])
+}
+
+/// Who has no good token is told so before anything is looked up.
+async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
+    let client = &market.world.client;
+    for (name, token) in forged(market).await? {
+        let token = token.as_deref();
+        for order in market.orders.iter().filter(|order| order.buyer == 1) {
+            for question in Question::ALL {
+                let seen = question.ask(client, token, &order.order_id).await?;
+                let nothing = of_nothing(market, question, token, order).await?;
+                ensure!(
+                    seen.status == 401 && seen == nothing,
+                    "{name}: {question:?} {order:?}: {seen:?}, of nothing: {nothing:?}"
+                );
+            }
+        }
+        let list = client.request(Method::GET, "/api/v1/orders");
+        let list = token.map_or(list.try_clone(), |token| Some(list.bearer_auth(token)));
+        let answer = client.send(list.context("a request")?).await?;
+        ensure!(answer.status == 401, "{name}: {answer:?}");
+    }
+    // A buyer is no operator, on neither listener.
+    let order_id = &market.orders[0].order_id;
+    for (listener, status) in [(&client.admin_url, 401), (&client.url, 404)] {
+        let url = format!("{listener}/admin/v1/orders/{order_id}/timeline");
+        let request = reqwest::Client::new()
+            .get(url)
+            .bearer_auth(client.token(1)?);
+        ensure!(request.send().await?.status() == status, "{listener}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anothers_order_is_no_order() -> Result<()> {
+    let market = Market::open().await?;
+    let ids: BTreeSet<_> = market.orders.iter().map(|order| &order.order_id).collect();
+    assert_eq!(ids.len(), 8 * usize::try_from(Market::BUYERS)?);
+    let asked_for = market.events_beside_reservations().await?;
+    let pairs = market
+        .orders
+        .iter()
+        .flat_map(|order| (1..=Market::BUYERS).map(move |buyer| (buyer, order)));
+    stream::iter(pairs.map(Ok))
+        .try_for_each_concurrent(LANES, |(buyer, order)| {
+            let market = &market;
+            async move {
+                if buyer == order.buyer {
+                    as_buyer(market, order).await
+                } else {
+                    as_stranger(market, buyer, order).await
+                }
+            }
+        })
+        .await?;
+    lists_have_only_ones_own(&market).await?;
+    pages_have_nobodys(&market).await?;
+    nobodies_learn_nothing(&market).await?;
+    assert_eq!(market.events_beside_reservations().await?, asked_for);
+    for order in market
+        .orders
+        .iter()
+        .filter(|o| o.state == OrderState::Unpaid)
+    {
+        let given_up = market
+            .world
+            .client
+            .cancel(order.buyer, &order.order_id)
+            .await?;
+        assert_eq!(given_up.status, 202, "{order:?}");
+    }
+    market.close().await
+}
