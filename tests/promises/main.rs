@@ -41,6 +41,7 @@ mod schema_versions;
 mod sentinel;
 mod sign_in;
 mod sleepers;
+mod smuggling;
 mod store_outages;
 mod units;
 mod wrong_clocks;

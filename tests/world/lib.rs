@@ -6,11 +6,13 @@ mod client;
 mod crowd;
 mod faults;
 mod find_redis;
+mod framing;
 mod injections;
 mod interruption;
 mod market;
 mod outage;
 mod proxy;
+mod raw;
 mod runbook;
 mod world;
 
@@ -20,10 +22,12 @@ pub use crowd::Crowd;
 pub use faults::{
     arm, await_death, await_stop, leader_of, readiness, revive, until_ready, until_unready,
 };
+pub use framing::{Fate, Framing, NO_REQUESTS};
 pub use injections::{Injection, Victim};
 pub use interruption::Interruption;
 pub use market::{Market, MarketOrder, OrderState};
 pub use outage::{Outage, Times};
 pub use proxy::{Line, SlowWire};
+pub use raw::{Raw, RawAnswer};
 pub use runbook::Runbook;
 pub use world::{SaleTerms, World, eventually, eventually_within};
