@@ -5,6 +5,7 @@ mod bad_input;
 mod catalogue;
 mod chaos;
 mod cluster;
+mod consumers;
 mod dead_letters;
 mod deaths;
 mod expiry;
