@@ -6,6 +6,7 @@
 
 mod browser;
 mod buying;
+mod documents;
 mod operators;
 mod shop;
 mod sizes;

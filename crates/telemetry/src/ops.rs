@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::http::header::ALLOW;
+use actix_web::{App, HttpResponse, HttpServer, Resource, Route, web};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -47,9 +48,9 @@ impl Ops {
     pub fn routes(&self, config: &mut web::ServiceConfig) {
         config
             .app_data(web::Data::new(self.clone()))
-            .route("/livez", web::get().to(livez))
-            .route("/readyz", web::get().to(readyz))
-            .route("/metrics", web::get().to(metrics_text));
+            .service(resource("/livez", web::get().to(livez)))
+            .service(resource("/readyz", web::get().to(readyz)))
+            .service(resource("/metrics", web::get().to(metrics_text)));
     }
 
     /// Listens, and gives a future that serves only the three routes until `stop` is cancelled.
@@ -79,6 +80,18 @@ impl Ops {
             }
         }
     }
+}
+
+/// A path that is only read; any other method is answered with that.
+fn resource(path: &str, get: Route) -> Resource {
+    let other = || async {
+        HttpResponse::MethodNotAllowed()
+            .insert_header((ALLOW, "GET"))
+            .finish()
+    };
+    web::resource(path)
+        .route(get)
+        .default_service(web::to(other))
 }
 
 async fn livez() -> HttpResponse {

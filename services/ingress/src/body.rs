@@ -58,7 +58,7 @@ pub async fn json<T: DeserializeOwned>(
         .ok_or_else(|| Problem::invalid("This request needs a JSON body: send one."))
 }
 
-/// Reads a body that may be left out.
+/// Reads a body that may be left out; `null` is none, too.
 ///
 /// # Errors
 /// As [`read_raw`], 415 when it is not JSON, 400 when the JSON is malformed or is not a `T`.
@@ -71,7 +71,7 @@ pub async fn optional_json<T: DeserializeOwned>(
         return Ok(None);
     }
     check_is_json(request)?;
-    parse(&body).map(Some)
+    parse(&body)
 }
 
 /// Parses a body that was read before.
@@ -160,6 +160,8 @@ mod tests {
                 "{other}"
             );
         }
+        let null = status_of(Some("application/json"), b" null ".to_vec()).await;
+        assert_eq!(null, Ok(None));
         let utf8 = Some("Application/JSON; charset=utf-8");
         assert!(status_of(utf8, b"{}".to_vec()).await.is_ok());
     }

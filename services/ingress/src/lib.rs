@@ -7,6 +7,7 @@ pub mod body;
 pub mod config;
 pub mod http;
 pub mod limits;
+pub mod openapi;
 pub mod operations;
 pub mod outcomes;
 pub mod pages;

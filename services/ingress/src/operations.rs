@@ -13,6 +13,7 @@ use seckill_eventlog::{
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use serde::Serialize;
 use tokio::runtime::Handle;
+use utoipa::ToSchema;
 
 use crate::http::events::timestamp_now;
 use crate::problem::Problem;
@@ -22,7 +23,7 @@ use crate::rfc3339;
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// How far one view is behind the end of the log, over all partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Lag {
     /// Events that it has not reached.
     pub events: u64,
@@ -31,7 +32,7 @@ pub struct Lag {
 }
 
 /// The pipeline at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Overview {
     /// Of PostgreSQL.
     pub fold: Lag,
@@ -42,12 +43,18 @@ pub struct Overview {
 }
 
 /// One record of an order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TimelineStep {
     offset: i64,
+    /// By the broker's clock.
+    #[schema(required = true, format = DateTime)]
     written_at: Option<String>,
+    /// The record's name, such as `OrderPaid`.
     event: &'static str,
+    /// Its `traceparent`.
+    #[schema(required = true)]
     trace: Option<String>,
+    /// In words.
     decided: String,
 }
 

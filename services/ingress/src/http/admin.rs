@@ -5,14 +5,19 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{EventBody, EventId, KeyHash, SaleScheduled, StockAdjusted, VoucherId};
 use seckill_orderbook::{SaleRow, ScheduledRequest};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::http::middleware::trace_of;
 use crate::http::orders::why_closed;
-use crate::http::vouchers::Which;
+use crate::http::representation::VouchersPage;
+use crate::http::terms::SaleRequest;
+use crate::http::vouchers::{PageQuery, Which};
 use crate::http::{App, events, request, terms, vouchers};
+use crate::operations::{Overview, TimelineStep};
 use crate::problem::{FieldError, Problem};
+use crate::reads::Ledger;
 use crate::reservations::{PublishError, ShrinkError};
 use crate::{auth, body};
 
@@ -20,11 +25,45 @@ const DELTA_MAX: i64 = 1_000_000_000;
 const NO_STORE: (&str, &str) = ("cache-control", "no-store");
 const REASON_MAX_CHARS: usize = 200;
 
-/// `POST /admin/v1/vouchers`. With an `Idempotency-Key` the same request again is the same sale;
-/// its event is published again, in case the first one did not get there.
+/// Which sale it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SaleNamed {
+    voucher_id: i64,
+}
+
+/// Which event it is in the log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventNamed {
+    #[schema(format = "uuid")]
+    event_id: String,
+}
+
+/// What the log has of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Timeline {
+    records: Vec<TimelineStep>,
+}
+
+/// Puts a sale up.
+///
+/// With an `Idempotency-Key` the same request again is the same sale; its event is published again,
+/// in case the first one did not get there.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/vouchers",
+    operation_id = "scheduleSale",
+    tag = "Sales",
+    request_body = SaleRequest,
+    responses((status = 202, description = "The sale is in the log.", body = SaleNamed)),
+    security(("adminToken" = [])),
+    extensions(
+        ("x-parameters" = json!(["Idempotency-Key"])),
+        ("x-problems" = json!(["idempotency-key-reused"])),
+    ),
+)]
 pub async fn schedule(
     app: web::Data<App>,
     http: HttpRequest,
@@ -45,7 +84,9 @@ pub async fn schedule(
         .await
         .map_err(|error| not_recorded(error, "with the same Idempotency-Key"))?;
     tracing::info!(%trace, %voucher_id, "sale is scheduled");
-    Ok(HttpResponse::Accepted().json(json!({ "voucher_id": voucher_id.get() })))
+    Ok(HttpResponse::Accepted().json(SaleNamed {
+        voucher_id: voucher_id.get(),
+    }))
 }
 
 async fn voucher_id_for(
@@ -68,11 +109,20 @@ async fn voucher_id_for(
     }
 }
 
-/// The body of a change of stock.
-#[derive(Debug, Deserialize)]
+/// A change of stock.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct StockRequest {
+pub(crate) struct StockRequest {
+    /// Units to add, or below 0 to take off; not 0.
+    #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000, example = 10)]
     delta: i64,
+    /// Why.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"\S",
+        example = "found a box"
+    )]
     reason: String,
 }
 
@@ -99,11 +149,22 @@ impl StockRequest {
     }
 }
 
-/// `POST /admin/v1/vouchers/{id}/stock`. 202: the units are added, or taken off, once the event is
-/// folded; `event_id` names it in the log.
+/// Adds units to a sale, or takes some off.
+///
+/// They are added, or taken off, once the event is folded.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `not-found`, `stock-committed`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/vouchers/{voucher_id}/stock",
+    operation_id = "adjustStock",
+    tag = "Sales",
+    request_body = StockRequest,
+    responses((status = 202, description = "The change is in the log.", body = EventNamed)),
+    security(("adminToken" = [])),
+    extensions(("x-problems" = json!(["ended", "not-found", "stock-committed"]))),
+)]
 pub async fn adjust_stock(
     app: web::Data<App>,
     http: HttpRequest,
@@ -121,7 +182,9 @@ pub async fn adjust_stock(
         shrink(&app, &http, voucher_id, change).await?
     };
     tracing::info!(trace = %trace_of(&http), %voucher_id, %event_id, delta, "stock is changed");
-    Ok(HttpResponse::Accepted().json(json!({ "event_id": event_id.to_string() })))
+    Ok(HttpResponse::Accepted().json(EventNamed {
+        event_id: event_id.to_string(),
+    }))
 }
 
 async fn restock(
@@ -167,10 +230,19 @@ async fn shrink(
     }
 }
 
-/// `POST /admin/v1/vouchers/{id}/close`.
+/// Takes a sale off the shelf; live orders can still be paid.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/vouchers/{voucher_id}/close",
+    operation_id = "closeSale",
+    tag = "Sales",
+    responses((status = 202, description = "The closing is in the log.", body = SaleNamed)),
+    security(("adminToken" = [])),
+    extensions(("x-problems" = json!(["invalid-request", "not-found"]))),
+)]
 pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let voucher_id = request::voucher_id(&http)?;
@@ -181,13 +253,27 @@ pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespons
         app.reservations.publish(event, trace).await?;
         tracing::info!(%trace, %voucher_id, "sale is closed");
     }
-    Ok(HttpResponse::Accepted().json(json!({ "voucher_id": voucher_id.get() })))
+    Ok(HttpResponse::Accepted().json(SaleNamed {
+        voucher_id: voucher_id.get(),
+    }))
 }
 
-/// `GET /admin/v1/vouchers/{id}/ledger`.
+/// A sale's units across both stores.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/vouchers/{voucher_id}/ledger",
+    operation_id = "getLedger",
+    tag = "Sales",
+    responses((status = 200, description = "The ledger.", body = Ledger)),
+    security(("adminToken" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
 pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let voucher_id = request::voucher_id(&http)?;
@@ -196,30 +282,63 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(ledger))
 }
 
-/// The admin listener's `GET /admin/v1/vouchers`: as the public one, and what is off the shelf.
+/// All sales, also those off the shelf.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/vouchers",
+    operation_id = "listSales",
+    tag = "Sales",
+    params(PageQuery),
+    responses((status = 200, description = "A page, the newest first.", body = VouchersPage)),
+    security(("adminToken" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["invalid-request"])),
+    ),
+)]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     vouchers::page(&app, &http, Which::All).await
 }
 
-/// `GET /admin/v1/overview`: how far the views are behind the log, and dead letters.
+/// How far the views are behind the log, and dead letters.
 ///
 /// # Errors
 /// `unauthorized`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/overview",
+    operation_id = "getOverview",
+    tag = "Pipeline",
+    responses((status = 200, description = "At most two seconds old.", body = Overview)),
+    security(("adminToken" = [])),
+    extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
+)]
 pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let overview = app.operations.overview().await?;
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(overview))
 }
 
-/// `GET /admin/v1/orders/{id}/timeline`: `{"records": […]}`, what the log has of an order and what
-/// was decided.
+/// What the log has of an order, and what was decided.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `not-found`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/orders/{order_id}/timeline",
+    operation_id = "getTimeline",
+    tag = "Pipeline",
+    responses((status = 200, description = "Every record, in the log's order.", body = Timeline)),
+    security(("adminToken" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
 pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let order_id = request::order_id(&http)?;
@@ -227,7 +346,7 @@ pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;
     Ok(HttpResponse::Ok()
         .insert_header(NO_STORE)
-        .json(json!({ "records": steps })))
+        .json(Timeline { records: steps }))
 }
 
 /// A sale that was just scheduled may not be folded yet.

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{Limits, TrustedProxies};
+use crate::openapi;
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::pages::{self, PaymentPage};
@@ -136,6 +137,7 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
     config
         .service(api)
         .configure(pages::public_routes)
+        .configure(openapi::public_routes)
         .default_service(web::to(not_found));
 }
 
@@ -173,11 +175,12 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
     config
         .service(api)
         .configure(pages::admin_routes)
+        .configure(openapi::admin_routes)
         .default_service(web::to(not_found));
 }
 
 /// A path and its methods; any other method is answered with those in `Allow`.
-fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
+pub(crate) fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
     let mut resource = web::resource(path);
     let mut allowed = Vec::with_capacity(N);
     for (method, route) in routes {

@@ -3,8 +3,9 @@
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{Event, EventBody, OrderCancelled, OrderStatus, VoucherId};
-use serde::{Deserialize, Deserializer, de::Error};
-use serde_json::{Number, json};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Number;
+use utoipa::ToSchema;
 
 use crate::http::middleware::trace_of;
 use crate::http::representation::OrderBody;
@@ -16,11 +17,46 @@ use crate::reservations::{PlaceError, PlaceOrder};
 use crate::{body, rfc3339};
 
 /// The body of an order; an empty one is `{"quantity":1}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct OrderRequest {
+pub(crate) struct OrderRequest {
+    /// Units, up to the sale's `max_quantity`.
     #[serde(default = "one", deserialize_with = "units")]
+    #[schema(default = 1, minimum = 1, maximum = 1000)]
     quantity: u32,
+}
+
+/// An order that was taken.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "order_id": "00000000-0700-8000-8000-040000000001", "status": "reserved",
+    "pay_by": "2026-05-01T10:15:00Z",
+}))]
+pub(crate) struct Placed {
+    #[schema(format = "uuid")]
+    order_id: String,
+    status: PlacedStatus,
+    /// Until when it may be paid.
+    #[schema(format = DateTime)]
+    pay_by: String,
+}
+
+/// `reserved`: the units are the buyer's until `pay_by`, whatever happens here. `pending`: they are
+/// held, but the log has not confirmed it in time; the order's status comes to an end.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum PlacedStatus {
+    Reserved,
+    Pending,
+}
+
+impl PlacedStatus {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Pending => "pending",
+        }
+    }
 }
 
 const fn one() -> u32 {
@@ -42,10 +78,32 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     }
 }
 
-/// `POST /api/v1/vouchers/{id}/orders`.
+/// Orders units of a voucher.
+///
+/// The same `Idempotency-Key` again gives the same order again, also after that has ended.
 ///
 /// # Errors
 /// Every refusal of an order.
+#[utoipa::path(
+    post,
+    path = "/api/v1/vouchers/{voucher_id}/orders",
+    operation_id = "placeOrder",
+    tag = "Orders",
+    request_body(content = Option<OrderRequest>, description = "May be left out: one unit."),
+    responses((status = 202, description = "The order is taken: see `status`.", body = Placed)),
+    security(("token" = [])),
+    extensions(
+        ("x-parameters" = json!(["Idempotency-Key"])),
+        ("x-headers" = json!({
+            "202": ["Location"],
+            "*": ["RateLimit", "RateLimit-Policy", "X-Renewed-Token"],
+        })),
+        ("x-problems" = json!([
+            "already-ordered", "denied", "ended", "idempotency-key-reused", "invalid-request",
+            "not-found", "not-started", "quantity-limit", "rate-limited", "sold-out",
+        ])),
+    ),
+)]
 pub async fn place(
     app: web::Data<App>,
     http: HttpRequest,
@@ -59,7 +117,7 @@ pub async fn place(
         Err(refusal) => (Err(refusal), Standing::default()),
     };
     let name = match &answer {
-        Ok((_, status)) => *status,
+        Ok((_, status)) => status.as_str(),
         Err(problem) => problem.name(),
     };
     metrics::counter!("seckill_orders_total", "answer" => name).increment(1);
@@ -87,7 +145,7 @@ async fn try_place(
     http: &HttpRequest,
     payload: web::Payload,
     standing: &mut Standing,
-) -> Result<(HttpResponse, &'static str), Problem> {
+) -> Result<(HttpResponse, PlacedStatus), Problem> {
     let user_id = app.tokens.authenticate(http)?;
     let voucher_id = request::voucher_id(http)?;
     app.limits.admit_order(user_id, voucher_id, standing)?;
@@ -109,17 +167,17 @@ async fn try_place(
         Err(refusal) => return Err(refused(app, voucher_id, refusal).await),
     };
     let status = if placed.reserved {
-        "reserved"
+        PlacedStatus::Reserved
     } else {
-        "pending"
+        PlacedStatus::Pending
     };
     let response = HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/api/v1/orders/{}", placed.order_id)))
-        .json(json!({
-            "order_id": placed.order_id.to_string(),
-            "status": status,
-            "pay_by": rfc3339::format(placed.pay_by),
-        }));
+        .json(Placed {
+            order_id: placed.order_id.to_string(),
+            status,
+            pay_by: rfc3339::format(placed.pay_by),
+        });
     Ok((response, status))
 }
 
@@ -153,10 +211,25 @@ pub(super) async fn why_closed(app: &App, voucher_id: VoucherId) -> Problem {
     }
 }
 
-/// `POST /api/v1/orders/{id}/cancel`.
+/// Gives an unpaid order up.
+///
+/// 202 has the order as it was: it is cancelled when the log has decided so, which is not before a
+/// payment that came first.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `not-cancellable`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders/{order_id}/cancel",
+    operation_id = "cancelOrder",
+    tag = "Orders",
+    responses((status = 202, description = "The cancellation is in the log.", body = OrderBody)),
+    security(("token" = [])),
+    extensions(
+        ("x-headers" = json!({"*": ["X-Renewed-Token"]})),
+        ("x-problems" = json!(["invalid-request", "not-cancellable", "not-found"])),
+    ),
+)]
 pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;

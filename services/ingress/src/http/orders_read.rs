@@ -3,9 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{OrderId, Timestamp};
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::IntoParams;
 
-use crate::http::representation::OrderBody;
+use crate::http::representation::{OrderBody, OrdersPage};
 use crate::http::{App, request};
 use crate::problem::Problem;
 use crate::reads::OrderView;
@@ -14,10 +14,24 @@ use crate::rfc3339;
 const PAGE_DEFAULT: u32 = 20;
 const PAGE_MAX: u32 = 100;
 
-/// `GET /api/v1/orders/{id}`.
+/// An order of the caller.
+///
+/// Somebody else's is answered as one that does not exist.
 ///
 /// # Errors
 /// `unauthorized`, `not-found` also for somebody else's, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{order_id}",
+    operation_id = "getOrder",
+    tag = "Orders",
+    responses((status = 200, description = "The order.", body = OrderBody)),
+    security(("token" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
 pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;
@@ -29,17 +43,36 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
 }
 
 /// Where a page begins: `before` is the `next` of the page before.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct PageQuery {
+    /// Entries of the page: 20 if left out, moved to the nearest from 1 to 100.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
+    /// The `next` of the page before.
+    #[param(value_type = String, required = false)]
     before: Option<String>,
 }
 
-/// `GET /api/v1/orders?limit=&before=`: `{"orders": […], "next": …}`, the newest first. An order
-/// that is pending is not among them yet.
+/// The caller's orders.
+///
+/// The newest first. An order that is pending is not among them yet.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders",
+    operation_id = "listOrders",
+    tag = "Orders",
+    params(PageQuery),
+    responses((status = 200, description = "A page.", body = OrdersPage)),
+    security(("token" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
+        ("x-problems" = json!(["invalid-request"])),
+    ),
+)]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let user_id = app.tokens.authenticate(&http)?;
     let page: PageQuery = request::query(&http)?;
@@ -48,10 +81,10 @@ pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse
     let orders = app.reads.orders_of(user_id, limit, before).await?;
     let full = orders.len() == limit as usize;
     let next = orders.last().filter(|_| full).and_then(cursor_after);
-    let bodies: Vec<OrderBody> = orders.iter().map(OrderBody::from).collect();
+    let orders = orders.iter().map(OrderBody::from).collect();
     Ok(HttpResponse::Ok()
         .insert_header(("cache-control", "no-store"))
-        .json(json!({ "orders": bodies, "next": next })))
+        .json(OrdersPage { orders, next }))
 }
 
 /// `<reserved_at>_<order id>`: both, because orders may be reserved in the same microsecond.

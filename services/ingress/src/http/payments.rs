@@ -2,30 +2,55 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId, Timestamp};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::http::middleware::trace_of;
 use crate::http::{App, events};
 use crate::problem::{FieldError, Problem};
 use crate::{body, rfc3339, webhook};
 
-/// More members are allowed: providers add some.
-#[derive(Debug, Deserialize)]
-struct PaymentRequest {
+/// A payment that succeeded. More members are allowed: providers add some.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Payment, example = json!({
+    "payment_id": "pay-1", "order_id": "00000000-0700-8000-8000-040000000001",
+    "amount_cents": 1998, "currency": "EUR", "paid_at": "2026-05-01T10:05:00Z",
+}))]
+pub(crate) struct PaymentRequest {
+    /// The provider's own: the same again is the same payment.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
     payment_id: String,
+    #[schema(format = "uuid")]
     order_id: String,
+    #[schema(minimum = 0)]
     amount_cents: i64,
+    #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
     #[serde(deserialize_with = "rfc3339::deserialize")]
+    #[schema(value_type = String, format = DateTime)]
     paid_at: Timestamp,
 }
 
-/// `POST /api/v1/payments/webhook`. Whether the payment can be honoured is decided by the log: here
-/// it is only recorded, and a provider that gets no 202 repeats it.
+/// Nothing to say.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Recorded {}
+
+/// The payment provider says that a payment succeeded.
+///
+/// Whether it can be honoured is decided by the log, where it is only recorded here: one that cannot
+/// be makes a refund due. A provider that gets no 202 repeats it.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/payments/webhook",
+    operation_id = "recordPayment",
+    tag = "Payments",
+    request_body = PaymentRequest,
+    responses((status = 202, description = "The payment is in the log.", body = Recorded)),
+    security(("webhookSignature" = [])),
+)]
 pub async fn webhook(
     app: web::Data<App>,
     http: HttpRequest,
@@ -40,7 +65,7 @@ pub async fn webhook(
     let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid));
     app.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
-    Ok(HttpResponse::Accepted().json(json!({})))
+    Ok(HttpResponse::Accepted().json(Recorded {}))
 }
 
 fn check_signature(app: &App, http: &HttpRequest, body: &[u8]) -> Result<(), Problem> {

@@ -1,29 +1,72 @@
 //! Orders and vouchers as answers spell them.
 
-use seckill_domain::{Order, Timestamp};
+use seckill_domain::{Order, OrderStatus, Timestamp};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use crate::reads::{OrderView, PendingOrder, VoucherView};
+use crate::reads::{OrderView, PendingOrder, VoucherStatus, VoucherView};
 use crate::rfc3339;
 
+/// What an order is before it is decided.
+const PENDING: &str = "pending";
+
 /// An order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order, example = json!({
+    "order_id": "00000000-0700-8000-8000-040000000001", "voucher_id": 7, "user_id": 42,
+    "quantity": 2, "amount_cents": 1998, "currency": "EUR", "status": "unpaid",
+    "reserved_at": "2026-05-01T10:00:00Z", "pay_by": "2026-05-01T10:15:00Z",
+}))]
 pub struct OrderBody {
+    #[schema(format = "uuid")]
     order_id: String,
     voucher_id: i64,
     user_id: i64,
+    /// Units.
     quantity: u32,
+    /// What is to be paid in all.
+    #[schema(minimum = 0)]
     amount_cents: i64,
+    #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
+    #[schema(schema_with = order_status)]
     status: &'static str,
     #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     reserved_at: Timestamp,
     #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pay_by: Timestamp,
+    /// When it became final.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     closed_at: Option<String>,
+    /// Whether a payment that could not be honoured is to be given back; left out where there is none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     refund_due: bool,
+}
+
+fn order_status() -> Object {
+    let decided = OrderStatus::ALL.map(OrderStatus::as_str);
+    one_of(
+        "pending: granted, not decided yet. unpaid: the units are the buyer's until pay_by. All others are final.",
+        [PENDING].into_iter().chain(decided),
+    )
+}
+
+fn voucher_status() -> Object {
+    one_of(
+        "closed: over, or not served for now.",
+        VoucherStatus::ALL.map(VoucherStatus::as_str),
+    )
+}
+
+fn one_of(description: &str, values: impl IntoIterator<Item = &'static str>) -> Object {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let text = text.description(Some(description));
+    text.enum_values(Some(values)).build()
 }
 
 impl From<&OrderView> for OrderBody {
@@ -60,7 +103,7 @@ impl OrderBody {
             quantity: order.quantity,
             amount_cents: order.amount.cents(),
             currency: order.amount.currency().to_string(),
-            status: "pending",
+            status: PENDING,
             reserved_at: order.reserved_at,
             pay_by: order.pay_by,
             closed_at: None,
@@ -70,19 +113,51 @@ impl OrderBody {
 }
 
 /// A sale as buyers see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Voucher, example = json!({
+    "voucher_id": 7, "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock_left": 12,
+    "max_quantity": 2, "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2026-05-01T11:00:00Z",
+    "status": "open",
+}))]
 pub struct VoucherBody {
     voucher_id: i64,
     title: String,
+    /// Of one unit.
+    #[schema(minimum = 0)]
     price_cents: i64,
+    #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
+    /// Units that nobody holds, at most a second ago.
+    #[schema(minimum = 0)]
     stock_left: i64,
+    /// The most units of one order.
     max_quantity: u32,
     #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     opens_at: Timestamp,
     #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     closes_at: Timestamp,
+    #[schema(schema_with = voucher_status)]
     status: &'static str,
+}
+
+/// One page of sales, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VouchersPage {
+    pub(super) vouchers: Vec<VoucherBody>,
+    /// The `before` of the page after this one; null at the end.
+    #[schema(required = true)]
+    pub(super) next: Option<i64>,
+}
+
+/// One page of the caller's orders, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrdersPage {
+    pub(super) orders: Vec<OrderBody>,
+    /// The `before` of the page after this one; null at the end.
+    #[schema(required = true)]
+    pub(super) next: Option<String>,
 }
 
 impl VoucherBody {

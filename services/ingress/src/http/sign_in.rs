@@ -2,8 +2,8 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_identity::{Address, Code};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::middleware::trace_of;
@@ -12,24 +12,52 @@ use crate::sign_in::{CodeError, ExchangeError};
 use crate::{body, rfc3339};
 
 /// Who wants a code.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CodeRequest {
+pub(crate) struct CodeRequest {
+    /// A mail address.
+    #[schema(example = "ada@example.com")]
     email: String,
 }
 
 /// Who has one.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SignInRequest {
+pub(crate) struct SignInRequest {
+    /// The address that the code was mailed to.
+    #[schema(example = "ada@example.com")]
     email: String,
+    /// The six digits.
+    #[schema(example = "123456")]
     code: String,
 }
 
-/// `POST /api/v1/sign-in/codes`. 204: a code is on its way, whether or not the address is known.
+/// A token and whose it is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SignedIn {
+    /// To be sent as `Authorization: Bearer`.
+    token: String,
+    user_id: i64,
+    /// Until when it is good.
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// Has a code mailed.
+///
+/// The answer is the same whether or not the address is known.
 ///
 /// # Errors
 /// `invalid-request`, `rate-limited`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sign-in/codes",
+    operation_id = "sendSignInCode",
+    tag = "Sign-in",
+    request_body = CodeRequest,
+    responses((status = 204, description = "A code is on its way.")),
+    extensions(("x-problems" = json!(["rate-limited"]))),
+)]
 pub async fn send_code(
     app: web::Data<App>,
     http: HttpRequest,
@@ -67,10 +95,22 @@ async fn try_send_code(
     }
 }
 
-/// `POST /api/v1/sign-in`: `{token, user_id, expires_at}`.
+/// Exchanges a code for a token.
 ///
 /// # Errors
 /// `invalid-request`, `unauthorized`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sign-in",
+    operation_id = "signIn",
+    tag = "Sign-in",
+    request_body = SignInRequest,
+    responses((status = 200, description = "Signed in.", body = SignedIn)),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["unauthorized"])),
+    ),
+)]
 pub async fn sign_in(
     app: web::Data<App>,
     http: HttpRequest,
@@ -97,18 +137,27 @@ async fn try_sign_in(
     tracing::info!(trace = %trace_of(http), %user_id, "signed in");
     Ok(HttpResponse::Ok()
         .insert_header(("cache-control", "no-store"))
-        .json(json!({
-            "token": issued.token,
-            "user_id": user_id.get(),
-            "expires_at": rfc3339::format(issued.expires_at),
-        })))
+        .json(SignedIn {
+            token: issued.token,
+            user_id: user_id.get(),
+            expires_at: rfc3339::format(issued.expires_at),
+        }))
 }
 
-/// `POST /api/v1/sign-out`. 204: the token's session is over, with every token that it was renewed
-/// to, here at once and on other instances within seconds.
+/// Ends the token's session.
+///
+/// With it every token that it was renewed to, here at once and on other instances within seconds.
 ///
 /// # Errors
 /// `unauthorized`; `unavailable` when only this instance knows of it: send it again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sign-out",
+    operation_id = "signOut",
+    tag = "Sign-in",
+    responses((status = 204, description = "The session is over.")),
+    security(("token" = [])),
+)]
 pub async fn sign_out(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let caller = app.tokens.caller_to_sign_out(http.headers())?;
     let expires_at = app.tokens.revoke(&caller);

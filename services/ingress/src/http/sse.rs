@@ -22,10 +22,29 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How late a stream is when its wake-up was lost.
 const REREAD: Duration = Duration::from_secs(5);
 
-/// `GET /api/v1/orders/{id}/events`. 204 when the client has seen the final state.
+/// An order as it changes, as server-sent events.
+///
+/// Each event is named `status`, has the order as its data and its version as its id. The stream
+/// ends with the final state; a line that is a comment comes every 15 seconds.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `unavailable` also when too many streams are open.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{order_id}/events",
+    operation_id = "followOrder",
+    tag = "Orders",
+    responses(
+        (status = 200, description = "Events.", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The client has seen the final state."),
+    ),
+    security(("token" = [])),
+    extensions(
+        ("x-parameters" = json!(["Last-Event-ID"])),
+        ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
 pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let user_id = app.tokens.authenticate(&http)?;
     let order_id = request::order_id(&http)?;

@@ -2,6 +2,11 @@
 
 use seckill_domain::{Currency, Money, Terms, Timestamp};
 use serde_json::{Map, Value, json};
+use utoipa::openapi::schema::{
+    AdditionalProperties, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::FieldError;
 use crate::rfc3339;
@@ -24,6 +29,63 @@ const MEMBERS: [&str; 8] = [
     "closes_at",
     "hold_seconds",
 ];
+
+/// The body, for the API's document: [`parse`] reads it member by member.
+pub(super) struct SaleRequest;
+
+impl PartialSchema for SaleRequest {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let title = text().min_length(Some(1)).max_length(Some(TITLE_MAX_CHARS));
+        let required = [
+            "title",
+            "price_cents",
+            "currency",
+            "stock",
+            "opens_at",
+            "closes_at",
+        ];
+        required
+            .into_iter()
+            .fold(ObjectBuilder::new(), ObjectBuilder::required)
+            .property("title", title.pattern(Some(r"\S")))
+            .property("price_cents", whole(0, PRICE_MAX_CENTS, None))
+            .property("currency", text().pattern(Some("^[A-Z]{3}$")))
+            .property("stock", whole(1, STOCK_MAX, None))
+            .property(
+                "max_quantity",
+                whole(1, QUANTITY_MAX, Some(QUANTITY_DEFAULT)),
+            )
+            .property("opens_at", time())
+            .property(
+                "closes_at",
+                time().description(Some("After opens_at, and in the future.")),
+            )
+            .property(
+                "hold_seconds",
+                whole(1, HOLD_MAX_SECONDS, Some(HOLD_DEFAULT_SECONDS)),
+            )
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+            .description(Some("A sale."))
+            .examples([json!({
+                "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock": 100,
+                "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2999-05-01T11:00:00Z",
+            })])
+            .into()
+    }
+}
+
+impl ToSchema for SaleRequest {}
+
+fn whole(min: i64, max: i64, default: Option<i64>) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(min))
+        .maximum(Some(max))
+        .default(default.map(Value::from))
+        .build()
+}
 
 /// The terms of `{title, price_cents, currency, stock, max_quantity?, opens_at, closes_at,
 /// hold_seconds?}`. `now` is what the window's end has to be after.
@@ -109,17 +171,17 @@ impl Check<'_> {
         if text.is_none() {
             self.refuse(field, expected);
         }
-        text.map(|text| text.trim().to_owned())
+        text.map(str::to_owned)
     }
 
     fn title(&mut self) -> Option<String> {
-        let expected = format!("1 to {TITLE_MAX_CHARS} characters");
+        let expected = format!("1 to {TITLE_MAX_CHARS} characters, not all of them spaces");
         let title = self.text("title", &expected)?;
-        if !(1..=TITLE_MAX_CHARS).contains(&title.chars().count()) {
+        if title.trim().is_empty() || title.chars().count() > TITLE_MAX_CHARS {
             self.refuse("title", expected);
             return None;
         }
-        Some(title)
+        Some(title.trim().to_owned())
     }
 
     fn currency(&mut self) -> Option<Currency> {
@@ -258,6 +320,18 @@ mod tests {
             "closes_at",
         ];
         assert_eq!(wrong_fields(&body), expected);
+    }
+
+    #[test]
+    fn the_documented_members_are_those_that_are_read() {
+        let schema = serde_json::to_value(SaleRequest::schema()).unwrap();
+        let mut members = MEMBERS;
+        members.sort_unstable();
+        let documented = schema["properties"].as_object().unwrap();
+        assert!(documented.keys().eq(members), "{documented:?}");
+        let required = schema["required"].as_array().unwrap();
+        let nothing = wrong_fields(&json!({}));
+        assert!(required.iter().eq(&nothing), "{required:?}, {nothing:?}");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::VoucherId;
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::IntoParams;
 
 use crate::http::events::timestamp_now;
-use crate::http::representation::VoucherBody;
+use crate::http::representation::{VoucherBody, VouchersPage};
 use crate::http::{App, request};
 use crate::problem::Problem;
 
@@ -16,10 +16,21 @@ const PAGE_MAX: u32 = 100;
 /// As long as the answer is remembered here, so that a proxy in front may do the same.
 const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
 
-/// `GET /api/v1/vouchers/{id}`.
+/// A sale.
 ///
 /// # Errors
 /// `not-found`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/vouchers/{voucher_id}",
+    operation_id = "getVoucher",
+    tag = "Vouchers",
+    responses((status = 200, description = "The sale.", body = VoucherBody)),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
 pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let voucher_id = request::voucher_id(&http)?;
     let found = app.reads.voucher(voucher_id).await?;
@@ -30,17 +41,35 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
 }
 
 /// Where a page begins: `before` is the `next` of the page before.
-#[derive(Debug, Deserialize)]
-struct PageQuery {
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Entries of the page: 20 if left out, moved to the nearest from 1 to 100.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
+    /// The `next` of the page before.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1_099_511_627_775_i64)]
     before: Option<i64>,
 }
 
-/// `GET /api/v1/vouchers?limit=&before=`: `{"vouchers": […], "next": …}`, the newest first, without
-/// those whose last unit is paid.
+/// Sales on the shelf.
+///
+/// The newest first, without those whose last unit is paid.
 ///
 /// # Errors
 /// `invalid-request`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/vouchers",
+    operation_id = "listVouchers",
+    tag = "Vouchers",
+    params(PageQuery),
+    responses((status = 200, description = "A page.", body = VouchersPage)),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"]})),
+        ("x-problems" = json!(["invalid-request"])),
+    ),
+)]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     page(&app, &http, Which::OnShelf).await
 }
@@ -73,11 +102,11 @@ pub(super) async fn page(
     let full = views.len() == limit as usize;
     let last = views.last().filter(|_| full);
     let next = last.map(|view| view.card.voucher_id.get());
-    let bodies: Vec<VoucherBody> = views
+    let vouchers = views
         .iter()
         .map(|view| VoucherBody::new(view, now))
         .collect();
     Ok(HttpResponse::Ok()
         .insert_header(CACHE_CONTROL)
-        .json(json!({ "vouchers": bodies, "next": next })))
+        .json(VouchersPage { vouchers, next }))
 }

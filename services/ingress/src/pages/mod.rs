@@ -5,12 +5,12 @@ mod assets;
 mod operators;
 mod shop;
 
-use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
-use actix_web::web;
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, Resource, Route, web};
 use askama::Template;
 
+use crate::http::resource;
 use crate::problem::Problem;
 
 pub use shop::PaymentPage;
@@ -36,18 +36,22 @@ const HEADERS: [(&str, &str); 6] = [
 /// The buyers' pages, on the public listener.
 pub fn public_routes(config: &mut web::ServiceConfig) {
     config
-        .route("/", web::get().to(shop::shelf))
-        .route("/sales/{voucher_id}", web::get().to(shop::sale))
-        .route("/orders", web::get().to(shop::orders))
-        .route("/sign-in", web::get().to(shop::sign_in))
-        .route("/assets/{name}", web::get().to(assets::serve));
+        .service(get("/", web::get().to(shop::shelf)))
+        .service(get("/sales/{voucher_id}", web::get().to(shop::sale)))
+        .service(get("/orders", web::get().to(shop::orders)))
+        .service(get("/sign-in", web::get().to(shop::sign_in)))
+        .service(get("/assets/{name}", web::get().to(assets::serve)));
 }
 
 /// The operators' page, on the admin listener.
 pub fn admin_routes(config: &mut web::ServiceConfig) {
     config
-        .route("/ops", web::get().to(operators::overview))
-        .route("/assets/{name}", web::get().to(assets::serve));
+        .service(get("/ops", web::get().to(operators::overview)))
+        .service(get("/assets/{name}", web::get().to(assets::serve)));
+}
+
+fn get(path: &str, route: Route) -> Resource {
+    resource(path, [(Method::GET, route)])
 }
 
 /// A page with the headers that every page has.

@@ -11,12 +11,13 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 /// What every `type` begins with; the problem's name follows.
 pub const TYPE_BASE: &str = "https://seckill.example/problems/";
 
 /// One mistake in a request's body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The member of the body.
     pub field: &'static str,

@@ -111,6 +111,9 @@ pub enum VoucherStatus {
 }
 
 impl VoucherStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Scheduled, Self::Open, Self::SoldOut, Self::Closed];
+
     /// As answers spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

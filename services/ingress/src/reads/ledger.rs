@@ -6,6 +6,7 @@ use seckill_domain::{Effect, Offset, VoucherId};
 use seckill_orderbook::{EffectsPage, LedgerRow};
 use seckill_stock::{Probe, SaleView};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Inner, ReadError, Reads};
 
@@ -16,7 +17,7 @@ const PAGE: usize = 500;
 
 /// A sale's units. `initial + adjusted = available + unpaid + paid`, always; where `consistent`
 /// holds, `drift` is 0 unless the stores disagree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Ledger {
     /// Units at the start.
     pub initial: i64,
@@ -25,16 +26,20 @@ pub struct Ledger {
     /// Units free by PostgreSQL.
     pub available: i64,
     /// Units held in Redis. None, here and below: Redis does not serve the sale.
+    #[schema(required = true)]
     pub held: Option<i64>,
     /// Units in unpaid orders, by PostgreSQL.
     pub unpaid: i64,
     /// Units in paid orders, by PostgreSQL.
     pub paid: i64,
     /// Units free by Redis.
+    #[schema(required = true)]
     pub redis_available: Option<i64>,
     /// Units granted in Redis and not yet folded.
+    #[schema(required = true)]
     pub in_flight: Option<i64>,
     /// `available - redis_available - in_flight`.
+    #[schema(required = true)]
     pub drift: Option<i64>,
     /// Whether the two stores were read at the same point of the log.
     pub consistent: bool,

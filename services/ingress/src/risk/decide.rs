@@ -19,6 +19,13 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 3] = [
+        Self::UserBlocked,
+        Self::AddressBlocked,
+        Self::CrowdedAddress,
+    ];
+
     /// As the table, the API and metrics spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,0 +1,121 @@
+//! The OpenAPI documents: one of what buyers and the payment provider are served, one of what
+//! operators are served, each on its own listener at `/openapi.json` with a viewer at `/docs/`.
+//!
+//! An operation is described where its handler is. What many share is named there in three
+//! extensions, and spelled out by [`complete`]: `x-problems` are the refusals of its own,
+//! `x-headers` the response headers by status (`*`: any answer may have them), `x-parameters` the
+//! request headers. What follows from the operation itself (parameters in the path, refusals of a
+//! body or of a caller, and those that every operation has) is not named at all.
+
+mod complete;
+mod pages;
+mod problems;
+mod shared;
+mod viewer;
+
+use std::sync::LazyLock;
+
+use actix_web::http::Method;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, Route};
+use serde_json::Value;
+use utoipa::OpenApi;
+
+use crate::http::{admin, orders, orders_read, payments, resource, sign_in, sse, vouchers};
+use crate::problem::FieldError;
+use complete::complete;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Flash-sale orders",
+        description = "What buyers and the payment provider are served. Every refusal is \
+            `application/problem+json` (RFC 9457) with a stable `type`. A method that a path does not \
+            take is answered 405 with `Allow`. A request may bring a W3C `traceparent`, which goes \
+            with its event.",
+    ),
+    servers((url = "/")),
+    tags(
+        (name = "Sign-in", description = "A code by mail becomes a token."),
+        (name = "Vouchers", description = "What is on sale."),
+        (name = "Orders", description = "From the click to the payment."),
+        (name = "Payments", description = "For the payment provider."),
+        (name = "Pages", description = "For people."),
+    ),
+    paths(
+        sign_in::send_code, sign_in::sign_in, sign_in::sign_out,
+        vouchers::list, vouchers::one,
+        orders::place, orders::cancel, orders_read::list, orders_read::one, sse::stream,
+        payments::webhook,
+    ),
+    components(schemas(FieldError)),
+)]
+struct PublicApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Flash-sale orders: operators",
+        description = "What operators are served, on the admin listener. Every refusal is \
+            `application/problem+json` (RFC 9457) with a stable `type`. A method that a path does not \
+            take is answered 405 with `Allow`.",
+    ),
+    servers((url = "/")),
+    tags(
+        (name = "Sales", description = "Sales are put up and changed by events."),
+        (name = "Pipeline", description = "How far the views are behind the log, and what it says."),
+        (name = "Process", description = "For what watches this process."),
+        (name = "Pages", description = "For people."),
+    ),
+    paths(
+        admin::list, admin::schedule, admin::adjust_stock, admin::close, admin::ledger,
+        admin::overview, admin::timeline,
+    ),
+    components(schemas(FieldError)),
+)]
+struct AdminApi;
+
+/// What the public listener serves.
+#[must_use]
+pub fn public() -> Value {
+    complete(PublicApi::openapi(), &pages::PUBLIC)
+}
+
+/// What the admin listener serves.
+#[must_use]
+pub fn admin() -> Value {
+    complete(AdminApi::openapi(), &pages::ADMIN)
+}
+
+static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| public().to_string().into());
+static ADMIN: LazyLock<Bytes> = LazyLock::new(|| admin().to_string().into());
+
+/// The document of the public API, and its viewer.
+pub fn public_routes(config: &mut web::ServiceConfig) {
+    routes(config, web::get().to(async || document(&PUBLIC)));
+}
+
+/// The document of the operators' API, and its viewer.
+pub fn admin_routes(config: &mut web::ServiceConfig) {
+    routes(config, web::get().to(async || document(&ADMIN)));
+}
+
+fn routes(config: &mut web::ServiceConfig, document: Route) {
+    config
+        .service(resource("/openapi.json", [(Method::GET, document)]))
+        .service(resource(
+            "/docs/",
+            [(Method::GET, web::get().to(viewer::page))],
+        ))
+        .service(resource(
+            "/docs/{name}",
+            [(Method::GET, web::get().to(viewer::file))],
+        ));
+}
+
+fn document(bytes: &Bytes) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header(("cache-control", "no-cache"))
+        .body(bytes.clone())
+}

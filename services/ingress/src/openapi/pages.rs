@@ -1,0 +1,109 @@
+//! What is for people's and machines' eyes beside the API, all without parameters of note: a table.
+
+use serde_json::{Map, Value, json};
+
+/// `GET` of one path.
+pub(super) struct Page {
+    pub(super) path: &'static str,
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    /// Of status 200.
+    content_type: &'static str,
+    /// Statuses of refusals, and as what they come.
+    refusals: (&'static [u16], &'static str),
+}
+
+const HTML: &str = "text/html";
+const PROBLEM: &str = "application/problem+json";
+
+const fn page(path: &'static str, id: &'static str, summary: &'static str) -> Page {
+    Page {
+        path,
+        id,
+        tag: "Pages",
+        summary,
+        content_type: HTML,
+        refusals: (&[], PROBLEM),
+    }
+}
+
+const ASSETS: Page = Page {
+    content_type: "*/*",
+    refusals: (&[404], PROBLEM),
+    ..page("/assets/{name}", "getAsset", "A page's script or style.")
+};
+const DOCUMENT: Page = Page {
+    content_type: "application/json",
+    ..page("/openapi.json", "getDocument", "This document.")
+};
+const VIEWER: Page = page("/docs/", "viewDocument", "This document, to look at.");
+const VIEWER_FILES: Page = Page {
+    content_type: "*/*",
+    refusals: (&[404], PROBLEM),
+    ..page("/docs/{name}", "getViewerFile", "A part of the viewer.")
+};
+
+pub(super) const PUBLIC: [Page; 8] = [
+    Page {
+        refusals: (&[503], HTML),
+        ..page("/", "viewShelf", "The sales on the shelf.")
+    },
+    Page {
+        refusals: (&[400, 404, 503], HTML),
+        ..page("/sales/{voucher_id}", "viewSale", "A sale, and the button.")
+    },
+    page("/orders", "viewOrders", "The orders of who is signed in."),
+    page("/sign-in", "viewSignIn", "The sign-in."),
+    ASSETS,
+    DOCUMENT,
+    VIEWER,
+    VIEWER_FILES,
+];
+
+const fn process(path: &'static str, id: &'static str, summary: &'static str) -> Page {
+    Page {
+        tag: "Process",
+        content_type: "text/plain",
+        ..page(path, id, summary)
+    }
+}
+
+pub(super) const ADMIN: [Page; 8] = [
+    process("/livez", "isAlive", "Whether the process runs."),
+    Page {
+        content_type: "application/json",
+        refusals: (&[503], "application/json"),
+        ..process(
+            "/readyz",
+            "isReady",
+            "Whether it serves; `problems` names what keeps it from that.",
+        )
+    },
+    process("/metrics", "getMetrics", "For Prometheus."),
+    page("/ops", "viewOperations", "The operators' page."),
+    ASSETS,
+    DOCUMENT,
+    VIEWER,
+    VIEWER_FILES,
+];
+
+impl Page {
+    pub(super) fn operation(&self) -> Value {
+        let content = |name: &str| json!({ (name): { "schema": {} } });
+        let mut responses = Map::new();
+        let served = json!({ "description": self.summary, "content": content(self.content_type) });
+        responses.insert("200".to_owned(), served);
+        let (statuses, content_type) = self.refusals;
+        for status in statuses {
+            let refused = json!({ "description": "Not served.", "content": content(content_type) });
+            responses.insert(status.to_string(), refused);
+        }
+        json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "responses": responses,
+        })
+    }
+}

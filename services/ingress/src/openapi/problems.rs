@@ -1,0 +1,154 @@
+//! Every refusal as the document has it, taken from a real answer of each.
+
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::http::header::CONTENT_TYPE;
+use seckill_domain::{OrderId, Timestamp, VoucherId};
+use serde_json::{Map, Value, json};
+
+use crate::body::LIMIT_BYTES;
+use crate::problem::{FieldError, Problem};
+use crate::risk::Rule;
+
+/// A kind of refusal: what its `type` names.
+pub(super) struct Kind {
+    pub(super) name: String,
+    pub(super) status: u16,
+    /// The name of its schema.
+    pub(super) component: String,
+    pub(super) schema: Value,
+    pub(super) example: Value,
+    /// Names of the headers that it always has.
+    pub(super) headers: Vec<String>,
+}
+
+/// One of each, but `method-not-allowed`, which no operation answers.
+fn samples() -> Vec<Problem> {
+    let voucher = VoucherId::new(7).expect("7 is a voucher id");
+    let wrong = FieldError {
+        field: "email",
+        detail: "has no @".to_owned(),
+    };
+    vec![
+        Problem::sold_out(),
+        Problem::already_ordered(OrderId::from_parts(voucher, 1, 1)),
+        Problem::not_started(Timestamp::from_micros(1_777_629_600_000_000)),
+        Problem::ended(),
+        Problem::quantity_limit(2),
+        Problem::key_reused(),
+        Problem::rate_limited("user", 5, Duration::from_secs(1)),
+        Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
+        Problem::denied(Rule::UserBlocked),
+        Problem::not_found("There is no such voucher."),
+        Problem::not_cancellable("The order is paid already."),
+        Problem::stock_committed(3),
+        Problem::unavailable("A store does not answer: try again in a moment."),
+        Problem::invalid_fields(&[wrong]),
+        Problem::body_too_slow(),
+        Problem::body_too_large(LIMIT_BYTES),
+        Problem::not_json(),
+        Problem::internal("only the log has it"),
+    ]
+}
+
+pub(super) fn kinds() -> Vec<Kind> {
+    samples().iter().map(Kind::of).collect()
+}
+
+impl Kind {
+    fn of(problem: &Problem) -> Self {
+        let (head, body) = problem.respond().into_parts();
+        let body = body.try_into_bytes().unwrap_or_default();
+        let example: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let names = head.headers().keys().filter(|name| **name != CONTENT_TYPE);
+        Self {
+            name: problem.name().to_owned(),
+            status: head.status().as_u16(),
+            component: component(problem.name()),
+            schema: schema(&example),
+            headers: names.map(|name| name.as_str().to_owned()).collect(),
+            example,
+        }
+    }
+}
+
+/// `sold-out` is `SoldOutProblem`.
+fn component(name: &str) -> String {
+    let words = name.split('-').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect::<String>() + "Problem"
+}
+
+fn schema(example: &Value) -> Value {
+    let members = example.as_object().into_iter().flatten();
+    let properties: Map<String, Value> = members
+        .clone()
+        .map(|(name, value)| (name.clone(), member(name, value)))
+        .collect();
+    // A request can be wrong beyond the members of its body.
+    let required: Vec<_> = members
+        .map(|(name, _)| name)
+        .filter(|n| *n != "errors")
+        .collect();
+    json!({
+        "type": "object",
+        "description": example["title"],
+        "properties": properties,
+        "required": required,
+    })
+}
+
+fn member(name: &str, value: &Value) -> Value {
+    match name {
+        "type" => json!({ "type": "string", "format": "uri", "const": value }),
+        "status" => json!({ "type": "integer", "const": value }),
+        "detail" => json!({ "type": "string", "description": "What to do next, for people." }),
+        "order_id" => json!({ "type": "string", "format": "uuid" }),
+        "opens_at" => json!({ "type": "string", "format": "date-time" }),
+        "rule" => json!({ "type": "string", "enum": Rule::ALL.map(Rule::as_str) }),
+        "errors" => json!({
+            "type": "array",
+            "items": { "$ref": "#/components/schemas/FieldError" },
+        }),
+        _ if value.is_i64() => json!({ "type": "integer" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in the code of the constructors: what is added there has to be added here.
+    #[test]
+    fn every_refusal_is_among_the_samples() {
+        let code = include_str!("../problem/kinds.rs");
+        let names = code.split("Self::new(").skip(1).map(|call| {
+            let argument = call.trim_start().split(',').next().unwrap();
+            match argument {
+                "Self::RATE_LIMITED" => Problem::RATE_LIMITED,
+                literal => literal.trim_matches('"'),
+            }
+        });
+        let known: Vec<String> = kinds().into_iter().map(|kind| kind.name).collect();
+        let mut seen = 0;
+        for name in names.filter(|name| *name != "method-not-allowed") {
+            assert!(known.iter().any(|known| known == name), "{name}");
+            seen += 1;
+        }
+        assert!(seen >= known.len(), "{seen}");
+    }
+
+    #[test]
+    fn a_kind_says_what_its_answer_has() {
+        let kinds = kinds();
+        let limited = kinds.iter().find(|kind| kind.status == 429).unwrap();
+        assert_eq!(limited.component, "RateLimitedProblem");
+        assert_eq!(limited.headers.len(), 3, "{:?}", limited.headers);
+        assert!(limited.headers.contains(&"retry-after".to_owned()));
+        assert_eq!(limited.schema["properties"]["status"]["const"], 429);
+    }
+}

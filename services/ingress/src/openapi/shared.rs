@@ -1,0 +1,125 @@
+//! Parameters, headers and ways to say who one is, as operations share them.
+
+use serde_json::{Value, json};
+
+use seckill_domain::VoucherId;
+
+/// The header of a renewed token, which no answer has that does not know the caller.
+pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";
+
+const HEADERS: [&str; 7] = [
+    "Cache-Control",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    RENEWED_TOKEN,
+];
+
+/// A parameter that stands in a path or is named in `x-parameters`.
+pub(super) fn parameter(name: &str) -> Option<Value> {
+    let (place, description, schema) = match name {
+        "voucher_id" => (
+            "path",
+            "The voucher.",
+            json!({ "type": "integer", "format": "int64", "minimum": 1, "maximum": VoucherId::MAX }),
+        ),
+        "order_id" => (
+            "path",
+            "The order, as its first answer named it: a UUID of version 8.",
+            json!({ "type": "string", "format": "uuid" }),
+        ),
+        "name" => (
+            "path",
+            "The file's name.",
+            json!({ "type": "string", "minLength": 1 }),
+        ),
+        "Idempotency-Key" => (
+            "header",
+            "Of the client's choice, one for each thing that is wanted: a repetition with the same key is answered as the first was.",
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
+        ),
+        "Last-Event-ID" => (
+            "header",
+            "The id of the last event that the client has seen; anything else counts as none.",
+            json!({ "type": "string" }),
+        ),
+        _ => return None,
+    };
+    Some(json!({
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": schema,
+    }))
+}
+
+/// A response header and its name as people write it; `name` is so in any case.
+pub(super) fn header(name: &str) -> Option<(&'static str, Value)> {
+    let name = HEADERS
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(name))?;
+    let (description, schema, example) = match name {
+        "Cache-Control" => ("Who may keep the answer.", text(), "no-store"),
+        "Location" => (
+            "Where the order's status is.",
+            json!({ "type": "string", "format": "uri-reference" }),
+            "/api/v1/orders/00000000-0700-8000-8000-040000000001",
+        ),
+        "RateLimit" => (
+            "What is left of each limit that the request was counted under (r), and when it is whole again (t).",
+            text(),
+            r#""user";r=4;t=1"#,
+        ),
+        "RateLimit-Policy" => (
+            "Those limits: so many requests (q) in so many seconds (w).",
+            text(),
+            r#""user";q=5;w=1"#,
+        ),
+        "Retry-After" => (
+            "Seconds to wait.",
+            json!({ "type": "string", "pattern": "^[1-9][0-9]*$" }),
+            "1",
+        ),
+        "WWW-Authenticate" => ("What to send.", text(), r#"Bearer realm="seckill""#),
+        RENEWED_TOKEN => (
+            "A new token for the session, good for longer: send it from now on.",
+            text(),
+            "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
+        ),
+        _ => return None,
+    };
+    let header = json!({ "description": description, "schema": schema, "example": example });
+    Some((name, header))
+}
+
+fn text() -> Value {
+    json!({ "type": "string", "minLength": 1 })
+}
+
+/// How a caller says who it is.
+pub(super) fn security_scheme(name: &str) -> Option<Value> {
+    let scheme = match name {
+        "token" => json!({
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A buyer's token, from the sign-in.",
+        }),
+        "adminToken" => json!({
+            "type": "http",
+            "scheme": "bearer",
+            "description": "The operators' token.",
+        }),
+        "webhookSignature" => json!({
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Signature",
+            "description": "t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> under the secret shared with the provider, of this moment.",
+        }),
+        _ => return None,
+    };
+    Some(scheme)
+}

@@ -1,0 +1,103 @@
+//! The documents of both APIs. They are made by the code, and have to be what is committed:
+//! `SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi` writes them anew.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use actix_web::introspection::IntrospectionTree;
+use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+use actix_web::{App, HttpResponse, web};
+use seckill_ingress::{http, openapi};
+use seckill_telemetry::ops::Ops;
+use serde_json::Value;
+
+fn is_committed(document: &Value, file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(file);
+    if std::env::var_os("SECKILL_WRITE").is_some() {
+        fs::write(
+            &path,
+            serde_json::to_string_pretty(document).unwrap() + "\n",
+        )
+        .unwrap();
+    }
+    let committed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(
+        *document == committed,
+        "docs/{file} is not what the code says: SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi"
+    );
+}
+
+#[test]
+fn the_documents_say_what_the_code_does() {
+    is_committed(&openapi::public(), "openapi.json");
+    is_committed(&openapi::admin(), "openapi-admin.json");
+}
+
+/// Path and method of every operation.
+fn documented(document: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            found.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    found
+}
+
+const ROUTES: &str = "/the-routes-themselves";
+
+async fn routes(tree: web::Data<IntrospectionTree>) -> HttpResponse {
+    let report = tree.report_as_json();
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(report)
+}
+
+/// Path and method of every route that actix-web has registered.
+async fn registered(configure: impl FnOnce(&mut web::ServiceConfig)) -> BTreeSet<String> {
+    let app = App::new()
+        .route(ROUTES, web::get().to(routes))
+        .configure(configure);
+    let service = init_service(app).await;
+    let response = call_service(&service, TestRequest::get().uri(ROUTES).to_request()).await;
+    let report: Vec<Value> = read_body_json(response).await;
+    let mut found = BTreeSet::new();
+    for item in &report {
+        let path = item["full_path"].as_str().unwrap();
+        let methods = item["methods"].as_array().unwrap();
+        let any = methods.is_empty() && item["resource_type"] == "resource";
+        assert!(
+            !any,
+            "a route that takes any method is not to be documented: {item}"
+        );
+        for method in methods {
+            found.insert(format!("{} {path}", method.as_str().unwrap()));
+        }
+    }
+    assert!(found.remove(&format!("GET {ROUTES}")), "{report:?}");
+    found
+}
+
+#[actix_web::test]
+async fn every_public_route_is_documented_and_nothing_else_is() {
+    let routes = registered(http::public_routes).await;
+    assert!(routes.len() > 15, "{routes:?}");
+    assert_eq!(routes, documented(&openapi::public()));
+}
+
+#[actix_web::test]
+async fn every_admin_route_is_documented_and_nothing_else_is() {
+    let ops = Ops::install().unwrap();
+    let routes = registered(|config| {
+        ops.routes(config);
+        http::admin_routes(config);
+    });
+    let routes = routes.await;
+    assert!(routes.len() > 12, "{routes:?}");
+    assert_eq!(routes, documented(&openapi::admin()));
+}
