@@ -19,7 +19,7 @@ use crate::settings::KafkaSettings;
 
 const POLL: Duration = Duration::from_millis(20);
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
-/// How often a reader looks after batches that are not full and receivers that are gone.
+/// How often a reader looks after batches that waited for room.
 const UPKEEP: Duration = Duration::from_millis(20);
 /// Batches that may wait for a slow receiver, a partition.
 const BUFFER_BATCHES: usize = 3;
@@ -181,17 +181,22 @@ impl Lane {
         (lane, stream)
     }
 
-    fn has_records(&self) -> bool {
-        !self.batch.events.is_empty() || !self.batch.undecodable.is_empty()
+    fn records(&self) -> usize {
+        self.batch.events.len() + self.batch.undecodable.len()
     }
 
-    /// Ends the batch, and sends as many as there is room for.
+    /// Ends the batch, and sends what there is room for.
     fn flush(&mut self) {
-        if self.has_records() {
+        if self.records() > 0 {
             let next = DecodedBatch::at(self.batch.to);
             let done = std::mem::replace(&mut self.batch, next);
             self.waiting.push_back(done);
         }
+        self.send();
+    }
+
+    /// Sends as many of the full batches as there is room for.
+    fn send(&mut self) {
         while let Some(batch) = self.waiting.pop_front() {
             match self.sender.try_send(Ok(batch)) {
                 Ok(()) => {}
@@ -241,7 +246,7 @@ impl Worker {
                     let partition = message.partition();
                     if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
                         take(lane, &message, self.partitions);
-                        if lane.batch.events.len() >= self.batch_max {
+                        if lane.records() >= self.batch_max {
                             lane.flush();
                         }
                     }
@@ -257,11 +262,12 @@ impl Worker {
                     tracing::warn!(%code, "reading events goes on after an error");
                 }
                 Some(Err(error)) => return Err(error.into()),
-                None => upkeep_due = Instant::now(),
+                // Nothing comes for now: what is there goes on.
+                None => self.lanes.iter_mut().for_each(Lane::flush),
             }
-            if Instant::now() >= upkeep_due {
+            if backlog && Instant::now() >= upkeep_due {
                 upkeep_due = Instant::now() + UPKEEP;
-                self.lanes.iter_mut().for_each(Lane::flush);
+                self.lanes.iter_mut().for_each(Lane::send);
             }
             self.pause_and_resume()?;
         }
