@@ -22,6 +22,8 @@ const PROBLEMS: [&str; 13] = [
     "invalid-request",
     "internal",
 ];
+/// What limits are of, as `RateLimit` names them.
+const SCOPES: [&str; 4] = ["address", "user", "voucher", "global"];
 const UNKNOWN_PROBLEM: &str = "(unexpected)";
 
 /// The answer to one attempt to order.
@@ -37,6 +39,11 @@ pub enum Answer {
         status: u16,
         /// The problem's name.
         problem: &'static str,
+    },
+    /// 429: over a limit. Nothing was taken; who comes again later may be let in.
+    Limited {
+        /// What the limit is of: `address`, `user`, `voucher` or `global`.
+        scope: &'static str,
     },
     /// None came.
     None,
@@ -64,10 +71,22 @@ impl Answer {
         let accepted = (reply.status == StatusCode::ACCEPTED)
             .then(|| read_accepted(&reply.body))
             .flatten();
-        accepted.unwrap_or_else(|| Self::Refused {
-            status: reply.status.as_u16(),
-            problem: read_problem(&reply.body),
-        })
+        accepted
+            .or_else(|| read_limited(reply))
+            .unwrap_or_else(|| Self::Refused {
+                status: reply.status.as_u16(),
+                problem: read_problem(&reply.body),
+            })
+    }
+
+    /// Whether it was past all limits: it got an order, or was told that there is none to have.
+    #[must_use]
+    pub const fn is_admitted(self) -> bool {
+        match self {
+            Self::Reserved(_) | Self::Pending(_) => true,
+            Self::Refused { status, .. } => status == StatusCode::CONFLICT.as_u16(),
+            Self::Limited { .. } | Self::None => false,
+        }
     }
 
     /// The order that it names as the caller's new one.
@@ -75,7 +94,7 @@ impl Answer {
     pub const fn order_id(self) -> Option<OrderId> {
         match self {
             Self::Reserved(order_id) | Self::Pending(order_id) => Some(order_id),
-            Self::Refused { .. } | Self::None => None,
+            Self::Refused { .. } | Self::Limited { .. } | Self::None => None,
         }
     }
 
@@ -86,6 +105,7 @@ impl Answer {
             Self::Reserved(_) => "202 reserved".to_owned(),
             Self::Pending(_) => "202 pending".to_owned(),
             Self::Refused { status, problem } => format!("{status} {problem}"),
+            Self::Limited { scope } => format!("429 by the {scope} limit"),
             Self::None => "no answer".to_owned(),
         }
     }
@@ -101,6 +121,15 @@ fn read_accepted(body: &[u8]) -> Option<Answer> {
     }
 }
 
+/// `"user";r=0;t=1`: the limit that was hit stands alone in it.
+fn read_limited(reply: &Reply) -> Option<Answer> {
+    let is_limited = reply.status == StatusCode::TOO_MANY_REQUESTS;
+    let header = is_limited.then_some(reply.rate_limit.as_ref()).flatten()?;
+    let name = header.to_str().ok()?.split('"').nth(1)?;
+    let scope = SCOPES.into_iter().find(|scope| *scope == name)?;
+    Some(Answer::Limited { scope })
+}
+
 fn read_problem(body: &[u8]) -> &'static str {
     let problem: Option<Problem> = serde_json::from_slice(body).ok();
     let name = problem.and_then(|p| p.kind.rsplit('/').next());
@@ -112,12 +141,32 @@ fn read_problem(body: &[u8]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     fn read(status: u16, body: &'static str) -> Answer {
         let status = StatusCode::from_u16(status).unwrap();
-        let body = body.into();
-        Answer::read(Some(&Reply { status, body }))
+        Answer::read(Some(&Reply {
+            status,
+            body: body.into(),
+            rate_limit: None,
+        }))
+    }
+
+    #[test]
+    fn a_limit_is_named_by_what_it_is_of() {
+        let limited = |header| {
+            Answer::read(Some(&Reply {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                body: r#"{"type":"https://example.test/problems/rate-limited"}"#.into(),
+                rate_limit: Some(HeaderValue::from_static(header)),
+            }))
+        };
+        let user = limited("\"user\";r=0;t=1");
+        assert_eq!(user, Answer::Limited { scope: "user" });
+        assert!(!user.is_admitted());
+        assert_eq!(limited("nonsense").label(), "429 rate-limited");
     }
 
     #[test]

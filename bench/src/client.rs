@@ -139,14 +139,19 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its whole body.
     pub body: Bytes,
+    /// Its `RateLimit` header: which limit it was counted under, and what is left of that.
+    pub rate_limit: Option<HeaderValue>,
 }
 
 async fn exchange(sender: &mut SendRequest<Full<Bytes>>, call: Call) -> anyhow::Result<Reply> {
     timeout(CALL_TIMEOUT, async {
         let response = sender.send_request(call).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(Reply { status, body })
+        let (head, body) = response.into_parts();
+        Ok(Reply {
+            status: head.status,
+            body: body.collect().await?.to_bytes(),
+            rate_limit: head.headers.get("ratelimit").cloned(),
+        })
     })
     .await?
 }

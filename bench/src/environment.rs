@@ -27,6 +27,8 @@ pub struct Environment {
     pub event_partitions: i32,
     /// How long after an order's `pay_by` it is expired.
     pub expiry_grace_seconds: u64,
+    /// Orders a second that the ingress lets in; 0 is no limit.
+    pub rate_limit_global_per_second: u32,
     /// Opens the admin API.
     pub admin_token: Secret,
     /// Signs buyers' tokens.
@@ -52,6 +54,7 @@ impl Environment {
         let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
         let event_partitions = reader.or("EVENT_PARTITIONS", 12);
         let expiry_grace_seconds = reader.or("EXPIRY_GRACE_SECONDS", 2);
+        let rate_limit_global_per_second = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
         let admin_token = reader.secret("ADMIN_TOKEN", SECRET_MIN_BYTES);
         let token_secret = reader.secret("TOKEN_SECRET", SECRET_MIN_BYTES);
         let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", SECRET_MIN_BYTES);
@@ -67,6 +70,7 @@ impl Environment {
                 topic_prefix: topic_prefix?,
                 event_partitions: event_partitions?,
                 expiry_grace_seconds: expiry_grace_seconds?,
+                rate_limit_global_per_second: rate_limit_global_per_second?,
                 admin_token: admin_token?,
                 token_secret: token_secret?,
                 webhook_secret: webhook_secret?,

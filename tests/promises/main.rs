@@ -8,6 +8,7 @@ mod cluster;
 mod consumers;
 mod dead_letters;
 mod deaths;
+mod demo;
 mod expiry;
 mod full_disks;
 mod kafka_cluster;

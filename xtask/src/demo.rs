@@ -7,9 +7,14 @@ use seckill_testkit::workspace_root;
 
 use crate::{local, settings};
 
-/// Runs the demo; with `once` the stack is stopped afterwards. Gives the demo's exit status.
-pub(crate) fn demo(once: bool, arguments: &[String]) -> Result<ExitCode> {
-    local::up(true)?;
+/// Runs the demo; with `once` the stack is stopped afterwards, with `protected` the ingress limits rates. Gives the
+/// demo's exit status.
+pub(crate) fn demo(once: bool, protected: bool, arguments: &[String]) -> Result<ExitCode> {
+    let mut wanted = settings::of_caller();
+    if protected {
+        settings::add_limits(&mut wanted);
+    }
+    local::up(true, wanted)?;
     let status = run("seckill-demo", arguments);
     if once {
         local::down()?;
@@ -21,7 +26,7 @@ pub(crate) fn demo(once: bool, arguments: &[String]) -> Result<ExitCode> {
 
 /// Runs the throughput benchmark and stops the stack. Gives the benchmark's exit status.
 pub(crate) fn bench(arguments: &[String]) -> Result<ExitCode> {
-    local::up(true)?;
+    local::up(true, settings::of_caller())?;
     let status = run("seckill-bench", arguments);
     local::down()?;
     status.map(exit_code)

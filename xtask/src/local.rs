@@ -27,14 +27,14 @@ const SERVICES: [(&str, &str); 4] = [
     ("seckill-payment-simulator", "PAYMENT_SIMULATOR_LISTEN"),
 ];
 
-/// A stack that is complete, ready and was started with the same binaries and settings is left alone; any
-/// other is stopped, and all of it started. `fresh` deletes the data before.
-pub(crate) fn up(fresh: bool) -> Result<()> {
+/// A stack that is complete, ready and was started with the same binaries and settings (`wanted`: those that are not
+/// generated) is left alone; any other is stopped, and all of it started. `fresh` deletes the data before.
+pub(crate) fn up(fresh: bool, wanted: Env) -> Result<()> {
     step("release binaries built", build::release)?;
     let directory = directory();
     let _lock = lock(&directory)?;
-    let identity = identity()?;
-    if !fresh && is_running(&directory, &identity) {
+    let identity = identity(&wanted)?;
+    if !fresh && is_running(&directory, &identity, &wanted) {
         println!("already running and ready: {}", env_file().display());
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub(crate) fn up(fresh: bool) -> Result<()> {
     if fresh {
         stack::delete_data(&directory)?;
     }
-    if let Err(error) = start_all(&directory, &identity) {
+    if let Err(error) = start_all(&directory, &identity, wanted) {
         // Half a stack is of no use to anybody; the logs stay.
         if let Err(second) = stop_all(&directory) {
             eprintln!("and stopping what had started failed: {second:#}");
@@ -91,13 +91,14 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn start_all(directory: &Path, identity: &str) -> Result<()> {
-    let mut env = settings::of_caller();
+fn start_all(directory: &Path, identity: &str, wanted: Env) -> Result<()> {
+    let mut env = wanted;
+    let mail_leaves = stack::is_callers(&env, "mail");
     settings::add_secrets(&mut env, &directory.join("secrets"))?;
     settings::add_listeners(&mut env)?;
     stack::start(directory, &mut env)?;
     // For whoever reads the codes: where the mails are, if they don't leave this machine.
-    if !stack::is_callers(&settings::of_caller(), "mail") {
+    if !mail_leaves {
         let mails = stack::mail_directory(directory);
         env.insert(
             "MAIL_SINK_DIRECTORY".to_owned(),
@@ -210,17 +211,16 @@ fn all_daemons(directory: &Path) -> Vec<Daemon> {
     services.into_iter().chain(stores).collect()
 }
 
-fn is_running(directory: &Path, identity: &str) -> bool {
+fn is_running(directory: &Path, identity: &str, wanted: &Env) -> bool {
     let Ok(env) = settings::read_env(&env_file()) else {
         return false;
     };
     let same =
         fs::read_to_string(identity_file(directory)).is_ok_and(|started| started == identity);
     // A store that the caller brought has no process of ours; the services' readiness covers it.
-    let caller = settings::of_caller();
     let alive = all_daemons(directory)
         .iter()
-        .all(|daemon| daemon.is_alive() || stack::is_callers(&caller, daemon.name));
+        .all(|daemon| daemon.is_alive() || stack::is_callers(wanted, daemon.name));
     let ready = SERVICES.iter().all(|(_, listener)| {
         settings::listener(&env, listener).is_ok_and(seckill_testkit::service::is_ready)
     });
@@ -232,8 +232,8 @@ fn identity_file(directory: &Path) -> PathBuf {
 }
 
 /// What a running stack must have been started with to be left alone: the same binaries, the same settings.
-fn identity() -> Result<String> {
-    let mut text = settings::to_lines(&settings::of_caller());
+fn identity(wanted: &Env) -> Result<String> {
+    let mut text = settings::to_lines(wanted);
     for (name, _) in SERVICES {
         let built = fs::metadata(binary(name)?)?.modified()?;
         text += &format!("{name} {built:?}\n");

@@ -58,6 +58,9 @@ enum Command {
         /// Stop the stack afterwards, however the demo ended
         #[arg(long)]
         once: bool,
+        /// With limits: 100 orders a second are let in, unless RATE_LIMIT_GLOBAL_PER_SECOND says otherwise
+        #[arg(long)]
+        protected: bool,
         /// Arguments of `seckill-demo`, after `--`
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -94,13 +97,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     match cli.command {
         Command::Install => println!("everything is installed"),
-        Command::Up { fresh } => local::up(fresh)?,
+        Command::Up { fresh } => local::up(fresh, settings::of_caller())?,
         Command::Down => local::down()?,
         Command::MailSink { port, directory } => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
             mail::serve(&listener, &directory);
         }
-        Command::Demo { once, arguments } => return demo::demo(once, &arguments),
+        Command::Demo {
+            once,
+            protected,
+            arguments,
+        } => return demo::demo(once, protected, &arguments),
         Command::Bench { arguments } => return demo::bench(&arguments),
         Command::Test { long, filters } => test::run(long, &filters)?,
     }

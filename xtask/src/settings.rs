@@ -53,6 +53,8 @@ const SETTINGS: [&str; 36] = [
 
 const SECRETS: [&str; 3] = ["ADMIN_TOKEN", "TOKEN_SECRET", "PAYMENT_WEBHOOK_SECRET"];
 
+const LIMITS: [(&str, &str); 1] = [("RATE_LIMIT_GLOBAL_PER_SECOND", "100")];
+
 /// Where a service listens unless told otherwise.
 const LISTENERS: [(&str, u16); 5] = [
     ("INGRESS_LISTEN", 8080),
@@ -74,6 +76,15 @@ pub(crate) fn of_caller() -> Env {
             Some((name, value))
         })
         .collect()
+}
+
+/// Adds the limits of a stack that faces the public, where the caller has not set them.
+pub(crate) fn add_limits(env: &mut Env) {
+    for (name, value) in LIMITS {
+        if !env.contains_key(&format!("{name}_FILE")) {
+            env.entry(name.to_owned()).or_insert(value.to_owned());
+        }
+    }
 }
 
 /// Adds secrets that the caller has not set, the same ones at every start.
@@ -196,6 +207,16 @@ mod tests {
             second["PAYMENT_WEBHOOK_SECRET"],
             first["PAYMENT_WEBHOOK_SECRET"]
         );
+    }
+
+    #[test]
+    fn limits_are_added_where_the_caller_has_none() {
+        let mut settings = Env::new();
+        add_limits(&mut settings);
+        assert_eq!(settings["RATE_LIMIT_GLOBAL_PER_SECOND"], "100");
+        let mut settings = env(&[("RATE_LIMIT_GLOBAL_PER_SECOND", "7")]);
+        add_limits(&mut settings);
+        assert_eq!(settings["RATE_LIMIT_GLOBAL_PER_SECOND"], "7");
     }
 
     #[test]

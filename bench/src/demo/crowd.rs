@@ -9,6 +9,9 @@ use super::evidence::ClickRecord;
 use crate::answer::Answer;
 use crate::orders::Click;
 
+const HAMMERING_EVERY: usize = 1_000;
+const HAMMERING_CLICKS: usize = 50;
+
 /// One click of each user in a random order; about `repeat_percent` of a hundred click again at
 /// once, with the same idempotency key.
 ///
@@ -37,6 +40,29 @@ pub fn clicks(
     Ok(clicks)
 }
 
+/// Every so many clicks one that is made many times at once, side by side.
+#[must_use]
+pub fn hammered(clicks: Vec<Click>) -> Vec<Click> {
+    let times = |position: usize| match position % HAMMERING_EVERY {
+        0 => HAMMERING_CLICKS,
+        _ => 1,
+    };
+    let repeated = |(position, click)| std::iter::repeat_n(click, times(position));
+    clicks.into_iter().enumerate().flat_map(repeated).collect()
+}
+
+/// The buyers of a wave who were over a limit and got nothing: they come again.
+#[must_use]
+pub fn over_a_limit(clicks: &[ClickRecord], wave: u32) -> Vec<u32> {
+    let of_wave = || clicks.iter().filter(|click| click.wave == wave);
+    let told: BTreeSet<u32> = of_wave()
+        .filter(|click| !matches!(click.answer, Answer::Limited { .. }))
+        .map(|click| click.user)
+        .collect();
+    let limited: BTreeSet<u32> = of_wave().map(|click| click.user).collect();
+    limited.difference(&told).copied().collect()
+}
+
 /// What each buyer of a wave who was not refused got.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
@@ -54,7 +80,7 @@ pub fn outcome(clicks: &[ClickRecord], wave: u32) -> Outcome {
         match click.answer {
             Answer::Reserved(order_id) => outcome.reserved.insert(click.user, order_id),
             Answer::Pending(order_id) => outcome.pending.insert(click.user, order_id),
-            Answer::Refused { .. } | Answer::None => None,
+            Answer::Refused { .. } | Answer::Limited { .. } | Answer::None => None,
         };
     }
     outcome
@@ -95,6 +121,24 @@ mod tests {
             .filter(|w| w[0].user == w[1].user && w[0].key == w[1].key);
         assert_eq!(pairs.count(), clicks.len() - 1000);
         assert!((1050..1150).contains(&clicks.len()), "{}", clicks.len());
+    }
+
+    #[test]
+    fn some_hammer_and_who_was_only_refused_for_a_limit_comes_again() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let clicks = clicks((1..=2_000).collect(), 1, 0, &mut rng).unwrap();
+        let clicks = hammered(clicks);
+        assert_eq!(clicks.len(), 1_998 + 2 * HAMMERING_CLICKS);
+        let limited = Answer::Limited { scope: "user" };
+        let records = [
+            (1, 1, limited),
+            (1, 2, limited),
+            (1, 2, Answer::Reserved(order(1))),
+            (1, 3, Answer::None),
+            (2, 4, limited),
+        ]
+        .map(|(wave, user, answer)| ClickRecord { wave, user, answer });
+        assert_eq!(over_a_limit(&records, 1), [1]);
     }
 
     #[test]

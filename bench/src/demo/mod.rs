@@ -23,7 +23,7 @@ use crate::progress::Stage;
 
 use self::evidence::{Evidence, LogView, Restored, Watched};
 pub use self::options::DemoOptions;
-use self::stages::Demo;
+use self::stages::{Demo, WaveSummary};
 use self::watch::Watch;
 
 /// No run takes this long; one that does hangs.
@@ -68,7 +68,9 @@ async fn sell_and_check(environment: &Environment, options: &DemoOptions) -> any
     stage.done(&format!("{kept} of {} kept", verdicts.len()));
     let ledger = demo.api.ledger(demo.voucher).await?;
     report::print(&demo, environment, &evidence, &ledger, &verdicts);
-    Ok(kept == verdicts.len())
+    let limit = environment.rate_limit_global_per_second;
+    let limited = |wave: &WaveSummary| limit == 0 || wave.admitted <= wave.most_admitted(limit);
+    Ok(kept == verdicts.len() && demo.waves.iter().all(limited))
 }
 
 async fn collect(

@@ -17,7 +17,7 @@ pub struct DemoOptions {
     /// Connections that they share
     #[arg(long, default_value_t = 256)]
     pub connections: usize,
-    /// Seconds to pay
+    /// Seconds to pay; more where a limit makes the first wave last
     #[arg(long, default_value_t = 5)]
     pub hold_seconds: u32,
     /// How many of a hundred orders of the first wave are paid; the others lapse
@@ -48,9 +48,17 @@ impl DemoOptions {
         Ok(())
     }
 
+    /// Seconds to pay: who bought first still can when the wave is over, which a limit makes last.
+    #[must_use]
+    pub fn seconds_to_pay(&self, limit_per_second: u32) -> u32 {
+        let selling = self.units.checked_div(limit_per_second).unwrap_or(0);
+        self.hold_seconds + 3 * selling
+    }
+
     /// How long unpaid orders may take to be gone from all stores, with room for a slow machine.
     #[must_use]
-    pub fn lapse_deadline(&self, grace_seconds: u64) -> Duration {
-        Duration::from_secs(u64::from(self.hold_seconds) + grace_seconds + 30)
+    pub fn lapse_deadline(&self, limit_per_second: u32, grace_seconds: u64) -> Duration {
+        let seconds_to_pay = u64::from(self.seconds_to_pay(limit_per_second));
+        Duration::from_secs(seconds_to_pay + grace_seconds + 30)
     }
 }

@@ -24,6 +24,11 @@ pub(super) fn print(
     verdicts: &[Verdict],
 ) {
     section("Answers to the clicks", &answers(demo));
+    let limit = environment.rate_limit_global_per_second;
+    if limit > 0 {
+        let title = format!("Let in, at {limit} clicks a second");
+        section(&title, &let_in(demo, limit));
+    }
     section("Latency in milliseconds", &latencies(demo));
     section("Units", &units(evidence));
     section("Refunds due", &refunds(evidence));
@@ -59,6 +64,36 @@ fn answers(demo: &Demo) -> Vec<Vec<String>> {
         let mut cells = vec![kind.clone()];
         cells.extend(demo.waves.iter().map(|wave| number(&wave.answers)));
         rows.push(cells);
+    }
+    rows
+}
+
+fn let_in(demo: &Demo, limit_per_second: u32) -> Vec<Vec<String>> {
+    let header = [
+        "",
+        "seconds",
+        "let in",
+        "at most",
+        "",
+        "accepted",
+        "accepted/s",
+    ];
+    let mut rows = vec![row(header.map(String::from))];
+    for (position, wave) in demo.waves.iter().enumerate() {
+        let (seconds, most) = (
+            wave.elapsed.as_secs_f64(),
+            wave.most_admitted(limit_per_second),
+        );
+        let mark = if wave.admitted <= most { '✔' } else { '✘' };
+        rows.push(row([
+            format!("wave {}", position + 1),
+            format!("{seconds:.1}"),
+            count(wave.admitted),
+            count(most),
+            mark.to_string(),
+            count(wave.accepted),
+            format!("{:.1}", wave.accepted as f64 / seconds),
+        ]));
     }
     rows
 }

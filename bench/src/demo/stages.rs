@@ -1,6 +1,7 @@
 //! The demo, stage by stage.
 
-use std::collections::BTreeMap;
+mod wave;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use seckill_domain::{OrderId, VoucherId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+pub(super) use self::wave::WaveSummary;
 use super::crowd;
 use super::evidence::{ClickRecord, PaymentRecord, Restored};
 use super::options::DemoOptions;
@@ -20,8 +22,6 @@ use crate::api::{Api, Ledger, NewSale};
 use crate::client::{Calls, Load, Run};
 use crate::credentials;
 use crate::environment::Environment;
-use crate::latency::Latencies;
-use crate::orders::OrderCalls;
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
 
@@ -38,15 +38,6 @@ const QUIET_DEADLINE: Duration = Duration::from_secs(30);
 const PENDING_DEADLINE: Duration = Duration::from_secs(30);
 /// A provider repeats a call that was not taken.
 const WEBHOOK_ROUNDS: u32 = 5;
-
-/// One wave as the report shows it.
-#[derive(Debug, Clone)]
-pub(super) struct WaveSummary {
-    /// How many answers of each kind.
-    pub(super) answers: BTreeMap<String, u64>,
-    /// Of all its calls; none if there was none.
-    pub(super) latencies: Option<Latencies>,
-}
 
 /// A running demo.
 #[derive(Debug)]
@@ -87,6 +78,7 @@ impl Demo {
         let bearers = credentials::bearers(&environment.token_secret, options.buyers)?;
         let api = Api::new(environment).await?;
         let now = OffsetDateTime::now_utc();
+        let hold_seconds = options.seconds_to_pay(environment.rate_limit_global_per_second);
         let sale = NewSale {
             title: "Demo: one night at the lake".to_owned(),
             price_cents: PRICE_CENTS,
@@ -95,7 +87,7 @@ impl Demo {
             max_quantity: 1,
             opens_at: now.format(&Rfc3339)?,
             closes_at: (now + Duration::from_secs(3600)).format(&Rfc3339)?,
-            hold_seconds: options.hold_seconds,
+            hold_seconds,
         };
         let voucher = api.open_sale(&sale).await.context("opening the sale")?;
         let Environment {
@@ -105,9 +97,8 @@ impl Demo {
         } = environment;
         let stores = Stores::connect(database_url, redis_url, voucher).await?;
         stage.done(&format!(
-            "voucher {voucher}, {} units, {} s to pay",
-            count(u64::from(options.units)),
-            options.hold_seconds
+            "voucher {voucher}, {} units, {hold_seconds} s to pay",
+            count(u64::from(options.units))
         ));
         Ok(Self {
             api,
@@ -167,9 +158,10 @@ impl Demo {
     /// # Errors
     /// When the stack cannot be asked.
     pub(super) async fn lapse(&mut self, label: &str) -> anyhow::Result<Restored> {
-        let deadline = self
-            .options
-            .lapse_deadline(self.environment.expiry_grace_seconds);
+        let deadline = self.options.lapse_deadline(
+            self.environment.rate_limit_global_per_second,
+            self.environment.expiry_grace_seconds,
+        );
         let unpaid = self.api.ledger(self.voucher).await?.unpaid;
         let stage = Stage::begin(label, unpaid.unsigned_abs());
         let bar = stage.bar();
@@ -224,63 +216,6 @@ impl Demo {
             Ok(()) => stage.done("nothing in flight, nothing unpaid"),
             Err(error) => stage.done(&format!("{error:#}")),
         }
-    }
-
-    async fn wave(
-        &mut self,
-        label: &str,
-        users: Vec<u32>,
-        repeat_percent: u32,
-    ) -> anyhow::Result<Orders> {
-        let wave = u32::try_from(self.waves.len())? + 1;
-        let clicks = crowd::clicks(users, wave, repeat_percent, &mut self.rng)?;
-        let stage = Stage::begin(label, clicks.len() as u64);
-        let calls = Arc::new(OrderCalls::new(
-            Arc::clone(&self.api.public),
-            &[self.voucher],
-            Arc::clone(&self.bearers),
-            clicks,
-        )?);
-        let run = self.load(stage.bar(), Arc::clone(&calls)).await?;
-        let mut answers = BTreeMap::new();
-        for sample in &run.samples {
-            *answers.entry(sample.answer.label()).or_default() += 1;
-            self.clicks.push(ClickRecord {
-                wave,
-                user: calls.clicks()[sample.index].user,
-                answer: sample.answer,
-            });
-        }
-        let latencies = Latencies::of(run.samples.iter().map(|sample| sample.latency));
-        self.waves.push(WaveSummary { answers, latencies });
-        let outcome = crowd::outcome(&self.clicks, wave);
-        let mut orders: Orders = outcome.reserved.into_iter().collect();
-        for (user, order_id) in outcome.pending {
-            if self.stands(user, order_id).await? {
-                orders.push((user, order_id));
-            }
-        }
-        stage.done(&format!(
-            "{} clicks answered in {:.2} s, {} orders",
-            count(run.samples.len() as u64),
-            run.elapsed.as_secs_f64(),
-            count(orders.len() as u64)
-        ));
-        Ok(orders)
-    }
-
-    /// Whether an order that was pending has come to stand, as its buyer finds out.
-    async fn stands(&self, user: u32, order_id: OrderId) -> anyhow::Result<bool> {
-        let bearer = &self.bearers[user as usize - 1];
-        let decided = async || {
-            let status = self.api.order_status(order_id, bearer).await?;
-            Ok(match status.as_deref() {
-                Some("pending") => Wait::On("its status is still pending".to_owned()),
-                Some(status) => Wait::Over(status == "unpaid"),
-                None => Wait::Over(false),
-            })
-        };
-        wait_for(&format!("order {order_id}"), PENDING_DEADLINE, decided).await
     }
 
     async fn pay(

@@ -98,7 +98,9 @@ impl Strategy for ThisProject {
                 Told::Pending(_) | Told::None | Told::Refused { status: 503, .. } => {
                     sleep(RETRY_PAUSE).await;
                 }
-                other @ Told::Refused { .. } => return Err(Failure::Refused(other.label())),
+                other @ (Told::Refused { .. } | Told::Limited { .. }) => {
+                    return Err(Failure::Refused(other.label()));
+                }
             }
         }
     }
