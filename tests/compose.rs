@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use seckill_telemetry::settings::Source;
 use serde_yaml_ng::Value;
@@ -13,6 +14,23 @@ const CHOSEN: [&str; 4] = [
     "ADMIN_TOKEN",
     "TOKEN_SECRET",
     "PAYMENT_WEBHOOK_SECRET",
+];
+
+/// What the containers leave at its default, and why. All else that a service reads, they name.
+const DEFAULTED: [(&str, &str); 7] = [
+    ("TOPIC_PREFIX", "the cluster is this deployment's own"),
+    (
+        "MAX_IN_FLIGHT",
+        "for the size of the machine, as the next two",
+    ),
+    ("INGRESS_WORKERS", "one a core"),
+    ("FOLD_BATCH_MAX", "right for most machines"),
+    ("DRAIN_DELAY_MS", "nothing routes by /readyz here"),
+    ("EXPIRY_POLL_MS", "only tests need another"),
+    (
+        "LOG_FORMAT",
+        "json is for whatever collects the containers' logs",
+    ),
 ];
 
 type Variables = BTreeMap<String, String>;
@@ -84,6 +102,63 @@ fn health_port(service: &str) -> u16 {
     test[2].as_str().unwrap().parse().unwrap()
 }
 
+/// What a service reads: its literals that are named like a setting, in the files that have a settings reader.
+fn read_by(service: &str) -> BTreeSet<String> {
+    fn files(directory: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let source = format!("services/{service}/src");
+    let mut found = Vec::new();
+    files(&seckill_testkit::workspace_root().join(source), &mut found);
+    let is_setting =
+        |text: &&str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+    let code = found.iter().filter(|text| text.contains("Reader<"));
+    let code = code.filter_map(|text| text.split("#[cfg(test)]").next());
+    code.flat_map(|text| text.split('"').skip(1).step_by(2).filter(is_setting))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_setting_that_a_service_reads_is_set_or_left_for_a_reason() {
+    let file = compose();
+    let documented = seckill_testkit::workspace_root().join("docs/configuration.md");
+    let documented = std::fs::read_to_string(documented).unwrap();
+    let mut read = BTreeSet::new();
+    for service in ["ingress", "projector", "timeout"] {
+        let set = environment(&file, service, &chosen()).unwrap();
+        let settings = read_by(service);
+        assert!(
+            settings.contains("KAFKA_BROKERS"),
+            "{service}: {settings:?}"
+        );
+        for name in &settings {
+            let left = DEFAULTED.iter().any(|(defaulted, _)| defaulted == name);
+            let hint = "name it in docker-compose.yml, or in DEFAULTED with the reason why not";
+            assert!(left != set.contains_key(name), "{service}: {name}: {hint}");
+            let row = format!("\n| `{name}` |");
+            assert!(
+                documented.contains(&row),
+                "{name}: not in docs/configuration.md"
+            );
+        }
+        for name in set.keys() {
+            assert!(settings.contains(name), "{service} does not read {name}");
+        }
+        read.extend(settings);
+    }
+    for (name, _) in DEFAULTED {
+        assert!(read.contains(name), "no service reads {name}");
+    }
+}
+
 #[test]
 fn the_ingress_accepts_its_environment() {
     let config = seckill_ingress::config::Config::load(&source("ingress")).unwrap();
@@ -121,9 +196,10 @@ fn redis_never_evicts_and_every_image_is_pinned() {
     let file = compose();
     let command = serde_yaml_ng::to_string(&file["services"]["redis"]["command"]).unwrap();
     assert!(command.contains("noeviction"), "{command}");
-    for service in ["redis", "postgres", "kafka"] {
+    for service in ["redis", "postgres", "kafka", "mail"] {
         let image = file["services"][service]["image"].as_str().unwrap();
         let (_, tag) = image.split_once(':').unwrap();
-        assert!(tag.starts_with(|c: char| c.is_ascii_digit()), "{image}");
+        let version = tag.trim_start_matches('v');
+        assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{image}");
     }
 }
