@@ -372,3 +372,6 @@ impl Audit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

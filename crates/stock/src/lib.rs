@@ -24,6 +24,8 @@ mod pending;
 mod reload;
 mod reply;
 mod reserve;
+#[cfg(test)]
+mod samples;
 mod script;
 mod sentinel;
 mod settle;

@@ -126,3 +126,6 @@ fn units_taken_since(order: &Order, then: Offset) -> i64 {
     let back = order.closed.is_some_and(|(_, at)| at >= then) && gives_units_back(order.status);
     taken - if back { units } else { 0 }
 }
+
+#[cfg(test)]
+mod tests;
