@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::client::Reply;
 
 /// The refusals of the API, by the last part of their `type`.
-const PROBLEMS: [&str; 13] = [
+const PROBLEMS: [&str; 14] = [
     "sold-out",
     "already-ordered",
     "not-started",
@@ -19,6 +19,7 @@ const PROBLEMS: [&str; 13] = [
     "unauthorized",
     "not-found",
     "unavailable",
+    "overloaded",
     "invalid-request",
     "internal",
 ];

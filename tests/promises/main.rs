@@ -24,6 +24,8 @@ mod ones_own;
 mod operators;
 mod orderly_end;
 mod outcomes;
+mod overload;
+mod overload_peak;
 mod payment_races;
 mod payments;
 mod races;

@@ -18,16 +18,10 @@ const MARGIN: Duration = Duration::from_secs(3);
 const BUYERS: u64 = 200;
 const ROUNDS: u64 = 6;
 
-/// Services whose only way to Redis is the wire.
 async fn over_a_wire() -> Result<(World, SlowWire)> {
     let promise_ms = PROMISE.as_millis().to_string();
-    let stack = TestStack::builder().setting("PROMISE_DEADLINE_MS", &promise_ms);
-    let stack = stack.start()?;
-    let mut wire = SlowWire::bind().await?;
-    wire.lead_to(([127, 0, 0, 1], stack.redis.port()).into());
-    let url = format!("redis://127.0.0.1:{}", wire.port());
-    let world = World::on(stack, &[("REDIS_URL", &url)])?;
-    Ok((world, wire))
+    let stores = TestStack::builder().setting("PROMISE_DEADLINE_MS", &promise_ms);
+    World::over_a_wire(stores).await
 }
 
 /// What a process takes from its machine.
@@ -67,7 +61,7 @@ async fn round(world: &World, voucher: VoucherId, round: u64) -> Result<(Vec<Ans
         "somebody was cut off"
     );
     for answer in &answers {
-        let planned = answer.status == 202 || answer.problem() == "unavailable";
+        let planned = answer.status == 202 || answer.is_planned_503();
         assert!(planned, "{answer:?}");
     }
     assert!(

@@ -20,6 +20,8 @@ pub struct Answer {
     pub content_type: String,
     /// The headers that tests look at, by lower-case name.
     pub location: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
     /// The body; null where it is no JSON.
     pub body: Value,
 }
@@ -31,12 +33,14 @@ impl Answer {
             value.to_str().ok().map(str::to_owned)
         };
         let (content_type, location) = (header("content-type"), header("location"));
+        let retry_after = header("retry-after");
         let status = response.status().as_u16();
         let text = response.text().await?;
         Ok(Self {
             status,
             content_type: content_type.unwrap_or_default(),
             location,
+            retry_after,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
         })
     }
@@ -52,6 +56,14 @@ impl Answer {
     pub fn problem(&self) -> &str {
         let uri = self.body["type"].as_str().unwrap_or_default();
         uri.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it is a refusal that is planned for: a store is away, or more comes than can be served.
+    /// It says when to try again.
+    #[must_use]
+    pub fn is_planned_503(&self) -> bool {
+        let planned = ["unavailable", "overloaded"].contains(&self.problem());
+        self.status == 503 && planned && self.retry_after.is_some()
     }
 
     /// Whether it promises the units.

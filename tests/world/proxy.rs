@@ -9,6 +9,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -28,9 +29,11 @@ pub enum Line {
     Swallows,
 }
 
-/// Carries every byte both ways, as its line says.
+/// Carries every byte both ways, as its line says. On a thread of its own: how slow it is must not
+/// depend on how busy the test is.
 #[derive(Debug)]
 pub struct SlowWire {
+    runtime: Option<Runtime>,
     listener: Option<TcpListener>,
     address: SocketAddr,
     line: watch::Sender<Line>,
@@ -43,8 +46,14 @@ impl SlowWire {
     /// # Errors
     /// When no port is free.
     pub async fn bind() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let listener = runtime.spawn(TcpListener::bind(("127.0.0.1", 0)));
+        let listener = listener.await??;
         Ok(Self {
+            runtime: Some(runtime),
             address: listener.local_addr()?,
             listener: Some(listener),
             line: watch::Sender::new(Line::Delays(Duration::ZERO)),
@@ -60,11 +69,11 @@ impl SlowWire {
 
     /// Begins to carry bytes to and from `server`.
     pub fn lead_to(&mut self, server: SocketAddr) {
-        let Some(listener) = self.listener.take() else {
+        let (Some(listener), Some(runtime)) = (self.listener.take(), &self.runtime) else {
             return;
         };
         let (line, open) = (self.line.subscribe(), Arc::clone(&self.open));
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             // Its connections end with the runtime.
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -90,6 +99,15 @@ impl SlowWire {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for SlowWire {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It is dropped where a test may not block.
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::client::Client;
+use crate::proxy::SlowWire;
 
 const PERIOD: Duration = Duration::from_millis(25);
 
@@ -108,6 +109,19 @@ impl World {
             timeout,
             stack,
         })
+    }
+
+    /// Services whose only way to Redis is a wire; the test itself has another.
+    ///
+    /// # Errors
+    /// When a store or a service does not come up.
+    pub async fn over_a_wire(stores: Builder) -> Result<(Self, SlowWire)> {
+        let stack = stores.start()?;
+        let mut wire = SlowWire::bind().await?;
+        wire.lead_to(([127, 0, 0, 1], stack.redis.port()).into());
+        let url = format!("redis://127.0.0.1:{}", wire.port());
+        let world = Self::on(stack, &[("REDIS_URL", &url)])?;
+        Ok((world, wire))
     }
 
     /// A client of another ingress over the same stores.

@@ -157,6 +157,8 @@ impl Checks {
             let kafka = self.app.reservations.is_accepting();
             self.health.check("redis", &redis);
             self.health.check("kafka", &kafka);
+            let age = self.app.reservations.queue_age();
+            metrics::gauge!("seckill_order_queue_age_seconds").set(age.as_secs_f64());
             gauge("redis", redis.is_ok());
             gauge("kafka", kafka.is_ok());
             gauge("postgresql", postgresql.is_ok());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
+use actix_web::dev;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
@@ -17,6 +18,8 @@ pub const LIMIT_BYTES: usize = 64 * 1024;
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 /// How long a client may take to send its body.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The same, for a body that nobody is going to look at.
+const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reads the whole body, whatever it is. Empty when there is none.
 ///
@@ -26,6 +29,21 @@ pub async fn read_raw(payload: Payload) -> Result<Bytes, Problem> {
     tokio::time::timeout(DEADLINE, collect(payload))
         .await
         .map_err(|_| Problem::body_too_slow())?
+}
+
+/// Reads a body that nobody is going to look at, if it comes soon: a connection on which the server
+/// has left something unread cannot be used again.
+pub async fn discard(mut payload: dev::Payload) {
+    let mut left_bytes = READ_LIMIT_BYTES;
+    let _ = tokio::time::timeout(DISCARD_DEADLINE, async {
+        while let Some(Ok(chunk)) = payload.next().await {
+            match left_bytes.checked_sub(chunk.len()) {
+                Some(left) => left_bytes = left,
+                None => return,
+            }
+        }
+    })
+    .await;
 }
 
 /// Checks the Content-Type of a request that has a body.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use seckill_telemetry::logs::LogFormat;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
+use crate::admission::Places;
 use crate::limits::{Rates, TrustedProxies};
 use crate::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
@@ -47,6 +48,10 @@ pub struct Config {
     pub promise_deadline: Duration,
     /// The most orders between their arrival and their answer.
     pub max_in_flight: usize,
+    /// How long an order may expect to wait for its call to Redis.
+    pub queue_patience: Duration,
+    /// How many requests that are no orders may be under way.
+    pub places: Places,
     /// How often orders may be attempted.
     pub rate_limits: Rates,
     /// Whose word is taken for where a request comes from.
@@ -93,6 +98,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
+    let order_queue_ms = at_least(reader, "ADMISSION_ORDER_QUEUE_MS", 500, &1);
+    let places = places(reader);
     let rate_limits = rates(reader);
     let trusted_proxies = reader.or("TRUSTED_PROXIES", TrustedProxies::default());
     let sign_in = SignInSettings::read(reader);
@@ -115,6 +122,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         payment_page: payment_page?,
         promise_deadline: Duration::from_millis(promise_deadline_ms?),
         max_in_flight: max_in_flight?,
+        queue_patience: Duration::from_millis(order_queue_ms?),
+        places: places?,
         rate_limits: rate_limits?,
         trusted_proxies: trusted_proxies?,
         sign_in: sign_in?,
@@ -122,6 +131,15 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         drain_delay: Duration::from_millis(drain_delay_ms?),
         log_filter: log_filter?,
         log_format: log_format?,
+    })
+}
+
+fn places(reader: &mut Reader<'_>) -> Option<Places> {
+    let payments = at_least(reader, "ADMISSION_PAYMENTS_MAX", 4_000, &1);
+    let reads = at_least(reader, "ADMISSION_READS_MAX", 2_000, &1);
+    Some(Places {
+        payments: payments?,
+        reads: reads?,
     })
 }
 
@@ -163,6 +181,8 @@ impl std::fmt::Debug for Config {
             .field("payment_page", &self.payment_page)
             .field("promise_deadline", &self.promise_deadline)
             .field("max_in_flight", &self.max_in_flight)
+            .field("queue_patience", &self.queue_patience)
+            .field("places", &self.places)
             .field("rate_limits", &self.rate_limits)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("sign_in", &self.sign_in)
@@ -198,6 +218,7 @@ mod tests {
         };
         assert_eq!(config.rate_limits, five_a_user);
         assert_eq!(config.max_in_flight, 20_000);
+        assert_eq!(config.queue_patience, Duration::from_millis(500));
     }
 
     #[test]
@@ -207,6 +228,7 @@ mod tests {
             ("EVENT_PARTITIONS", "0"),
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),
+            ("ADMISSION_READS_MAX", "0"),
             ("TRUSTED_PROXIES", "the proxy"),
             ("LOG_FORMAT", "xml"),
         ];

@@ -1,6 +1,7 @@
 //! The ingress: takes orders, payments and the operators' commands over HTTP, and answers what
 //! became of them.
 
+pub mod admission;
 pub mod auth;
 mod background;
 pub mod body;

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::background::Background;
 use crate::config::Config;
 use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
@@ -209,6 +210,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         promise_deadline: config.promise_deadline,
         delivery_timeout: clients.kafka.delivery_timeout,
         max_in_flight: config.max_in_flight,
+        queue_patience: config.queue_patience,
     };
     let stock = clients.stock_orders.clone();
     let producer = Arc::clone(&clients.producer);
@@ -234,6 +236,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         runtime.clone(),
     )?;
     let app = App {
+        admission: Admission::new(config.places),
         reservations: Reservations::new(stock, producer, options, runtime.clone()),
         reads: Reads::new(sources, runtime),
         operations,
@@ -267,6 +270,8 @@ fn public_server(config: &Config, app: &web::Data<App>) -> anyhow::Result<(Serve
         actix_web::App::new()
             .app_data(app.clone())
             .wrap(from_fn(middleware::observe))
+            // Around the others: who is refused should not cost what they cost.
+            .wrap(from_fn(middleware::admit))
             .configure(public_routes)
     })
     .workers(config.workers)

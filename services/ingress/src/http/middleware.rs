@@ -6,12 +6,14 @@ use std::time::Instant;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use seckill_domain::TraceParent;
 use uuid::Uuid;
 
+use crate::admission::Class;
+use crate::body;
 use crate::http::App;
 use crate::problem::Problem;
 use crate::tokens::RenewedToken;
@@ -43,6 +45,32 @@ pub async fn observe(
     metrics::histogram!("seckill_http_request_seconds", "route" => route)
         .record(started.elapsed().as_secs_f64());
     Ok(response)
+}
+
+/// Refuses what there is no room for, before anything is done for it. A body that is on its way is
+/// read all the same, so that the client can go on using its connection.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn admit(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let refusal = {
+        let Some(app) = request.app_data::<web::Data<App>>() else {
+            return Ok(next.call(request).await?.map_into_left_body());
+        };
+        let class = Class::of(request.method(), request.path());
+        match app.admission.admit(class, &app.reservations) {
+            Some(_admitted) => return Ok(next.call(request).await?.map_into_left_body()),
+            None => app.admission.refusal(),
+        }
+    };
+    let headers = request.headers();
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        body::discard(request.take_payload()).await;
+    }
+    Ok(request.into_response(refusal).map_into_right_body())
 }
 
 /// Refuses while the start has not checked the stores: an order taken then could end up on a

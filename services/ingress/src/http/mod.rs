@@ -23,6 +23,7 @@ use seckill_telemetry::settings::Secret;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::limits::{Limits, TrustedProxies};
 use crate::openapi;
 use crate::operations::Operations;
@@ -40,6 +41,8 @@ pub const STREAMS_MAX: usize = 10_000;
 
 /// What handlers share: one for the whole process.
 pub struct App {
+    /// Who is let in at all.
+    pub admission: Admission,
     /// Takes orders and publishes events.
     pub reservations: Reservations,
     /// Answers questions.

@@ -184,9 +184,7 @@ async fn try_place(
 async fn refused(app: &App, voucher_id: VoucherId, refusal: PlaceError) -> Problem {
     match refusal {
         PlaceError::Closed => why_closed(app, voucher_id).await,
-        PlaceError::Overloaded => {
-            Problem::unavailable("Too many orders are under way: try again in a moment.")
-        }
+        PlaceError::Overloaded => Problem::overloaded(),
         PlaceError::Unavailable => {
             Problem::unavailable("Orders cannot be taken right now: repeat it in a moment.")
         }

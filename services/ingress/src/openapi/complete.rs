@@ -16,21 +16,19 @@ const OF_BODIES: [&str; 4] = [
     "request-timeout",
     "unsupported-media-type",
 ];
-/// What every operation may answer.
-const OF_ALL: [&str; 2] = ["internal", "unavailable"];
 
-/// The document of `api` and `pages`.
+/// The document of `api`, every operation of which may be refused `of_all`, and `pages`.
 ///
 /// # Panics
 /// When a handler names what nobody knows: a mistake of the program, shown by the test of the
 /// committed documents.
-pub(super) fn complete(api: OpenApi, pages: &[Page]) -> Value {
+pub(super) fn complete(api: OpenApi, of_all: &[&str], pages: &[Page]) -> Value {
     let mut document = serde_json::to_value(api).expect("a document is JSON");
     let kinds = kinds();
     let mut used = Used::default();
     for path in members(&mut document["paths"]) {
         for (_, operation) in members(path.1) {
-            used.complete(path.0, operation, &kinds);
+            used.complete(path.0, operation, of_all, &kinds);
         }
     }
     for page in pages {
@@ -68,11 +66,11 @@ struct Used {
 }
 
 impl Used {
-    fn complete(&mut self, path: &str, operation: &mut Value, kinds: &[Kind]) {
+    fn complete(&mut self, path: &str, operation: &mut Value, of_all: &[&str], kinds: &[Kind]) {
         add_parameters(path, operation);
         cut_errors(operation);
         let mut names = texts(&take(operation, "x-problems"));
-        names.extend(OF_ALL.map(str::to_owned));
+        names.extend(of_all.iter().map(ToString::to_string));
         if operation.get("requestBody").is_some() {
             names.extend(OF_BODIES.map(str::to_owned));
         }

@@ -78,13 +78,15 @@ struct AdminApi;
 /// What the public listener serves.
 #[must_use]
 pub fn public() -> Value {
-    complete(PublicApi::openapi(), &pages::PUBLIC)
+    let of_all = ["internal", "overloaded", "unavailable"];
+    complete(PublicApi::openapi(), &of_all, &pages::PUBLIC)
 }
 
 /// What the admin listener serves.
 #[must_use]
 pub fn admin() -> Value {
-    complete(AdminApi::openapi(), &pages::ADMIN)
+    let of_all = ["internal", "unavailable"];
+    complete(AdminApi::openapi(), &of_all, &pages::ADMIN)
 }
 
 static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| public().to_string().into());

@@ -44,6 +44,7 @@ fn samples() -> Vec<Problem> {
         Problem::not_cancellable("The order is paid already."),
         Problem::stock_committed(3),
         Problem::unavailable("A store does not answer: try again in a moment."),
+        Problem::overloaded(),
         Problem::invalid_fields(&[wrong]),
         Problem::body_too_slow(),
         Problem::body_too_large(LIMIT_BYTES),

@@ -190,6 +190,18 @@ impl Problem {
         .with_header(header::RETRY_AFTER, "1")
     }
 
+    /// 503: more comes than can be served, and what is new is refused first.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::new(
+            "overloaded",
+            "Overloaded",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests are under way: nothing was taken, try again in a moment.",
+        )
+        .with_header(header::RETRY_AFTER, "1")
+    }
+
     /// 400: the request cannot be understood.
     #[must_use]
     pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {

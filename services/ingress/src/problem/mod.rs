@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -111,9 +112,9 @@ impl Problem {
         self.0.cause.as_deref()
     }
 
-    /// The answer.
+    /// The body of the answer: JSON.
     #[must_use]
-    pub fn respond(&self) -> HttpResponse {
+    pub fn body(&self) -> String {
         let mut body = self.0.members.clone();
         body.insert(
             "type".to_owned(),
@@ -122,6 +123,18 @@ impl Problem {
         body.insert("title".to_owned(), json!(self.0.title));
         body.insert("status".to_owned(), json!(self.0.status.as_u16()));
         body.insert("detail".to_owned(), json!(self.0.detail));
+        Value::Object(body).to_string()
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn respond(&self) -> HttpResponse {
+        self.respond_with(self.body().into())
+    }
+
+    /// The answer, with [`Self::body`] made before.
+    #[must_use]
+    pub fn respond_with(&self, body: Bytes) -> HttpResponse {
         let mut response = HttpResponse::build(self.0.status);
         response.content_type("application/problem+json");
         for header in &self.0.headers {
@@ -130,7 +143,7 @@ impl Problem {
         if self.0.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"seckill\""));
         }
-        response.body(Value::Object(body).to_string())
+        response.body(body)
     }
 }
 

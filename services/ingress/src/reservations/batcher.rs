@@ -14,8 +14,9 @@ use seckill_telemetry::clock::BootInstant;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::Acks;
+use super::backlog::Backlog;
 use super::meters::InFlight;
-use super::{PlaceError, Placed, Shared, call};
+use super::{NoRoom, PlaceError, Placed, Shared, call};
 
 /// Requests that may wait for a call; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
@@ -68,6 +69,7 @@ pub(super) struct Lane {
     pub(super) acks: Acks,
     /// Whether Redis has decided anything for this voucher.
     pub(super) served: Arc<AtomicBool>,
+    pub(super) backlog: Arc<Backlog>,
 }
 
 impl Lane {
@@ -87,6 +89,20 @@ pub(super) struct Queues(RwLock<HashMap<VoucherId, Queue>>);
 struct Queue {
     requests: mpsc::Sender<Request>,
     served: Arc<AtomicBool>,
+    backlog: Arc<Backlog>,
+}
+
+impl Queue {
+    fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+}
+
+/// The other end of a queue.
+struct Opened {
+    requests: mpsc::Receiver<Request>,
+    served: Arc<AtomicBool>,
+    backlog: Arc<Backlog>,
 }
 
 impl Queues {
@@ -99,13 +115,42 @@ impl Queues {
         served.map(|(voucher, _)| *voucher).collect()
     }
 
-    /// Queues a request of `voucher`. The request comes back if the queue is full, or if it does
+    /// Whether one more order of `voucher` can expect its turn within `patience`.
+    pub(super) fn check(
+        &self,
+        voucher: VoucherId,
+        now: Duration,
+        patience: Duration,
+    ) -> Result<(), NoRoom> {
+        let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match queues.get(&voucher) {
+            Some(queue) => queue.backlog.check(now, queue.waiting(), patience),
+            None => Ok(()),
+        }
+    }
+
+    /// How long the oldest request of all has been waiting.
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ages = queues
+            .values()
+            .map(|queue| queue.backlog.age(now, queue.waiting()));
+        ages.max().unwrap_or_default()
+    }
+
+    /// Queues a request of `voucher` at `now`. The request comes back if the queue is full, or if it does
     /// not exist (any more).
-    fn send(&self, voucher: VoucherId, request: Request) -> Result<(), Box<Refused>> {
+    fn send(
+        &self,
+        voucher: VoucherId,
+        now: Duration,
+        request: Request,
+    ) -> Result<(), Box<Refused>> {
         let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queues.get(&voucher) else {
             return Err(Box::new(Refused::NoActor(request)));
         };
+        queue.backlog.comes(now, queue.waiting());
         queue.requests.try_send(request).map_err(|error| {
             Box::new(match error {
                 mpsc::error::TrySendError::Full(_) => Refused::Full,
@@ -116,7 +161,7 @@ impl Queues {
 
     /// Makes a queue for `voucher` unless somebody else just did. Its reader sets the flag once
     /// Redis has decided something.
-    fn open(&self, voucher: VoucherId) -> Option<(mpsc::Receiver<Request>, Arc<AtomicBool>)> {
+    fn open(&self, voucher: VoucherId) -> Option<Opened> {
         let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.get(&voucher);
         if queue.is_some_and(|queue| !queue.requests.is_closed()) {
@@ -124,12 +169,18 @@ impl Queues {
         }
         let (requests, receiver) = mpsc::channel(QUEUE_REQUESTS);
         let served = Arc::new(AtomicBool::new(false));
+        let backlog = Arc::new(Backlog::new(CALLS_IN_FLIGHT * MAX_REQUESTS));
         let queue = Queue {
             requests,
             served: Arc::clone(&served),
+            backlog: Arc::clone(&backlog),
         };
         queues.insert(voucher, queue);
-        Some((receiver, served))
+        Some(Opened {
+            requests: receiver,
+            served,
+            backlog,
+        })
     }
 
     /// Forgets a closed queue. One that was opened in its place stays.
@@ -156,21 +207,22 @@ pub(super) fn enqueue(
     for _ in 0..ENQUEUE_ATTEMPTS {
         match shared
             .queues
-            .send(voucher, request)
+            .send(voucher, shared.now(), request)
             .map_err(|refused| *refused)
         {
             Ok(()) => return Ok(()),
             Err(Refused::Full) => return Err(PlaceError::Overloaded),
             Err(Refused::NoActor(back)) => request = back,
         }
-        if let Some((queue, served)) = shared.queues.open(voucher) {
+        if let Some(opened) = shared.queues.open(voucher) {
             let lane = Arc::new(Lane {
                 voucher,
                 shared: Arc::clone(shared),
                 acks: Acks::default(),
-                served,
+                served: opened.served,
+                backlog: opened.backlog,
             });
-            shared.spawn(run(lane, queue));
+            shared.spawn(run(lane, opened.requests));
         }
     }
     Err(PlaceError::Unavailable)
@@ -183,9 +235,11 @@ async fn run(lane: Arc<Lane>, mut queue: mpsc::Receiver<Request>) {
     // Closed never: the slots are this actor's own.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let batch = next_batch(&lane, &mut queue).await;
-        if batch.is_empty() {
+        let Some(last) = batch.last() else {
             break;
-        }
+        };
+        let came = lane.shared.now().saturating_sub(last.queued_at.elapsed());
+        lane.backlog.taken(came);
         lane.shared.spawn(call::run(Arc::clone(&lane), batch, slot));
     }
     lane.shared.queues.forget(lane.voucher);
@@ -237,17 +291,23 @@ mod tests {
     fn an_actor_that_ends_serves_what_it_has_and_its_successor_gets_the_rest() {
         let queues = Queues::default();
         let voucher = VoucherId::new(7).unwrap();
-        let (mut old, _) = queues.open(voucher).unwrap();
+        let mut old = queues.open(voucher).unwrap().requests;
         assert!(queues.open(voucher).is_none(), "there is one already");
-        assert!(queues.send(voucher, request(voucher, 1)).is_ok());
+        assert!(
+            queues
+                .send(voucher, Duration::ZERO, request(voucher, 1))
+                .is_ok()
+        );
 
         old.close();
-        let refused = queues.send(voucher, request(voucher, 2)).map_err(|r| *r);
+        let refused = queues
+            .send(voucher, Duration::ZERO, request(voucher, 2))
+            .map_err(|r| *r);
         let Err(Refused::NoActor(back)) = refused else {
             panic!("taken by an actor that ends");
         };
-        let (mut new, _) = queues.open(voucher).unwrap();
-        assert!(queues.send(voucher, back).is_ok());
+        let mut new = queues.open(voucher).unwrap().requests;
+        assert!(queues.send(voucher, Duration::ZERO, back).is_ok());
         queues.forget(voucher);
 
         let order_id = |request: Request| request.ask.order_id;
@@ -260,7 +320,9 @@ mod tests {
             Ok(OrderId::from_parts(voucher, 1, 2))
         );
         assert!(
-            queues.send(voucher, request(voucher, 3)).is_ok(),
+            queues
+                .send(voucher, Duration::ZERO, request(voucher, 3))
+                .is_ok(),
             "forgotten"
         );
     }
@@ -269,18 +331,20 @@ mod tests {
     fn a_full_queue_refuses_and_an_ended_one_is_forgotten() {
         let queues = Queues::default();
         let voucher = VoucherId::new(7).unwrap();
-        let (queue, served) = queues.open(voucher).unwrap();
+        let opened = queues.open(voucher).unwrap();
         for counter in 0..QUEUE_REQUESTS {
-            let sent = queues.send(voucher, request(voucher, counter as u64));
+            let sent = queues.send(voucher, Duration::ZERO, request(voucher, counter as u64));
             assert!(sent.is_ok());
         }
-        let refused = queues.send(voucher, request(voucher, 0)).map_err(|r| *r);
+        let refused = queues
+            .send(voucher, Duration::ZERO, request(voucher, 0))
+            .map_err(|r| *r);
         assert!(matches!(refused, Err(Refused::Full)));
 
         assert_eq!(queues.served_vouchers(), []);
-        served.store(true, Ordering::Relaxed);
+        opened.served.store(true, Ordering::Relaxed);
         assert_eq!(queues.served_vouchers(), [voucher]);
-        drop(queue);
+        drop(opened);
         queues.forget(voucher);
         assert_eq!(queues.served_vouchers(), []);
     }

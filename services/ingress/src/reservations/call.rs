@@ -51,7 +51,9 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
     if asks.is_empty() {
         return;
     }
-    shared.meters.batch_sent(asks.len(), &shared.in_flight);
+    shared
+        .meters
+        .batch_sent(asks.len(), waited, &shared.in_flight);
     let acks = lane.acks.take();
     let first_sent_at = BootInstant::now();
     let asking = ask_again(first_sent_at, deadline, |attempt| {
@@ -65,7 +67,9 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
     });
     let reply = tokio::time::timeout(deadline.saturating_sub(waited), asking).await;
     let reply = reply.unwrap_or(Err(StockError::Timeout));
-    shared.meters.script_seconds.record(first_sent_at.elapsed());
+    let took = first_sent_at.elapsed();
+    shared.meters.script_seconds.record(took);
+    lane.backlog.called(took);
     drop(slot);
     fail::fail_point!("ingress.after-lua");
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -12,6 +13,8 @@ pub(super) struct Meters {
     /// Events of the outbox that were published again.
     pub(super) relay_published: Counter,
     batch_size: Histogram,
+    /// What the first of a batch has waited for its call.
+    queue_seconds: Histogram,
     in_flight_orders: Gauge,
 }
 
@@ -22,13 +25,15 @@ impl Meters {
             script_seconds: metrics::histogram!("seckill_reserve_script_seconds"),
             relay_published: metrics::counter!("seckill_relay_published_total"),
             batch_size: metrics::histogram!("seckill_reserve_batch_size"),
+            queue_seconds: metrics::histogram!("seckill_order_queue_seconds"),
             in_flight_orders: metrics::gauge!("seckill_in_flight_orders"),
         }
     }
 
-    /// A batch of `orders` goes to the script.
-    pub(super) fn batch_sent(&self, orders: usize, in_flight: &InFlightOrders) {
+    /// A batch of `orders` goes to the script, the first of which has `waited`.
+    pub(super) fn batch_sent(&self, orders: usize, waited: Duration, in_flight: &InFlightOrders) {
         self.batch_size.record(orders as f64);
+        self.queue_seconds.record(waited);
         self.batch_done(in_flight);
     }
 

@@ -6,6 +6,7 @@
 //! [`Reservations::relay`].
 
 mod acks;
+mod backlog;
 mod batcher;
 mod call;
 mod health;
@@ -35,6 +36,7 @@ use self::health::KafkaHealth;
 use self::meters::{InFlightOrders, Meters};
 use self::publisher::Publisher;
 
+pub use self::backlog::NoRoom;
 pub use self::types::{
     PlaceError, PlaceOrder, Placed, PublishError, RelayOptions, ReservationsOptions, ShrinkError,
 };
@@ -57,10 +59,16 @@ struct Shared {
     order_ids: OrderIdSource,
     in_flight: InFlightOrders,
     queues: Queues,
+    /// Times in `queues` count from here.
+    origin: BootInstant,
     meters: Meters,
 }
 
 impl Shared {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
     /// Starts work that outlives the request it was begun for.
     fn spawn<T: Send + 'static>(
         &self,
@@ -94,9 +102,30 @@ impl Reservations {
                 order_ids: OrderIdSource::new(process_tag),
                 in_flight: InFlightOrders::default(),
                 queues: Queues::default(),
+                origin: BootInstant::now(),
                 meters: Meters::new(),
             }),
         }
+    }
+
+    /// Whether there is room for one more order of `voucher`. Looks at a few counters and takes nothing:
+    /// to be asked before a request costs anything.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_room(&self, voucher: VoucherId) -> Result<(), NoRoom> {
+        let shared = &self.shared;
+        if shared.in_flight.count() >= shared.options.max_in_flight {
+            return Err(NoRoom::InFlight);
+        }
+        let patience = shared.options.queue_patience;
+        shared.queues.check(voucher, shared.now(), patience)
+    }
+
+    /// How long the oldest order of all has been waiting for its call to Redis.
+    #[must_use]
+    pub fn queue_age(&self) -> Duration {
+        self.shared.queues.age(self.shared.now())
     }
 
     /// Takes an order of `voucher`, or gives the one that an earlier request with the same key

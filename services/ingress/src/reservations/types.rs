@@ -15,6 +15,8 @@ pub struct ReservationsOptions {
     pub delivery_timeout: Duration,
     /// The most orders that may wait for Redis or Kafka at a time.
     pub max_in_flight: usize,
+    /// How long an order may expect to wait for its call to Redis.
+    pub queue_patience: Duration,
 }
 
 /// What the relay reads from.

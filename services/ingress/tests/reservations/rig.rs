@@ -70,6 +70,7 @@ impl Rig {
             promise_deadline: conditions.promise_deadline,
             delivery_timeout: conditions.delivery_timeout,
             max_in_flight: conditions.max_in_flight,
+            queue_patience: conditions.promise_deadline,
         };
         let stock = connect(&redis);
         let sale = sale(conditions.units);

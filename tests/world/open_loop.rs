@@ -1,0 +1,87 @@
+//! Buyers who come at a fixed rate, whether or not those before them were answered.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use reqwest::Method;
+use seckill_domain::VoucherId;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::{Answer, Client};
+
+/// The clock that buyers come by: those of one tick come together.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A crowd that does not wait.
+#[derive(Debug)]
+pub struct OpenLoop {
+    client: Client,
+    voucher: VoucherId,
+    next_user: u64,
+}
+
+/// What became of one order.
+#[derive(Debug)]
+pub struct Timed {
+    /// What was answered.
+    pub answer: Answer,
+    /// From the moment at which it was due.
+    pub latency: Duration,
+    /// When it was answered, from the beginning.
+    pub at: Duration,
+}
+
+impl OpenLoop {
+    /// Buyers of `voucher`, each another user, from `first_user` on.
+    #[must_use]
+    pub const fn new(client: Client, voucher: VoucherId, first_user: u64) -> Self {
+        Self {
+            client,
+            voucher,
+            next_user: first_user,
+        }
+    }
+
+    /// `per_second` orders a second for as long as `lasting`; all answers. A buyer who comes late, as
+    /// this process was busy, has waited since they were due.
+    ///
+    /// # Errors
+    /// When one of them has no answer.
+    pub async fn offer(&mut self, per_second: u64, lasting: Duration) -> Result<Vec<Timed>> {
+        let count = per_second * lasting.as_secs();
+        let users = self.next_user..self.next_user + count;
+        self.next_user = users.end;
+        // Before the clock starts: a signature costs more than the call.
+        let tokens = users.map(|user| self.client.token(user));
+        let tokens = tokens.collect::<Result<Vec<_>>>()?;
+        let path = format!("/api/v1/vouchers/{}/orders", self.voucher);
+        let begun = Instant::now();
+        let mut ticks = tokio::time::interval(TICK);
+        let mut buyers = JoinSet::new();
+        let mut answers = Vec::with_capacity(tokens.len());
+        for (number, token) in tokens.into_iter().enumerate() {
+            let due = begun + Duration::from_secs_f64(number as f64 / per_second as f64);
+            while Instant::now() < due {
+                ticks.tick().await;
+            }
+            let request = self.client.request(Method::POST, &path).bearer_auth(token);
+            let client = self.client.clone();
+            buyers.spawn(async move {
+                let answer = client.send(request).await?;
+                anyhow::Ok(Timed {
+                    answer,
+                    latency: due.elapsed(),
+                    at: begun.elapsed(),
+                })
+            });
+            while let Some(answered) = buyers.try_join_next() {
+                answers.push(answered??);
+            }
+        }
+        while let Some(answered) = buyers.join_next().await {
+            answers.push(answered??);
+        }
+        Ok(answers)
+    }
+}
