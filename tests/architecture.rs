@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
+use std::process::Command;
 
 /// The lines of the section's first table, without its head.
 fn rows(page: &str) -> Vec<&str> {
@@ -35,5 +36,38 @@ fn every_step_between_two_stores_names_a_test_that_exists() {
             let there = code.contains(&format!("async fn {test}()"));
             assert!(there, "{test} is not in {}", path.display());
         }
+    }
+}
+
+/// A rebuild has no effects because nothing that it is made of, all the way down, could have one.
+#[test]
+fn a_rebuild_depends_on_nothing_that_publishes_or_reaches_redis() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--package", "seckill-rebuild", "--edges", "normal"])
+        .args([
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--locked",
+            "--offline",
+        ])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{tree:?}");
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let names: Vec<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
+    assert!(names.contains(&"seckill-orderbook") && names.contains(&"sqlx"));
+    let effects = [
+        "seckill-eventlog",
+        "seckill-stock",
+        "seckill-ephemeral",
+        "rdkafka",
+        "redis",
+    ];
+    for name in effects {
+        assert!(!names.contains(&name), "seckill-rebuild depends on {name}");
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn run(long: bool, filters: &[String]) -> Result<()> {
     let kafka = step("Kafka ready", Kafka::start)?;
     let postgres = step("PostgreSQL ready", Postgres::start)?;
     step("tests passed", || {
+        // Without `--all-targets`, which leaves the doc tests out: what must not compile is tested there.
         let mut command = build::command();
         command
             .args([

@@ -31,7 +31,16 @@ pub struct RebuildLock {
 }
 
 /// Tables beside the live ones. What it can do is read and fold: there is nothing in it that could
-/// publish an event or reach Redis, and its rows are nobody's source of effects.
+/// publish an event or reach Redis, and its rows are nobody's source of effects. The live tables are:
+///
+/// ```
+/// async fn effects(live: &seckill_orderbook::Orderbook) {
+///     let from = seckill_domain::Offset::new(0);
+///     let page = live.effects_page("topic", 0, from, 10).await;
+/// }
+/// ```
+///
+/// and the same of a shadow does not compile:
 ///
 /// ```compile_fail
 /// async fn effects(shadow: &seckill_orderbook::Shadow) {

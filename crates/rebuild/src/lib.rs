@@ -3,7 +3,13 @@
 //!
 //! A rebuild has no effects, by its dependencies: events come in through [`EventFeed`] as plain values,
 //! decisions go into tables that no effect is derived from, and nothing that could publish or reach
-//! Redis can be named in here.
+//! Redis can be named in here. The tables can:
+//!
+//! ```
+//! use seckill_orderbook::Shadow;
+//! ```
+//!
+//! and these do not compile (`tests/architecture.rs` looks further down, at what the dependencies depend on):
 //!
 //! ```compile_fail
 //! use seckill_eventlog::EventProducer;
