@@ -12,7 +12,7 @@ use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::stack::secret;
 
 /// What the caller may set for the services, each also as `NAME_FILE`.
-const SETTINGS: [&str; 36] = [
+const SETTINGS: [&str; 39] = [
     "KAFKA_BROKERS",
     "REDIS_URL",
     "DATABASE_URL",
@@ -41,6 +41,9 @@ const SETTINGS: [&str; 36] = [
     "PROMISE_DEADLINE_MS",
     "EVENT_PARTITIONS",
     "MAX_IN_FLIGHT",
+    "ADMISSION_ORDER_QUEUE_MS",
+    "ADMISSION_PAYMENTS_MAX",
+    "ADMISSION_READS_MAX",
     "INGRESS_WORKERS",
     "DRAIN_DELAY_MS",
     "FOLD_BATCH_MAX",
