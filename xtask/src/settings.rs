@@ -12,7 +12,7 @@ use seckill_testkit::ports::{free_port, is_free};
 use seckill_testkit::stack::secret;
 
 /// What the caller may set for the services, each also as `NAME_FILE`.
-const SETTINGS: [&str; 39] = [
+const SETTINGS: &[&str] = &[
     "KAFKA_BROKERS",
     "REDIS_URL",
     "DATABASE_URL",
