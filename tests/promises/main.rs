@@ -9,6 +9,7 @@ mod consumers;
 mod dead_letters;
 mod deaths;
 mod demo;
+mod documented_answers;
 mod expiry;
 mod full_disks;
 mod kafka_cluster;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::http::header::ALLOW;
+use actix_web::http::header::{ALLOW, ContentType};
 use actix_web::{App, HttpResponse, HttpServer, Resource, Route, web};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +95,9 @@ fn resource(path: &str, get: Route) -> Resource {
 }
 
 async fn livez() -> HttpResponse {
-    HttpResponse::Ok().body("ok\n")
+    HttpResponse::Ok()
+        .content_type(ContentType::plaintext())
+        .body("ok\n")
 }
 
 async fn readyz(ops: web::Data<Ops>) -> HttpResponse {

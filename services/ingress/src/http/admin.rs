@@ -5,25 +5,24 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{EventBody, EventId, KeyHash, SaleScheduled, StockAdjusted, VoucherId};
 use seckill_orderbook::{SaleRow, ScheduledRequest};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::http::middleware::trace_of;
 use crate::http::orders::why_closed;
 use crate::http::representation::VouchersPage;
+use crate::http::stock_request::StockRequest;
 use crate::http::terms::SaleRequest;
 use crate::http::vouchers::{PageQuery, Which};
 use crate::http::{App, events, request, terms, vouchers};
 use crate::operations::{Overview, TimelineStep};
-use crate::problem::{FieldError, Problem};
+use crate::problem::Problem;
 use crate::reads::Ledger;
 use crate::reservations::{PublishError, ShrinkError};
 use crate::{auth, body};
 
-const DELTA_MAX: i64 = 1_000_000_000;
 const NO_STORE: (&str, &str) = ("cache-control", "no-store");
-const REASON_MAX_CHARS: usize = 200;
 
 /// Which sale it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -106,46 +105,6 @@ async fn voucher_id_for(
     match request.await? {
         ScheduledRequest::New(voucher_id) | ScheduledRequest::Same(voucher_id) => Ok(voucher_id),
         ScheduledRequest::Reused => Err(Problem::key_reused()),
-    }
-}
-
-/// A change of stock.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StockRequest {
-    /// Units to add, or below 0 to take off; not 0.
-    #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000, example = 10)]
-    delta: i64,
-    /// Why.
-    #[schema(
-        min_length = 1,
-        max_length = 200,
-        pattern = r"\S",
-        example = "found a box"
-    )]
-    reason: String,
-}
-
-impl StockRequest {
-    fn check(&self) -> Result<(), Problem> {
-        let mut errors = Vec::new();
-        if self.delta == 0 || self.delta.unsigned_abs() > DELTA_MAX.unsigned_abs() {
-            errors.push(FieldError {
-                field: "delta",
-                detail: format!("units from -{DELTA_MAX} to {DELTA_MAX}, but not 0"),
-            });
-        }
-        if !(1..=REASON_MAX_CHARS).contains(&self.reason.trim().chars().count()) {
-            errors.push(FieldError {
-                field: "reason",
-                detail: format!("1 to {REASON_MAX_CHARS} characters"),
-            });
-        }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid_fields(&errors))
-        }
     }
 }
 
@@ -368,25 +327,4 @@ fn not_recorded(error: PublishError, repeat: &'static str) -> Problem {
         )),
     }
     .because(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good(delta: i64, reason: &str) -> bool {
-        let reason = reason.to_owned();
-        StockRequest { delta, reason }.check().is_ok()
-    }
-
-    #[test]
-    fn a_change_of_stock_has_a_size_and_a_reason() {
-        assert!(good(1, "found a box"));
-        assert!(good(-DELTA_MAX, "é".repeat(REASON_MAX_CHARS).as_str()));
-        assert!(!good(0, "nothing"));
-        assert!(!good(DELTA_MAX + 1, "too many"));
-        assert!(!good(i64::MIN, "far too few"));
-        assert!(!good(1, " "));
-        assert!(!good(1, "x".repeat(REASON_MAX_CHARS + 1).as_str()));
-    }
 }

@@ -10,6 +10,7 @@ pub mod representation;
 pub mod request;
 pub mod sign_in;
 pub mod sse;
+mod stock_request;
 pub mod terms;
 pub mod vouchers;
 

@@ -15,8 +15,7 @@ use crate::{body, rfc3339};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeRequest {
-    /// A mail address.
-    #[schema(example = "ada@example.com")]
+    #[schema(format = "email", max_length = 254, example = "ada@example.com")]
     email: String,
 }
 
@@ -24,11 +23,10 @@ pub(crate) struct CodeRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignInRequest {
-    /// The address that the code was mailed to.
-    #[schema(example = "ada@example.com")]
+    #[schema(format = "email", max_length = 254, example = "ada@example.com")]
     email: String,
     /// The six digits.
-    #[schema(example = "123456")]
+    #[schema(pattern = "^[0-9]{6}$", example = "123456")]
     code: String,
 }
 

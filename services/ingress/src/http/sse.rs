@@ -10,6 +10,9 @@ use seckill_domain::{OrderId, UserId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::representation::OrderBody;
 use crate::http::{App, request};
@@ -24,8 +27,7 @@ const REREAD: Duration = Duration::from_secs(5);
 
 /// An order as it changes, as server-sent events.
 ///
-/// Each event is named `status`, has the order as its data and its version as its id. The stream
-/// ends with the final state; a line that is a comment comes every 15 seconds.
+/// The stream ends with the final state; a line that is a comment comes every 15 seconds.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `unavailable` also when too many streams are open.
@@ -35,7 +37,7 @@ const REREAD: Duration = Duration::from_secs(5);
     operation_id = "followOrder",
     tag = "Orders",
     responses(
-        (status = 200, description = "Events.", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events.", body = StatusEvent, content_type = "text/event-stream"),
         (status = 204, description = "The client has seen the final state."),
     ),
     security(("token" = [])),
@@ -79,6 +81,31 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         .insert_header(("x-accel-buffering", "no"))
         .streaming(status.into_stream()))
 }
+
+/// One event, for the API's document.
+struct StatusEvent;
+
+impl PartialSchema for StatusEvent {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let id = text().description(Some("The order's version."));
+        let data = text().content_media_type("application/json");
+        ObjectBuilder::new()
+            .description(Some("One event of the stream."))
+            .property("event", text().enum_values(Some(["status"])))
+            .property("id", id.pattern(Some("^[0-9]+$")))
+            .property(
+                "data",
+                data.content_schema(Some(Ref::from_schema_name("Order"))),
+            )
+            .required("event")
+            .required("id")
+            .required("data")
+            .into()
+    }
+}
+
+impl ToSchema for StatusEvent {}
 
 fn last_event_id(http: &HttpRequest) -> Option<i64> {
     let header = http.headers().get("last-event-id")?;

@@ -45,7 +45,7 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// Entries of the page: 20 if left out, moved to the nearest from 1 to 100.
-    #[param(value_type = u32, required = false)]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
     /// The `next` of the page before.
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1_099_511_627_775_i64)]
