@@ -57,8 +57,13 @@ pub(crate) async fn alarms(world: &World) -> Result<BTreeMap<String, u64>> {
 
 /// Sales with the orders that injections need, all decided and carried out.
 pub(crate) async fn victims(world: &World, count: usize) -> Result<Vec<Victim>> {
+    // An order that lapsed while others were injected into is no longer what its injection says.
+    let terms = SaleTerms {
+        hold_seconds: 86_400,
+        ..SaleTerms::of(1_000)
+    };
     let sales = stream::iter(0..count).map(|_| async {
-        let voucher = insist(|| world.sale(SaleTerms::of(1_000))).await?;
+        let voucher = insist(|| world.sale(terms)).await?;
         insist(|| Victim::of(&world.client, voucher, PRICE_CENTS)).await
     });
     let victims: Vec<Victim> = sales.buffer_unordered(SETUP_LANES).try_collect().await?;

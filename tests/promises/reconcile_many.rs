@@ -136,6 +136,10 @@ async fn a_thousand_wrong_things_are_found_and_put_right_under_traffic() -> Resu
     let (mut missed, mut false_alarms) = (0, 0);
     for chunk in victims[..SALES].chunks(BATCH) {
         let (misses, alarms) = batch(&world, chunk, &mut random).await?;
+        println!(
+            "injected {}, missed {misses}, false alarms {alarms}",
+            chunk.len()
+        );
         missed += misses;
         false_alarms += alarms;
     }
