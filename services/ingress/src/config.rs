@@ -54,6 +54,8 @@ pub struct Config {
     pub places: Places,
     /// How often orders may be attempted.
     pub rate_limits: Rates,
+    /// Whether all instances together may attempt so many of a voucher, and in all.
+    pub rate_limits_shared: bool,
     /// Whose word is taken for where a request comes from.
     pub trusted_proxies: TrustedProxies,
     /// How buyers sign in.
@@ -101,6 +103,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let order_queue_ms = at_least(reader, "ADMISSION_ORDER_QUEUE_MS", 500, &1);
     let places = places(reader);
     let rate_limits = rates(reader);
+    let rate_limits_shared = reader.or("RATE_LIMIT_SHARED", false);
     let trusted_proxies = reader.or("TRUSTED_PROXIES", TrustedProxies::default());
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
@@ -125,6 +128,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         queue_patience: Duration::from_millis(order_queue_ms?),
         places: places?,
         rate_limits: rate_limits?,
+        rate_limits_shared: rate_limits_shared?,
         trusted_proxies: trusted_proxies?,
         sign_in: sign_in?,
         workers: workers?,
@@ -184,6 +188,7 @@ impl std::fmt::Debug for Config {
             .field("queue_patience", &self.queue_patience)
             .field("places", &self.places)
             .field("rate_limits", &self.rate_limits)
+            .field("rate_limits_shared", &self.rate_limits_shared)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("sign_in", &self.sign_in)
             .field("workers", &self.workers)

@@ -23,7 +23,7 @@ use crate::admission::Admission;
 use crate::background::Background;
 use crate::config::Config;
 use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
-use crate::limits::Limits;
+use crate::limits::{Budgets, Limits};
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::preflight::Preflight;
@@ -235,6 +235,10 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         revoked.clone(),
         runtime.clone(),
     )?;
+    let budgets = config.rate_limits_shared.then(|| Budgets {
+        redis: clients.ephemeral.clone(),
+        runtime: runtime.clone(),
+    });
     let app = App {
         admission: Admission::new(config.places),
         reservations: Reservations::new(stock, producer, options, runtime.clone()),
@@ -245,7 +249,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),
         payment_page: config.payment_page.clone(),
-        limits: Limits::new(config.rate_limits),
+        limits: Limits::new(config.rate_limits, budgets),
         risk: Risk::default(),
         trusted_proxies: config.trusted_proxies.clone(),
         watchers: Watchers::default(),

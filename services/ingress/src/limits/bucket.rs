@@ -23,6 +23,20 @@ const IDLE_MAX: Duration = Duration::from_secs(3_600);
 
 type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
+/// A cache of what is known of each key.
+pub(super) fn remembered<K, V>() -> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(REMEMBERED_MAX)
+        .time_to_idle(IDLE_MAX)
+        // The default policy keeps what is used often, and would not remember a new key at all.
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
+}
+
 /// The buckets of one kind of key; none where there is no limit.
 pub(super) struct Buckets<K> {
     policy: &'static str,
@@ -53,17 +67,9 @@ impl Taken {
 impl<K: Hash + Eq + Send + Sync + Clone + 'static> Buckets<K> {
     /// `per_second` tokens a second and at most as many at once; 0 is no limit.
     pub(super) fn new(policy: &'static str, per_second: u32) -> Self {
-        let cache = || {
-            Cache::builder()
-                .max_capacity(REMEMBERED_MAX)
-                .time_to_idle(IDLE_MAX)
-                // The default policy keeps what is used often, and would not remember a new key at all.
-                .eviction_policy(EvictionPolicy::lru())
-                .build()
-        };
         Self {
             policy,
-            limit: NonZeroU32::new(per_second).map(|rate| (rate, cache())),
+            limit: NonZeroU32::new(per_second).map(|rate| (rate, remembered())),
             clock: DefaultClock::default(),
         }
     }
@@ -81,18 +87,36 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> Buckets<K> {
             Arc::new(bucket.with_middleware())
         });
         match bucket.check() {
-            Ok(state) => Ok(Some(Taken {
-                policy: self.policy,
-                rate: *rate,
-                left: state.remaining_burst_capacity(),
-            })),
+            Ok(state) => Ok(Some(self.taken(*rate, state.remaining_burst_capacity()))),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(self.clock.now());
-                metrics::counter!("seckill_rate_limited_total", "policy" => self.policy)
-                    .increment(1);
-                Err(Problem::rate_limited(self.policy, rate.get(), wait))
+                Err(self.refused(*rate, wait))
             }
         }
+    }
+
+    /// Tokens a second; none where there is no limit.
+    pub(super) fn rate(&self) -> Option<NonZeroU32> {
+        self.limit.as_ref().map(|(rate, _)| *rate)
+    }
+
+    pub(super) const fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// What is told to who took a token.
+    pub(super) const fn taken(&self, rate: NonZeroU32, left: u32) -> Taken {
+        Taken {
+            policy: self.policy,
+            rate,
+            left,
+        }
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refused(&self, rate: NonZeroU32, wait: Duration) -> Problem {
+        metrics::counter!("seckill_rate_limited_total", "policy" => self.policy).increment(1);
+        Problem::rate_limited(self.policy, rate.get(), wait)
     }
 }
 

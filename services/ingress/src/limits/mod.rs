@@ -1,9 +1,12 @@
 //! How often orders may be attempted: by one address, by one buyer, of one voucher, in all.
 //!
-//! Every limit is a token bucket that holds one second's worth, and counts what comes to this instance.
+//! Every limit is a token bucket that holds one second's worth, and counts what comes to this instance;
+//! those of a voucher and of all may be shared by all instances.
 
 mod address;
 mod bucket;
+mod lease;
+mod shared;
 
 use std::net::IpAddr;
 
@@ -13,6 +16,8 @@ use seckill_domain::{UserId, VoucherId};
 pub use self::address::TrustedProxies;
 pub(crate) use self::address::subscriber;
 use self::bucket::{Buckets, Taken};
+pub use self::shared::Budgets;
+use self::shared::SharedBuckets;
 use crate::problem::Problem;
 
 pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -36,8 +41,8 @@ pub struct Rates {
 pub struct Limits {
     address: Buckets<IpAddr>,
     user: Buckets<UserId>,
-    voucher: Buckets<VoucherId>,
-    global: Buckets<()>,
+    voucher: SharedBuckets<VoucherId>,
+    global: SharedBuckets<()>,
 }
 
 /// What a caller who was let in has left, for the answer's headers.
@@ -45,14 +50,18 @@ pub struct Limits {
 pub struct Standing(Vec<Taken>);
 
 impl Limits {
-    /// Limits that nobody has used yet.
+    /// Limits that nobody has used yet. With `budgets`, those of a voucher and of all are for all instances
+    /// together.
     #[must_use]
-    pub fn new(rates: Rates) -> Self {
+    pub fn new(rates: Rates, budgets: Option<Budgets>) -> Self {
+        let voucher = Buckets::new("voucher", rates.voucher);
+        let name = |voucher: &VoucherId| format!("voucher:{voucher}");
+        let global = Buckets::new("global", rates.global);
         Self {
             address: Buckets::new("address", rates.address),
             user: Buckets::new("user", rates.user),
-            voucher: Buckets::new("voucher", rates.voucher),
-            global: Buckets::new("global", rates.global),
+            voucher: SharedBuckets::new(voucher, budgets.clone(), name),
+            global: SharedBuckets::new(global, budgets, |()| "global".to_owned()),
         }
     }
 
@@ -131,10 +140,13 @@ mod tests {
 
     #[test]
     fn a_buyer_over_the_limit_is_refused_and_others_are_not() {
-        let limits = Limits::new(Rates {
-            user: 5,
-            ..Rates::default()
-        });
+        let limits = Limits::new(
+            Rates {
+                user: 5,
+                ..Rates::default()
+            },
+            None,
+        );
         let mine = admitted(&limits, 40, |_| (user(1), voucher(1)));
         assert!((5..40).contains(&mine), "{mine}");
         assert_eq!(admitted(&limits, 5, |n| (user(n + 1), voucher(1))), 5);
@@ -142,10 +154,13 @@ mod tests {
 
     #[test]
     fn a_crowd_at_one_voucher_leaves_the_others_alone() {
-        let limits = Limits::new(Rates {
-            voucher: 5,
-            ..Rates::default()
-        });
+        let limits = Limits::new(
+            Rates {
+                voucher: 5,
+                ..Rates::default()
+            },
+            None,
+        );
         let crowd = admitted(&limits, 40, |n| (user(n), voucher(1)));
         assert!((5..40).contains(&crowd), "{crowd}");
         assert_eq!(admitted(&limits, 5, |n| (user(n), voucher(2))), 5);
@@ -153,13 +168,16 @@ mod tests {
 
     #[test]
     fn the_global_limit_is_shared_and_zero_is_none() {
-        let limits = Limits::new(Rates {
-            global: 10,
-            ..Rates::default()
-        });
+        let limits = Limits::new(
+            Rates {
+                global: 10,
+                ..Rates::default()
+            },
+            None,
+        );
         let all = admitted(&limits, 100, |n| (user(n), voucher(n)));
         assert!((10..100).contains(&all), "{all}");
-        let unlimited = Limits::new(Rates::default());
+        let unlimited = Limits::new(Rates::default(), None);
         assert_eq!(
             admitted(&unlimited, 1_000, |_| (user(1), voucher(1))),
             1_000
@@ -168,10 +186,13 @@ mod tests {
 
     #[test]
     fn an_address_is_limited_whoever_calls_from_it() {
-        let limits = Limits::new(Rates {
-            address: 5,
-            ..Rates::default()
-        });
+        let limits = Limits::new(
+            Rates {
+                address: 5,
+                ..Rates::default()
+            },
+            None,
+        );
         let from = |last| Some(IpAddr::from(Ipv4Addr::new(203, 0, 113, last)));
         let one = (0..40).filter(|_| limits.admit_address(from(1)).is_ok());
         assert!((5..40).contains(&one.count()));
@@ -181,11 +202,14 @@ mod tests {
 
     #[test]
     fn headers_name_every_limit_and_what_is_left_of_it() {
-        let limits = Limits::new(Rates {
-            address: 100,
-            user: 5,
-            ..Rates::default()
-        });
+        let limits = Limits::new(
+            Rates {
+                address: 100,
+                user: 5,
+                ..Rates::default()
+            },
+            None,
+        );
         let address = Some(IpAddr::from([203, 0, 113, 1]));
         let mut standing = limits.admit_address(address).unwrap();
         limits

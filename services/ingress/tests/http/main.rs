@@ -6,6 +6,7 @@
 mod admission;
 mod codes;
 mod rig;
+mod shared_limits;
 
 use std::time::Duration;
 
