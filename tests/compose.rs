@@ -22,6 +22,7 @@ const DEFAULTED: &[(&str, &str)] = &[
     ("MAX_IN_FLIGHT", "right for most machines"),
     ("INGRESS_WORKERS", "one a core"),
     ("FOLD_BATCH_MAX", "right for most machines"),
+    ("KEEP_ALIVE_SECONDS", "no proxy in front"),
     ("DRAIN_DELAY_MS", "nothing routes by /readyz here"),
     ("EXPIRY_POLL_MS", "only tests need another"),
     (

@@ -17,7 +17,7 @@ pub const LIMIT_BYTES: usize = 64 * 1024;
 /// sends is reset, and the client does not get to see the answer.
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 /// How long a client may take to send its body.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The same, for a body that nobody is going to look at.
 const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
 

@@ -62,6 +62,8 @@ pub struct Config {
     pub sign_in: SignInSettings,
     /// HTTP worker threads.
     pub workers: usize,
+    /// How long a connection may wait for its next request.
+    pub keep_alive: Duration,
     /// How long the process goes on serving after it has said that it is not ready.
     pub drain_delay: Duration,
     /// Which log lines are written, in `RUST_LOG`'s syntax.
@@ -108,6 +110,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
+    let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &1);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
     let log_filter = reader.or("RUST_LOG", "info".to_owned());
     let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
@@ -132,6 +135,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         sign_in: sign_in?,
         workers: workers?,
+        keep_alive: Duration::from_secs(keep_alive_seconds?),
         drain_delay: Duration::from_millis(drain_delay_ms?),
         log_filter: log_filter?,
         log_format: log_format?,
@@ -192,6 +196,7 @@ impl std::fmt::Debug for Config {
             .field("trusted_proxies", &self.trusted_proxies)
             .field("sign_in", &self.sign_in)
             .field("workers", &self.workers)
+            .field("keep_alive", &self.keep_alive)
             .field("drain_delay", &self.drain_delay)
             .finish_non_exhaustive()
     }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod config;
 pub mod http;
 pub mod limits;
+mod listener;
 pub mod openapi;
 pub mod operations;
 pub mod outcomes;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use anyhow::Context;
 use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
@@ -24,6 +24,7 @@ use crate::background::Background;
 use crate::config::Config;
 use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
 use crate::limits::{Budgets, Limits};
+use crate::listener::{ListenerOptions, listen};
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
 use crate::preflight::Preflight;
@@ -43,8 +44,8 @@ const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 const DATABASE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// An order's timeline is read from the log.
+const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Beyond the longest that an answer or an ack may take.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 
@@ -269,25 +270,22 @@ fn relay_options(clients: &Clients, partitions: i32) -> RelayOptions {
 }
 
 fn public_server(config: &Config, app: &web::Data<App>) -> anyhow::Result<(Server, SocketAddr)> {
-    let app = app.clone();
-    let server = HttpServer::new(move || {
+    let (app, answer) = (app.clone(), config.promise_deadline + SHUTDOWN_MARGIN);
+    let options = ListenerOptions {
+        keep_alive: config.keep_alive,
+        answer,
+        shutdown: answer,
+        workers: config.workers,
+    };
+    let listener = listen(config.listen, options, move || {
         actix_web::App::new()
             .app_data(app.clone())
             .wrap(from_fn(middleware::observe))
             // Around the others: who is refused should not cost what they cost.
             .wrap(from_fn(middleware::admit))
             .configure(public_routes)
-    })
-    .workers(config.workers)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
-    .shutdown_timeout((config.promise_deadline + SHUTDOWN_MARGIN).as_secs())
-    .disable_signals();
-    let server = server
-        .bind(config.listen)
-        .with_context(|| format!("INGRESS_LISTEN: cannot listen on {}", config.listen))?;
-    let address = server.addrs()[0];
-    Ok((server.run(), address))
+    });
+    listener.with_context(|| format!("INGRESS_LISTEN: cannot listen on {}", config.listen))
 }
 
 fn admin_server(
@@ -296,23 +294,21 @@ fn admin_server(
     ops: &Ops,
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let (app, ops) = (app.clone(), ops.clone());
-    let server = HttpServer::new(move || {
+    let options = ListenerOptions {
+        keep_alive: config.keep_alive,
+        answer: ADMIN_ANSWER_MAX,
+        shutdown: SHUTDOWN_MARGIN,
+        workers: 1,
+    };
+    let listener = listen(config.admin_listen, options, move || {
         actix_web::App::new()
             .app_data(app.clone())
             .wrap(from_fn(middleware::observe))
             .configure(|routes| ops.routes(routes))
             .configure(admin_routes)
-    })
-    .workers(1)
-    .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
-    .shutdown_timeout(SHUTDOWN_MARGIN.as_secs())
-    .disable_signals();
-    let listen = config.admin_listen;
-    let server = server
-        .bind(listen)
-        .with_context(|| format!("INGRESS_ADMIN_LISTEN: cannot listen on {listen}"))?;
-    let address = server.addrs()[0];
-    Ok((server.run(), address))
+    });
+    let address = config.admin_listen;
+    listener.with_context(|| format!("INGRESS_ADMIN_LISTEN: cannot listen on {address}"))
 }
 
 /// What has to end, in this order.
