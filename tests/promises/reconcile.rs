@@ -122,6 +122,7 @@ async fn each_wrong_thing_is_found_named_and_put_right() -> Result<()> {
 
     let done = reconcile(&world, &EXECUTE).await?;
     ensure!(done["executed"] == true, "{done:#}");
+    ensure!(done["left"] == serde_json::json!([]), "{done:#}");
     let left = reconcile(&world, &[]).await?;
     ensure!(found(&left)?.is_empty(), "not put right: {left:#}");
     for victim in &victims {

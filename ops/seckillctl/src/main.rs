@@ -135,7 +135,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Risk(command) => risk::run(command, &settings()?).await,
         Command::Dlq(command) => dlq::run(command, &settings()?).await,
         Command::Rebuild(command) => rebuild::run(command, &settings()?, cli.output).await,
-        Command::Reconcile(arguments) => reconcile::run(&arguments, &settings()?).await,
+        Command::Reconcile(arguments) => reconcile::run(&arguments, &settings()?, cli.output).await,
         Command::Replay(arguments) => return replay::run(&arguments, &settings()?).await,
         Command::Completion { shell } => {
             print!("{}", completion::script(shell, Cli::command()));

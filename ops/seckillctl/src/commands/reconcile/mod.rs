@@ -9,7 +9,7 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_orderbook::Orderbook;
@@ -23,7 +23,7 @@ use crate::act::{Act, Warrant};
 use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::log::Log;
-use crate::output::Report;
+use crate::output::{Output, Report};
 use crate::settings::Settings;
 
 /// The producers' delivery timeout, unless the promise deadline is longer.
@@ -39,7 +39,8 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 /// Units in flight are no difference. Rows are put right by writing what the log's fold says, with the
 /// fold held where it is; Redis by a correction that is refused if the sale has moved, or, where
 /// that cannot be, by closing the sale, which the projector then loads anew (about PROMISE_DEADLINE_MS).
-/// Only rows and holds that differ are touched.
+/// Only rows and holds that differ are touched. At the end the same sales are compared once more; what
+/// differs still is printed, and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   seckillctl reconcile
@@ -70,9 +71,15 @@ struct Plan {
     orphans: HashMap<VoucherId, HashSet<(String, String)>>,
     /// Sales that Redis does not serve, or that were loaded all the while.
     not_in_redis: usize,
+    /// Sales that were asked for, and are in no store.
+    unknown: Vec<VoucherId>,
 }
 
-pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    settings: &Settings,
+    output: Output,
+) -> Result<Report, Failure> {
     let deadline = settings.promise_deadline()?;
     let options = StockOptions::new(settings.redis_url()?.expose());
     let stores = Stores {
@@ -81,16 +88,29 @@ pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Re
         stock: Stock::new(options).context("REDIS_URL")?,
         in_flight: DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN,
     };
-    let plan = plan(&stores, &arguments.vouchers).await?;
-    let sales: BTreeSet<_> = plan.differences.iter().map(|d| d.voucher).collect();
+    let planned = plan(&stores, &arguments.vouchers).await?;
+    if let Some(voucher) = planned.unknown.first() {
+        return Err(Failure::NotFound(format!("there is no sale {voucher}")));
+    }
+    let sales: BTreeSet<_> = planned.differences.iter().map(|d| d.voucher).collect();
     let warrant = arguments
         .act
         .warrant(&format!("reconcile {}", sales.len()), sales.len())?;
-    let mut done = Done::default();
-    if let Some(warrant) = &warrant {
-        done = carry_out(&stores, &plan, warrant).await?;
+    let Some(warrant) = warrant else {
+        return Ok(report(&arguments.act, &planned, None));
+    };
+    let done = carry_out(&stores, &planned, &warrant).await?;
+    let again: Vec<_> = sales.into_iter().collect();
+    let left = plan(&stores, &again).await?.differences;
+    let report = report(&arguments.act, &planned, Some((&done, &left)));
+    if left.is_empty() {
+        return Ok(report);
     }
-    Ok(report(&arguments.act, &plan, &done, warrant.is_some()))
+    report.print(output);
+    Err(Failure::Failed(anyhow!(
+        "{} differences are left: look at them with `seckillctl reconcile`, and repeat it",
+        left.len()
+    )))
 }
 
 async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
@@ -136,7 +156,12 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
         plan.differences.extend(found);
     }
     drop(snapshot);
-    known_or_not_found(named.as_ref(), &fold, &plan)?;
+    let known = |voucher: &&VoucherId| {
+        !fold.book.rows(**voucher).is_empty()
+            || plan.differences.iter().any(|d| d.voucher == **voucher)
+    };
+    let asked_for = named.iter().flatten();
+    plan.unknown = asked_for.filter(|v| !known(v)).copied().collect();
 
     for round in 1..=ROUNDS {
         fold.fold_rest();
@@ -153,21 +178,6 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
     plan.not_in_redis = seen.len();
     plan.differences.sort_by_key(|d| d.voucher);
     Ok(plan)
-}
-
-fn known_or_not_found(
-    named: Option<&HashSet<VoucherId>>,
-    fold: &LogFold<'_>,
-    plan: &Plan,
-) -> Result<(), Failure> {
-    for voucher in named.into_iter().flatten() {
-        let known = !fold.book.rows(*voucher).is_empty()
-            || plan.differences.iter().any(|d| d.voucher == *voucher);
-        if !known {
-            return Err(Failure::NotFound(format!("there is no sale {voucher}")));
-        }
-    }
-    Ok(())
 }
 
 /// Walks through every sale that Redis has to serve.
@@ -290,16 +300,21 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
     Ok(done)
 }
 
-fn report(act: &Act, plan: &Plan, done: &Done, executed: bool) -> Report {
+/// `done` is what was carried out, and what differs still.
+fn report(act: &Act, plan: &Plan, done: Option<(&Done, &[Difference])>) -> Report {
     let ids = |vouchers: &[VoucherId]| vouchers.iter().map(|v| v.get()).collect::<Vec<_>>();
+    let list = |found: &[Difference]| found.iter().map(Difference::json).collect::<Vec<_>>();
+    let nothing = Done::default();
+    let of = done.map_or(&nothing, |(done, _)| done);
     let json = json!({
         "sales": plan.sales,
         "not_in_redis": plan.not_in_redis,
-        "differences": plan.differences.iter().map(Difference::json).collect::<Vec<_>>(),
-        "executed": executed,
-        "rows_written": done.rows,
-        "corrected": ids(&done.corrected),
-        "reloaded": ids(&done.reloaded),
+        "differences": list(&plan.differences),
+        "executed": done.is_some(),
+        "rows_written": of.rows,
+        "corrected": ids(&of.corrected),
+        "reloaded": ids(&of.reloaded),
+        "left": done.map(|(_, left)| list(left)),
     });
     let count = plan.differences.len();
     let mut text = format!("{count} differences in {} sales", plan.sales);
@@ -310,19 +325,21 @@ fn report(act: &Act, plan: &Plan, done: &Done, executed: bool) -> Report {
         );
     }
     if count > 0 {
-        text = format!(
-            "{}\n{text}{}",
-            differences_table(&plan.differences),
-            act.closing(executed)
-        );
+        let differences = differences_table(&plan.differences);
+        text = format!("{differences}\n{text}{}", act.closing(done.is_some()));
     }
-    if executed {
+    if let Some((done, left)) = done {
         text = format!(
-            "{text}\n{} rows written, {} sales corrected in Redis, {} loaded anew",
+            "{text}\n{} rows written, {} sales corrected in Redis, {} loaded anew\n\
+             compared once more: {} differences are left",
             done.rows,
             done.corrected.len(),
-            done.reloaded.len()
+            done.reloaded.len(),
+            left.len()
         );
+        if !left.is_empty() {
+            text = format!("{text}\n{}", differences_table(left));
+        }
     }
     Report { json, text }
 }
