@@ -15,10 +15,14 @@ use crate::world::World;
 /// `seckillctl` with somebody who confirms everything.
 const CONFIRMING: &str = r#"#!/bin/sh
 case " $* " in
+    *" --yes "*) exec "$SECKILLCTL" "$@" ;;
     *" --execute "*) exec "$SECKILLCTL" "$@" --yes ;;
     *) exec "$SECKILLCTL" "$@" ;;
 esac
 "#;
+
+/// What commands in the texts begin with.
+const PROGRAMS: [&str; 4] = ["seckillctl", "psql", "curl", "redis-cli"];
 
 /// One of `ops/runbooks`, and where its commands are carried out.
 #[derive(Debug)]
@@ -60,6 +64,74 @@ impl Runbook {
         );
         self.text = self.text.replace(example, real);
         Ok(self)
+    }
+
+    /// The runbooks that there are.
+    ///
+    /// # Errors
+    /// When their directory cannot be read.
+    pub fn names() -> Result<Vec<String>> {
+        let directory = workspace_root().join("ops/runbooks");
+        let entries = fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    /// Leaves the section under a heading out.
+    ///
+    /// # Errors
+    /// When there is no such section.
+    pub fn without(mut self, heading: &str) -> Result<Self> {
+        let section = self.section(heading)?;
+        self.text = self.text.replace(&section, "");
+        Ok(self)
+    }
+
+    /// Leaves everything but the section under a heading out.
+    ///
+    /// # Errors
+    /// When there is no such section.
+    pub fn only(mut self, heading: &str) -> Result<Self> {
+        self.text = self.section(heading)?;
+        Ok(self)
+    }
+
+    /// From a heading of the third level to the next of any.
+    fn section(&self, heading: &str) -> Result<String> {
+        let begin = format!("\n### {heading}\n");
+        let at = self.text.find(&begin);
+        let at = at.with_context(|| format!("{}: no section {heading:?}", self.name))?;
+        let rest = &self.text[at + begin.len()..];
+        let end = rest.find("\n##").unwrap_or(rest.len());
+        Ok(self.text[at..at + begin.len() + end].to_owned())
+    }
+
+    /// Commands in the text that no block begins a line with: nothing would carry them out.
+    #[must_use]
+    pub fn commands_in_no_block(&self) -> Vec<String> {
+        let blocks = self.blocks().join("\n");
+        let text: String = self.text.split("\n```").step_by(2).collect();
+        let text = text.replace('\n', " ");
+        let is_command = |span: &&str| {
+            let program = span.split(' ').next();
+            let with_arguments = span.contains(' ');
+            with_arguments && PROGRAMS.contains(&program.unwrap_or_default())
+        };
+        let spans = text.split('`').skip(1).step_by(2).filter(is_command);
+        spans
+            .filter(|span| !blocks.lines().any(|line| line.starts_with(span)))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// What the commands have written into a file.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn written(&self, name: &str) -> Result<String> {
+        let path = self.directory.path().join(name);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
     /// The blocks between ```` ```sh ```` and ```` ``` ````.
