@@ -42,6 +42,7 @@ fn scheduled(stock: i64) -> EventBody {
             opens_at: Timestamp::from_micros(0),
             closes_at: Timestamp::from_micros(1),
             hold_seconds: 5,
+            requires_sale_token: false,
         },
     })
 }

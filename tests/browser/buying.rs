@@ -68,6 +68,36 @@ async fn a_buyer_buys_and_pays() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
+    let shop = Shop::open()?;
+    let terms = SaleTerms {
+        requires_sale_token: true,
+        ..SaleTerms::of(3)
+    };
+    let voucher = shop.world.sale(terms).await?;
+    let past_the_page = shop.world.client.order(voucher, 8, None, 1).await?;
+    assert_eq!(past_the_page.problem(), "sale-token-required");
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    browser.click("#cancel").await?;
+    browser.says("#order-status", "cancelled").await?;
+    // Another order is another token.
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    shop.world.quiet(voucher).await?;
+    let found = audit(&shop.world, voucher, &[]).await?;
+    assert_eq!((found.unpaid, found.available), (1, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_lapses_gives_its_unit_back_on_the_page() -> Result<()> {
     let shop = Shop::open()?;
     let terms = SaleTerms {

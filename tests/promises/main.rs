@@ -43,6 +43,7 @@ mod reload_deaths;
 mod reload_size;
 mod restored_database;
 mod runbooks;
+mod sale_tokens;
 mod schema_versions;
 mod sentinel;
 mod sign_in;

@@ -51,6 +51,7 @@ fn scheduled(n: usize, voucher: VoucherId) -> Result<Event> {
         opens_at: Timestamp::from_micros(0),
         closes_at: Timestamp::from_micros(1),
         hold_seconds: 60,
+        requires_sale_token: false,
     };
     let body = EventBody::SaleScheduled(SaleScheduled { terms });
     Ok(event(n, voucher, body))

@@ -166,14 +166,45 @@ impl Client {
         key: Option<&str>,
         quantity: u32,
     ) -> Result<Answer> {
-        let path = format!("/api/v1/vouchers/{voucher}/orders");
-        let mut request = self.request(Method::POST, &path);
-        request = request.bearer_auth(self.token(user)?);
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
+        let request = self.ordering(voucher, user, key)?;
         self.send(request.json(&json!({ "quantity": quantity })))
             .await
+    }
+
+    /// Orders one unit, as a sale's page does.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn order_from_page(
+        &self,
+        voucher: VoucherId,
+        user: u64,
+        key: &str,
+        sale_token: &str,
+    ) -> Result<Answer> {
+        let request = self.ordering(voucher, user, Some(key))?;
+        self.send(request.header("X-Sale-Token", sale_token)).await
+    }
+
+    fn ordering(&self, voucher: VoucherId, user: u64, key: Option<&str>) -> Result<RequestBuilder> {
+        let path = format!("/api/v1/vouchers/{voucher}/orders");
+        let request = self.request(Method::POST, &path);
+        let request = request.bearer_auth(self.token(user)?);
+        Ok(match key {
+            Some(key) => request.header("Idempotency-Key", key),
+            None => request,
+        })
+    }
+
+    /// A token for one order of a sale.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn sale_token(&self, voucher: VoucherId, user: u64) -> Result<String> {
+        let path = format!("/api/v1/vouchers/{voucher}/sale-token");
+        let answer = self.get(user, &path).await?;
+        let token = answer.body["sale_token"].as_str();
+        Ok(token.with_context(|| format!("{answer:?}"))?.to_owned())
     }
 
     /// Orders one unit for each of many users at a time; answers in the order of the users. Those

@@ -28,6 +28,8 @@ pub struct SaleTerms {
     pub hold_seconds: u32,
     /// Seconds from now until it opens; negative: it opened before.
     pub opens_in_seconds: i64,
+    /// Whether an order needs a sale token.
+    pub requires_sale_token: bool,
 }
 
 impl SaleTerms {
@@ -39,6 +41,7 @@ impl SaleTerms {
             max_quantity: 1,
             hold_seconds: 600,
             opens_in_seconds: -1,
+            requires_sale_token: false,
         }
     }
 }
@@ -157,6 +160,7 @@ impl World {
                     "opens_at": opens_at.format(&Rfc3339)?,
                     "closes_at": (now + time::Duration::hours(1)).format(&Rfc3339)?,
                     "hold_seconds": terms.hold_seconds,
+                    "requires_sale_token": terms.requires_sale_token,
                 }),
             )
             .await?;

@@ -26,6 +26,9 @@ pub struct Terms {
     pub closes_at: Timestamp,
     /// Seconds from the reservation to the end of the time to pay.
     pub hold_seconds: u32,
+    /// Whether an order needs a sale token of its buyer. Asked where units are granted; what is in the
+    /// log was granted.
+    pub requires_sale_token: bool,
 }
 
 /// A sale's numbers. Always: `terms.stock + adjusted = available + unpaid + paid`.

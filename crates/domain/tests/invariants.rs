@@ -118,6 +118,7 @@ fn terms() -> Terms {
         opens_at: Timestamp::from_micros(0),
         closes_at: Timestamp::from_micros(1),
         hold_seconds: 5,
+        requires_sale_token: false,
     }
 }
 

@@ -95,6 +95,7 @@ impl SaleScheduled {
             opens_at: terms.opens_at.as_micros(),
             closes_at: terms.closes_at.as_micros(),
             hold_seconds: int(terms.hold_seconds),
+            requires_sale_token: Some(terms.requires_sale_token),
         )
     }
 }
@@ -109,6 +110,7 @@ impl EventRecord for SaleScheduled {
             opens_at: check.timestamp("opens_at", self.opens_at)?,
             closes_at: check.timestamp("closes_at", self.closes_at)?,
             hold_seconds: check.at_least_one("hold_seconds", self.hold_seconds)?,
+            requires_sale_token: self.requires_sale_token.unwrap_or(false),
         };
         if terms.opens_at >= terms.closes_at {
             return Err(check.invalid("closes_at", "has to be after opens_at"));

@@ -72,6 +72,7 @@ macro_rules! schema_file {
 /// that this version has not is none in the record's type. (Resolving one schema into another
 /// while reading is not used: apache/avro-rs#575.)
 const SCHEMAS: &[(RecordKind, &str)] = &[
+    schema_file!(SaleScheduled, 1),
     schema_file!(SaleScheduled),
     schema_file!(StockAdjusted),
     schema_file!(SaleClosed),

@@ -74,6 +74,7 @@ record!(SaleScheduled {
     opens_at: i64,
     closes_at: i64,
     hold_seconds: i32,
+    requires_sale_token: Option<bool>,
 });
 
 record!(StockAdjusted {

@@ -6,7 +6,8 @@ use crate::{Orderbook, OrderbookError};
 /// One rule, as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct RiskRule {
-    /// Which rule: `user-blocked`, `address-blocked` or `crowded-address`.
+    /// Which rule: `user-blocked`, `address-blocked`, `crowded-address`, `page-not-seen` or
+    /// `impossible-timing`.
     pub rule: String,
     /// Whom it is about: a user's id, an address or network, or `*`.
     pub subject: String,

@@ -19,7 +19,7 @@ pub(crate) const ORDER_COLUMNS: &str = "order_id, user_id, quantity, amount_cent
 /// The columns of [`RawSale`].
 pub(crate) const SALE_COLUMNS: &str = "voucher_id, title, price_cents, currency, initial_stock, \
     adjusted, stock_left, unpaid_units, paid_units, max_quantity, opens_at, closes_at, \
-    hold_seconds, epoch, scheduled_offset, closed_at, closed_offset";
+    hold_seconds, requires_sale_token, epoch, scheduled_offset, closed_at, closed_offset";
 
 #[derive(FromRow)]
 pub(crate) struct RawOrder {
@@ -87,6 +87,7 @@ pub(crate) struct RawSale {
     opens_at: SqlTime,
     closes_at: SqlTime,
     hold_seconds: i64,
+    requires_sale_token: bool,
     epoch: i64,
     scheduled_offset: i64,
     closed_at: Option<SqlTime>,
@@ -108,6 +109,7 @@ impl TryFrom<RawSale> for Sale {
                 opens_at: row.opens_at.0,
                 closes_at: row.closes_at.0,
                 hold_seconds: unsigned(row.hold_seconds).ok_or_else(of("hold_seconds"))?,
+                requires_sale_token: row.requires_sale_token,
             },
             adjusted: row.adjusted,
             available: row.stock_left,

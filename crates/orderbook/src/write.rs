@@ -134,11 +134,12 @@ pub(crate) async fn upsert_sales(
         "INSERT INTO vouchers AS v (partition, voucher_id, title, price_cents, currency,
                 initial_stock, adjusted, stock_left, unpaid_units, paid_units, max_quantity,
                 opens_at, closes_at, hold_seconds, epoch, scheduled_offset, closed_at,
-                closed_offset, loaded)
+                closed_offset, requires_sale_token, loaded)
          SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],
                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
                 $12::timestamptz[], $13::timestamptz[], $14::bigint[], $15::bigint[],
-                $16::bigint[], $17::timestamptz[], $18::bigint[], $19::boolean[])
+                $16::bigint[], $17::timestamptz[], $18::bigint[], $19::boolean[],
+                $20::boolean[])
          ON CONFLICT (voucher_id) DO UPDATE
             SET adjusted = excluded.adjusted, stock_left = excluded.stock_left,
                 unpaid_units = excluded.unpaid_units, paid_units = excluded.paid_units,
@@ -167,6 +168,7 @@ pub(crate) async fn upsert_sales(
     .bind(column(sales, |(s, _)| {
         s.closed.map(|(_, offset)| offset.get())
     }))
+    .bind(column(sales, |(s, _)| s.terms.requires_sale_token))
     .bind(column(sales, |(_, was_in_redis)| *was_in_redis))
     .execute(connection)
     .await?;

@@ -39,6 +39,7 @@ pub(crate) fn scheduled(stock: i64) -> EventBody {
             opens_at: Timestamp::from_micros(0),
             closes_at: Timestamp::from_micros(i64::MAX),
             hold_seconds: 1,
+            requires_sale_token: false,
         },
     })
 }

@@ -5,11 +5,12 @@
 -- ARGV  1 fence, 2 cursor (0 to begin), 3 holds to look at, about
 -- reply absent | fence | shut | torn, or
 --       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
---       price_cents, currency, opens_us, closes_us, hold_us, corrections made so far, now_us,
+--       price_cents, currency, opens_us, closes_us, hold_us, 1 if it asks for sale tokens, corrections
+--       made so far, now_us,
 --       then per field of the holds hash: its name, its text, 1 if what it names is pending, else 0
 
 local sale, refusal = usable_sale(ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
-  'max_quantity', 'price_cents', 'currency', 'opens_us', 'closes_us', 'hold_us')
+  'max_quantity', 'price_cents', 'currency', 'opens_us', 'closes_us', 'hold_us', 'sale_token')
 if not sale then
   return { refusal }
 end
@@ -29,6 +30,8 @@ for i = 1, #fields, 2 do
 end
 local entries = #ids > 0 and redis.call('HMGET', KEYS[3], unpack(ids)) or {}
 
+-- A sale that was loaded before there were sale tokens has no such field.
+sale[#sale] = sale[#sale] or '0'
 local reply = { 'ok', page[1], unpack(sale, 4) }
 reply[#reply + 1] = redis.call('HGET', KEYS[1], 'corrections') or '0'
 reply[#reply + 1] = text(now_us())

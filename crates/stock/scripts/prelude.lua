@@ -1,7 +1,7 @@
 -- Put in front of every script when it is loaded: how the keys of one sale are written and read.
 --
 -- sale hash    stock, held, unsettled (units); epoch, pos, max_quantity; price_cents, currency;
---              opens_us, closes_us, hold_us; fence; state: open | closed (takes no more orders) |
+--              opens_us, closes_us, hold_us; sale_token: 1 if orders need one; fence; state: open | closed (takes no more orders) |
 --              shut (being loaded anew: nobody may use it). Decimal text.
 --              load: the nonce of the load that made these three hashes. holds and outbox name it too, under
 --              the same field, so that one of them that was deleted or evicted alone is missed.
@@ -12,6 +12,8 @@
 --                                one stays, so that a late retry of its shrink takes nothing again.
 -- outbox hash  <order id>     -> r|reserved_at_us|event_id|user_id|quantity|pay_by_us|key_hash or -|traceparent or -
 --              <event id>     -> a|at_us|units
+-- tokens hash  <nonce>        -> order_id|key_hash or -: the order that a sale token was used for. Until the sale
+--                                closes. No part of a load: it outlives one, and may be lost.
 --
 -- An outbox entry carries no epoch: every entry was written under the sale's own epoch, which never
 -- changes in place (a new epoch comes with a new load).

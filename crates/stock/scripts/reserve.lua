@@ -1,28 +1,31 @@
 -- Decides up to 64 requests for one sale in order; each sees what the ones before it were granted.
 -- A grant takes the stock and writes the hold and the pending event in this one step.
 --
--- KEYS  1 sale, 2 holds, 3 outbox
+-- KEYS  1 sale, 2 holds, 3 outbox, 4 tokens if any request has one
 -- ARGV  1 fence
 --       2 first, or again: the same requests were sent before, and it is not known what became of them
 --       3 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
---       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -
+--       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -,
+--       the nonce of a sale token that is the user's and good, or -
 -- reply absent | fence | shut | torn, or
 --       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
 --       superseded                                 sent before, and its user has got another order since
 --       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before
---       key_reused | already_ordered, order_id | ended | not_started | quantity_limit | sold_out
+--       key_reused | already_ordered, order_id | ended | not_started | token_required | token_used |
+--       quantity_limit | sold_out
 
-local REQUEST_FIELDS = 6
+local REQUEST_FIELDS = 7
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
-  'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us')
+  'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us',
+  'sale_token')
 if not sale then
   return { refusal }
 end
-local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us =
-  unpack(sale, 4)
+local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us,
+  sale_token = unpack(sale, 4)
 local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us), tonumber(max_quantity)
 local now = now_us()
 local now_text, pay_by_text = text(now), text(now + hold_us)
@@ -42,6 +45,7 @@ local holds = redis.call('HMGET', KEYS[2], unpack(users))
 local granted_units = 0
 local new_hold, new_entry = {}, {} -- by user id, by order id
 local new_holds, new_entries = {}, {} -- the same as arguments of HSET
+local new_tokens = {} -- nonces and what they were used for, as arguments of HSET
 
 -- What the user's earlier hold means for a request; nothing if it bars nothing.
 local function answer_from_hold(hold, order_id, quantity, key_hash)
@@ -68,13 +72,38 @@ local function answer_from_hold(hold, order_id, quantity, key_hash)
   end
 end
 
--- Why the sale does not give these units; nothing if it does.
-local function refusal_of_sale(units)
+-- Why this sale token is not good for this order; nothing if it is, or none is asked for. A grant writes hold
+-- and token in one step: where there is a token and no hold, Redis has lost the hold, and the same order may
+-- be placed again. Where there is a hold it is answered from it, or another order has come after the token's.
+local function refusal_of_token(nonce, order_id, key_hash, hold)
+  if sale_token ~= '1' then
+    return nil
+  elseif nonce == '-' then
+    return 'token_required'
+  end
+  local used_for = redis.call('HGET', KEYS[4], nonce)
+  if not used_for then
+    return nil
+  end
+  local used_order, used_key = string.match(used_for, '^([^|]+)|([^|]+)$')
+  local same = used_order == order_id or (key_hash ~= '-' and key_hash == used_key)
+  if hold or not same then
+    return 'token_used'
+  end
+end
+
+-- Why the sale takes no orders now; nothing if it does.
+local function refusal_of_window()
   if sale[1] == 'closed' or now >= closes_at then
     return 'ended'
   elseif now < opens_at then
     return 'not_started'
-  elseif units < 1 or units > units_limit then
+  end
+end
+
+-- Why the sale does not give these units; nothing if it does.
+local function refusal_of_units(units)
+  if units < 1 or units > units_limit then
     return 'quantity_limit'
   elseif stock - granted_units < units then
     return 'sold_out'
@@ -84,7 +113,8 @@ end
 local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity }
 for n = 1, #users do
   local at = first_request + (n - 1) * REQUEST_FIELDS
-  local order_id, event_id, user_id, quantity, key_hash, traceparent = unpack(ARGV, at, at + REQUEST_FIELDS - 1)
+  local order_id, event_id, user_id, quantity, key_hash, traceparent, nonce =
+    unpack(ARGV, at, at + REQUEST_FIELDS - 1)
   local hold = new_hold[user_id] or holds[n]
   local answer = hold and answer_from_hold(hold, order_id, quantity, key_hash)
   if answer then
@@ -93,7 +123,8 @@ for n = 1, #users do
     end
   else
     local units = tonumber(quantity)
-    local refused = refusal_of_sale(units)
+    local refused = refusal_of_window() or refusal_of_token(nonce, order_id, key_hash, hold)
+      or refusal_of_units(units)
     if not refused then
       granted_units = granted_units + units
       new_hold[user_id] = hold_text(order_id, quantity, 'h', key_hash, pay_by_text, now_text)
@@ -103,6 +134,10 @@ for n = 1, #users do
       new_holds[#new_holds + 1] = new_hold[user_id]
       new_entries[#new_entries + 1] = order_id
       new_entries[#new_entries + 1] = new_entry[order_id]
+      if sale_token == '1' then
+        new_tokens[#new_tokens + 1] = nonce
+        new_tokens[#new_tokens + 1] = order_id .. '|' .. key_hash
+      end
     end
     reply[#reply + 1] = refused or 'granted'
   end
@@ -113,5 +148,10 @@ if granted_units > 0 then
   redis.call('HSET', KEYS[3], unpack(new_entries))
   redis.call('HSET', KEYS[1], 'stock', text(stock - granted_units), 'held', text(held + granted_units),
     'unsettled', text(unsettled + granted_units))
+end
+if #new_tokens > 0 then
+  redis.call('HSET', KEYS[4], unpack(new_tokens))
+  -- Afterwards nobody can order with any of them.
+  redis.call('PEXPIREAT', KEYS[4], text(math.ceil(closes_at / 1000)))
 end
 return reply

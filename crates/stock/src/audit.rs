@@ -72,6 +72,8 @@ pub struct AuditTerms {
     pub closes_at: Timestamp,
     /// The time to pay, in microseconds.
     pub hold_us: i64,
+    /// Whether an order needs a sale token.
+    pub requires_sale_token: bool,
 }
 
 /// A field of the holds hash.
@@ -204,6 +206,7 @@ fn read_page(reply: &mut Reply) -> Result<AuditPage, StockError> {
             opens_at: reply.timestamp()?,
             closes_at: reply.timestamp()?,
             hold_us: reply.parse()?,
+            requires_sale_token: reply.text()? == "1",
         },
         corrections: reply.parse()?,
         now: reply.timestamp()?,

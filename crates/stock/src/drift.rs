@@ -292,7 +292,8 @@ impl Audit<'_> {
             && found.currency == terms.price.currency()
             && found.opens_at == terms.opens_at
             && found.closes_at == terms.closes_at
-            && found.hold_us == i64::from(terms.hold_seconds) * 1_000_000;
+            && found.hold_us == i64::from(terms.hold_seconds) * 1_000_000
+            && found.requires_sale_token == terms.requires_sale_token;
         let closed = self.truth.closed_at(numbers.position);
         if right && closed == numbers.sale_closed {
             return;

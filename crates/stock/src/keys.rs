@@ -10,6 +10,7 @@ pub(crate) struct SaleKeys {
     pub(crate) holds: String,
     pub(crate) outbox: String,
     pub(crate) claim: String,
+    pub(crate) tokens: String,
 }
 
 impl SaleKeys {
@@ -19,6 +20,7 @@ impl SaleKeys {
             holds: format!("seckill:{{{voucher}}}:holds"),
             outbox: format!("seckill:{{{voucher}}}:outbox"),
             claim: format!("seckill:{{{voucher}}}:claim"),
+            tokens: format!("seckill:{{{voucher}}}:tokens"),
         }
     }
 }

@@ -154,6 +154,7 @@ impl StockConnection {
             .arg(("opens_us", terms.opens_at.as_micros()))
             .arg(("closes_us", terms.closes_at.as_micros()))
             .arg(("hold_us", hold_us))
+            .arg(("sale_token", u8::from(terms.requires_sale_token)))
             .arg(("epoch", sale.epoch.get()))
             .arg(("pos", position.get()))
             .arg(("state", state));

@@ -4,6 +4,7 @@ use redis::Cmd;
 use seckill_domain::{
     Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, TraceParent, UserId, VoucherId,
 };
+use uuid::Uuid;
 
 use crate::keys::SaleKeys;
 use crate::reply::{NONE, Reply, key_hash_text, unexpected};
@@ -28,6 +29,9 @@ pub struct ReserveRequest {
     pub key_hash: Option<KeyHash>,
     /// The request's trace.
     pub traceparent: Option<TraceParent>,
+    /// The nonce of a sale token of this buyer and this sale that is good. Only looked at by sales
+    /// that ask for one, and good for one order.
+    pub sale_token: Option<Uuid>,
 }
 
 /// Whether requests are sent for the first time.
@@ -82,6 +86,10 @@ pub enum ReserveOutcome {
         /// When it does.
         opens_at: Timestamp,
     },
+    /// The sale asks for a sale token, and there is none.
+    TokenRequired,
+    /// The sale token was used for another order.
+    TokenUsed,
     /// Not between 1 and the limit.
     QuantityLimit {
         /// The limit.
@@ -129,7 +137,12 @@ impl StockConnection {
             return Err(StockError::Protocol(message));
         }
         let keys = SaleKeys::of(voucher);
-        let mut cmd = self.invocation(Script::Reserve, &[&keys.sale, &keys.holds, &keys.outbox]);
+        let mut named = vec![&*keys.sale, &keys.holds, &keys.outbox];
+        // Only if it is used: in a Cluster a key that is not there yet closes a sale whose slot moves.
+        if requests.iter().any(|request| request.sale_token.is_some()) {
+            named.push(&keys.tokens);
+        }
+        let mut cmd = self.invocation(Script::Reserve, &named);
         cmd.arg(match attempt {
             Attempt::First => "first",
             Attempt::Again => "again",
@@ -144,6 +157,10 @@ impl StockConnection {
                 .arg(request.quantity)
                 .arg(key_hash_text(request.key_hash))
                 .arg(traceparent.map_or(NONE, TraceParent::as_str));
+            match request.sale_token {
+                Some(nonce) => cmd.arg(nonce.to_string()),
+                None => cmd.arg(NONE),
+            };
         }
         let mut reply = self.run(&cmd).await?;
         if reply.is_closed() {
@@ -252,6 +269,8 @@ impl Header {
             "not_started" => ReserveOutcome::NotStarted {
                 opens_at: self.opens_at,
             },
+            "token_required" => ReserveOutcome::TokenRequired,
+            "token_used" => ReserveOutcome::TokenUsed,
             "quantity_limit" => ReserveOutcome::QuantityLimit {
                 max_quantity: self.max_quantity,
             },

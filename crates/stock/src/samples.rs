@@ -32,6 +32,7 @@ pub(crate) fn terms() -> Terms {
         opens_at: Timestamp::from_micros(0),
         closes_at: Timestamp::from_micros(1_000_000),
         hold_seconds: 60,
+        requires_sale_token: false,
     }
 }
 

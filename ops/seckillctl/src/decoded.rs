@@ -35,6 +35,7 @@ fn body_json(body: &EventBody) -> Value {
             "opens_at": moment(e.terms.opens_at),
             "closes_at": moment(e.terms.closes_at),
             "hold_seconds": e.terms.hold_seconds,
+            "requires_sale_token": e.terms.requires_sale_token,
         }),
         EventBody::StockAdjusted(e) => json!({
             "delta": e.delta,

@@ -99,20 +99,28 @@ fn risk_rules_are_planned_then_carried_out_and_noted() {
     let execute = "--execute --yes --reason scripts";
     run(&format!("{block} {execute}"));
     run(&format!("risk set --users-per-address 20 {execute}"));
+    run(&format!("risk set --page-ms-min 300 {execute}"));
+    run(&format!("risk block --page-not-seen {execute}"));
     let again = run(&format!("{block} {execute}"));
     assert!(again.contains("there was nothing to do"), "{again}");
     let rules: Value = serde_json::from_str(&run("risk list --output json")).unwrap();
     let expected = json!({ "rules": [
         { "rule": "address-blocked", "subject": "203.0.113.0/24", "value": 0 },
         { "rule": "crowded-address", "subject": "*", "value": 20 },
+        { "rule": "impossible-timing", "subject": "*", "value": 300 },
+        { "rule": "page-not-seen", "subject": "*", "value": 0 },
     ] });
     assert_eq!(rules, expected);
 
     run(&format!("risk unblock --address 203.0.113.0/24 {execute}"));
     run(&format!("risk set --users-per-address 0 {execute}"));
+    run(&format!("risk set --page-ms-min 0 {execute}"));
+    run(&format!("risk unblock --page-not-seen {execute}"));
     assert_eq!(run("risk list").lines().count(), 1);
-    let nobody = seckillctl(&["risk", "block"], &settings);
-    assert_eq!(nobody.status.code(), Some(2));
+    for incomplete in ["block", "set"] {
+        let nobody = seckillctl(&["risk", incomplete], &settings);
+        assert_eq!(nobody.status.code(), Some(2));
+    }
 }
 
 #[test]
@@ -216,8 +224,11 @@ fn a_repeatable_sale_needs_its_times_and_sends_its_key() {
 
     create.extend(["--opens-at", "2030-01-01T00:00:00Z"]);
     create.extend(["--closes-at", "2030-01-02T00:00:00Z"]);
+    create.push("--require-sale-token");
     stdout(&ask_admin_api(&url, &create));
-    assert_eq!(server.join().unwrap().idempotency_key, "k1");
+    let request = server.join().unwrap();
+    assert_eq!(request.idempotency_key, "k1");
+    assert_eq!(request.body["requires_sale_token"], true);
 }
 
 #[test]

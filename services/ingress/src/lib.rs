@@ -20,6 +20,7 @@ pub mod reservations;
 pub mod revoked;
 pub mod rfc3339;
 pub mod risk;
+pub mod sale_tokens;
 pub mod sign_in;
 pub mod startup;
 pub mod tokens;

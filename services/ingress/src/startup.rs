@@ -32,6 +32,7 @@ use crate::reads::{ReadSources, Reads};
 use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
 use crate::revoked::Revoked;
 use crate::risk::Risk;
+use crate::sale_tokens::SaleTokens;
 use crate::sign_in::SignIn;
 use crate::sign_in::mailer::Postman;
 use crate::tokens::Tokens;
@@ -246,6 +247,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         reads: Reads::new(sources, runtime),
         operations,
         tokens: Tokens::new(&config.token_secret, config.sign_in.token_life, revoked),
+        sale_tokens: SaleTokens::new(&config.token_secret),
         sign_in,
         admin_token: config.admin_token.clone(),
         payment_webhook_secret: config.payment_webhook_secret.clone(),

@@ -58,6 +58,7 @@ pub(crate) fn scheduled() -> SaleScheduled {
         opens_at: at(60),
         closes_at: at(3_600),
         hold_seconds: 900,
+        requires_sale_token: true,
     };
     SaleScheduled { terms }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
-use seckill_domain::{Epoch, EventBody, Offset, SaleReloaded, SaleState};
+use seckill_domain::{Epoch, EventBody, Offset, SaleReloaded, SaleState, Terms};
 use seckill_eventlog::{SchemaIds, decode_event, encode_event};
 
 use crate::golden::golden;
@@ -122,6 +122,22 @@ fn the_first_version_of_sale_reloaded_is_read_as_one_that_says_less() {
     assert_eq!(now.first, Some(false));
     let before = EventBody::SaleReloaded(SaleReloaded { first: None, ..now });
     assert_eq!(reloaded(&golden("SaleReloaded.1")), before);
+}
+
+/// What stands in logs from before `requires_sale_token` was added.
+#[test]
+fn the_first_version_of_sale_scheduled_is_of_a_sale_that_asks_for_no_token() {
+    let terms = |name| match decode_event(&golden(name)).unwrap().body {
+        EventBody::SaleScheduled(scheduled) => scheduled.terms,
+        other => panic!("{other:?}"),
+    };
+    let now = terms("SaleScheduled");
+    assert!(now.requires_sale_token);
+    let before = Terms {
+        requires_sale_token: false,
+        ..now
+    };
+    assert_eq!(terms("SaleScheduled.1"), before);
 }
 
 fn reloaded(payload: &[u8]) -> EventBody {

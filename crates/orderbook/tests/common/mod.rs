@@ -138,6 +138,7 @@ pub fn scheduled(stock: i64) -> EventBody {
             opens_at: at(0),
             closes_at: at(3600),
             hold_seconds: 300,
+            requires_sale_token: false,
         },
     })
 }

@@ -57,6 +57,7 @@ fn sound() -> Case {
                 opens_at: terms.opens_at,
                 closes_at: terms.closes_at,
                 hold_us: i64::from(terms.hold_seconds) * 1_000_000,
+                requires_sale_token: terms.requires_sale_token,
             },
             corrections: 0,
             now: Timestamp::from_micros(0),

@@ -10,7 +10,8 @@ use seckill_stock::{
 
 use crate::support::{
     FAR_FUTURE, HOLD_SECONDS, Server, confirm, event, granted, hold, hold_state, key, load, nonce,
-    order, outbox, price, release, request, reserve, reserve_one, sale, units, view, voucher,
+    order, outbox, price, release, request, reserve, reserve_one, sale, settle_one, units, view,
+    voucher,
 };
 
 #[tokio::test]
@@ -100,12 +101,12 @@ async fn a_retried_call_is_granted_once_with_the_first_answer() {
         reserve_one(&server.stock, &request(1, 11)).await,
         repeated(false, false)
     );
-    settle(&server, 1, confirm(&first)).await;
+    settle_one(&server, 1, confirm(&first)).await;
     assert_eq!(
         reserve_one(&server.stock, &request(1, 11)).await,
         repeated(true, false)
     );
-    settle(&server, 2, release(&first)).await;
+    settle_one(&server, 2, release(&first)).await;
     assert_eq!(
         reserve_one(&server.stock, &request(1, 11)).await,
         repeated(false, true)
@@ -138,8 +139,8 @@ async fn a_key_answers_with_its_order_also_after_the_release() {
     let reused = reserve_one(&server.stock, &other_quantity).await;
     assert_eq!(reused, ReserveOutcome::KeyReused);
 
-    settle(&server, 1, confirm(&first)).await;
-    settle(&server, 2, release(&first)).await;
+    settle_one(&server, 1, confirm(&first)).await;
+    settle_one(&server, 2, release(&first)).await;
     assert_eq!(
         reserve_one(&server.stock, &with_key(4, 1)).await,
         repeated(false, true)
@@ -212,7 +213,7 @@ async fn a_shrink_takes_its_units_once() {
         event_id: event(1),
         units: 4,
     };
-    settle(&server, 1, kept).await;
+    settle_one(&server, 1, kept).await;
     assert_eq!(units(&server.stock).await, (6, 0, 0));
     assert!(outbox(&server.stock).await.is_empty());
     // A retry that comes later than the decision: nothing is taken for it again.
@@ -294,20 +295,6 @@ async fn calls_that_are_too_large_are_not_sent() {
     let most = server.stock.reserve(voucher(), &many[1..], &acks);
     assert!(matches!(most.await.unwrap(), ReserveReply::Decided(_)));
     assert_eq!(hold(&server.stock, 1).await.unwrap().order_id, order(1));
-}
-
-async fn settle(server: &Server, at: i64, op: StockOp) {
-    let (from, to) = (Offset::new(at), Offset::new(at + 1));
-    let ops = [(from, op)];
-    let settled = server
-        .stock
-        .settle(voucher(), Epoch::FIRST, from, to, &ops)
-        .await;
-    let position = to;
-    assert_eq!(
-        settled.unwrap(),
-        seckill_stock::SettleReply::Settled { position }
-    );
 }
 
 /// Loads the sale again with these terms, in the next epoch.

@@ -9,6 +9,7 @@ mod grant;
 mod load;
 mod parts;
 mod random;
+mod sale_tokens;
 mod settle;
 mod stale_master;
 mod support;

@@ -154,6 +154,7 @@ impl World<'_> {
             quantity,
             key_hash: key_number.map(key),
             traceparent: None,
+            sale_token: None,
         }
     }
 

@@ -8,8 +8,8 @@ use seckill_domain::{
 };
 use seckill_stock::{
     ClaimReply, Hold, HoldState, LoadReply, OpenReply, OutboxCursor, PendingEvent,
-    PendingReservation, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SaleView, Stock,
-    StockOptions,
+    PendingReservation, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SaleView, SettleReply,
+    Stock, StockOptions,
 };
 use seckill_testkit::Redis;
 use uuid::Uuid;
@@ -92,6 +92,7 @@ pub(crate) fn sale(stock: i64) -> Sale {
             opens_at: Timestamp::from_micros(0),
             closes_at: FAR_FUTURE,
             hold_seconds: HOLD_SECONDS,
+            requires_sale_token: false,
         },
         adjusted: 0,
         available: stock,
@@ -124,6 +125,7 @@ pub(crate) fn request(number: u64, user_number: i64) -> ReserveRequest {
         quantity: 1,
         key_hash: None,
         traceparent: None,
+        sale_token: None,
     }
 }
 
@@ -196,4 +198,16 @@ pub(crate) fn release(of: &PendingReservation) -> StockOp {
         order_id: of.order_id,
         user_id: of.user_id,
     }
+}
+
+/// Settles one decision, at this position.
+pub(crate) async fn settle_one(server: &Server, at: i64, op: StockOp) {
+    let (from, to) = (Offset::new(at), Offset::new(at + 1));
+    let ops = [(from, op)];
+    let settled = server
+        .stock
+        .settle(voucher(), Epoch::FIRST, from, to, &ops)
+        .await;
+    let position = to;
+    assert_eq!(settled.unwrap(), SettleReply::Settled { position });
 }

@@ -15,15 +15,18 @@ use crate::failure::Failure;
 use crate::output::{Report, table};
 use crate::settings::Settings;
 
+/// The subject of a rule that is about nobody in particular.
+const EVERYBODY: &str = "*";
+
 /// What to do with the rules. Instances follow within seconds.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List the rules.
     List,
-    /// Take no orders from a user, an address or a network.
-    #[command(
-        after_help = "Example: seckillctl risk block --address 203.0.113.0/24 --execute --reason 'scripts'"
-    )]
+    /// Take no orders from a user, an address, a network, or whoever has not had the sale's page.
+    #[command(after_help = "Examples:
+  seckillctl risk block --address 203.0.113.0/24 --execute --reason 'scripts'
+  seckillctl risk block --page-not-seen --execute --reason 'orders that no page made'")]
     Block {
         #[command(flatten)]
         subject: Subject,
@@ -37,11 +40,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Limit how many users may order from one address in an hour, by one instance; 0 is no limit.
+    /// Set the number of a rule that has one; 0 takes it away.
+    #[command(after_help = "Examples:
+  seckillctl risk set --users-per-address 20 --execute --reason 'one campus, not one network'
+  seckillctl risk set --page-ms-min 300 --execute --reason 'nobody is that quick'")]
     Set {
-        /// The limit.
-        #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
-        users_per_address: i64,
+        #[command(flatten)]
+        limit: Limit,
         #[command(flatten)]
         act: Act,
     },
@@ -57,6 +62,21 @@ pub(crate) struct Subject {
     /// An address, or a network such as 203.0.113.0/24.
     #[arg(long, value_name = "ADDRESS", value_parser = network)]
     address: Option<IpNet>,
+    /// Orders without a token from the sale's page.
+    #[arg(long)]
+    page_not_seen: bool,
+}
+
+/// A rule with a number.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Limit {
+    /// How many users may order from one address in an hour, by one instance.
+    #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+    users_per_address: Option<i64>,
+    /// How long a buyer has to have had the sale's page before an order, in milliseconds.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..=60_000))]
+    page_ms_min: Option<i64>,
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -75,7 +95,11 @@ impl Subject {
                 ("user-blocked", user.to_string())
             }
             (None, Some(network)) => ("address-blocked", network.to_string()),
-            (None, None) => return Err(Failure::Usage("--user or --address is needed".into())),
+            (None, None) if self.page_not_seen => ("page-not-seen", EVERYBODY.to_owned()),
+            (None, None) => {
+                let needed = "--user, --address or --page-not-seen is needed";
+                return Err(Failure::Usage(needed.into()));
+            }
         };
         Ok(RiskRule {
             rule: rule.to_owned(),
@@ -85,21 +109,33 @@ impl Subject {
     }
 }
 
+impl Limit {
+    fn rule(&self) -> Result<RiskRule, Failure> {
+        let (rule, value) = match (self.users_per_address, self.page_ms_min) {
+            (Some(users), _) => ("crowded-address", users),
+            (None, Some(ms)) => ("impossible-timing", ms),
+            (None, None) => {
+                let needed = "--users-per-address or --page-ms-min is needed";
+                return Err(Failure::Usage(needed.into()));
+            }
+        };
+        Ok(RiskRule {
+            rule: rule.to_owned(),
+            subject: EVERYBODY.to_owned(),
+            value,
+        })
+    }
+}
+
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
     match command {
         Command::List => list(settings).await,
         Command::Block { subject, act } => change(subject.rule()?, true, &act, settings).await,
         Command::Unblock { subject, act } => change(subject.rule()?, false, &act, settings).await,
-        Command::Set {
-            users_per_address,
-            act,
-        } => {
-            let rule = RiskRule {
-                rule: "crowded-address".to_owned(),
-                subject: "*".to_owned(),
-                value: users_per_address,
-            };
-            change(rule, users_per_address > 0, &act, settings).await
+        Command::Set { limit, act } => {
+            let rule = limit.rule()?;
+            let wanted = rule.value > 0;
+            change(rule, wanted, &act, settings).await
         }
     }
 }

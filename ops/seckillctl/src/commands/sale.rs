@@ -18,6 +18,9 @@ use crate::settings::Settings;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Put a sale up; prints its id.
+    #[command(
+        after_help = "Example: seckillctl sale create --title Lamp --price-cents 4900 --stock 100 --require-sale-token"
+    )]
     Create(Terms),
     /// List the sales, the newest first.
     List(Page),
@@ -66,6 +69,9 @@ pub(crate) struct Terms {
     /// Seconds that a buyer has to pay.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
     hold_seconds: u32,
+    /// Take orders only with a one-use token from the sale's page.
+    #[arg(long)]
+    require_sale_token: bool,
     /// Makes the command safe to repeat: the same key with the same terms is the same sale.
     ///
     /// The times belong to the terms, so give those too.
@@ -129,7 +135,7 @@ fn scheduling(terms: &Terms, now: OffsetDateTime) -> anyhow::Result<Value> {
         .closes_at
         .or_else(|| opens_at.checked_add(Duration::HOUR));
     let closes_at = closes_at.context("--opens-at is beyond the calendar; give an earlier one")?;
-    Ok(json!({
+    let mut body = json!({
         "title": terms.title,
         "price_cents": terms.price_cents,
         "currency": terms.currency.as_str(),
@@ -138,7 +144,11 @@ fn scheduling(terms: &Terms, now: OffsetDateTime) -> anyhow::Result<Value> {
         "opens_at": opens_at.format(&Rfc3339).context("--opens-at")?,
         "closes_at": closes_at.format(&Rfc3339).context("--closes-at")?,
         "hold_seconds": terms.hold_seconds,
-    }))
+    });
+    if terms.require_sale_token {
+        body["requires_sale_token"] = json!(true);
+    }
+    Ok(body)
 }
 
 /// A sale as the catalogue describes it.

@@ -218,6 +218,7 @@ pub(crate) fn scheduled(voucher_id: VoucherId) -> Event {
         opens_at: Timestamp::from_micros(0),
         closes_at: Timestamp::from_micros(1),
         hold_seconds: 60,
+        requires_sale_token: false,
     };
     event(
         voucher_id,

@@ -34,6 +34,7 @@ use crate::problem::Problem;
 use crate::reads::Reads;
 use crate::reservations::Reservations;
 use crate::risk::Risk;
+use crate::sale_tokens::SaleTokens;
 use crate::sign_in::SignIn;
 use crate::tokens::Tokens;
 
@@ -52,6 +53,8 @@ pub struct App {
     pub operations: Operations,
     /// Who is a buyer.
     pub tokens: Tokens,
+    /// Who has had a sale's page.
+    pub sale_tokens: SaleTokens,
     /// How somebody becomes one.
     pub sign_in: SignIn,
     /// Who is an operator.
@@ -113,6 +116,10 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/vouchers/{voucher_id}",
             [(Method::GET, web::get().to(vouchers::one))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/sale-token",
+            [(Method::GET, web::get().to(vouchers::sale_token))],
         ))
         .service(resource(
             "/vouchers/{voucher_id}/orders",

@@ -14,6 +14,8 @@ use crate::limits::Standing;
 use crate::problem::Problem;
 use crate::reads::OrderView;
 use crate::reservations::{PlaceError, PlaceOrder};
+use crate::risk::Origin;
+use crate::sale_tokens::PageProof;
 use crate::{body, rfc3339};
 
 /// The body of an order; an empty one is `{"quantity":1}`.
@@ -81,6 +83,7 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 /// Orders units of a voucher.
 ///
 /// The same `Idempotency-Key` again gives the same order again, also after that has ended.
+/// `X-Sale-Token` is needed where the sale says so.
 ///
 /// # Errors
 /// Every refusal of an order.
@@ -93,14 +96,15 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     responses((status = 202, description = "The order is taken: see `status`.", body = Placed)),
     security(("token" = [])),
     extensions(
-        ("x-parameters" = json!(["Idempotency-Key"])),
+        ("x-parameters" = json!(["Idempotency-Key", "X-Sale-Token"])),
         ("x-headers" = json!({
             "202": ["Location"],
             "*": ["RateLimit", "RateLimit-Policy", "X-Renewed-Token"],
         })),
         ("x-problems" = json!([
             "already-ordered", "denied", "ended", "idempotency-key-reused", "invalid-request",
-            "not-found", "not-started", "quantity-limit", "rate-limited", "sold-out",
+            "not-found", "not-started", "quantity-limit", "rate-limited", "sale-token-required",
+            "sale-token-used", "sold-out",
         ])),
     ),
 )]
@@ -149,9 +153,17 @@ async fn try_place(
     let user_id = app.tokens.authenticate(http)?;
     let voucher_id = request::voucher_id(http)?;
     app.limits.admit_order(user_id, voucher_id, standing)?;
-    let address = app.trusted_proxies.client(http);
-    app.risk
-        .admit(user_id, voucher_id, address, trace_of(http))?;
+    let origin = Origin {
+        user: user_id,
+        voucher: voucher_id,
+        address: app.trusted_proxies.client(http),
+        trace: trace_of(http),
+    };
+    let now = events::timestamp_now();
+    let proof = app
+        .sale_tokens
+        .proof(http.headers(), user_id, voucher_id, now);
+    app.risk.admit(origin, proof)?;
     let quantity = body::optional_json::<OrderRequest>(http, payload)
         .await?
         .map_or(1, |order| order.quantity);
@@ -160,11 +172,12 @@ async fn try_place(
         user_id,
         quantity,
         key_hash,
-        traceparent: trace_of(http),
+        traceparent: origin.trace,
+        sale_token: proof.nonce(),
     };
     let placed = match app.reservations.place(voucher_id, order).await {
         Ok(placed) => placed,
-        Err(refusal) => return Err(refused(app, voucher_id, refusal).await),
+        Err(refusal) => return Err(refused(app, origin, proof, refusal).await),
     };
     let status = if placed.reserved {
         PlacedStatus::Reserved
@@ -181,9 +194,9 @@ async fn try_place(
     Ok((response, status))
 }
 
-async fn refused(app: &App, voucher_id: VoucherId, refusal: PlaceError) -> Problem {
+async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceError) -> Problem {
     match refusal {
-        PlaceError::Closed => why_closed(app, voucher_id).await,
+        PlaceError::Closed => why_closed(app, origin.voucher).await,
         PlaceError::Overloaded => Problem::overloaded(),
         PlaceError::Unavailable => {
             Problem::unavailable("Orders cannot be taken right now: repeat it in a moment.")
@@ -192,6 +205,10 @@ async fn refused(app: &App, voucher_id: VoucherId, refusal: PlaceError) -> Probl
         PlaceError::AlreadyOrdered { order_id } => Problem::already_ordered(order_id),
         PlaceError::Ended => Problem::ended(),
         PlaceError::NotStarted { opens_at } => Problem::not_started(opens_at),
+        PlaceError::TokenRequired => {
+            origin.denied(Problem::sale_token_required(origin.voucher, proof))
+        }
+        PlaceError::TokenUsed => origin.denied(Problem::sale_token_used(origin.voucher)),
         PlaceError::QuantityLimit { max_quantity } => Problem::quantity_limit(max_quantity),
         PlaceError::SoldOut => Problem::sold_out(),
     }

@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::reads::{OrderView, PendingOrder, VoucherStatus, VoucherView};
 use crate::rfc3339;
+use crate::sale_tokens::IssuedSaleToken;
 
 /// What an order is before it is decided.
 const PENDING: &str = "pending";
@@ -116,8 +117,8 @@ impl OrderBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Voucher, example = json!({
     "voucher_id": 7, "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock_left": 12,
-    "max_quantity": 2, "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2026-05-01T11:00:00Z",
-    "status": "open",
+    "max_quantity": 2, "requires_sale_token": false, "opens_at": "2026-05-01T10:00:00Z",
+    "closes_at": "2026-05-01T11:00:00Z", "status": "open",
 }))]
 pub struct VoucherBody {
     voucher_id: i64,
@@ -132,6 +133,8 @@ pub struct VoucherBody {
     stock_left: i64,
     /// The most units of one order.
     max_quantity: u32,
+    /// Whether an order needs an `X-Sale-Token`.
+    requires_sale_token: bool,
     #[serde(serialize_with = "rfc3339::serialize")]
     #[schema(value_type = String, format = DateTime)]
     opens_at: Timestamp,
@@ -140,6 +143,33 @@ pub struct VoucherBody {
     closes_at: Timestamp,
     #[schema(schema_with = voucher_status)]
     status: &'static str,
+}
+
+/// A token for one order of a sale by the caller.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SaleToken, example = json!({
+    "sale_token": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
+    "issued_at": "2026-05-01T10:00:00Z", "expires_at": "2026-05-01T10:30:00Z",
+}))]
+pub struct SaleTokenBody {
+    /// What an order of the sale shows as `X-Sale-Token`.
+    sale_token: String,
+    #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
+    issued_at: Timestamp,
+    #[serde(serialize_with = "rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+impl From<IssuedSaleToken> for SaleTokenBody {
+    fn from(issued: IssuedSaleToken) -> Self {
+        Self {
+            sale_token: issued.token,
+            issued_at: issued.issued_at,
+            expires_at: issued.expires_at,
+        }
+    }
 }
 
 /// One page of sales, the newest first.
@@ -172,6 +202,7 @@ impl VoucherBody {
             currency: card.price.currency().to_string(),
             stock_left: view.stock_left(),
             max_quantity: card.max_quantity,
+            requires_sale_token: card.requires_sale_token,
             opens_at: card.opens_at,
             closes_at: card.closes_at,
             status: view.status(now).as_str(),

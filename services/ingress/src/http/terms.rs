@@ -19,7 +19,7 @@ const QUANTITY_MAX: i64 = 1_000;
 const HOLD_DEFAULT_SECONDS: i64 = 900;
 const HOLD_MAX_SECONDS: i64 = 86_400;
 
-const MEMBERS: [&str; 8] = [
+const MEMBERS: [&str; 9] = [
     "title",
     "price_cents",
     "currency",
@@ -28,6 +28,7 @@ const MEMBERS: [&str; 8] = [
     "opens_at",
     "closes_at",
     "hold_seconds",
+    "requires_sale_token",
 ];
 
 /// The body, for the API's document: [`parse`] reads it member by member.
@@ -37,6 +38,12 @@ impl PartialSchema for SaleRequest {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let flag = ObjectBuilder::new()
+            .schema_type(Type::Boolean)
+            .default(Some(false.into()))
+            .description(Some(
+                "Whether orders need a one-use token from the sale's page.",
+            ));
         let title = text().min_length(Some(1)).max_length(Some(TITLE_MAX_CHARS));
         let required = [
             "title",
@@ -66,6 +73,7 @@ impl PartialSchema for SaleRequest {
                 "hold_seconds",
                 whole(1, HOLD_MAX_SECONDS, Some(HOLD_DEFAULT_SECONDS)),
             )
+            .property("requires_sale_token", flag)
             .additional_properties(Some(AdditionalProperties::FreeForm(false)))
             .description(Some("A sale."))
             .examples([json!({
@@ -88,7 +96,7 @@ fn whole(min: i64, max: i64, default: Option<i64>) -> Object {
 }
 
 /// The terms of `{title, price_cents, currency, stock, max_quantity?, opens_at, closes_at,
-/// hold_seconds?}`. `now` is what the window's end has to be after.
+/// hold_seconds?, requires_sale_token?}`. `now` is what the window's end has to be after.
 ///
 /// # Errors
 /// Every mistake at once, also missing and unknown members.
@@ -110,6 +118,7 @@ pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<Fie
     check.window(opens_at, closes_at, now);
     let hold_default = Some(HOLD_DEFAULT_SECONDS);
     let hold_seconds = check.integer("hold_seconds", hold_default, 1, HOLD_MAX_SECONDS);
+    let requires_sale_token = check.flag("requires_sale_token");
     let price = cents.zip(currency).and_then(|(c, y)| Money::new(c, y).ok());
     let terms = || {
         Some(Terms {
@@ -120,6 +129,7 @@ pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<Fie
             opens_at: opens_at?,
             closes_at: closes_at?,
             hold_seconds: hold_seconds?,
+            requires_sale_token: requires_sale_token?,
         })
     };
     match terms() {
@@ -139,19 +149,23 @@ pub fn canonical(terms: &Terms) -> Vec<u8> {
         opens_at,
         closes_at,
         hold_seconds,
+        requires_sale_token,
     } = terms;
-    json!([
-        title,
-        price.cents(),
-        price.currency().as_str(),
-        stock,
-        max_quantity,
-        opens_at.as_micros(),
-        closes_at.as_micros(),
-        hold_seconds,
-    ])
-    .to_string()
-    .into_bytes()
+    let mut values = vec![
+        json!(title),
+        json!(price.cents()),
+        json!(price.currency().as_str()),
+        json!(stock),
+        json!(max_quantity),
+        json!(opens_at.as_micros()),
+        json!(closes_at.as_micros()),
+        json!(hold_seconds),
+    ];
+    // Only then: keys that came before there was such a member still fit their terms.
+    if *requires_sale_token {
+        values.push(json!(true));
+    }
+    Value::Array(values).to_string().into_bytes()
 }
 
 /// Reads members and collects mistakes; a member with one reads as `None`.
@@ -213,6 +227,16 @@ impl Check<'_> {
             self.refuse(field, format!("a whole number from {min} to {max}"));
         }
         T::try_from(fits?).ok()
+    }
+
+    fn flag(&mut self, field: &'static str) -> Option<bool> {
+        let Some(value) = self.body.get(field) else {
+            return Some(false);
+        };
+        if !value.is_boolean() {
+            self.refuse(field, "true or false");
+        }
+        value.as_bool()
     }
 
     fn window(&mut self, opens: Option<Timestamp>, closes: Option<Timestamp>, now: Timestamp) {
@@ -279,6 +303,8 @@ mod tests {
             ("opens_at", json!("2026-05-01T11:00:00Z"), false),
             ("opens_at", json!("soon"), false),
             ("closes_at", json!("never"), false),
+            ("requires_sale_token", json!(true), true),
+            ("requires_sale_token", json!("yes"), false),
         ];
         for (field, value, fine) in cases {
             let mut body = good();
@@ -341,7 +367,12 @@ mod tests {
         spelled_out["opens_at"] = json!("2026-05-01T12:00:00+02:00");
         let same = canonical(&terms(&spelled_out).unwrap());
         assert_eq!(same, canonical(&terms(&good()).unwrap()));
-        spelled_out["stock"] = json!(101);
-        assert_ne!(same, canonical(&terms(&spelled_out).unwrap()));
+        spelled_out["requires_sale_token"] = json!(false);
+        assert_eq!(same, canonical(&terms(&spelled_out).unwrap()));
+        for (member, other) in [("stock", json!(101)), ("requires_sale_token", json!(true))] {
+            let mut changed = spelled_out.clone();
+            changed[member] = other;
+            assert_ne!(same, canonical(&terms(&changed).unwrap()), "{member}");
+        }
     }
 }

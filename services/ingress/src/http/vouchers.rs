@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::events::timestamp_now;
-use crate::http::representation::{VoucherBody, VouchersPage};
+use crate::http::representation::{SaleTokenBody, VoucherBody, VouchersPage};
 use crate::http::{App, request};
 use crate::problem::Problem;
 
@@ -15,6 +15,8 @@ const PAGE_MAX: u32 = 100;
 
 /// As long as the answer is remembered here, so that a proxy in front may do the same.
 const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
+
+const NO_STORE: (&str, &str) = ("cache-control", "no-store");
 
 /// A sale.
 ///
@@ -38,6 +40,35 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
     Ok(HttpResponse::Ok()
         .insert_header(CACHE_CONTROL)
         .json(VoucherBody::new(&view, timestamp_now())))
+}
+
+/// A token for one order of a sale.
+///
+/// Pages get one when they are opened. No store is asked: there is one also of a sale that there is not.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `not-found`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/vouchers/{voucher_id}/sale-token",
+    operation_id = "getSaleToken",
+    tag = "Vouchers",
+    responses((status = 200, description = "A new token.", body = SaleTokenBody)),
+    security(("token" = [])),
+    extensions(
+        ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
+        ("x-problems" = json!(["invalid-request", "not-found"])),
+    ),
+)]
+pub async fn sale_token(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = app.tokens.authenticate(&http)?;
+    let voucher_id = request::voucher_id(&http)?;
+    let issued = app
+        .sale_tokens
+        .issue(user_id, voucher_id, timestamp_now())?;
+    Ok(HttpResponse::Ok()
+        .insert_header(NO_STORE)
+        .json(SaleTokenBody::from(issued)))
 }
 
 /// Where a page begins: `before` is the `next` of the page before.

@@ -44,7 +44,7 @@ use complete::complete;
     ),
     paths(
         sign_in::send_code, sign_in::sign_in, sign_in::sign_out,
-        vouchers::list, vouchers::one,
+        vouchers::list, vouchers::one, vouchers::sale_token,
         orders::place, orders::cancel, orders_read::list, orders_read::one, sse::stream,
         payments::webhook,
     ),

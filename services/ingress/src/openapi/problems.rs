@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::body::LIMIT_BYTES;
 use crate::problem::{FieldError, Problem};
 use crate::risk::Rule;
+use crate::sale_tokens::PageProof;
 
 /// A kind of refusal: what its `type` names.
 pub(super) struct Kind {
@@ -40,6 +41,8 @@ fn samples() -> Vec<Problem> {
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
         Problem::denied(Rule::UserBlocked),
+        Problem::sale_token_required(voucher, PageProof::Missing),
+        Problem::sale_token_used(voucher),
         Problem::not_found("There is no such voucher."),
         Problem::not_cancellable("The order is paid already."),
         Problem::stock_committed(3),
@@ -110,6 +113,8 @@ fn member(name: &str, value: &Value) -> Value {
         "order_id" => json!({ "type": "string", "format": "uuid" }),
         "opens_at" => json!({ "type": "string", "format": "date-time" }),
         "rule" => json!({ "type": "string", "enum": Rule::ALL.map(Rule::as_str) }),
+        "token" => json!({ "type": "string", "enum": PageProof::REFUSED.map(PageProof::as_str) }),
+        "token_url" => json!({ "type": "string", "format": "uri-reference" }),
         "errors" => json!({
             "type": "array",
             "items": { "$ref": "#/components/schemas/FieldError" },

@@ -40,6 +40,11 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
             "Of the client's choice, one for each thing that is wanted: a repetition with the same key is answered as the first was.",
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
         ),
+        "X-Sale-Token" => (
+            "header",
+            "A sale token of the caller for this sale. Sales whose `requires_sale_token` is true take no order without, and the operators' risk rules may not either.",
+            json!({ "type": "string" }),
+        ),
         "Last-Event-ID" => (
             "header",
             "The id of the last event that the client has seen; anything else counts as none.",

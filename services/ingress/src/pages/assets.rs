@@ -23,7 +23,11 @@ const ASSETS: [Asset; 3] = [
     Asset {
         name: "shop.js",
         content_type: "text/javascript; charset=utf-8",
-        text: include_str!("../../assets/shop.js"),
+        text: concat!(
+            include_str!("../../assets/sale_page.js"),
+            include_str!("../../assets/account_pages.js"),
+            include_str!("../../assets/shop.js"),
+        ),
     },
     Asset {
         name: "operators.js",

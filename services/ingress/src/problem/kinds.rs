@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
-use seckill_domain::{OrderId, Timestamp};
+use seckill_domain::{OrderId, Timestamp, VoucherId};
 use seckill_identity::Limits;
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use super::{FieldError, Problem};
 use crate::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::rfc3339;
 use crate::risk::Rule;
+use crate::sale_tokens::PageProof;
 
 impl Problem {
     /// 409: nothing is left.
@@ -140,13 +141,44 @@ impl Problem {
     /// 403: an operator's rule refuses the order; `rule` names it.
     #[must_use]
     pub fn denied(rule: Rule) -> Self {
+        let detail = match rule {
+            Rule::UserBlocked | Rule::AddressBlocked | Rule::CrowdedAddress => {
+                "Orders are not taken from you here: ask the shop, and name rule."
+            }
+            Rule::PageNotSeen => {
+                "Orders come from the sale's page: open it, and send its token as X-Sale-Token."
+            }
+            Rule::ImpossibleTiming => {
+                "The order came too soon after its page was opened, or too late: order from the page once more."
+            }
+        };
+        Self::new("denied", "Denied", StatusCode::FORBIDDEN, detail)
+            .with_member("rule", json!(rule.as_str()))
+    }
+
+    /// 403: the sale takes orders only with a sale token, and `token` says what was wrong with this one.
+    #[must_use]
+    pub fn sale_token_required(voucher: VoucherId, proof: PageProof) -> Self {
         Self::new(
-            "denied",
-            "Denied",
+            "sale-token-required",
+            "Sale token required",
             StatusCode::FORBIDDEN,
-            "Orders are not taken from you here: ask the shop, and name rule.",
+            "This sale takes orders only from its page: get a token at token_url, and send it as X-Sale-Token.",
         )
-        .with_member("rule", json!(rule.as_str()))
+        .with_member("token", json!(proof.as_str()))
+        .with_member("token_url", json!(token_url(voucher)))
+    }
+
+    /// 409: the sale token was used for another order.
+    #[must_use]
+    pub fn sale_token_used(voucher: VoucherId) -> Self {
+        Self::new(
+            "sale-token-used",
+            "Sale token used",
+            StatusCode::CONFLICT,
+            "A sale token is good for one order, and this one had its: get a new one at token_url.",
+        )
+        .with_member("token_url", json!(token_url(voucher)))
     }
 
     /// 404: there is no such thing, or it is somebody else's.
@@ -281,6 +313,10 @@ impl Problem {
         )
         .because(cause)
     }
+}
+
+fn token_url(voucher: VoucherId) -> String {
+    format!("/api/v1/vouchers/{voucher}/sale-token")
 }
 
 /// Rounded up, at least 1: a client that comes back a moment too early only adds load.

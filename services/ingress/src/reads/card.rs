@@ -19,6 +19,8 @@ pub struct Card {
     pub price: Money,
     /// The most units of one order.
     pub max_quantity: u32,
+    /// Whether an order needs a sale token.
+    pub requires_sale_token: bool,
     /// When it opens.
     pub opens_at: Timestamp,
     /// When it closes.
@@ -37,6 +39,7 @@ impl From<&SaleRow> for Card {
             title: terms.title.clone(),
             price: terms.price,
             max_quantity: terms.max_quantity,
+            requires_sale_token: terms.requires_sale_token,
             opens_at: terms.opens_at,
             closes_at: terms.closes_at,
             closed: sale.closed.is_some(),
@@ -53,6 +56,9 @@ struct Stored {
     price_cents: i64,
     currency: String,
     max_quantity: u32,
+    /// Not in cards of before it was there.
+    #[serde(default)]
+    requires_sale_token: bool,
     opens_us: i64,
     closes_us: i64,
     closed: bool,
@@ -67,6 +73,7 @@ impl From<Card> for Stored {
             price_cents: card.price.cents(),
             currency: card.price.currency().to_string(),
             max_quantity: card.max_quantity,
+            requires_sale_token: card.requires_sale_token,
             opens_us: card.opens_at.as_micros(),
             closes_us: card.closes_at.as_micros(),
             closed: card.closed,
@@ -86,6 +93,7 @@ impl TryFrom<Stored> for Card {
             title: stored.title,
             price: price.map_err(|error| error.to_string())?,
             max_quantity: stored.max_quantity,
+            requires_sale_token: stored.requires_sale_token,
             opens_at: Timestamp::from_micros(stored.opens_us),
             closes_at: Timestamp::from_micros(stored.closes_us),
             closed: stored.closed,
@@ -105,6 +113,7 @@ mod tests {
             title: "Lamp \"é\"".to_owned(),
             price: Money::new(500, "EUR".parse().unwrap()).unwrap(),
             max_quantity: 2,
+            requires_sale_token: true,
             opens_at: Timestamp::from_micros(1),
             closes_at: Timestamp::from_micros(2),
             closed: false,

@@ -341,6 +341,7 @@ mod tests {
             title: "Lamp".to_owned(),
             price: Money::new(500, "EUR".parse().unwrap()).unwrap(),
             max_quantity: 1,
+            requires_sale_token: false,
             opens_at: OPENS,
             closes_at: CLOSES,
             closed,

@@ -281,6 +281,7 @@ mod tests {
                 quantity: 1,
                 key_hash: None,
                 traceparent: None,
+                sale_token: None,
             },
             waiter: Waiter::new(oneshot::channel().0, in_flight),
             queued_at: BootInstant::now(),

@@ -177,6 +177,8 @@ fn publish_granted(
             }
             ReserveOutcome::Ended => Err(PlaceError::Ended),
             ReserveOutcome::NotStarted { opens_at } => Err(PlaceError::NotStarted { opens_at }),
+            ReserveOutcome::TokenRequired => Err(PlaceError::TokenRequired),
+            ReserveOutcome::TokenUsed => Err(PlaceError::TokenUsed),
             ReserveOutcome::QuantityLimit { max_quantity } => {
                 Err(PlaceError::QuantityLimit { max_quantity })
             }

@@ -148,6 +148,7 @@ impl Reservations {
                 quantity: order.quantity,
                 key_hash: order.key_hash,
                 traceparent: Some(order.traceparent),
+                sale_token: order.sale_token,
             },
             waiter: Waiter::new(reply, in_flight),
             queued_at: BootInstant::now(),

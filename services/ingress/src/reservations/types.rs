@@ -5,6 +5,7 @@ use std::time::Duration;
 use seckill_domain::{EventId, KeyHash, OrderId, Timestamp, TraceParent, UserId};
 use seckill_orderbook::Orderbook;
 use seckill_stock::Stock;
+use uuid::Uuid;
 
 /// The limits that reservations work under.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,8 @@ pub struct PlaceOrder {
     pub key_hash: Option<KeyHash>,
     /// The request's trace.
     pub traceparent: TraceParent,
+    /// The name of the good sale token that came with it.
+    pub sale_token: Option<Uuid>,
 }
 
 /// An order that was taken.
@@ -85,6 +88,12 @@ pub enum PlaceError {
         /// When it begins.
         opens_at: Timestamp,
     },
+    /// The sale asks for a sale token.
+    #[error("the sale asks for a sale token")]
+    TokenRequired,
+    /// The sale token was used for another order.
+    #[error("the sale token was used for another order")]
+    TokenUsed,
     /// Less than one unit or more than the sale allows.
     #[error("an order has 1 to {max_quantity} units")]
     QuantityLimit {

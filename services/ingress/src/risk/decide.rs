@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use seckill_domain::UserId;
 use seckill_orderbook::RiskRule;
+
+use crate::sale_tokens::PageProof;
 
 /// Why an order is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,14 +19,21 @@ pub enum Rule {
     AddressBlocked,
     /// More users than allowed have ordered from the address within the hour.
     CrowdedAddress,
+    /// The user has not had the sale's page.
+    PageNotSeen,
+    /// The user has had it for less time than a person needs, or for longer than it is good, or from
+    /// the future.
+    ImpossibleTiming,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self::UserBlocked,
         Self::AddressBlocked,
         Self::CrowdedAddress,
+        Self::PageNotSeen,
+        Self::ImpossibleTiming,
     ];
 
     /// As the table, the API and metrics spell it.
@@ -33,6 +43,8 @@ impl Rule {
             Self::UserBlocked => "user-blocked",
             Self::AddressBlocked => "address-blocked",
             Self::CrowdedAddress => "crowded-address",
+            Self::PageNotSeen => "page-not-seen",
+            Self::ImpossibleTiming => "impossible-timing",
         }
     }
 }
@@ -55,6 +67,8 @@ pub struct Attempt {
     pub address: Option<IpAddr>,
     /// How many users have tried from there within the hour, this one included.
     pub users_at_address: usize,
+    /// What it shows of having come from the sale's page.
+    pub page: PageProof,
 }
 
 /// The rules that hold now.
@@ -63,6 +77,8 @@ pub struct Rules {
     users: HashSet<UserId>,
     networks: Vec<IpNet>,
     users_per_address: Option<usize>,
+    page_needed: bool,
+    page_at_least: Option<Duration>,
 }
 
 impl Rules {
@@ -89,6 +105,15 @@ impl Rules {
                 self.users_per_address = usize::try_from(row.value).ok();
                 self.users_per_address.is_some()
             }
+            "page-not-seen" => {
+                self.page_needed = true;
+                true
+            }
+            "impossible-timing" => {
+                let least = u64::try_from(row.value).ok();
+                self.page_at_least = least.map(Duration::from_millis);
+                self.page_at_least.is_some()
+            }
             _ => false,
         }
     }
@@ -113,14 +138,31 @@ pub fn decide(rules: &Rules, attempt: &Attempt) -> Decision {
         .is_some_and(|most| attempt.users_at_address > most)
     {
         Decision::Deny(Rule::CrowdedAddress)
+    } else if rules.page_needed && matches!(attempt.page, PageProof::Missing | PageProof::Invalid) {
+        Decision::Deny(Rule::PageNotSeen)
+    } else if rules
+        .page_at_least
+        .is_some_and(|least| is_impossible(attempt.page, least))
+    {
+        Decision::Deny(Rule::ImpossibleTiming)
     } else {
         Decision::Allow
+    }
+}
+
+/// Whether no person orders then. Without a page nothing is known of the time.
+fn is_impossible(page: PageProof, least: Duration) -> bool {
+    match page {
+        PageProof::Missing | PageProof::Invalid => false,
+        PageProof::Expired | PageProof::Early => true,
+        PageProof::Good { age, .. } => age < least,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     fn row(rule: &str, subject: &str, value: i64) -> RiskRule {
         RiskRule {
@@ -135,6 +177,7 @@ mod tests {
             user: UserId::new(user).unwrap(),
             address: Some(address.parse().unwrap()),
             users_at_address,
+            page: PageProof::Missing,
         }
     }
 
@@ -165,6 +208,48 @@ mod tests {
         ];
         for (attempt, expected) in table {
             assert_eq!(decide(&rules, &attempt), expected, "{attempt:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_the_page_is_judged_by_its_rules_only() {
+        let age = |millis| PageProof::Good {
+            nonce: Uuid::nil(),
+            age: Duration::from_millis(millis),
+        };
+        let (unseen, timing) = (
+            row("page-not-seen", "*", 0),
+            row("impossible-timing", "*", 300),
+        );
+        let (unseen, timing) = (vec![unseen], vec![timing]);
+        let both = [unseen.clone(), timing.clone()].concat();
+        let denies = |rows: &[RiskRule], page| {
+            let (rules, unknown) = Rules::read(rows);
+            assert!(unknown.is_empty());
+            let attempt = Attempt {
+                page,
+                ..attempt(1, "203.0.113.5", 1)
+            };
+            match decide(&rules, &attempt) {
+                Decision::Allow => None,
+                Decision::Deny(rule) => Some(rule),
+            }
+        };
+        let (not_seen, impossible) = (Some(Rule::PageNotSeen), Some(Rule::ImpossibleTiming));
+        // By the first rule, by the second, by both.
+        let table = [
+            (PageProof::Missing, [not_seen, None, not_seen]),
+            (PageProof::Invalid, [not_seen, None, not_seen]),
+            (PageProof::Expired, [None, impossible, impossible]),
+            (PageProof::Early, [None, impossible, impossible]),
+            (age(0), [None, impossible, impossible]),
+            (age(299), [None, impossible, impossible]),
+            (age(300), [None, None, None]),
+        ];
+        for (page, expected) in table {
+            let found = [&unseen, &timing, &both].map(|rows| denies(rows, page));
+            assert_eq!(found, expected, "{page:?}");
+            assert_eq!(denies(&[], page), None, "{page:?}");
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub use self::decide::{Attempt, Decision, Rule, Rules, decide};
 use crate::limits::subscriber;
 use crate::problem::Problem;
+use crate::sale_tokens::PageProof;
 
 /// How soon a changed rule holds.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +28,45 @@ const CROWD_WINDOW: Duration = Duration::from_secs(3_600);
 const ADDRESSES_MAX: u64 = 10_000;
 
 type Users = Arc<Mutex<HashSet<UserId>>>;
+
+/// Whose order it is, of what, and from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Whose.
+    pub user: UserId,
+    /// Of which sale.
+    pub voucher: VoucherId,
+    /// From where, if that is known.
+    pub address: Option<IpAddr>,
+    /// The request's trace.
+    pub trace: TraceParent,
+}
+
+impl Origin {
+    /// A refusal that was decided elsewhere, with the sale's own terms: counted and logged as one of
+    /// the rules here.
+    #[must_use]
+    pub fn denied(&self, problem: Problem) -> Problem {
+        self.deny(problem.name());
+        problem
+    }
+
+    fn deny(&self, rule: &'static str) {
+        let Self {
+            user,
+            voucher,
+            address,
+            trace,
+        } = self;
+        count("deny", rule);
+        tracing::info!(%trace, %user, %voucher, ?address, rule, "order denied");
+    }
+}
+
+fn count(decision: &'static str, rule: &'static str) {
+    metrics::counter!("seckill_risk_decisions_total", "decision" => decision, "rule" => rule)
+        .increment(1);
+}
 
 /// The rules, and who was seen where.
 pub struct Risk {
@@ -55,33 +95,28 @@ impl Risk {
     ///
     /// # Errors
     /// `denied`.
-    pub fn admit(
-        &self,
-        user: UserId,
-        voucher: VoucherId,
-        address: Option<IpAddr>,
-        trace: TraceParent,
-    ) -> Result<(), Problem> {
+    pub fn admit(&self, origin: Origin, page: PageProof) -> Result<(), Problem> {
+        let Origin { user, address, .. } = origin;
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let counted = rules.users_per_address().zip(address);
         let attempt = Attempt {
             user,
             address,
             users_at_address: counted.map_or(0, |(most, at)| self.count(user, at, most)),
+            page,
         };
-        let (decision, rule) = match decide(&rules, &attempt) {
-            Decision::Allow => ("allow", None),
-            Decision::Deny(rule) => ("deny", Some(rule)),
-        };
-        let name = rule.map_or("none", Rule::as_str);
-        metrics::counter!("seckill_risk_decisions_total", "decision" => decision, "rule" => name)
-            .increment(1);
-        let Some(rule) = rule else {
-            tracing::debug!(%trace, %user, %voucher, ?address, "order allowed");
-            return Ok(());
-        };
-        tracing::info!(%trace, %user, %voucher, ?address, rule = name, "order denied");
-        Err(Problem::denied(rule))
+        match decide(&rules, &attempt) {
+            Decision::Allow => {
+                count("allow", "none");
+                let Origin { voucher, trace, .. } = origin;
+                tracing::debug!(%trace, %user, %voucher, ?address, "order allowed");
+                Ok(())
+            }
+            Decision::Deny(rule) => {
+                origin.deny(rule.as_str());
+                Err(Problem::denied(rule))
+            }
+        }
     }
 
     /// How many users were seen at an address, this one included; no more than one over `most` are kept.

@@ -157,6 +157,72 @@ async fn a_crowded_address_takes_no_more_users_but_keeps_those_it_has() {
     assert_eq!(known.status(), 409, "has an order, and is not denied");
 }
 
+/// Which rule denies an order at this ingress, with this token if any.
+async fn denied(rig: &Rig, service: &Service, path: &str, token: Option<&str>) -> Option<String> {
+    let request = rig.http.post(format!("{}{path}/orders", service.url()));
+    let request = request.bearer_auth(rig.token(7));
+    let request = match token {
+        Some(token) => request.header("x-sale-token", token),
+        None => request,
+    };
+    let body: Value = request.send().await.unwrap().json().await.unwrap();
+    body["rule"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_past_the_page_or_too_soon_after_it_is_denied_on_every_instance() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(100).await;
+    let settings = [("RATE_LIMIT_USER_PER_SECOND", "0")];
+    let services = [(); 2].map(|()| behind_a_proxy(&rig, &settings));
+    let path = format!("/api/v1/vouchers/{voucher}");
+    // Of a third instance.
+    let page = rig.get(&format!("{path}/sale-token"), Some(7)).await;
+    let token = page.1["sale_token"].as_str().unwrap();
+    let put = async |name: &str, value| {
+        let (rule, subject) = (name.to_owned(), "*".to_owned());
+        let rule = RiskRule {
+            rule,
+            subject,
+            value,
+        };
+        rig.orderbook().put_risk_rule(&rule, AUDIT).await.unwrap();
+    };
+
+    put("page-not-seen", 0).await;
+    for service in &services {
+        eventually("the rule to hold", async || {
+            denied(&rig, service, &path, None).await.as_deref() == Some("page-not-seen")
+        })
+        .await;
+        let forged = denied(&rig, service, &path, Some("x")).await;
+        assert_eq!(forged.as_deref(), Some("page-not-seen"));
+        assert_eq!(denied(&rig, service, &path, Some(token)).await, None);
+    }
+    put("impossible-timing", 60_000).await;
+    for service in &services {
+        eventually("the rule to hold", async || {
+            let rule = denied(&rig, service, &path, Some(token)).await;
+            rule.as_deref() == Some("impossible-timing")
+        })
+        .await;
+        let metrics = format!("{}/metrics", service.admin_url());
+        let metrics = rig.http.get(metrics).send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        for rule in ["page-not-seen", "impossible-timing"] {
+            let counter = format!("decision=\"deny\",rule=\"{rule}\"");
+            assert!(metrics.contains(&counter), "{metrics}");
+        }
+    }
+    put("impossible-timing", 1).await;
+    for service in &services {
+        eventually("a page that was seen long enough", async || {
+            denied(&rig, service, &path, Some(token)).await.is_none()
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_is_none_is_not_taken() {
     let rig = Rig::start().await;
@@ -164,6 +230,8 @@ async fn a_rule_that_is_none_is_not_taken() {
         ("user-blocked", "somebody", 0),
         ("address-blocked", "here", 0),
         ("crowded-address", "*", 0),
+        ("page-not-seen", "7", 0),
+        ("impossible-timing", "*", 60_001),
         ("moon-phase", "*", 1),
     ] {
         let rule = RiskRule {

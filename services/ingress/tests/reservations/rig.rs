@@ -192,6 +192,7 @@ fn sale(units: i64) -> Sale {
             opens_at: Timestamp::from_micros(now_us - hour_us),
             closes_at: Timestamp::from_micros(now_us + hour_us),
             hold_seconds: 900,
+            requires_sale_token: false,
         },
         adjusted: 0,
         available: units,
@@ -223,6 +224,7 @@ pub(crate) fn order(user: i64, key: Option<u8>) -> PlaceOrder {
         quantity: 1,
         key_hash: key.map(|byte| KeyHash::from_bytes([byte; 16])),
         traceparent: TraceParent::generate(1, 1),
+        sale_token: None,
     }
 }
 

@@ -155,6 +155,7 @@ fn scheduled(stock: usize) -> EventBody {
             opens_at: Timestamp::from_micros(0),
             closes_at: Timestamp::from_micros(HOUR_US),
             hold_seconds: 900,
+            requires_sale_token: false,
         },
     })
 }

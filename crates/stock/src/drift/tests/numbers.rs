@@ -57,6 +57,10 @@ fn other_terms_are_mended_by_a_load() {
             other(|terms| terms.closes_at = Timestamp::from_micros(1)),
         ),
         ("time to pay", other(|terms| terms.hold_us += 1)),
+        (
+            "sale tokens",
+            other(|terms| terms.requires_sale_token = true),
+        ),
     ] {
         let findings = case.findings();
         assert_eq!(kinds(&findings), [DriftKind::Terms], "{what}");

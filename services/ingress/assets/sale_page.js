@@ -1,0 +1,168 @@
+// One key an attempt, kept until the attempt has come to an end: a second click, a second tab and a retry after
+// a lost answer are all the same order.
+class Attempt {
+  constructor(voucherId) {
+    this.keyName = `seckill.key.${voucherId}`;
+    this.orderName = `seckill.order.${voucherId}`;
+  }
+  key() {
+    let key = localStorage.getItem(this.keyName);
+    if (!key) {
+      key = crypto.randomUUID ? crypto.randomUUID() : [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+      localStorage.setItem(this.keyName, key);
+    }
+    return key;
+  }
+  get orderId() { return localStorage.getItem(this.orderName); }
+  set orderId(id) { localStorage.setItem(this.orderName, id); }
+  end() { localStorage.removeItem(this.keyName); }
+  forget() { this.end(); localStorage.removeItem(this.orderName); }
+}
+
+// What shows that an order comes from the sale's page. Each token is good for one order.
+class PageToken {
+  constructor(voucherId) {
+    this.path = `/api/v1/vouchers/${voucherId}/sale-token`;
+    this.forget();
+  }
+  forget() { this.value = null; this.renewAt = 0; }
+  // Asked for as soon as the page is there: one that is a moment old when the order comes looks like a program's.
+  async refresh() {
+    if (!token() || now() < this.renewAt) return;
+    try {
+      const answer = await call("GET", this.path);
+      this.value = answer.sale_token;
+      this.renewAt = Date.parse(answer.expires_at) - 5 * 60000;
+    } catch { /* The order says what is missing. */ }
+  }
+  headers() { return this.value ? { "x-sale-token": this.value } : {}; }
+}
+
+function salePage() {
+  const sale = byId("sale").dataset;
+  const attempt = new Attempt(sale.voucherId);
+  const pageToken = new PageToken(sale.voucherId);
+  const buy = byId("buy");
+  let order = null;
+  let following = null;
+  let ordering = false;
+
+  function showSale(voucher) {
+    sale.status = voucher.status;
+    sale.closesMs = String(Date.parse(voucher.closes_at));
+    byId("stock-left").textContent = voucher.stock_left;
+    tick();
+  }
+
+  function live() { return order !== null && !FINAL.has(order.status); }
+
+  function tick() {
+    const [opens, closes, at] = [Number(sale.opensMs), Number(sale.closesMs), now()];
+    const status = sale.status === "scheduled" && at >= opens ? "open" : sale.status;
+    const over = status === "closed" || at >= closes;
+    const words = { scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse", closed: "The sale is over" };
+    const text = over ? words.closed : words[status];
+    if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
+    byId("stock").hidden = status !== "open" || over;
+    byId("countdown").textContent = over ? "" : at < opens ? `Opens in ${span(opens - at)}` : `Ends in ${span(closes - at)}`;
+    buy.disabled = over || at < opens || ordering || live() || status === "sold_out";
+    if (order?.status === "unpaid") {
+      const left = Date.parse(order.pay_by) - at;
+      byId("time-to-pay").textContent = left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.";
+      if (left <= 0) byId("pay").hidden = true;
+    } else {
+      byId("time-to-pay").textContent = "";
+    }
+  }
+
+  function showOrder(next) {
+    order = next;
+    byId("order").hidden = order === null;
+    if (order === null) { attempt.forget(); tick(); return; }
+    const status = byId("order-status");
+    if (status.dataset.status !== order.status) {
+      status.dataset.status = order.status;
+      status.textContent = WORDS[order.status] ?? order.status;
+      say(`Your order is ${status.textContent}.`);
+    }
+    if (FINAL.has(order.status)) attempt.end();
+    byId("pay").hidden = !(sale.paymentPage && mayPay(order));
+    if (!byId("pay").hidden) byId("pay").href = payLink(sale.paymentPage, order);
+    byId("cancel").hidden = order.status !== "unpaid";
+    tick();
+  }
+
+  function watch(orderId) {
+    attempt.orderId = orderId;
+    following?.abort();
+    following = new AbortController();
+    follow(orderId, showOrder, following.signal);
+  }
+
+  byId("order-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!token()) return goToSignIn();
+    if (ordering) return;
+    ordering = true;
+    tick();
+    say("Placing your order …");
+    const quantity = Number(byId("quantity")?.value ?? 1);
+    try {
+      await pageToken.refresh();
+      const headers = { "idempotency-key": attempt.key(), ...pageToken.headers() };
+      const placed = await call("POST", `/api/v1/vouchers/${sale.voucherId}/orders`, { body: { quantity }, headers });
+      pageToken.forget();
+      watch(placed.order_id);
+      byId("order").hidden = false;
+      byId("order-title").focus();
+    } catch (error) {
+      refused(error);
+    } finally {
+      ordering = false;
+      tick();
+    }
+  });
+
+  function refused(error) {
+    if (!(error instanceof Refused)) return say("The answer got lost. Press Buy again: it is the same order.");
+    if (error.name === "already-ordered") { attempt.end(); return watch(error.problem.order_id); }
+    if (error.status === 401) return goToSignIn();
+    if (["sale-token-required", "sale-token-used"].includes(error.name) || error.problem.rule === "page-not-seen") {
+      pageToken.forget();
+      pageToken.refresh();
+      return say("This page was out of date, and is not any more. Press Buy again.");
+    }
+    // Nothing was taken for this key: the next attempt is another one.
+    if (["sold-out", "ended", "not-started", "quantity-limit", "idempotency-key-reused"].includes(error.name)) attempt.end();
+    if (error.name === "sold-out") sale.status = "sold_out";
+    say(error.message);
+  }
+
+  byId("cancel").addEventListener("click", async () => {
+    try {
+      await call("POST", `/api/v1/orders/${order.order_id}/cancel`);
+      say("The order is being cancelled …");
+    } catch (error) {
+      say(error.message);
+    }
+  });
+
+  // Another tab ordered.
+  addEventListener("storage", (event) => {
+    if (event.key === attempt.orderName && event.newValue) watch(event.newValue);
+    if (event.key === TOKEN) showSignedIn();
+  });
+
+  async function poll() {
+    try {
+      if (!document.hidden) await pageToken.refresh();
+      if (!document.hidden) showSale(await call("GET", `/api/v1/vouchers/${sale.voucherId}`));
+    } catch { /* What is shown stays until an answer comes. */ }
+    setTimeout(poll, 1500 + 1000 * Math.random());
+  }
+
+  if (attempt.orderId && token()) watch(attempt.orderId);
+  setInterval(tick, 250);
+  tick();
+  poll();
+}
