@@ -5,5 +5,6 @@ mod dead_letters;
 mod lag;
 mod rebuild;
 mod replay;
+mod reset;
 mod support;
 mod timeline;

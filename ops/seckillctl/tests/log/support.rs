@@ -72,6 +72,14 @@ impl World {
         }
     }
 
+    pub(crate) fn brokers(&self) -> &str {
+        &self.settings.brokers
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        self.database.url()
+    }
+
     /// Writes an event and returns where it stands.
     pub(crate) async fn write(&self, event: &Event, trace: Option<TraceParent>) -> (i32, Offset) {
         let sent = self.producer.send_event(event, trace).unwrap();
