@@ -29,8 +29,9 @@ async fn copies(world: &World, voucher: VoucherId) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
-/// Five buyers while acks take `delay`; the promise is due after half a second.
-async fn acks_are_late_by(delay: Duration) -> Result<(World, VoucherId)> {
+/// Five buyers while acks take `delay`; the promise is due after half a second. The broker can be reached as
+/// long as the wire is kept.
+async fn acks_are_late_by(delay: Duration) -> Result<(World, VoucherId, SlowWire)> {
     let mut wire = SlowWire::bind().await?;
     let port = wire.port();
     // The broker answers itself on its own port before the wire is there.
@@ -90,13 +91,13 @@ async fn acks_are_late_by(delay: Duration) -> Result<(World, VoucherId)> {
         delay.as_millis(),
         copies(&world, voucher).await?
     );
-    Ok((world, voucher))
+    Ok((world, voucher, wire))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a broker of its own"]
 async fn acks_that_come_after_the_promise_deadline() -> Result<()> {
-    let (world, voucher) = acks_are_late_by(Duration::from_millis(1_500)).await?;
+    let (world, voucher, _wire) = acks_are_late_by(Duration::from_millis(1_500)).await?;
     assert_eq!(copies(&world, voucher).await?, [1, 1, 1, 1]);
     Ok(())
 }
@@ -106,7 +107,7 @@ async fn acks_that_come_after_the_promise_deadline() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: waits out the delivery timeout"]
 async fn acks_that_come_after_the_delivery_timeout() -> Result<()> {
-    let (world, voucher) = acks_are_late_by(Duration::from_secs(8)).await?;
+    let (world, voucher, _wire) = acks_are_late_by(Duration::from_secs(8)).await?;
     let copies = copies(&world, voucher).await?;
     assert_eq!(copies.len(), 4, "{copies:?}");
     Ok(())
