@@ -93,6 +93,7 @@ impl Ceiling {
             ("opens_us", number(now_us - DAY_US)),
             ("closes_us", number(now_us + DAY_US)),
             ("hold_us", number(DAY_US)),
+            ("sale_token", number(0)),
         ];
         let _: () = self.redis.hset_multiple(&self.keys[0], &fields).await?;
         for part in &self.keys[1..] {
@@ -124,7 +125,7 @@ impl Ceiling {
             .args(["-n", &calls.to_string(), "-c", &clients.to_string()])
             .args(["EVALSHA", &sha, "3"])
             .args(&self.keys)
-            // Asked for the first time; no acks; order id, event id, user, quantity, key, trace.
+            // Asked for the first time; no acks; order id, event id, user, quantity, key, trace, sale token.
             .args([fence, "first", "0", "00000000-0000-8000-8000-__rand_int__"])
             .args([
                 "01890000-0000-7000-8000-__rand_int__",
@@ -132,6 +133,7 @@ impl Ceiling {
                 "1",
                 "-",
                 TRACEPARENT,
+                "-",
             ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
