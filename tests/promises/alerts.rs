@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_testkit::{Service, http, workspace_root};
-use seckill_tests::{SaleTerms, World, eventually};
+use seckill_tests::{Intruder, SaleTerms, World, eventually};
 use serde_yaml_ng::Value;
 
 const PREFIX: &str = "seckill_";
@@ -49,18 +47,7 @@ async fn every_metric_in_the_rules_is_exported() -> Result<()> {
     let voucher = world.sale(SaleTerms::default()).await?;
     assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
     // Counters are there once they have counted.
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", world.stack.setting("KAFKA_BROKERS"))
-        .create()?;
-    let topic = format!(
-        "{}seckill.order-events.v1",
-        world.stack.setting("TOPIC_PREFIX")
-    );
-    let garbage = FutureRecord::to(&topic).key("1").payload("garbage");
-    let sent = producer
-        .send(garbage, std::time::Duration::from_secs(10))
-        .await;
-    sent.map_err(|(error, _)| error)?;
+    Intruder::of(&world)?.write_as(voucher, b"garbage").await?;
     eventually("every metric is exported", || async {
         let services = [&world.ingress, &world.projector, &world.timeout];
         let texts = services

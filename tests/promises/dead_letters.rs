@@ -5,23 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use seckill_domain::{
-    Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, VoucherId, partition_of,
-};
+use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Record, Topics, encode_event, read_all};
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{Intruder, SaleTerms, World, audit, eventually};
 use uuid::Uuid;
 
 const GARBAGE: usize = 1_000;
 
 /// Key, payload and partition of the n-th piece of garbage.
-fn garbage(n: usize, voucher: VoucherId, partitions: i32) -> (String, Vec<u8>, i32) {
+fn garbage(n: usize, voucher: VoucherId, intruder: &Intruder) -> (String, Vec<u8>, i32) {
     let key = voucher.to_string();
-    let home = partition_of(key.as_bytes(), partitions);
+    let home = intruder.home_of(voucher);
     let good = expiry_of_nothing(voucher, n);
-    let away = (home + 1) % partitions;
+    let away = (home + 1) % intruder.partitions();
     match n % 5 {
         0 => (key, n.to_be_bytes().to_vec(), home),
         1 => (key, Vec::new(), home),
@@ -55,22 +51,15 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
         .await?;
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
-    let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
     let brokers = setting("KAFKA_BROKERS");
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()?;
+    let intruder = Intruder::of(&world)?;
 
     let mut answers = Vec::new();
     let mut sent: BTreeMap<(i32, i64), (Vec<u8>, Vec<u8>)> = BTreeMap::new();
     for n in 0..GARBAGE {
-        let (key, payload, partition) = garbage(n, voucher, partitions);
-        let record = FutureRecord::to(&topics.events).key(&key).payload(&payload);
-        let ack = producer
-            .send(record.partition(partition), Duration::from_secs(10))
-            .await;
-        let ack = ack.map_err(|(error, _)| error)?;
-        sent.insert((ack.partition, ack.offset), (key.into_bytes(), payload));
+        let (key, payload, partition) = garbage(n, voucher, &intruder);
+        let offset = intruder.write(partition, &key, &payload).await?;
+        sent.insert((partition, offset), (key.into_bytes(), payload));
         if n % 25 == 0 {
             let user = n as u64 + 1;
             answers.push(world.client.order(voucher, user, None, 1).await?);

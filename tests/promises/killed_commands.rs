@@ -6,20 +6,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use seckill_domain::{
-    Event, EventBody, EventId, StockAdjusted, Timestamp, VoucherId, partition_of,
-};
-use seckill_eventlog::{KafkaSettings, Topics, encode_event, read_all};
+use seckill_domain::VoucherId;
+use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::process::Process;
 use seckill_testkit::scratch::scratch_dir;
 use seckill_testkit::service::binary;
-use seckill_tests::{SaleTerms, SlowWire, World, audit, eventually};
+use seckill_tests::{Intruder, SaleTerms, SlowWire, World, audit, eventually};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 /// More than one of the command's chunks, of a hundred.
 const LETTERS: i64 = 150;
@@ -57,38 +52,6 @@ where
     process.kill()
 }
 
-/// Restocks by one unit each under a key that is no sale's: they go to the dead letters, and would
-/// show in the stock if one of them were carried out twice.
-async fn bury_restocks(world: &World, voucher: VoucherId) -> Result<()> {
-    let setting = |name| world.stack.setting(name);
-    let topics = Topics::new(setting("TOPIC_PREFIX"));
-    let home = partition_of(
-        voucher.to_string().as_bytes(),
-        setting("EVENT_PARTITIONS").parse()?,
-    );
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", setting("KAFKA_BROKERS"))
-        .create()?;
-    for _ in 0..LETTERS {
-        let payload = encode_event(&Event {
-            event_id: EventId::from_uuid(Uuid::now_v7()),
-            voucher_id: voucher,
-            occurred_at: Timestamp::from_micros(1),
-            body: EventBody::StockAdjusted(StockAdjusted {
-                delta: 1,
-                reason: "found".to_owned(),
-                epoch: None,
-            }),
-        });
-        let record = FutureRecord::to(&topics.events)
-            .key("not a sale")
-            .payload(&payload);
-        let sent = producer.send(record.partition(home), Duration::from_secs(10));
-        sent.await.map_err(|(error, _)| error)?;
-    }
-    Ok(())
-}
-
 /// Letters noted as dealt with, and how many the audit says were.
 async fn noted(pool: &sqlx::PgPool) -> Result<(i64, i64)> {
     let sql = "SELECT (SELECT count(*) FROM dead_letters_handled),
@@ -106,7 +69,11 @@ async fn adjusted(world: &World, voucher: VoucherId) -> Result<i64> {
 async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    bury_restocks(&world, voucher).await?;
+    let intruder = Intruder::of(&world)?;
+    // Each would show in the stock if it were carried out twice.
+    for _ in 0..LETTERS {
+        intruder.misfile_restock(voucher).await?;
+    }
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "letters");
     eventually("all of them are dead letters", || async {
@@ -160,10 +127,9 @@ async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
 
 /// The way to the admin API whose answers do not arrive.
 async fn deaf_wire(world: &World) -> Result<(SlowWire, String)> {
-    let mut wire = SlowWire::bind().await?;
     let address = world.client.admin_url.strip_prefix("http://");
     let address: SocketAddr = address.context("an address")?.parse()?;
-    wire.lead_to(address);
+    let wire = SlowWire::before(address).await?;
     wire.delay_answers(Duration::from_secs(3600));
     let url = format!("http://127.0.0.1:{}", wire.port());
     Ok((wire, url))

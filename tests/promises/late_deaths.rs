@@ -5,10 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{SaleTerms, World, arm, audit, await_death, eventually, revive};
+use seckill_tests::{Intruder, SaleTerms, World, arm, audit, await_death, eventually, revive};
 use serde_json::json;
 
 const TWENTY: SaleTerms = SaleTerms::of(20);
@@ -97,16 +95,7 @@ async fn projector_between_a_dead_letter_and_its_position() -> Result<()> {
     arm(&mut world.projector, point, "kill")?;
     let brokers = world.stack.setting("KAFKA_BROKERS");
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("partitioner", "murmur2_random")
-        .create()?;
-    let key = voucher.to_string();
-    let record = FutureRecord::to(&topics.events)
-        .key(&key)
-        .payload("garbage");
-    let sent = producer.send(record, Duration::from_secs(10)).await;
-    sent.map_err(|(error, _)| error)?;
+    Intruder::of(&world)?.write_as(voucher, b"garbage").await?;
     let settings = KafkaSettings::new(brokers, "test");
     await_death(&mut world.projector, point)?;
 

@@ -119,8 +119,7 @@ async fn a_closed_sale_is_not_opened_by_a_restock() -> Result<()> {
 async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    let mut wire = SlowWire::bind().await?;
-    wire.lead_to(([127, 0, 0, 1], world.stack.redis.port()).into());
+    let wire = SlowWire::before(([127, 0, 0, 1], world.stack.redis.port()).into()).await?;
     let url = format!("redis://127.0.0.1:{}", wire.port());
     let point = "ingress.before-asking-again";
     let stop = format!("{point}=stop");

@@ -2,18 +2,13 @@
 //! the runbook is for.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use seckill_domain::{
-    Event, EventBody, EventId, OrderId, StockAdjusted, Timestamp, VoucherId, partition_of,
-};
-use seckill_eventlog::{Topics, encode_event};
+use seckill_domain::{OrderId, VoucherId};
 use seckill_testkit::{RedisCluster, Sentinels, TestStack};
-use seckill_tests::{Crowd, Injection, Runbook, SaleTerms, Victim, World, eventually, until_ready};
-use uuid::Uuid;
+use seckill_tests::{
+    Crowd, Injection, Intruder, Runbook, SaleTerms, Victim, World, eventually, until_ready,
+};
 
 /// What stands in the texts for an order.
 const ORDER: &str = "00000004-4c2a-8f5a-91b3-5a0000000001";
@@ -75,41 +70,12 @@ fn voucher_of(order: &str) -> Result<VoucherId> {
 /// Puts a restock of one unit under a key that is no sale's, and two pieces of garbage, where they
 /// stand in the event topic.
 async fn bury(world: &World, voucher: VoucherId) -> Result<[String; 2]> {
-    let setting = |name| world.stack.setting(name);
-    let home = partition_of(
-        voucher.to_string().as_bytes(),
-        setting("EVENT_PARTITIONS").parse()?,
-    );
-    let events = Topics::new(setting("TOPIC_PREFIX")).events;
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", setting("KAFKA_BROKERS"))
-        .create()?;
-    let restock = encode_event(&Event {
-        event_id: EventId::from_uuid(Uuid::now_v7()),
-        voucher_id: voucher,
-        occurred_at: Timestamp::from_micros(1),
-        body: EventBody::StockAdjusted(StockAdjusted {
-            delta: 1,
-            reason: "found".to_owned(),
-            epoch: None,
-        }),
-    });
-    let key = voucher.to_string();
-    let mut places = Vec::new();
-    for (key, payload) in [
-        ("not a sale", &restock[..]),
-        (&*key, b"garbage"),
-        (&*key, b"more of it"),
-    ] {
-        let record = FutureRecord::to(&events).key(key).payload(payload);
-        let sent = producer.send(record.partition(home), Duration::from_secs(10));
-        let sent = sent.await.map_err(|(error, _)| error)?;
-        places.push(format!("{}/{}", sent.partition, sent.offset));
-    }
-    let [_, garbage @ ..] = &places[..] else {
-        anyhow::bail!("no places");
-    };
-    Ok([garbage[0].clone(), garbage[1].clone()])
+    let intruder = Intruder::of(world)?;
+    let home = intruder.home_of(voucher);
+    intruder.misfile_restock(voucher).await?;
+    let first = intruder.write_as(voucher, b"garbage").await?;
+    let second = intruder.write_as(voucher, b"more of it").await?;
+    Ok([first, second].map(|offset| format!("{home}/{offset}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, encode_event, read_all};
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{Intruder, SaleTerms, World, audit, eventually};
 use uuid::Uuid;
 
 /// Magic and fingerprint of `schemas/versions/SaleReloaded/1.avsc`.
@@ -55,17 +53,8 @@ async fn a_sale_that_was_reloaded_by_an_older_projector_goes_on() -> Result<()> 
 
     let brokers = world.stack.setting("KAFKA_BROKERS");
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("partitioner", "murmur2_random")
-        .create()?;
-    let (key, payload) = (
-        voucher.to_string(),
-        in_first_version(&reloaded(voucher, before))?,
-    );
-    let record = FutureRecord::to(&topics.events).key(&key).payload(&payload);
-    let sent = producer.send(record, Duration::from_secs(10)).await;
-    sent.map_err(|(error, _)| error)?;
+    let payload = in_first_version(&reloaded(voucher, before))?;
+    Intruder::of(&world)?.write_as(voucher, &payload).await?;
     eventually("an epoch after the older projector's", || async {
         Ok(epoch().await? == before.next().next())
     })

@@ -9,6 +9,7 @@ mod find_redis;
 mod framing;
 mod injections;
 mod interruption;
+mod intruder;
 mod market;
 mod open_loop;
 mod outage;
@@ -26,6 +27,7 @@ pub use faults::{
 pub use framing::{Fate, Framing, NO_REQUESTS};
 pub use injections::{Injection, Victim};
 pub use interruption::Interruption;
+pub use intruder::Intruder;
 pub use market::{Market, MarketOrder, OrderState};
 pub use open_loop::{OpenLoop, Timed};
 pub use outage::{Outage, Times};

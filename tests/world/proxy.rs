@@ -61,6 +61,16 @@ impl SlowWire {
         })
     }
 
+    /// A wire that leads to `server`.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn before(server: SocketAddr) -> Result<Self> {
+        let mut wire = Self::bind().await?;
+        wire.lead_to(server);
+        Ok(wire)
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn port(&self) -> u16 {

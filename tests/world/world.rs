@@ -120,8 +120,7 @@ impl World {
     /// When a store or a service does not come up.
     pub async fn over_a_wire(stores: Builder) -> Result<(Self, SlowWire)> {
         let stack = stores.start()?;
-        let mut wire = SlowWire::bind().await?;
-        wire.lead_to(([127, 0, 0, 1], stack.redis.port()).into());
+        let wire = SlowWire::before(([127, 0, 0, 1], stack.redis.port()).into()).await?;
         let url = format!("redis://127.0.0.1:{}", wire.port());
         let world = Self::on(stack, &[("REDIS_URL", &url)])?;
         Ok((world, wire))

@@ -1,0 +1,92 @@
+//! Somebody who writes into the event topic past the services: garbage, strange keys, old versions.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use seckill_domain::{
+    Event, EventBody, EventId, StockAdjusted, Timestamp, VoucherId, partition_of,
+};
+use seckill_eventlog::{Topics, encode_event};
+use uuid::Uuid;
+
+use crate::world::World;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A producer of the event topic that checks nothing.
+pub struct Intruder {
+    producer: FutureProducer,
+    topic: String,
+    partitions: i32,
+}
+
+impl Intruder {
+    /// In the event topic of `world`.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn of(world: &World) -> Result<Self> {
+        let setting = |name| world.stack.setting(name);
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", setting("KAFKA_BROKERS"))
+            .create()?;
+        Ok(Self {
+            producer,
+            topic: Topics::new(setting("TOPIC_PREFIX")).events,
+            partitions: setting("EVENT_PARTITIONS").parse()?,
+        })
+    }
+
+    /// How many partitions the topic has.
+    #[must_use]
+    pub const fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Where the records of a sale belong.
+    #[must_use]
+    pub fn home_of(&self, voucher: VoucherId) -> i32 {
+        partition_of(voucher.to_string().as_bytes(), self.partitions)
+    }
+
+    /// Writes a record into a partition, and says at which offset it stands.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn write(&self, partition: i32, key: &str, payload: &[u8]) -> Result<i64> {
+        let record = FutureRecord::to(&self.topic).key(key).payload(payload);
+        let sent = self.producer.send(record.partition(partition), SOON).await;
+        Ok(sent.map_err(|(error, _)| error)?.offset)
+    }
+
+    /// Writes a record where those of a sale belong, under the sale's key.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_as(&self, voucher: VoucherId, payload: &[u8]) -> Result<i64> {
+        let key = voucher.to_string();
+        self.write(self.home_of(voucher), &key, payload).await
+    }
+
+    /// Writes a restock of one unit where the sale's records belong, under a key that is no sale's: it
+    /// goes to the dead letters, and would show in the stock.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn misfile_restock(&self, voucher: VoucherId) -> Result<i64> {
+        let restock = encode_event(&Event {
+            event_id: EventId::from_uuid(Uuid::now_v7()),
+            voucher_id: voucher,
+            occurred_at: Timestamp::from_micros(1),
+            body: EventBody::StockAdjusted(StockAdjusted {
+                delta: 1,
+                reason: "found".to_owned(),
+                epoch: None,
+            }),
+        });
+        self.write(self.home_of(voucher), "not a sale", &restock)
+            .await
+    }
+}
