@@ -120,7 +120,7 @@ async fn produce(stack: &TestStack, count: usize) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    producer.flush(Duration::from_secs(60))?;
+    producer.flush(Duration::from_secs(60)).await?;
     Ok(())
 }
 

@@ -116,7 +116,7 @@ async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Res
 }
 
 /// A second reservation of everybody in a sale where everybody has one already.
-fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>> {
+async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
     let producer = EventProducer::new(&settings, &topics)?;
@@ -142,7 +142,7 @@ fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>> {
         drop(producer.send_event(&event, None)?);
         ids.push(order_id.to_string());
     }
-    producer.flush(Duration::from_secs(30))?;
+    producer.flush(Duration::from_secs(30)).await?;
     Ok(ids)
 }
 
@@ -189,7 +189,7 @@ impl Market {
         }
         let answers = bring_into(&self.world, state, voucher).await?;
         let ids: Vec<String> = if state == OrderState::Rejected {
-            reserve_again(&self.world, voucher)?
+            reserve_again(&self.world, voucher).await?
         } else {
             let ids = answers.iter().filter_map(Answer::order_id);
             ids.map(str::to_owned).collect()

@@ -223,28 +223,49 @@ impl EventProducer {
     }
 
     /// Connects to the leaders of every partition of the event topic, so that the first order does
-    /// not wait for that. Blocks.
+    /// not wait for that.
     ///
     /// # Errors
     /// [`KafkaError`] when the cluster has not answered within `timeout`.
-    pub fn warm_up(&self, timeout: Duration) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + timeout;
-        let client = self.producer.client();
-        let metadata = client.fetch_metadata(Some(&self.topics.events), timeout)?;
-        for topic in metadata.topics() {
-            for partition in topic.partitions() {
-                watermarks(client, topic.name(), partition.id(), deadline)?;
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn warm_up(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.blocking(move |producer| {
+            let deadline = Instant::now() + timeout;
+            let client = producer.producer.client();
+            let metadata = client.fetch_metadata(Some(&producer.topics.events), timeout)?;
+            for topic in metadata.topics() {
+                for partition in topic.partitions() {
+                    watermarks(client, topic.name(), partition.id(), deadline)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
-    /// Waits until everything queued is acknowledged or has failed. Blocks.
+    /// Waits until everything queued is acknowledged or has failed.
     ///
     /// # Errors
     /// [`KafkaError`] when that takes longer than `timeout`.
-    pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.flush(timeout)
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.blocking(move |producer| producer.producer.flush(timeout))
+            .await
+    }
+
+    /// Runs what waits in the client's own code on a thread where it may.
+    async fn blocking(
+        &self,
+        work: impl FnOnce(&Self) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), KafkaError> {
+        let producer = self.clone();
+        tokio::task::spawn_blocking(move || work(&producer))
+            .await
+            .unwrap_or(Err(KafkaError::Canceled))
     }
 
     /// How many records wait for their ack.

@@ -75,6 +75,15 @@ pub enum TopicError {
     },
 }
 
+impl TopicError {
+    /// Whether it stays until somebody changes a setting; a cluster that has just started may not
+    /// know its topics yet.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Partitions { .. })
+    }
+}
+
 /// Makes the topics that are not there yet, and waits until they can be used; those that are there
 /// stay as they are.
 ///

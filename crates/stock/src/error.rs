@@ -23,6 +23,12 @@ pub enum StockError {
 }
 
 impl StockError {
+    /// Whether it stays until somebody changes the server or its address.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Misconfigured(_))
+    }
+
     pub(crate) fn too_many(what: &str) -> Self {
         Self::Protocol(format!("more than {MAX_ITEMS} {what} in one call"))
     }

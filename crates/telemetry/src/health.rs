@@ -1,7 +1,12 @@
 //! Readiness: what a process still waits for, by name.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::iter::successors;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The named conditions under which a process is ready. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +47,28 @@ impl Health {
         }
     }
 
+    /// Asks until the answer is good; meanwhile `name` keeps the process from being ready, and its
+    /// problem is the refusal with its causes.
+    ///
+    /// # Errors
+    /// The first refusal that waiting does not mend, as `lasting` says.
+    pub async fn wait_for<E: Error + 'static>(
+        &self,
+        name: &'static str,
+        lasting: impl Fn(&E) -> bool,
+        ask: impl AsyncFn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Err(refusal) = ask().await {
+            if lasting(&refusal) {
+                return Err(refusal);
+            }
+            self.problem(name, with_causes(&refusal));
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        self.resolved(name);
+        Ok(())
+    }
+
     /// What keeps the process from being ready; empty when it is.
     #[must_use]
     pub fn problems(&self) -> BTreeMap<&'static str, String> {
@@ -53,9 +80,41 @@ impl Health {
     }
 }
 
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let chain = successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = chain.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::io;
+
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the store is away")]
+    struct Away(#[source] io::Error);
+
+    #[tokio::test]
+    async fn what_may_come_is_waited_for_by_name_and_what_lasts_is_not() {
+        let health = Health::default();
+        let answers = RefCell::new(vec![Ok(()), Err(Away(io::Error::other("refused")))]);
+        let seen = RefCell::new(Vec::new());
+        let ask = async || {
+            seen.borrow_mut().push(health.problems());
+            answers.borrow_mut().pop().unwrap()
+        };
+        health.wait_for("redis", |_| false, ask).await.unwrap();
+        let waited = BTreeMap::from([("redis", "the store is away: refused".to_owned())]);
+        assert_eq!(*seen.borrow(), [BTreeMap::new(), waited]);
+        assert!(health.problems().is_empty());
+
+        let wrong = async || Err(Away(io::Error::other("evicts")));
+        let refusal = health.wait_for("redis", |_| true, wrong).await.unwrap_err();
+        assert_eq!(refusal.0.to_string(), "evicts");
+    }
 
     #[test]
     fn ready_when_every_problem_is_resolved() {

@@ -27,7 +27,7 @@ use crate::limits::{Budgets, Limits};
 use crate::listener::{ListenerOptions, listen};
 use crate::operations::Operations;
 use crate::outcomes::Watchers;
-use crate::preflight::Preflight;
+use crate::preflight;
 use crate::reads::{ReadSources, Reads};
 use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
 use crate::revoked::Revoked;
@@ -164,13 +164,13 @@ impl Application {
             clients: &self.clients,
             drain_delay: self.config.drain_delay,
         };
-        let preflight = Preflight::new(
+        let checks = preflight::pass(
+            &self.ops.health,
             &self.clients,
             &self.app.sign_in,
-            &self.ops.health,
             self.config.event_partitions,
         );
-        let passed = stop.run_until_cancelled(preflight.pass()).await;
+        let passed = stop.run_until_cancelled(checks).await;
         let background = match passed {
             Some(Ok(())) => {
                 let relay = relay_options(&self.clients, self.config.event_partitions);
@@ -332,11 +332,9 @@ impl Ending<'_> {
         self.public.stop(true).await;
         let deadline = self.clients.kafka.delivery_timeout + SHUTDOWN_MARGIN;
         self.app.reservations.drain(deadline).await;
-        let producer = Arc::clone(&self.clients.producer);
-        let flushed = tokio::task::spawn_blocking(move || producer.flush(deadline)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
+        if let Err(error) = self.clients.producer.flush(deadline).await {
             tracing::warn!(
-                ?flushed,
+                %error,
                 "the producer ends with records that were not acknowledged"
             );
         }

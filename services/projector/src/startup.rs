@@ -66,8 +66,7 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     stop.cancel();
     shared.tasks.close();
     shared.tasks.wait().await;
-    let producer = shared.producer.clone();
-    tokio::task::spawn_blocking(move || producer.flush(FLUSH_DEADLINE)).await??;
+    shared.producer.flush(FLUSH_DEADLINE).await?;
     shared.orderbook.close().await;
     Ok(consumed?)
 }
@@ -127,10 +126,11 @@ async fn connect(
     };
     let orderbook = Orderbook::connect(&options)?;
     let kafka = (&settings, &topics, config.event_partitions);
-    let passed = preflight::pass(stop, &health, &orderbook, &stock, kafka).await?;
-    if passed.is_none() {
+    let checks = preflight::pass(&health, &orderbook, &stock, kafka);
+    let Some(passed) = stop.run_until_cancelled(checks).await else {
         return Ok(None);
-    }
+    };
+    passed?;
     let producer = EventProducer::new(&settings, &topics)?;
     let group = format!("{}seckill-projector", config.topic_prefix);
     let positions = ViewPositions {

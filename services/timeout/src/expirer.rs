@@ -74,7 +74,7 @@ impl StepError {
     #[must_use]
     pub const fn condition(&self) -> &'static str {
         match self {
-            Self::Database(_) => "postgres",
+            Self::Database(_) => "postgresql",
             Self::Redis(_) => "redis",
             Self::Clocks { .. } => "clock-skew",
         }

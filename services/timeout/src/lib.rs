@@ -8,5 +8,6 @@
 pub mod clocks;
 pub mod config;
 pub mod expirer;
+mod preflight;
 pub mod startup;
 pub mod worker;

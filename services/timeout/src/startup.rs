@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_partitions};
+use anyhow::{Context, Result};
+use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookOptions};
-use seckill_stock::{Stock, StockError, StockOptions};
+use seckill_stock::{Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clocks::StoreClocks;
 use crate::config::Config;
 use crate::expirer::{Expirer, ExpirerOptions};
+use crate::preflight;
 use crate::worker::{self, Pulse};
 
 /// Orders in a round: enough for the producer to batch, few enough to be acknowledged long before
@@ -26,8 +27,6 @@ const MAX_CONNECTIONS: u32 = 2;
 /// Together shorter than the time after which a loop counts as stalled.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Runs until `stop` is cancelled. The admin listener is there from the start to the end, so that
 /// `/readyz` says what the service is waiting for.
@@ -74,7 +73,8 @@ async fn work(config: &Config, health: &Health, stop: &CancellationToken) -> Res
     tracing::info!("expiring what is due");
     worker::run(&expirer, health, &pulse, config.poll_interval, stop).await;
     watch.await?;
-    close(stores).await
+    close(stores).await;
+    Ok(())
 }
 
 fn expirer(config: &Config, stores: &Stores) -> Expirer<StoreClocks> {
@@ -109,28 +109,8 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
     let producer = EventProducer::new(&kafka, &topics).context("KAFKA_BROKERS")?;
     let producer = Arc::new(producer);
 
-    wait_for(health, "kafka", async || {
-        let checked = check_partitions(&kafka, &topics, config.event_partitions).await;
-        checked.map_err(|error| match error {
-            TopicError::Partitions { .. } => Unfit::ForGood(error.into()),
-            // A broker that has just started may not know its topics yet.
-            _ => Unfit::ForNow(error.into()),
-        })?;
-        warm_up(&producer, kafka.delivery_timeout).await
-    })
-    .await?;
-    wait_for(health, "redis", async || {
-        stock.check_server().await.map_err(|error| match error {
-            StockError::Misconfigured(_) => Unfit::ForGood(error.into()),
-            _ => Unfit::ForNow(error.into()),
-        })
-    })
-    .await?;
-    wait_for(health, "postgres", async || {
-        let answered = orderbook.ping().await;
-        answered.map_err(|error| Unfit::ForNow(error.into()))
-    })
-    .await?;
+    let topics = (&kafka, &topics, config.event_partitions);
+    preflight::pass(health, &orderbook, &stock, &producer, topics).await?;
     Ok(Stores {
         orderbook,
         stock,
@@ -139,55 +119,16 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
     })
 }
 
-async fn warm_up(producer: &Arc<EventProducer>, timeout: Duration) -> Result<(), Unfit> {
-    let producer = Arc::clone(producer);
-    let warm = tokio::task::spawn_blocking(move || producer.warm_up(timeout)).await;
-    warm.context("the producer's first contact was broken off")
-        .and_then(|contact| Ok(contact?))
-        .map_err(Unfit::ForNow)
-}
-
-/// Why a store cannot be used.
-enum Unfit {
-    /// It may come.
-    ForNow(anyhow::Error),
-    /// Somebody has to change something.
-    ForGood(anyhow::Error),
-}
-
-/// Asks until a store is fit for use; meanwhile `condition` keeps the service from being ready.
-async fn wait_for(
-    health: &Health,
-    condition: &'static str,
-    ask: impl AsyncFn() -> Result<(), Unfit>,
-) -> Result<()> {
-    loop {
-        match ask().await {
-            Ok(()) => {
-                health.resolved(condition);
-                return Ok(());
-            }
-            Err(Unfit::ForGood(error)) => return Err(error),
-            Err(Unfit::ForNow(error)) => {
-                health.problem(condition, format!("{error:#}"));
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-        }
-    }
-}
-
 /// The last page was waited for, so nothing is left to flush but what had no acknowledgement.
-async fn close(stores: Stores) -> Result<()> {
+async fn close(stores: Stores) {
     let Stores {
         orderbook,
         producer,
         delivery_timeout,
         ..
     } = stores;
-    let flushed = tokio::task::spawn_blocking(move || producer.flush(delivery_timeout)).await;
-    if let Err(error) = flushed.map_err(|e| anyhow!(e))? {
+    if let Err(error) = producer.flush(delivery_timeout).await {
         tracing::warn!(%error, "events without acknowledgement; their orders are claimed again");
     }
     orderbook.close().await;
-    Ok(())
 }

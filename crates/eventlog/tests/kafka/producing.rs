@@ -168,7 +168,8 @@ async fn without_a_broker_the_outcome_is_unknown() {
         ..KafkaSettings::new(format!("127.0.0.1:{port}"), "seckill-test")
     };
     let producer = EventProducer::new(&settings, &Topics::new("")).unwrap();
-    assert!(producer.warm_up(Duration::from_millis(100)).is_err());
+    let warm = producer.warm_up(Duration::from_millis(100)).await;
+    assert!(warm.is_err());
     let delivery = producer.send_event(&reservation(1, 1), None).unwrap();
     assert_eq!(producer.in_flight(), 1);
     assert_eq!(delivery.await, Err(DeliveryError::TimedOut));
@@ -177,11 +178,11 @@ async fn without_a_broker_the_outcome_is_unknown() {
 #[tokio::test]
 async fn flushing_waits_for_the_acks() {
     let log = Log::create().await;
-    log.producer.warm_up(SOON).unwrap();
+    log.producer.warm_up(SOON).await.unwrap();
     let deliveries: Vec<_> = (0..100)
         .map(|n| log.producer.send_event(&reservation(1, n), None).unwrap())
         .collect();
-    log.producer.flush(SOON).unwrap();
+    log.producer.flush(SOON).await.unwrap();
     assert_eq!(log.producer.in_flight(), 0);
     for (offset, delivery) in (0..).zip(deliveries) {
         assert_eq!(delivery.await.unwrap().offset, Offset::new(offset));

@@ -169,7 +169,7 @@ async fn reservations(
     let producer = EventProducer::new(settings, topics).unwrap();
     // The partitions of a topic that was just made have no leader for a moment.
     eventually("the producer to be warm", async || {
-        producer.warm_up(PATIENCE).is_ok()
+        producer.warm_up(PATIENCE).await.is_ok()
     })
     .await;
     Reservations::new(stock, Arc::new(producer), options, Handle::current())
