@@ -18,6 +18,10 @@ use crate::sign_in::settings::SignInSettings;
 const MIN_SECRET_BYTES: usize = 16;
 /// The `Debug` of a configuration leaves out what may hold a password: addresses of stores.
 const REDACTED: &str = "(redacted)";
+/// actix reckons a wait's end from a clock that it renews twice a second, later on a busy thread. An end
+/// that has passed when its timer is made wakes nobody, and the connection stays until it was silent for
+/// too long.
+const KEEP_ALIVE_MIN_SECONDS: u64 = 5;
 
 /// Everything the ingress can be told.
 #[derive(Clone)]
@@ -110,7 +114,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
-    let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &1);
+    let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &KEEP_ALIVE_MIN_SECONDS);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
     let log_filter = reader.or("RUST_LOG", "info".to_owned());
     let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
@@ -239,6 +243,7 @@ mod tests {
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),
             ("ADMISSION_READS_MAX", "0"),
+            ("KEEP_ALIVE_SECONDS", "4"),
             ("TRUSTED_PROXIES", "the proxy"),
             ("LOG_FORMAT", "xml"),
         ];
