@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::{Epoch, EventId, Offset, Order, Refund, Sale, VoucherId};
+use seckill_domain::{Epoch, EventId, Offset, Order, Refund, Sale, UserId, VoucherId};
 use sqlx::{FromRow, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -47,6 +47,40 @@ impl Orderbook {
             transaction,
             positions: positions.collect(),
         })
+    }
+}
+
+impl Orderbook {
+    /// The fold's position in the sale's partition, if nothing was decided of these buyers' orders, nor of
+    /// the sale's stock adjustments, from `since` on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn quiet_until(
+        &self,
+        (topic, partition, voucher): (&str, i32, VoucherId),
+        buyers: &[UserId],
+        since: Offset,
+    ) -> Result<Option<Offset>, OrderbookError> {
+        let buyers: Vec<i64> = buyers.iter().map(|buyer| buyer.get()).collect();
+        let row: Option<(i64, bool)> = sqlx::query_as(
+            r#"SELECT next_offset,
+                      EXISTS (SELECT FROM orders WHERE partition = $2 AND reserved_offset >= $5
+                                 AND voucher_id = $3 AND user_id = ANY($4))
+                      OR EXISTS (SELECT FROM orders WHERE partition = $2 AND closed_offset >= $5
+                                    AND voucher_id = $3 AND user_id = ANY($4))
+                      OR EXISTS (SELECT FROM stock_adjustments WHERE partition = $2 AND "offset" >= $5
+                                    AND voucher_id = $3)
+                 FROM view_positions WHERE view = 'orders' AND topic = $1 AND partition = $2"#,
+        )
+        .bind(topic)
+        .bind(partition)
+        .bind(voucher.get())
+        .bind(buyers)
+        .bind(since.get())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.and_then(|(position, moved)| (!moved).then_some(Offset::new(position))))
     }
 }
 

@@ -5,9 +5,12 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Log, PARTITION, Stand, TOPIC, log_from, logs, order_id, reserved, runner, scheduled};
-use common::{user, voucher};
+use common::{
+    Log, PARTITION, Stand, TOPIC, adjusted, cancelled, log_from, logs, order_id, reserved,
+};
+use common::{runner, scheduled, user, voucher};
 use proptest::prelude::*;
+use seckill_domain::Offset;
 use seckill_orderbook::{ExpectedBook, RowDifference};
 
 fn expected(log: &Log) -> ExpectedBook {
@@ -101,4 +104,40 @@ async fn a_changed_a_missing_and_an_invented_row_are_named() {
     );
     assert!(found[1].what.starts_with("amount: "), "{}", found[1].what);
     assert_eq!(found[2].what, "the row is missing");
+}
+
+#[tokio::test]
+async fn a_sale_is_quiet_for_buyers_of_whom_nothing_was_decided_since() {
+    let stand = Stand::new().await;
+    let (v, w) = (voucher(1), voucher(2));
+    let orders: Vec<_> = (1..=3).map(|n| order_id(v, n)).collect();
+    let log = log_from(
+        0,
+        [
+            (v, scheduled(9)),
+            (w, scheduled(9)),
+            (v, reserved(orders[0], user(1), 1)),
+            (v, reserved(orders[1], user(2), 1)),
+            (v, cancelled(orders[0], user(1))),
+            (w, reserved(order_id(w, 1), user(3), 1)),
+            (v, reserved(orders[2], user(4), 1)),
+        ],
+    );
+    stand.apply(0, &log).await.unwrap();
+    let end = Offset::new(7);
+    let quiet = async |buyer: i64, since: i64| {
+        let (sale, since) = ((TOPIC, PARTITION, v), Offset::new(since));
+        let answer = stand.book.quiet_until(sale, &[user(buyer)], since).await;
+        answer.unwrap()
+    };
+    for (buyer, last) in [(1, 4), (2, 3), (4, 6)] {
+        assert_eq!(quiet(buyer, last).await, None, "buyer {buyer}");
+        assert_eq!(quiet(buyer, last + 1).await, Some(end), "buyer {buyer}");
+    }
+    assert_eq!(quiet(3, 0).await, Some(end), "ordered in another sale");
+
+    let log = log_from(7, [(v, adjusted(1, None))]);
+    stand.apply(7, &log).await.unwrap();
+    assert_eq!(quiet(3, 7).await, None, "a shrink may be what is put right");
+    assert_eq!(quiet(3, 8).await, Some(Offset::new(8)));
 }

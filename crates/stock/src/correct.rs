@@ -1,6 +1,6 @@
 //! Putting a sale right that an audit found wrong.
 
-use seckill_domain::{Epoch, Offset, VoucherId};
+use seckill_domain::{Epoch, Offset, UserId, VoucherId};
 
 use crate::keys::SaleKeys;
 use crate::reply::NONE;
@@ -14,7 +14,8 @@ pub struct Correction {
     pub epoch: Epoch,
     /// The sale's position in the audit.
     pub from: Offset,
-    /// Up to here the log has nothing that bears on `holds`.
+    /// Up to here the log has nothing that bears on `holds`. For a sale of many orders it has moved on
+    /// by the time it was compared: to be renewed, by what the log has of [`Self::buyers`].
     pub to: Offset,
     /// [`crate::AuditNumbers::corrections`] of the audit.
     pub corrections: u64,
@@ -26,6 +27,15 @@ pub struct Correction {
     pub unsettled: i64,
     /// At most [`MAX_ITEMS`].
     pub holds: Vec<HoldCorrection>,
+}
+
+impl Correction {
+    /// The buyers whose holds are to be changed.
+    #[must_use]
+    pub fn buyers(&self) -> Vec<UserId> {
+        let fields = self.holds.iter();
+        fields.filter_map(|hold| hold.field.parse().ok()).collect()
+    }
 }
 
 /// One field of the holds hash.

@@ -345,7 +345,13 @@ impl Audit<'_> {
             Remedy::Correct(Correction {
                 epoch: numbers.epoch,
                 from: numbers.position,
-                to: self.truth.position(),
+                // What is granted and settled meanwhile moves a number that is off and leaves it off by
+                // as much.
+                to: if self.fixes.is_empty() {
+                    Offset::new(i64::MAX)
+                } else {
+                    self.truth.position()
+                },
                 corrections: numbers.corrections,
                 stock: stock.1 - numbers.stock,
                 held: right.held - numbers.held,

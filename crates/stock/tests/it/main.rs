@@ -4,6 +4,7 @@
 
 mod auditor;
 mod connection;
+mod correct;
 mod cost;
 mod grant;
 mod load;

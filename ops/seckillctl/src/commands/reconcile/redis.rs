@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow};
 use seckill_domain::{Epoch, Offset, Timestamp, VoucherId};
 use seckill_orderbook::{Orderbook, OrderbookError, SaleRows};
 use seckill_stock::{
-    AuditContent, AuditField, AuditPage, CorrectReply, Findings, HoldsCursor, Remedy, SaleTruth,
-    Stock, StockError, at_one_moment, compare,
+    AuditContent, AuditField, AuditPage, CorrectReply, Correction, Findings, HoldsCursor, Remedy,
+    SaleTruth, Stock, StockError, at_one_moment, compare,
 };
 use tokio::time::Instant;
 
@@ -123,12 +123,13 @@ pub(super) async fn put_right(
         match remedy {
             Remedy::None => return Ok(mended),
             Remedy::Again => tokio::time::sleep(BETWEEN).await,
-            Remedy::Correct(correction) => match stock.correct(voucher, &correction).await {
-                Ok(CorrectReply::Done) => mended = Mended::Corrected,
-                Ok(CorrectReply::Moved) | Err(StockError::Timeout) => {}
-                Ok(CorrectReply::Closed | CorrectReply::Short) => break,
-                Err(error) => return Err(anyhow::Error::new(error).context("REDIS_URL").into()),
-            },
+            Remedy::Correct(correction) => {
+                match correct(stock, orderbook, (topic, partition), voucher, correction).await? {
+                    CorrectReply::Done => mended = Mended::Corrected,
+                    CorrectReply::Moved => {}
+                    CorrectReply::Closed | CorrectReply::Short => break,
+                }
+            }
             Remedy::Reload => break,
         }
     }
@@ -141,6 +142,35 @@ pub(super) async fn put_right(
         // It is being loaded, or was.
         CorrectReply::Closed | CorrectReply::Moved | CorrectReply::Short => Ok(Mended::Shut(epoch)),
     }
+}
+
+/// Corrects a sale that goes on selling. The rows of a sale with many orders are old when they have
+/// been read and compared; what was decided since does not matter unless it was of the same buyers.
+async fn correct(
+    stock: &Stock,
+    orderbook: &Orderbook,
+    (topic, partition): (&str, i32),
+    voucher: VoucherId,
+    mut correction: Correction,
+) -> Result<CorrectReply, Failure> {
+    let (compared_at, buyers) = (correction.to, correction.buyers());
+    for _ in 0..CORRECTIONS {
+        if !correction.holds.is_empty() {
+            let sale = (topic, partition, voucher);
+            let quiet = orderbook.quiet_until(sale, &buyers, compared_at).await;
+            match quiet.context("cannot read the rows")? {
+                Some(position) => correction.to = position,
+                None => return Ok(CorrectReply::Moved),
+            }
+        }
+        match stock.correct(voucher, &correction).await {
+            Ok(CorrectReply::Moved) => tokio::time::sleep(BETWEEN).await,
+            Ok(reply) => return Ok(reply),
+            Err(StockError::Timeout) => return Ok(CorrectReply::Moved),
+            Err(error) => return Err(anyhow::Error::new(error).context("REDIS_URL").into()),
+        }
+    }
+    Ok(CorrectReply::Moved)
 }
 
 async fn truth_of_tables(
