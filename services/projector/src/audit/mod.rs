@@ -13,7 +13,7 @@ use std::time::Duration;
 use seckill_domain::{Offset, VoucherId};
 use seckill_orderbook::{SaleUnits, ServedSale};
 use seckill_stock::{Probe, SaleView};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::holds::Orphans;
@@ -28,6 +28,9 @@ const SCANNED_SALES: usize = 8;
 const SCANNED_UNITS: i64 = 10_000;
 /// A sale with more units in live orders is not scanned here: `seckillctl reconcile` does.
 const SCANNABLE_UNITS: i64 = 100_000;
+/// After sales that nobody suspects were compared hold by hold, they are left alone for so many times as
+/// long as that took: a large sale's holds are read at the cost of its orders.
+const REST: u32 = 19;
 /// A sale that stands further back than this in its partition is asked for by itself, so that others
 /// are not read so far back with it.
 const FAR_BACK: i64 = 20_000;
@@ -40,6 +43,7 @@ pub(crate) struct Auditor {
     orphans: Orphans,
     /// Sales to be scanned, in turn.
     rotation: VecDeque<VoucherId>,
+    rest_until: Instant,
     /// Where the fold of a partition stood in the last look.
     folded: HashMap<i32, Offset>,
 }
@@ -56,6 +60,7 @@ impl Auditor {
             sightings: Sightings::default(),
             orphans: Orphans::default(),
             rotation: VecDeque::new(),
+            rest_until: Instant::now(),
             folded: HashMap::new(),
         }
     }
@@ -180,10 +185,12 @@ impl Auditor {
         let mut turn: Vec<_> = partitions.keys().copied().filter(suspect).collect();
         turn.truncate(SCANNED_SALES);
         let suspects: HashSet<_> = turn.iter().copied().collect();
-        let mut units: i64 = 0;
-        for _ in 0..SCANNED_SALES {
+        let begun = Instant::now();
+        let rested = begun >= self.rest_until;
+        for _ in 0..if rested { SCANNED_SALES } else { 0 } {
             turn.extend(self.rotation.pop_front().filter(|v| !suspects.contains(v)));
         }
+        let mut units: i64 = 0;
         for voucher in turn {
             let live = compared.get(&voucher).map_or(0, |found| found.live);
             units += live;
@@ -202,6 +209,9 @@ impl Auditor {
                 self.sightings.note(Scope::Holds, voucher, &seen);
                 metrics::counter!("seckill_audit_scanned_sales_total").increment(1);
             }
+        }
+        if rested {
+            self.rest_until = Instant::now() + begun.elapsed() * REST;
         }
         Ok(())
     }
