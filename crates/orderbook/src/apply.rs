@@ -68,6 +68,12 @@ pub struct Reload {
     pub offset: Offset,
 }
 
+/// A fold's transaction finds rows by their keys. A table that was filled a moment ago has no statistics,
+/// and a plan made while it was small is kept: a scan of all rows then looks cheaper than finding those of
+/// a batch, and every batch costs what the table has grown to.
+pub(crate) const BEGIN_FOLD: &str = "BEGIN; SET LOCAL enable_seqscan = off; \
+     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
 impl Orderbook {
     /// Folds `events`, which are what the records of one partition in `[from, to)` hold, ascending,
     /// without those that could not be decoded. Position and rows change together or not at all.
@@ -85,7 +91,7 @@ impl Orderbook {
         debug_assert!(events.is_sorted_by(|a, b| a.0 < b.0));
         debug_assert!(events.iter().all(|(offset, _)| (from..to).contains(offset)));
         events.iter().try_for_each(check_order_id)?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_with(BEGIN_FOLD).await?;
         compare_and_set(&mut transaction, topic, partition, from, to).await?;
         let mut states = working_set::load(&mut transaction, events).await?;
         let mut changes = Changes::default();

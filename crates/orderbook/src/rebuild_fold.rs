@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use seckill_domain::{Event, Offset, VoucherId};
 use sqlx::PgConnection;
 
-use crate::apply::{Changes, check_order_id, fold_one};
+use crate::apply::{BEGIN_FOLD, Changes, check_order_id, fold_one};
 use crate::positions::{compare_and_set, fold_position};
 use crate::rebuild::Shadow;
 use crate::working_set::{self, WorkingSet};
@@ -130,8 +130,7 @@ impl ShadowFold {
         let mut states = std::mem::take(&mut self.states);
         let fresh = std::mem::take(&mut self.from_nothing);
         batch.events.iter().try_for_each(check_order_id)?;
-        let mut transaction = self.tables.pool.begin().await?;
-        rows_by_their_keys(&mut transaction).await?;
+        let mut transaction = self.tables.pool.begin_with(BEGIN_FOLD).await?;
         let (topic, partition) = (&self.topic, self.partition);
         compare_and_set(&mut transaction, topic, partition, self.position, batch.to).await?;
         if !fresh {
@@ -167,18 +166,6 @@ impl ShadowFold {
         let mut connection = self.tables.pool.acquire().await?;
         Ok(fold_position(&mut connection, &self.topic, self.partition).await?)
     }
-}
-
-/// For this transaction. A table that was filled a moment ago has no statistics, and a large batch
-/// makes a scan of all its rows look cheaper than finding each by its key: every batch would cost what
-/// the table has grown to.
-async fn rows_by_their_keys(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 async fn note_skipped(

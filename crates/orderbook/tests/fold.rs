@@ -257,3 +257,45 @@ fn a_log_in_which_every_record_comes_twice_gives_the_same_rows() {
         })
         .unwrap();
 }
+
+/// No statistics say how large the table is: a sale has just begun.
+#[tokio::test]
+async fn no_batch_reads_the_orders_that_it_does_not_name() {
+    let stand = Stand::new().await;
+    stand
+        .execute("ALTER TABLE orders SET (autovacuum_enabled = false)")
+        .await
+        .unwrap();
+    let v = voucher(1);
+    stand
+        .apply(0, &log_from(0, [(v, scheduled(2_000))]))
+        .await
+        .unwrap();
+    let buyers: Vec<_> = (1..=2_000).map(|n| (order_id(v, n), n)).collect();
+    let reserve = buyers
+        .iter()
+        .map(|(id, n)| reserved(*id, user(i64::try_from(*n).unwrap()), 1));
+    let pay = buyers
+        .iter()
+        .map(|(id, n)| paid(*id, &format!("p{n}"), PRICE_CENTS));
+    let bodies: Vec<_> = reserve.chain(pay).map(|body| (v, body)).collect();
+    let log = log_from(1, bodies);
+    for batch in log.chunks(100) {
+        stand.apply(batch[0].0.get(), batch).await.unwrap();
+    }
+
+    // A server process gives its counts at the latest when it ends.
+    stand.book.close().await;
+    let counted =
+        "SELECT n_tup_ins, seq_tup_read FROM pg_stat_user_tables WHERE relname = 'orders'";
+    let (mut rows, mut read) = (0, 0);
+    for _ in 0..100 {
+        let counts = sqlx::query_as::<_, (i64, i64)>(counted);
+        (rows, read) = counts.fetch_one(&stand.sql).await.unwrap();
+        if rows >= 2_000 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!((rows, read), (2_000, 0), "rows inserted, rows scanned");
+}
