@@ -17,6 +17,8 @@ use crate::failure::Failure;
 /// How often a sale on which much is going on is walked through, in the hope of a quiet moment.
 const WALKS: u32 = 5;
 const CORRECTIONS: u32 = 40;
+/// How often a correction is tried at the position that the fold has come to.
+const RENEWALS: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(25);
 /// A load drains for the promise deadline and waits for the fold.
 const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
@@ -154,7 +156,7 @@ async fn correct(
     mut correction: Correction,
 ) -> Result<CorrectReply, Failure> {
     let (compared_at, buyers) = (correction.to, correction.buyers());
-    for _ in 0..CORRECTIONS {
+    for _ in 0..RENEWALS {
         if !correction.holds.is_empty() {
             let sale = (topic, partition, voucher);
             let quiet = orderbook.quiet_until(sale, &buyers, compared_at).await;
