@@ -20,7 +20,10 @@ pub(crate) struct PaymentRequest {
     /// The provider's own: the same again is the same payment.
     #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
     payment_id: String,
-    #[schema(pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
+    /// Begins with the voucher id, of which there is no 0.
+    #[schema(
+        pattern = "^(?!00000000-00)[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+    )]
     order_id: String,
     #[schema(minimum = 0)]
     amount_cents: i64,
