@@ -48,9 +48,7 @@ impl Orderbook {
             positions: positions.collect(),
         })
     }
-}
 
-impl Orderbook {
     /// The fold's position in the sale's partition, if nothing was decided of these buyers' orders, nor of
     /// the sale's stock adjustments, from `since` on.
     ///
