@@ -8,6 +8,14 @@ use std::time::Duration;
 
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A condition that waiting does not mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{condition}")]
+pub struct Unmet {
+    condition: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
 /// The named conditions under which a process is ready. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -52,15 +60,18 @@ impl Health {
     ///
     /// # Errors
     /// The first refusal that waiting does not mend, as `lasting` says.
-    pub async fn wait_for<E: Error + 'static>(
+    pub async fn wait_for<E: Error + Send + Sync + 'static>(
         &self,
         name: &'static str,
         lasting: impl Fn(&E) -> bool,
         ask: impl AsyncFn() -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<(), Unmet> {
         while let Err(refusal) = ask().await {
             if lasting(&refusal) {
-                return Err(refusal);
+                return Err(Unmet {
+                    condition: name,
+                    source: refusal.into(),
+                });
             }
             self.problem(name, with_causes(&refusal));
             tokio::time::sleep(ASK_AGAIN).await;
@@ -113,7 +124,7 @@ mod tests {
 
         let wrong = async || Err(Away(io::Error::other("evicts")));
         let refusal = health.wait_for("redis", |_| true, wrong).await.unwrap_err();
-        assert_eq!(refusal.0.to_string(), "evicts");
+        assert_eq!(with_causes(&refusal), "redis: the store is away: evicts");
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use seckill_eventlog::{TopicError, check_partitions};
 use seckill_stock::StockError;
-use seckill_telemetry::health::Health;
+use seckill_telemetry::health::{Health, Unmet};
 
 use crate::sign_in::SignIn;
 use crate::startup::Clients;
@@ -21,26 +20,22 @@ pub(crate) async fn pass(
     clients: &Clients,
     sign_in: &SignIn,
     partitions: i32,
-) -> anyhow::Result<()> {
-    // Also who has signed out: a token of theirs must not be good here because this instance is new.
-    let postgresql = async {
-        let asked = health.wait_for("postgresql", |_| false, || sign_in.learn_sign_outs());
-        asked.await.context("postgresql")
-    };
-    let redis = async {
-        let ask = || clients.stock_orders.check_server();
-        let asked = health.wait_for("redis", StockError::is_lasting, ask);
-        asked.await.context("redis")
-    };
+) -> Result<(), Unmet> {
     // The topics, and then a warm producer: its first ack would take half a second otherwise.
     let kafka = async {
         let ask = || check_partitions(&clients.kafka, &clients.topics, partitions);
-        let asked = health.wait_for("kafka", TopicError::is_lasting, ask);
-        asked.await.context("kafka")?;
+        health
+            .wait_for("kafka", TopicError::is_lasting, ask)
+            .await?;
         let warm_up = || clients.producer.warm_up(WARM_UP_TIMEOUT);
-        let warm = health.wait_for("kafka", |_| false, warm_up);
-        warm.await.context("kafka")
+        health.wait_for("kafka", |_| false, warm_up).await
     };
-    tokio::try_join!(postgresql, redis, kafka)?;
+    let stock = &clients.stock_orders;
+    tokio::try_join!(
+        // Also who has signed out: a token of theirs must not be good here because this instance is new.
+        health.wait_for("postgresql", |_| false, || sign_in.learn_sign_outs()),
+        health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        kafka,
+    )?;
     Ok(())
 }

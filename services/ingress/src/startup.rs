@@ -187,7 +187,7 @@ impl Application {
             }
             Some(Err(error)) => {
                 ending.stop_listening().await;
-                return Err(error);
+                return Err(error.into());
             }
             None => Background::none(),
         };

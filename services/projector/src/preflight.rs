@@ -1,10 +1,9 @@
 //! What has to be true before the first record: the stores are there, and are what the settings say.
 
-use anyhow::Context;
 use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_partitions};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
-use seckill_telemetry::health::Health;
+use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
 ///
@@ -15,20 +14,13 @@ pub(crate) async fn pass(
     orderbook: &Orderbook,
     stock: &Stock,
     (settings, topics, partitions): (&KafkaSettings, &Topics, i32),
-) -> anyhow::Result<()> {
-    let postgresql = async {
-        let asked = health.wait_for("postgresql", |_| false, || orderbook.ping());
-        asked.await.context("postgresql")
-    };
-    let redis = async {
-        let asked = health.wait_for("redis", StockError::is_lasting, || stock.check_server());
-        asked.await.context("redis")
-    };
-    let kafka = async {
-        let ask = || check_partitions(settings, topics, partitions);
-        let asked = health.wait_for("kafka", TopicError::is_lasting, ask);
-        asked.await.context("kafka")
-    };
-    tokio::try_join!(postgresql, redis, kafka)?;
+) -> Result<(), Unmet> {
+    tokio::try_join!(
+        health.wait_for("postgresql", |_| false, || orderbook.ping()),
+        health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        health.wait_for("kafka", TopicError::is_lasting, || {
+            check_partitions(settings, topics, partitions)
+        }),
+    )?;
     Ok(())
 }

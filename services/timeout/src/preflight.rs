@@ -1,10 +1,9 @@
 //! What has to be true before the first round: the stores are there, and are what the settings say.
 
-use anyhow::Context;
 use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_partitions};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
-use seckill_telemetry::health::Health;
+use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
 ///
@@ -16,24 +15,20 @@ pub(crate) async fn pass(
     stock: &Stock,
     producer: &EventProducer,
     (settings, topics, partitions): (&KafkaSettings, &Topics, i32),
-) -> anyhow::Result<()> {
-    let postgresql = async {
-        let asked = health.wait_for("postgresql", |_| false, || orderbook.ping());
-        asked.await.context("postgresql")
-    };
-    let redis = async {
-        let asked = health.wait_for("redis", StockError::is_lasting, || stock.check_server());
-        asked.await.context("redis")
-    };
+) -> Result<(), Unmet> {
     // The topics, and then a warm producer: orders would be claimed before it can emit otherwise.
     let kafka = async {
         let ask = || check_partitions(settings, topics, partitions);
-        let asked = health.wait_for("kafka", TopicError::is_lasting, ask);
-        asked.await.context("kafka")?;
+        health
+            .wait_for("kafka", TopicError::is_lasting, ask)
+            .await?;
         let warm_up = || producer.warm_up(settings.delivery_timeout);
-        let warm = health.wait_for("kafka", |_| false, warm_up);
-        warm.await.context("kafka")
+        health.wait_for("kafka", |_| false, warm_up).await
     };
-    tokio::try_join!(postgresql, redis, kafka)?;
+    tokio::try_join!(
+        health.wait_for("postgresql", |_| false, || orderbook.ping()),
+        health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        kafka,
+    )?;
     Ok(())
 }
