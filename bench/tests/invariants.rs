@@ -13,7 +13,8 @@ use seckill_bench::demo::evidence::{
 use seckill_bench::demo::{invariants, log};
 use seckill_domain::{
     Currency, Epoch, Event, EventBody, EventId, Money, Offset, OrderExpired, OrderId, OrderPaid,
-    OrderStatus, PaymentId, SaleScheduled, SeckillReserved, Terms, Timestamp, UserId, VoucherId,
+    OrderStatus, PaymentId, SaleScheduled, SeckillReserved, Terms, Timestamp, Title, UserId,
+    VoucherId,
 };
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ fn cents(cents: i64) -> Money {
 fn scheduled(stock: i64) -> EventBody {
     EventBody::SaleScheduled(SaleScheduled {
         terms: Terms {
-            title: "two units".to_owned(),
+            title: Title::new("two units").unwrap(),
             price: cents(PRICE_CENTS),
             stock,
             max_quantity: 1,

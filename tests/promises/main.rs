@@ -10,6 +10,7 @@ mod dead_letters;
 mod deaths;
 mod demo;
 mod documented_answers;
+mod door;
 mod expiry;
 mod full_disks;
 mod kafka_cluster;

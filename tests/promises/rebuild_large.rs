@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seckill_domain::{
     Currency, Epoch, Event, EventBody, EventId, Money, OrderExpired, OrderId, OrderPaid, PaymentId,
-    SaleScheduled, SeckillReserved, Terms, Timestamp, UserId, VoucherId,
+    SaleScheduled, SeckillReserved, Terms, Timestamp, Title, UserId, VoucherId,
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_testkit::service::binary;
@@ -44,7 +44,7 @@ fn event(n: usize, voucher_id: VoucherId, body: EventBody) -> Event {
 
 fn scheduled(n: usize, voucher: VoucherId) -> Result<Event> {
     let terms = Terms {
-        title: "One of many".to_owned(),
+        title: Title::new("One of many").unwrap(),
         price: money()?,
         stock: 1_000_000,
         max_quantity: 1,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_domain::{
-    Event, EventBody, EventId, StockAdjusted, Timestamp, VoucherId, partition_of,
+    Event, EventBody, EventId, Reason, StockAdjusted, Timestamp, VoucherId, partition_of,
 };
 use seckill_eventlog::{Topics, encode_event};
 use uuid::Uuid;
@@ -82,7 +82,7 @@ impl Intruder {
             occurred_at: Timestamp::from_micros(1),
             body: EventBody::StockAdjusted(StockAdjusted {
                 delta: 1,
-                reason: "found".to_owned(),
+                reason: Reason::new("found").unwrap(),
                 epoch: None,
             }),
         });

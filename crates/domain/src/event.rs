@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use crate::{
-    Epoch, EventId, KeyHash, Money, OrderId, PaymentId, Timestamp, UserId, VoucherId, sale::Terms,
+    Epoch, EventId, KeyHash, Money, OrderId, PaymentId, Reason, Timestamp, UserId, VoucherId,
+    sale::Terms,
 };
 
 /// One record of the event topic.
@@ -85,7 +86,7 @@ pub struct StockAdjusted {
     /// Units; negative for a shrink.
     pub delta: i64,
     /// The operator's reason.
-    pub reason: String,
+    pub reason: Reason,
     /// A shrink: the epoch in which Redis gave its units. A restock: none.
     pub epoch: Option<Epoch>,
 }

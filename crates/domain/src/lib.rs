@@ -9,6 +9,8 @@ mod ids;
 mod money;
 mod partition;
 mod sale;
+mod text;
+mod timestamp;
 mod trace;
 
 pub use decide::{Decision, RefundReason, RejectReason, decide};
@@ -24,25 +26,9 @@ pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, User
 pub use money::{Currency, Money, MoneyError};
 pub use partition::partition_of;
 pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
+pub use text::{Reason, TextError, Title};
+pub use timestamp::{Timestamp, TimestampError};
 pub use trace::{TraceParent, TraceParentError};
-
-/// A moment, in microseconds since the Unix epoch (Avro's `timestamp-micros`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// From microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn from_micros(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// Microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn as_micros(self) -> i64 {
-        self.0
-    }
-}
 
 /// A sale's generation: 1 when it is scheduled, one more each time Redis was loaded anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use crate::{
     Decision, Epoch, Event, EventId, KeyHash, Money, Offset, OrderId, PaymentId, RefundReason,
-    RejectReason, Timestamp, UserId, VoucherId, decide,
+    RejectReason, Timestamp, Title, UserId, VoucherId, decide,
 };
 
 /// What is sold, when and how. Fixed when the sale is scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// What buyers see.
-    pub title: String,
+    pub title: Title,
     /// The price of one unit.
     pub price: Money,
     /// Units at the start, before adjustments.

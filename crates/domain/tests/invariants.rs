@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 use seckill_domain::{
     AdjustmentRow, Effect, Epoch, Event, EventBody, EventId, Money, Offset, OrderCancelled,
-    OrderExpired, OrderId, OrderPaid, OrderStatus, PaymentId, SaleReloaded, SaleScheduled,
-    SaleState, SeckillReserved, StockAdjusted, StockOp, Terms, Timestamp, UserId, VoucherId,
+    OrderExpired, OrderId, OrderPaid, OrderStatus, PaymentId, Reason, SaleReloaded, SaleScheduled,
+    SaleState, SeckillReserved, StockAdjusted, StockOp, Terms, Timestamp, Title, UserId, VoucherId,
     effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
 use uuid::Uuid;
@@ -111,7 +111,7 @@ fn write(log: &mut Vec<Event>, view: &mut Book, voucher: i64, body: EventBody) {
 
 fn terms() -> Terms {
     Terms {
-        title: "A title".to_owned(),
+        title: Title::new("A title").unwrap(),
         price: price(),
         stock: 3,
         max_quantity: 2,
@@ -175,7 +175,7 @@ fn body_of(view: &Book, voucher: VoucherId, step: &Step, number: usize) -> Optio
         }
         Step::Adjust { delta, epochs_back } => EventBody::StockAdjusted(StockAdjusted {
             delta: *delta,
-            reason: "count".to_owned(),
+            reason: Reason::new("count").unwrap(),
             epoch: (*delta < 0).then(|| epoch_back(*epochs_back)),
         }),
         Step::Reload { epochs_back } => EventBody::SaleReloaded(SaleReloaded {

@@ -4,8 +4,9 @@
 
 use seckill_domain::{
     Decision, Epoch, Event, EventBody, EventId, Money, Offset, OrderCancelled, OrderExpired,
-    OrderId, OrderPaid, OrderStatus, PaymentId, RefundReason, RejectReason, SaleReloaded,
-    SaleScheduled, SaleState, SeckillReserved, StockAdjusted, Terms, Timestamp, UserId, VoucherId,
+    OrderId, OrderPaid, OrderStatus, PaymentId, Reason, RefundReason, RejectReason, SaleReloaded,
+    SaleScheduled, SaleState, SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId,
+    VoucherId,
 };
 use uuid::Uuid;
 
@@ -33,7 +34,7 @@ fn event(id: u128, body: EventBody) -> Event {
 fn scheduled(stock: i64) -> EventBody {
     EventBody::SaleScheduled(SaleScheduled {
         terms: Terms {
-            title: "A title".to_owned(),
+            title: Title::new("A title").unwrap(),
             price: eur(100),
             stock,
             max_quantity: 3,
@@ -83,7 +84,7 @@ fn cancelled(order_id: OrderId, user: i64) -> EventBody {
 fn shrink(units: i64, epoch: i64) -> EventBody {
     EventBody::StockAdjusted(StockAdjusted {
         delta: -units,
-        reason: "damaged".to_owned(),
+        reason: Reason::new("damaged").unwrap(),
         epoch: Some(Epoch::new(epoch)),
     })
 }
@@ -91,7 +92,7 @@ fn shrink(units: i64, epoch: i64) -> EventBody {
 fn restock(units: i64) -> EventBody {
     EventBody::StockAdjusted(StockAdjusted {
         delta: units,
-        reason: "found".to_owned(),
+        reason: Reason::new("found").unwrap(),
         epoch: None,
     })
 }

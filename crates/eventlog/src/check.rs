@@ -5,17 +5,14 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use seckill_domain::{
-    Currency, Epoch, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Timestamp, UserId,
-    VoucherId,
+    Currency, Epoch, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, Title,
+    UserId, VoucherId,
 };
 use uuid::Uuid;
 
 use crate::error::DecodeError;
 use crate::schemas::RecordKind;
 use crate::wire::Wire;
-
-/// The last microsecond of the year 9999, the last year that RFC 3339 can write.
-const LAST_MICROS: i64 = 253_402_300_799_999_999;
 
 /// Checks the fields of one record, and names the field that is wrong.
 #[derive(Clone, Copy)]
@@ -123,21 +120,15 @@ impl Check {
         self.not_negative(field, i64::from(number)).map(|_| number)
     }
 
-    /// A moment that PostgreSQL and RFC 3339 can hold as well.
     pub(crate) fn timestamp(self, field: &'static str, micros: i64) -> Checked<Timestamp> {
-        if (0..=LAST_MICROS).contains(&micros) {
-            Ok(Timestamp::from_micros(micros))
-        } else {
-            Err(self.invalid(field, "has to be from 1970 to 9999"))
-        }
+        Timestamp::new(micros).map_err(|e| self.invalid(field, e))
     }
 
-    /// PostgreSQL's texts cannot hold NUL.
-    pub(crate) fn text(self, field: &'static str, text: String) -> Checked<String> {
-        if text.contains('\0') {
-            Err(self.invalid(field, "holds a NUL character"))
-        } else {
-            Ok(text)
-        }
+    pub(crate) fn title(self, text: String) -> Checked<Title> {
+        Title::new(text).map_err(|e| self.invalid("title", e))
+    }
+
+    pub(crate) fn reason(self, text: String) -> Checked<Reason> {
+        Reason::new(text).map_err(|e| self.invalid("reason", e))
     }
 }

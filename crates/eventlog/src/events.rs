@@ -87,7 +87,7 @@ fn int(number: u32) -> i32 {
 impl SaleScheduled {
     fn of(head: Head, terms: &Terms) -> Self {
         with_head!(head,
-            title: terms.title.clone(),
+            title: terms.title.to_string(),
             price_cents: terms.price.cents(),
             currency: terms.price.currency().to_string(),
             stock: terms.stock,
@@ -103,7 +103,7 @@ impl SaleScheduled {
 impl EventRecord for SaleScheduled {
     fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
         let terms = Terms {
-            title: check.text("title", self.title)?,
+            title: check.title(self.title)?,
             price: check.money("price_cents", self.price_cents, &self.currency)?,
             stock: check.not_negative("stock", self.stock)?,
             max_quantity: check.at_least_one("max_quantity", self.max_quantity)?,
@@ -123,7 +123,7 @@ impl StockAdjusted {
     fn of(head: Head, e: &domain::StockAdjusted) -> Self {
         with_head!(head,
             delta: e.delta,
-            reason: e.reason.clone(),
+            reason: e.reason.to_string(),
             epoch: e.epoch.map(domain::Epoch::get),
         )
     }
@@ -137,7 +137,7 @@ impl EventRecord for StockAdjusted {
         let epoch = self.epoch.map(|number| check.epoch("epoch", number));
         Ok(EventBody::StockAdjusted(domain::StockAdjusted {
             delta: self.delta,
-            reason: check.text("reason", self.reason)?,
+            reason: check.reason(self.reason)?,
             epoch: epoch.transpose()?,
         }))
     }

@@ -209,7 +209,7 @@ impl Changes {
 
 fn reason_of(body: &EventBody) -> String {
     match body {
-        EventBody::StockAdjusted(e) => e.reason.clone(),
+        EventBody::StockAdjusted(e) => e.reason.to_string(),
         _ => String::new(),
     }
 }

@@ -3,7 +3,7 @@
 
 use seckill_domain::{
     AdjustmentRow, Currency, Epoch, EventId, KeyHash, Money, Offset, Order, OrderId, OrderStatus,
-    PaymentId, Refund, RefundReason, RejectReason, Sale, Terms, UserId, VoucherId,
+    PaymentId, Refund, RefundReason, RejectReason, Sale, Terms, Title, UserId, VoucherId,
 };
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -102,7 +102,7 @@ impl TryFrom<RawSale> for Sale {
         Ok(Self {
             voucher_id: voucher_id(row.voucher_id, "vouchers")?,
             terms: Terms {
-                title: row.title,
+                title: Title::new(row.title).map_err(|_| corrupt("vouchers", "title"))?,
                 price: money(row.price_cents, &row.currency, "vouchers")?,
                 stock: row.initial_stock,
                 max_quantity: unsigned(row.max_quantity).ok_or_else(of("max_quantity"))?,

@@ -1,5 +1,6 @@
 //! The domain's timestamps as `timestamptz`: both count microseconds, from different years, so that
-//! nothing is lost on the way, and what PostgreSQL has no room for it refuses itself.
+//! nothing is lost on the way. PostgreSQL has room for all of them; what it holds beyond their range,
+//! no fold wrote.
 
 use std::time::Duration;
 
@@ -31,9 +32,7 @@ impl PgHasArrayType for SqlTime {
 
 impl Encode<'_, Postgres> for SqlTime {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let micros = self.0.as_micros().checked_sub(POSTGRES_EPOCH_US);
-        let micros = micros.ok_or("the timestamp is too long ago for PostgreSQL")?;
-        Encode::<Postgres>::encode(micros, buffer)
+        Encode::<Postgres>::encode(self.0.as_micros() - POSTGRES_EPOCH_US, buffer)
     }
 }
 
@@ -41,7 +40,7 @@ impl<'r> Decode<'r, Postgres> for SqlTime {
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
         let micros = <i64 as Decode<Postgres>>::decode(value)?.checked_add(POSTGRES_EPOCH_US);
         let micros = micros.ok_or("an infinite timestamp")?;
-        Ok(Self(Timestamp::from_micros(micros)))
+        Ok(Self(Timestamp::new(micros)?))
     }
 }
 

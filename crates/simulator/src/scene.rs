@@ -1,8 +1,8 @@
 //! The one sale that is simulated.
 
 use seckill_domain::{
-    Currency, Event, EventBody, EventId, KeyHash, Money, SaleScheduled, Terms, Timestamp, UserId,
-    VoucherId,
+    Currency, Event, EventBody, EventId, KeyHash, Money, SaleScheduled, Terms, Timestamp, Title,
+    UserId, VoucherId,
 };
 
 /// Buyers.
@@ -32,7 +32,7 @@ pub(crate) fn price() -> Money {
 pub(crate) fn scheduled(stock: i64) -> EventBody {
     EventBody::SaleScheduled(SaleScheduled {
         terms: Terms {
-            title: String::new(),
+            title: Title::default(),
             price: price(),
             stock,
             max_quantity: 3,

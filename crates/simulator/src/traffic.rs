@@ -1,8 +1,8 @@
 //! What buyers, the payment provider, operators and the timeout service do.
 
 use seckill_domain::{
-    EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, Sale, StockAdjusted,
-    Timestamp,
+    EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, Reason, Sale,
+    StockAdjusted, Timestamp,
 };
 
 use crate::ingress::{self, Order};
@@ -111,7 +111,7 @@ impl Sim {
         if total < RESTOCK_BELOW {
             let body = EventBody::StockAdjusted(StockAdjusted {
                 delta: units,
-                reason: String::new(),
+                reason: Reason::default(),
                 epoch: None,
             });
             let event_id = self.world().new_event_id();

@@ -4,7 +4,7 @@
 use seckill_domain::{Currency, Epoch, EventId, Offset, Timestamp, UserId, VoucherId};
 
 use crate::keys::SaleKeys;
-use crate::reply::{Reply, parse};
+use crate::reply::{Reply, parse, timestamp};
 use crate::script::Script;
 use crate::{Hold, MAX_ITEMS, Stock, StockConnection, StockError};
 
@@ -133,7 +133,7 @@ impl AuditContent {
         Ok(Self::Shrink {
             event_id: parse(event_id)?,
             units: parse(units)?,
-            at: Timestamp::from_micros(parse(at)?),
+            at: timestamp(at)?,
             decided: state == "d",
         })
     }

@@ -262,7 +262,12 @@ impl StockConnection {
     /// As any call.
     pub async fn now(&self) -> Result<Timestamp, StockError> {
         let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
-        Ok(Timestamp::from_micros(seconds * 1_000_000 + micros))
+        let micros = seconds
+            .checked_mul(1_000_000)
+            .and_then(|us| us.checked_add(micros));
+        micros
+            .and_then(|micros| Timestamp::new(micros).ok())
+            .ok_or_else(|| StockError::Protocol(format!("its clock says {seconds} s")))
     }
 
     /// A call of `script`, to which its arguments from ARGV\[2\] on are still to be added.

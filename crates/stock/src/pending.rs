@@ -1,13 +1,13 @@
 //! Pending events: what was granted in Redis and may not be in the log yet.
 
 use seckill_domain::{
-    Epoch, Event, EventBody, EventId, KeyHash, Money, OrderId, SeckillReserved, StockAdjusted,
-    Timestamp, TraceParent, UserId, VoucherId,
+    Epoch, Event, EventBody, EventId, KeyHash, Money, OrderId, Reason, SeckillReserved,
+    StockAdjusted, Timestamp, TraceParent, UserId, VoucherId,
 };
 use uuid::Uuid;
 
 use crate::StockError;
-use crate::reply::{parse, parse_optional};
+use crate::reply::{parse, parse_optional, timestamp};
 
 /// An event that was granted in Redis and waits for the broker's acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl PendingShrink {
             occurred_at: self.at,
             body: EventBody::StockAdjusted(StockAdjusted {
                 delta: -self.units,
-                reason: "shrink".to_owned(),
+                reason: Reason::of_a_shrink(),
                 epoch: Some(self.epoch),
             }),
         }
@@ -173,8 +173,8 @@ impl PendingEvent {
                 user_id: parse(user_id)?,
                 quantity: parse(quantity)?,
                 price,
-                reserved_at: Timestamp::from_micros(parse(at)?),
-                pay_by: Timestamp::from_micros(parse(pay_by)?),
+                reserved_at: timestamp(at)?,
+                pay_by: timestamp(pay_by)?,
                 epoch,
                 key_hash: parse_optional(key_hash)?,
                 traceparent: parse_optional(traceparent)?,
@@ -183,7 +183,7 @@ impl PendingEvent {
                 event_id: parse(id)?,
                 units: parse(units)?,
                 epoch,
-                at: Timestamp::from_micros(parse(at)?),
+                at: timestamp(at)?,
             })),
             _ => Err(StockError::Protocol(format!("outbox entry {entry:?}"))),
         }

@@ -72,7 +72,7 @@ impl Reply {
     }
 
     pub(crate) fn timestamp(&mut self) -> Result<Timestamp, StockError> {
-        self.parse().map(Timestamp::from_micros)
+        timestamp(&self.text()?)
     }
 
     pub(crate) fn epoch(&mut self) -> Result<Epoch, StockError> {
@@ -92,6 +92,11 @@ pub(crate) fn unexpected(answer: &str) -> StockError {
 pub(crate) fn parse<T: FromStr>(text: &str) -> Result<T, StockError> {
     text.parse()
         .map_err(|_| StockError::Protocol(format!("cannot read {text:?}")))
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, StockError> {
+    Timestamp::new(parse(text)?).map_err(|error| StockError::Protocol(format!("{text}: {error}")))
 }
 
 /// `-` or a value.

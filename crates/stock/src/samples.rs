@@ -1,7 +1,8 @@
 //! One sale in the log, for the tests of what is compared with it.
 
 use seckill_domain::{
-    Epoch, Money, Offset, Order, OrderId, OrderStatus, Sale, Terms, Timestamp, UserId, VoucherId,
+    Epoch, Money, Offset, Order, OrderId, OrderStatus, Sale, Terms, Timestamp, Title, UserId,
+    VoucherId,
 };
 
 /// Units at the start.
@@ -25,7 +26,7 @@ pub(crate) fn euros(cents: i64) -> Money {
 
 pub(crate) fn terms() -> Terms {
     Terms {
-        title: "A chair".to_owned(),
+        title: Title::new("A chair").unwrap(),
         price: euros(500),
         stock: STOCK,
         max_quantity: 5,

@@ -7,7 +7,7 @@ use seckill_domain::{Epoch, KeyHash, Offset, OrderId, Timestamp, UserId, Voucher
 use uuid::Uuid;
 
 use crate::keys::SaleKeys;
-use crate::reply::{NONE, Reply, key_hash_text, parse, parse_optional};
+use crate::reply::{NONE, Reply, key_hash_text, parse, parse_optional, timestamp};
 use crate::reserve::read_price;
 use crate::script::Script;
 use crate::{MAX_ITEMS, PendingEvent, StockConnection, StockError};
@@ -248,8 +248,8 @@ impl Hold {
                 "r" => HoldState::Released,
                 _ => return Err(StockError::Protocol(format!("hold {text:?}"))),
             },
-            pay_by: Timestamp::from_micros(parse(pay_by)?),
-            reserved_at: Timestamp::from_micros(parse(reserved_at)?),
+            pay_by: timestamp(pay_by)?,
+            reserved_at: timestamp(reserved_at)?,
             key_hash: parse_optional(key_hash)?,
         })
     }

@@ -27,7 +27,7 @@ pub(crate) fn event_json(event: &Event) -> Value {
 fn body_json(body: &EventBody) -> Value {
     match body {
         EventBody::SaleScheduled(e) => json!({
-            "title": e.terms.title,
+            "title": e.terms.title.as_str(),
             "price_cents": e.terms.price.cents(),
             "currency": e.terms.price.currency().as_str(),
             "stock": e.terms.stock,
@@ -39,7 +39,7 @@ fn body_json(body: &EventBody) -> Value {
         }),
         EventBody::StockAdjusted(e) => json!({
             "delta": e.delta,
-            "reason": e.reason,
+            "reason": e.reason.as_str(),
             "epoch": e.epoch.map(Epoch::get),
         }),
         EventBody::SaleClosed => json!({}),
@@ -109,7 +109,7 @@ fn header_json((name, value): &(String, Vec<u8>)) -> Value {
 /// When a record was written, by the log's own timestamp.
 pub(crate) fn written_at(record: &Record) -> Option<String> {
     let millis = record.timestamp_ms?;
-    Some(moment(Timestamp::from_micros(millis.checked_mul(1000)?)))
+    Some(moment(Timestamp::new(millis.checked_mul(1000)?).ok()?))
 }
 
 /// The 32 hexadecimal digits that tracing tools look a trace up by.

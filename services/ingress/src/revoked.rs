@@ -38,7 +38,7 @@ impl Revoked {
             session_id,
             expires_at,
         };
-        self.learn(&[session], Timestamp::from_micros(i64::MIN));
+        self.learn(&[session], Timestamp::MIN);
     }
 
     /// Adds what was read, and forgets what has expired by `now`.

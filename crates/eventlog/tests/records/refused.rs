@@ -1,7 +1,7 @@
 //! Well-formed records that say what cannot be, and framings that are not ours.
 
 use seckill_domain::{
-    Epoch, EventBody, Money, OrderId, StockAdjusted, Timestamp, VoucherId, partition_of,
+    Epoch, EventBody, Money, OrderId, Reason, StockAdjusted, VoucherId, partition_of,
 };
 use seckill_eventlog::{
     DecodeError, Record, SchemaError, SchemaIds, decode_event, decode_event_with, decode_outcome,
@@ -27,15 +27,10 @@ fn a_refusal_names_the_field() {
         change(&mut sale.terms);
         refused_field(EventBody::SaleScheduled(sale))
     };
-    assert_eq!(scheduled_with(|t| t.title = "a\0b".to_owned()), "title");
     assert_eq!(scheduled_with(|t| t.stock = -1), "stock");
     assert_eq!(scheduled_with(|t| t.max_quantity = 0), "max_quantity");
     assert_eq!(scheduled_with(|t| t.hold_seconds = 0), "hold_seconds");
     assert_eq!(scheduled_with(|t| t.closes_at = t.opens_at), "closes_at");
-    let year_10000 = |t: &mut seckill_domain::Terms| {
-        t.closes_at = Timestamp::from_micros(253_402_300_800_000_000);
-    };
-    assert_eq!(scheduled_with(year_10000), "closes_at");
 
     let reserved_with = |change: fn(&mut seckill_domain::SeckillReserved)| {
         let mut body = reserved(None);
@@ -48,14 +43,10 @@ fn a_refusal_names_the_field() {
         e.order_id = OrderId::from_parts(VoucherId::new(43).unwrap(), 1, 1);
     };
     assert_eq!(reserved_with(other_voucher), "order_id");
-    let before_1970 = |e: &mut seckill_domain::SeckillReserved| {
-        e.pay_by = Timestamp::from_micros(-1);
-    };
-    assert_eq!(reserved_with(before_1970), "pay_by");
 
     let nothing = StockAdjusted {
         delta: 0,
-        reason: String::new(),
+        reason: Reason::default(),
         epoch: None,
     };
     assert_eq!(refused_field(EventBody::StockAdjusted(nothing)), "delta");

@@ -2,9 +2,9 @@
 
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderCancelled, OrderExpired,
-    OrderId, OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, RefundOutcome, RefundReason,
-    RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled, SeckillReserved,
-    StockAdjusted, Terms, Timestamp, UserId, VoucherId,
+    OrderId, OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, Reason, RefundOutcome,
+    RefundReason, RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
 use seckill_eventlog::{OutcomeRecord, SourceRef};
 use uuid::Uuid;
@@ -51,7 +51,7 @@ pub(crate) fn event(body: EventBody) -> Event {
 
 pub(crate) fn scheduled() -> SaleScheduled {
     let terms = Terms {
-        title: "Concert ticket, 第一排".to_owned(),
+        title: Title::new("Concert ticket, 第一排").unwrap(),
         price: euros(4_990),
         stock: 500,
         max_quantity: 2,
@@ -79,7 +79,7 @@ pub(crate) fn reserved(key_hash: Option<KeyHash>) -> SeckillReserved {
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let adjusted = |delta, epoch| StockAdjusted {
         delta,
-        reason: "found a box".to_owned(),
+        reason: Reason::new("found a box").unwrap(),
         epoch,
     };
     let reloaded = SaleReloaded {

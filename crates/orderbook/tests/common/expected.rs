@@ -45,7 +45,7 @@ impl Folded {
                     accepted: *accepted,
                     offset,
                 };
-                self.adjustments.push((row, e.reason.clone()));
+                self.adjustments.push((row, e.reason.to_string()));
             }
             (
                 Decision::SaleReloaded {
@@ -139,7 +139,7 @@ fn sale_row(state: &SaleState, s: &Sale) -> String {
     [
         "sale".to_owned(),
         s.voucher_id.to_string(),
-        s.terms.title.clone(),
+        s.terms.title.to_string(),
         s.terms.price.cents().to_string(),
         s.terms.price.currency().to_string(),
         s.terms.stock.to_string(),

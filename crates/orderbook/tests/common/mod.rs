@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use seckill_domain::{
     Currency, Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderCancelled,
-    OrderExpired, OrderId, OrderPaid, PaymentId, SaleReloaded, SaleScheduled, SeckillReserved,
-    StockAdjusted, Terms, Timestamp, UserId, VoucherId,
+    OrderExpired, OrderId, OrderPaid, PaymentId, Reason, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
 use seckill_orderbook::{Applied, ApplyError, Orderbook, OrderbookOptions};
 use seckill_testkit::Database;
@@ -131,7 +131,7 @@ pub fn money(cents: i64) -> Money {
 pub fn scheduled(stock: i64) -> EventBody {
     EventBody::SaleScheduled(SaleScheduled {
         terms: Terms {
-            title: "Größe 42 — 秒杀".to_owned(),
+            title: Title::new("Größe 42 — 秒杀").unwrap(),
             price: money(PRICE_CENTS),
             stock,
             max_quantity: 3,
@@ -188,7 +188,7 @@ pub fn expired(order_id: OrderId) -> EventBody {
 pub fn adjusted(delta: i64, epoch: Option<i64>) -> EventBody {
     EventBody::StockAdjusted(StockAdjusted {
         delta,
-        reason: format!("by {delta}"),
+        reason: Reason::new(format!("by {delta}")).unwrap(),
         epoch: epoch.map(Epoch::new),
     })
 }

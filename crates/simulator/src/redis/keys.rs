@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use seckill_domain::{
-    Epoch, Event, EventBody, EventId, KeyHash, Offset, OrderId, SeckillReserved, StockAdjusted,
-    Timestamp, UserId,
+    Epoch, Event, EventBody, EventId, KeyHash, Offset, OrderId, Reason, SeckillReserved,
+    StockAdjusted, Timestamp, UserId,
 };
 use uuid::Uuid;
 
@@ -105,7 +105,7 @@ impl Entry {
                 EventId::from_uuid(id),
                 EventBody::StockAdjusted(StockAdjusted {
                     delta: -units,
-                    reason: String::new(),
+                    reason: Reason::default(),
                     epoch: Some(epoch),
                 }),
             ),

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use seckill_domain::{
     Decision, Epoch, Event, EventBody, EventId, Offset, OrderCancelled, OrderExpired, OrderId,
-    OrderPaid, OrderStatus, PaymentId, SaleScheduled, SaleState, SeckillReserved, StockAdjusted,
-    Timestamp, UserId,
+    OrderPaid, OrderStatus, PaymentId, Reason, SaleScheduled, SaleState, SeckillReserved,
+    StockAdjusted, Timestamp, UserId,
 };
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ fn body(step: &Step, made: &mut Vec<UserId>) -> Option<EventBody> {
         }
         Step::Adjust(delta) => EventBody::StockAdjusted(StockAdjusted {
             delta,
-            reason: "a test".to_owned(),
+            reason: Reason::new("a test").unwrap(),
             epoch: (delta < 0).then_some(Epoch::FIRST),
         }),
         Step::Close => EventBody::SaleClosed,

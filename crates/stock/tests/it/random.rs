@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use seckill_domain::{
-    Epoch, EventBody, Offset, OrderCancelled, OrderExpired, SaleReloaded, SeckillReserved,
+    Epoch, EventBody, Offset, OrderCancelled, OrderExpired, Reason, SaleReloaded, SeckillReserved,
     StockAdjusted, StockOp, Timestamp, VoucherId,
 };
 use seckill_stock::{
@@ -118,7 +118,7 @@ impl World<'_> {
             }
             Step::Restock(delta) => self.append(EventBody::StockAdjusted(StockAdjusted {
                 delta,
-                reason: "found more".to_owned(),
+                reason: Reason::new("found more").unwrap(),
                 epoch: None,
             })),
             Step::Close => self.append(EventBody::SaleClosed),

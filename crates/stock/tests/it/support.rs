@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use seckill_domain::{
-    Epoch, EventId, KeyHash, Money, Offset, OrderId, Sale, StockOp, Terms, Timestamp, UserId,
-    VoucherId,
+    Epoch, EventId, KeyHash, Money, Offset, OrderId, Sale, StockOp, Terms, Timestamp, Title,
+    UserId, VoucherId,
 };
 use seckill_stock::{
     ClaimReply, Hold, HoldState, LoadReply, OpenReply, OutboxCursor, PendingEvent,
@@ -85,7 +85,7 @@ pub(crate) fn sale(stock: i64) -> Sale {
     Sale {
         voucher_id: voucher(),
         terms: Terms {
-            title: "A fountain pen".to_owned(),
+            title: Title::new("A fountain pen").unwrap(),
             price: price(),
             stock,
             max_quantity: 3,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, Money, Offset, OrderId, SaleScheduled, SeckillReserved,
-    Terms, Timestamp, TraceParent, UserId, VoucherId,
+    Terms, Timestamp, Title, TraceParent, UserId, VoucherId,
 };
 use seckill_eventlog::{
     DeadLetter, EventProducer, KafkaSettings, Record, Topics, create_topics, read_all,
@@ -219,7 +219,7 @@ pub(crate) fn event(voucher_id: VoucherId, body: EventBody) -> Event {
 /// A sale of five units.
 pub(crate) fn scheduled(voucher_id: VoucherId) -> Event {
     let terms = Terms {
-        title: "Night train".to_owned(),
+        title: Title::new("Night train").unwrap(),
         price: euros(100),
         stock: 5,
         max_quantity: 2,

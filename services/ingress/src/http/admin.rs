@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::http::middleware::trace_of;
 use crate::http::orders::why_closed;
 use crate::http::representation::VouchersPage;
-use crate::http::stock_request::StockRequest;
+use crate::http::stock_request::{StockChange, StockRequest};
 use crate::http::terms::SaleRequest;
 use crate::http::vouchers::{PageQuery, Which};
 use crate::http::{App, events, request, terms, vouchers};
@@ -131,8 +131,8 @@ pub async fn adjust_stock(
 ) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let voucher_id = request::voucher_id(&http)?;
-    let change: StockRequest = body::json(&http, payload).await?;
-    change.check()?;
+    let request: StockRequest = body::json(&http, payload).await?;
+    let change = request.check()?;
     known_sale(&app, voucher_id).await?;
     let delta = change.delta;
     let event_id = if delta > 0 {
@@ -150,7 +150,7 @@ async fn restock(
     app: &App,
     http: &HttpRequest,
     voucher_id: VoucherId,
-    change: StockRequest,
+    change: StockChange,
 ) -> Result<EventId, Problem> {
     let adjusted = EventBody::StockAdjusted(StockAdjusted {
         delta: change.delta,
@@ -171,7 +171,7 @@ async fn shrink(
     app: &App,
     http: &HttpRequest,
     voucher_id: VoucherId,
-    change: StockRequest,
+    change: StockChange,
 ) -> Result<EventId, Problem> {
     let units = u32::try_from(change.delta.unsigned_abs()).map_err(Problem::internal)?;
     let taken = app

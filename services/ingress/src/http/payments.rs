@@ -1,7 +1,7 @@
 //! The payment provider's webhook.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId, Timestamp};
+use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -29,9 +29,9 @@ pub(crate) struct PaymentRequest {
     amount_cents: i64,
     #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
-    #[serde(deserialize_with = "rfc3339::deserialize")]
-    #[schema(value_type = String, format = DateTime)]
-    paid_at: Timestamp,
+    /// From 1970 to 9999 in UTC.
+    #[schema(format = DateTime, pattern = "^(19[7-9][0-9]|[2-9][0-9]{3})-")]
+    paid_at: String,
 }
 
 /// Nothing to say.
@@ -107,12 +107,15 @@ fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {
         wrong("amount_cents", "an amount in cents is 0 or more".to_owned());
     }
     let amount = currency.and_then(|currency| Money::new(request.amount_cents, currency).ok());
-    match (order_id, payment_id, amount) {
-        (Some(order_id), Some(payment_id), Some(amount)) => Ok(OrderPaid {
+    let paid_at = rfc3339::parse(&request.paid_at)
+        .map_err(|expected| wrong("paid_at", expected.to_owned()))
+        .ok();
+    match (order_id, payment_id, amount, paid_at) {
+        (Some(order_id), Some(payment_id), Some(amount), Some(paid_at)) => Ok(OrderPaid {
             order_id,
             payment_id,
             amount,
-            paid_at: request.paid_at,
+            paid_at,
         }),
         _ => Err(errors),
     }
@@ -130,13 +133,19 @@ mod tests {
             order_id: "7".to_owned(),
             amount_cents: -1,
             currency: "euro".to_owned(),
-            paid_at: Timestamp::from_micros(0),
+            paid_at: "0001-01-01T00:00:00Z".to_owned(),
         })
         .unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
         assert_eq!(
             fields,
-            ["payment_id", "order_id", "currency", "amount_cents"]
+            [
+                "payment_id",
+                "order_id",
+                "currency",
+                "amount_cents",
+                "paid_at"
+            ]
         );
     }
 
@@ -148,7 +157,7 @@ mod tests {
             order_id: order_id.to_string(),
             amount_cents: 0,
             currency: "EUR".to_owned(),
-            paid_at: Timestamp::from_micros(5),
+            paid_at: "2026-05-01T10:05:00Z".to_owned(),
         })
         .unwrap();
         assert_eq!((paid.order_id, paid.amount.cents()), (order_id, 0));

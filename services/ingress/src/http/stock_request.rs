@@ -1,29 +1,45 @@
 //! The body that changes a sale's stock, and everything that can be wrong with it.
 
+use seckill_domain::Reason;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa::openapi::Schema;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 
+use crate::http::terms::ONE_LINE_PATTERN;
 use crate::problem::{FieldError, Problem};
 
 const DELTA_MAX: i64 = 1_000_000_000;
-const REASON_MAX_CHARS: usize = 200;
 
 /// A change of stock.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockRequest {
     #[schema(schema_with = units)]
+    delta: i64,
+    #[schema(schema_with = why)]
+    reason: String,
+}
+
+/// A change of stock that can be recorded.
+#[derive(Debug)]
+pub(super) struct StockChange {
+    /// Units, below 0 to take off; never 0.
     pub(super) delta: i64,
-    /// Why.
-    #[schema(
-        min_length = 1,
-        max_length = 200,
-        pattern = r"\S",
-        example = "found a box"
-    )]
-    pub(super) reason: String,
+    /// The operator's.
+    pub(super) reason: Reason,
+}
+
+fn why() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Why: one line, without control characters."))
+        .min_length(Some(1))
+        .max_length(Some(Reason::MAX_CHARS))
+        .pattern(Some(ONE_LINE_PATTERN))
+        .examples(["found a box"])
+        .build()
+        .into()
 }
 
 fn units() -> Schema {
@@ -45,7 +61,7 @@ impl StockRequest {
     ///
     /// # Errors
     /// `invalid-request`.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check(&self) -> Result<StockChange, Problem> {
         let mut errors = Vec::new();
         if self.delta == 0 || self.delta.unsigned_abs() > DELTA_MAX.unsigned_abs() {
             errors.push(FieldError {
@@ -53,18 +69,21 @@ impl StockRequest {
                 detail: format!("units from -{DELTA_MAX} to {DELTA_MAX}, but not 0"),
             });
         }
-        let blank = self.reason.trim().is_empty();
-        if blank || self.reason.chars().count() > REASON_MAX_CHARS {
-            errors.push(FieldError {
+        let reason = Reason::written(&self.reason);
+        match reason {
+            Ok(reason) if errors.is_empty() => {
+                return Ok(StockChange {
+                    delta: self.delta,
+                    reason,
+                });
+            }
+            Ok(_) => {}
+            Err(error) => errors.push(FieldError {
                 field: "reason",
-                detail: format!("1 to {REASON_MAX_CHARS} characters, not all of them spaces"),
-            });
+                detail: error.to_string(),
+            }),
         }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid_fields(&errors))
-        }
+        Err(Problem::invalid_fields(&errors))
     }
 }
 
@@ -80,11 +99,13 @@ mod tests {
     #[test]
     fn a_change_of_stock_has_a_size_and_a_reason() {
         assert!(good(1, "found a box"));
-        assert!(good(-DELTA_MAX, "é".repeat(REASON_MAX_CHARS).as_str()));
+        assert!(good(-DELTA_MAX, "é".repeat(Reason::MAX_CHARS).as_str()));
         assert!(!good(0, "nothing"));
         assert!(!good(DELTA_MAX + 1, "too many"));
         assert!(!good(i64::MIN, "far too few"));
         assert!(!good(1, " "));
-        assert!(!good(1, "x".repeat(REASON_MAX_CHARS + 1).as_str()));
+        assert!(!good(1, "a\0b"));
+        assert!(!good(1, "two\nlines"));
+        assert!(!good(1, "x".repeat(Reason::MAX_CHARS + 1).as_str()));
     }
 }

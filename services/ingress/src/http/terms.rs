@@ -1,6 +1,6 @@
 //! The body that puts a sale up, and everything that can be wrong with it.
 
-use seckill_domain::{Currency, Money, Terms, Timestamp};
+use seckill_domain::{Currency, Money, Terms, Timestamp, Title};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::{
     AdditionalProperties, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -11,7 +11,10 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::problem::FieldError;
 use crate::rfc3339;
 
-const TITLE_MAX_CHARS: usize = 200;
+/// What the domain's texts are when somebody writes them, for the API's document: no control
+/// character, and at least one character that is no white space.
+pub(super) const ONE_LINE_PATTERN: &str =
+    r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 const PRICE_MAX_CENTS: i64 = 100_000_000_000;
 const STOCK_MAX: i64 = 1_000_000_000;
 const QUANTITY_DEFAULT: i64 = 1;
@@ -37,14 +40,21 @@ pub(super) struct SaleRequest;
 impl PartialSchema for SaleRequest {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
-        let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let time = || {
+            let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+            text()
+                .format(Some(format))
+                .pattern(Some(rfc3339::YEARS_PATTERN))
+        };
         let flag = ObjectBuilder::new()
             .schema_type(Type::Boolean)
             .default(Some(false.into()))
             .description(Some(
                 "Whether orders need a one-use token from the sale's page.",
             ));
-        let title = text().min_length(Some(1)).max_length(Some(TITLE_MAX_CHARS));
+        let title = text()
+            .min_length(Some(1))
+            .max_length(Some(Title::MAX_CHARS));
         let required = [
             "title",
             "price_cents",
@@ -56,7 +66,7 @@ impl PartialSchema for SaleRequest {
         required
             .into_iter()
             .fold(ObjectBuilder::new(), ObjectBuilder::required)
-            .property("title", title.pattern(Some(r"\S")))
+            .property("title", title.pattern(Some(ONE_LINE_PATTERN)))
             .property("price_cents", whole(0, PRICE_MAX_CENTS, None))
             .property("currency", text().pattern(Some("^[A-Z]{3}$")))
             .property("stock", whole(1, STOCK_MAX, None))
@@ -64,7 +74,10 @@ impl PartialSchema for SaleRequest {
                 "max_quantity",
                 whole(1, QUANTITY_MAX, Some(QUANTITY_DEFAULT)),
             )
-            .property("opens_at", time())
+            .property(
+                "opens_at",
+                time().description(Some("From 1970 to 9999 in UTC.")),
+            )
             .property(
                 "closes_at",
                 time().description(Some("After opens_at, and in the future.")),
@@ -152,7 +165,7 @@ pub fn canonical(terms: &Terms) -> Vec<u8> {
         requires_sale_token,
     } = terms;
     let mut values = vec![
-        json!(title),
+        json!(title.as_str()),
         json!(price.cents()),
         json!(price.currency().as_str()),
         json!(stock),
@@ -188,14 +201,11 @@ impl Check<'_> {
         text.map(str::to_owned)
     }
 
-    fn title(&mut self) -> Option<String> {
-        let expected = format!("1 to {TITLE_MAX_CHARS} characters, not all of them spaces");
-        let title = self.text("title", &expected)?;
-        if title.trim().is_empty() || title.chars().count() > TITLE_MAX_CHARS {
-            self.refuse("title", expected);
-            return None;
-        }
-        Some(title.trim().to_owned())
+    fn title(&mut self) -> Option<Title> {
+        let title = self.text("title", "a text")?;
+        Title::written(&title)
+            .map_err(|error| self.refuse("title", error.to_string()))
+            .ok()
     }
 
     fn currency(&mut self) -> Option<Currency> {
@@ -286,6 +296,8 @@ mod tests {
             ("title", json!(""), false),
             ("title", json!("x".repeat(200)), true),
             ("title", json!("x".repeat(201)), false),
+            ("title", json!("a\0b"), false),
+            ("title", json!("two\nlines"), false),
             ("price_cents", json!(-1), false),
             ("price_cents", json!(0), true),
             ("price_cents", json!(PRICE_MAX_CENTS), true),
@@ -302,6 +314,11 @@ mod tests {
             ("hold_seconds", json!(86_401), false),
             ("opens_at", json!("2026-05-01T11:00:00Z"), false),
             ("opens_at", json!("soon"), false),
+            ("opens_at", json!("1970-01-01T00:00:00Z"), true),
+            ("opens_at", json!("1970-01-01T00:30:00+01:00"), false),
+            ("opens_at", json!("0001-01-01T00:00:00Z"), false),
+            ("closes_at", json!("9999-12-31T23:59:59.999999Z"), true),
+            ("closes_at", json!("9999-12-31T23:59:59-01:00"), false),
             ("closes_at", json!("never"), false),
             ("requires_sale_token", json!(true), true),
             ("requires_sale_token", json!("yes"), false),

@@ -36,7 +36,7 @@ impl From<&SaleRow> for Card {
         let (sale, terms) = (&row.sale, &row.sale.terms);
         Self {
             voucher_id: sale.voucher_id,
-            title: terms.title.clone(),
+            title: terms.title.to_string(),
             price: terms.price,
             max_quantity: terms.max_quantity,
             requires_sale_token: terms.requires_sale_token,
@@ -94,8 +94,8 @@ impl TryFrom<Stored> for Card {
             price: price.map_err(|error| error.to_string())?,
             max_quantity: stored.max_quantity,
             requires_sale_token: stored.requires_sale_token,
-            opens_at: Timestamp::from_micros(stored.opens_us),
-            closes_at: Timestamp::from_micros(stored.closes_us),
+            opens_at: Timestamp::new(stored.opens_us).map_err(|error| error.to_string())?,
+            closes_at: Timestamp::new(stored.closes_us).map_err(|error| error.to_string())?,
             closed: stored.closed,
             available_then: stored.available,
         })

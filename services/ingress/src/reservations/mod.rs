@@ -20,7 +20,7 @@ mod types;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Event, EventId, OrderIdSource, TraceParent, VoucherId};
+use seckill_domain::{Event, EventId, OrderIdSource, Reason, TraceParent, VoucherId};
 use seckill_eventlog::{DeliveryError, EventProducer, SendError};
 use seckill_stock::{ReserveRequest, Stock};
 use seckill_telemetry::clock::BootInstant;
@@ -167,7 +167,7 @@ impl Reservations {
         &self,
         voucher: VoucherId,
         units: u32,
-        reason: String,
+        reason: Reason,
         traceparent: TraceParent,
     ) -> Result<EventId, ShrinkError> {
         self.check_kafka().map_err(|_| ShrinkError::Unavailable)?;

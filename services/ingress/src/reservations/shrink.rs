@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use seckill_domain::{Event, EventBody, EventId, TraceParent, VoucherId};
+use seckill_domain::{Event, EventBody, EventId, Reason, TraceParent, VoucherId};
 use seckill_stock::{Ack, PendingShrink, ShrinkReply};
 use seckill_telemetry::clock::BootInstant;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ pub(super) struct Shrink {
     pub(super) voucher: VoucherId,
     pub(super) event_id: EventId,
     pub(super) units: u32,
-    pub(super) reason: String,
+    pub(super) reason: Reason,
     pub(super) traceparent: TraceParent,
 }
 
@@ -81,7 +81,7 @@ async fn take(
 }
 
 /// Redis keeps no free text: only this first sending carries the operator's words.
-fn with_reason(mut event: Event, reason: String) -> Event {
+fn with_reason(mut event: Event, reason: Reason) -> Event {
     if let EventBody::StockAdjusted(adjustment) = &mut event.body {
         adjustment.reason = reason;
     }

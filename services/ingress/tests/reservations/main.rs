@@ -8,7 +8,7 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Conditions, Rig, distinct, eventually, order};
-use seckill_domain::{EventBody, KeyHash, Offset, OrderId, StockOp, TraceParent};
+use seckill_domain::{EventBody, KeyHash, Offset, OrderId, Reason, StockOp, TraceParent};
 use seckill_ingress::reservations::{PlaceError, Placed, PublishError, ShrinkError};
 use seckill_stock::SettleReply;
 use tokio::task::JoinSet;
@@ -151,7 +151,7 @@ async fn a_shrink_takes_free_units_only_and_is_logged_with_its_reason() {
     let rig = Rig::start(Conditions::default()).await;
     let shrink = async |units| {
         let trace = TraceParent::generate(1, 1);
-        let reason = "water damage".to_owned();
+        let reason = Reason::new("water damage").unwrap();
         rig.reservations
             .shrink(rig.voucher, units, reason, trace)
             .await
@@ -167,7 +167,7 @@ async fn a_shrink_takes_free_units_only_and_is_logged_with_its_reason() {
         panic!("{logged:?}");
     };
     assert_eq!(adjustment.delta, -30);
-    assert_eq!(adjustment.reason, "water damage");
+    assert_eq!(adjustment.reason.as_str(), "water damage");
     assert_eq!(adjustment.epoch, Some(rig.sale.epoch));
     assert_eq!(rig.view().await.stock, 70);
     rig.outbox_is_cleared().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use seckill_domain::{
     Currency, Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderId, Sale,
-    SaleScheduled, SeckillReserved, Terms, Timestamp, TraceParent, UserId, VoucherId,
+    SaleScheduled, SeckillReserved, Terms, Timestamp, Title, TraceParent, UserId, VoucherId,
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics, create_topics, read_all};
 use seckill_ingress::reservations::{PlaceOrder, Reservations, ReservationsOptions};
@@ -185,7 +185,7 @@ fn sale(units: i64) -> Sale {
     Sale {
         voucher_id,
         terms: Terms {
-            title: "Kettle".to_owned(),
+            title: Title::new("Kettle").unwrap(),
             price: Money::new(1_999, currency).unwrap(),
             stock: units,
             max_quantity: 2,

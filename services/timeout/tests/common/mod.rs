@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, Money, Offset, OrderExpired, OrderId, SaleScheduled,
-    SeckillReserved, Terms, Timestamp, UserId, VoucherId, partition_of,
+    SeckillReserved, Terms, Timestamp, Title, UserId, VoucherId, partition_of,
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Record, Topics, create_topics, read_all};
 use seckill_orderbook::{Orderbook, OrderbookOptions};
@@ -148,7 +148,7 @@ fn price() -> Money {
 fn scheduled(stock: usize) -> EventBody {
     EventBody::SaleScheduled(SaleScheduled {
         terms: Terms {
-            title: "a sale".to_owned(),
+            title: Title::new("a sale").unwrap(),
             price: price(),
             stock: i64::try_from(stock).unwrap(),
             max_quantity: 1,
