@@ -52,5 +52,6 @@ mod sleepers;
 mod slow_clients;
 mod smuggling;
 mod store_outages;
+mod topics;
 mod units;
 mod wrong_clocks;

@@ -108,7 +108,11 @@ fn nth(n: usize) -> Result<Event> {
 async fn produce(stack: &TestStack, count: usize) -> Result<()> {
     let topics = Topics::new(stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(stack.setting("KAFKA_BROKERS"), "test");
-    let producer = EventProducer::new(&settings, &topics)?;
+    let producer = EventProducer::new(
+        &settings,
+        &topics,
+        stack.setting("EVENT_PARTITIONS").parse()?,
+    )?;
     let mut random = fastrand::Rng::with_seed(7);
     let mut made = 0;
     for _ in 0..count {

@@ -119,7 +119,11 @@ async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Res
 async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
-    let producer = EventProducer::new(&settings, &topics)?;
+    let producer = EventProducer::new(
+        &settings,
+        &topics,
+        world.stack.setting("EVENT_PARTITIONS").parse()?,
+    )?;
     let now = Timestamp::from_micros(1_700_000_000_000_000);
     let mut ids = Vec::new();
     for buyer in 1..=Market::BUYERS {

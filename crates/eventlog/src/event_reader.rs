@@ -67,7 +67,7 @@ impl EventStream {
     }
 }
 
-/// Reads `topic` from these positions on, in `threads` threads, in batches of at most `batch_max`
+/// Reads the event topic, `(topic, partitions)`, from these positions on, in `threads` threads, in batches of at most `batch_max`
 /// records; fewer where the log ends. Partitions don't hold each other up.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ impl EventStream {
 /// Outside a tokio runtime.
 pub async fn read_events(
     settings: &KafkaSettings,
-    topic: &str,
+    (topic, partitions): (&str, i32),
     starts: Vec<(i32, Offset)>,
     batch_max: usize,
     threads: usize,
@@ -86,7 +86,6 @@ pub async fn read_events(
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
         let spans = Reader::open(&settings, &topic, Reach::Whole)?.spans;
-        let partitions = i32::try_from(spans.len()).unwrap_or(i32::MAX);
         for (partition, start) in &starts {
             let span = spans.iter().find(|span| span.partition == *partition);
             if !span.is_some_and(|span| (span.from..=span.to).contains(start)) {

@@ -7,7 +7,7 @@ use seckill_domain::{
 
 use crate::reader::{ReadError, Stretch};
 use crate::record::Record;
-use crate::scan::{extent, first_since, scan};
+use crate::scan::{event_extent, first_since, scan};
 use crate::settings::KafkaSettings;
 
 /// Records that wait for the fold at the most.
@@ -25,18 +25,6 @@ pub enum HistoryError {
          PostgreSQL has what it came to"
     )]
     Truncated,
-    /// Every voucher would be looked for in the wrong partition.
-    #[error(
-        "topic {topic} has {found} partitions and not {expected}: set EVENT_PARTITIONS to that"
-    )]
-    Partitions {
-        /// The topic.
-        topic: String,
-        /// How many it has.
-        found: usize,
-        /// How many were expected.
-        expected: i32,
-    },
 }
 
 /// A record of the order.
@@ -116,14 +104,7 @@ async fn stretch(
     partition: i32,
     until_ms: Option<i64>,
 ) -> Result<Vec<Stretch>, HistoryError> {
-    let held = extent(settings, topic).await?;
-    if usize::try_from(partitions) != Ok(held.len()) {
-        return Err(HistoryError::Partitions {
-            topic: topic.to_owned(),
-            found: held.len(),
-            expected: partitions,
-        });
-    }
+    let held = event_extent(settings, topic, partitions).await?;
     let mut held: Vec<_> = held
         .into_iter()
         .filter(|stretch| stretch.partition == partition)

@@ -34,7 +34,7 @@ pub use producer::{DeadLetter, Delivered, Delivery, DeliveryError, EventProducer
 pub use rdkafka::error::KafkaError;
 pub use reader::{ReadError, Stretch, read_all, tail};
 pub use record::Record;
-pub use scan::{extent, first_since, first_written_ms, scan};
+pub use scan::{event_extent, extent, first_since, first_written_ms, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;
 pub use topics::{TopicError, Topics, check_partitions, create_topics};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
-use seckill_domain::{Event, Offset, TraceParent};
+use seckill_domain::{Event, Offset, TraceParent, partition_of};
 
 use crate::events::encode_event;
 use crate::headers::{Envelope, text};
@@ -102,15 +102,22 @@ pub struct DeadLetter<'a> {
 pub struct EventProducer {
     producer: FutureProducer,
     topics: Topics,
+    event_partitions: i32,
     source: String,
 }
 
 impl EventProducer {
-    /// Makes the client. It connects in the background: [`Self::warm_up`] waits for that.
+    /// Makes the client. It connects in the background: [`Self::warm_up`] waits for that. Events go
+    /// to the first `event_partitions` partitions of their topic, `EVENT_PARTITIONS`, whatever their
+    /// number has become: a voucher's place must not change when somebody adds some.
     ///
     /// # Errors
     /// [`KafkaError`] for settings that the client refuses.
-    pub fn new(settings: &KafkaSettings, topics: &Topics) -> Result<Self, KafkaError> {
+    pub fn new(
+        settings: &KafkaSettings,
+        topics: &Topics,
+        event_partitions: i32,
+    ) -> Result<Self, KafkaError> {
         let delivery_ms = settings.delivery_timeout.as_millis().to_string();
         let producer = settings
             .client_config()
@@ -128,6 +135,7 @@ impl EventProducer {
         Ok(Self {
             producer,
             topics: topics.clone(),
+            event_partitions,
             source: settings.client_id.clone(),
         })
     }
@@ -150,7 +158,13 @@ impl EventProducer {
         };
         let record = FutureRecord::to(&self.topics.events).headers(envelope.headers());
         let (key, payload) = (event.voucher_id.to_string(), encode_event(event));
+        let record = record.partition(self.event_partition(key.as_bytes()));
         self.send(record.key(key.as_bytes()).payload(&payload))
+    }
+
+    /// Where a key's events are.
+    fn event_partition(&self, key: &[u8]) -> i32 {
+        partition_of(key, self.event_partitions)
     }
 
     /// Queues an outcome under its order id, or its voucher id if it is about the sale itself.
@@ -200,7 +214,8 @@ impl EventProducer {
     }
 
     /// Queues a record as it is for any topic, which has to be there: payload, key and headers. Its
-    /// partition there is its key's; its timestamp becomes that of the copy.
+    /// partition there is its key's, in the event topic one of the first `EVENT_PARTITIONS`; its
+    /// timestamp becomes that of the copy.
     ///
     /// # Errors
     /// [`SendError`]: the copy is not in the topic.
@@ -209,6 +224,9 @@ impl EventProducer {
         let mut copy = FutureRecord::to(topic).headers(headers);
         copy.key = record.key.as_deref();
         copy.payload = record.payload.as_deref();
+        if topic == self.topics.events {
+            copy.partition = Some(self.event_partition(copy.key.unwrap_or_default()));
+        }
         self.send(copy)
     }
 
@@ -234,11 +252,8 @@ impl EventProducer {
         self.blocking(move |producer| {
             let deadline = Instant::now() + timeout;
             let client = producer.producer.client();
-            let metadata = client.fetch_metadata(Some(&producer.topics.events), timeout)?;
-            for topic in metadata.topics() {
-                for partition in topic.partitions() {
-                    watermarks(client, topic.name(), partition.id(), deadline)?;
-                }
+            for partition in 0..producer.event_partitions {
+                watermarks(client, &producer.topics.events, partition, deadline)?;
             }
             Ok(())
         })

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
-use seckill_domain::Offset;
+use seckill_domain::{Offset, partition_of};
 use tokio::sync::mpsc;
 
 use crate::reader::{Reach, ReadError, Reader, Stretch, blocking};
 use crate::record::Record;
 use crate::settings::KafkaSettings;
+use crate::topics::TopicError;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +27,47 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn extent(settings: &KafkaSettings, topic: &str) -> Result<Vec<Stretch>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || Ok(Reader::open(&settings, &topic, Reach::Whole)?.spans)).await
+}
+
+/// [`extent`] of the first `partitions` partitions of the event topic, `EVENT_PARTITIONS`. More may
+/// have been added to it: they are empty, since no event is ever written there.
+///
+/// # Errors
+/// As [`extent`]; [`TopicError::Partitions`] when there are fewer, when the others hold records, or
+/// when a record stands where that number of partitions would not have put it.
+///
+/// # Panics
+/// Outside a tokio runtime; when `partitions` is not positive.
+pub async fn event_extent(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<Stretch>, ReadError> {
+    let mut held = extent(settings, topic).await?;
+    let expected = usize::try_from(partitions).unwrap_or(0);
+    if held.len() == expected {
+        return Ok(held);
+    }
+    let refused = TopicError::Partitions {
+        topic: topic.to_owned(),
+        actual: i32::try_from(held.len()).unwrap_or(i32::MAX),
+        expected: partitions,
+    };
+    if held.len() < expected || held.drain(expected..).any(|added| !added.is_empty()) {
+        return Err(refused.into());
+    }
+    let first = |held: &Stretch| Stretch {
+        to: held.from.next().min(held.to),
+        ..*held
+    };
+    let mut records = scan(settings, topic, held.iter().map(first).collect(), 1).await?;
+    while let Some(record) = records.recv().await.transpose()? {
+        let key = record.key.as_deref().unwrap_or_default();
+        if partition_of(key, partitions) != record.partition {
+            return Err(refused.into());
+        }
+    }
+    Ok(held)
 }
 
 /// Each partition's first record whose timestamp is `timestamp_ms` (milliseconds since the Unix

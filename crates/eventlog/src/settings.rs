@@ -38,12 +38,15 @@ impl KafkaSettings {
             .set("client.id", &self.client_id)
             // A topic that is missing is a mistake to be reported, not to be covered up.
             .set("allow.auto.create.topics", "false")
+            // What somebody did to a topic shows within seconds; the default is five minutes.
+            .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
             // The default, 10 s, is an outage on top of a broker's restart.
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
 }
 
+const METADATA_REFRESH_MS: &str = "5000";
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Asks a partition's leader for its ends: the oldest offset, and the one after the newest. Asks

@@ -62,8 +62,9 @@ pub enum TopicError {
     },
     /// Its number of partitions is not what the keys were spread over.
     #[error(
-        "topic {topic} has {actual} partitions, expected {expected}: every voucher's place depends \
-         on that number; set EVENT_PARTITIONS to what the topic was created with"
+        "topic {topic} has {actual} partitions, and EVENT_PARTITIONS is {expected}: every voucher's \
+         place depends on that number; {}",
+        advice(*actual, *expected)
     )]
     Partitions {
         /// Its name.
@@ -73,6 +74,18 @@ pub enum TopicError {
         /// How many it should have.
         expected: i32,
     },
+}
+
+fn advice(actual: i32, expected: i32) -> String {
+    let set = "set EVENT_PARTITIONS to what the topic was created with";
+    if actual < expected {
+        return set.to_owned();
+    }
+    format!(
+        "{set}. If partitions were added since, Kafka cannot take them away: services that run go on, \
+         in the first {expected}, and lose nothing; before they are started again, move the log as \
+         ops/runbooks/topics.md says"
+    )
 }
 
 impl TopicError {

@@ -1,10 +1,10 @@
 //! The event log and the topics beside it, as commands read and write them.
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, EventStream, KafkaSettings, ReadError, Record, Stretch, Topics, extent,
-    first_since, read_events, scan,
+    EventProducer, EventStream, KafkaSettings, ReadError, Record, Stretch, Topics, event_extent,
+    extent, first_since, read_events, scan,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc::Receiver;
@@ -55,20 +55,12 @@ impl Log {
         Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
-    /// What each partition of the event topic holds now. Refuses another number of partitions than
+    /// What each partition of the event topic holds now. Refuses a topic that was not divided by
     /// EVENT_PARTITIONS: every voucher would be looked for in the wrong one.
     pub(crate) async fn events_extent(&self) -> Result<Vec<Stretch>, Failure> {
-        let found = self.extent(&self.topics.events).await?;
-        if found.len() == usize::try_from(self.partitions).unwrap_or(0) {
-            return Ok(found);
-        }
-        Err(anyhow!(
-            "topic {} has {} partitions, and EVENT_PARTITIONS is {}: set it to the former",
-            self.topics.events,
-            found.len(),
-            self.partitions
-        )
-        .into())
+        let topic = &self.topics.events;
+        let found = event_extent(&self.client, topic, self.partitions).await;
+        Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
     /// `stretches` without what was written before `since` or after `until`.
@@ -115,13 +107,14 @@ impl Log {
         starts: Vec<(i32, Offset)>,
     ) -> Result<Vec<EventStream>, Failure> {
         let topic = &self.topics.events;
+        let topic = (topic.as_str(), self.partitions);
         let streams = read_events(&self.client, topic, starts, BATCH_MAX, READER_THREADS).await;
-        Ok(streams.with_context(|| self.cannot_read(topic))?)
+        Ok(streams.with_context(|| self.cannot_read(topic.0))?)
     }
 
     /// A producer for copies of records.
     pub(crate) fn producer(&self) -> Result<EventProducer, Failure> {
-        let producer = EventProducer::new(&self.client, &self.topics);
+        let producer = EventProducer::new(&self.client, &self.topics, self.partitions);
         Ok(producer.context("cannot make a Kafka producer")?)
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
-    HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics, extent,
-    first_written_ms,
+    HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics,
+    event_extent, extent, first_written_ms,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use serde::Serialize;
@@ -145,9 +145,7 @@ impl Operations {
                 Problem::unavailable("The log cannot be read: try again in a moment.")
                     .because(error)
             }
-            HistoryError::Truncated | HistoryError::Partitions { .. } => {
-                Problem::unavailable(error.to_string())
-            }
+            HistoryError::Truncated => Problem::unavailable(error.to_string()),
         })?;
         let steps: Vec<_> = history.steps.into_iter().map(TimelineStep::from).collect();
         Ok((!steps.is_empty()).then_some(steps))
@@ -167,7 +165,7 @@ impl Inner {
             .orderbook
             .positions(topic, &numbers, View::Orders)
             .await?;
-        let held = extent(&self.kafka, topic).await?;
+        let held = event_extent(&self.kafka, topic, self.partitions).await?;
         let letters = extent(&self.kafka, &self.topics.dead_letters).await?;
         let handled = self
             .orderbook

@@ -80,7 +80,8 @@ impl Clients {
         // A record that is given up before the promise's deadline could have been promised still.
         kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
         let topics = Topics::new(&config.topic_prefix);
-        let producer = EventProducer::new(&kafka, &topics).context("KAFKA_BROKERS")?;
+        let producer = EventProducer::new(&kafka, &topics, config.event_partitions)
+            .context("KAFKA_BROKERS")?;
         Ok(Self {
             orderbook,
             stock_orders: stock().context("REDIS_URL cannot be used")?,

@@ -131,7 +131,7 @@ async fn connect(
         return Ok(None);
     };
     passed?;
-    let producer = EventProducer::new(&settings, &topics)?;
+    let producer = EventProducer::new(&settings, &topics, config.event_partitions)?;
     let group = format!("{}seckill-projector", config.topic_prefix);
     let positions = ViewPositions {
         orderbook: orderbook.clone(),

@@ -106,7 +106,8 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
     });
     let orderbook = orderbook.context("DATABASE_URL")?;
     let stock = Stock::new(StockOptions::new(config.redis_url.expose())).context("REDIS_URL")?;
-    let producer = EventProducer::new(&kafka, &topics).context("KAFKA_BROKERS")?;
+    let producer =
+        EventProducer::new(&kafka, &topics, config.event_partitions).context("KAFKA_BROKERS")?;
     let producer = Arc::new(producer);
 
     let topics = (&kafka, &topics, config.event_partitions);

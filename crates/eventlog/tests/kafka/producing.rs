@@ -167,7 +167,7 @@ async fn without_a_broker_the_outcome_is_unknown() {
         delivery_timeout: Duration::from_millis(200),
         ..KafkaSettings::new(format!("127.0.0.1:{port}"), "seckill-test")
     };
-    let producer = EventProducer::new(&settings, &Topics::new("")).unwrap();
+    let producer = EventProducer::new(&settings, &Topics::new(""), 1).unwrap();
     let warm = producer.warm_up(Duration::from_millis(100)).await;
     assert!(warm.is_err());
     let delivery = producer.send_event(&reservation(1, 1), None).unwrap();

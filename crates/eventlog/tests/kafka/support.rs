@@ -38,7 +38,7 @@ impl Log {
         create_topics(&settings, &topics, PARTITIONS, 1)
             .await
             .unwrap();
-        let producer = EventProducer::new(&settings, &topics).unwrap();
+        let producer = EventProducer::new(&settings, &topics, PARTITIONS).unwrap();
         Self {
             settings,
             topics,

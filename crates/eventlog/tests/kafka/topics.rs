@@ -1,6 +1,15 @@
-use seckill_eventlog::{TopicError, Topics, check_partitions, create_topics};
+use std::time::{Duration, Instant};
 
-use crate::support::{Log, PARTITIONS};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use seckill_domain::partition_of;
+use seckill_eventlog::{
+    EventProducer, ReadError, TopicError, Topics, check_partitions, create_topics, event_extent,
+    extent, read_all, read_events,
+};
+
+use crate::support::{Log, PARTITIONS, SOON, reservation};
 
 #[tokio::test]
 async fn the_number_of_partitions_is_a_contract() {
@@ -44,6 +53,84 @@ async fn a_missing_topic_is_named_and_not_created() {
         assert!(
             matches!(&refusal, TopicError::Missing { topic } if *topic == absent.events),
             "{refusal:?}"
+        );
+    }
+}
+
+/// Adds partitions to the event topic, as somebody may who does not know what depends on their number.
+async fn widen(log: &Log, partitions: usize) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &log.settings.brokers)
+        .create()
+        .unwrap();
+    let wider = [NewPartitions::new(&log.topics.events, partitions)];
+    let altered = admin.create_partitions(&wider, &AdminOptions::new()).await;
+    altered.unwrap().remove(0).unwrap();
+    // Brokers learn of them a moment later.
+    let deadline = Instant::now() + SOON;
+    let found = async || extent(&log.settings, &log.topics.events).await;
+    while !matches!(found().await, Ok(held) if held.len() == partitions) {
+        assert!(Instant::now() < deadline, "never {partitions}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn partitions_that_were_added_stay_empty_and_what_is_there_is_read() {
+    let log = Log::create().await;
+    log.write(1, 1).await;
+    widen(&log, 8).await;
+    let knows_of_eight = EventProducer::new(&log.settings, &log.topics, PARTITIONS).unwrap();
+    knows_of_eight.warm_up(SOON).await.unwrap();
+    for voucher in 2..60 {
+        for producer in [&log.producer, &knows_of_eight] {
+            let sent = producer.send_event(&reservation(voucher, 1), None);
+            let at = sent.unwrap().await.unwrap();
+            let home = partition_of(voucher.to_string().as_bytes(), PARTITIONS);
+            assert_eq!(at.partition, home, "voucher {voucher}");
+        }
+    }
+    let copied = read_all(&log.settings, &log.topics.events, SOON)
+        .await
+        .unwrap();
+    let copy = &copied[0];
+    let at = knows_of_eight.send_copy(&log.topics.events, copy);
+    assert_eq!(at.unwrap().await.unwrap().partition, copy.partition);
+
+    let held = event_extent(&log.settings, &log.topics.events, PARTITIONS).await;
+    let held = held.unwrap();
+    assert_eq!(held.len(), 4);
+    let topic = (log.topics.events.as_str(), PARTITIONS);
+    let starts = held.iter().map(|h| (h.partition, h.from)).collect();
+    let streams = read_events(&log.settings, topic, starts, 1_000, 1).await;
+    for (mut stream, held) in streams.unwrap().into_iter().zip(&held) {
+        let mut at = held.from;
+        while at < held.to {
+            let batch = stream.next().await.unwrap();
+            assert!(batch.undecodable.is_empty(), "{batch:?}");
+            at = batch.to;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_was_divided_otherwise_is_not_read() {
+    let log = Log::create().await;
+    // In the last partition but one: two partitions beyond it are empty, and still it is not divided by
+    // three, which would have put that voucher elsewhere.
+    let voucher = (1..).find(|voucher: &i64| {
+        let place = |partitions| partition_of(voucher.to_string().as_bytes(), partitions);
+        place(PARTITIONS) == 2 && place(3) != 2
+    });
+    log.write(voucher.unwrap(), 1).await;
+    for expected in [1, 2, 3, 5] {
+        let read = event_extent(&log.settings, &log.topics.events, expected).await;
+        assert!(
+            matches!(
+                &read,
+                Err(ReadError::Topic(TopicError::Partitions { actual: 4, .. }))
+            ),
+            "{expected}: {read:?}"
         );
     }
 }

@@ -61,7 +61,7 @@ impl World {
         let book = book.unwrap();
         book.migrate().await.unwrap();
         Self {
-            producer: EventProducer::new(&settings, &topics).unwrap(),
+            producer: EventProducer::new(&settings, &topics, partitions).unwrap(),
             sql: PgPool::connect(&database.url()).await.unwrap(),
             prefix,
             partitions,

@@ -69,7 +69,7 @@ impl Rig {
         Self {
             service: Service::start(spec(env.clone())).unwrap(),
             stock: Stock::new(StockOptions::new(redis.url())).unwrap(),
-            producer: EventProducer::new(&kafka, &topics).unwrap(),
+            producer: EventProducer::new(&kafka, &topics, PARTITIONS).unwrap(),
             redis,
             http: Client::new(),
             env,

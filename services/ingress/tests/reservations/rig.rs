@@ -166,7 +166,7 @@ async fn reservations(
     topics: &Topics,
     options: ReservationsOptions,
 ) -> Reservations {
-    let producer = EventProducer::new(settings, topics).unwrap();
+    let producer = EventProducer::new(settings, topics, PARTITIONS).unwrap();
     // The partitions of a topic that was just made have no leader for a moment.
     eventually("the producer to be warm", async || {
         producer.warm_up(PATIENCE).await.is_ok()

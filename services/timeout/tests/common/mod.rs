@@ -101,7 +101,7 @@ impl World {
         kafka: &KafkaSettings,
         page_size: u32,
     ) -> Expirer<C> {
-        let producer = EventProducer::new(kafka, &self.topics).unwrap();
+        let producer = EventProducer::new(kafka, &self.topics, PARTITIONS).unwrap();
         let options = ExpirerOptions {
             grace: GRACE,
             page_size,

@@ -1,0 +1,96 @@
+//! The topics are not as the design needs them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use seckill_eventlog::Topics;
+use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
+
+/// Longer than any client of ours keeps what it knows of a topic.
+const METADATA_AGE: Duration = Duration::from_secs(6);
+
+fn admin(world: &World) -> Result<AdminClient<DefaultClientContext>> {
+    let brokers = world.stack.setting("KAFKA_BROKERS");
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_were_added_to_the_topic_lose_no_order() -> Result<()> {
+    let mut world = World::start()?;
+    let mut sales = Vec::new();
+    for _ in 0..6 {
+        sales.push(world.sale(SaleTerms::of(10_000)).await?);
+    }
+    let crowds: Vec<_> = sales
+        .iter()
+        .map(|voucher| Crowd::come(std::slice::from_ref(&world.client), *voucher, 1..10_001))
+        .collect();
+    for crowd in &crowds {
+        crowd.flows(5).await?;
+    }
+    let events = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
+    let wider = [NewPartitions::new(&events, 24)];
+    for altered in admin(&world)?
+        .create_partitions(&wider, &AdminOptions::new())
+        .await?
+    {
+        altered.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    let altered_at = Instant::now();
+    eventually("the projector has the new partitions", || async {
+        let output = world.projector.output()?;
+        Ok(output.lines().any(|line| {
+            line.contains("partition assigned")
+                && (line.contains("partition=23") || line.contains("\"partition\":23"))
+        }))
+    })
+    .await?;
+    eventually("every client knows of them", || async {
+        Ok(altered_at.elapsed() > METADATA_AGE)
+    })
+    .await?;
+    for crowd in &crowds {
+        crowd.flows(5).await?;
+    }
+    // A sale that is put up now, too.
+    let late = world.sale(SaleTerms::of(10)).await?;
+    assert!(world.client.order(late, 1, None, 1).await?.is_reserved());
+
+    for (crowd, voucher) in crowds.into_iter().zip(&sales) {
+        let answers = crowd.leave().await?;
+        world.quiet(*voucher).await?;
+        let found = audit(&world, *voucher, &answers).await?;
+        assert_eq!(found.rejected, 0);
+    }
+    world.quiet(late).await?;
+    tokio::task::block_in_place(|| the_tools_go_on_and_a_start_is_refused(&mut world, &events))
+}
+
+fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Result<()> {
+    let check = world.stack.seckillctl(&["topics", "check"]).unwrap_err();
+    let check = format!("{check:#}");
+    for said in [
+        events,
+        "has 24 partitions",
+        "EVENT_PARTITIONS is 4",
+        "ops/runbooks/topics.md",
+    ] {
+        assert!(check.contains(said), "{said} in {check}");
+    }
+    let lag = world.stack.seckillctl(&["topics", "lag"])?;
+    assert!(lag.contains("LOG END"), "{lag}");
+    world.stack.seckillctl(&["rebuild", "orders", "check"])?;
+    world.stack.seckillctl(&["reconcile"])?;
+
+    world.timeout.relaunch(&[])?;
+    let refused = world.timeout.wait_for_exit(Duration::from_secs(30))?;
+    assert_eq!(refused.code(), Some(1));
+    let output = world.timeout.output()?;
+    assert!(output.contains("has 24 partitions"), "{output}");
+    Ok(())
+}
