@@ -7,6 +7,8 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use seckill_eventlog::Topics;
+use seckill_testkit::kafka::run_kafka_configs;
+use seckill_testkit::{Service, TestStack};
 use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
 
 /// Longer than any client of ours keeps what it knows of a topic.
@@ -78,7 +80,7 @@ fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Re
         events,
         "has 24 partitions",
         "EVENT_PARTITIONS is 4",
-        "ops/runbooks/topics.md",
+        "docs/topics.md",
     ] {
         assert!(check.contains(said), "{said} in {check}");
     }
@@ -92,5 +94,49 @@ fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Re
     assert_eq!(refused.code(), Some(1));
     let output = world.timeout.output()?;
     assert!(output.contains("has 24 partitions"), "{output}");
+    Ok(())
+}
+
+/// Whatever the command names, as it was told to run it.
+fn commands(refusal: &str) -> Vec<&str> {
+    let lines = refusal.lines().map(str::trim);
+    lines
+        .filter(|line| line.starts_with("kafka-configs"))
+        .collect()
+}
+
+#[test]
+fn a_topic_that_would_lose_records_is_refused_until_the_command_it_names_was_run() -> Result<()> {
+    let stack = TestStack::start()?;
+    let events = Topics::new(stack.setting("TOPIC_PREFIX")).events;
+    let brokers = stack.setting("KAFKA_BROKERS");
+    run_kafka_configs(&format!(
+        "kafka-configs --bootstrap-server {brokers} --alter --entity-type topics --entity-name {events} \
+         --add-config cleanup.policy=compact,retention.ms=604800000"
+    ))?;
+    for spec in [
+        stack.ingress(&[])?,
+        stack.projector(&[])?,
+        stack.timeout(&[])?,
+    ] {
+        let mut service = Service::launch(spec)?;
+        let ended = service.wait_for_exit(Duration::from_secs(30))?;
+        let output = service.output()?;
+        assert_eq!(ended.code(), Some(1), "{output}");
+        let named = format!("{events}: cleanup.policy is compact, and has to be delete");
+        assert!(output.contains(&named), "{output}");
+    }
+    for command in ["create", "check"] {
+        let refusal = stack.seckillctl(&["topics", command]).unwrap_err();
+        let refusal = format!("{refusal:#}");
+        assert!(refusal.contains("retention.ms is 604800000"), "{refusal}");
+        assert_eq!(commands(&refusal).len(), 1, "{refusal}");
+    }
+    let refusal = stack.seckillctl(&["topics", "check"]).unwrap_err();
+    for command in commands(&format!("{refusal:#}")) {
+        run_kafka_configs(command)?;
+    }
+    stack.seckillctl(&["topics", "check"])?;
+    stack.start_timeout(&[])?;
     Ok(())
 }

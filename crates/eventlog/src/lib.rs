@@ -16,6 +16,7 @@ mod record;
 mod scan;
 mod schemas;
 mod settings;
+mod topic_settings;
 mod topics;
 mod wire;
 
@@ -37,4 +38,5 @@ pub use record::Record;
 pub use scan::{event_extent, extent, first_since, first_written_ms, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;
-pub use topics::{TopicError, Topics, check_partitions, create_topics};
+pub use topic_settings::TopicFault;
+pub use topics::{TopicError, Topics, check_topics, create_topics};

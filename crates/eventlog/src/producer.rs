@@ -15,7 +15,8 @@ use crate::headers::{Envelope, text};
 use crate::outcomes::{OutcomeRecord, encode_outcome};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, watermarks};
-use crate::topics::{DEAD_LETTER_MAX_BYTES, Topics};
+use crate::topic_settings::DEAD_LETTER_MAX_BYTES;
+use crate::topics::Topics;
 
 /// Records that may wait in the client; beyond that [`SendError::QueueFull`].
 const QUEUE_MAX_RECORDS: &str = "100000";

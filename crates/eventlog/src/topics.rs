@@ -1,6 +1,6 @@
-//! The three topics: their names, how they are made, and the check of their partitions.
+//! The three topics: their names, how they are made, and the check of what they are.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -8,14 +8,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 
 use crate::settings::KafkaSettings;
+use crate::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
 const VISIBLE_PERIOD: Duration = Duration::from_millis(50);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-const OUTCOME_RETENTION_MS: &str = "604800000";
-/// A dead letter is the original and the headers that say why: larger than what was refused.
-pub(crate) const DEAD_LETTER_MAX_BYTES: &str = "2097152";
 
 /// The topics' names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +72,27 @@ pub enum TopicError {
         /// How many it should have.
         expected: i32,
     },
+    /// Settings of topics could lose records, or refuse them.
+    #[error(
+        "the topics' settings could lose or refuse records:\n{}",
+        describe(brokers, faults)
+    )]
+    Settings {
+        /// Where the topics are.
+        brokers: String,
+        /// What is wrong, topic by topic.
+        faults: Vec<TopicFault>,
+    },
+    /// The cluster does not tell a topic's settings.
+    #[error(
+        "the settings of topic {topic} cannot be read: {code}; allow this client DESCRIBE_CONFIGS on it"
+    )]
+    SettingsUnknown {
+        /// Its name.
+        topic: String,
+        /// The broker's reason.
+        code: RDKafkaErrorCode,
+    },
 }
 
 fn advice(actual: i32, expected: i32) -> String {
@@ -84,7 +103,7 @@ fn advice(actual: i32, expected: i32) -> String {
     format!(
         "{set}. If partitions were added since, Kafka cannot take them away: services that run go on, \
          in the first {expected}, and lose nothing; before they are started again, move the log as \
-         ops/runbooks/topics.md says"
+         docs/topics.md says"
     )
 }
 
@@ -93,12 +112,12 @@ impl TopicError {
     /// know its topics yet.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
-        matches!(self, Self::Partitions { .. })
+        matches!(self, Self::Partitions { .. } | Self::Settings { .. })
     }
 }
 
-/// Makes the topics that are not there yet, and waits until they can be used; those that are there
-/// stay as they are.
+/// Makes the topics that are not there yet, with everything that the design needs, and waits until they
+/// can be used; those that are there stay as they are.
 ///
 /// # Errors
 /// [`TopicError::Client`] and [`TopicError::NotCreated`].
@@ -109,19 +128,18 @@ pub async fn create_topics(
     replication: i32,
 ) -> Result<(), TopicError> {
     let admin = AdminClient::<DefaultClientContext>::from_config(&settings.client_config())?;
-    let in_sync = (replication - 1).max(1).to_string();
-    let topic = |name, partitions| {
-        NewTopic::new(name, partitions, TopicReplication::Fixed(replication))
-            .set("cleanup.policy", "delete")
-            .set("min.insync.replicas", &in_sync)
-    };
-    let wanted = [
-        topic(&topics.events, partitions).set("retention.ms", "-1"),
-        topic(&topics.outcomes, partitions).set("retention.ms", OUTCOME_RETENTION_MS),
-        topic(&topics.dead_letters, 1)
-            .set("retention.ms", "-1")
-            .set("max.message.bytes", DEAD_LETTER_MAX_BYTES),
-    ];
+    let replicas = usize::try_from(replication).unwrap_or(1);
+    let pins = Role::ALL.map(|role| (role, pinned(role, replicas)));
+    let wanted = pins.each_ref().map(|(role, pins)| {
+        let partitions = match role {
+            Role::Events | Role::Outcomes => partitions,
+            Role::DeadLetters => 1,
+        };
+        let replication = TopicReplication::Fixed(replication);
+        let topic = NewTopic::new(role.topic(topics), partitions, replication);
+        pins.iter()
+            .fold(topic, |topic, (name, value)| topic.set(name, value))
+    });
     let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
     for result in admin.create_topics(&wanted, &options).await? {
         match result {
@@ -140,60 +158,129 @@ async fn until_visible(
 ) -> Result<(), TopicError> {
     let deadline = tokio::time::Instant::now() + VISIBLE_TIMEOUT;
     loop {
-        match check_partitions(settings, topics, partitions).await {
+        match shapes(settings, topics, partitions).await {
             Err(TopicError::Missing { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(VISIBLE_PERIOD).await;
             }
             // A topic that was there already may have another number of partitions: not this
             // call's concern.
-            Err(TopicError::Partitions { .. }) => return Ok(()),
-            other => return other,
+            Ok(_) | Err(TopicError::Partitions { .. }) => return Ok(()),
+            Err(other) => return Err(other),
         }
     }
 }
 
-/// Checks that the topics are there, and that the event topic has the number of partitions that
-/// the services were told.
+/// Checks that the topics are there, that the event topic has the number of partitions that the
+/// services were told, and that no setting could lose records or refuse them.
 ///
 /// # Errors
-/// [`TopicError::Missing`], [`TopicError::Partitions`], [`TopicError::Client`].
+/// [`TopicError`], but for [`TopicError::NotCreated`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub async fn check_partitions(
+pub async fn check_topics(
+    settings: &KafkaSettings,
+    topics: &Topics,
+    partitions: i32,
+) -> Result<(), TopicError> {
+    let shapes = shapes(settings, topics, partitions).await?;
+    let admin = AdminClient::<DefaultClientContext>::from_config(&settings.client_config())?;
+    let mut found = Vec::new();
+    for (role, shape) in Role::ALL.into_iter().zip(shapes) {
+        let topic = role.topic(topics);
+        let values = values(&admin, topic).await?;
+        found.extend(faults(role, topic, &values, shape.replicas));
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(TopicError::Settings {
+        brokers: settings.brokers.clone(),
+        faults: found,
+    })
+}
+
+/// A topic's settings, the broker's defaults among them. The broker that answers may learn of a new topic
+/// a moment after the one that was asked for its partitions.
+async fn values(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+) -> Result<Values, TopicError> {
+    let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
+    let deadline = tokio::time::Instant::now() + VISIBLE_TIMEOUT;
+    loop {
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let told = admin.describe_configs(&asked, &options).await?;
+        match told.into_iter().next() {
+            Some(Ok(told)) => {
+                let entries = told.entries.into_iter();
+                return Ok(entries.filter_map(|e| Some((e.name, e.value?))).collect());
+            }
+            Some(Err(code)) => {
+                let is_new = code == RDKafkaErrorCode::UnknownTopicOrPartition;
+                if !is_new || tokio::time::Instant::now() >= deadline {
+                    let topic = topic.to_owned();
+                    return Err(TopicError::SettingsUnknown { topic, code });
+                }
+            }
+            None => return Err(TopicError::Client(KafkaError::Canceled)),
+        }
+        tokio::time::sleep(VISIBLE_PERIOD).await;
+    }
+}
+
+/// What the cluster's metadata say of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    partitions: i32,
+    /// The copies of the partition that has the fewest.
+    replicas: usize,
+}
+
+/// Of all three topics.
+async fn shapes(
     settings: &KafkaSettings,
     topics: &Topics,
     expected: i32,
-) -> Result<(), TopicError> {
+) -> Result<[Shape; 3], TopicError> {
     let client: BaseConsumer = settings.client_config().create()?;
     let topics = topics.clone();
-    let check = move || {
-        let actual = partition_count(&client, &topics.events)?;
-        if actual != expected {
+    let look = move || {
+        let events = shape(&client, &topics.events)?;
+        if events.partitions != expected {
             return Err(TopicError::Partitions {
                 topic: topics.events,
-                actual,
+                actual: events.partitions,
                 expected,
             });
         }
-        partition_count(&client, &topics.outcomes)?;
-        partition_count(&client, &topics.dead_letters)?;
-        Ok(())
+        let outcomes = shape(&client, &topics.outcomes)?;
+        Ok([events, outcomes, shape(&client, &topics.dead_letters)?])
     };
-    tokio::task::spawn_blocking(check)
+    tokio::task::spawn_blocking(look)
         .await
         .unwrap_or(Err(TopicError::Client(KafkaError::Canceled)))
 }
 
 /// Blocks until a broker has answered.
-pub(crate) fn partition_count(client: &BaseConsumer, topic: &str) -> Result<i32, TopicError> {
+fn shape(client: &BaseConsumer, topic: &str) -> Result<Shape, TopicError> {
     let metadata = client.fetch_metadata(Some(topic), METADATA_TIMEOUT)?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
-    let count = found.map_or(0, |t| t.partitions().len());
-    if count == 0 {
+    let partitions = found.map_or(&[][..], |topic| topic.partitions());
+    let replicas = partitions.iter().map(|p| p.replicas().len()).min();
+    let Some(replicas) = replicas else {
         return Err(TopicError::Missing {
             topic: topic.to_owned(),
         });
-    }
-    Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    };
+    let partitions = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+    Ok(Shape {
+        partitions,
+        replicas,
+    })
+}
+
+/// Blocks until a broker has answered.
+pub(crate) fn partition_count(client: &BaseConsumer, topic: &str) -> Result<i32, TopicError> {
+    Ok(shape(client, topic)?.partitions)
 }

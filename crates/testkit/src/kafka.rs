@@ -12,9 +12,11 @@ use tempfile::TempDir;
 
 mod cluster;
 mod jars;
+mod tool;
 
 pub use self::cluster::KafkaCluster;
 pub use self::jars::{install_jars, jars_are_installed};
+pub use self::tool::run_kafka_configs;
 
 use self::jars::libs;
 use crate::ports::free_port;

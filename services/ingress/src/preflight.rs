@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_eventlog::{TopicError, check_partitions};
+use seckill_eventlog::{TopicError, check_topics};
 use seckill_stock::StockError;
 use seckill_telemetry::health::{Health, Unmet};
 
@@ -14,7 +14,7 @@ const WARM_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waits for each store that is away, naming it in `/readyz`.
 ///
 /// # Errors
-/// What waiting does not mend: a wrong number of partitions, a Redis that evicts.
+/// What waiting does not mend: topics that are not as the design needs them, a Redis that evicts.
 pub(crate) async fn pass(
     health: &Health,
     clients: &Clients,
@@ -23,7 +23,7 @@ pub(crate) async fn pass(
 ) -> Result<(), Unmet> {
     // The topics, and then a warm producer: its first ack would take half a second otherwise.
     let kafka = async {
-        let ask = || check_partitions(&clients.kafka, &clients.topics, partitions);
+        let ask = || check_topics(&clients.kafka, &clients.topics, partitions);
         health
             .wait_for("kafka", TopicError::is_lasting, ask)
             .await?;

@@ -1,6 +1,6 @@
 //! What has to be true before the first record: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_partitions};
+use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
 use seckill_telemetry::health::{Health, Unmet};
@@ -8,7 +8,7 @@ use seckill_telemetry::health::{Health, Unmet};
 /// Waits for each store that is away, naming it in `/readyz`.
 ///
 /// # Errors
-/// What waiting does not mend: a wrong number of partitions, a Redis that evicts.
+/// What waiting does not mend: topics that are not as the design needs them, a Redis that evicts.
 pub(crate) async fn pass(
     health: &Health,
     orderbook: &Orderbook,
@@ -19,7 +19,7 @@ pub(crate) async fn pass(
         health.wait_for("postgresql", |_| false, || orderbook.ping()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
         health.wait_for("kafka", TopicError::is_lasting, || {
-            check_partitions(settings, topics, partitions)
+            check_topics(settings, topics, partitions)
         }),
     )?;
     Ok(())

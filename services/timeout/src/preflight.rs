@@ -1,6 +1,6 @@
 //! What has to be true before the first round: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_partitions};
+use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
 use seckill_telemetry::health::{Health, Unmet};
@@ -8,7 +8,7 @@ use seckill_telemetry::health::{Health, Unmet};
 /// Waits for each store that is away, naming it in `/readyz`.
 ///
 /// # Errors
-/// What waiting does not mend: a wrong number of partitions, a Redis that evicts.
+/// What waiting does not mend: topics that are not as the design needs them, a Redis that evicts.
 pub(crate) async fn pass(
     health: &Health,
     orderbook: &Orderbook,
@@ -18,7 +18,7 @@ pub(crate) async fn pass(
 ) -> Result<(), Unmet> {
     // The topics, and then a warm producer: orders would be claimed before it can emit otherwise.
     let kafka = async {
-        let ask = || check_partitions(settings, topics, partitions);
+        let ask = || check_topics(settings, topics, partitions);
         health
             .wait_for("kafka", TopicError::is_lasting, ask)
             .await?;

@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use seckill_domain::partition_of;
 use seckill_eventlog::{
-    EventProducer, ReadError, TopicError, Topics, check_partitions, create_topics, event_extent,
+    EventProducer, ReadError, TopicError, Topics, check_topics, create_topics, event_extent,
     extent, read_all, read_events,
 };
 
@@ -14,10 +14,10 @@ use crate::support::{Log, PARTITIONS, SOON, reservation};
 #[tokio::test]
 async fn the_number_of_partitions_is_a_contract() {
     let log = Log::create().await;
-    check_partitions(&log.settings, &log.topics, PARTITIONS)
+    check_topics(&log.settings, &log.topics, PARTITIONS)
         .await
         .unwrap();
-    let refusal = check_partitions(&log.settings, &log.topics, 12)
+    let refusal = check_topics(&log.settings, &log.topics, 12)
         .await
         .unwrap_err();
     let TopicError::Partitions {
@@ -37,7 +37,7 @@ async fn creating_again_changes_nothing() {
     create_topics(&log.settings, &log.topics, 12, 1)
         .await
         .unwrap();
-    check_partitions(&log.settings, &log.topics, PARTITIONS)
+    check_topics(&log.settings, &log.topics, PARTITIONS)
         .await
         .unwrap();
 }
@@ -47,7 +47,7 @@ async fn a_missing_topic_is_named_and_not_created() {
     let log = Log::create().await;
     let absent = Topics::new(&seckill_testkit::unique_prefix());
     for _ in 0..2 {
-        let refusal = check_partitions(&log.settings, &absent, PARTITIONS)
+        let refusal = check_topics(&log.settings, &absent, PARTITIONS)
             .await
             .unwrap_err();
         assert!(
@@ -132,5 +132,82 @@ async fn a_topic_that_was_divided_otherwise_is_not_read() {
             ),
             "{expected}: {read:?}"
         );
+    }
+}
+
+/// A topic of our kind that somebody else has made, with one setting that is not ours; without a value it
+/// is the broker's own.
+async fn make(log: &Log, topic: &str, (setting, value): (&str, Option<&str>)) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &log.settings.brokers)
+        .create()
+        .unwrap();
+    let ours = [
+        ("retention.ms", "-1"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("max.message.bytes", "2097152"),
+    ];
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+    let kept = ours.into_iter().filter(|(name, _)| *name != setting);
+    let changed = value.map(|value| (setting, value));
+    let new = kept
+        .chain(changed)
+        .fold(new, |new, (name, value)| new.set(name, value));
+    let made = admin.create_topics([&new], &AdminOptions::new()).await;
+    made.unwrap().remove(0).unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_could_lose_or_refuse_records_is_refused_by_name_with_what_mends_it() {
+    let log = Log::create().await;
+    check_topics(&log.settings, &log.topics, PARTITIONS)
+        .await
+        .unwrap();
+    let topic_of: [fn(&Topics) -> &String; 3] =
+        [|t| &t.events, |t| &t.outcomes, |t| &t.dead_letters];
+    let [events, outcomes, letters] = topic_of;
+    for (topic, setting, value, needed) in [
+        (events, "cleanup.policy", Some("compact"), "delete"),
+        (outcomes, "cleanup.policy", Some("compact"), "delete"),
+        (events, "retention.ms", Some("604800000"), "-1"),
+        // The broker's default is a week.
+        (events, "retention.ms", None, "-1"),
+        (letters, "retention.ms", None, "-1"),
+        (events, "retention.bytes", Some("1073741824"), "-1"),
+        (
+            events,
+            "unclean.leader.election.enable",
+            Some("true"),
+            "false",
+        ),
+        (events, "min.insync.replicas", Some("2"), "1"),
+        (events, "max.message.bytes", Some("1000"), "1048588"),
+        // The broker's default holds less than a letter.
+        (letters, "max.message.bytes", None, "2097152"),
+        // The broker's default refuses a producer's time of tomorrow.
+        (events, "message.timestamp.type", None, "LogAppendTime"),
+    ] {
+        let topics = Topics::new(&seckill_testkit::unique_prefix());
+        make(&log, topic(&topics), (setting, value)).await;
+        create_topics(&log.settings, &topics, PARTITIONS, 1)
+            .await
+            .unwrap();
+        let refused = check_topics(&log.settings, &topics, PARTITIONS).await;
+        let refused = refused.expect_err(setting);
+        assert!(refused.is_lasting(), "{refused:?}");
+        let TopicError::Settings { faults, .. } = &refused else {
+            panic!("{refused:?}");
+        };
+        let [fault] = &faults[..] else {
+            panic!("one is wrong: {refused}");
+        };
+        let told = (&fault.topic, fault.setting, fault.needed.as_str());
+        assert_eq!(told, (topic(&topics), setting, needed));
+        assert!(value.is_none_or(|value| fault.actual == value), "{refused}");
+        let mends = format!(
+            "--entity-name {} --add-config {setting}={needed}",
+            topic(&topics)
+        );
+        assert!(refused.to_string().ends_with(&mends), "{refused}");
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Subcommand;
-use seckill_eventlog::{KafkaSettings, Topics, check_partitions, create_topics};
+use seckill_eventlog::{KafkaSettings, Topics, check_topics, create_topics};
 use serde_json::json;
 
 use crate::commands::{lag, reset};
@@ -22,7 +22,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "COPIES", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
         replication: i32,
     },
-    /// Check that the topics are there and the event topic has EVENT_PARTITIONS partitions.
+    /// Check that the topics are there, that the event topic has EVENT_PARTITIONS partitions, and that no
+    /// setting could lose records or refuse them.
+    ///
+    /// What is wrong is named, with the command that mends it.
     Check,
     /// Show how far the fold and the effects are behind the log, in events and in seconds.
     ///
@@ -48,8 +51,8 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
             .await
             .with_context(context)?;
     }
-    // Also after making them: topics that were there already may have another number.
-    check_partitions(&client, &topics, kafka.partitions)
+    // Also after making them: topics that were there already may be others.
+    check_topics(&client, &topics, kafka.partitions)
         .await
         .with_context(context)?;
     Ok(report(&topics, kafka.partitions))
