@@ -1,20 +1,100 @@
-//! CloudEvents in binary mode: the envelope is in the headers, the payload is the record.
+//! A record's headers; those of our own are `CloudEvents` in binary mode: the envelope is in the headers,
+//! the payload is the record.
 
-use rdkafka::message::{Header, OwnedHeaders};
+use std::fmt;
+
+use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use seckill_domain::{EventId, Timestamp, TraceParent};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::guard::guarded;
+
 /// The header that carries the trace.
 pub const TRACEPARENT: &str = "traceparent";
 
 /// What the names of the headers begin with that are added to a dead letter: `topic`, `partition`,
-/// `offset`, `group` and `message` say where the record stood, who refused it, and why.
+/// `offset`, `group` and `message` say where the record stood, who refused it, and why; `payload`,
+/// `key` and `headers`, what of it was too large for the topic.
 pub const DEAD_LETTER_HEADERS: &str = "__dlq.errors.";
 
 const CONTENT_TYPE: &str = "application/avro";
 const SPEC_VERSION: &str = "1.0";
+
+/// The headers of a record, as they were written and in their order. Those of a copy are the same to the
+/// last byte, also where a name is not UTF-8: such a header is passed on, and only its reading fails.
+#[derive(Clone, Default)]
+pub struct Headers(OwnedHeaders);
+
+impl Headers {
+    pub(crate) const fn from_client(headers: OwnedHeaders) -> Self {
+        Self(headers)
+    }
+
+    /// A copy to add more to.
+    pub(crate) fn to_client(&self) -> OwnedHeaders {
+        self.0.clone()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.count()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names and values; a value may be null, which is not the same as empty. None stands for a header
+    /// whose name is not UTF-8.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Option<(&str, Option<&[u8]>)>> {
+        (0..self.len()).map(|at| self.read(at))
+    }
+
+    /// The values of all headers of that name.
+    pub fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = Option<&[u8]>> {
+        let of_name = move |(key, value)| (key == name).then_some(value);
+        self.iter()
+            .filter_map(move |header| header.and_then(of_name))
+    }
+
+    /// With one more at the end.
+    #[must_use]
+    pub fn with(self, name: &str, value: Option<&[u8]>) -> Self {
+        Self(self.0.insert(Header { key: name, value }))
+    }
+
+    /// The client's library has names as `&str` only, and panics on bytes that are none.
+    fn read(&self, at: usize) -> Option<(&str, Option<&[u8]>)> {
+        let header = guarded(|| self.0.try_get(at)).ok().flatten()?;
+        Some((header.key, header.value))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Option<&'a [u8]>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a [u8]>)>>(headers: I) -> Self {
+        let add = |all: Self, (name, value)| all.with(name, value);
+        headers.into_iter().fold(Self::default(), add)
+    }
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
 
 /// What the headers say of a record.
 pub(crate) struct Envelope<'a> {
@@ -60,4 +140,20 @@ fn rfc3339(at: Timestamp) -> Option<String> {
 fn new_trace() -> TraceParent {
     let (random, span) = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().1);
     TraceParent::generate(random, span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_null_value_is_not_an_empty_one() {
+        let written: [(&str, Option<&[u8]>); 3] =
+            [("a", Some(b"1")), ("empty", Some(b"")), ("a", None)];
+        let headers: Headers = written.into_iter().collect();
+        assert!(headers.iter().eq(written.map(Some)));
+        assert!(headers.named("a").eq([Some(&b"1"[..]), None]));
+        assert_ne!(headers, written[..2].iter().copied().collect());
+        assert_eq!(headers.clone(), headers);
+    }
 }

@@ -68,7 +68,7 @@ impl OrderHistory {
         let stretch = stretch(settings, topic, partitions, partition, until_ms).await?;
         let mut records = scan(settings, topic, stretch, BUFFER_RECORDS).await?;
         let mut history = Self::default();
-        while let Some(record) = records.recv().await.transpose()? {
+        while let Some(record) = records.next().await? {
             // Only this voucher's are decoded: the partition has others', usually far more.
             if record.key.as_deref() != Some(key.as_bytes()) {
                 continue;

@@ -3,9 +3,11 @@
 mod check;
 mod consumer;
 mod consumer_thread;
+mod dead_letter;
 mod error;
 mod event_reader;
 mod events;
+mod guard;
 mod headers;
 mod history;
 mod outcomes;
@@ -24,18 +26,20 @@ pub use consumer::{
     ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
     start_consumer,
 };
+pub use dead_letter::{DeadLetter, DeadLetterError};
 pub use error::{DecodeError, SchemaError};
 pub use event_reader::{DecodedBatch, EventStream, read_events};
 pub use events::{decode_event, decode_event_with, encode_event};
-pub use headers::{DEAD_LETTER_HEADERS, TRACEPARENT};
+pub use guard::catches_panics;
+pub use headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
 pub use history::{HistoryError, HistoryStep, OrderHistory};
 pub use outcomes::{OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome};
 pub use partitions::Assignment;
-pub use producer::{DeadLetter, Delivered, Delivery, DeliveryError, EventProducer, SendError};
+pub use producer::{Delivered, Delivery, DeliveryError, EventProducer, SendError};
 pub use rdkafka::error::KafkaError;
 pub use reader::{ReadError, Stretch, read_all, tail};
 pub use record::Record;
-pub use scan::{event_extent, extent, first_since, first_written_ms, scan};
+pub use scan::{Scan, event_extent, extent, first_since, first_written_ms, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;
 pub use topic_settings::TopicFault;

@@ -140,6 +140,7 @@ impl Partitions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::Headers;
 
     fn record(offset: i64) -> Record {
         Record {
@@ -147,7 +148,7 @@ mod tests {
             offset: Offset::new(offset),
             key: None,
             payload: None,
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp_ms: None,
         }
     }

@@ -6,12 +6,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use seckill_domain::{Event, Offset, TraceParent, partition_of};
 
 use crate::events::encode_event;
-use crate::headers::{Envelope, text};
+use crate::headers::Envelope;
 use crate::outcomes::{OutcomeRecord, encode_outcome};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, watermarks};
@@ -85,17 +84,6 @@ fn delivery_error(error: KafkaError) -> DeliveryError {
         Some(RDKafkaErrorCode::Fatal) => DeliveryError::Fatal,
         _ => DeliveryError::Failed(error),
     }
-}
-
-/// A record that could not be decoded or applied, and why.
-#[derive(Debug, Clone)]
-pub struct DeadLetter<'a> {
-    /// The record; bytes, key and headers go along untouched.
-    pub record: &'a Record,
-    /// What was wrong with it.
-    pub cause: String,
-    /// The consumer group that refused it.
-    pub group: &'a str,
 }
 
 /// An idempotent producer of all three topics. A clone is another handle of the same one.
@@ -189,31 +177,6 @@ impl EventProducer {
         self.send(record.key(key.as_bytes()).payload(&payload))
     }
 
-    /// Queues a record of the event topic for the dead-letter topic, as it is, with headers that
-    /// say where it stood and what was wrong.
-    ///
-    /// # Errors
-    /// [`SendError`]: the dead letter is not in the topic.
-    pub fn send_dead_letter(&self, letter: &DeadLetter<'_>) -> Result<Delivery, SendError> {
-        let original = letter.record;
-        let headers = copied(&original.headers, 5)
-            .insert(text("__dlq.errors.topic", &self.topics.events))
-            .insert(text(
-                "__dlq.errors.partition",
-                &original.partition.to_string(),
-            ))
-            .insert(text(
-                "__dlq.errors.offset",
-                &original.offset.get().to_string(),
-            ))
-            .insert(text("__dlq.errors.group", letter.group))
-            .insert(text("__dlq.errors.message", &letter.cause));
-        let mut record = FutureRecord::to(&self.topics.dead_letters).headers(headers);
-        record.key = original.key.as_deref();
-        record.payload = original.payload.as_deref();
-        self.send(record)
-    }
-
     /// Queues a record as it is for any topic, which has to be there: payload, key and headers. Its
     /// partition there is its key's, in the event topic one of the first `EVENT_PARTITIONS`; its
     /// timestamp becomes that of the copy.
@@ -221,8 +184,7 @@ impl EventProducer {
     /// # Errors
     /// [`SendError`]: the copy is not in the topic.
     pub fn send_copy(&self, topic: &str, record: &Record) -> Result<Delivery, SendError> {
-        let headers = copied(&record.headers, 0);
-        let mut copy = FutureRecord::to(topic).headers(headers);
+        let mut copy = FutureRecord::to(topic).headers(record.headers.to_client());
         copy.key = record.key.as_deref();
         copy.payload = record.payload.as_deref();
         if topic == self.topics.events {
@@ -231,7 +193,11 @@ impl EventProducer {
         self.send(copy)
     }
 
-    fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Delivery, SendError> {
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    pub(crate) fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Delivery, SendError> {
         let sent = self.producer.send_result(record);
         sent.map(Delivery)
             .map_err(|(error, _)| match error.rdkafka_error_code() {
@@ -289,13 +255,4 @@ impl EventProducer {
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
-}
-
-/// Headers with room for `more`.
-fn copied(headers: &[(String, Vec<u8>)], more: usize) -> OwnedHeaders {
-    let empty = OwnedHeaders::new_with_capacity(headers.len() + more);
-    headers.iter().fold(empty, |copied, (key, value)| {
-        let value = Some(value);
-        copied.insert(rdkafka::message::Header { key, value })
-    })
 }

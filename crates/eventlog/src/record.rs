@@ -1,12 +1,12 @@
 //! A record as it was read from a topic.
 
 use rdkafka::Message;
-use rdkafka::message::Headers;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage};
 use seckill_domain::{Event, Offset, TraceParent, partition_of};
 
 use crate::error::DecodeError;
 use crate::events::decode_event;
-use crate::headers::TRACEPARENT;
+use crate::headers::{Headers, TRACEPARENT};
 
 /// A record as it was read from a topic; nothing in it is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,26 +19,21 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// Its payload; none is a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Its headers in their order; one without a value has an empty one.
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its headers.
+    pub headers: Headers,
     /// The topic's timestamp, in milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Record {
-    pub(crate) fn copy_of(message: &impl Message) -> Self {
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            let owned = |h: rdkafka::message::Header<'_, &[u8]>| {
-                (h.key.to_owned(), h.value.unwrap_or_default().to_vec())
-            };
-            headers.iter().map(owned).collect()
-        });
+    pub(crate) fn copy_of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(BorrowedHeaders::detach);
         Self {
             partition: message.partition(),
             offset: Offset::new(message.offset()),
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(<[u8]>::to_vec),
-            headers,
+            headers: headers.map(Headers::from_client).unwrap_or_default(),
             timestamp_ms: message.timestamp().to_millis(),
         }
     }
@@ -56,11 +51,10 @@ impl Record {
         decode_event_at(self.partition, partitions, key, payload)
     }
 
-    /// The value of the first header of that name.
+    /// The value of the first header of that name; none also where it is null.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let found = self.headers.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_slice())
+        self.headers.named(name).next().flatten()
     }
 
     /// The trace it belongs to, if its header holds one.

@@ -61,7 +61,7 @@ pub async fn event_extent(
         ..*held
     };
     let mut records = scan(settings, topic, held.iter().map(first).collect(), 1).await?;
-    while let Some(record) = records.recv().await.transpose()? {
+    while let Some(record) = records.next().await? {
         let key = record.key.as_deref().unwrap_or_default();
         if partition_of(key, partitions) != record.partition {
             return Err(refused.into());
@@ -104,13 +104,27 @@ pub async fn first_since(
     .await
 }
 
-/// Reads `stretches`, which have to lie within the topic's [`extent`], at most one a partition. The
-/// channel ends after their last record or with an error. Records of one partition are in their
-/// order. A slow receiver holds the reading up, at `buffer_records` records; one that is dropped
-/// ends it.
+/// Records as they are read.
+#[derive(Debug)]
+pub struct Scan(mpsc::Receiver<Result<Option<Record>, ReadError>>);
+
+impl Scan {
+    /// The next record; none after the last.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the reading is over, and not all was read.
+    pub async fn next(&mut self) -> Result<Option<Record>, ReadError> {
+        let broken_off = || ReadError::Thread("it ended before the last record".to_owned());
+        self.0.recv().await.unwrap_or_else(|| Err(broken_off()))
+    }
+}
+
+/// Reads `stretches`, which have to lie within the topic's [`extent`], at most one a partition.
+/// Records of one partition are in their order. A slow receiver holds the reading up, at
+/// `buffer_records` records; one that is dropped ends it.
 ///
 /// # Errors
-/// As [`extent`]; what goes wrong later comes through the channel.
+/// As [`extent`]; what goes wrong later comes from [`Scan::next`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -119,24 +133,23 @@ pub async fn scan(
     topic: &str,
     stretches: Vec<Stretch>,
     buffer_records: usize,
-) -> Result<mpsc::Receiver<Result<Record, ReadError>>, ReadError> {
+) -> Result<Scan, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || Reader::open(&settings, &topic, Reach::Whole)).await?;
     let (sender, records) = mpsc::channel(buffer_records);
     std::thread::Builder::new()
         .name("kafka-scan".to_owned())
         .spawn(move || {
-            let sink = |record| match sender.blocking_send(Ok(record)) {
+            let sink = |record| match sender.blocking_send(Ok(Some(record))) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             };
-            if let Err(error) = reader.read(&stretches, IDLE_TIMEOUT, sink) {
-                // Nobody wants to know when the receiver is gone.
-                let _ = sender.blocking_send(Err(error));
-            }
+            let end = reader.read(&stretches, IDLE_TIMEOUT, sink).map(|()| None);
+            // Nobody wants to know when the receiver is gone.
+            let _ = sender.blocking_send(end);
         })
         .map_err(|e| ReadError::Thread(e.to_string()))?;
-    Ok(records)
+    Ok(Scan(records))
 }
 
 /// When the first record of each of `unread` was written, by partition, in milliseconds since the
@@ -164,8 +177,23 @@ pub async fn first_written_ms(
         return Ok(written);
     }
     let mut records = scan(settings, topic, first_ones, 1).await?;
-    while let Some(record) = records.recv().await.transpose()? {
+    while let Some(record) = records.next().await? {
         written.extend(record.timestamp_ms.map(|ms| (record.partition, ms)));
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_ends_without_a_word_is_no_end_of_the_records() {
+        let (sender, records) = mpsc::channel(1);
+        sender.send(Ok(None)).await.unwrap();
+        drop(sender);
+        let mut scan = Scan(records);
+        assert!(matches!(scan.next().await, Ok(None)));
+        assert!(matches!(scan.next().await, Err(ReadError::Thread(_))));
+    }
 }

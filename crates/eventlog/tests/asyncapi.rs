@@ -80,13 +80,20 @@ fn channel(address: &str, description: &str, messages: &[&String]) -> Value {
 fn dead_letters(address: &str) -> Value {
     let header = |name: &str| format!("{DEAD_LETTER_HEADERS}{name}");
     let text = json!({ "type": "string" });
-    let headers: Map<String, Value> = ["topic", "partition", "offset", "group", "message"]
+    let mut headers: Map<String, Value> = ["topic", "partition", "offset", "group", "message"]
         .map(|name| (header(name), text.clone()))
         .into_iter()
         .collect();
+    for part in ["payload", "key", "headers"] {
+        let what = format!(
+            "Only where the record was too large for this topic: its {part} had to be left out, and how much that is."
+        );
+        let omitted = json!({ "type": "string", "pattern": "^omitted: ", "description": what });
+        headers.insert(header(part), omitted);
+    }
     json!({
         "address": address,
-        "description": "What could not be decoded or applied: key, payload and headers untouched, and where it stood and why it was refused in headers of its own.",
+        "description": "What could not be decoded or applied: key, payload and headers untouched, and where it stood and why it was refused in headers of its own. Of a record that is too large for this topic a header says what was left out: the record itself stays in the event topic.",
         "messages": { "deadLetter": {
             "name": "deadLetter",
             "headers": { "type": "object", "properties": headers },

@@ -6,12 +6,14 @@
 use std::path::Path;
 
 pub mod clock;
+pub mod codecs;
 pub mod http;
 pub mod kafka;
 pub mod mail;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod produce;
 pub mod python;
 pub mod redis;
 pub mod redis_cluster;

@@ -99,10 +99,14 @@ pub(crate) fn record_json(record: &Record) -> Value {
     })
 }
 
-fn header_json((name, value): &(String, Vec<u8>)) -> Value {
-    match str::from_utf8(value) {
-        Ok(text) => json!({ "name": name, "value": text }),
-        Err(_) => json!({ "name": name, "value_hex": hex::encode(value) }),
+fn header_json(header: Option<(&str, Option<&[u8]>)>) -> Value {
+    let Some((name, value)) = header else {
+        return json!({ "error": "its name is not UTF-8" });
+    };
+    match value.map(str::from_utf8) {
+        None => json!({ "name": name, "value": null }),
+        Some(Ok(text)) => json!({ "name": name, "value": text }),
+        Some(Err(_)) => json!({ "name": name, "value_hex": value.map(hex::encode) }),
     }
 }
 

@@ -3,11 +3,10 @@
 use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, EventStream, KafkaSettings, ReadError, Record, Stretch, Topics, event_extent,
-    extent, first_since, read_events, scan,
+    EventProducer, EventStream, KafkaSettings, Record, Scan, Stretch, Topics, event_extent, extent,
+    first_since, read_events, scan,
 };
 use time::OffsetDateTime;
-use tokio::sync::mpsc::Receiver;
 
 use crate::failure::Failure;
 use crate::settings::Settings;
@@ -31,7 +30,7 @@ pub(crate) struct Log {
 }
 
 /// Records as they come from the broker.
-pub(crate) struct Records(Receiver<Result<Record, ReadError>>);
+pub(crate) struct Records(Scan);
 
 impl Log {
     /// Connects to nothing yet.
@@ -129,7 +128,6 @@ impl Log {
 impl Records {
     /// The next record; none after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Record>, Failure> {
-        let next = self.0.recv().await.transpose();
-        Ok(next.context("reading broke off")?)
+        Ok(self.0.next().await.context("reading broke off")?)
     }
 }

@@ -150,8 +150,7 @@ impl Worker {
             group: &shared.group,
         };
         until_done(&self.stop, &shared.health, "dead-letters", || async {
-            let delivery = shared.producer.send_dead_letter(&letter)?;
-            delivery.await?;
+            shared.producer.send_dead_letter(&letter).await?;
             fail::fail_point!("projector.after-dead-letter");
             anyhow::Ok(())
         })
@@ -277,6 +276,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use seckill_domain::{EventBody, EventId, Timestamp, VoucherId};
+    use seckill_eventlog::Headers;
 
     use super::*;
 
@@ -287,7 +287,7 @@ mod tests {
             offset: Offset::new(*offset),
             key: None,
             payload: None,
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp_ms: None,
         };
         let event = || Event {

@@ -11,8 +11,8 @@ async fn scanned(log: &Log, stretches: Vec<Stretch>) -> Vec<Record> {
     let mut records = records.unwrap();
     let mut found = Vec::new();
     let all = async {
-        while let Some(record) = records.recv().await {
-            found.push(record.unwrap());
+        while let Some(record) = records.next().await.unwrap() {
+            found.push(record);
         }
     };
     tokio::time::timeout(SOON, all)

@@ -4,8 +4,8 @@ use seckill_domain::{
     Epoch, EventBody, Money, OrderId, Reason, StockAdjusted, VoucherId, partition_of,
 };
 use seckill_eventlog::{
-    DecodeError, Record, SchemaError, SchemaIds, decode_event, decode_event_with, decode_outcome,
-    encode_event, encode_outcome,
+    DecodeError, Headers, Record, SchemaError, SchemaIds, decode_event, decode_event_with,
+    decode_outcome, encode_event, encode_outcome,
 };
 
 use crate::samples::{self, event, reserved, scheduled};
@@ -168,7 +168,7 @@ fn an_event_has_to_stand_where_its_voucher_leads() {
         offset: seckill_domain::Offset::new(0),
         key: key.map(|k| k.as_bytes().to_vec()),
         payload: Some(encode_event(&expected)),
-        headers: Vec::new(),
+        headers: Headers::default(),
         timestamp_ms: None,
     };
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use seckill_eventlog::Record;
+use seckill_eventlog::{Headers, Record};
 use serde_json::Value;
 
 use crate::support::{World, order, reserved, scheduled, user, voucher};
@@ -23,7 +23,7 @@ async fn world() -> World {
     world
 }
 
-type Contents = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Vec<u8>)>);
+type Contents = (Option<Vec<u8>>, Option<Vec<u8>>, Headers);
 
 /// What is in the records, by the id in their headers.
 fn by_id(records: &[Record]) -> BTreeMap<Vec<u8>, Contents> {

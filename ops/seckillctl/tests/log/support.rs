@@ -8,7 +8,7 @@ use seckill_domain::{
     Terms, Timestamp, Title, TraceParent, UserId, VoucherId,
 };
 use seckill_eventlog::{
-    DeadLetter, EventProducer, KafkaSettings, Record, Topics, create_topics, read_all,
+    DeadLetter, EventProducer, Headers, KafkaSettings, Record, Topics, create_topics, read_all,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_testkit::{Database, fresh_database, shared_kafka, unique_prefix};
@@ -102,7 +102,7 @@ impl World {
             offset: Offset::new(0),
             key: Some(sale.to_string().into_bytes()),
             payload: Some(b"?".to_vec()),
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp_ms: None,
         };
         let sent = self.producer.send_copy(&self.topics.events, &record);
@@ -116,8 +116,7 @@ impl World {
             cause: cause.to_owned(),
             group: "test",
         };
-        let sent = self.producer.send_dead_letter(&letter).unwrap();
-        sent.await.unwrap();
+        self.producer.send_dead_letter(&letter).await.unwrap();
     }
 
     /// All that is in a topic.

@@ -94,9 +94,8 @@ impl Letter {
     fn read(record: Record) -> Option<Self> {
         // The last of a name counts: the original's own headers come first.
         let header = |name: &str| {
-            let mut found = record.headers.iter().rev();
-            let (_, value) = found.find(|(key, _)| key == name)?;
-            str::from_utf8(value).ok()
+            let value = record.headers.named(name).next_back();
+            str::from_utf8(value??).ok()
         };
         let of_letter = |name: &str| header(&format!("{DEAD_LETTER_HEADERS}{name}"));
         let source = Source {
@@ -235,7 +234,7 @@ mod tests {
             payload: None,
             headers: headers
                 .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                .map(|(name, value)| (*name, Some(value.as_bytes())))
                 .collect(),
             timestamp_ms: None,
         };

@@ -178,6 +178,14 @@ fn list(letters: &[Letter]) -> Report {
     }
 }
 
+fn header_line(header: Option<(&str, Option<&[u8]>)>) -> String {
+    let Some((name, value)) = header else {
+        return "  (a header whose name is not UTF-8)".to_owned();
+    };
+    let value = value.map_or_else(|| "null".to_owned(), |v| v.escape_ascii().to_string());
+    format!("  {}: {value}", printable(name))
+}
+
 fn text(letter: &Letter) -> String {
     let head = fields(&[
         ("letter", letter.source.to_string()),
@@ -190,12 +198,7 @@ fn text(letter: &Letter) -> String {
         ("redrives", letter.redrives.to_string()),
         ("fate", fate(letter)),
     ]);
-    let headers: Vec<_> = letter
-        .record
-        .headers
-        .iter()
-        .map(|(name, value)| format!("  {}: {}", printable(name), value.escape_ascii()))
-        .collect();
+    let headers: Vec<_> = letter.record.headers.iter().map(header_line).collect();
     let payload = letter.record.payload.as_deref().unwrap_or_default();
     let body = match letter.event() {
         Ok(event) => format!("event\n{:#}", event_json(&event)),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use seckill_domain::Offset;
-use seckill_eventlog::{DEAD_LETTER_HEADERS, Record};
+use seckill_eventlog::{DEAD_LETTER_HEADERS, Headers, Record};
 use seckill_orderbook::LetterFate;
 use serde_json::json;
 
@@ -69,13 +69,19 @@ fn redriven(letter: &Letter) -> Result<Redriven, String> {
         return Err(format!("it came back {MAX_REDRIVES} times"));
     }
     let mut record = letter.record.clone();
-    record
+    // A header whose name cannot be read stays behind.
+    let stays = |(name, _): &(&str, Option<&[u8]>)| {
+        *name != REDRIVE_COUNT && !name.starts_with(DEAD_LETTER_HEADERS)
+    };
+    let headers: Headers = letter
+        .record
         .headers
-        .retain(|(name, _)| name != REDRIVE_COUNT && !name.starts_with(DEAD_LETTER_HEADERS));
+        .iter()
+        .flatten()
+        .filter(stays)
+        .collect();
     let count = (letter.redrives + 1).to_string();
-    record
-        .headers
-        .push((REDRIVE_COUNT.to_owned(), count.into()));
+    record.headers = headers.with(REDRIVE_COUNT, Some(count.as_bytes()));
     // The key may have been what was wrong; it also leads to the partition.
     record.key = Some(event.voucher_id.to_string().into_bytes());
     Ok(Redriven {
