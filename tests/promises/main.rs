@@ -29,6 +29,7 @@ mod outcomes;
 mod overload;
 mod overload_peak;
 mod oversize;
+mod panics;
 mod payment_races;
 mod payments;
 mod races;

@@ -351,6 +351,7 @@ impl ConsumerThread {
     }
 
     fn deliver(&self, record: Record) -> Result<(), ConsumerError> {
+        fail::fail_point!("eventlog.deliver");
         let context = self.consumer.context();
         let partition = record.partition;
         if context.partitions().deliver(record) == Flow::Pause {

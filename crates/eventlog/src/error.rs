@@ -50,6 +50,12 @@ pub enum DecodeError {
         /// How many.
         count: usize,
     },
+    /// The reader of the body gave up in a way of its own.
+    #[error("reading it panicked: {problem}")]
+    Panicked {
+        /// The panic's message.
+        problem: String,
+    },
     /// A field's value cannot be.
     #[error("{record}.{field}: {problem}")]
     Invalid {

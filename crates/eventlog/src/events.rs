@@ -5,6 +5,7 @@ use seckill_domain::{Event, EventBody, Terms, VoucherId};
 
 use crate::check::Check;
 use crate::error::DecodeError;
+use crate::guard::guarded;
 use crate::schemas::{self, Framed, RecordKind, SchemaIds};
 use crate::wire::{
     Head, OrderCancelled, OrderExpired, OrderPaid, SaleClosed, SaleReloaded, SaleScheduled,
@@ -42,6 +43,12 @@ pub fn decode_event(payload: &[u8]) -> Decoded<Event> {
 /// # Errors
 /// [`DecodeError`], for any bytes whatever.
 pub fn decode_event_with(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
+    guarded(|| read_event(payload, ids))
+        .unwrap_or_else(|problem| Err(DecodeError::Panicked { problem }))
+}
+
+fn read_event(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
+    fail::fail_point!("eventlog.decode");
     let framed = Framed::parse(payload, ids)?;
     match framed.kind() {
         RecordKind::SaleScheduled => event::<SaleScheduled>(framed),

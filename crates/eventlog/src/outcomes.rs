@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::check::Check;
 use crate::error::DecodeError;
+use crate::guard::guarded;
 use crate::schemas::{self, Framed, RecordKind, SchemaIds};
 use crate::wire::{Head, OrderOutcome, RefundDue, SaleOutcome, Wire, with_head};
 
@@ -127,6 +128,11 @@ pub fn decode_outcome(payload: &[u8]) -> Decoded<OutcomeRecord> {
 /// # Errors
 /// [`DecodeError`], for any bytes whatever.
 pub fn decode_outcome_with(payload: &[u8], ids: &SchemaIds) -> Decoded<OutcomeRecord> {
+    guarded(|| read_outcome(payload, ids))
+        .unwrap_or_else(|problem| Err(DecodeError::Panicked { problem }))
+}
+
+fn read_outcome(payload: &[u8], ids: &SchemaIds) -> Decoded<OutcomeRecord> {
     let framed = Framed::parse(payload, ids)?;
     match framed.kind() {
         RecordKind::OrderOutcome => outcome::<OrderOutcome>(framed),

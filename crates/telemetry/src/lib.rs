@@ -1,10 +1,11 @@
-//! What every service process has around its work: settings, logs, metrics, health, shutdown, a
-//! clock that runs on while the process is stopped, and named failpoints for tests.
+//! What every service process has around its work: settings, logs, metrics, health, shutdown, what a
+//! panic does, a clock that runs on while the process is stopped, and named failpoints for tests.
 
 pub mod clock;
 pub mod failpoints;
 pub mod health;
 pub mod logs;
 pub mod ops;
+pub mod panics;
 pub mod settings;
 pub mod shutdown;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use seckill_telemetry::panics;
 
 use crate::commands::{
     completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, token, topics,
@@ -107,6 +108,7 @@ enum Command {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
+    panics::end_the_process(seckill_eventlog::catches_panics);
     let cli = Cli::parse();
     let output = cli.output;
     match run(cli).await {

@@ -7,12 +7,13 @@ use seckill_ingress::config::Config;
 use seckill_ingress::startup::Application;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, shutdown};
+use seckill_telemetry::{failpoints, logs, panics, shutdown};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    panics::end_the_process(seckill_eventlog::catches_panics);
     let config = match Source::load().and_then(|source| Config::load(&source)) {
         Ok(config) => config,
         Err(error) => {

@@ -6,13 +6,14 @@ use mimalloc::MiMalloc;
 use seckill_projector::config::Config;
 use seckill_projector::startup;
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, shutdown};
+use seckill_telemetry::{failpoints, logs, panics, shutdown};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    panics::end_the_process(seckill_eventlog::catches_panics);
     let config = match Source::load().and_then(|source| Config::load(&source)) {
         Ok(config) => config,
         Err(error) => {

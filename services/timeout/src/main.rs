@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, shutdown};
+use seckill_telemetry::{failpoints, logs, panics, shutdown};
 use seckill_timeout::config::Config;
 use seckill_timeout::startup;
 
@@ -13,6 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    panics::end_the_process(seckill_eventlog::catches_panics);
     let config = match Source::load().and_then(|source| Config::load(&source)) {
         Ok(config) => config,
         Err(error) => {
