@@ -8,11 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::codecs::Codec;
+use crate::wait::wait_for;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The request's number and version.
 const PRODUCE: (i16, i16) = (0, 7);
 const FETCH: (i16, i16) = (1, 4);
+
+/// What a broker says of a topic that was just made: unknown, no leader, another's.
+const NO_LEADER_YET: [Answer; 3] = [Answer::Refused(3), Answer::Refused(5), Answer::Refused(6)];
 
 /// A record of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,8 +158,16 @@ pub fn produce(address: &str, topic: &str, partition: i32, batch: &[u8]) -> Resu
     body.extend(one_partition(topic, partition));
     body.extend(size(batch.len()));
     body.extend(batch);
+    let request = request(PRODUCE, &body);
+    wait_for("the partition's leader", TIMEOUT, || {
+        let answer = sent(address, topic, &request)?;
+        Ok(Some(answer).filter(|answer| !NO_LEADER_YET.contains(answer)))
+    })
+}
+
+fn sent(address: &str, topic: &str, request: &[u8]) -> Result<Answer> {
     let mut broker = connect(address)?;
-    let sent = broker.write_all(&request(PRODUCE, &body));
+    let sent = broker.write_all(request);
     let mut prefix = [0; 4];
     if sent.and_then(|()| broker.read_exact(&mut prefix)).is_err() {
         return Ok(Answer::HungUp);
