@@ -44,7 +44,7 @@ fn event(n: usize, voucher_id: VoucherId, body: EventBody) -> Event {
 
 fn scheduled(n: usize, voucher: VoucherId) -> Result<Event> {
     let terms = Terms {
-        title: Title::new("One of many").unwrap(),
+        title: Title::new("One of many")?,
         price: money()?,
         stock: 1_000_000,
         max_quantity: 1,

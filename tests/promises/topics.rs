@@ -74,7 +74,10 @@ async fn partitions_that_were_added_to_the_topic_lose_no_order() -> Result<()> {
 }
 
 fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Result<()> {
-    let check = world.stack.seckillctl(&["topics", "check"]).unwrap_err();
+    let check = world
+        .stack
+        .seckillctl(&["topics", "check"])
+        .expect_err("it is refused");
     let check = format!("{check:#}");
     for said in [
         events,

@@ -82,7 +82,7 @@ impl Intruder {
             occurred_at: Timestamp::from_micros(1),
             body: EventBody::StockAdjusted(StockAdjusted {
                 delta: 1,
-                reason: Reason::new("found").unwrap(),
+                reason: Reason::new("found")?,
                 epoch: None,
             }),
         });
