@@ -32,6 +32,7 @@ mod oversize;
 mod panics;
 mod payment_races;
 mod payments;
+mod poison;
 mod races;
 mod rebalances;
 mod rebuild;

@@ -1,0 +1,183 @@
+//! Whatever bytes somebody writes into the event topic: what the broker takes is folded or skipped,
+//! everything skipped is a dead letter with its bytes, and good orders before and after it stand.
+
+mod corpus;
+mod payloads;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::VoucherId;
+use seckill_eventlog::{KafkaSettings, Record, Topics, extent, read_all};
+use seckill_testkit::produce::{Answer, produce};
+use seckill_tests::{Intruder, SaleTerms, World, audit, eventually_within};
+
+use self::corpus::{Case, Expected, Fate, corpus};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// More than this does not fit into the dead-letter topic.
+const LETTER_MAX_BYTES: usize = 2 << 20;
+
+/// Where a record stands: partition and offset.
+type Place = (i32, i64);
+
+/// Writes the cases, each between two good orders, and says what has to become of which record.
+async fn write_all(
+    world: &World,
+    voucher: VoucherId,
+    cases: &[Case],
+) -> Result<(BTreeMap<Place, Fate>, Vec<seckill_tests::Answer>)> {
+    let intruder = Intruder::of(world)?;
+    let topic = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
+    let (mut fates, mut answers, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (user, case) in (1..).zip(cases) {
+        answers.push(world.client.order(voucher, user, None, 1).await?);
+        let partition = (intruder.home_of(voucher) + case.partitions_on) % intruder.partitions();
+        let broker = world.stack.setting("KAFKA_BROKERS");
+        let answer = produce(broker, &topic, partition, &case.bytes)?;
+        match (&case.expected, answer) {
+            (Expected::Taken(expected), Answer::Written(first)) => {
+                fates.extend((first..).zip(expected).map(|(at, f)| ((partition, at), *f)));
+            }
+            (Expected::Refused(expected), Answer::Refused(code)) if *expected == code => {}
+            (expected, answer) => {
+                wrong.push(format!("{}: {answer:?}, not {expected:?}", case.name));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
+    Ok((fates, answers))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_stand() -> Result<()>
+{
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(500)).await?;
+    let cases = corpus(voucher);
+    ensure!(cases.len() >= 100, "{} cases", cases.len());
+    let (fates, answers) = write_all(&world, voucher, &cases).await?;
+    until_read_to_the_end(&world).await?;
+    world.quiet(voucher).await?;
+
+    let found = audit(&world, voucher, &answers).await?;
+    let orders = i64::try_from(cases.len())?;
+    assert_eq!(
+        (found.unpaid, found.rejected),
+        (orders, 0),
+        "every good order stands"
+    );
+    let folded = fates.values().filter(|fate| **fate == Fate::Folded).count();
+    assert_eq!(
+        found.units,
+        500 + i64::try_from(folded)?,
+        "every good event is folded once"
+    );
+    check_letters(&world, &fates).await?;
+    check_replay(&world).await
+}
+
+/// Until the fold and its effects stand where each partition ends.
+async fn until_read_to_the_end(world: &World) -> Result<()> {
+    let (settings, topics) = kafka(world);
+    let pool = world.database().await?;
+    eventually_within(SOON * 2, "the lag is 0", || async {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT partition, min(next_offset) FROM view_positions
+              WHERE view IN ('orders', 'effects') GROUP BY partition HAVING count(*) = 2",
+        )
+        .fetch_all(&pool)
+        .await?;
+        let positions: BTreeMap<i32, i64> = rows.into_iter().collect();
+        let held = extent(&settings, &topics.events).await?;
+        let mut behind = held.iter().filter(|held| {
+            let position = positions.get(&held.partition).copied().unwrap_or(0);
+            position != held.to.get()
+        });
+        let first = behind.next();
+        ensure!(first.is_none(), "{first:?} is not read: {positions:?}");
+        Ok(true)
+    })
+    .await
+}
+
+/// One letter for each record that was to be skipped, with its bytes, and none for any other.
+async fn check_letters(world: &World, fates: &BTreeMap<Place, Fate>) -> Result<()> {
+    let (settings, topics) = kafka(world);
+    let log = read_all(&settings, &topics.events, SOON).await?;
+    let place = |record: &Record| (record.partition, record.offset.get());
+    let originals: BTreeMap<Place, &Record> = log.iter().map(|r| (place(r), r)).collect();
+    let mut causes = BTreeMap::new();
+    for letter in &read_all(&settings, &topics.dead_letters, SOON).await? {
+        let source = (
+            note(letter, "partition")?.parse()?,
+            note(letter, "offset")?.parse()?,
+        );
+        let original = originals.get(&source).context("no such record")?;
+        check_copy(original, letter).with_context(|| format!("{source:?}"))?;
+        let twice = causes.insert(source, note(letter, "message")?);
+        ensure!(twice.is_none(), "two letters of {source:?}");
+    }
+    for (place, fate) in fates {
+        match (fate, causes.remove(place)) {
+            (Fate::Folded, None) => {}
+            (Fate::Skipped(expected), Some(cause)) if cause.contains(expected) => {}
+            (fate, cause) => anyhow::bail!("{place:?} was to be {fate:?}, and is {cause:?}"),
+        }
+    }
+    ensure!(causes.is_empty(), "letters of good records: {causes:?}");
+    Ok(())
+}
+
+/// A letter has the bytes of its record, or says how many it has not.
+fn check_copy(original: &Record, letter: &Record) -> Result<()> {
+    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    let headers = original.headers.iter().flatten();
+    let header_bytes: usize = headers.map(|(_, value)| value.map_or(0, <[u8]>::len)).sum();
+    let (key, payload) = (bytes(&original.key), bytes(&original.payload));
+    if key + payload + header_bytes < LETTER_MAX_BYTES {
+        ensure!(letter.payload == original.payload, "another payload");
+        ensure!(letter.key == original.key, "another key");
+        let copied = letter.headers.iter().take(original.headers.len());
+        ensure!(copied.eq(original.headers.iter()), "other headers");
+        ensure!(
+            letter.headers.len() == original.headers.len() + 5,
+            "more headers"
+        );
+        return Ok(());
+    }
+    ensure!(letter.payload.is_none());
+    ensure!(note(letter, "payload")? == format!("omitted: {payload} bytes"));
+    if key + header_bytes >= LETTER_MAX_BYTES {
+        ensure!(letter.key.is_none());
+        ensure!(note(letter, "key")? == format!("omitted: {key} bytes"));
+        let count = original.headers.len();
+        ensure!(note(letter, "headers")? == format!("omitted: {count} headers"));
+    }
+    Ok(())
+}
+
+/// A header that says what was wrong. Of several the last counts: the record's own come first.
+fn note(letter: &Record, name: &str) -> Result<String> {
+    let name = format!("__dlq.errors.{name}");
+    let value = letter.headers.named(&name).next_back().flatten();
+    Ok(String::from_utf8(value.context(name.clone())?.to_vec())?)
+}
+
+/// The operators' export has a line for every record, the strangest too.
+async fn check_replay(world: &World) -> Result<()> {
+    let (settings, topics) = kafka(world);
+    let held = extent(&settings, &topics.events).await?;
+    let records: u64 = held.iter().map(seckill_eventlog::Stretch::len).sum();
+    let lines = world.stack.seckillctl(&["replay", "--stdout"])?;
+    assert_eq!(lines.lines().count() as u64, records);
+    Ok(())
+}
+
+fn kafka(world: &World) -> (KafkaSettings, Topics) {
+    let setting = |name| world.stack.setting(name);
+    let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "poison");
+    (settings, Topics::new(setting("TOPIC_PREFIX")))
+}
