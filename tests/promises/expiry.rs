@@ -1,7 +1,12 @@
 //! Units that are not paid for go back on sale, once each, and can be bought again.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use anyhow::Result;
-use seckill_tests::{SaleTerms, World, audit};
+use seckill_domain::{EventBody, OrderId};
+use seckill_eventlog::{KafkaSettings, Topics, read_all};
+use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpaid_order_expires_and_its_unit_is_sold_again() -> Result<()> {
@@ -70,5 +75,60 @@ async fn a_cancelled_order_frees_its_unit_and_its_buyer() -> Result<()> {
     assert_eq!(second.status, 202, "{second:?}");
     world.quiet(voucher).await?;
     audit(&world, voucher, &[first, second]).await?;
+    Ok(())
+}
+
+/// How often the log says of each order that it expired.
+async fn expiries(world: &World) -> Result<HashMap<OrderId, usize>> {
+    let setting = |name| world.stack.setting(name);
+    let topics = Topics::new(setting("TOPIC_PREFIX"));
+    let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "expiries");
+    let mut times = HashMap::new();
+    for record in read_all(&settings, &topics.events, Duration::from_secs(60)).await? {
+        let event = record.event(setting("EVENT_PARTITIONS").parse()?)?;
+        if let EventBody::OrderExpired(expired) = event.body {
+            *times.entry(expired.order_id).or_default() += 1;
+        }
+    }
+    Ok(times)
+}
+
+/// Nobody decides them, so they stay due; the log must not fill with what it says already.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: the projector is away for three minutes"]
+async fn two_thousand_due_orders_get_four_expiries_each_while_no_projector_runs() -> Result<()> {
+    const ORDERS: u64 = 2_000;
+    const AWAY: Duration = Duration::from_secs(180);
+    let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
+    let terms = SaleTerms {
+        hold_seconds: 30,
+        ..SaleTerms::of(ORDERS.cast_signed())
+    };
+    let voucher = world.sale(terms).await?;
+    let answers = world.client.orders(voucher, 1..ORDERS + 1).await;
+    assert!(answers.iter().all(Answer::is_reserved));
+    world.quiet(voucher).await?;
+    world.projector.stop()?;
+
+    eventually("all orders are due", || async {
+        Ok(expiries(&world).await?.len() == answers.len())
+    })
+    .await?;
+    tokio::time::sleep(AWAY).await;
+    let times = expiries(&world).await?;
+    let (fewest, most) = (times.values().min(), times.values().max());
+    println!(
+        "case no projector for {} s: expiries an order {fewest:?} to {most:?}",
+        AWAY.as_secs()
+    );
+    assert!(
+        most <= Some(&4) && fewest >= Some(&2),
+        "{fewest:?} {most:?}"
+    );
+
+    world.projector.restart(&[])?;
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(ledger["available"], ORDERS, "{ledger}");
+    audit(&world, voucher, &answers).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Unpaid orders whose time is over. A claim keeps several instances from doing the same work; it
-//! decides nothing, because a second expiry of an order changes nothing.
+//! decides nothing, because a second expiry of an order changes nothing. An order that stays unpaid after
+//! its expiry is in the log waits for the fold, and not for more expiries: it is claimed for longer each time.
 
 use std::time::Duration;
 
@@ -9,6 +10,14 @@ use uuid::Uuid;
 use crate::rows::order_id;
 use crate::sql_time::{SqlTime, interval};
 use crate::{Orderbook, OrderbookError};
+
+/// The longest claim.
+const LONGEST_CLAIM: Duration = Duration::from_secs(600);
+/// By how much each claim of an order is longer than the one before. With a first claim of 10 s, four are
+/// made in three minutes: after 0, 10, 40 and 130 s.
+const CLAIM_GROWTH: i32 = 3;
+/// Beyond this a claim is the longest one, whatever the first was.
+const MOST_GROWTHS: i32 = 8;
 
 /// An unpaid order whose time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +40,24 @@ impl Orderbook {
         Ok(now.0)
     }
 
+    /// Until when the oldest of the unpaid orders that were to be paid more than `grace` ago could be paid,
+    /// claimed or not; none if no order is due.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn oldest_due(&self, grace: Duration) -> Result<Option<Timestamp>, OrderbookError> {
+        let oldest: Option<SqlTime> = sqlx::query_scalar(
+            "SELECT min(pay_by) FROM orders WHERE status = 'unpaid' AND pay_by < now() - $1::interval",
+        )
+        .bind(interval(grace))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(oldest.map(|pay_by| pay_by.0))
+    }
+
     /// At most `limit` unpaid orders that were to be paid more than `grace` ago, the oldest first.
-    /// Nobody else is given them for `claim_for`. Locks claims only, and only during this call.
+    /// Nobody else is given them for `claim_for`, or three times as long as at the last time, up to ten
+    /// minutes. Locks claims only, and only during this call.
     ///
     /// # Errors
     /// When the database fails or has a row that no fold writes.
@@ -51,9 +76,11 @@ impl Orderbook {
                                      WHERE c.order_id = orders.order_id AND c.until > now())
                   ORDER BY pay_by, order_id LIMIT $2
              ), claimed AS (
-                 INSERT INTO expiry_claims AS c (order_id, until)
-                 SELECT order_id, now() + $3::interval FROM due ORDER BY pay_by, order_id
-                 ON CONFLICT (order_id) DO UPDATE SET until = excluded.until
+                 INSERT INTO expiry_claims AS c (order_id, until, attempts)
+                 SELECT order_id, now() + least($3::interval, $4::interval), 1
+                   FROM due ORDER BY pay_by, order_id
+                 ON CONFLICT (order_id) DO UPDATE SET attempts = c.attempts + 1, until = now() +
+                               least($3::interval * power($5, least(c.attempts, $6)), $4::interval)
                          WHERE c.until <= now()
                  RETURNING order_id
              )
@@ -63,6 +90,9 @@ impl Orderbook {
         .bind(interval(grace))
         .bind(i64::from(limit))
         .bind(interval(claim_for))
+        .bind(interval(LONGEST_CLAIM))
+        .bind(CLAIM_GROWTH)
+        .bind(MOST_GROWTHS)
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
@@ -75,7 +105,33 @@ impl Orderbook {
             .collect()
     }
 
-    /// Deletes the claims that have run out, and says how many.
+    /// These orders were claimed, and their expiries may not be in the log: the next claim is no longer than
+    /// this one, and can be made in `claim_for`. Not sooner, as the log may take the expiries yet.
+    ///
+    /// # Errors
+    /// When the database fails; the orders then wait until their claims run out.
+    pub async fn shorten_claims(
+        &self,
+        orders: &[OrderId],
+        claim_for: Duration,
+    ) -> Result<(), OrderbookError> {
+        let orders: Vec<Uuid> = orders.iter().map(|order| order.as_uuid()).collect();
+        // Claims that somebody else has taken meanwhile are passed over.
+        sqlx::query(
+            "UPDATE expiry_claims SET attempts = greatest(attempts - 1, 0),
+                    until = least(until, now() + $2::interval)
+              WHERE order_id IN (SELECT order_id FROM expiry_claims
+                                  WHERE order_id = ANY($1) AND until > now() FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(orders)
+        .bind(interval(claim_for))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes the claims of orders that are not unpaid any more, and says how many. Those of unpaid orders
+    /// stay, also when they have run out: they say how long the next claim is.
     ///
     /// # Errors
     /// When the database fails.
@@ -83,7 +139,10 @@ impl Orderbook {
         // Claims that are being renewed are passed over: waiting for them could go in a circle.
         let deleted = sqlx::query(
             "DELETE FROM expiry_claims WHERE order_id IN (
-                 SELECT order_id FROM expiry_claims WHERE until <= now() FOR UPDATE SKIP LOCKED)",
+                 SELECT order_id FROM expiry_claims AS c
+                  WHERE NOT EXISTS (SELECT FROM orders
+                                     WHERE orders.order_id = c.order_id AND status = 'unpaid')
+                    FOR UPDATE OF c SKIP LOCKED)",
         )
         .execute(&self.pool)
         .await?;

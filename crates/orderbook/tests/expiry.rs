@@ -81,24 +81,102 @@ async fn instances_at_once_share_the_work_and_none_does_it_twice() {
     assert_eq!(distinct.len(), 400, "left over");
 }
 
+/// Seconds until the claims run out, of each order the same.
+async fn claimed_for_s(stand: &Stand) -> i64 {
+    let (shortest, longest): (i64, i64) = sqlx::query_as(
+        "SELECT min(s), max(s) FROM (SELECT round(extract(epoch FROM until - now()))::bigint AS s
+                                       FROM expiry_claims) AS claims",
+    )
+    .fetch_one(&stand.sql)
+    .await
+    .unwrap();
+    // The test itself may take a moment between claim and look.
+    assert!(longest - shortest <= 1, "{shortest} to {longest}");
+    longest
+}
+
+/// As if the claims had run out a moment ago.
+async fn end_claims(stand: &Stand) {
+    let end = "UPDATE expiry_claims SET until = now() - interval '1 millisecond'";
+    stand.execute(end).await.unwrap();
+}
+
 #[tokio::test]
-async fn a_claim_runs_out_and_can_be_taken_again() {
+async fn each_claim_of_an_order_is_for_longer_up_to_ten_minutes() {
     let stand = Stand::new().await;
     with_orders(&stand, 3, |_| 10).await;
-    let claim = async |claim_for| {
-        let due = stand.book.claim_due(Duration::ZERO, 10, claim_for).await;
-        ids(&due.unwrap()).len()
+    let ten_s = Duration::from_secs(10);
+    for expected_s in [10, 30, 90, 270, 600, 600] {
+        let due = stand.book.claim_due(Duration::ZERO, 10, ten_s).await;
+        assert_eq!(due.unwrap().len(), 3);
+        let again = stand.book.claim_due(Duration::ZERO, 10, ten_s).await;
+        assert_eq!(again.unwrap(), []);
+        let claimed_for_s = claimed_for_s(&stand).await;
+        assert!(
+            (expected_s - 5..=expected_s).contains(&claimed_for_s),
+            "{claimed_for_s} s instead of {expected_s} s"
+        );
+        end_claims(&stand).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_came_to_nothing_makes_the_next_no_longer() {
+    let stand = Stand::new().await;
+    with_orders(&stand, 3, |_| 10).await;
+    let ten_s = Duration::from_secs(10);
+    for (expected_s, fails) in [(10, true), (10, true), (10, false), (30, true), (30, false)] {
+        let due = stand.book.claim_due(Duration::ZERO, 10, ten_s).await;
+        let due = ids(&due.unwrap());
+        assert_eq!(due.len(), 3);
+        let claimed_for_s = claimed_for_s(&stand).await;
+        assert!(
+            (expected_s - 5..=expected_s).contains(&claimed_for_s),
+            "{claimed_for_s} s instead of {expected_s} s"
+        );
+        if fails {
+            stand.book.shorten_claims(&due, ten_s).await.unwrap();
+            let claimed_for_s = self::claimed_for_s(&stand).await;
+            assert!((5..=10).contains(&claimed_for_s), "{claimed_for_s} s");
+        }
+        end_claims(&stand).await;
+    }
+}
+
+#[tokio::test]
+async fn claims_are_kept_as_long_as_their_orders_are_unpaid() {
+    let stand = Stand::new().await;
+    let v = voucher(1);
+    with_orders(&stand, 3, |_| 10).await;
+    let claim = async || {
+        let due = stand.book.claim_due(Duration::ZERO, 10, MINUTE).await;
+        ids(&due.unwrap())
     };
-    // The instance that claimed these died; its claims last no time at all.
-    assert_eq!(claim(Duration::ZERO).await, 3);
-    assert_eq!(claim(MINUTE).await, 3);
-    assert_eq!(claim(MINUTE).await, 0);
+    assert_eq!(claim().await.len(), 3);
+    end_claims(&stand).await;
     assert_eq!(stand.book.forget_claims().await.unwrap(), 0);
 
-    stand
-        .execute("UPDATE expiry_claims SET until = now() - interval '1 second'")
-        .await
-        .unwrap();
-    assert_eq!(stand.book.forget_claims().await.unwrap(), 3);
-    assert_eq!(claim(MINUTE).await, 3);
+    let payment = log_from(4, [(v, paid(order_id(v, 1), "p1", PRICE_CENTS))]);
+    stand.apply(4, &payment).await.unwrap();
+    assert_eq!(stand.book.forget_claims().await.unwrap(), 1);
+    assert_eq!(claim().await, [order_id(v, 2), order_id(v, 3)]);
+
+    // The same order unpaid again, as after a repair: its old claims do not hold it up.
+    let unpaid = "UPDATE orders SET status = 'unpaid', payment_id = NULL, closed_at = NULL,
+                         closed_offset = NULL WHERE status = 'paid'";
+    assert_eq!(stand.execute(unpaid).await.unwrap(), 1);
+    assert_eq!(claim().await, [order_id(v, 1)]);
+}
+
+#[tokio::test]
+async fn the_oldest_due_order_is_known_also_when_it_is_claimed() {
+    let stand = Stand::new().await;
+    with_orders(&stand, 0, |_| 0).await;
+    assert_eq!(stand.book.oldest_due(Duration::ZERO).await.unwrap(), None);
+    let stand = Stand::new().await;
+    with_orders(&stand, 3, |n| 10 * n.cast_signed()).await;
+    let oldest = stand.book.claim_due(Duration::ZERO, 1, MINUTE).await;
+    let oldest = Some(oldest.unwrap()[0].pay_by);
+    assert_eq!(stand.book.oldest_due(Duration::ZERO).await.unwrap(), oldest);
+    assert_eq!(stand.book.oldest_due(MINUTE).await.unwrap(), None);
 }

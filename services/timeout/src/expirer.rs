@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fail::fail_point;
-use seckill_domain::{Event, EventBody, EventId, OrderExpired, Timestamp, TraceParent};
+use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, TraceParent};
 use seckill_eventlog::EventProducer;
 use seckill_orderbook::{DueOrder, Orderbook, OrderbookError};
 use seckill_stock::StockError;
@@ -20,8 +20,9 @@ pub struct ExpirerOptions {
     pub grace: Duration,
     /// The most orders in a round.
     pub page_size: u32,
-    /// How long nobody else takes an order that was claimed. Longer than the producer tries to
-    /// deliver, or an order would be claimed again while its first event is still on its way.
+    /// How long nobody else takes an order that was claimed for the first time; a later claim is for longer
+    /// ([`Orderbook::claim_due`]). Longer than the producer tries to deliver, or an order would be claimed
+    /// again while its first event is still on its way.
     pub claim_for: Duration,
 }
 
@@ -41,7 +42,8 @@ pub struct StepReport {
     /// Events that the log has acknowledged. The rest of the claimed orders are claimed anew, by
     /// whomever, when their claims have lapsed.
     pub published: usize,
-    /// How long ago the oldest of them could have been paid at the latest; zero without any.
+    /// How long ago the oldest due order, claimed in this round or before it, could have been paid at the
+    /// latest; zero without any.
     pub lag: Duration,
     /// The database's clock against Redis'.
     pub skew: Skew,
@@ -110,6 +112,7 @@ impl<C: Clocks> Expirer<C> {
             page_size,
             claim_for,
         } = self.options;
+        let oldest = self.orderbook.oldest_due(grace).await?;
         let due = self
             .orderbook
             .claim_due(grace, page_size, claim_for)
@@ -118,13 +121,13 @@ impl<C: Clocks> Expirer<C> {
         Ok(StepReport {
             claimed: due.len(),
             published,
-            lag: lag(now, &due),
+            lag: lag(now, oldest),
             skew,
             full_page: due.len() == page_size as usize,
         })
     }
 
-    /// Forgets claims that have lapsed.
+    /// Forgets the claims of orders that are not unpaid any more.
     ///
     /// # Errors
     /// When the database does not answer; it does no harm to leave them.
@@ -152,31 +155,42 @@ impl<C: Clocks> Expirer<C> {
         }
         fail_point!("timeout.after-claim");
         let mut deliveries = Vec::with_capacity(due.len());
+        let mut failed = Vec::new();
         let mut failure: Option<String> = None;
         for order in due {
             let (event, trace) = (expiry(now, order), trace_parent());
             match self.producer.send_event(&event, Some(trace)) {
                 Ok(delivery) => deliveries.push((order.order_id, trace, delivery)),
-                Err(error) => failure = Some(error.to_string()),
+                Err(error) => {
+                    failed.push(order.order_id);
+                    failure = Some(error.to_string());
+                }
             }
         }
-        let mut published = 0;
         for (order_id, traceparent, delivery) in deliveries {
             match delivery.await {
-                Ok(_) => {
-                    tracing::debug!(%order_id, %traceparent, "expiry published");
-                    published += 1;
+                Ok(_) => tracing::debug!(%order_id, %traceparent, "expiry published"),
+                Err(error) => {
+                    failed.push(order_id);
+                    failure = Some(error.to_string());
                 }
-                Err(error) => failure = Some(error.to_string()),
             }
         }
         // One line a page: an outage fails whole pages.
         if let Some(error) = failure {
-            let failed = due.len() - published;
-            tracing::warn!(failed, error, "expiries not acknowledged");
+            tracing::warn!(failed = failed.len(), error, "expiries not acknowledged");
+            self.shorten_claims(&failed).await;
         }
         fail_point!("timeout.after-produce");
-        published
+        due.len() - failed.len()
+    }
+
+    /// An outage of the log makes no claim longer.
+    async fn shorten_claims(&self, orders: &[OrderId]) {
+        let claim_for = self.options.claim_for;
+        if let Err(error) = self.orderbook.shorten_claims(orders, claim_for).await {
+            tracing::warn!(%error, "their claims stand for longer than they need to");
+        }
     }
 }
 
@@ -198,8 +212,7 @@ fn trace_parent() -> TraceParent {
     TraceParent::generate(Uuid::new_v4().as_u128(), span)
 }
 
-fn lag(now: Timestamp, due: &[DueOrder]) -> Duration {
-    let oldest = due.iter().map(|order| order.pay_by).min();
+fn lag(now: Timestamp, oldest: Option<Timestamp>) -> Duration {
     let late_us = oldest.map_or(0, |pay_by| now.as_micros() - pay_by.as_micros());
     Duration::from_micros(u64::try_from(late_us).unwrap_or(0))
 }

@@ -14,7 +14,7 @@ use crate::expirer::{Expirer, StepError, StepReport};
 /// A loop that has not come round for longer has stopped.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
-/// How often lapsed claims are forgotten.
+/// How often claims are forgotten that are of no use any more.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// When the loop last came round. Clones are one.
@@ -75,7 +75,7 @@ pub async fn run<C: Clocks>(
         if forgot_at.elapsed() > FORGET_EVERY {
             forgot_at = Instant::now();
             if let Err(error) = expirer.forget_claims().await {
-                tracing::warn!(%error, "lapsed claims are kept for now");
+                tracing::warn!(%error, "claims of no use are kept for now");
             }
         }
         // A page that could not be published is no reason to claim the next one in a hurry.

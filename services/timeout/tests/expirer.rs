@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use common::{GRACE, HOUR_US, World};
-use seckill_domain::Timestamp;
+use seckill_domain::{OrderId, Timestamp};
 use seckill_eventlog::KafkaSettings;
 use seckill_orderbook::OrderbookError;
 use seckill_stock::StockError;
+use seckill_testkit::postgres;
 use seckill_timeout::clocks::{Clocks, SkewError, StoreClocks};
 use seckill_timeout::expirer::{Expirer, StepError, StepReport};
 
@@ -29,24 +31,77 @@ async fn step_until_claimed<C: Clocks>(expirer: &Expirer<C>) -> StepReport {
         .expect("an order becomes due")
 }
 
+/// Rounds until nothing is claimed any more; gives how many expiries were published.
+async fn drain<C: Clocks>(expirer: &Expirer<C>) -> usize {
+    let mut published = 0;
+    while let StepReport {
+        published: n @ 1.., ..
+    } = expirer.step().await.unwrap()
+    {
+        published += n;
+    }
+    published
+}
+
+/// As if that time had passed for the claims.
+fn age_claims(world: &World, seconds: u32) {
+    let age = format!("UPDATE expiry_claims SET until = until - interval '{seconds} seconds'");
+    postgres::query(&world.database.url(), &age).unwrap();
+}
+
+/// Nobody folds: every order stays unpaid, however often its expiry is in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
+    let world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US; 2_000]).await;
+    let (kafka, clocks) = (&world.kafka, world.clocks());
+    let expirer = world.expirer_claiming_for(clocks, kafka, 500, kafka.delivery_timeout * 2);
+    for _ in 0..18 {
+        drain(&expirer).await;
+        age_claims(&world, 10);
+        // Claimed or not, the orders are late, and the alert has to see it.
+        let lag = expirer.step().await.unwrap().lag;
+        assert!(lag.as_secs() >= 3_600, "{lag:?}");
+    }
+    let mut expiries: HashMap<OrderId, usize> = HashMap::new();
+    for order in world.expired().await {
+        *expiries.entry(order).or_default() += 1;
+    }
+    assert_eq!(expiries.len(), orders.len());
+    let other = expiries.iter().find(|(_, times)| **times != 4);
+    assert_eq!(other, None, "after 0, 10, 40 and 130 s");
+}
+
+/// What the log has not got is not waited for longer, however often it was tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_kafka_makes_no_claim_longer() {
+    let world = World::start().await;
+    let orders = world.reserve(&[-HOUR_US; 3]).await;
+    let unreachable = KafkaSettings {
+        brokers: "127.0.0.1:9".to_owned(),
+        delivery_timeout: Duration::from_millis(500),
+        ..world.kafka.clone()
+    };
+    let claim_for = Duration::from_secs(10);
+    let clocks = world.clocks();
+    let cut_off = world.expirer_claiming_for(clocks, &unreachable, 100, claim_for);
+    for _ in 0..4 {
+        assert_eq!(cut_off.step().await.unwrap().claimed, 3);
+        age_claims(&world, 10);
+    }
+    let expirer = world.expirer();
+    assert_eq!(expirer.step().await.unwrap().published, 3);
+    assert_eq!(world.expired().await, orders);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_expire_each_due_order_once() {
     let world = World::start().await;
     let mut orders = world.reserve(&[-HOUR_US; 250]).await;
-    let drain = async |expirer: Expirer<StoreClocks>| {
-        let mut published = 0;
-        while let StepReport {
-            published: n @ 1.., ..
-        } = expirer.step().await.unwrap()
-        {
-            published += n;
-        }
-        published
-    };
     let kafka = &world.kafka;
     let (first, second) = tokio::join!(
-        drain(world.expirer_with(world.clocks(), kafka, 30)),
-        drain(world.expirer_with(world.clocks(), kafka, 30)),
+        async { drain(&world.expirer_with(world.clocks(), kafka, 30)).await },
+        async { drain(&world.expirer_with(world.clocks(), kafka, 30)).await },
     );
     assert_eq!(first + second, orders.len());
     orders.sort_unstable();

@@ -101,11 +101,22 @@ impl World {
         kafka: &KafkaSettings,
         page_size: u32,
     ) -> Expirer<C> {
+        let claim_for = Duration::from_secs(2);
+        self.expirer_claiming_for(clocks, kafka, page_size, claim_for)
+    }
+
+    pub(crate) fn expirer_claiming_for<C: Clocks>(
+        &self,
+        clocks: C,
+        kafka: &KafkaSettings,
+        page_size: u32,
+        claim_for: Duration,
+    ) -> Expirer<C> {
         let producer = EventProducer::new(kafka, &self.topics, PARTITIONS).unwrap();
         let options = ExpirerOptions {
             grace: GRACE,
             page_size,
-            claim_for: Duration::from_secs(2),
+            claim_for,
         };
         Expirer::new(self.orderbook.clone(), Arc::new(producer), clocks, options)
     }
