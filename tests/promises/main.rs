@@ -53,6 +53,7 @@ mod sign_in;
 mod sleepers;
 mod slow_clients;
 mod smuggling;
+mod start_up;
 mod store_outages;
 mod topics;
 mod units;

@@ -26,7 +26,7 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment = match Source::load().and_then(|source| Environment::load(&source)) {
+    let environment = match Environment::load(&Source::load()) {
         Ok(environment) => environment,
         Err(error) => {
             eprintln!("seckill-demo: {error}");

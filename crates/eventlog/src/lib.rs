@@ -1,5 +1,6 @@
 //! The event log: its topics, its records as Avro, and the clients that write and read them.
 
+mod address;
 mod check;
 mod consumer;
 mod consumer_thread;
@@ -22,6 +23,7 @@ mod topic_settings;
 mod topics;
 mod wire;
 
+pub use address::{check_brokers, check_topic_prefix};
 pub use consumer::{
     ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
     start_consumer,

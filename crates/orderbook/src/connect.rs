@@ -35,6 +35,21 @@ pub struct Orderbook {
     pub(crate) pool: PgPool,
 }
 
+/// Whether `url` can be the address of a database: [`OrderbookOptions::database_url`].
+///
+/// # Errors
+/// What is wrong with it, without the password that may be in it.
+pub fn check_database_url(url: &str) -> Result<(), String> {
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        return Err("it is no postgres://user:password@host:port/database".to_owned());
+    }
+    let parsed = PgConnectOptions::from_str(url);
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 impl Orderbook {
     /// Makes the pool. Connections are made when they are needed, so that a service can start
     /// while the database is away; [`Self::ping`] says whether it is there.

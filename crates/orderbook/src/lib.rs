@@ -38,7 +38,7 @@ pub use admin::{AuditEntry, ScheduledRequest};
 pub use apply::{Adjustment, Applied, Reload};
 pub use audit::{OrderSums, SaleUnits};
 pub use book_snapshot::BookSnapshot;
-pub use connect::{Orderbook, OrderbookOptions};
+pub use connect::{Orderbook, OrderbookOptions, check_database_url};
 pub use dead_letters::LetterFate;
 pub use effects::EffectsPage;
 pub use error::{ApplyError, OrderbookError};

@@ -54,6 +54,14 @@ impl Address {
     }
 }
 
+/// Whether `url` is one of the three forms of [`Address::parse`].
+///
+/// # Errors
+/// The form that it is not, without the password that may be in it.
+pub fn check_url(url: &str) -> Result<(), StockError> {
+    Address::parse(url).map(drop)
+}
+
 /// A server found under an address, to be signed in to with `login`.
 pub(crate) fn server(
     host: &str,

@@ -35,7 +35,7 @@ mod survey;
 mod truth;
 mod view;
 
-pub use address::{Address, tcp_settings};
+pub use address::{Address, check_url, tcp_settings};
 pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
 pub use connection::{Fence, StockConnection, StockOptions};
 pub use correct::{CorrectReply, Correction, HoldCorrection};

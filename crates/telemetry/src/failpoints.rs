@@ -10,8 +10,10 @@
 /// A message naming the pair that could not be understood.
 #[cfg(feature = "failpoints")]
 pub fn install() -> Result<(), String> {
-    let Ok(points) = std::env::var("SECKILL_FAILPOINTS") else {
-        return Ok(());
+    let points = match std::env::var("SECKILL_FAILPOINTS") {
+        Ok(points) => points,
+        Err(std::env::VarError::NotPresent) => return Ok(()),
+        Err(error) => return Err(format!("SECKILL_FAILPOINTS: {error}")),
     };
     for point in points.split(';').filter(|p| !p.is_empty()) {
         let (name, action) = point

@@ -25,6 +25,15 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Whether a filter is in `RUST_LOG`'s syntax.
+///
+/// # Errors
+/// Where it is not.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    let parsed = EnvFilter::try_new(filter);
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Starts logging what `filter` lets through, which is in `RUST_LOG`'s syntax.
 ///
 /// # Errors

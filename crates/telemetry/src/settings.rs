@@ -3,70 +3,89 @@
 //! file that holds its value. All mistakes are reported at once.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::path::Path;
 use std::str::FromStr;
 
-/// Where settings are read from.
+/// Where settings are read from, and what is wrong with that.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    values: BTreeMap<String, String>,
+    /// As the operating system has them: a path need not be UTF-8, and a value that is not is a mistake only
+    /// if somebody reads it.
+    values: BTreeMap<String, OsString>,
+    mistakes: Vec<String>,
 }
 
 impl Source {
-    /// The environment over `CONFIG_FILE`.
-    ///
-    /// # Errors
-    /// When `CONFIG_FILE` cannot be read or has a line that is not `NAME=value`.
-    pub fn load() -> Result<Self, SettingsError> {
-        let mut source = match std::env::var("CONFIG_FILE") {
-            Ok(path) => Self::from_file(Path::new(&path))?,
-            Err(_) => Self::default(),
-        };
-        source.values.extend(std::env::vars());
-        Ok(source)
+    /// The environment over `CONFIG_FILE`. A file that cannot be read is reported with the mistakes in the
+    /// settings themselves. Variables whose names are not UTF-8 are none of ours.
+    #[must_use]
+    pub fn load() -> Self {
+        let file = std::env::var_os("CONFIG_FILE").filter(|path| !path.is_empty());
+        let mut source = file.map_or_else(Self::default, |path| Self::from_file(Path::new(&path)));
+        let ours =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        source.values.extend(ours);
+        source
     }
 
-    /// A file of `NAME=value` lines; empty lines and lines that begin with `#` are skipped.
-    ///
-    /// # Errors
-    /// When it cannot be read or has another kind of line.
-    pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let fail = |what: String| SettingsError(vec![format!("{}: {what}", path.display())]);
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    /// A file of `NAME=value` lines; empty lines and lines that begin with `#` are skipped. One that cannot
+    /// be read, or has another kind of line, is reported with the mistakes in the settings themselves.
+    #[must_use]
+    pub fn from_file(path: &Path) -> Self {
         let mut source = Self::default();
-        for (number, line) in text.lines().enumerate() {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                source.mistakes.push(format!("{}: {error}", path.display()));
+                return source;
+            }
+        };
+        for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, value) = line
-                .split_once('=')
-                .ok_or_else(|| fail(format!("line {} is not NAME=value", number + 1)))?;
-            source
-                .values
-                .insert(name.trim().to_owned(), value.trim().to_owned());
+            if let Some((name, value)) = line.split_once('=') {
+                let (name, value) = (name.trim().to_owned(), value.trim().into());
+                source.values.insert(name, value);
+            } else {
+                let mistake = format!("{}: line {number} is not NAME=value", path.display());
+                source.mistakes.push(mistake);
+            }
         }
-        Ok(source)
+        source
     }
 
+    /// What stands for a setting; an empty value is none.
     fn get(&self, name: &str) -> Result<Option<String>, String> {
-        if let Some(path) = self.values.get(&format!("{name}_FILE")) {
+        let file = format!("{name}_FILE");
+        if let Some(path) = self.set(&file) {
             return std::fs::read_to_string(path)
                 .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-                .map_err(|e| format!("{name}_FILE: {path}: {e}"));
+                .map_err(|e| format!("{file}: {}: {e}", Path::new(path).display()));
         }
-        Ok(self.values.get(name).filter(|v| !v.is_empty()).cloned())
+        let text = |value: &OsStr| {
+            let text = value.to_str().map(str::to_owned);
+            text.ok_or_else(|| format!("{name} is not UTF-8"))
+        };
+        self.set(name).map(text).transpose()
+    }
+
+    fn set(&self, name: &str) -> Option<&OsStr> {
+        let value = self.values.get(name)?;
+        (!value.is_empty()).then_some(value)
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Source {
+impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Source {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let values = pairs
-            .into_iter()
-            .map(|(n, v)| (n.into(), v.into()))
-            .collect();
-        Self { values }
+        let pairs = pairs.into_iter().map(|(n, v)| (n.into(), v.into()));
+        Self {
+            values: pairs.collect(),
+            mistakes: Vec::new(),
+        }
     }
 }
 
@@ -117,10 +136,10 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Starts reading.
     #[must_use]
-    pub const fn new(source: &'a Source) -> Self {
+    pub fn new(source: &'a Source) -> Self {
         Self {
             source,
-            errors: Vec::new(),
+            errors: source.mistakes.clone(),
         }
     }
 
@@ -154,6 +173,23 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(Secret(secret))
+    }
+
+    /// `value`, which was read as `name`, if `check` finds nothing wrong with it.
+    pub fn accept<T, E: Display>(
+        &mut self,
+        name: &str,
+        value: Option<T>,
+        check: impl FnOnce(&T) -> Result<(), E>,
+    ) -> Option<T> {
+        let value = value?;
+        match check(&value) {
+            Ok(()) => Some(value),
+            Err(error) => {
+                self.refuse(name, &format!("cannot be used: {error}"));
+                None
+            }
+        }
     }
 
     /// Records a mistake found outside.
@@ -218,8 +254,52 @@ mod tests {
     }
 
     #[test]
+    fn mistakes_in_the_file_are_named_with_those_in_the_settings() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# comment\nPORT=eighty\nnonsense\nmore\n").unwrap();
+        let source = Source::from_file(file.path());
+        let mut reader = Reader::new(&source);
+        let port: Option<u16> = reader.required("PORT");
+        let SettingsError(errors) = reader.finish(port).expect_err("three mistakes");
+        assert_eq!(errors.len(), 3, "{errors:?}");
+        for named in ["line 3", "line 4", "PORT"] {
+            assert!(errors.iter().any(|e| e.contains(named)), "{errors:?}");
+        }
+        let nowhere = Source::from_file(Path::new("/nowhere"));
+        let error = Reader::new(&nowhere).finish(Some(())).expect_err("no file");
+        assert!(error.to_string().contains("/nowhere"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf8_is_a_mistake_where_it_is_read() {
+        use std::os::unix::ffi::OsStringExt;
+        let garbage = || OsString::from_vec(vec![0x66, 0xff]);
+        let source = Source::from_iter([("PORT", garbage()), ("NOT_OURS", garbage())]);
+        let mut reader = Reader::new(&source);
+        assert_eq!(reader.or("PORT", 80), None);
+        let SettingsError(errors) = reader.finish(Some(())).expect_err("one mistake");
+        assert_eq!(errors, ["PORT is not UTF-8"]);
+    }
+
+    #[test]
+    fn what_a_check_refuses_is_named() {
+        let source = Source::from_iter([("PORT", "80")]);
+        let mut reader = Reader::new(&source);
+        let port: Option<u16> = reader.required("PORT");
+        let port = reader.accept("PORT", port, |port| {
+            if *port > 1_024 {
+                Ok(())
+            } else {
+                Err("it is root's")
+            }
+        });
+        let SettingsError(errors) = reader.finish(port).expect_err("one mistake");
+        assert_eq!(errors, ["PORT cannot be used: it is root's"]);
+    }
+
+    #[test]
     fn defaults_fill_what_is_missing_or_empty() {
-        let source = Source::from_iter([("EMPTY", "")]);
+        let source = Source::from_iter([("EMPTY", ""), ("EMPTY_FILE", "")]);
         let mut reader = Reader::new(&source);
         assert_eq!(reader.or("EMPTY", 5), Some(5));
         assert_eq!(reader.optional::<u16>("MISSING"), Some(None));

@@ -33,6 +33,7 @@ impl Config {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8084));
         let listen = reader.or("PAYMENT_SIMULATOR_LISTEN", listen);
         let ingress_url = reader.or("INGRESS_URL", "http://127.0.0.1:8080".to_owned());
+        let ingress_url = reader.accept("INGRESS_URL", ingress_url, |url| check_url(url));
         let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
         let config = || {
             Some(Self {
@@ -46,9 +47,17 @@ impl Config {
     }
 }
 
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(()),
+        _ => Err("it begins with https:// or http://".to_owned()),
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Source::load().and_then(|source| Config::load(&source)) {
+    let config = match Config::load(&Source::load()) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("seckill-payment-simulator: {error}");

@@ -26,8 +26,8 @@ pub(crate) struct Act {
     /// Why, for the audit.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who, for the audit.
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
+    /// Who, for the audit; else USER says so.
+    #[arg(long, value_name = "NAME")]
     actor: Option<String>,
 }
 
@@ -64,7 +64,11 @@ impl Act {
         let (true, Some(reason)) = (self.execute && affected > 0, &self.reason) else {
             return Ok(None);
         };
-        let actor = self.actor.as_ref().filter(|name| !name.is_empty());
+        let actor = self
+            .actor
+            .clone()
+            .or_else(user)
+            .filter(|name| !name.is_empty());
         let actor = actor.ok_or_else(|| {
             Failure::Usage("--actor is needed: USER is not set, and the audit wants a name".into())
         })?;
@@ -80,11 +84,23 @@ impl Act {
             confirm(phrase, &mut stdin.lock())?;
         }
         Ok(Some(Warrant {
-            actor: actor.clone(),
+            actor,
             reason: reason.clone(),
-            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            command: arguments(),
         }))
     }
+}
+
+/// Whose shell it is, if that has a name that can be written down.
+fn user() -> Option<String> {
+    std::env::var_os("USER")?.into_string().ok()
+}
+
+/// The command line without the program; what is not UTF-8 in it is shown as such.
+fn arguments() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    arguments.collect::<Vec<_>>().join(" ")
 }
 
 fn confirm(phrase: &str, answers: &mut impl BufRead) -> Result<(), Failure> {

@@ -127,18 +127,18 @@ async fn main() -> ExitCode {
 
 /// A report, or none from a command that has printed its answer itself.
 async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
-    let settings = || Settings::load(cli.env_file.as_deref());
+    let settings = Settings::load(cli.env_file.as_deref());
     match cli.command {
-        Command::Sale(command) => sale::run(command, &settings()?).await,
-        Command::Order(command) => order::run(command, &settings()?).await,
-        Command::Token(arguments) => token::run(&arguments, &settings()?),
-        Command::Topics(command) => topics::run(command, &settings()?).await,
-        Command::Db(command) => db::run(command, &settings()?).await,
-        Command::Risk(command) => risk::run(command, &settings()?).await,
-        Command::Dlq(command) => dlq::run(command, &settings()?).await,
-        Command::Rebuild(command) => rebuild::run(command, &settings()?, cli.output).await,
-        Command::Reconcile(arguments) => reconcile::run(&arguments, &settings()?, cli.output).await,
-        Command::Replay(arguments) => return replay::run(&arguments, &settings()?).await,
+        Command::Sale(command) => sale::run(command, &settings).await,
+        Command::Order(command) => order::run(command, &settings).await,
+        Command::Token(arguments) => token::run(&arguments, &settings),
+        Command::Topics(command) => topics::run(command, &settings).await,
+        Command::Db(command) => db::run(command, &settings).await,
+        Command::Risk(command) => risk::run(command, &settings).await,
+        Command::Dlq(command) => dlq::run(command, &settings).await,
+        Command::Rebuild(command) => rebuild::run(command, &settings, cli.output).await,
+        Command::Reconcile(arguments) => reconcile::run(&arguments, &settings, cli.output).await,
+        Command::Replay(arguments) => return replay::run(&arguments, &settings).await,
         Command::Completion { shell } => {
             print!("{}", completion::script(shell, Cli::command()));
             return Ok(None);

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use seckill_eventlog::{check_brokers, check_topic_prefix};
+use seckill_orderbook::check_database_url;
+use seckill_stock::check_url;
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// What the ingress demands of a secret.
@@ -34,54 +37,63 @@ pub(crate) struct Admin {
     pub(crate) token: Secret,
 }
 
+/// Settings that a command needs together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// [`Settings::kafka`].
+    Kafka,
+    /// [`Settings::database_url`].
+    Database,
+    /// [`Settings::redis_url`] and [`Settings::promise_deadline`].
+    Redis,
+}
+
 impl Settings {
     /// Reads `file` if there is one, else the environment.
-    pub(crate) fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        file.map_or_else(Source::load, Source::from_file).map(Self)
+    pub(crate) fn load(file: Option<&Path>) -> Self {
+        Self(file.map_or_else(Source::load, Source::from_file))
+    }
+
+    /// Finds every mistake in what a command needs, before it reads one setting after the other.
+    pub(crate) fn check(&self, needs: &[Need]) -> Result<(), SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        for need in needs {
+            match need {
+                Need::Kafka => drop(kafka(&mut reader)),
+                Need::Database => drop(database_url(&mut reader)),
+                Need::Redis => drop((redis_url(&mut reader), promise_deadline(&mut reader))),
+            }
+        }
+        reader.finish(Some(()))
     }
 
     /// `KAFKA_BROKERS`, `TOPIC_PREFIX` and `EVENT_PARTITIONS`.
     pub(crate) fn kafka(&self) -> Result<Kafka, SettingsError> {
-        let mut reader = Reader::new(&self.0);
-        let brokers = reader.required("KAFKA_BROKERS");
-        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
-        let partitions = reader.or("EVENT_PARTITIONS", 12);
-        if partitions.is_some_and(|count| count < 1) {
-            reader.refuse("EVENT_PARTITIONS", "is less than 1");
-        }
-        let kafka = brokers.zip(topic_prefix).zip(partitions);
-        reader.finish(kafka.map(|((brokers, topic_prefix), partitions)| Kafka {
-            brokers,
-            topic_prefix,
-            partitions,
-        }))
+        self.read(kafka)
     }
 
     /// `DATABASE_URL`.
     pub(crate) fn database_url(&self) -> Result<String, SettingsError> {
-        let mut reader = Reader::new(&self.0);
-        let url = reader.required("DATABASE_URL");
-        reader.finish(url)
+        self.read(database_url)
     }
 
     /// `REDIS_URL`.
     pub(crate) fn redis_url(&self) -> Result<Secret, SettingsError> {
-        let mut reader = Reader::new(&self.0);
-        let url = reader.required("REDIS_URL");
-        reader.finish(url)
+        self.read(redis_url)
     }
 
     /// `PROMISE_DEADLINE_MS`, as the services are given it.
     pub(crate) fn promise_deadline(&self) -> Result<Duration, SettingsError> {
-        let mut reader = Reader::new(&self.0);
-        let deadline_ms = reader.or("PROMISE_DEADLINE_MS", 3_000);
-        reader.finish(deadline_ms.map(Duration::from_millis))
+        self.read(promise_deadline)
     }
 
     /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`.
     pub(crate) fn admin(&self) -> Result<Admin, SettingsError> {
         let mut reader = Reader::new(&self.0);
         let url: Option<Option<String>> = reader.optional("INGRESS_ADMIN_URL");
+        let url = reader.accept("INGRESS_ADMIN_URL", url, |url| {
+            url.as_deref().map_or(Ok(()), check_http_url)
+        });
         let listen = reader.or(
             "INGRESS_ADMIN_LISTEN",
             SocketAddr::from(([127, 0, 0, 1], 8081)),
@@ -102,6 +114,51 @@ impl Settings {
         let mut reader = Reader::new(&self.0);
         let secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
         reader.finish(secret)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T, SettingsError> {
+        let mut reader = Reader::new(&self.0);
+        let value = read(&mut reader);
+        reader.finish(value)
+    }
+}
+
+fn kafka(reader: &mut Reader<'_>) -> Option<Kafka> {
+    let brokers: Option<String> = reader.required("KAFKA_BROKERS");
+    let brokers = reader.accept("KAFKA_BROKERS", brokers, |brokers| check_brokers(brokers));
+    let prefix = reader.or("TOPIC_PREFIX", String::new());
+    let prefix = reader.accept("TOPIC_PREFIX", prefix, |prefix| check_topic_prefix(prefix));
+    let partitions = reader.or("EVENT_PARTITIONS", 12);
+    if partitions.is_some_and(|count| count < 1) {
+        reader.refuse("EVENT_PARTITIONS", "is less than 1");
+    }
+    Some(Kafka {
+        brokers: brokers?,
+        topic_prefix: prefix?,
+        partitions: partitions?,
+    })
+}
+
+fn database_url(reader: &mut Reader<'_>) -> Option<String> {
+    let url: Option<String> = reader.required("DATABASE_URL");
+    reader.accept("DATABASE_URL", url, |url| check_database_url(url))
+}
+
+fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {
+    let url = reader.secret("REDIS_URL", 1);
+    reader.accept("REDIS_URL", url, |url| check_url(url.expose()))
+}
+
+fn promise_deadline(reader: &mut Reader<'_>) -> Option<Duration> {
+    let deadline_ms = reader.or("PROMISE_DEADLINE_MS", 3_000);
+    deadline_ms.map(Duration::from_millis)
+}
+
+fn check_http_url(url: &str) -> Result<(), String> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(()),
+        _ => Err("it begins with https:// or http://".to_owned()),
     }
 }
 

@@ -6,7 +6,10 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use seckill_telemetry::logs::LogFormat;
+use seckill_eventlog::{check_brokers, check_topic_prefix};
+use seckill_orderbook::check_database_url;
+use seckill_stock::check_url;
+use seckill_telemetry::logs::{LogFormat, check_filter};
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 use crate::admission::Places;
@@ -90,10 +93,10 @@ impl Config {
 
 /// Every setting is read before any is unwrapped, so that one mistake does not hide the next.
 fn read(reader: &mut Reader<'_>) -> Option<Config> {
-    let kafka_brokers = reader.required("KAFKA_BROKERS");
-    let redis_url = reader.required("REDIS_URL");
-    let database_url = reader.required("DATABASE_URL");
-    let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+    let kafka_brokers = checked(reader, "KAFKA_BROKERS", None, check_brokers);
+    let redis_url = checked(reader, "REDIS_URL", None, check_url);
+    let database_url = checked(reader, "DATABASE_URL", None, check_database_url);
+    let topic_prefix = checked(reader, "TOPIC_PREFIX", Some(""), check_topic_prefix);
     let event_partitions = at_least(reader, "EVENT_PARTITIONS", 12, &1);
     let listen = reader.or("INGRESS_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)));
     let admin_listen = reader.or(
@@ -116,7 +119,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
     let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &KEEP_ALIVE_MIN_SECONDS);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
-    let log_filter = reader.or("RUST_LOG", "info".to_owned());
+    let log_filter = checked(reader, "RUST_LOG", Some("info"), check_filter);
     let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
     Some(Config {
         kafka_brokers: kafka_brokers?,
@@ -166,6 +169,20 @@ fn rates(reader: &mut Reader<'_>) -> Option<Rates> {
         voucher: voucher?,
         global: global?,
     })
+}
+
+/// A text that `check` finds nothing wrong with; one without a default has to be there.
+fn checked<E: std::fmt::Display>(
+    reader: &mut Reader<'_>,
+    name: &str,
+    default: Option<&str>,
+    check: impl FnOnce(&str) -> Result<(), E>,
+) -> Option<String> {
+    let value: Option<String> = match default {
+        Some(default) => reader.or(name, default.to_owned()),
+        None => reader.required(name),
+    };
+    reader.accept(name, value, |value| check(value))
 }
 
 fn at_least<T>(reader: &mut Reader<'_>, name: &str, default: T, min: &T) -> Option<T>

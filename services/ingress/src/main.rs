@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     panics::end_the_process(seckill_eventlog::catches_panics);
-    let config = match Source::load().and_then(|source| Config::load(&source)) {
+    let config = match Config::load(&Source::load()) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("seckill-ingress: {error}");

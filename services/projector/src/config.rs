@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use seckill_telemetry::logs::LogFormat;
+use seckill_eventlog::{check_brokers, check_topic_prefix};
+use seckill_orderbook::check_database_url;
+use seckill_stock::check_url;
+use seckill_telemetry::logs::{LogFormat, check_filter};
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// Everything the projector is told from outside.
@@ -43,10 +46,16 @@ impl Config {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let kafka_brokers = reader.required("KAFKA_BROKERS");
-        let redis_url = reader.required("REDIS_URL");
-        let database_url = reader.required("DATABASE_URL");
+        let kafka_brokers: Option<String> = reader.required("KAFKA_BROKERS");
+        let kafka_brokers = reader.accept("KAFKA_BROKERS", kafka_brokers, |b| check_brokers(b));
+        let redis_url = reader.secret("REDIS_URL", 1);
+        let redis_url = reader.accept("REDIS_URL", redis_url, |url| check_url(url.expose()));
+        let database_url = reader.secret("DATABASE_URL", 1);
+        let database_url = reader.accept("DATABASE_URL", database_url, |url| {
+            check_database_url(url.expose())
+        });
         let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
         let event_partitions = reader.or("EVENT_PARTITIONS", 12);
         let promise_deadline_ms = reader.or("PROMISE_DEADLINE_MS", 3_000);
         let fold_batch_max = reader.or("FOLD_BATCH_MAX", 1_000);
@@ -55,6 +64,7 @@ impl Config {
             SocketAddr::from(([127, 0, 0, 1], 8082)),
         );
         let log_filter = reader.or("RUST_LOG", "info".to_owned());
+        let log_filter = reader.accept("RUST_LOG", log_filter, |filter| check_filter(filter));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
         if event_partitions.is_some_and(|n| n < 1) {
             reader.refuse("EVENT_PARTITIONS", "is below 1");

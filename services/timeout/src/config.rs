@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use seckill_telemetry::logs::LogFormat;
+use seckill_eventlog::{check_brokers, check_topic_prefix};
+use seckill_orderbook::check_database_url;
+use seckill_stock::check_url;
+use seckill_telemetry::logs::{LogFormat, check_filter};
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 /// Everything the service is told at its start.
@@ -45,11 +48,17 @@ impl Config {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // All are read before the first `?`, so that every mistake is found.
-        let kafka_brokers = reader.required("KAFKA_BROKERS");
+        let kafka_brokers: Option<String> = reader.required("KAFKA_BROKERS");
+        let kafka_brokers = reader.accept("KAFKA_BROKERS", kafka_brokers, |b| check_brokers(b));
         let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
         let event_partitions = reader.or("EVENT_PARTITIONS", 12);
         let redis_url = reader.secret("REDIS_URL", 1);
+        let redis_url = reader.accept("REDIS_URL", redis_url, |url| check_url(url.expose()));
         let database_url = reader.secret("DATABASE_URL", 1);
+        let database_url = reader.accept("DATABASE_URL", database_url, |url| {
+            check_database_url(url.expose())
+        });
         let admin_listen = reader.or(
             "TIMEOUT_ADMIN_LISTEN",
             SocketAddr::from(([127, 0, 0, 1], 8083)),
@@ -57,6 +66,7 @@ impl Config {
         let grace_seconds: Option<u32> = reader.or("EXPIRY_GRACE_SECONDS", 2);
         let poll_ms: Option<u32> = reader.or("EXPIRY_POLL_MS", 200);
         let log_filter = reader.or("RUST_LOG", "info".to_owned());
+        let log_filter = reader.accept("RUST_LOG", log_filter, |filter| check_filter(filter));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
         if event_partitions.is_some_and(|count| count < 1) {
             reader.refuse("EVENT_PARTITIONS", "is less than 1");

@@ -13,7 +13,7 @@ use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, table};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// How far one view is behind in one partition, or in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -35,6 +35,7 @@ struct Row {
 
 /// By the views' own positions in PostgreSQL: what the consumer group committed says less.
 pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
+    settings.check(&[Need::Kafka, Need::Database])?;
     let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
     let numbers: Vec<_> = (0..log.partitions).collect();
     // Before the log's ends, so that no view can seem to be ahead of the log.

@@ -12,7 +12,7 @@ use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, table};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// Which view, and to where.
 #[derive(Debug, Args)]
@@ -64,6 +64,7 @@ const RUNS: &str = "a projector runs, and would move its effects forward again: 
 const CUT: &str = "the log does not go back so far";
 
 pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+    settings.check(&[Need::Kafka, Need::Database])?;
     let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
     let moves = plan(arguments, &log, &orderbook).await?;
     let back: Vec<i32> = moves

@@ -53,6 +53,18 @@ pub struct Postman {
     from: Mailbox,
 }
 
+/// Whether this is a mail server's address: [`MailSettings::url`].
+///
+/// # Errors
+/// That it is none.
+pub fn check_url(url: &Secret) -> Result<(), &'static str> {
+    // The library's own error would quote the address, and the password with it.
+    let parsed = Transport::from_url(url.expose());
+    parsed
+        .map(drop)
+        .map_err(|_| "it is no smtp:// or smtps:// URL")
+}
+
 impl Mailer {
     /// A queue and who empties it.
     ///

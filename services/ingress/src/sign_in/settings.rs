@@ -6,7 +6,7 @@ use lettre::message::Mailbox;
 use seckill_identity::{Domain, Limits};
 use seckill_telemetry::settings::{Reader, Secret};
 
-use super::mailer::MailSettings;
+use super::mailer::{MailSettings, check_url};
 
 const TOKEN_LIFE_SECONDS: u64 = 3600;
 /// Below this a quarter of the life is no whole second.
@@ -31,6 +31,9 @@ impl SignInSettings {
     /// `TOKEN_LIFE_SECONDS`. None: at least one is wrong, and noted as such.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url: Option<Option<Secret>> = reader.optional("SMTP_URL");
+        let url = reader.accept("SMTP_URL", url, |url| {
+            url.as_ref().map_or(Ok(()), check_url)
+        });
         let from = mailbox(reader);
         let allowed_domains = domains(reader);
         let limits = reader.or("SIGN_IN_LIMITS", Limits::default());
@@ -99,6 +102,7 @@ mod tests {
     #[test]
     fn every_mistake_is_named() {
         let bad = [
+            ("SMTP_URL", "http://mail.example"),
             ("MAIL_FROM", "nobody"),
             ("SIGN_IN_ALLOWED_DOMAINS", "uni.example,a b"),
             ("SIGN_IN_LIMITS", "often"),

@@ -19,7 +19,7 @@ use crate::decoded::{event_json, hex_dump, written_at};
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, fields, printable, table};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// A cause that is longer is cut in the list; `show` has all of it.
 const CAUSE_MAX_CHARS: usize = 100;
@@ -122,6 +122,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
 
 impl Desk {
     async fn open(settings: &Settings) -> Result<Self, Failure> {
+        settings.check(&[Need::Kafka, Need::Database])?;
         let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
         let handled = orderbook.handled_letters(&log.topics.events).await;
         let handled = handled.context(

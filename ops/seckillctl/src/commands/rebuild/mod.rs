@@ -22,7 +22,7 @@ use crate::commands::db::connect_with;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Output, Report};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// Of the live tables: the lock, a snapshot, the exchange, and what else is asked meanwhile.
 const LIVE_CONNECTIONS: u32 = 5;
@@ -87,6 +87,7 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<Report, Failure> {
     let Command::Orders(command) = command;
+    settings.check(&[Need::Kafka, Need::Database])?;
     let site = Site {
         log: Log::open(settings)?,
         live: connect_with(settings, LIVE_CONNECTIONS)?,

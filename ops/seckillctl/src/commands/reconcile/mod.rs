@@ -24,7 +24,7 @@ use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Output, Report};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// The producers' delivery timeout, unless the promise deadline is longer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +80,7 @@ pub(crate) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<Report, Failure> {
+    settings.check(&[Need::Kafka, Need::Database, Need::Redis])?;
     let deadline = settings.promise_deadline()?;
     let options = StockOptions::new(settings.redis_url()?.expose());
     let stores = Stores {
