@@ -2,6 +2,7 @@
 
 mod build;
 mod daemon;
+mod daily;
 mod demo;
 mod install;
 mod local;
@@ -17,6 +18,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use seckill_testkit::mail;
+
+use crate::test::Long;
 
 #[derive(Parser)]
 #[command(
@@ -76,6 +79,9 @@ enum Command {
         /// The long tests too
         #[arg(long)]
         long: bool,
+        /// As many of the long tests as fit into a quarter of an hour too, and another one of the rest each day
+        #[arg(long, conflicts_with_all = ["long", "filters"])]
+        daily: bool,
         /// Run only the tests whose names contain one of these
         filters: Vec<String>,
     },
@@ -109,7 +115,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
             arguments,
         } => return demo::demo(once, protected, &arguments),
         Command::Bench { arguments } => return demo::bench(&arguments),
-        Command::Test { long, filters } => test::run(long, &filters)?,
+        Command::Test {
+            long,
+            daily,
+            filters,
+        } => {
+            let long = match (long, daily) {
+                (true, _) => Long::All,
+                (false, true) => Long::Daily,
+                (false, false) => Long::None,
+            };
+            test::run(long, &filters)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,18 +1,33 @@
 //! All checks, as continuous integration runs them.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
 use seckill_testkit::shared::{DATABASE_VARIABLE, KAFKA_VARIABLE};
 use seckill_testkit::{Kafka, Postgres};
 
 use crate::build::{self, cargo};
+use crate::daily;
 use crate::step::step;
 
 /// The same for every stage, so that nothing is built twice.
 const FEATURES: &str =
     "--features=seckill-ingress/failpoints,seckill-projector/failpoints,seckill-timeout/failpoints";
 
+/// The package and the target that the long cases are in.
+const PROMISES: [&str; 4] = ["--package", "seckill-tests", "--test", "promises"];
+
+/// Which long cases are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Long {
+    None,
+    /// As many as a run of continuous integration has time for.
+    Daily,
+    All,
+}
+
 /// Runs every stage; the first that fails is the last. The tests' servers die with this process, also at Ctrl-C.
-pub(crate) fn run(long: bool, filters: &[String]) -> Result<()> {
+pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
     step("format checked", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints clean", || {
         let targets = [
@@ -34,24 +49,54 @@ pub(crate) fn run(long: bool, filters: &[String]) -> Result<()> {
             FEATURES,
         ])
     })?;
-    let kafka = step("Kafka ready", Kafka::start)?;
-    let postgres = step("PostgreSQL ready", Postgres::start)?;
+    let stores = Stores {
+        kafka: step("Kafka ready", Kafka::start)?,
+        postgres: step("PostgreSQL ready", Postgres::start)?,
+    };
     step("tests passed", || {
         // Without `--all-targets`, which leaves the doc tests out: what must not compile is tested there.
+        let mut command = stores.test(&["--workspace", "--no-fail-fast"]);
+        let all = (long == Long::All).then_some("--include-ignored");
+        build::run(command.arg("--").args(all).args(filters))
+    })?;
+    if long == Long::Daily {
+        step("today's long cases passed", || todays_long_cases(&stores))?;
+    }
+    Ok(())
+}
+
+fn todays_long_cases(stores: &Stores) -> Result<()> {
+    let listed = stores
+        .test(&PROMISES)
+        .args(["--", "--ignored", "--list"])
+        .output()?;
+    ensure!(
+        listed.status.success(),
+        "the long cases cannot be listed: {listed:?}"
+    );
+    let list = String::from_utf8(listed.stdout)?;
+    let plan = daily::plan(&list, daily::today()?)?;
+    eprintln!("in its turn today: {}", plan.in_turn);
+    // A case that this machine cannot run fails.
+    let mut command = stores.test(&PROMISES);
+    command.args(["--", "--ignored", "--exact", plan.in_turn]);
+    build::run(command.args(plan.each_time))
+}
+
+/// What all tests share.
+struct Stores {
+    kafka: Kafka,
+    postgres: Postgres,
+}
+
+impl Stores {
+    fn test(&self, what: &[&str]) -> Command {
         let mut command = build::command();
         command
-            .args([
-                "test",
-                "--workspace",
-                "--locked",
-                "--no-fail-fast",
-                FEATURES,
-            ])
-            .arg("--")
-            .args(long.then_some("--include-ignored"))
-            .args(filters)
-            .env(KAFKA_VARIABLE, kafka.brokers())
-            .env(DATABASE_VARIABLE, postgres.admin_url());
-        build::run(&mut command)
-    })
+            .args(["test", "--locked", FEATURES])
+            .args(what)
+            .env(KAFKA_VARIABLE, self.kafka.brokers())
+            .env(DATABASE_VARIABLE, self.postgres.admin_url());
+        command
+    }
 }
