@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
-use seckill_tests::{SaleTerms, World, arm, audit, await_death, revive};
+use seckill_tests::{SaleTerms, World, arm, audit, await_death, check_outcomes, outcomes, revive};
 use serde_json::json;
 
 const TWENTY: SaleTerms = SaleTerms::of(20);
@@ -107,8 +107,27 @@ async fn two_sales_of_one_partition(world: &World) -> Result<[VoucherId; 2]> {
     }
 }
 
-/// The projector dies at `point` with the decisions on twenty orders in hand.
-async fn projector_dies_at(point: &str) -> Result<()> {
+/// Outcomes that were published while the position that says so stands before them.
+async fn told_past_the_position(world: &World, sales: [VoucherId; 2]) -> Result<usize> {
+    let pool = world.database().await?;
+    let mut told = 0;
+    for voucher in sales {
+        for outcome in outcomes(world, voucher).await? {
+            let done: Option<i64> = sqlx::query_scalar(
+                "SELECT next_offset FROM view_positions WHERE view = 'effects' AND partition = $1",
+            )
+            .bind(outcome.source.partition)
+            .fetch_optional(&pool)
+            .await?;
+            told += usize::from(outcome.source.offset.get() >= done.unwrap_or(0));
+        }
+    }
+    Ok(told)
+}
+
+/// The projector dies at `point` with the decisions on twenty orders in hand; gives how many of their
+/// outcomes it had published by then, and how many were published twice in the end.
+async fn projector_dies_at(point: &str) -> Result<(usize, usize)> {
     let mut world = World::start()?;
     let [first, second] = two_sales_of_one_partition(&world).await?;
     world.until_carried_out().await?;
@@ -131,32 +150,46 @@ async fn projector_dies_at(point: &str) -> Result<()> {
     .await?;
     assert!(ahead, "it died with effects that were not carried out");
 
+    let told = told_past_the_position(&world, [first, second]).await?;
+
     revive(&mut world.projector)?;
     for (voucher, answers) in [(first, of_first), (second, of_second)] {
         world.quiet(voucher).await?;
         assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
     }
-    world.until_carried_out().await
+    world.until_carried_out().await?;
+    let repeated = check_outcomes(&world, first).await? + check_outcomes(&world, second).await?;
+    Ok((told, repeated))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn projector_after_commit_and_before_the_effects() -> Result<()> {
-    projector_dies_at("projector.after-commit").await
+    projector_dies_at("projector.after-commit").await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn projector_between_the_effects_of_two_sales() -> Result<()> {
-    projector_dies_at("projector.between-effects").await
+    projector_dies_at("projector.between-effects").await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn projector_between_settle_and_outcomes() -> Result<()> {
-    projector_dies_at("projector.after-settle").await
+    let (told, _) = projector_dies_at("projector.before-outcomes").await?;
+    assert_eq!(told, 0, "it died before it had published anything");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn projector_between_outcomes_and_its_position() -> Result<()> {
-    projector_dies_at("projector.after-outcomes").await
+    let (told, repeated) = projector_dies_at("projector.after-outcomes").await?;
+    assert!(told > 0, "it died before it had published anything");
+    assert!(
+        repeated >= told,
+        "{repeated} of {told} were published again"
+    );
+    Ok(())
 }
 
 /// The timeout service dies at `point` with three due orders in hand.

@@ -16,15 +16,6 @@ const SINGLE: u64 = 30_000;
 
 const PROMISE: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
 
-/// The disk, unless this user may not mount one.
-fn disk_of(megabytes: u32) -> Result<Option<SmallDisk>> {
-    let disk = SmallDisk::mount(megabytes)?;
-    if disk.is_none() {
-        println!("skipped: this user may not mount a tmpfs to fill");
-    }
-    Ok(disk)
-}
-
 async fn sale_with_crowd(world: &World) -> Result<(VoucherId, Crowd)> {
     let voucher = world.sale(SaleTerms::of(20_000)).await?;
     let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
@@ -56,9 +47,7 @@ async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd) -> Result<u12
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
 async fn redis_cannot_write_its_append_only_file() -> Result<()> {
-    let Some(disk) = disk_of(16)? else {
-        return Ok(());
-    };
+    let disk = SmallDisk::mount(16)?;
     let redis = Redis::append_only_on(disk.path())?;
     let world = World::over(TestStack::builder().redis(redis), &PROMISE)?;
     let (voucher, crowd) = sale_with_crowd(&world).await?;
@@ -84,9 +73,7 @@ async fn redis_cannot_write_its_append_only_file() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
 async fn postgresql_cannot_write() -> Result<()> {
-    let Some(disk) = disk_of(256)? else {
-        return Ok(());
-    };
+    let disk = SmallDisk::mount(256)?;
     let settings = [("max_wal_size", "48MB"), ("min_wal_size", "32MB")];
     let server = Postgres::with(PostgresOptions {
         disk: Some(disk.path().to_owned()),
@@ -129,9 +116,7 @@ async fn postgresql_cannot_write() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
 async fn kafka_cannot_write_its_log() -> Result<()> {
-    let Some(disk) = disk_of(128)? else {
-        return Ok(());
-    };
+    let disk = SmallDisk::mount(128)?;
     let broker = Kafka::on_disk(disk.path())?;
     let mut world = World::over(TestStack::builder().kafka(broker), &PROMISE)?;
     let (voucher, crowd) = sale_with_crowd(&world).await?;

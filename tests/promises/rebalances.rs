@@ -1,4 +1,4 @@
-//! The partitions change hands every second while events flow.
+//! Projectors come and go every second, and partitions change hands, while events flow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn assignments(projector: &Service) -> Result<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: a rebalance a second"]
+#[ignore = "long: projectors come and go for 24 s"]
 async fn projectors_come_and_go_every_second() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::of(50_000)).await?;
@@ -29,7 +29,10 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
 
     let mut guests: VecDeque<Service> = VecDeque::new();
     let mut ticks = tokio::time::interval(PERIOD);
-    let (mut killed, mut assigned) = (0, 0);
+    // Those of the guests who have left; and in how many rounds some partition changed hands.
+    let (mut killed, mut assigned, mut rebalances) = (0, 0, 0);
+    let at_start = assignments(&world.projector)?;
+    let mut known = at_start;
     for round in 0..ROUNDS {
         ticks.tick().await;
         // A member learns of a rebalance with its next heartbeat: who stayed for one round only
@@ -46,6 +49,10 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
             assigned += assignments(&leaving)?;
         }
         crowd.flows(1).await?;
+        let staying: usize = guests.iter().map(assignments).sum::<Result<_>>()?;
+        let in_all = assignments(&world.projector)? + staying + assigned;
+        rebalances += usize::from(in_all > known);
+        known = in_all;
     }
     let calm = Instant::now();
     let answers = crowd.leave().await?;
@@ -54,12 +61,16 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
     let recovered_ms = calm.elapsed().as_millis();
     assigned += guests.iter().map(assignments).sum::<Result<usize>>()?;
     assert!(assigned > 0, "the others never had a partition");
-    let own = assignments(&world.projector)?;
+    let hand_overs = assigned + assignments(&world.projector)? - at_start;
+    assert!(
+        rebalances >= ROUNDS / 3,
+        "partitions changed hands in {rebalances} of {ROUNDS} rounds only"
+    );
     let found = audit(&world, voucher, &answers).await?;
     assert_eq!(found.rejected, 0);
     println!(
-        "case a rebalance a second: rebalances={ROUNDS} killed={killed} \
-         assignments={own}+{assigned} orders={} recovered_ms={recovered_ms}",
+        "case a rebalance a second: rounds={ROUNDS} rebalances={rebalances} killed={killed} \
+         hand_overs={hand_overs} orders={} recovered_ms={recovered_ms}",
         found.unpaid
     );
     Ok(())

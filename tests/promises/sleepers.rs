@@ -4,7 +4,7 @@
 use anyhow::Result;
 use seckill_domain::VoucherId;
 use seckill_testkit::Service;
-use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, eventually};
+use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, check_outcomes, eventually};
 use tokio::task::JoinHandle;
 
 const TEN: SaleTerms = SaleTerms::of(10);
@@ -118,7 +118,7 @@ async fn an_ingress_hears_of_an_ack_long_after_the_deadline() -> Result<()> {
 
 /// The only projector stops at `point` while ten orders come in; a second one takes over; the
 /// first wakes up and goes on where it was.
-async fn projector_asleep_at(point: &str) -> Result<World> {
+async fn projector_asleep_at(point: &str) -> Result<(World, VoucherId)> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(SaleTerms::of(20)).await?;
     world.until_carried_out().await?;
@@ -130,27 +130,39 @@ async fn projector_asleep_at(point: &str) -> Result<World> {
     let _second = world.stack.start_projector(&[])?;
     world.quiet(voucher).await?;
     world.until_carried_out().await?;
+    check_outcomes(&world, voucher).await?;
     world.projector.resume()?;
     answers.extend(world.client.orders(voucher, 11..21).await);
     world.quiet(voucher).await?;
     let found = audit(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.rejected), (20, 0));
     world.until_carried_out().await?;
-    Ok(world)
+    Ok((world, voucher))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projector_commits_a_batch_that_another_has_folded() -> Result<()> {
-    let world = projector_asleep_at("projector.before-apply").await?;
+    let (world, _) = projector_asleep_at("projector.before-apply").await?;
     eventually("its commit has failed", || async {
         Ok(world.projector.output()?.contains("a batch did not commit"))
     })
     .await
 }
 
+/// The first was about to publish: the second has done it while the first slept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_wakes_up_before_outcomes_that_another_has_published() -> Result<()> {
+    let (world, voucher) = projector_asleep_at("projector.before-outcomes").await?;
+    check_outcomes(&world, voucher).await?;
+    Ok(())
+}
+
+/// The first had published, and nobody knew: the second does it again, and then the first wakes up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projector_publishes_outcomes_that_another_has_published() -> Result<()> {
-    projector_asleep_at("projector.after-settle").await?;
+    let (world, voucher) = projector_asleep_at("projector.after-outcomes").await?;
+    let repeated = check_outcomes(&world, voucher).await?;
+    assert!(repeated > 0, "the position was moved before it was true");
     Ok(())
 }
 

@@ -110,6 +110,7 @@ impl Worker {
             }
             fail::fail_point!("projector.after-settle");
             cached::drop_changed(&shared, &self.stop, &page.effects).await?;
+            fail::fail_point!("projector.before-outcomes");
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
             until_done(&self.stop, &shared.health, "postgresql", || {

@@ -1,0 +1,94 @@
+//! The outcome topic, held against the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::{
+    AdjustmentRow, Decision, Effect, Event, Offset, Outcome, SaleState, VoucherId,
+    effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
+};
+use seckill_eventlog::{KafkaSettings, OutcomeRecord, Topics, decode_outcome, read_all};
+
+use crate::auditor::read_log;
+use crate::world::World;
+
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What consumers were told of a sale, in the order of each key.
+///
+/// # Errors
+/// When the topic cannot be read, or has something else than outcomes.
+pub async fn outcomes(world: &World, voucher: VoucherId) -> Result<Vec<OutcomeRecord>> {
+    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
+    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "auditor");
+    let mut told = Vec::new();
+    for record in read_all(&settings, &topics.outcomes, READ_TIMEOUT).await? {
+        let outcome = decode_outcome(record.payload.as_deref().context("no payload")?)?;
+        let key = record.key.as_deref().context("no key")?;
+        ensure!(
+            key == outcome.key().as_bytes(),
+            "under another key: {outcome:?}"
+        );
+        if outcome.voucher_id == voucher {
+            told.push(outcome);
+        }
+    }
+    Ok(told)
+}
+
+/// Checks that consumers were told of every decision on a sale, each in its turn, and of nothing else; an
+/// outcome may be told again, unchanged. Says how many were.
+///
+/// # Errors
+/// What is missing, too much or in the wrong order.
+pub async fn check_outcomes(world: &World, voucher: VoucherId) -> Result<usize> {
+    let expected = decided(&read_log(world, voucher).await?);
+    let told = outcomes(world, voucher).await?;
+    let mut known = BTreeSet::new();
+    let mut newest: BTreeMap<String, Offset> = BTreeMap::new();
+    for outcome in &told {
+        let offset = outcome.source.offset;
+        ensure!(
+            expected.get(&offset) == Some(&outcome.outcome),
+            "told of what the log does not say: {outcome:?}"
+        );
+        let newest = newest.entry(outcome.key()).or_insert(offset);
+        ensure!(
+            known.contains(&offset) || offset >= *newest,
+            "told for the first time after a later one: {outcome:?}"
+        );
+        *newest = offset.max(*newest);
+        known.insert(offset);
+    }
+    let missing = expected
+        .iter()
+        .filter(|(offset, _)| !known.contains(offset));
+    let missing: Vec<_> = missing.take(3).collect();
+    ensure!(missing.is_empty(), "nobody was told: {missing:?}");
+    Ok(told.len() - known.len())
+}
+
+/// What consumers are to be told, by the offset of the record that was decided.
+fn decided(log: &[(Offset, Event)]) -> BTreeMap<Offset, Outcome> {
+    let mut state = SaleState::default();
+    let mut effects: Vec<Effect> = Vec::new();
+    for (offset, event) in log {
+        if let Some(Decision::StockAdjusted { delta, accepted }) = state.fold(*offset, event) {
+            effects.push(effects_of_adjustment(&AdjustmentRow {
+                event_id: event.event_id,
+                voucher_id: event.voucher_id,
+                delta,
+                accepted,
+                offset: *offset,
+            }));
+        }
+    }
+    effects.extend(state.sale.iter().flat_map(effects_of_sale));
+    effects.extend(state.orders.values().flat_map(effects_of_order));
+    effects.extend(state.refunds.iter().map(effects_of_refund));
+    effects
+        .into_iter()
+        .map(|effect| (effect.offset, effect.outcome))
+        .collect()
+}
