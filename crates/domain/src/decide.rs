@@ -188,11 +188,10 @@ fn adjust(state: &SaleState, event: &Event, e: &StockAdjusted) -> Option<Decisio
         return None;
     }
     let accepted = state.sale.as_ref().is_some_and(|sale| {
-        let fits = sale
-            .available
-            .checked_add(e.delta)
-            .is_some_and(|left| left >= 0)
-            && sale.adjusted.checked_add(e.delta).is_some();
+        let left = sale.available.checked_add(e.delta);
+        let total = (sale.terms.stock.checked_add(sale.adjusted))
+            .and_then(|total| total.checked_add(e.delta));
+        let fits = left.is_some_and(|left| left >= 0) && total.is_some();
         // Units taken in an epoch that has ended went back with it.
         let current = e.delta > 0 || e.epoch.is_some_and(|epoch| epoch >= sale.epoch);
         fits && current

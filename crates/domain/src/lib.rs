@@ -8,6 +8,7 @@ mod event;
 mod ids;
 mod money;
 mod partition;
+mod ranges;
 mod sale;
 mod text;
 mod timestamp;
@@ -25,6 +26,7 @@ pub use event::{
 pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
 pub use money::{Currency, Money, MoneyError};
 pub use partition::partition_of;
+pub use ranges::EventError;
 pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
 pub use text::{Reason, TextError, Title};
 pub use timestamp::{Timestamp, TimestampError};
@@ -38,6 +40,9 @@ impl Epoch {
     /// The epoch that `SaleScheduled` begins.
     pub const FIRST: Self = Self(1);
 
+    /// The last one that has a successor, and so the last one that an event may name.
+    pub const MAX: Self = Self(i64::MAX - 1);
+
     /// From its number in an event or a row.
     #[must_use]
     pub const fn new(number: i64) -> Self {
@@ -50,10 +55,10 @@ impl Epoch {
         self.0
     }
 
-    /// The epoch that follows.
+    /// The epoch that follows. None follows the largest number, which no event names.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the fold knows of one sale.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
@@ -29,6 +30,20 @@ pub struct Terms {
     /// Whether an order needs a sale token of its buyer. Asked where units are granted; what is in the
     /// log was granted.
     pub requires_sale_token: bool,
+}
+
+/// What an operator may ask for now. Logs may hold more: see [`Event::check`].
+impl Terms {
+    /// The price of one unit, in cents.
+    pub const PRICE_CENTS: RangeInclusive<i64> = 0..=100_000_000_000;
+    /// Units at the start.
+    pub const STOCK: RangeInclusive<i64> = 1..=1_000_000_000;
+    /// The most units in one order.
+    pub const MAX_QUANTITY: RangeInclusive<i64> = 1..=1_000;
+    /// Seconds to pay.
+    pub const HOLD_SECONDS: RangeInclusive<i64> = 1..=86_400;
+    /// The most units that one change of stock adds or takes off.
+    pub const DELTA_MAX: i64 = 1_000_000_000;
 }
 
 /// A sale's numbers. Always: `terms.stock + adjusted = available + unpaid + paid`.

@@ -280,6 +280,20 @@ fn a_shrink_takes_only_free_units_of_its_own_epoch() {
     assert!(accepted(&next_epoch, shrink(1, 2)));
 }
 
+/// PostgreSQL adds the units up in 64 bits, sold ones among them.
+#[test]
+fn a_restock_stands_only_while_all_units_can_be_counted() {
+    let log = [scheduled(i64::MAX), reserved(order(1), 1, 2, 1)];
+    let accepted = |log: Vec<EventBody>, units| match then(&given(log), restock(units)) {
+        Some(Decision::StockAdjusted { accepted, .. }) => accepted,
+        other => panic!("no adjustment: {other:?}"),
+    };
+    assert!(!accepted(log.to_vec(), 1));
+    let shrunk = log.into_iter().chain([shrink(1, 1)]).collect::<Vec<_>>();
+    assert!(accepted(shrunk.clone(), 1));
+    assert!(!accepted(shrunk, 2));
+}
+
 #[test]
 fn a_reload_stands_only_on_the_current_epoch_and_once_a_nonce() {
     let state = given([scheduled(3), reloaded(1, 50), reloaded(1, 51)]);

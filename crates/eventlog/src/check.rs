@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use seckill_domain::{
-    Currency, Epoch, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, Title,
+    Currency, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, Title,
     UserId, VoucherId,
 };
 use uuid::Uuid;
@@ -35,7 +35,11 @@ impl Check {
         }
     }
 
-    fn parsed<T: FromStr<Err: Display>>(self, field: &'static str, text: &str) -> Checked<T> {
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(
+        self,
+        field: &'static str,
+        text: &str,
+    ) -> Checked<T> {
         text.parse().map_err(|e| self.invalid(field, e))
     }
 
@@ -88,13 +92,8 @@ impl Check {
         Money::new(cents, currency).map_err(|e| self.invalid(field, e))
     }
 
-    pub(crate) fn epoch(self, field: &'static str, number: i64) -> Checked<Epoch> {
-        // The largest number has no successor.
-        if (Epoch::FIRST.get()..i64::MAX).contains(&number) {
-            Ok(Epoch::new(number))
-        } else {
-            Err(self.invalid(field, "an epoch is 1 or more"))
-        }
+    pub(crate) fn unsigned(self, field: &'static str, number: i32) -> Checked<u32> {
+        u32::try_from(number).map_err(|_| self.invalid(field, "has to be 0 or more"))
     }
 
     pub(crate) fn at_least_one(self, field: &'static str, number: i32) -> Checked<u32> {

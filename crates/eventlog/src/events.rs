@@ -1,7 +1,7 @@
 //! Events to and from their records.
 
 use seckill_domain as domain;
-use seckill_domain::{Event, EventBody, Terms, VoucherId};
+use seckill_domain::{Event, EventBody, Terms};
 
 use crate::check::Check;
 use crate::error::DecodeError;
@@ -71,22 +71,17 @@ fn event<T: EventRecord>(framed: Framed<'_>) -> Decoded<Event> {
     let record: T = framed.read()?;
     let check = Check::of(T::KIND);
     let (event_id, voucher_id, occurred_at) = check.head(&record)?;
-    Ok(Event {
-        event_id,
-        voucher_id,
-        occurred_at,
-        body: record.body(check, voucher_id)?,
-    })
+    Event::new(event_id, voucher_id, occurred_at, record.body(check)?)
+        .map_err(|error| check.invalid(error.field, error.problem))
 }
 
 /// A record of the event topic.
 trait EventRecord: Wire {
-    /// What happened, checked.
-    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody>;
+    /// What happened, in the domain's types. The ranges of plain numbers are [`Event::new`]'s.
+    fn body(self, check: Check) -> Decoded<EventBody>;
 }
 
-/// Unsigned in the domain, `int` in Avro: beyond 2^31 - 1 units or seconds (68 years) a limit is
-/// no limit, and no sale can grant such a quantity.
+/// Unsigned in the domain, `int` in Avro. [`Event::check`] lets no larger number get here.
 fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -108,20 +103,17 @@ impl SaleScheduled {
 }
 
 impl EventRecord for SaleScheduled {
-    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         let terms = Terms {
             title: check.title(self.title)?,
             price: check.money("price_cents", self.price_cents, &self.currency)?,
-            stock: check.not_negative("stock", self.stock)?,
-            max_quantity: check.at_least_one("max_quantity", self.max_quantity)?,
+            stock: self.stock,
+            max_quantity: check.unsigned("max_quantity", self.max_quantity)?,
             opens_at: check.timestamp("opens_at", self.opens_at)?,
             closes_at: check.timestamp("closes_at", self.closes_at)?,
-            hold_seconds: check.at_least_one("hold_seconds", self.hold_seconds)?,
+            hold_seconds: check.unsigned("hold_seconds", self.hold_seconds)?,
             requires_sale_token: self.requires_sale_token.unwrap_or(false),
         };
-        if terms.opens_at >= terms.closes_at {
-            return Err(check.invalid("closes_at", "has to be after opens_at"));
-        }
         Ok(EventBody::SaleScheduled(domain::SaleScheduled { terms }))
     }
 }
@@ -137,15 +129,11 @@ impl StockAdjusted {
 }
 
 impl EventRecord for StockAdjusted {
-    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
-        if self.delta == 0 {
-            return Err(check.invalid("delta", "has to be other than 0"));
-        }
-        let epoch = self.epoch.map(|number| check.epoch("epoch", number));
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::StockAdjusted(domain::StockAdjusted {
             delta: self.delta,
             reason: check.reason(self.reason)?,
-            epoch: epoch.transpose()?,
+            epoch: self.epoch.map(domain::Epoch::new),
         }))
     }
 }
@@ -157,7 +145,7 @@ impl SaleClosed {
 }
 
 impl EventRecord for SaleClosed {
-    fn body(self, _: Check, _: VoucherId) -> Decoded<EventBody> {
+    fn body(self, _: Check) -> Decoded<EventBody> {
         Ok(EventBody::SaleClosed)
     }
 }
@@ -174,10 +162,10 @@ impl SaleReloaded {
 }
 
 impl EventRecord for SaleReloaded {
-    fn body(self, check: Check, _: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::SaleReloaded(domain::SaleReloaded {
-            previous: check.epoch("previous_epoch", self.previous_epoch)?,
-            epoch: check.epoch("epoch", self.epoch)?,
+            previous: domain::Epoch::new(self.previous_epoch),
+            epoch: domain::Epoch::new(self.epoch),
             nonce: check.uuid("nonce", &self.nonce)?,
             first: self.first,
         }))
@@ -200,14 +188,14 @@ impl SeckillReserved {
 }
 
 impl EventRecord for SeckillReserved {
-    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::SeckillReserved(domain::SeckillReserved {
-            order_id: check.order_id(&self.order_id, voucher)?,
+            order_id: check.parsed("order_id", &self.order_id)?,
             user_id: check.user_id(self.user_id)?,
-            quantity: check.at_least_one("quantity", self.quantity)?,
+            quantity: check.unsigned("quantity", self.quantity)?,
             price: check.money("price_cents", self.price_cents, &self.currency)?,
             pay_by: check.timestamp("pay_by", self.pay_by)?,
-            epoch: check.epoch("epoch", self.epoch)?,
+            epoch: domain::Epoch::new(self.epoch),
             key_hash: check.key_hash(self.key_hash.as_deref())?,
         }))
     }
@@ -226,9 +214,9 @@ impl OrderPaid {
 }
 
 impl EventRecord for OrderPaid {
-    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::OrderPaid(domain::OrderPaid {
-            order_id: check.order_id(&self.order_id, voucher)?,
+            order_id: check.parsed("order_id", &self.order_id)?,
             payment_id: check.payment_id(self.payment_id)?,
             amount: check.money("amount_cents", self.amount_cents, &self.currency)?,
             paid_at: check.timestamp("paid_at", self.paid_at)?,
@@ -246,9 +234,9 @@ impl OrderCancelled {
 }
 
 impl EventRecord for OrderCancelled {
-    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::OrderCancelled(domain::OrderCancelled {
-            order_id: check.order_id(&self.order_id, voucher)?,
+            order_id: check.parsed("order_id", &self.order_id)?,
             user_id: check.user_id(self.user_id)?,
         }))
     }
@@ -264,9 +252,9 @@ impl OrderExpired {
 }
 
 impl EventRecord for OrderExpired {
-    fn body(self, check: Check, voucher: VoucherId) -> Decoded<EventBody> {
+    fn body(self, check: Check) -> Decoded<EventBody> {
         Ok(EventBody::OrderExpired(domain::OrderExpired {
-            order_id: check.order_id(&self.order_id, voucher)?,
+            order_id: check.parsed("order_id", &self.order_id)?,
             pay_by: check.timestamp("pay_by", self.pay_by)?,
         }))
     }

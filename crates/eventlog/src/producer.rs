@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
-use seckill_domain::{Event, Offset, TraceParent, partition_of};
+use seckill_domain::{Event, EventError, Offset, TraceParent, partition_of};
 
 use crate::events::encode_event;
 use crate::headers::Envelope;
@@ -39,6 +39,9 @@ pub enum SendError {
     /// The producer has failed for good: the process has to start again.
     #[error("the producer has failed and takes nothing any more")]
     Fatal,
+    /// No reader would take it, so it is not written.
+    #[error("no event may say that: {0}")]
+    Invalid(#[from] EventError),
     /// The record itself, or its topic.
     #[error("the record was refused")]
     Refused(#[source] KafkaError),
@@ -138,6 +141,7 @@ impl EventProducer {
         event: &Event,
         trace: Option<TraceParent>,
     ) -> Result<Delivery, SendError> {
+        event.check()?;
         let envelope = Envelope {
             id: event.event_id,
             record: event.body.name(),

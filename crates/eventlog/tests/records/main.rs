@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
+mod extremes;
 mod golden;
 mod hostile;
+mod ranges;
 mod refused;
 mod samples;
 mod versions;

@@ -28,7 +28,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(NOON + seconds * 1_000_000)
 }
 
-fn euros(cents: i64) -> Money {
+pub(crate) fn euros(cents: i64) -> Money {
     Money::new(cents, "EUR".parse().unwrap()).unwrap()
 }
 

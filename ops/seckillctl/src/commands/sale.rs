@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use seckill_domain::{Currency, VoucherId};
+use seckill_domain::{Currency, Reason, Terms, Timestamp, TimestampError, Title, VoucherId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example: seckillctl sale create --title Lamp --price-cents 4900 --stock 100 --require-sale-token"
     )]
-    Create(Terms),
+    Create(NewSale),
     /// List the sales, the newest first.
     List(Page),
     /// Show where a sale's units are, in both stores.
@@ -44,21 +44,21 @@ pub(crate) enum Command {
 
 /// What is sold, when and how.
 #[derive(Debug, Args)]
-pub(crate) struct Terms {
+pub(crate) struct NewSale {
     /// What buyers see.
-    #[arg(long)]
-    title: String,
+    #[arg(long, value_parser = Title::written)]
+    title: Title,
     /// The price of one unit, in cents.
-    #[arg(long, value_name = "CENTS", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "CENTS", value_parser = clap::value_parser!(i64).range(Terms::PRICE_CENTS))]
     price_cents: i64,
     /// Three capital letters of ISO 4217.
     #[arg(long, default_value = "EUR")]
     currency: Currency,
     /// Units on sale.
-    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(i64).range(Terms::STOCK))]
     stock: i64,
     /// The most units in one order.
-    #[arg(long, value_name = "UNITS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "UNITS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(Terms::MAX_QUANTITY))]
     max_quantity: u32,
     /// When orders are first taken, in RFC 3339 [default: now].
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -67,7 +67,7 @@ pub(crate) struct Terms {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     closes_at: Option<OffsetDateTime>,
     /// Seconds that a buyer has to pay.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(Terms::HOLD_SECONDS))]
     hold_seconds: u32,
     /// Take orders only with a one-use token from the sale's page.
     #[arg(long)]
@@ -97,11 +97,11 @@ pub(crate) struct Adjustment {
     #[arg(value_name = "ID")]
     voucher: VoucherId,
     /// How many units.
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..=Terms::DELTA_MAX))]
     units: i64,
     /// Why, for the record.
-    #[arg(long)]
-    reason: String,
+    #[arg(long, value_parser = Reason::written)]
+    reason: Reason,
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
@@ -116,7 +116,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
     }
 }
 
-async fn create(api: &AdminApi, terms: &Terms) -> Result<Report, Failure> {
+async fn create(api: &AdminApi, terms: &NewSale) -> Result<Report, Failure> {
     #[derive(Deserialize)]
     struct Created {
         voucher_id: i64,
@@ -129,14 +129,14 @@ async fn create(api: &AdminApi, terms: &Terms) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
-fn scheduling(terms: &Terms, now: OffsetDateTime) -> anyhow::Result<Value> {
+fn scheduling(terms: &NewSale, now: OffsetDateTime) -> anyhow::Result<Value> {
     let opens_at = terms.opens_at.unwrap_or(now);
     let closes_at = terms
         .closes_at
         .or_else(|| opens_at.checked_add(Duration::HOUR));
     let closes_at = closes_at.context("--opens-at is beyond the calendar; give an earlier one")?;
     let mut body = json!({
-        "title": terms.title,
+        "title": terms.title.as_str(),
         "price_cents": terms.price_cents,
         "currency": terms.currency.as_str(),
         "stock": terms.stock,
@@ -251,7 +251,7 @@ fn ledger_text(ledger: &Ledger) -> String {
 
 async fn adjust(api: &AdminApi, change: &Adjustment, delta: i64) -> Result<Report, Failure> {
     let voucher = change.voucher;
-    let body = json!({ "delta": delta, "reason": change.reason });
+    let body = json!({ "delta": delta, "reason": change.reason.as_str() });
     let json = api
         .post(&format!("/vouchers/{voucher}/stock"), &body, None)
         .await?;
@@ -275,6 +275,11 @@ fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|e| format!("{e}; give RFC 3339, such as 2030-01-31T12:00:00Z"))
+    let time = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|e| format!("{e}; give RFC 3339, such as 2030-01-31T12:00:00Z"))?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000))
+        .ok()
+        .and_then(|micros| Timestamp::new(micros).ok())
+        .map(|_| time)
+        .ok_or_else(|| TimestampError.to_string())
 }

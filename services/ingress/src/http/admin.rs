@@ -77,7 +77,7 @@ pub async fn schedule(
     let voucher_id = voucher_id_for(&app, key_hash, body_hash).await?;
     let trace = trace_of(&http);
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms });
-    let event = events::now(voucher_id, scheduled);
+    let event = events::now(voucher_id, scheduled)?;
     app.reservations
         .publish(event, trace)
         .await
@@ -157,7 +157,7 @@ async fn restock(
         reason: change.reason,
         epoch: None,
     });
-    let event = events::now(voucher_id, adjusted);
+    let event = events::now(voucher_id, adjusted)?;
     let event_id = event.event_id;
     app.reservations
         .publish(event, trace_of(http))
@@ -208,7 +208,7 @@ pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespons
     let row = known_sale(&app, voucher_id).await?;
     if row.sale.closed.is_none() {
         let trace = trace_of(&http);
-        let event = events::now(voucher_id, EventBody::SaleClosed);
+        let event = events::now(voucher_id, EventBody::SaleClosed)?;
         app.reservations.publish(event, trace).await?;
         tracing::info!(%trace, %voucher_id, "sale is closed");
     }

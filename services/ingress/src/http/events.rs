@@ -4,18 +4,21 @@ use seckill_domain::{Event, EventBody, EventId, Timestamp, VoucherId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
 use crate::reservations::PublishError;
 
 /// An event of this moment, with a new id.
-#[must_use]
-pub fn now(voucher_id: VoucherId, body: EventBody) -> Event {
-    Event {
-        event_id: EventId::from_uuid(Uuid::now_v7()),
-        voucher_id,
-        occurred_at: timestamp_now(),
-        body,
-    }
+///
+/// # Errors
+/// `invalid-request`, with the member that no reader of the log would take.
+pub fn now(voucher_id: VoucherId, body: EventBody) -> Result<Event, Problem> {
+    let event_id = EventId::from_uuid(Uuid::now_v7());
+    Event::new(event_id, voucher_id, timestamp_now(), body).map_err(|error| {
+        Problem::invalid_fields(&[FieldError {
+            field: error.field,
+            detail: error.problem.to_owned(),
+        }])
+    })
 }
 
 /// This host's clock. Nothing is decided by it but what people are shown.

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use seckill_domain::{Event, EventBody, OrderCancelled, OrderStatus, VoucherId};
+use seckill_domain::{EventBody, OrderCancelled, OrderStatus, VoucherId};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Number;
 use utoipa::ToSchema;
@@ -265,7 +265,7 @@ pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         OrderView::Decided { .. } => {}
     }
     let cancelled = EventBody::OrderCancelled(OrderCancelled { order_id, user_id });
-    let event: Event = events::now(order_id.voucher_id(), cancelled);
+    let event = events::now(order_id.voucher_id(), cancelled)?;
     let trace = trace_of(&http);
     app.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %user_id, "cancellation is in the log");

@@ -65,7 +65,7 @@ pub async fn webhook(
     let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
     let trace = trace_of(&http);
     let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
-    let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid));
+    let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid))?;
     app.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
     Ok(HttpResponse::Accepted().json(Recorded {}))

@@ -1,6 +1,6 @@
 //! The body that changes a sale's stock, and everything that can be wrong with it.
 
-use seckill_domain::Reason;
+use seckill_domain::{Reason, Terms};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa::openapi::Schema;
@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use crate::http::terms::ONE_LINE_PATTERN;
 use crate::problem::{FieldError, Problem};
 
-const DELTA_MAX: i64 = 1_000_000_000;
+const DELTA_MAX: i64 = Terms::DELTA_MAX;
 
 /// A change of stock.
 #[derive(Debug, Deserialize, ToSchema)]

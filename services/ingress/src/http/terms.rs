@@ -1,5 +1,7 @@
 //! The body that puts a sale up, and everything that can be wrong with it.
 
+use std::ops::RangeInclusive;
+
 use seckill_domain::{Currency, Money, Terms, Timestamp, Title};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::{
@@ -15,12 +17,8 @@ use crate::rfc3339;
 /// character, and at least one character that is no white space.
 pub(super) const ONE_LINE_PATTERN: &str =
     r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
-const PRICE_MAX_CENTS: i64 = 100_000_000_000;
-const STOCK_MAX: i64 = 1_000_000_000;
 const QUANTITY_DEFAULT: i64 = 1;
-const QUANTITY_MAX: i64 = 1_000;
 const HOLD_DEFAULT_SECONDS: i64 = 900;
-const HOLD_MAX_SECONDS: i64 = 86_400;
 
 const MEMBERS: [&str; 9] = [
     "title",
@@ -67,12 +65,12 @@ impl PartialSchema for SaleRequest {
             .into_iter()
             .fold(ObjectBuilder::new(), ObjectBuilder::required)
             .property("title", title.pattern(Some(ONE_LINE_PATTERN)))
-            .property("price_cents", whole(0, PRICE_MAX_CENTS, None))
+            .property("price_cents", whole(Terms::PRICE_CENTS, None))
             .property("currency", text().pattern(Some("^[A-Z]{3}$")))
-            .property("stock", whole(1, STOCK_MAX, None))
+            .property("stock", whole(Terms::STOCK, None))
             .property(
                 "max_quantity",
-                whole(1, QUANTITY_MAX, Some(QUANTITY_DEFAULT)),
+                whole(Terms::MAX_QUANTITY, Some(QUANTITY_DEFAULT)),
             )
             .property(
                 "opens_at",
@@ -84,7 +82,7 @@ impl PartialSchema for SaleRequest {
             )
             .property(
                 "hold_seconds",
-                whole(1, HOLD_MAX_SECONDS, Some(HOLD_DEFAULT_SECONDS)),
+                whole(Terms::HOLD_SECONDS, Some(HOLD_DEFAULT_SECONDS)),
             )
             .property("requires_sale_token", flag)
             .additional_properties(Some(AdditionalProperties::FreeForm(false)))
@@ -99,11 +97,11 @@ impl PartialSchema for SaleRequest {
 
 impl ToSchema for SaleRequest {}
 
-fn whole(min: i64, max: i64, default: Option<i64>) -> Object {
+fn whole(range: RangeInclusive<i64>, default: Option<i64>) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::Integer)
-        .minimum(Some(min))
-        .maximum(Some(max))
+        .minimum(Some(*range.start()))
+        .maximum(Some(*range.end()))
         .default(default.map(Value::from))
         .build()
 }
@@ -122,15 +120,15 @@ pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<Fie
         check.refuse("body", format!("{unknown:?} is no member of a sale"));
     }
     let title = check.title();
-    let cents = check.integer("price_cents", None, 0, PRICE_MAX_CENTS);
+    let cents = check.integer("price_cents", None, Terms::PRICE_CENTS);
     let currency = check.currency();
-    let stock = check.integer("stock", None, 1, STOCK_MAX);
-    let max_quantity = check.integer("max_quantity", Some(QUANTITY_DEFAULT), 1, QUANTITY_MAX);
+    let stock = check.integer("stock", None, Terms::STOCK);
+    let max_quantity = check.integer("max_quantity", Some(QUANTITY_DEFAULT), Terms::MAX_QUANTITY);
     let opens_at = check.time("opens_at");
     let closes_at = check.time("closes_at");
     check.window(opens_at, closes_at, now);
     let hold_default = Some(HOLD_DEFAULT_SECONDS);
-    let hold_seconds = check.integer("hold_seconds", hold_default, 1, HOLD_MAX_SECONDS);
+    let hold_seconds = check.integer("hold_seconds", hold_default, Terms::HOLD_SECONDS);
     let requires_sale_token = check.flag("requires_sale_token");
     let price = cents.zip(currency).and_then(|(c, y)| Money::new(c, y).ok());
     let terms = || {
@@ -225,15 +223,15 @@ impl Check<'_> {
         &mut self,
         field: &'static str,
         default: Option<i64>,
-        min: i64,
-        max: i64,
+        range: RangeInclusive<i64>,
     ) -> Option<T> {
         let value = match self.body.get(field) {
             Some(value) => value.as_i64(),
             None => default,
         };
-        let fits = value.filter(|value| (min..=max).contains(value));
+        let fits = value.filter(|value| range.contains(value));
         if fits.is_none() {
+            let (min, max) = (range.start(), range.end());
             self.refuse(field, format!("a whole number from {min} to {max}"));
         }
         T::try_from(fits?).ok()
@@ -300,12 +298,12 @@ mod tests {
             ("title", json!("two\nlines"), false),
             ("price_cents", json!(-1), false),
             ("price_cents", json!(0), true),
-            ("price_cents", json!(PRICE_MAX_CENTS), true),
-            ("price_cents", json!(PRICE_MAX_CENTS + 1), false),
+            ("price_cents", json!(Terms::PRICE_CENTS.end()), true),
+            ("price_cents", json!(Terms::PRICE_CENTS.end() + 1), false),
             ("currency", json!("eur"), false),
             ("stock", json!(0), false),
-            ("stock", json!(STOCK_MAX), true),
-            ("stock", json!(STOCK_MAX + 1), false),
+            ("stock", json!(Terms::STOCK.end()), true),
+            ("stock", json!(Terms::STOCK.end() + 1), false),
             ("max_quantity", json!(0), false),
             ("max_quantity", json!(1000), true),
             ("max_quantity", json!(1001), false),

@@ -194,7 +194,9 @@ impl Reservations {
         let sent = self.shared.publisher.send(&event, Some(traceparent));
         let mut sent = sent.map_err(|error| match error {
             SendError::QueueFull => PublishError::Overloaded,
-            SendError::Fatal | SendError::Refused(_) => PublishError::Failed,
+            SendError::Fatal | SendError::Invalid(_) | SendError::Refused(_) => {
+                PublishError::Failed
+            }
         })?;
         fail::fail_point!("ingress.event.after-produce");
         let shared = Arc::clone(&self.shared);
