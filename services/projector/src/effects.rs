@@ -110,7 +110,6 @@ impl Worker {
             }
             fail::fail_point!("projector.after-settle");
             cached::drop_changed(&shared, &self.stop, &page.effects).await?;
-            fail::fail_point!("projector.before-outcomes");
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
             until_done(&self.stop, &shared.health, "postgresql", || {
@@ -241,6 +240,7 @@ impl Worker {
 
     /// Publishes outcomes and waits until the brokers have all of them.
     async fn publish(&self, effects: &[Effect]) -> Option<()> {
+        fail::fail_point!("projector.before-outcomes");
         let shared = &self.shared;
         let now = wall_clock();
         until_done(&self.stop, &shared.health, "outcomes", || async {
