@@ -63,8 +63,9 @@ pub(crate) fn at_rest(world: &World) -> bool {
 fn served(world: &World) -> Option<&Sale> {
     let master = world.nodes.iter().find(|node| node.role == Role::Master)?;
     let sale = master.keys.sale.as_ref()?;
-    let usable =
-        sale.state != State::Shut && (sale.fence == Some(master.fence) || !world.guards.fence);
+    let usable = sale.state != State::Shut
+        && (sale.fence == Some(master.fence) || !world.guards.fence)
+        && !(sale.torn && world.guards.parts_agree);
     usable.then_some(sale)
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     SaveRedis,
     /// As by FLUSHALL: the server lives on, and so do its connections and its fence.
     FlushRedis,
+    /// One of the sale's hashes is deleted or evicted, the others stay.
+    LosePart,
     BackUpBook,
     RestoreBook,
     StopRedis,
@@ -24,6 +26,8 @@ pub(crate) enum Fault {
     Demote,
     ThirdFollows,
     Relink,
+    /// The newest master dies, and Sentinel names the one before it, which was never demoted.
+    NameAgain,
 }
 
 impl Fault {
@@ -61,11 +65,17 @@ impl Fault {
     /// The kinds that this seed meets.
     pub(crate) fn some(world: &mut World) -> Vec<Self> {
         let mut all = Self::SINGLE.to_vec();
-        if world.mode == Mode::Pair {
+        if world.mode.has_replica() {
             all.extend(Self::PAIR);
+        }
+        if world.mode == Mode::Sentinel {
+            all.push(Self::NameAgain);
         }
         if world.mode == Mode::Rough {
             all.extend(Self::ROUGH);
+        }
+        if world.mode == Mode::Torn {
+            all.extend([Self::LosePart, Self::LosePart]);
         }
         all.retain(|_| world.chance(0.7));
         if all.contains(&Self::RestartRedis) {
@@ -168,6 +178,7 @@ impl World {
                     self.nodes[node].keys = Keys::default();
                 }
             }
+            Fault::LosePart => self.lose_part(),
             Fault::BackUpBook => self.book_backups.push(Rc::clone(&self.book)),
             Fault::RestoreBook => self.restore_book(),
             Fault::StopRedis => {
@@ -180,7 +191,24 @@ impl World {
             Fault::Demote => self.demote_older(),
             Fault::ThirdFollows => self.third_follows_newest(),
             Fault::Relink => self.relink(),
+            Fault::NameAgain => self.name_again(),
             Fault::CrashIngress | Fault::CrashProjector | Fault::Rebalance => {}
+        }
+    }
+
+    /// The holds go, or the pending events.
+    fn lose_part(&mut self) {
+        let (masters, holds) = (self.masters(), self.chance(0.5));
+        let chosen = self.choose(&masters);
+        let sale = chosen.and_then(|node| self.nodes[node].keys.sale.as_mut());
+        if let Some(sale) = sale {
+            sale.torn = true;
+            if holds {
+                sale.holds.clear();
+                sale.shrinks.clear();
+            } else {
+                sale.outbox.clear();
+            }
         }
     }
 
@@ -267,6 +295,7 @@ impl World {
         node.role = Role::Master;
         node.generation = newest.unwrap_or(0) + 1;
         node.fence.replication_id = replication_id;
+        node.fence.failovers = node.generation;
         node.has_replica = false;
         node.replica_seen_at = 0;
         self.linked = false;
@@ -298,6 +327,36 @@ impl World {
                 connection.cut();
             }
         }
+    }
+
+    /// It has kept its run, its replication and its data. Who is connected to it was silent for as long as
+    /// it slept, and asks the Sentinels again.
+    fn name_again(&mut self) {
+        let masters = self.masters();
+        let [a, b] = masters[..] else {
+            return;
+        };
+        let (old, new) = if self.nodes[a].generation < self.nodes[b].generation {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        let generation = self.nodes[new].generation + 1;
+        self.restart(new);
+        self.nodes[new].role = Role::Replica;
+        self.nodes[old].generation = generation;
+        self.nodes[old].stopped_until = 0;
+        if self.guards.failovers_counted {
+            self.nodes[old].fence.failovers = generation;
+        }
+        self.nodes[old].break_connections();
+        let connections = self.connections.iter().filter_map(std::rc::Weak::upgrade);
+        for connection in connections.filter(|connection| connection.node == old) {
+            connection.cut();
+        }
+        self.third_follows = old;
+        self.relink();
+        self.trace(|| format!("{} is named again", self.nodes[old].name));
     }
 
     pub(crate) fn third_follows_newest(&mut self) {
@@ -333,7 +392,7 @@ impl World {
 
     /// What a master does once in a while, and when it wakes up.
     pub(crate) fn count_replicas(&mut self, node: usize) {
-        if self.mode != Mode::Pair || self.nodes[node].role == Role::Replica {
+        if !self.mode.has_replica() || self.nodes[node].role == Role::Replica {
             return;
         }
         let other = 1 - node;

@@ -39,6 +39,10 @@ guards! {
     // Redis' scripts.
     /// A sale that was loaded under another fence is refused.
     fence,
+    /// With Sentinels, the fence counts their failovers too.
+    failovers_counted,
+    /// A sale of which a part was lost is refused: its hashes name the load that made them.
+    parts_agree,
     /// A grant writes its pending event in the same step.
     outbox,
     /// `settle` skips decisions below the sale's position.

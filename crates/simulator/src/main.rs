@@ -38,7 +38,9 @@ struct Arguments {
 enum Servers {
     Single,
     Rough,
+    Torn,
     Pair,
+    Sentinel,
 }
 
 #[allow(clippy::print_stdout, reason = "its output")]
@@ -47,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let mode = match arguments.mode {
         Servers::Single => Mode::Single,
         Servers::Rough => Mode::Rough,
+        Servers::Torn => Mode::Torn,
         Servers::Pair => Mode::Pair,
+        Servers::Sentinel => Mode::Sentinel,
     };
     let without: Vec<&str> = arguments.without.iter().map(String::as_str).collect();
     let guards = Guards::without(&without)

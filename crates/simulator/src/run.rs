@@ -96,7 +96,9 @@ fn time_of_faults(sim: &Sim) -> Result<(), Violation> {
         let wishes = Wish::some(&mut world);
         let fault_rate = match world.mode {
             Mode::Rough => world.choose(&[0.008, 0.02]),
-            Mode::Single | Mode::Pair => world.choose(&[0.002, 0.004, 0.008, 0.014]),
+            Mode::Single | Mode::Torn | Mode::Pair | Mode::Sentinel => {
+                world.choose(&[0.002, 0.004, 0.008, 0.014])
+            }
         };
         let demand = world.choose(&[0.03, 0.06, 0.1]);
         (

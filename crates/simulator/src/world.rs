@@ -27,9 +27,20 @@ pub enum Mode {
     Single,
     /// The same, and what is rare elsewhere is frequent: faults, a slow server, late retries.
     Rough,
+    /// One Redis, which also loses single hashes of the sale.
+    Torn,
     /// A master, a replica that may be promoted while the master lives on, and a second replica
     /// that follows either.
     Pair,
+    /// The same with Sentinels, who may also name a master again that slept through its successor's life.
+    Sentinel,
+}
+
+impl Mode {
+    /// Whether there are two servers.
+    pub(crate) fn has_replica(self) -> bool {
+        matches!(self, Self::Pair | Self::Sentinel)
+    }
 }
 
 /// A rule that was broken.
@@ -141,7 +152,7 @@ impl World {
             nodes: Vec::new(),
             connections: Vec::new(),
             redis_backups: Vec::new(),
-            linked: mode == Mode::Pair,
+            linked: mode.has_replica(),
             third_follows: 0,
             processes: Vec::new(),
             ingresses,
@@ -153,7 +164,7 @@ impl World {
         };
         let first = Node::new('A', Role::Master, world.new_fence());
         world.nodes.push(first);
-        if mode == Mode::Pair {
+        if mode.has_replica() {
             let second = Node::new('B', Role::Replica, world.new_fence());
             world.nodes.push(second);
         }
@@ -210,6 +221,7 @@ impl World {
         Fence {
             run_id: self.new_id(),
             replication_id: self.new_id(),
+            failovers: 0,
         }
     }
 

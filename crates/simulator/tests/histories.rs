@@ -31,6 +31,16 @@ fn no_rule_is_broken_where_faults_are_frequent() {
 }
 
 #[test]
+fn no_rule_is_broken_where_parts_of_a_sale_are_lost() {
+    no_rule_is_broken(Mode::Torn, SEEDS / 2);
+}
+
+#[test]
+fn no_rule_is_broken_where_a_master_is_named_again() {
+    no_rule_is_broken(Mode::Sentinel, SEEDS / 2);
+}
+
+#[test]
 fn no_rule_is_broken_with_two_servers() {
     no_rule_is_broken(Mode::Pair, SEEDS);
 }

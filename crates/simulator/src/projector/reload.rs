@@ -10,7 +10,7 @@ use crate::book::Book;
 use crate::redis::{CallError, Claim, Connection, Loaded, Opened, Sale, State};
 use crate::scene;
 use crate::task::{pause, pause_for};
-use crate::world::{CRON_TICKS, Mode, PROMISE_TICKS, REPLICA_LAG_TICKS, Sim};
+use crate::world::{CRON_TICKS, PROMISE_TICKS, REPLICA_LAG_TICKS, Sim};
 
 const MARGIN_TICKS: u64 = 2;
 const VERDICT_STEPS: u32 = 200;
@@ -82,7 +82,7 @@ async fn drain(sim: &Sim, me: usize) {
     }
     let started = sim.clock(me);
     let mut ticks = PROMISE_TICKS + MARGIN_TICKS;
-    if sim.world().mode == Mode::Pair && sim.world().guards.drain_covers_replica_lag {
+    if sim.world().mode.has_replica() && sim.world().guards.drain_covers_replica_lag {
         ticks += REPLICA_LAG_TICKS + CRON_TICKS;
     }
     while sim.clock(me) - started < ticks {
@@ -135,6 +135,7 @@ fn contents(book: &Book) -> Result<Sale, Ended> {
         holds: BTreeMap::new(),
         shrinks: BTreeMap::new(),
         outbox: BTreeMap::new(),
+        torn: false,
     })
 }
 

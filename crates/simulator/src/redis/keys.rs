@@ -130,6 +130,8 @@ pub(crate) struct Sale {
     pub(crate) holds: BTreeMap<UserId, Hold>,
     pub(crate) shrinks: BTreeMap<EventId, Shrink>,
     pub(crate) outbox: BTreeMap<Uuid, Entry>,
+    /// Whether a part was deleted or evicted alone: what it held is gone, and it does not name the load any more.
+    pub(crate) torn: bool,
 }
 
 impl Sale {
@@ -142,6 +144,9 @@ impl Sale {
         let of_shrinks: i64 = shrinks.map(|shrink| shrink.units).sum();
         if self.stock < 0 {
             Some("stock in Redis is negative")
+        } else if self.torn {
+            // The numbers are of holds that are gone.
+            None
         } else if held != self.held || of_holds + of_shrinks != self.unsettled {
             Some("counters in Redis are wrong")
         } else {

@@ -10,11 +10,13 @@ use super::keys::{Keys, Sale, State};
 use super::stock::Connection;
 use crate::guards::Guards;
 
-/// One life of one master: `run_id:master_replid`.
+/// One life of one master: `run_id:master_replid`, with Sentinels also their count of failovers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fence {
     pub(crate) run_id: u64,
     pub(crate) replication_id: u64,
+    /// As the Sentinels counted when they named this master.
+    pub(crate) failovers: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,7 @@ pub(crate) enum Unusable {
     Absent,
     Foreign,
     Shut,
+    Torn,
 }
 
 impl Script<'_> {
@@ -148,6 +151,8 @@ impl Script<'_> {
             Err(Unusable::Foreign)
         } else if sale.state == State::Shut {
             Err(Unusable::Shut)
+        } else if self.guards.parts_agree && sale.torn {
+            Err(Unusable::Torn)
         } else {
             Ok(sale)
         }
