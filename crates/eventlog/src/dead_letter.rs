@@ -73,22 +73,23 @@ impl EventProducer {
         &self,
         letter: &DeadLetter<'_>,
     ) -> Result<Delivered, DeadLetterError> {
-        let (mut extent, mut sent) = (
-            Extent::Whole,
-            self.write_letter(letter, Extent::Whole).await,
-        );
-        if letter.record.bytes() < SMALL_BYTES {
-            return sent;
-        }
-        for less in [Extent::WithoutPayload, Extent::PlaceAndCause] {
+        let extents = if letter.record.bytes() < SMALL_BYTES {
+            // The larger one does not come into its batch again.
+            [Extent::Whole; 3]
+        } else {
+            [Extent::Whole, Extent::WithoutPayload, Extent::PlaceAndCause]
+        };
+        let [first, rest @ ..] = extents;
+        let mut sent = self.write_letter(letter, first).await;
+        for extent in rest {
             match &sent {
                 Err(error) if error.is_of_size() => {
                     let (partition, offset) = (letter.record.partition, letter.record.offset.get());
-                    tracing::warn!(partition, offset, ?extent, %error, "too large for a dead letter");
+                    tracing::warn!(partition, offset, %error, ?extent, "too large for a dead letter");
                 }
                 _ => break,
             }
-            (extent, sent) = (less, self.write_letter(letter, less).await);
+            sent = self.write_letter(letter, extent).await;
         }
         sent
     }

@@ -3,11 +3,11 @@
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use seckill_eventlog::{DeadLetter, Record, read_all};
+use seckill_eventlog::{DeadLetter, EventProducer, KafkaSettings, Record, read_all};
 use seckill_testkit::codecs::Codec;
 use seckill_testkit::produce::{Answer, RawBatch, RawRecord, fetch, prefixed, produce};
 
-use crate::support::{Log, SOON};
+use crate::support::{Log, PARTITIONS, SOON};
 
 const MIB: usize = 1 << 20;
 
@@ -155,6 +155,39 @@ async fn what_the_broker_finds_too_large_is_left_out_and_the_next_letter_is_whol
         (&record.key, &record.payload)
     );
     assert_eq!(note(&letter, "payload"), None);
+}
+
+#[tokio::test]
+async fn a_small_letter_beside_one_that_is_too_large_is_whole() {
+    let log = Log::create().await;
+    set_limit(&log, 200_000).await;
+    log.write(42, 1).await;
+    let records = read_all(&log.settings, &log.topics.events, SOON).await;
+    let small = records.unwrap().remove(0);
+    let large = Record {
+        payload: Some(random(300_000)),
+        ..small.clone()
+    };
+    // Long enough for both to go in one batch, which the broker refuses.
+    let settings = KafkaSettings {
+        linger: std::time::Duration::from_millis(200),
+        ..log.settings.clone()
+    };
+    let producer = EventProducer::new(&settings, &log.topics, PARTITIONS).unwrap();
+    let letter = |record| DeadLetter {
+        record,
+        cause: "nobody can read this".to_owned(),
+        group: "g",
+    };
+    let (small_letter, large_letter) = (letter(&small), letter(&large));
+    let both = tokio::join!(
+        producer.send_dead_letter(&small_letter),
+        producer.send_dead_letter(&large_letter)
+    );
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    let letters = read_all(&log.settings, &log.topics.dead_letters, SOON).await;
+    let found: Vec<_> = letters.unwrap().into_iter().map(|l| l.payload).collect();
+    assert!(found.len() == 2 && found.contains(&small.payload) && found.contains(&None));
 }
 
 /// Makes the broker refuse dead letters of more than so many bytes.
