@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Record, Topics, encode_event, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, audit, eventually};
+use seckill_tests::{Intruder, SaleTerms, World, audit, eventually, until_ready, until_unready};
 use uuid::Uuid;
 
 const GARBAGE: usize = 1_000;
@@ -19,7 +19,7 @@ fn garbage(n: usize, voucher: VoucherId, intruder: &Intruder) -> (String, Vec<u8
     let good = expiry_of_nothing(voucher, n);
     let away = (home + 1) % intruder.partitions();
     match n % 5 {
-        0 => (key, n.to_be_bytes().to_vec(), home),
+        0 => (key, [b"?", &n.to_be_bytes()[..]].concat(), home),
         1 => (key, Vec::new(), home),
         2 => ("not a voucher".to_owned(), good, home),
         3 => (key, good, away),
@@ -98,9 +98,9 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     Ok(())
 }
 
-/// A wall that only this test builds: PostgreSQL refuses one buyer's row.
+/// A wall that only this test builds: PostgreSQL refuses one buyer's row. The view is wrong, not the event.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_the_database_refuses_does_not_take_its_batch_along() -> Result<()> {
+async fn an_event_that_a_wall_refuses_stops_its_partition_and_is_not_lost() -> Result<()> {
     let world = World::start()?;
     let voucher = world
         .sale(SaleTerms {
@@ -118,24 +118,23 @@ async fn an_event_that_the_database_refuses_does_not_take_its_batch_along() -> R
         answers.iter().all(|answer| answer.status == 202),
         "{answers:?}"
     );
+    until_unready(&world.projector, "not_him").await?;
+    let refused: i64 = sqlx::query_scalar("SELECT count(*) FROM orders WHERE user_id = 13")
+        .fetch_one(&pool)
+        .await?;
+    assert_eq!(refused, 0);
 
-    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
-    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
-    eventually("29 orders stand and one is a dead letter", || async {
-        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
-            .fetch_one(&pool)
-            .await?;
-        let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
-        Ok(stored == 29 && letters.len() == 1)
-    })
-    .await?;
-    let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
-    let message = header(&letters[0], "message")?;
-    assert!(
-        message.contains("23514") && message.contains("not_him"),
-        "{message}"
-    );
-    Ok(())
+    sqlx::query("ALTER TABLE orders DROP CONSTRAINT not_him")
+        .execute(&pool)
+        .await?;
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!(found.unpaid, 30, "every order stands");
+    let skipped: i64 = sqlx::query_scalar("SELECT count(*) FROM skipped_records")
+        .fetch_one(&pool)
+        .await?;
+    assert_eq!(skipped, 0);
+    until_ready(&world.projector).await
 }
 
 fn header(record: &Record, name: &str) -> Result<String> {

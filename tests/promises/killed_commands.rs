@@ -54,7 +54,7 @@ where
 
 /// Letters noted as dealt with, and how many the audit says were.
 async fn noted(pool: &sqlx::PgPool) -> Result<(i64, i64)> {
-    let sql = "SELECT (SELECT count(*) FROM dead_letters_handled),
+    let sql = "SELECT (SELECT count(*) FROM skipped_records WHERE fate IS NOT NULL),
                       (SELECT coalesce(sum(affected), 0)::bigint FROM ops_audit)";
     Ok(sqlx::query_as(sql).fetch_one(pool).await?)
 }

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use crate::{
-    Epoch, EventId, KeyHash, Money, OrderId, PaymentId, Reason, Timestamp, UserId, VoucherId,
-    sale::Terms,
+    Actor, Epoch, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, UserId,
+    VoucherId, sale::Terms,
 };
 
 /// One record of the event topic.
@@ -39,6 +39,8 @@ pub enum EventBody {
     OrderCancelled(OrderCancelled),
     /// The time to pay is over.
     OrderExpired(OrderExpired),
+    /// An operator decided that a record is passed over by every fold.
+    RecordSkipped(RecordSkipped),
 }
 
 impl EventBody {
@@ -54,6 +56,7 @@ impl EventBody {
             Self::OrderPaid(_) => "OrderPaid",
             Self::OrderCancelled(_) => "OrderCancelled",
             Self::OrderExpired(_) => "OrderExpired",
+            Self::RecordSkipped(_) => "RecordSkipped",
         }
     }
 
@@ -68,7 +71,8 @@ impl EventBody {
             Self::SaleScheduled(_)
             | Self::StockAdjusted(_)
             | Self::SaleClosed
-            | Self::SaleReloaded(_) => None,
+            | Self::SaleReloaded(_)
+            | Self::RecordSkipped(_) => None,
         }
     }
 }
@@ -153,4 +157,18 @@ pub struct OrderExpired {
     pub order_id: OrderId,
     /// The deadline that passed.
     pub pay_by: Timestamp,
+}
+
+/// An operator decided that the record at `offset` of `partition` is passed over by every fold, live or
+/// from the beginning. It stands behind that record, in the same partition, under the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSkipped {
+    /// The partition of the record, which is this event's own.
+    pub partition: i32,
+    /// Where the record stands.
+    pub offset: Offset,
+    /// Why the operator decided so.
+    pub reason: Reason,
+    /// Who decided.
+    pub actor: Actor,
 }

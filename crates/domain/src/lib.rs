@@ -6,6 +6,7 @@ mod decide;
 mod effect;
 mod event;
 mod ids;
+mod log_batch;
 mod money;
 mod partition;
 mod ranges;
@@ -20,15 +21,16 @@ pub use effect::{
     effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
 pub use event::{
-    Event, EventBody, OrderCancelled, OrderExpired, OrderPaid, SaleReloaded, SaleScheduled,
-    SeckillReserved, StockAdjusted,
+    Event, EventBody, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped, SaleReloaded,
+    SaleScheduled, SeckillReserved, StockAdjusted,
 };
 pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
+pub use log_batch::{Identity, LastRecord, LogBatch};
 pub use money::{Currency, Money, MoneyError};
 pub use partition::partition_of;
 pub use ranges::EventError;
 pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
-pub use text::{Reason, TextError, Title};
+pub use text::{Actor, Reason, TextError, Title};
 pub use timestamp::{Timestamp, TimestampError};
 pub use trace::{TraceParent, TraceParentError};
 

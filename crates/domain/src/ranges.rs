@@ -2,8 +2,8 @@
 //! write into the log and for those who read it: [`Event::new`].
 
 use crate::{
-    Epoch, Event, EventBody, EventId, OrderId, SaleReloaded, SaleScheduled, SeckillReserved,
-    StockAdjusted, Timestamp, VoucherId,
+    Epoch, Event, EventBody, EventId, OrderId, RecordSkipped, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted, Timestamp, VoucherId,
 };
 
 /// The field of an event that no log may hold so.
@@ -53,6 +53,7 @@ impl Event {
             EventBody::StockAdjusted(e) => adjusted(e),
             EventBody::SaleReloaded(e) => reloaded(e),
             EventBody::SeckillReserved(e) => reserved(e),
+            EventBody::RecordSkipped(e) => skipped(e),
             EventBody::SaleClosed
             | EventBody::OrderPaid(_)
             | EventBody::OrderCancelled(_)
@@ -83,6 +84,11 @@ fn reloaded(e: &SaleReloaded) -> Result<(), EventError> {
 fn reserved(e: &SeckillReserved) -> Result<(), EventError> {
     positive_int("quantity", e.quantity)?;
     epoch("epoch", e.epoch)
+}
+
+fn skipped(e: &RecordSkipped) -> Result<(), EventError> {
+    ensure(e.partition >= 0, "partition", "has to be 0 or more")?;
+    ensure(e.offset.get() >= 0, "offset", "has to be 0 or more")
 }
 
 fn of_this_sale(order_id: OrderId, voucher_id: VoucherId) -> Result<(), EventError> {

@@ -24,6 +24,10 @@ pub enum TextError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Title(String);
 
+/// Who did something, as an operator is called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Actor(String);
+
 /// Why an operator did something.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Reason(String);
@@ -67,6 +71,7 @@ macro_rules! text {
 }
 
 text!(Title, 200);
+text!(Actor, 100);
 text!(Reason, 200);
 
 impl Reason {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use seckill_domain::{
-    Currency, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, Title,
+    Actor, Currency, EventId, KeyHash, Money, Offset, OrderId, PaymentId, Reason, Timestamp, Title,
     UserId, VoucherId,
 };
 use uuid::Uuid;
@@ -129,5 +129,9 @@ impl Check {
 
     pub(crate) fn reason(self, text: String) -> Checked<Reason> {
         Reason::new(text).map_err(|e| self.invalid("reason", e))
+    }
+
+    pub(crate) fn actor(self, text: String) -> Checked<Actor> {
+        Actor::new(text).map_err(|e| self.invalid("actor", e))
     }
 }

@@ -64,12 +64,6 @@ pub enum ConsumerError {
     /// The client refused its settings or a call.
     #[error("the Kafka consumer failed")]
     Client(#[from] KafkaError),
-    /// A position lies outside the log: the log was cut, or the view belongs to another log.
-    #[error(
-        "the log does not have the position that the view names: it was cut or replaced; \
-         rebuild the view, or restore the log"
-    )]
-    PositionNotInLog,
     /// The thread could not be started, or ended without a word.
     #[error("the consumer's thread failed: {0}")]
     Thread(String),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{
     Offset as KafkaOffset, TopicPartitionList, TopicPartitionListElem,
 };
@@ -361,13 +361,11 @@ impl ConsumerThread {
     }
 }
 
-/// The client mends most errors by itself; of these two it cannot.
+/// The client mends most errors by itself, but for a fatal one. It no longer fetches a partition that was
+/// cut before the position: whoever folds it finds that out when it looks for what it folded last.
 fn tolerate(error: KafkaError) -> Result<(), ConsumerError> {
     match &error {
         KafkaError::MessageConsumptionFatal(_) => Err(error.into()),
-        KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-            Err(ConsumerError::PositionNotInLog)
-        }
         _ => {
             tracing::warn!(%error, "the consumer goes on after an error");
             Ok(())

@@ -1,7 +1,7 @@
 //! What can be wrong with a message.
 
-/// Why a message is not one of the project's records, or says something that cannot be. Final:
-/// the same bytes fail in the same way every time, so they go to the dead-letter topic.
+/// Why a message cannot be read. It is malformed, and every version finds it so, but for what
+/// [`Self::is_not_known_yet`] says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A record without a payload. The topics are not compacted: nothing writes these.
@@ -72,6 +72,9 @@ pub enum DecodeError {
         /// The voucher id.
         expected: String,
     },
+    /// A record of an unknown schema under a key that is no voucher id.
+    #[error("the record's key is not a voucher id")]
+    KeyOfNoVoucher,
     /// An event in a partition that its key does not lead to.
     #[error("the record stands in partition {partition}, and its key leads to {expected}")]
     WrongPartition {
@@ -80,6 +83,18 @@ pub enum DecodeError {
         /// Where its key leads.
         expected: i32,
     },
+}
+
+impl DecodeError {
+    /// Whether another version of this program may be able to read the message: it names a schema that this
+    /// one does not have.
+    #[must_use]
+    pub const fn is_not_known_yet(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownFingerprint { .. } | Self::UnknownSchemaId { .. }
+        )
+    }
 }
 
 /// Why a registry's schema cannot be used.

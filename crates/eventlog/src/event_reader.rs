@@ -9,12 +9,12 @@ use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
-use seckill_domain::{Event, Offset};
+use seckill_domain::{LogBatch, Offset};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use uuid::Uuid;
 
 use crate::reader::{Reach, ReadError, Reader, blocking};
-use crate::record::decode_event_at;
+use crate::record::{decode_event_at, sort_into};
 use crate::settings::KafkaSettings;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -24,27 +24,6 @@ const UPKEEP: Duration = Duration::from_millis(20);
 /// Batches that may wait for a slow receiver, a partition.
 const BUFFER_BATCHES: usize = 3;
 
-/// A stretch of one partition, decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecodedBatch {
-    /// The offset after its last record; it begins where the batch before it ended.
-    pub to: Offset,
-    /// The events, ascending.
-    pub events: Vec<(Offset, Event)>,
-    /// Where a record could not be decoded: the live fold has sent these to the dead letters.
-    pub undecodable: Vec<Offset>,
-}
-
-impl DecodedBatch {
-    const fn at(to: Offset) -> Self {
-        Self {
-            to,
-            events: Vec::new(),
-            undecodable: Vec::new(),
-        }
-    }
-}
-
 /// One partition's batches as they come, for ever: at the end of the log the next one waits for the
 /// next record.
 #[derive(Debug)]
@@ -53,7 +32,7 @@ pub struct EventStream {
     pub partition: i32,
     /// Where its first batch begins.
     pub from: Offset,
-    batches: mpsc::Receiver<Result<DecodedBatch, ReadError>>,
+    batches: mpsc::Receiver<Result<LogBatch, ReadError>>,
 }
 
 impl EventStream {
@@ -61,7 +40,7 @@ impl EventStream {
     ///
     /// # Errors
     /// [`ReadError`]: the reading is over.
-    pub async fn next(&mut self) -> Result<DecodedBatch, ReadError> {
+    pub async fn next(&mut self) -> Result<LogBatch, ReadError> {
         let ended = || ReadError::Thread("it ended".to_owned());
         self.batches.recv().await.unwrap_or_else(|| Err(ended()))
     }
@@ -155,11 +134,11 @@ fn start(
 /// One partition of a thread.
 struct Lane {
     partition: i32,
-    batch: DecodedBatch,
+    batch: LogBatch,
     /// Full batches that the channel has no room for.
-    waiting: VecDeque<DecodedBatch>,
+    waiting: VecDeque<LogBatch>,
     paused: bool,
-    sender: mpsc::Sender<Result<DecodedBatch, ReadError>>,
+    sender: mpsc::Sender<Result<LogBatch, ReadError>>,
 }
 
 impl Lane {
@@ -167,7 +146,7 @@ impl Lane {
         let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
         let lane = Self {
             partition,
-            batch: DecodedBatch::at(from),
+            batch: LogBatch::ending_at(from),
             waiting: VecDeque::new(),
             paused: false,
             sender,
@@ -180,14 +159,10 @@ impl Lane {
         (lane, stream)
     }
 
-    fn records(&self) -> usize {
-        self.batch.events.len() + self.batch.undecodable.len()
-    }
-
     /// Ends the batch, and sends what there is room for.
     fn flush(&mut self) {
-        if self.records() > 0 {
-            let next = DecodedBatch::at(self.batch.to);
+        if !self.batch.is_empty() {
+            let next = LogBatch::ending_at(self.batch.to);
             let done = std::mem::replace(&mut self.batch, next);
             self.waiting.push_back(done);
         }
@@ -245,7 +220,7 @@ impl Worker {
                     let partition = message.partition();
                     if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
                         take(lane, &message, self.partitions);
-                        if lane.records() >= self.batch_max {
+                        if lane.batch.len() >= self.batch_max {
                             lane.flush();
                         }
                     }
@@ -300,8 +275,6 @@ fn take(lane: &mut Lane, message: &impl Message, partitions: i32) {
         return;
     }
     lane.batch.to = offset.next();
-    match decode_event_at(partition, partitions, message.key(), message.payload()) {
-        Ok(event) => lane.batch.events.push((offset, event)),
-        Err(_) => lane.batch.undecodable.push(offset),
-    }
+    let read = decode_event_at(partition, partitions, message.key(), message.payload());
+    sort_into(&mut lane.batch, offset, read);
 }

@@ -8,8 +8,8 @@ use crate::error::DecodeError;
 use crate::guard::guarded;
 use crate::schemas::{self, Framed, RecordKind, SchemaIds};
 use crate::wire::{
-    Head, OrderCancelled, OrderExpired, OrderPaid, SaleClosed, SaleReloaded, SaleScheduled,
-    SeckillReserved, StockAdjusted, Wire, with_head,
+    Head, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped, SaleClosed, SaleReloaded,
+    SaleScheduled, SeckillReserved, StockAdjusted, Wire, with_head,
 };
 
 type Decoded<T> = Result<T, DecodeError>;
@@ -27,6 +27,7 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
         EventBody::OrderPaid(e) => schemas::encode(&OrderPaid::of(head, e)),
         EventBody::OrderCancelled(e) => schemas::encode(&OrderCancelled::of(head, e)),
         EventBody::OrderExpired(e) => schemas::encode(&OrderExpired::of(head, e)),
+        EventBody::RecordSkipped(e) => schemas::encode(&RecordSkipped::of(head, e)),
     }
 }
 
@@ -59,6 +60,7 @@ fn read_event(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
         RecordKind::OrderPaid => event::<OrderPaid>(framed),
         RecordKind::OrderCancelled => event::<OrderCancelled>(framed),
         RecordKind::OrderExpired => event::<OrderExpired>(framed),
+        RecordKind::RecordSkipped => event::<RecordSkipped>(framed),
         kind @ (RecordKind::OrderOutcome | RecordKind::SaleOutcome | RecordKind::RefundDue) => {
             Err(DecodeError::WrongTopic {
                 record: kind.to_string(),
@@ -256,6 +258,28 @@ impl EventRecord for OrderExpired {
         Ok(EventBody::OrderExpired(domain::OrderExpired {
             order_id: check.parsed("order_id", &self.order_id)?,
             pay_by: check.timestamp("pay_by", self.pay_by)?,
+        }))
+    }
+}
+
+impl RecordSkipped {
+    fn of(head: Head, e: &domain::RecordSkipped) -> Self {
+        with_head!(head,
+            partition: e.partition,
+            offset: e.offset.get(),
+            reason: e.reason.to_string(),
+            actor: e.actor.to_string(),
+        )
+    }
+}
+
+impl EventRecord for RecordSkipped {
+    fn body(self, check: Check) -> Decoded<EventBody> {
+        Ok(EventBody::RecordSkipped(domain::RecordSkipped {
+            partition: self.partition,
+            offset: domain::Offset::new(self.offset),
+            reason: check.reason(self.reason)?,
+            actor: check.actor(self.actor)?,
         }))
     }
 }

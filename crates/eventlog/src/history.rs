@@ -188,7 +188,8 @@ fn why_nothing(state: &SaleState, event: &Event) -> String {
         EventBody::SaleScheduled(_)
         | EventBody::StockAdjusted(_)
         | EventBody::SaleClosed
-        | EventBody::SaleReloaded(_) => "about the sale".to_owned(),
+        | EventBody::SaleReloaded(_)
+        | EventBody::RecordSkipped(_) => "about the sale".to_owned(),
     }
 }
 

@@ -16,6 +16,7 @@ mod partitions;
 mod producer;
 mod reader;
 mod record;
+mod record_reader;
 mod scan;
 mod schemas;
 mod settings;
@@ -30,7 +31,7 @@ pub use consumer::{
 };
 pub use dead_letter::{DeadLetter, DeadLetterError};
 pub use error::{DecodeError, SchemaError};
-pub use event_reader::{DecodedBatch, EventStream, read_events};
+pub use event_reader::{EventStream, read_events};
 pub use events::{decode_event, decode_event_with, encode_event};
 pub use guard::catches_panics;
 pub use headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
@@ -41,6 +42,7 @@ pub use producer::{Delivered, Delivery, DeliveryError, EventProducer, SendError}
 pub use rdkafka::error::KafkaError;
 pub use reader::{ReadError, Stretch, read_all, tail};
 pub use record::Record;
+pub use record_reader::RecordReader;
 pub use scan::{Scan, event_extent, extent, first_since, first_written_ms, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;

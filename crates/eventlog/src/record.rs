@@ -2,7 +2,10 @@
 
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage};
-use seckill_domain::{Event, Offset, TraceParent, partition_of};
+use seckill_domain::{
+    Event, Identity, LastRecord, LogBatch, Offset, TraceParent, VoucherId, partition_of,
+};
+use sha2::{Digest, Sha256};
 
 use crate::error::DecodeError;
 use crate::events::decode_event;
@@ -38,17 +41,66 @@ impl Record {
         }
     }
 
+    /// What is known of a record that the log no longer has: where it stood.
+    #[must_use]
+    pub fn without_content(partition: i32, offset: Offset) -> Self {
+        Self {
+            partition,
+            offset,
+            key: None,
+            payload: None,
+            headers: Headers::default(),
+            timestamp_ms: None,
+        }
+    }
+
+    /// The voucher that its key names, if it is one.
+    #[must_use]
+    pub fn voucher(&self) -> Option<VoucherId> {
+        voucher_key(self.key.as_deref())
+    }
+
+    /// These records of one partition, ascending, as a batch: every fold makes the same of them.
+    #[must_use]
+    pub fn batch(records: &[Self], partitions: i32, to: Offset) -> LogBatch {
+        let mut batch = LogBatch::ending_at(to);
+        for record in records {
+            sort_into(&mut batch, record.offset, record.event(partitions));
+        }
+        batch.last = records.last().map(|record| LastRecord {
+            offset: record.offset,
+            identity: record.identity(),
+        });
+        batch
+    }
+
     /// The event in a record of the event topic, which has `partitions` partitions. Its key has to
     /// be its voucher id, and its partition that key's: elsewhere it would be decided out of order.
     ///
     /// # Errors
-    /// [`DecodeError`]: the record is one for the dead-letter topic.
+    /// [`DecodeError`]: the record is malformed, unless [`DecodeError::is_not_known_yet`].
     ///
     /// # Panics
     /// When `partitions` is not positive.
     pub fn event(&self, partitions: i32) -> Result<Event, DecodeError> {
         let (key, payload) = (self.key.as_deref(), self.payload.as_deref());
         decode_event_at(self.partition, partitions, key, payload)
+    }
+
+    /// Tells the record from any other: a hash of its key and its payload.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let mut hash = Sha256::new();
+        for part in [self.key.as_deref(), self.payload.as_deref()] {
+            // None is told from empty, and where one part ends from where the next begins.
+            let length = part.map_or(-1, |p| i64::try_from(p.len()).unwrap_or(i64::MAX));
+            hash.update(length.to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Identity::from_bytes(bytes)
     }
 
     /// The value of the first header of that name; none also where it is null.
@@ -71,17 +123,48 @@ pub(crate) fn decode_event_at(
     key: Option<&[u8]>,
     payload: Option<&[u8]>,
 ) -> Result<Event, DecodeError> {
-    let event = decode_event(payload.ok_or(DecodeError::NoPayload)?)?;
-    let expected = event.voucher_id.to_string();
-    if key != Some(expected.as_bytes()) {
-        return Err(DecodeError::WrongKey { expected });
+    match decode_event(payload.ok_or(DecodeError::NoPayload)?) {
+        Ok(event) => {
+            let expected = event.voucher_id.to_string();
+            if key != Some(expected.as_bytes()) {
+                return Err(DecodeError::WrongKey { expected });
+            }
+            at_home(partition, partitions, expected.as_bytes())?;
+            Ok(event)
+        }
+        // A version that knows the schema refuses a wrong place, too: so it is malformed for all of them.
+        Err(unknown) if unknown.is_not_known_yet() => {
+            let key = voucher_key(key).ok_or(DecodeError::KeyOfNoVoucher)?;
+            at_home(partition, partitions, key.to_string().as_bytes())?;
+            Err(unknown)
+        }
+        Err(malformed) => Err(malformed),
     }
-    let home = partition_of(expected.as_bytes(), partitions);
-    if partition != home {
-        return Err(DecodeError::WrongPartition {
-            partition,
-            expected: home,
-        });
+}
+
+/// The voucher that a record's key names, as the producers write it.
+fn voucher_key(key: Option<&[u8]>) -> Option<VoucherId> {
+    let text = str::from_utf8(key?).ok()?;
+    let voucher: VoucherId = text.parse().ok()?;
+    (voucher.to_string() == text).then_some(voucher)
+}
+
+fn at_home(partition: i32, partitions: i32, key: &[u8]) -> Result<(), DecodeError> {
+    let expected = partition_of(key, partitions);
+    if partition == expected {
+        return Ok(());
     }
-    Ok(event)
+    Err(DecodeError::WrongPartition {
+        partition,
+        expected,
+    })
+}
+
+/// Adds what a record is to the list of a batch that it belongs into.
+pub(crate) fn sort_into(batch: &mut LogBatch, offset: Offset, read: Result<Event, DecodeError>) {
+    match read {
+        Ok(event) => batch.events.push((offset, event)),
+        Err(error) if error.is_not_known_yet() => batch.unknown.push((offset, error.to_string())),
+        Err(error) => batch.malformed.push((offset, error.to_string())),
+    }
 }

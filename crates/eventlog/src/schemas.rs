@@ -33,6 +33,7 @@ pub(crate) enum RecordKind {
     OrderPaid,
     OrderCancelled,
     OrderExpired,
+    RecordSkipped,
     OrderOutcome,
     SaleOutcome,
     RefundDue,
@@ -82,6 +83,7 @@ const SCHEMAS: &[(RecordKind, &str)] = &[
     schema_file!(OrderPaid),
     schema_file!(OrderCancelled),
     schema_file!(OrderExpired),
+    schema_file!(RecordSkipped),
     schema_file!(OrderOutcome),
     schema_file!(SaleOutcome),
     schema_file!(RefundDue),
@@ -176,6 +178,12 @@ impl SchemaIds {
         self.0.insert(id, fingerprint);
         Ok(())
     }
+}
+
+/// Which record a message is, by its framing alone.
+pub(crate) fn kind_of(message: &[u8]) -> Option<RecordKind> {
+    let framed = Framed::parse(message, &SchemaIds::default()).ok()?;
+    Some(framed.kind())
 }
 
 /// A message whose schema is known and whose body is not read yet.

@@ -92,6 +92,13 @@ record!(SaleReloaded {
     first: Option<bool>,
 });
 
+record!(RecordSkipped {
+    partition: i32,
+    offset: i64,
+    reason: String,
+    actor: String,
+});
+
 record!(SeckillReserved {
     order_id: String,
     user_id: i64,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use seckill_domain::{
-    Decision, Epoch, Event, EventBody, EventId, Offset, OrderId, SaleState, VoucherId,
+    Decision, Epoch, Event, EventBody, EventId, LogBatch, Offset, OrderId, SaleState, VoucherId,
 };
 use uuid::Uuid;
 
 use crate::positions::compare_and_set;
+use crate::skips::insert_malformed;
 use crate::working_set::{self, WorkingSet};
-use crate::{ApplyError, Orderbook, write};
+use crate::{ApplyError, Orderbook, SkipDecisions, write};
 
 /// What a batch changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +76,8 @@ pub(crate) const BEGIN_FOLD: &str = "BEGIN; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 impl Orderbook {
-    /// Folds `events`, which are what the records of one partition in `[from, to)` hold, ascending,
-    /// without those that could not be decoded. Position and rows change together or not at all.
+    /// Folds `batch`, which begins at `from`, but for what `skips` says is passed over. Position, rows and
+    /// the list of what was skipped change together or not at all.
     ///
     /// # Errors
     /// See [`ApplyError`]: each of its kinds wants something else done.
@@ -85,18 +86,20 @@ impl Orderbook {
         topic: &str,
         partition: i32,
         from: Offset,
-        to: Offset,
-        events: &[(Offset, Event)],
+        batch: &LogBatch,
+        skips: &SkipDecisions,
     ) -> Result<Applied, ApplyError> {
+        let events = skips.take_from(batch)?;
         debug_assert!(events.is_sorted_by(|a, b| a.0 < b.0));
-        debug_assert!(events.iter().all(|(offset, _)| (from..to).contains(offset)));
+        debug_assert!(events.iter().all(|(at, _)| (from..batch.to).contains(at)));
         events.iter().try_for_each(check_order_id)?;
         let mut transaction = self.pool.begin_with(BEGIN_FOLD).await?;
-        compare_and_set(&mut transaction, topic, partition, from, to).await?;
-        let mut states = working_set::load(&mut transaction, events).await?;
+        compare_and_set(&mut transaction, topic, partition, from, batch, skips).await?;
+        let mut states = working_set::load(&mut transaction, &events).await?;
         let mut changes = Changes::default();
-        let decisions = fold(&mut states, &mut changes, events);
+        let decisions = fold(&mut states, &mut changes, &events);
         write::all(&mut transaction, partition, &states, &changes).await?;
+        insert_malformed(&mut transaction, topic, partition, &batch.malformed).await?;
         transaction.commit().await.map_err(ApplyError::of_commit)?;
         Ok(Applied { decisions })
     }

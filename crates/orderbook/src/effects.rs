@@ -8,15 +8,19 @@ use sqlx::PgConnection;
 
 use crate::positions::fold_position;
 use crate::rows::{ORDER_COLUMNS, RawAdjustment, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all};
+use crate::skips::skipped_in;
 use crate::snapshot::BEGIN_SNAPSHOT;
-use crate::{Orderbook, OrderbookError};
+use crate::{Orderbook, OrderbookError, SkippedRecord};
 
 /// The effects of a stretch of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectsPage {
     /// Ascending by offset; at most one an offset.
     pub effects: Vec<Effect>,
-    /// Every effect in `[from, to)` is here. The bound that was asked for, or the fold's position,
+    /// The records that were passed over, ascending: each has to become a dead letter. Only in the pages
+    /// of a whole partition.
+    pub skipped: Vec<SkippedRecord>,
+    /// All of that in `[from, to)` is here. The bound that was asked for, or the fold's position,
     /// unless the limit cut the page off.
     pub to: Offset,
 }
@@ -85,20 +89,41 @@ impl Orderbook {
             limit: i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1),
         };
         let effects = effects_in(&mut snapshot, &range).await?;
+        let skipped = if voucher.is_some() {
+            Vec::new()
+        } else {
+            skipped_in(&mut snapshot, topic, partition, (from, to), range.limit).await?
+        };
         snapshot.commit().await?;
-        Ok(cut(effects, from, to, limit))
+        let page = EffectsPage {
+            effects,
+            skipped,
+            to,
+        };
+        Ok(cut(page, from, limit))
     }
 }
 
 /// Sorts and cuts. A row brings the effects of both of its records: the one out of the range goes,
 /// and so does the double of an order that was found by both.
-fn cut(mut effects: Vec<Effect>, from: Offset, to: Offset, limit: usize) -> EffectsPage {
-    effects.retain(|effect| (from..to).contains(&effect.offset));
+fn cut(mut page: EffectsPage, from: Offset, limit: usize) -> EffectsPage {
+    let EffectsPage {
+        effects,
+        skipped,
+        to,
+    } = &mut page;
+    effects.retain(|effect| (from..*to).contains(&effect.offset));
     effects.sort_unstable_by_key(|effect| effect.offset);
     effects.dedup_by_key(|effect| effect.offset);
-    let to = effects.get(limit).map_or(to, |effect| effect.offset);
-    effects.truncate(limit);
-    EffectsPage { effects, to }
+    // Each list was read up to the limit: the page ends where the first of them was cut off.
+    let ends = [
+        effects.get(limit).map(|effect| effect.offset),
+        skipped.get(limit).map(|record| record.offset),
+    ];
+    *to = ends.into_iter().flatten().min().unwrap_or(*to);
+    effects.retain(|effect| effect.offset < *to);
+    skipped.retain(|record| record.offset < *to);
+    page
 }
 
 async fn effects_in(

@@ -33,7 +33,31 @@ pub enum ApplyError {
         /// Where the fold is.
         actual: Offset,
     },
-    /// The data of at least one event cannot be stored: bisect the batch.
+    /// The fold has missed an operator's decision to skip a record: ask for all of them, and try again.
+    #[error("an operator has decided about a record ahead of the fold: ask again")]
+    DecisionMissed,
+    /// The batch has a record of a schema that this version does not know.
+    #[error(
+        "the record at {} cannot be read by this version ({cause}): roll out one that can, or decide \
+         with `seckillctl dlq skip` that it is passed over", offset.get()
+    )]
+    NotKnownYet {
+        /// Where the record stands.
+        offset: Offset,
+        /// What is unknown.
+        cause: String,
+    },
+    /// An operator's command to skip a record was begun and is not carried out.
+    #[error(
+        "the decision to skip the record at {} was begun and is not in the log: repeat \
+         `seckillctl dlq skip`", offset.get()
+    )]
+    SkipPending {
+        /// Where the record stands.
+        offset: Offset,
+    },
+    /// The data of at least one event cannot be stored: bisect the batch to find it. The view is wrong,
+    /// not the event.
     #[error("the database refuses the data ({sqlstate}): {message}")]
     Refused {
         /// SQLSTATE, of class 22 or 23.

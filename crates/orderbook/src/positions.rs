@@ -2,11 +2,20 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::Offset;
+use seckill_domain::{Identity, LastRecord, LogBatch, Offset};
 use sqlx::PgConnection;
 
 use crate::admin::insert_audit;
-use crate::{ApplyError, AuditEntry, Orderbook, OrderbookError};
+use crate::{ApplyError, AuditEntry, Orderbook, OrderbookError, SkipDecisions};
+
+/// Where the fold of one partition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoldPosition {
+    /// Where it continues.
+    pub next: Offset,
+    /// A record below that which it has taken, by which it recognises its log; none where it has taken none.
+    pub last: Option<LastRecord>,
+}
 
 /// What has a position of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +58,35 @@ impl Orderbook {
         let known: HashMap<i32, i64> = rows.into_iter().collect();
         let position = |partition| Offset::new(known.get(&partition).copied().unwrap_or(0));
         Ok(partitions.iter().map(|&p| (p, position(p))).collect())
+    }
+
+    /// Where the fold of each of `partitions` stands, in their order.
+    ///
+    /// # Errors
+    /// When the database fails or has a row that no fold writes.
+    pub async fn fold_positions(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, FoldPosition)>, OrderbookError> {
+        let rows: Vec<RawPosition> = sqlx::query_as(
+            "SELECT partition, next_offset, last_offset, last_identity FROM view_positions
+              WHERE view = 'orders' AND topic = $1 AND partition = ANY($2)",
+        )
+        .bind(topic)
+        .bind(partitions)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut known = HashMap::new();
+        for row in rows {
+            known.insert(row.partition, FoldPosition::try_from(row)?);
+        }
+        let nowhere = FoldPosition {
+            next: Offset::new(0),
+            last: None,
+        };
+        let position = |p: &i32| (*p, known.get(p).copied().unwrap_or(nowhere));
+        Ok(partitions.iter().map(position).collect())
     }
 
     /// Notes that all effects below `to` are carried out. Never moves back, so that a late call of
@@ -139,32 +177,43 @@ pub(crate) async fn fold_position(
     Ok(Offset::new(position.unwrap_or(0)))
 }
 
-/// Moves the fold's position if it is at `from`, and keeps the row locked until the transaction
-/// ends: from here on this transaction is the partition's only writer.
+/// Moves the fold's position from `from` to the end of `batch`, if it is there and all decisions about
+/// records are known, and keeps the row locked until the transaction ends: from here on this transaction
+/// is the partition's only writer.
 pub(crate) async fn compare_and_set(
     connection: &mut PgConnection,
     topic: &str,
     partition: i32,
     from: Offset,
-    to: Offset,
+    batch: &LogBatch,
+    decisions: &SkipDecisions,
 ) -> Result<(), ApplyError> {
     let moved = sqlx::query(
-        "UPDATE view_positions SET next_offset = $4
-          WHERE view = 'orders' AND topic = $1 AND partition = $2 AND next_offset = $3",
+        "UPDATE view_positions
+            SET next_offset = $4, last_offset = coalesce($5, last_offset),
+                last_identity = coalesce($6, last_identity)
+          WHERE view = 'orders' AND topic = $1 AND partition = $2 AND next_offset = $3
+            AND skip_decisions = $7",
     )
     .bind(topic)
     .bind(partition)
     .bind(from.get())
-    .bind(to.get())
+    .bind(batch.to.get())
+    .bind(batch.last.map(|last| last.offset.get()))
+    .bind(batch.last.map(|last| last.identity.as_bytes().to_vec()))
+    .bind(decisions.count)
     .execute(&mut *connection)
     .await?;
     if moved.rows_affected() == 1 {
         return Ok(());
     }
-    if from.get() == 0 && first_position(connection, topic, partition, to).await? {
+    if from.get() == 0 && first_position(connection, topic, partition, batch).await? {
         return Ok(());
     }
     let actual = fold_position(connection, topic, partition).await?;
+    if actual == from {
+        return Err(ApplyError::DecisionMissed);
+    }
     Err(ApplyError::PositionMoved { actual })
 }
 
@@ -173,17 +222,53 @@ async fn first_position(
     connection: &mut PgConnection,
     topic: &str,
     partition: i32,
-    to: Offset,
+    batch: &LogBatch,
 ) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
-        "INSERT INTO view_positions (view, topic, partition, next_offset)
-         VALUES ('orders', $1, $2, $3)
+        "INSERT INTO view_positions
+                (view, topic, partition, next_offset, last_offset, last_identity)
+         VALUES ('orders', $1, $2, $3, $4, $5)
          ON CONFLICT (view, topic, partition) DO NOTHING",
     )
     .bind(topic)
     .bind(partition)
-    .bind(to.get())
+    .bind(batch.to.get())
+    .bind(batch.last.map(|last| last.offset.get()))
+    .bind(batch.last.map(|last| last.identity.as_bytes().to_vec()))
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
+}
+
+#[derive(sqlx::FromRow)]
+struct RawPosition {
+    partition: i32,
+    next_offset: i64,
+    last_offset: Option<i64>,
+    last_identity: Option<Vec<u8>>,
+}
+
+impl TryFrom<RawPosition> for FoldPosition {
+    type Error = OrderbookError;
+
+    fn try_from(row: RawPosition) -> Result<Self, OrderbookError> {
+        let last = |(offset, identity): (i64, Vec<u8>)| {
+            let identity = <[u8; 16]>::try_from(identity).map_err(|_| OrderbookError::Row {
+                table: "view_positions",
+                column: "last_identity",
+            })?;
+            Ok::<_, OrderbookError>(LastRecord {
+                offset: Offset::new(offset),
+                identity: Identity::from_bytes(identity),
+            })
+        };
+        Ok(Self {
+            next: Offset::new(row.next_offset),
+            last: row
+                .last_offset
+                .zip(row.last_identity)
+                .map(last)
+                .transpose()?,
+        })
+    }
 }

@@ -176,9 +176,6 @@ impl Shadow {
     async fn set_indexes_aside(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         for sql in [
             "CREATE TABLE rebuild_indexes (name text PRIMARY KEY, definition text NOT NULL)",
-            // Records that are dead letters: undecodable, or refused by the database.
-            r#"CREATE TABLE rebuild_skipped (partition integer NOT NULL, "offset" bigint NOT NULL,
-                      cause text NOT NULL, PRIMARY KEY (partition, "offset"))"#,
             "INSERT INTO rebuild_indexes
              SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
               WHERE indrelid = 'orders'::regclass AND NOT indisprimary",
@@ -261,13 +258,16 @@ impl Shadow {
         Ok(())
     }
 
-    /// How many records were left out as dead letters.
+    /// How many records are passed over, here as by the live fold.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn skipped(&self) -> Result<i64, OrderbookError> {
-        let count = sqlx::query_scalar("SELECT count(*) FROM rebuild_skipped");
-        Ok(count.fetch_one(&self.tables.pool).await?)
+        let count = sqlx::query_scalar(
+            r#"SELECT count(*) FROM skipped_records AS s JOIN view_positions AS p USING (topic, partition)
+                WHERE s.topic = $1 AND p.view = 'orders' AND s."offset" < p.next_offset"#,
+        );
+        Ok(count.bind(&self.topic).fetch_one(&self.live.pool).await?)
     }
 
     /// Drops the tables, for good.

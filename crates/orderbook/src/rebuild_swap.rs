@@ -129,6 +129,15 @@ impl Shadow {
                 "INSERT INTO {schema}.view_positions
                  SELECT * FROM public.view_positions WHERE view = 'effects'"
             ),
+            // The positions are the same, and so is the log.
+            format!(
+                "UPDATE {schema}.view_positions AS own
+                    SET last_offset = live.last_offset, last_identity = live.last_identity,
+                        skip_decisions = live.skip_decisions
+                   FROM public.view_positions AS live
+                  WHERE own.view = 'orders' AND live.view = 'orders'
+                    AND own.topic = live.topic AND own.partition = live.partition"
+            ),
             format!(
                 "UPDATE {schema}.vouchers AS own
                     SET loaded = own.loaded OR live.loaded, retired = live.retired

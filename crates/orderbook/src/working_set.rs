@@ -57,7 +57,8 @@ impl<'a> Named<'a> {
             EventBody::SaleScheduled(_)
             | EventBody::SaleClosed
             | EventBody::OrderCancelled(_)
-            | EventBody::OrderExpired(_) => {}
+            | EventBody::OrderExpired(_)
+            | EventBody::RecordSkipped(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use common::{
     runner, scheduled, user, voucher,
 };
 use proptest::prelude::*;
-use seckill_domain::{Decision, Event, Offset, OrderStatus};
+use seckill_domain::{Decision, Event, LogBatch, Offset, OrderStatus};
 use seckill_orderbook::{ApplyError, View};
 
 async fn position(stand: &Stand) -> i64 {
@@ -32,9 +32,9 @@ async fn a_batch_moves_rows_and_position_together() {
     );
     assert_eq!(position(&stand).await, 0);
 
-    // Offsets below the first event had nothing to fold; those above belong to dead letters.
-    let (from, to) = (Offset::new(0), Offset::new(9));
-    let applied = stand.book.apply(TOPIC, PARTITION, from, to, &log);
+    // Offsets that belong to no record lie before the first event and behind the last.
+    let batch = LogBatch::of_events(log.clone(), Offset::new(9));
+    let applied = stand.apply_batch(0, &batch);
 
     assert_eq!(applied.await.unwrap().decisions, fold(&log).decisions);
     assert_eq!(position(&stand).await, 9);
@@ -42,14 +42,12 @@ async fn a_batch_moves_rows_and_position_together() {
 }
 
 #[tokio::test]
-async fn a_batch_of_dead_letters_moves_only_the_position() {
+async fn a_batch_without_records_moves_only_the_position() {
     let stand = Stand::new().await;
-    let apply = |from, to| {
-        let (from, to) = (Offset::new(from), Offset::new(to));
-        stand.book.apply(TOPIC, PARTITION, from, to, &[])
-    };
-    apply(0, 3).await.unwrap();
-    apply(3, 7).await.unwrap();
+    for (from, to) in [(0, 3), (3, 7)] {
+        let batch = LogBatch::ending_at(Offset::new(to));
+        stand.apply_batch(from, &batch).await.unwrap();
+    }
     assert_eq!(position(&stand).await, 7);
     assert!(rows(&stand.sql).await.is_empty());
 

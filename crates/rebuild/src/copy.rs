@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use seckill_domain::Offset;
-use seckill_orderbook::{FoldBatch, Orderbook, Shadow, ShadowFold, View};
+use seckill_domain::{LogBatch, Offset};
+use seckill_orderbook::{Orderbook, Shadow, ShadowFold, View};
 use tokio::task::JoinSet;
 
 use crate::{EventFeed, RebuildError};
@@ -47,7 +47,7 @@ struct Lane<F> {
     fold: ShadowFold,
     feed: F,
     /// What was read beyond where the fold was to stop.
-    pending: Option<FoldBatch>,
+    pending: Option<LogBatch>,
 }
 
 impl<F: EventFeed> Copy<F> {
@@ -180,7 +180,7 @@ impl<F: EventFeed> Lane<F> {
         while self.fold.position() < to {
             let batch = self.next_up_to(to, patience).await?;
             let at = self.fold.position();
-            let folded = self.fold.apply(batch).await;
+            let folded = self.fold.apply(&batch).await;
             folded.map_err(|source| RebuildError::Fold { partition, source })?;
             let moved = offsets(at, self.fold.position());
             progress.done.fetch_add(moved, Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl<F: EventFeed> Lane<F> {
         &mut self,
         to: Offset,
         patience: Duration,
-    ) -> Result<FoldBatch, RebuildError> {
+    ) -> Result<LogBatch, RebuildError> {
         let batch = match self.pending.take() {
             Some(batch) => batch,
             None => {

@@ -25,8 +25,8 @@ mod proof;
 
 use std::error::Error;
 
-use seckill_domain::Offset;
-use seckill_orderbook::{ApplyError, FoldBatch, OrderbookError};
+use seckill_domain::{LogBatch, Offset};
+use seckill_orderbook::{ApplyError, OrderbookError};
 
 pub use copy::{Copy, Progress};
 pub use exchange::Exchanged;
@@ -39,7 +39,7 @@ pub trait EventFeed: Send + 'static {
 
     /// The next batch: it begins where the one before ended, the first where the fold stands. Waits for
     /// the log to grow where there is none. Can be given up waiting for without losing a batch.
-    fn next(&mut self) -> impl Future<Output = Result<FoldBatch, FeedError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<LogBatch, FeedError>> + Send;
 }
 
 /// Why a feed ended.

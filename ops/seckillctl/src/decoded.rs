@@ -74,6 +74,12 @@ fn body_json(body: &EventBody) -> Value {
             "order_id": e.order_id.to_string(),
             "pay_by": moment(e.pay_by),
         }),
+        EventBody::RecordSkipped(e) => json!({
+            "partition": e.partition,
+            "offset": e.offset.get(),
+            "reason": e.reason.as_str(),
+            "actor": e.actor.as_str(),
+        }),
     }
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, EventStream, KafkaSettings, Record, Scan, Stretch, Topics, event_extent, extent,
-    first_since, read_events, scan,
+    EventProducer, EventStream, KafkaSettings, Record, RecordReader, Scan, Stretch, Topics,
+    event_extent, extent, first_since, read_events, scan,
 };
 use time::OffsetDateTime;
 
@@ -109,6 +109,12 @@ impl Log {
         let topic = (topic.as_str(), self.partitions);
         let streams = read_events(&self.client, topic, starts, BATCH_MAX, READER_THREADS).await;
         Ok(streams.with_context(|| self.cannot_read(topic.0))?)
+    }
+
+    /// A reader of single records of the event topic.
+    pub(crate) fn record_reader(&self) -> Result<RecordReader, Failure> {
+        let reader = RecordReader::new(&self.client, &self.topics.events);
+        Ok(reader.context("cannot make a Kafka reader")?)
     }
 
     /// A producer for copies of records.

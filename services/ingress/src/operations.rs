@@ -8,7 +8,7 @@ use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
     HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics,
-    event_extent, extent, first_written_ms,
+    event_extent, first_written_ms,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use serde::Serialize;
@@ -166,16 +166,12 @@ impl Inner {
             .positions(topic, &numbers, View::Orders)
             .await?;
         let held = event_extent(&self.kafka, topic, self.partitions).await?;
-        let letters = extent(&self.kafka, &self.topics.dead_letters).await?;
-        let handled = self
-            .orderbook
-            .handled_letters(&self.topics.dead_letters)
-            .await?;
-        let written: u64 = letters.iter().map(Stretch::len).sum();
+        let skipped = self.orderbook.skipped_records(topic).await?;
+        let open = skipped.iter().filter(|record| record.fate.is_none());
         Ok(Overview {
             fold: self.lag(&held, &fold).await?,
             effects: self.lag(&held, &effects).await?,
-            dead_letters: written.saturating_sub(handled.len() as u64),
+            dead_letters: open.count() as u64,
         })
     }
 

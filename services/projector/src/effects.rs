@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cached;
+use crate::letters;
 use crate::partition::{Seen, Shared, wall_clock};
 use crate::retry::until_done;
 
@@ -110,6 +111,7 @@ impl Worker {
             }
             fail::fail_point!("projector.after-settle");
             cached::drop_changed(&shared, &self.stop, &page.effects).await?;
+            letters::publish(&shared, &self.stop, partition, &page.skipped).await?;
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
             until_done(&self.stop, &shared.health, "postgresql", || {

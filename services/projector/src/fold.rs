@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Event, Offset};
-use seckill_eventlog::{Assignment, DeadLetter, Record};
-use seckill_orderbook::{ApplyError, View};
+use seckill_domain::{LogBatch, Offset};
+use seckill_eventlog::{Assignment, Record};
+use seckill_orderbook::{ApplyError, SkipDecisions, View};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::Shared;
 use crate::retry::until_done;
+use crate::same_log::{self, Log};
+use crate::standing::Cause;
 
 /// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
 /// rows, and on a busy machine that is processor time which the ingress does not get.
@@ -20,10 +23,16 @@ const LINGER: Duration = Duration::from_millis(20);
 /// so only there.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often the log is asked whether it still has the record that was folded last.
+const SAME_LOG_PERIOD: Duration = Duration::from_secs(5);
+
 /// How long a batch that was refused for no fault of its own waits for its next try.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// The readiness condition of a fold that stands still. Reads may well work meanwhile.
+/// How often a fold that stands still looks whether it can go on.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The readiness condition of a fold whose database refuses to write. Reads may well work meanwhile.
 const FOLD: &str = "fold";
 
 /// Why a fold ended.
@@ -31,7 +40,7 @@ const FOLD: &str = "fold";
 pub(crate) enum End {
     /// The partition was taken away, or the process stops.
     Revoked,
-    /// The view stands before what was read: PostgreSQL lost transactions. Read again from there.
+    /// The view stands elsewhere than what was read: read again from there.
     Restart(Offset),
 }
 
@@ -39,16 +48,13 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     partition: i32,
     position: Offset,
+    /// What operators have decided about records from the position on.
+    skips: SkipDecisions,
+    /// When the log was last asked whether it is the one that was folded.
+    log_checked: Instant,
     records: mpsc::Receiver<Record>,
     folded: watch::Sender<Offset>,
     stop: CancellationToken,
-}
-
-/// A stretch of the log, decoded: what is not in `events` went to the dead letters.
-struct Batch {
-    records: Vec<Record>,
-    events: Vec<(Offset, Event)>,
-    to: Offset,
 }
 
 impl Worker {
@@ -62,6 +68,8 @@ impl Worker {
             shared,
             partition: assignment.partition,
             position: assignment.start,
+            skips: SkipDecisions::default(),
+            log_checked: Instant::now(),
             records: assignment.records,
             folded,
             stop,
@@ -69,6 +77,21 @@ impl Worker {
     }
 
     pub(crate) async fn run(mut self) -> End {
+        let (shared, partition) = (Arc::clone(&self.shared), self.partition);
+        shared.standing.begins(partition, self.position);
+        let end = self.fold().await;
+        shared.standing.ends(partition);
+        end
+    }
+
+    async fn fold(&mut self) -> End {
+        let begun = async {
+            self.wait_for_same_log().await?;
+            self.learn_skips().await
+        };
+        if let Err(end) = begun.await {
+            return end;
+        }
         loop {
             let mut records = match self.next_records().await {
                 Ok(records) => records,
@@ -78,14 +101,66 @@ impl Worker {
             let Some(last) = records.last() else {
                 continue;
             };
-            let to = last.offset.next();
-            let Some(batch) = self.decode(records, to).await else {
-                return End::Revoked;
-            };
+            let (partitions, to) = (self.shared.config.event_partitions, last.offset.next());
+            let batch = Record::batch(&records, partitions, to);
             if let Err(end) = self.commit(batch).await {
                 return end;
             }
         }
+    }
+
+    /// Returns once the log has the record that was folded last. Another log is not folded: its records
+    /// would be taken for those that follow, and those before them would be missing. No orders are taken
+    /// meanwhile for the sales of this partition.
+    async fn wait_for_same_log(&mut self) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            self.still_there().await?;
+            match same_log::look(&shared, self.partition).await {
+                Ok(Log::Same) => {
+                    self.log_checked = Instant::now();
+                    shared.standing.goes_on(self.partition);
+                    return Ok(());
+                }
+                Ok(Log::Other(why)) => {
+                    let why = format!("{why}; see the runbook another-log");
+                    self.stands(Cause::AnotherLog, &why);
+                    same_log::shut_sales(&shared, &self.stop, self.partition).await;
+                }
+                Err(error) => {
+                    let why = format!("the log cannot be read: {error:#}");
+                    self.stands(Cause::LogUnreadable, &why);
+                }
+            }
+            self.pause(LOOK_AGAIN).await?;
+        }
+    }
+
+    /// Finds out what operators have decided about records ahead: from the log, as PostgreSQL may be
+    /// younger than the decisions.
+    async fn learn_skips(&mut self) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let topic = &shared.topics.events;
+        let (partition, from) = (self.partition, self.position);
+        until_done(&self.stop, &shared.health, "skips", || async {
+            let ahead = shared.records.skips(partition, from).await?;
+            let noted = shared.orderbook.note_skips_ahead(topic, partition, &ahead);
+            anyhow::Ok(noted.await?)
+        })
+        .await
+        .ok_or(End::Revoked)?;
+        self.read_skips().await
+    }
+
+    async fn read_skips(&mut self) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let topic = &shared.topics.events;
+        let read = until_done(&self.stop, &shared.health, "postgresql", || {
+            let book = &shared.orderbook;
+            book.skip_decisions(topic, self.partition, self.position)
+        });
+        self.skips = read.await.ok_or(End::Revoked)?;
+        Ok(())
     }
 
     /// At least one record, and what comes within the linger after it.
@@ -93,6 +168,9 @@ impl Worker {
         let mut records = Vec::new();
         let max = self.shared.config.fold_batch_max;
         while records.is_empty() {
+            if self.log_checked.elapsed() >= SAME_LOG_PERIOD {
+                self.wait_for_same_log().await?;
+            }
             tokio::select! {
                 received = self.records.recv_many(&mut records, max) => if received == 0 {
                     return Err(End::Revoked);
@@ -101,7 +179,7 @@ impl Worker {
                 () = tokio::time::sleep(IDLE) => self.still_there().await?,
             }
         }
-        let full_or_late = tokio::time::Instant::now() + LINGER;
+        let full_or_late = Instant::now() + LINGER;
         while records.len() < max {
             let room = max - records.len();
             let more = self.records.recv_many(&mut records, room);
@@ -113,7 +191,8 @@ impl Worker {
         Ok(records)
     }
 
-    /// Nothing to fold: is the view where this fold left it?
+    /// Nothing is folded at this moment: is the view where this fold left it? It is behind when the
+    /// database was restored, or an operator has had it accept another log.
     async fn still_there(&self) -> Result<(), End> {
         let actual = self.actual_position().await.ok_or(End::Revoked)?;
         if actual < self.position {
@@ -122,114 +201,116 @@ impl Worker {
         Ok(())
     }
 
-    /// Decodes; what cannot be decoded is in the dead-letter topic when this returns.
-    async fn decode(&self, records: Vec<Record>, to: Offset) -> Option<Batch> {
-        let mut events = Vec::with_capacity(records.len());
-        for record in &records {
-            match record.event(self.shared.config.event_partitions) {
-                Ok(event) => events.push((record.offset, event)),
-                Err(error) => self.bury(record, &error.to_string()).await?,
-            }
-        }
-        Some(Batch {
-            records,
-            events,
-            to,
-        })
-    }
-
-    /// Publishes a dead letter and waits for its ack; `None` when stopped before that.
-    async fn bury(&self, record: &Record, cause: &str) -> Option<()> {
-        let shared = &self.shared;
-        let (partition, offset) = (record.partition, record.offset.get());
-        tracing::error!(partition, offset, cause, "dead letter");
-        metrics::counter!("seckill_dead_letters_total").increment(1);
-        let letter = DeadLetter {
-            record,
-            cause: cause.to_owned(),
-            group: &shared.group,
-        };
-        until_done(&self.stop, &shared.health, "dead-letters", || async {
-            shared.producer.send_dead_letter(&letter).await?;
-            fail::fail_point!("projector.after-dead-letter");
-            anyhow::Ok(())
-        })
-        .await
-    }
-
-    /// Applies a batch, halving it where PostgreSQL refuses it, until its last record has moved
-    /// the position.
-    async fn commit(&mut self, batch: Batch) -> Result<(), End> {
+    /// Applies a batch until its last record has moved the position. Where a record stops the fold, what
+    /// is before it is applied first.
+    async fn commit(&mut self, batch: LogBatch) -> Result<(), End> {
         let mut rest = vec![batch];
-        while let Some(batch) = rest.pop() {
-            match self.apply(&batch).await? {
-                Verdict::Done => {}
-                Verdict::Refused(cause) => match batch.halves() {
-                    Ok((first, second)) => rest.extend([second, first]),
-                    Err(single) => {
-                        if let Some(record) = single.records.last() {
-                            self.bury(record, &cause).await.ok_or(End::Revoked)?;
-                        }
-                        rest.push(Batch {
-                            events: Vec::new(),
-                            ..*single
-                        });
+        while let Some(mut batch) = rest.pop() {
+            match self.apply(&mut batch).await? {
+                Verdict::Done => self.shared.standing.goes_on(self.partition),
+                Verdict::StopsAt(offset, ..) if offset > self.position => {
+                    let (first, second) = batch.split(offset);
+                    rest.extend([second, first]);
+                }
+                Verdict::StopsAt(_, cause, why) => {
+                    self.stands(cause, &why);
+                    self.pause(LOOK_AGAIN).await?;
+                    self.read_skips().await?;
+                    rest.push(batch);
+                }
+                Verdict::Refused(why) => {
+                    if let Some(middle) = batch.middle() {
+                        let (first, second) = batch.split(middle);
+                        rest.extend([second, first]);
+                    } else {
+                        let why = format!("PostgreSQL refuses what the fold writes: {why}");
+                        self.stands(Cause::Refused, &why);
+                        self.pause(LOOK_AGAIN).await?;
+                        rest.push(batch);
                     }
-                },
+                }
             }
         }
         Ok(())
     }
 
-    async fn apply(&mut self, batch: &Batch) -> Result<Verdict, End> {
+    async fn apply(&mut self, batch: &mut LogBatch) -> Result<Verdict, End> {
         let shared = Arc::clone(&self.shared);
         let topic = &shared.topics.events;
         loop {
             if self.position >= batch.to {
                 return Ok(Verdict::Done);
             }
-            let from = batch.events.partition_point(|(o, _)| *o < self.position);
-            let events = &batch.events[from..];
+            batch.drop_before(self.position);
             fail::fail_point!("projector.before-apply");
-            let outcome = shared
-                .orderbook
-                .apply(topic, self.partition, self.position, batch.to, events)
-                .await;
-            match outcome {
+            let applied =
+                shared
+                    .orderbook
+                    .apply(topic, self.partition, self.position, batch, &self.skips);
+            match applied.await {
                 Ok(_) => {
-                    metrics::counter!("seckill_folded_events_total").increment(events.len() as u64);
-                    metrics::histogram!("seckill_fold_batch_size").record(events.len() as f64);
-                    shared.health.resolved(FOLD);
+                    self.count(batch);
                     self.moved(batch.to);
                     return Ok(Verdict::Done);
                 }
                 Err(ApplyError::Refused { sqlstate, message }) => {
                     return Ok(Verdict::Refused(format!("{sqlstate}: {message}")));
                 }
-                // Another projector folded this stretch, or our own COMMIT arrived after all:
+                Err(error @ ApplyError::NotKnownYet { offset, .. }) => {
+                    let why = error.to_string();
+                    return Ok(Verdict::StopsAt(offset, Cause::UnknownSchema, why));
+                }
+                Err(error @ ApplyError::SkipPending { offset }) => {
+                    let why = error.to_string();
+                    return Ok(Verdict::StopsAt(offset, Cause::SkipPending, why));
+                }
+                Err(ApplyError::DecisionMissed) => self.read_skips().await?,
+                // Another projector folded this range, or our own COMMIT arrived after all:
                 // the position tells which records are left.
                 Err(ApplyError::PositionMoved { .. } | ApplyError::Unknown(_)) => {
-                    let actual = self.actual_position().await.ok_or(End::Revoked)?;
-                    tracing::info!(
-                        partition = self.partition,
-                        position = self.position.get(),
-                        actual = actual.get(),
-                        "a batch did not commit, or its COMMIT was not answered"
-                    );
-                    if actual < self.position {
-                        return Err(End::Restart(actual));
-                    }
-                    self.moved(actual);
+                    self.find_position().await?;
                 }
                 Err(error) => self.wait_for_postgresql(&error).await?,
             }
         }
     }
 
+    async fn find_position(&mut self) -> Result<(), End> {
+        let actual = self.actual_position().await.ok_or(End::Revoked)?;
+        tracing::info!(
+            partition = self.partition,
+            position = self.position.get(),
+            actual = actual.get(),
+            "a batch did not commit, or its COMMIT was not answered"
+        );
+        if actual < self.position {
+            return Err(End::Restart(actual));
+        }
+        self.moved(actual);
+        Ok(())
+    }
+
+    fn count(&self, batch: &LogBatch) {
+        metrics::counter!("seckill_folded_events_total").increment(batch.events.len() as u64);
+        metrics::histogram!("seckill_fold_batch_size").record(batch.events.len() as f64);
+        let skipped = batch.malformed.len() + batch.unknown.len();
+        metrics::counter!("seckill_skipped_records_total").increment(skipped as u64);
+        for (offset, cause) in &batch.malformed {
+            let (partition, offset) = (self.partition, offset.get());
+            tracing::error!(partition, offset, cause, "malformed record skipped");
+        }
+        self.shared.health.resolved(FOLD);
+    }
+
     fn moved(&mut self, to: Offset) {
         fail::fail_point!("projector.after-commit");
         self.position = to;
+        self.shared.standing.moved(self.partition, to);
         self.folded.send_replace(to);
+    }
+
+    fn stands(&self, cause: Cause, why: &str) {
+        self.shared.standing.stops(self.partition, cause, why);
     }
 
     async fn actual_position(&self) -> Option<Offset> {
@@ -244,79 +325,19 @@ impl Worker {
     async fn wait_for_postgresql(&self, error: &ApplyError) -> Result<(), End> {
         tracing::warn!(partition = self.partition, %error, "fold waits");
         self.shared.health.problem(FOLD, error.to_string());
-        let slept = self.stop.run_until_cancelled(tokio::time::sleep(RETRY));
+        self.pause(RETRY).await
+    }
+
+    async fn pause(&self, length: Duration) -> Result<(), End> {
+        let slept = self.stop.run_until_cancelled(tokio::time::sleep(length));
         slept.await.ok_or(End::Revoked)
     }
 }
 
 enum Verdict {
     Done,
+    /// The fold cannot pass this record.
+    StopsAt(Offset, Cause, String),
+    /// PostgreSQL refuses at least one event.
     Refused(String),
-}
-
-impl Batch {
-    /// Two batches that together are this one, or the batch itself when it has one record.
-    fn halves(mut self) -> Result<(Self, Self), Box<Self>> {
-        if self.records.len() < 2 {
-            return Err(Box::new(self));
-        }
-        let second_records = self.records.split_off(self.records.len() / 2);
-        let middle = second_records[0].offset;
-        let at = self.events.partition_point(|(offset, _)| *offset < middle);
-        let second = Self {
-            events: self.events.split_off(at),
-            records: second_records,
-            to: self.to,
-        };
-        self.to = middle;
-        Ok((self, second))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use seckill_domain::{EventBody, EventId, Timestamp, VoucherId};
-    use seckill_eventlog::Headers;
-
-    use super::*;
-
-    /// Records at these offsets; the odd ones could be decoded.
-    fn batch(offsets: &[i64], to: i64) -> Batch {
-        let record = |offset: &i64| Record {
-            partition: 0,
-            offset: Offset::new(*offset),
-            key: None,
-            payload: None,
-            headers: Headers::default(),
-            timestamp_ms: None,
-        };
-        let event = || Event {
-            event_id: EventId::from_uuid(uuid::Uuid::nil()),
-            voucher_id: VoucherId::new(1).unwrap(),
-            occurred_at: Timestamp::from_micros(0),
-            body: EventBody::SaleClosed,
-        };
-        let odd = offsets.iter().filter(|offset| *offset % 2 == 1);
-        Batch {
-            records: offsets.iter().map(record).collect(),
-            events: odd.map(|offset| (Offset::new(*offset), event())).collect(),
-            to: Offset::new(to),
-        }
-    }
-
-    fn offsets(batch: &Batch) -> (Vec<i64>, Vec<i64>, i64) {
-        let records = batch.records.iter().map(|record| record.offset.get());
-        let events = batch.events.iter().map(|(offset, _)| offset.get());
-        (records.collect(), events.collect(), batch.to.get())
-    }
-
-    #[test]
-    fn halves_meet_where_the_second_begins_and_lose_nothing() {
-        let Ok((first, second)) = batch(&[3, 4, 7, 8, 9], 10).halves() else {
-            panic!("five records have halves");
-        };
-        assert_eq!(offsets(&first), (vec![3, 4], vec![3], 7));
-        assert_eq!(offsets(&second), (vec![7, 8, 9], vec![7, 9], 10));
-        assert!(batch(&[3], 4).halves().is_err());
-    }
 }

@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_ephemeral::SharedCache;
-use seckill_eventlog::{Assignment, ConsumerHandle, EventProducer, KafkaSettings, Topics};
+use seckill_eventlog::{
+    Assignment, ConsumerHandle, EventProducer, KafkaSettings, RecordReader, Topics,
+};
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use seckill_stock::Stock;
 use seckill_telemetry::health::Health;
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::standing::Standing;
 use crate::{effects, fold};
 
 /// What all workers of this process share.
@@ -28,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) cache: SharedCache,
     pub(crate) producer: EventProducer,
     pub(crate) consumer: ConsumerHandle,
+    /// For records of the log that are looked at once more.
+    pub(crate) records: RecordReader,
+    pub(crate) standing: Standing,
     pub(crate) health: Health,
     pub(crate) tasks: TaskTracker,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use seckill_domain::Offset;
 use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{
-    Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError, Topics,
-    start_consumer,
+    Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError,
+    RecordReader, Topics, start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{Stock, StockOptions};
@@ -21,8 +21,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::Auditor;
 use crate::config::Config;
+use crate::lag;
 use crate::partition::{Partition, Shared};
 use crate::preflight;
+use crate::standing::Standing;
 use crate::watch::{Owned, Watch, lock};
 
 const DATABASE_CONNECTIONS: u32 = 16;
@@ -58,6 +60,8 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     shared
         .tasks
         .spawn(watchdog(Arc::clone(&shared), stop.clone()));
+    let lag = lag::Monitor::new(Arc::clone(&shared));
+    shared.tasks.spawn(lag.run(stop.clone()));
     shared.health.resolved("start");
     assign(&shared, &owned, assignments, &stop).await;
 
@@ -132,6 +136,7 @@ async fn connect(
     };
     passed?;
     let producer = EventProducer::new(&settings, &topics, config.event_partitions)?;
+    let records = RecordReader::new(&settings, &topics.events)?;
     let group = format!("{}seckill-projector", config.topic_prefix);
     let positions = ViewPositions {
         orderbook: orderbook.clone(),
@@ -155,6 +160,8 @@ async fn connect(
         cache,
         producer,
         consumer,
+        records,
+        standing: Standing::default(),
         health,
         tasks: TaskTracker::new(),
     };

@@ -117,6 +117,10 @@ impl Watch {
     }
 
     fn load(&self, sale: &ServedSale) {
+        // Its new epoch could not be folded; and another log must not be added to.
+        if self.shared.standing.stands_still(sale.partition) {
+            return;
+        }
         let Some(stop) = lock(&self.owned)
             .get(&sale.partition)
             .map(|p| p.stop.clone())

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::Offset;
-use seckill_eventlog::{ConsumerError, Positions, PositionsError, Watermarks};
+use seckill_eventlog::{Positions, PositionsError, Watermarks};
 
 use crate::support::{Log, SOON, View, assigned, eventually, read, reservation};
 
@@ -116,17 +116,30 @@ async fn shutting_down_ends_every_channel() {
 }
 
 #[tokio::test]
-async fn a_position_beyond_the_log_stops_the_consumer() {
+async fn a_position_beyond_the_log_brings_nothing_and_leaves_the_other_partitions_alone() {
     let log = Log::create().await;
-    let partition = log.write(42, 3).await;
-    let (mut assignments, handle) = log.consume(100, View::at(&[(partition, 1_000)]));
-    let all = async { while assignments.recv().await.is_some() {} };
-    tokio::time::timeout(SOON, all).await.expect("it stops");
-    let stopped = handle.shutdown().await;
-    assert!(
-        matches!(stopped, Err(ConsumerError::PositionNotInLog)),
-        "{stopped:?}"
-    );
+    let (cut, whole) = (log.write(42, 3).await, log.write(43, 3).await);
+    assert_ne!(cut, whole, "two partitions");
+    let (mut assignments, handle) = log.consume(100, View::at(&[(cut, 1_000)]));
+    let (mut of_cut, mut of_whole) = (None, None);
+    while of_cut.is_none() || of_whole.is_none() {
+        let next = tokio::time::timeout(SOON, assignments.recv()).await;
+        let assignment = next.expect("it is assigned").expect("it runs");
+        match assignment.partition {
+            number if number == cut => of_cut = Some(assignment),
+            number if number == whole => of_whole = Some(assignment),
+            _ => {}
+        }
+    }
+    read(&mut of_whole.unwrap(), 3).await;
+    let mut of_cut = of_cut.unwrap();
+    assert!(of_cut.records.try_recv().is_err());
+
+    // It reads on where it is told to.
+    handle.restart(cut, Offset::new(0));
+    let mut assignment = assigned(&mut assignments, cut).await;
+    read(&mut assignment, 3).await;
+    handle.shutdown().await.unwrap();
 }
 
 /// Fails a number of times before it answers.

@@ -107,7 +107,7 @@ async fn partitions_that_were_added_stay_empty_and_what_is_there_is_read() {
         let mut at = held.from;
         while at < held.to {
             let batch = stream.next().await.unwrap();
-            assert!(batch.undecodable.is_empty(), "{batch:?}");
+            assert!(batch.malformed.is_empty(), "{batch:?}");
             at = batch.to;
         }
     }

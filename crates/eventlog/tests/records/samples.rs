@@ -1,9 +1,9 @@
 //! One value of every record, or two where a field may be missing.
 
 use seckill_domain::{
-    Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderCancelled, OrderExpired,
-    OrderId, OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, Reason, RefundOutcome,
-    RefundReason, RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled,
+    Actor, Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderCancelled, OrderExpired,
+    OrderId, OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, Reason, RecordSkipped,
+    RefundOutcome, RefundReason, RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled,
     SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
 use seckill_eventlog::{OutcomeRecord, SourceRef};
@@ -102,6 +102,12 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         order_id: order(),
         pay_by: at(960),
     };
+    let skipped = RecordSkipped {
+        partition: 3,
+        offset: Offset::new(1_042),
+        reason: Reason::new("written by a test").unwrap(),
+        actor: Actor::new("ops").unwrap(),
+    };
     let hash = KeyHash::from_bytes(*b"0123456789abcdef");
     let shrink = adjusted(-3, Some(Epoch::FIRST));
     let bodies = [
@@ -124,6 +130,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("OrderPaid", EventBody::OrderPaid(paid)),
         ("OrderCancelled", EventBody::OrderCancelled(cancelled)),
         ("OrderExpired", EventBody::OrderExpired(expired)),
+        ("RecordSkipped", EventBody::RecordSkipped(skipped)),
     ];
     bodies.map(|(name, body)| (name, event(body))).into()
 }

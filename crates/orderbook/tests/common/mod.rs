@@ -12,7 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use seckill_domain::{
-    Currency, Epoch, Event, EventBody, EventId, KeyHash, Money, Offset, OrderCancelled,
+    Currency, Epoch, Event, EventBody, EventId, KeyHash, LogBatch, Money, Offset, OrderCancelled,
     OrderExpired, OrderId, OrderPaid, PaymentId, Reason, SaleReloaded, SaleScheduled,
     SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
@@ -54,9 +54,15 @@ impl Stand {
         events: &[(Offset, Event)],
     ) -> Result<Applied, ApplyError> {
         let to = events.last().map_or(Offset::new(from), |(o, _)| o.next());
-        self.book
-            .apply(TOPIC, PARTITION, Offset::new(from), to, events)
-            .await
+        let batch = LogBatch::of_events(events.to_vec(), to);
+        self.apply_batch(from, &batch).await
+    }
+
+    /// Applies a batch that begins at `from`, knowing of all decisions.
+    pub async fn apply_batch(&self, from: i64, batch: &LogBatch) -> Result<Applied, ApplyError> {
+        let from = Offset::new(from);
+        let skips = self.book.skip_decisions(TOPIC, PARTITION, from).await?;
+        self.book.apply(TOPIC, PARTITION, from, batch, &skips).await
     }
 
     pub async fn execute(&self, sql: &str) -> Result<u64, sqlx::Error> {

@@ -1,6 +1,7 @@
 //! `topics lag`
 
-use seckill_domain::{Event, Offset};
+use seckill_domain::{Event, LogBatch, Offset};
+use seckill_orderbook::SkipDecisions;
 use serde_json::Value;
 
 use crate::support::{World, order, reserved, scheduled, user, voucher};
@@ -31,9 +32,9 @@ async fn each_view_is_behind_by_its_own_position() {
     let topic = &world.topics.events;
     let (partition, events) = write(&world).await;
     let (start, middle, end) = (Offset::new(0), Offset::new(3), Offset::new(4));
-    let applied = world
-        .book
-        .apply(topic, partition, start, middle, &events[..3]);
+    let skips = SkipDecisions::default();
+    let batch = LogBatch::of_events(events[..3].to_vec(), middle);
+    let applied = world.book.apply(topic, partition, start, &batch, &skips);
     applied.await.unwrap();
     let moved = world.book.move_effects(topic, partition, Offset::new(1));
     moved.await.unwrap();
@@ -54,9 +55,8 @@ async fn each_view_is_behind_by_its_own_position() {
     assert_eq!(elsewhere["fold_lag"]["events"], 0);
     assert_eq!(elsewhere["fold_lag"]["seconds"], 0.0);
 
-    let applied = world
-        .book
-        .apply(topic, partition, middle, end, &events[3..]);
+    let batch = LogBatch::of_events(events[3..].to_vec(), end);
+    let applied = world.book.apply(topic, partition, middle, &batch, &skips);
     applied.await.unwrap();
     let moved = world.book.move_effects(topic, partition, end);
     moved.await.unwrap();

@@ -13,7 +13,7 @@ const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "why", "--actor", 
 const HASH: &str = "SELECT md5(string_agg(t, '|' ORDER BY t)) FROM (
     SELECT o::text FROM orders o UNION ALL SELECT (to_jsonb(v) - 'loaded' - 'retired')::text FROM vouchers v
     UNION ALL SELECT r::text FROM refunds r UNION ALL SELECT a::text FROM stock_adjustments a
-    UNION ALL SELECT p::text FROM view_positions p WHERE view = 'orders') AS x (t)";
+    UNION ALL SELECT concat(topic, partition, next_offset) FROM view_positions WHERE view = 'orders') AS x (t)";
 
 async fn rebuild(world: &World, arguments: &[&str]) -> Ran {
     world

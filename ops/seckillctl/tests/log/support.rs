@@ -3,12 +3,15 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, Money, Offset, OrderId, SaleScheduled, SeckillReserved,
     Terms, Timestamp, Title, TraceParent, UserId, VoucherId,
 };
 use seckill_eventlog::{
-    DeadLetter, EventProducer, Headers, KafkaSettings, Record, Topics, create_topics, read_all,
+    EventProducer, Headers, KafkaSettings, Record, Topics, create_topics, read_all,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_testkit::{Database, fresh_database, shared_kafka, unique_prefix};
@@ -109,14 +112,22 @@ impl World {
         sent.unwrap().await.unwrap();
     }
 
-    /// Writes a dead letter.
-    pub(crate) async fn bury(&self, record: &Record, cause: &str) {
-        let letter = DeadLetter {
-            record,
-            cause: cause.to_owned(),
-            group: "test",
-        };
-        self.producer.send_dead_letter(&letter).await.unwrap();
+    /// Writes any record into its partition, and says where it stands.
+    pub(crate) async fn write_record(&self, record: &Record) -> Offset {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", self.brokers())
+            .create()
+            .unwrap();
+        let headers = record.headers.iter().flatten();
+        let headers = headers.fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value })
+        });
+        let mut sent = FutureRecord::<[u8], [u8]>::to(&self.topics.events)
+            .partition(record.partition)
+            .headers(headers);
+        sent.key = record.key.as_deref();
+        sent.payload = record.payload.as_deref();
+        Offset::new(producer.send(sent, SOON).await.unwrap().offset)
     }
 
     /// All that is in a topic.
@@ -142,10 +153,15 @@ impl World {
             let of_partition = records.iter().filter(|r| r.partition == partition);
             let new: Vec<_> = of_partition.filter(|r| r.offset >= from).collect();
             let Some(last) = new.last() else { continue };
-            let event = |r: &&Record| Some((r.offset, r.event(self.partitions).ok()?));
-            let events: Vec<_> = new.iter().filter_map(event).collect();
             let to = last.offset.next();
-            let applied = self.book.apply(topic, partition, from, to, &events);
+            let new: Vec<_> = new.into_iter().cloned().collect();
+            let batch = Record::batch(&new, self.partitions, to);
+            let skips = self
+                .book
+                .skip_decisions(topic, partition, from)
+                .await
+                .unwrap();
+            let applied = self.book.apply(topic, partition, from, &batch, &skips);
             applied.await.unwrap();
         }
     }

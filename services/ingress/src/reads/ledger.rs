@@ -205,6 +205,7 @@ mod tests {
             }),
         };
         let page = |effects, to| EffectsPage {
+            skipped: Vec::new(),
             effects,
             to: Offset::new(to),
         };

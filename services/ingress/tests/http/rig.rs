@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use reqwest::{Client, RequestBuilder};
 use seckill_domain::{Effect, Offset, Timestamp, UserId, VoucherId};
 use seckill_eventlog::{
-    EventProducer, KafkaSettings, OutcomeRecord, Topics, create_topics, read_all,
+    EventProducer, KafkaSettings, OutcomeRecord, Record, Topics, create_topics, read_all,
 };
 use seckill_ingress::{tokens, webhook};
-use seckill_orderbook::{Orderbook, OrderbookOptions, View};
+use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions, View};
 use seckill_stock::{ClaimReply, LoadReply, OpenReply, SettleReply, Stock, StockOptions};
 use seckill_telemetry::settings::Secret;
 use seckill_testkit::ports::free_port;
@@ -139,12 +139,12 @@ impl Rig {
         let Some(to) = new.last().map(|record| record.offset.next()) else {
             return;
         };
-        let events: Vec<_> = new
-            .iter()
-            .map(|record| (record.offset, record.event(PARTITIONS).unwrap()))
-            .collect();
+        let records: Vec<_> = new.into_iter().cloned().collect();
+        let batch = Record::batch(&records, PARTITIONS, to);
+        assert_eq!(batch.events.len(), records.len());
         let topic = &self.topics.events;
-        let applied = self.orderbook.apply(topic, PARTITION, from, to, &events);
+        let skips = SkipDecisions::default();
+        let applied = self.orderbook.apply(topic, PARTITION, from, &batch, &skips);
         applied.await.unwrap();
         let page = self.orderbook.effects_page(topic, PARTITION, from, 1_000);
         for effect in page.await.unwrap().effects {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use seckill_domain::{Offset, OrderId, partition_of};
+use seckill_domain::{LogBatch, Offset, OrderId, partition_of};
 use seckill_ingress::reservations::{PlaceError, RelayOptions};
-use seckill_orderbook::{Orderbook, OrderbookOptions};
+use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions};
 use seckill_testkit::{Kafka, fresh_database};
 use tokio_util::sync::CancellationToken;
 
@@ -148,10 +148,10 @@ async fn orderbook_with_sale(rig: &Rig, database_url: &str) -> Orderbook {
     .unwrap();
     orderbook.migrate().await.unwrap();
     let partition = partition_of(rig.voucher.to_string().as_bytes(), PARTITIONS);
-    let (from, events) = (Offset::new(0), [(Offset::new(0), rig.scheduled())]);
-    orderbook
-        .apply(&rig.topics.events, partition, from, from.next(), &events)
-        .await
-        .unwrap();
+    let from = Offset::new(0);
+    let batch = LogBatch::of_events(vec![(from, rig.scheduled())], from.next());
+    let (topic, skips) = (&rig.topics.events, SkipDecisions::default());
+    let applied = orderbook.apply(topic, partition, from, &batch, &skips);
+    applied.await.unwrap();
     orderbook
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{
-    Epoch, Event, EventBody, EventId, Money, Offset, OrderExpired, OrderId, SaleScheduled,
-    SeckillReserved, Terms, Timestamp, Title, UserId, VoucherId, partition_of,
+    Epoch, Event, EventBody, EventId, LogBatch, Money, Offset, OrderExpired, OrderId,
+    SaleScheduled, SeckillReserved, Terms, Timestamp, Title, UserId, VoucherId, partition_of,
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Record, Topics, create_topics, read_all};
-use seckill_orderbook::{Orderbook, OrderbookOptions};
+use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions};
 use seckill_stock::{Stock, StockOptions};
 use seckill_testkit::{Database, Redis, fresh_database, shared_kafka, unique_prefix};
 use seckill_timeout::clocks::{Clocks, StoreClocks};
@@ -77,10 +77,12 @@ impl World {
         let end = events.last().unwrap().0.next();
         let partition = partition_of(voucher.to_string().as_bytes(), PARTITIONS);
         let topic = &self.topics.events;
+        let (count, batch) = (events.len(), LogBatch::of_events(events, end));
+        let (start, skips) = (Offset::new(0), SkipDecisions::default());
         let applied = self
             .orderbook
-            .apply(topic, partition, Offset::new(0), end, &events);
-        assert_eq!(applied.await.unwrap().decisions.len(), events.len());
+            .apply(topic, partition, start, &batch, &skips);
+        assert_eq!(applied.await.unwrap().decisions.len(), count);
         orders
     }
 

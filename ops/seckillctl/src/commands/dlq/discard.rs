@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use seckill_orderbook::LetterFate;
+use seckill_orderbook::SkipFate;
 use serde_json::json;
 
 use super::letter::Letter;
@@ -36,7 +36,7 @@ pub(super) async fn run(
         let entry = warrant.entry(count);
         let noted = desk
             .orderbook
-            .handle_letters(topic, &sources, LetterFate::Discarded, entry);
+            .note_fate(topic, &sources, SkipFate::Discarded, entry);
         noted
             .await
             .context("the letters are exported, but not discarded")?;

@@ -1,13 +1,14 @@
 //! Dead letters: what is in one, and which are meant.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::Context;
 use clap::Args;
 use seckill_domain::{Event, Offset, VoucherId};
-use seckill_eventlog::{DEAD_LETTER_HEADERS, DecodeError, Record, decode_event};
-use seckill_orderbook::LetterFate;
+use seckill_eventlog::{DecodeError, Record, decode_event};
+use seckill_orderbook::{Orderbook, SkipFate, SkippedRecord};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -77,40 +78,40 @@ impl Filter {
     }
 }
 
-/// A dead letter.
+/// A record that the fold has passed over.
 #[derive(Debug)]
 pub(super) struct Letter {
-    /// As it stands in the dead-letter topic.
+    /// As it stands in the event topic.
     pub(super) record: Record,
     pub(super) source: Source,
     pub(super) cause: String,
-    /// How often its record was redriven before it came here again.
+    /// How often its record was redriven before it was skipped again.
     pub(super) redrives: u32,
-    pub(super) fate: Option<LetterFate>,
+    pub(super) fate: Option<SkipFate>,
 }
 
 impl Letter {
-    /// None when the headers don't say where the record stood: no projector wrote that.
-    fn read(record: Record) -> Option<Self> {
-        // The last of a name counts: the original's own headers come first.
-        let header = |name: &str| {
-            let value = record.headers.named(name).next_back();
-            str::from_utf8(value??).ok()
+    fn of(row: SkippedRecord, record: Record) -> Self {
+        let count = record.header(REDRIVE_COUNT);
+        let redrives = count.map_or(0, |value| {
+            let number = str::from_utf8(value).ok().and_then(|n| n.parse().ok());
+            number.unwrap_or(u32::MAX)
+        });
+        let cause = if row.in_log {
+            row.cause
+        } else {
+            format!("to be {}; not in the log yet: repeat `dlq skip`", row.cause)
         };
-        let of_letter = |name: &str| header(&format!("{DEAD_LETTER_HEADERS}{name}"));
-        let source = Source {
-            partition: of_letter("partition")?.parse().ok()?,
-            offset: Offset::new(of_letter("offset")?.parse().ok()?),
-        };
-        let cause = of_letter("message").unwrap_or_default().to_owned();
-        let redrives = header(REDRIVE_COUNT).map_or(0, |n| n.parse().unwrap_or(u32::MAX));
-        Some(Self {
-            source,
+        Self {
+            source: Source {
+                partition: row.partition,
+                offset: row.offset,
+            },
             cause,
             redrives,
-            fate: None,
+            fate: row.fate,
             record,
-        })
+        }
     }
 
     /// The event in it, if this build can read it, whatever its key and its partition were.
@@ -132,9 +133,10 @@ impl Letter {
     }
 
     fn passes(&self, filter: &Filter) -> bool {
-        let cause = filter.cause.as_ref();
-        cause.is_none_or(|text| self.cause.contains(text.as_str()))
-            && filter.voucher.is_none_or(|voucher| self.is_of(voucher))
+        let since = filter.since.map(|at| at.unix_timestamp_nanos() / 1_000_000);
+        let written = self.record.timestamp_ms.map(i128::from);
+        filter.voucher.is_none_or(|voucher| self.is_of(voucher))
+            && since.is_none_or(|since| written.is_some_and(|at| at >= since))
     }
 
     /// Everything about it, its bytes as well.
@@ -144,54 +146,66 @@ impl Letter {
             "cause": self.cause,
             "came_at": written_at(&self.record),
             "redrives": self.redrives,
-            "fate": self.fate.map(LetterFate::as_str),
+            "fate": self.fate.map(SkipFate::as_str),
         });
         json["record"] = record_json(&self.record);
         json
     }
 }
 
-/// What was dealt with before, by source.
-pub(super) type Handled = HashMap<(i32, Offset), LetterFate>;
-
-/// The letters of `filter`, the oldest first, each source once; those in `named` only, unless that is
-/// empty. What was dealt with is among them only if `with_handled`.
+/// The records of `filter`, by partition and offset; those in `named` only, unless that is empty. What was
+/// dealt with is among them only if `with_handled`.
 pub(super) async fn select(
     log: &Log,
+    orderbook: &Orderbook,
     filter: &Filter,
     named: &[Source],
-    handled: &Handled,
     with_handled: bool,
 ) -> Result<Vec<Letter>, Failure> {
-    let topic = &log.topics.dead_letters;
-    let held = log.extent(topic).await?;
-    let held = log.between(topic, held, filter.since, None).await?;
-    let mut records = log.scan(topic, held).await?;
-    let mut letters = Vec::new();
-    let mut seen = HashSet::new();
-    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    while letters.len() < limit
-        && let Some(record) = records.next().await?
-    {
-        let Some(mut letter) = Letter::read(record) else {
-            continue;
+    let skipped = orderbook.skipped_records(&log.topics.events).await;
+    let skipped = skipped.context(
+        "cannot read which records were skipped; is the schema up to date? (`db migrate`)",
+    )?;
+    let mut rows: BTreeMap<i32, Vec<SkippedRecord>> = BTreeMap::new();
+    for row in skipped {
+        let source = Source {
+            partition: row.partition,
+            offset: row.offset,
         };
-        letter.fate = handled
-            .get(&(letter.source.partition, letter.source.offset))
-            .copied();
-        let wanted = (named.is_empty() || named.contains(&letter.source))
-            && (with_handled || letter.fate.is_none())
-            && letter.passes(filter);
-        // A projector that died after a letter and before its position writes it again.
-        if wanted && seen.insert(letter.source) {
-            letters.push(letter);
+        let cause = filter.cause.as_ref();
+        let wanted = (named.is_empty() || named.contains(&source))
+            && (with_handled || row.fate.is_none())
+            && cause.is_none_or(|text| row.cause.contains(text.as_str()));
+        if wanted {
+            rows.entry(row.partition).or_default().push(row);
         }
     }
-    match named.iter().find(|source| !seen.contains(source)) {
-        Some(missing) if letters.len() < limit => Err(Failure::NotFound(format!(
+    let mut letters = Vec::new();
+    let reader = log.record_reader()?;
+    for (partition, rows) in rows {
+        let offsets = rows.iter().map(|row| row.offset).collect();
+        let records = reader.at(partition, offsets).await;
+        let records = records.with_context(|| log.cannot_read(&log.topics.events))?;
+        let mut records: HashMap<Offset, Record> = records
+            .into_iter()
+            .map(|record| (record.offset, record))
+            .collect();
+        let letter = |row: SkippedRecord| {
+            let gone = Record::without_content(partition, row.offset);
+            let record = records.remove(&row.offset).unwrap_or(gone);
+            Letter::of(row, record)
+        };
+        letters.extend(rows.into_iter().map(letter));
+    }
+    letters.retain(|letter| letter.passes(filter));
+    letters.sort_by_key(|letter| letter.record.timestamp_ms);
+    letters.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+    let found: HashSet<Source> = letters.iter().map(|letter| letter.source).collect();
+    match named.iter().find(|source| !found.contains(source)) {
+        Some(missing) => Err(Failure::NotFound(format!(
             "there is no dead letter {missing}, or it was dealt with: `dlq list --all` has them all"
         ))),
-        _ => Ok(letters),
+        None => Ok(letters),
     }
 }
 
@@ -216,31 +230,5 @@ mod tests {
         ] {
             assert!(text.parse::<Source>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn the_last_header_of_a_name_counts() {
-        let headers = [
-            ("__dlq.errors.partition", "9"),
-            ("__dlq.errors.partition", "2"),
-            ("__dlq.errors.offset", "7"),
-            ("__dlq.errors.message", "no payload"),
-            ("seckill-redrive-count", "2"),
-        ];
-        let record = |headers: &[(&str, &str)]| Record {
-            partition: 0,
-            offset: Offset::new(0),
-            key: None,
-            payload: None,
-            headers: headers
-                .iter()
-                .map(|(name, value)| (*name, Some(value.as_bytes())))
-                .collect(),
-            timestamp_ms: None,
-        };
-        let letter = Letter::read(record(&headers)).unwrap();
-        assert_eq!(letter.source.to_string(), "2/7");
-        assert_eq!((letter.redrives, letter.cause.as_str()), (2, "no payload"));
-        assert!(Letter::read(record(&headers[3..])).is_none());
     }
 }

@@ -1,18 +1,17 @@
-//! Dead letters: records that the projector could not decode or apply.
+//! Records that the fold has passed over, or that it waits for somebody to decide about.
 
 mod discard;
 mod letter;
 mod redrive;
+mod skip;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use seckill_domain::Offset;
-use seckill_orderbook::{LetterFate, Orderbook};
+use seckill_orderbook::{Orderbook, SkipFate};
 
-use self::letter::{Filter, Handled, Letter, Source, select};
+use self::letter::{Filter, Letter, Source, select};
 use crate::act::Act;
 use crate::commands::db::connect;
 use crate::decoded::{event_json, hex_dump, written_at};
@@ -57,6 +56,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
+    /// Decide that the record at which a fold stands still is passed over by every fold, for good.
+    ///
+    /// Only for a record of a schema that this version does not know, and that no version to be rolled out
+    /// can read. The decision becomes an event of the log. Can be repeated.
+    #[command(
+        after_help = "Example: seckillctl dlq skip 3/1042 --execute --reason 'written by a test, ticket 4711'"
+    )]
+    Skip {
+        /// Partition and offset in the event topic, as `/readyz` of the projector names them.
+        #[arg(value_name = "PARTITION/OFFSET")]
+        record: Source,
+        #[command(flatten)]
+        act: Act,
+    },
     /// Export letters to a file and give them up: they are no longer listed.
     ///
     /// Kafka cannot delete single records: the letters stay in the topic.
@@ -74,14 +87,6 @@ pub(crate) enum Command {
     },
 }
 
-/// Where the records of all letters stood in the event topic, whatever was done about them: no fold has
-/// them.
-pub(crate) async fn buried(log: &Log) -> Result<HashSet<(i32, Offset)>, Failure> {
-    let letters = select(log, &Filter::none(), &[], &Handled::new(), true).await?;
-    let place = |letter: Letter| (letter.source.partition, letter.source.offset);
-    Ok(letters.into_iter().map(place).collect())
-}
-
 /// Which letters to act on: at least one letter or filter has to be given.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
@@ -96,14 +101,17 @@ pub(crate) struct Selection {
 struct Desk {
     log: Log,
     orderbook: Orderbook,
-    handled: Handled,
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
-    let desk = Desk::open(settings).await?;
+    settings.check(&[Need::Kafka, Need::Database])?;
+    let desk = Desk {
+        log: Log::open(settings)?,
+        orderbook: connect(settings)?,
+    };
     match command {
         Command::List { filter, all } => {
-            let letters = select(&desk.log, &filter, &[], &desk.handled, all).await?;
+            let letters = select(&desk.log, &desk.orderbook, &filter, &[], all).await?;
             Ok(list(&letters))
         }
         Command::Show { letter } => desk.show(letter).await,
@@ -112,6 +120,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
             per_second,
             act,
         } => redrive::run(&desk, &selection, per_second, &act).await,
+        Command::Skip { record, act } => skip::run(&desk, record, &act).await,
         Command::Discard {
             selection,
             export,
@@ -121,29 +130,15 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
 }
 
 impl Desk {
-    async fn open(settings: &Settings) -> Result<Self, Failure> {
-        settings.check(&[Need::Kafka, Need::Database])?;
-        let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
-        let handled = orderbook.handled_letters(&log.topics.events).await;
-        let handled = handled.context(
-            "cannot read which letters were dealt with; is the schema up to date? (`db migrate`)",
-        )?;
-        Ok(Self {
-            log,
-            orderbook,
-            handled,
-        })
-    }
-
     /// What is meant and not dealt with.
     async fn selected(&self, selection: &Selection) -> Result<Vec<Letter>, Failure> {
         let Selection { letters, filter } = selection;
-        select(&self.log, filter, letters, &self.handled, false).await
+        select(&self.log, &self.orderbook, filter, letters, false).await
     }
 
     async fn show(&self, source: Source) -> Result<Report, Failure> {
         let filter = Filter::none();
-        let letters = select(&self.log, &filter, &[source], &self.handled, true).await?;
+        let letters = select(&self.log, &self.orderbook, &filter, &[source], true).await?;
         let letter = letters.first();
         let letter = letter.context("a letter that was found has gone")?;
         Ok(Report {
@@ -154,7 +149,7 @@ impl Desk {
 }
 
 fn fate(letter: &Letter) -> String {
-    letter.fate.map_or("-", LetterFate::as_str).to_owned()
+    letter.fate.map_or("-", SkipFate::as_str).to_owned()
 }
 
 fn list(letters: &[Letter]) -> Report {

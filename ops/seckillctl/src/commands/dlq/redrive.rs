@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use seckill_domain::Offset;
-use seckill_eventlog::{DEAD_LETTER_HEADERS, Headers, Record};
-use seckill_orderbook::LetterFate;
+use seckill_eventlog::{Headers, Record};
+use seckill_orderbook::SkipFate;
 use serde_json::json;
 
 use super::letter::{Letter, REDRIVE_COUNT, Source};
@@ -70,16 +70,8 @@ fn redriven(letter: &Letter) -> Result<Redriven, String> {
     }
     let mut record = letter.record.clone();
     // A header whose name cannot be read stays behind.
-    let stays = |(name, _): &(&str, Option<&[u8]>)| {
-        *name != REDRIVE_COUNT && !name.starts_with(DEAD_LETTER_HEADERS)
-    };
-    let headers: Headers = letter
-        .record
-        .headers
-        .iter()
-        .flatten()
-        .filter(stays)
-        .collect();
+    let headers = letter.record.headers.iter().flatten();
+    let headers: Headers = headers.filter(|(name, _)| *name != REDRIVE_COUNT).collect();
     let count = (letter.redrives + 1).to_string();
     record.headers = headers.with(REDRIVE_COUNT, Some(count.as_bytes()));
     // The key may have been what was wrong; it also leads to the partition.
@@ -127,7 +119,7 @@ async fn carry_out(
             let entry = warrant.entry(acked.len());
             let noted = desk
                 .orderbook
-                .handle_letters(topic, &acked, LetterFate::Redriven, entry);
+                .note_fate(topic, &acked, SkipFate::Redriven, entry);
             noted.await.with_context(|| {
                 format!(
                     "{} letters are redriven, but not noted as such",

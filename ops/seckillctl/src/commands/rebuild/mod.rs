@@ -10,11 +10,9 @@ use std::collections::HashMap;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
-use seckill_domain::Offset;
+use seckill_domain::{LogBatch, Offset};
 use seckill_eventlog::{EventStream, Stretch};
-use seckill_orderbook::{
-    FoldBatch, Orderbook, RebuildLock, RebuildPhase, RebuildRecord, Shadow, View,
-};
+use seckill_orderbook::{Orderbook, RebuildLock, RebuildPhase, RebuildRecord, Shadow, View};
 use seckill_rebuild::{Copy, EventFeed, FeedError, RebuildError};
 
 use crate::act::Act;
@@ -118,13 +116,8 @@ impl EventFeed for Feed {
         self.0.partition
     }
 
-    async fn next(&mut self) -> Result<FoldBatch, FeedError> {
-        let batch = self.0.next().await?;
-        Ok(FoldBatch {
-            to: batch.to,
-            events: batch.events,
-            undecodable: batch.undecodable,
-        })
+    async fn next(&mut self) -> Result<LogBatch, FeedError> {
+        Ok(self.0.next().await?)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use anyhow::anyhow;
-use seckill_domain::{Event, Offset, VoucherId};
+use anyhow::{Context, anyhow};
+use seckill_domain::{Event, EventId, Offset, VoucherId};
 use seckill_eventlog::Stretch;
-use seckill_orderbook::ExpectedBook;
+use seckill_orderbook::{ExpectedBook, Orderbook};
 
-use crate::commands::dlq::buried;
 use crate::failure::Failure;
 use crate::log::Log;
 
@@ -16,8 +15,8 @@ pub(super) struct LogFold<'a> {
     log: &'a Log,
     /// Only these sales; none: all.
     wanted: Option<HashSet<VoucherId>>,
-    /// Records that no fold has, because they are dead letters.
-    buried: HashSet<(i32, Offset)>,
+    /// Records that no fold has, because an operator decided so.
+    decided: HashMap<(i32, Offset), EventId>,
     pub(super) book: ExpectedBook,
     partitions: BTreeMap<i32, Partition>,
 }
@@ -33,14 +32,16 @@ impl<'a> LogFold<'a> {
     /// `partitions`: those to read; the sales in `wanted` are in them.
     pub(super) async fn new(
         log: &'a Log,
+        orderbook: &Orderbook,
         wanted: Option<HashSet<VoucherId>>,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Self, Failure> {
         let partitions = partitions.into_iter();
+        let decided = orderbook.decided_skips(&log.topics.events).await;
         Ok(Self {
             log,
             wanted,
-            buried: buried(log).await?,
+            decided: decided.context("cannot read which records were skipped")?,
             book: ExpectedBook::default(),
             partitions: partitions.map(|p| (p, Partition::default())).collect(),
         })
@@ -70,11 +71,22 @@ impl<'a> LogFold<'a> {
         let mut records = self.log.scan(&self.log.topics.events, stretches).await?;
         while let Some(record) = records.next().await? {
             let (number, offset) = (record.partition, record.offset);
-            // What cannot be decoded is a dead letter too.
-            let Ok(event) = record.event(self.log.partitions) else {
+            if self.decided.contains_key(&(number, offset)) {
                 continue;
+            }
+            let event = match record.event(self.log.partitions) {
+                Ok(event) => event,
+                Err(error) if error.is_not_known_yet() => {
+                    return Err(Failure::Refused(format!(
+                        "the record at {number}/{} cannot be read by this version ({error}): use one that \
+                         can; nothing can be compared before that",
+                        offset.get()
+                    )));
+                }
+                // Malformed, and so for every fold.
+                Err(_) => continue,
             };
-            if !self.wants(event.voucher_id) || self.buried.contains(&(number, offset)) {
+            if !self.wants(event.voucher_id) {
                 continue;
             }
             if positions.get(&number).is_some_and(|at| offset < *at) {

@@ -139,7 +139,13 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
         .context("cannot read the tables")?;
     let at = |p: &i32| (*p, snapshot.position(*p));
     let positions: HashMap<i32, Offset> = partitions.iter().map(at).collect();
-    let mut fold = LogFold::new(&stores.log, named.clone(), partitions.clone()).await?;
+    let mut fold = LogFold::new(
+        &stores.log,
+        &stores.orderbook,
+        named.clone(),
+        partitions.clone(),
+    )
+    .await?;
     fold.read(&positions).await?;
     let vouchers = match &named {
         Some(named) => named.iter().copied().collect(),

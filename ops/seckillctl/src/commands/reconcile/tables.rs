@@ -75,7 +75,7 @@ pub(super) async fn put_right(
         by_partition.entry(partition).or_default().push(*voucher);
     }
     let wanted: HashSet<_> = vouchers.iter().copied().collect();
-    let mut fold = LogFold::new(log, Some(wanted), by_partition.keys().copied()).await?;
+    let mut fold = LogFold::new(log, orderbook, Some(wanted), by_partition.keys().copied()).await?;
     let mut rows = 0;
     for (partition, vouchers) in &by_partition {
         let (lock, position) = hold(log, orderbook, &mut fold, *partition).await?;

@@ -1,0 +1,242 @@
+//! Reading records of a partition once more: what a view remembers of the log, and what it has passed over.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use seckill_domain::{EventBody, EventId, Offset, RecordSkipped};
+use uuid::Uuid;
+
+use crate::events::decode_event;
+use crate::reader::{ReadError, Stretch, blocking};
+use crate::record::Record;
+use crate::schemas::{RecordKind, kind_of};
+use crate::settings::{KafkaSettings, watermarks};
+
+const POLL: Duration = Duration::from_millis(20);
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
+/// After this long without a record, and without the end, reading has failed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Records that are read for nothing rather than asking the broker once more.
+const GAP_MAX: i64 = 2_000;
+
+/// One client that reads a few records of any partition of a topic, one question after the other. A clone
+/// asks through the same client.
+#[derive(Clone)]
+pub struct RecordReader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    topic: String,
+    consumer: Mutex<BaseConsumer>,
+}
+
+impl RecordReader {
+    /// Makes the client; it connects with the first question.
+    ///
+    /// # Errors
+    /// [`KafkaError`] for settings that the client refuses.
+    pub fn new(settings: &KafkaSettings, topic: &str) -> Result<Self, KafkaError> {
+        let consumer = settings
+            .client_config()
+            .set("group.id", format!("reader-{}", Uuid::new_v4()))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_uncommitted")
+            // The answer to the last question may still be waited for when the next one comes.
+            .set("fetch.wait.max.ms", "10")
+            .set("queued.min.messages", "1000")
+            .create()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                topic: topic.to_owned(),
+                consumer: Mutex::new(consumer),
+            }),
+        })
+    }
+
+    /// What a partition holds at this moment.
+    ///
+    /// # Errors
+    /// [`ReadError`] when its leader does not answer.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn extent(&self, partition: i32) -> Result<Stretch, ReadError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.extent(&inner.lock(), partition)).await
+    }
+
+    /// The first record at `offset` or behind it; none where only the log's end follows.
+    ///
+    /// # Errors
+    /// [`ReadError`], and [`ReadError::NotInLog`] where the partition begins behind `offset` or ends before.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn first_from(
+        &self,
+        partition: i32,
+        offset: Offset,
+    ) -> Result<Option<Record>, ReadError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut found = None;
+            inner.each(partition, offset, |message| {
+                found = Some(Record::copy_of(message));
+                ControlFlow::Break(())
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Those of the records at `offsets`, ascending, that are there.
+    ///
+    /// # Errors
+    /// As [`Self::first_from`], of the first offset.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn at(&self, partition: i32, offsets: Vec<Offset>) -> Result<Vec<Record>, ReadError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut found = Vec::with_capacity(offsets.len());
+            for run in offsets.chunk_by(|a, b| b.get() - a.get() <= GAP_MAX) {
+                inner.run(partition, run, &mut found)?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The decisions of operators to skip a record, from `from` to the end of the partition.
+    ///
+    /// # Errors
+    /// As [`Self::first_from`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn skips(
+        &self,
+        partition: i32,
+        from: Offset,
+    ) -> Result<Vec<(EventId, RecordSkipped)>, ReadError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut found = Vec::new();
+            inner.each(partition, from, |message| {
+                found.extend(message.payload().and_then(skip_in));
+                ControlFlow::Continue(())
+            })?;
+            found.retain(|(_, skip)| skip.partition == partition);
+            Ok(found)
+        })
+        .await
+    }
+}
+
+fn skip_in(payload: &[u8]) -> Option<(EventId, RecordSkipped)> {
+    if kind_of(payload) != Some(RecordKind::RecordSkipped) {
+        return None;
+    }
+    let event = decode_event(payload).ok()?;
+    match event.body {
+        EventBody::RecordSkipped(skip) => Some((event.event_id, skip)),
+        _ => None,
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BaseConsumer> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extent(&self, consumer: &BaseConsumer, partition: i32) -> Result<Stretch, ReadError> {
+        let deadline = Instant::now() + WATERMARK_TIMEOUT;
+        let (low, high) = watermarks(consumer.client(), &self.topic, partition, deadline)?;
+        Ok(Stretch {
+            partition,
+            from: Offset::new(low),
+            to: Offset::new(high),
+        })
+    }
+
+    /// Adds those of the records at `offsets` that are there.
+    fn run(
+        &self,
+        partition: i32,
+        offsets: &[Offset],
+        found: &mut Vec<Record>,
+    ) -> Result<(), ReadError> {
+        let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+            return Ok(());
+        };
+        self.each(partition, *first, |message| {
+            let at = Offset::new(message.offset());
+            if offsets.binary_search(&at).is_ok() {
+                found.push(Record::copy_of(message));
+            }
+            if at < *last {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    }
+
+    /// Hands every record from `from` to the partition's end to `see`, until that breaks off.
+    fn each(
+        &self,
+        partition: i32,
+        from: Offset,
+        mut see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let consumer = self.lock();
+        let held = self.extent(&consumer, partition)?;
+        if from < held.from || from > held.to {
+            return Err(ReadError::NotInLog {
+                partition,
+                offset: from.get(),
+                from: held.from.get(),
+                to: held.to.get(),
+            });
+        }
+        if from == held.to {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, KafkaOffset::Offset(from.get()))?;
+        consumer.assign(&list)?;
+        let mut idle_since = Instant::now();
+        while idle_since.elapsed() < IDLE_TIMEOUT {
+            match consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    idle_since = Instant::now();
+                    if message.partition() == partition && see(&message).is_break() {
+                        return Ok(());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(KafkaError::MessageConsumption(code)))
+                    if code != RDKafkaErrorCode::AutoOffsetReset =>
+                {
+                    tracing::warn!(%code, partition, "reading goes on after an error");
+                }
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+        Err(ReadError::TimedOut {
+            topic: self.topic.clone(),
+        })
+    }
+}

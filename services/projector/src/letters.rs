@@ -1,0 +1,56 @@
+//! Dead letters: what the fold has passed over, for the people who look after it. An effect of the rows in
+//! `skipped_records`, as outcomes are of others, and never read back by any part of the pipeline.
+
+use std::collections::HashMap;
+
+use futures_util::future::try_join_all;
+use seckill_domain::Offset;
+use seckill_eventlog::{DeadLetter, Record};
+use seckill_orderbook::SkippedRecord;
+use tokio_util::sync::CancellationToken;
+
+use crate::partition::Shared;
+use crate::retry::until_done;
+
+/// Publishes the records of a page that were passed over and waits until the brokers have them; `None`
+/// when stopped before that. Repeated, it publishes them again, with the same source.
+pub(crate) async fn publish(
+    shared: &Shared,
+    stop: &CancellationToken,
+    partition: i32,
+    skipped: &[SkippedRecord],
+) -> Option<()> {
+    if skipped.is_empty() {
+        return Some(());
+    }
+    until_done(stop, &shared.health, "dead-letters", || async {
+        let offsets: Vec<Offset> = skipped.iter().map(|row| row.offset).collect();
+        let records = shared.records.at(partition, offsets).await?;
+        let records: HashMap<Offset, Record> = records
+            .into_iter()
+            .map(|record| (record.offset, record))
+            .collect();
+        // The log of today may lack one: its letter still says where it stood, and why it was skipped.
+        let gone: Vec<Record> = skipped
+            .iter()
+            .map(|row| Record::without_content(partition, row.offset))
+            .collect();
+        let letters: Vec<DeadLetter<'_>> = skipped
+            .iter()
+            .zip(&gone)
+            .map(|(row, gone)| DeadLetter {
+                record: records.get(&row.offset).unwrap_or(gone),
+                cause: row.cause.clone(),
+                group: &shared.group,
+            })
+            .collect();
+        let sent = letters
+            .iter()
+            .map(|letter| shared.producer.send_dead_letter(letter));
+        try_join_all(sent).await?;
+        fail::fail_point!("projector.after-dead-letter");
+        metrics::counter!("seckill_dead_letters_total").increment(skipped.len() as u64);
+        anyhow::Ok(())
+    })
+    .await
+}

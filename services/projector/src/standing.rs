@@ -1,0 +1,128 @@
+//! Where each fold of this process stands, and what it waits for.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use seckill_domain::Offset;
+
+/// Why a fold cannot go on before somebody does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A record of a schema that this version does not have.
+    UnknownSchema,
+    /// An operator's decision about a record was begun and not carried out.
+    SkipPending,
+    /// The log is not the one that was folded.
+    AnotherLog,
+    /// The log could not be read to find that out.
+    LogUnreadable,
+    /// PostgreSQL refuses what the fold writes by one of its walls.
+    Refused,
+}
+
+impl Cause {
+    /// As the metric's label spells it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownSchema => "unknown-schema",
+            Self::SkipPending => "skip-pending",
+            Self::AnotherLog => "another-log",
+            Self::LogUnreadable => "log-unreadable",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One fold.
+#[derive(Debug, Clone)]
+pub(crate) struct Stand {
+    pub(crate) position: Offset,
+    /// When it last moved, or began.
+    pub(crate) moved: Instant,
+    /// Why it cannot go on.
+    pub(crate) stops: Option<(Cause, String)>,
+}
+
+/// The folds of this process, by partition.
+#[derive(Debug, Default)]
+pub(crate) struct Standing(Mutex<BTreeMap<i32, Stand>>);
+
+impl Standing {
+    pub(crate) fn begins(&self, partition: i32, position: Offset) {
+        let stand = Stand {
+            position,
+            moved: Instant::now(),
+            stops: None,
+        };
+        self.lock().insert(partition, stand);
+    }
+
+    pub(crate) fn ends(&self, partition: i32) {
+        let stopped = self.lock().remove(&partition).and_then(|stand| stand.stops);
+        if let Some((cause, _)) = stopped {
+            gauge(partition, cause, false);
+        }
+    }
+
+    pub(crate) fn moved(&self, partition: i32, to: Offset) {
+        if let Some(stand) = self.lock().get_mut(&partition) {
+            stand.position = to;
+            stand.moved = Instant::now();
+        }
+    }
+
+    /// The fold cannot pass its position, and says why.
+    pub(crate) fn stops(&self, partition: i32, cause: Cause, why: &str) {
+        if let Some(stand) = self.lock().get_mut(&partition) {
+            let known = stand.stops.replace((cause, why.to_owned()));
+            let known = known.map(|(cause, _)| cause);
+            if known != Some(cause) {
+                let position = stand.position.get();
+                tracing::error!(partition, position, why, "the fold stands still");
+                if let Some(known) = known {
+                    gauge(partition, known, false);
+                }
+                gauge(partition, cause, true);
+            }
+        }
+    }
+
+    pub(crate) fn goes_on(&self, partition: i32) {
+        let mut folds = self.lock();
+        let stopped = folds
+            .get_mut(&partition)
+            .and_then(|stand| stand.stops.take());
+        if let Some((cause, _)) = stopped {
+            tracing::info!(partition, "the fold goes on");
+            gauge(partition, cause, false);
+        }
+    }
+
+    /// Whether the fold of this partition cannot go on.
+    pub(crate) fn stands_still(&self, partition: i32) -> bool {
+        let folds = self.lock();
+        folds
+            .get(&partition)
+            .is_some_and(|stand| stand.stops.is_some())
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<i32, Stand> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Stand>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn gauge(partition: i32, cause: Cause, stands: bool) {
+    let labels = [
+        ("partition", partition.to_string()),
+        ("cause", cause.as_str().to_owned()),
+    ];
+    metrics::gauge!("seckill_fold_stands_still", &labels).set(f64::from(u8::from(stands)));
+}
+
+/// A view that has something to do and has not moved for this long is not ready.
+pub(crate) const STALL: Duration = Duration::from_secs(10);
