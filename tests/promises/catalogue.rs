@@ -15,8 +15,8 @@ const REQUESTS: usize = 10_000;
 const AT_ONCE: usize = 1_000;
 const SHELF: &str = "cache:{shelf}";
 
-fn card(voucher: VoucherId) -> String {
-    format!("cache:{{card:{voucher}}}")
+fn card(world: &World, voucher: VoucherId) -> String {
+    world.redis_name(&format!("cache:{{card:{voucher}}}"))
 }
 
 async fn page(client: &Client, path: &str) -> Result<Value> {
@@ -68,7 +68,7 @@ async fn ten_thousand_requests_for_an_expired_card_are_one_rebuild() -> Result<(
     ];
     let clients = [world.client_of(&new[0]), world.client_of(&new[1])];
     let mut redis = world.redis().await?;
-    let () = redis.del(card(voucher)).await?;
+    let () = redis.del(card(&world, voucher)).await?;
     let took = stampede(&clients, &format!("/api/v1/vouchers/{voucher}")).await?;
     let counts = (
         rebuilds(&new[0], "card").await?,
@@ -91,7 +91,7 @@ async fn ten_thousand_requests_for_an_expired_shelf_are_one_rebuild_behind_them(
     let clients = [world.client_of(&new[0]), world.client_of(&new[1])];
     // Expired a moment ago, and kept for another eight seconds.
     let mut redis = world.redis().await?;
-    let () = redis.pexpire(SHELF, 8_000).await?;
+    let () = redis.pexpire(world.redis_name(SHELF), 8_000).await?;
     let took = stampede(&clients, "/api/v1/vouchers").await?;
     let counts = (
         rebuilds(&new[0], "shelf").await?,
@@ -121,9 +121,10 @@ async fn a_closed_sale_is_closed_on_every_instance_also_if_the_projector_died_in
     }
     // From now on only a deletion takes it out.
     let mut redis = world.redis().await?;
+    let card = card(&world, voucher);
     eventually("the card is cached", || {
-        let mut redis = redis.clone();
-        async move { Ok(redis.persist::<_, i64>(card(voucher)).await? == 1) }
+        let (mut redis, card) = (redis.clone(), card.clone());
+        async move { Ok(redis.persist::<_, i64>(card).await? == 1) }
     })
     .await?;
 
@@ -134,14 +135,14 @@ async fn a_closed_sale_is_closed_on_every_instance_also_if_the_projector_died_in
         202
     );
     await_death(&mut world.projector, "projector.after-settle")?;
-    let cached: String = redis.get(card(voucher)).await?;
+    let cached: String = redis.get(&card).await?;
     assert!(cached.contains("\"closed\":false"), "{cached}");
 
     revive(&mut world.projector)?;
     eventually("the old card is gone", || {
-        let mut redis = redis.clone();
+        let (mut redis, card) = (redis.clone(), card.clone());
         async move {
-            let cached: Option<String> = redis.get(card(voucher)).await?;
+            let cached: Option<String> = redis.get(card).await?;
             Ok(!cached.unwrap_or_default().contains("\"closed\":false"))
         }
     })

@@ -132,9 +132,7 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     wire.delay_answers(Duration::ZERO);
 
     let mut redis = world.redis().await?;
-    let hold: String = redis
-        .hget(format!("seckill:{{{voucher}}}:holds"), 1)
-        .await?;
+    let hold: String = redis.hget(world.sale_key(voucher, "holds"), 1).await?;
     let order_id = hold.split('|').next().context("no order id")?.to_owned();
     world.until_status(1, &order_id, "unpaid").await?;
     assert_eq!(world.client.cancel(1, &order_id).await?.status, 202);

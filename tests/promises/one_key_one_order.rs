@@ -66,3 +66,41 @@ async fn a_key_with_another_quantity_is_refused() -> Result<()> {
     );
     Ok(())
 }
+
+/// The first key answers with the first order, before and after Redis was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_an_order_before_the_last_answers_with_it_also_after_a_reload() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let order = async |key: &str| -> Result<String> {
+        let answer = world.client.order(voucher, 7, Some(key), 1).await?;
+        assert_eq!(answer.status, 202, "{key}: {answer:?}");
+        Ok(answer.order_id().expect("an order id").to_owned())
+    };
+    let mut orders = Vec::new();
+    for key in ["K1", "K2", "K3"] {
+        let id = order(key).await?;
+        assert!(!orders.contains(&id), "{key} is another order");
+        if key != "K3" {
+            world.until_status(7, &id, "unpaid").await?;
+            world.client.cancel(7, &id).await?;
+            world.until_status(7, &id, "cancelled").await?;
+            world.quiet(voucher).await?;
+        }
+        orders.push(id);
+    }
+    for lost in [false, true] {
+        if lost {
+            world.quiet(voucher).await?;
+            let mut redis = world.redis().await?;
+            redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+            world.until_served(voucher).await?;
+        }
+        for (key, id) in ["K1", "K2", "K3", "K1"].iter().zip([0, 1, 2, 0]) {
+            assert_eq!(order(key).await?, orders[id], "{key}, lost: {lost}");
+        }
+    }
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &[]).await?.unpaid, 1);
+    Ok(())
+}

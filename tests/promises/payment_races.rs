@@ -180,9 +180,7 @@ async fn a_payment_before_its_reservation_is_a_refund() -> Result<()> {
     let order = tokio::spawn(async move { of_sleeper.order(voucher, 1, None, 1).await });
     await_stop(&sleeper, "ingress.after-lua").await?;
     let mut redis = world.redis().await?;
-    let hold: String = redis
-        .hget(format!("seckill:{{{voucher}}}:holds"), 1)
-        .await?;
+    let hold: String = redis.hget(world.sale_key(voucher, "holds"), 1).await?;
     let order_id = hold.split('|').next().context("no order id")?.to_owned();
 
     let early = world.client.pay(&order_id, "early", 1_000).await?;

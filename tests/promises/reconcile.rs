@@ -64,7 +64,7 @@ pub(crate) async fn victims(world: &World, count: usize) -> Result<Vec<Victim>> 
     };
     let sales = stream::iter(0..count).map(|_| async {
         let voucher = insist(|| world.sale(terms)).await?;
-        insist(|| Victim::of(&world.client, voucher, PRICE_CENTS)).await
+        insist(|| Victim::of(&world, voucher, PRICE_CENTS)).await
     });
     let victims: Vec<Victim> = sales.buffer_unordered(SETUP_LANES).try_collect().await?;
     for victim in &victims {
@@ -159,7 +159,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     );
 
     let mut redis = world.redis().await?;
-    let sale = format!("seckill:{{{voucher}}}:sale");
+    let sale = world.sale_key(voucher, "sale");
     let injected_at = std::time::Instant::now();
     let _: i64 = redis::cmd("HINCRBY")
         .arg(&[&*sale, "stock", "1"])
@@ -185,7 +185,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
         .bind(voucher.get())
         .fetch_one(&world.database().await?)
         .await?;
-    let holds = format!("seckill:{{{voucher}}}:holds");
+    let holds = world.sale_key(voucher, "holds");
     let lost: i64 = redis::cmd("HDEL")
         .arg(&[&*holds, &buyer.to_string()])
         .query_async(&mut redis)

@@ -55,12 +55,12 @@ async fn the_keys_of_one_sale_are_deleted_and_others_stay() -> Result<()> {
     let (crowd_of_lost, crowd_of_other) = (crowd(&world, lost), crowd(&world, other));
     crowd_of_lost.flows(50).await?;
     let mut redis = world.redis().await?;
-    let keys = ["sale", "holds", "outbox"].map(|part| format!("seckill:{{{lost}}}:{part}"));
+    let keys = ["sale", "holds", "outbox"].map(|part| world.sale_key(lost, part));
     let _: () = redis.del(&keys).await?;
     crowd_of_other.flows(50).await?;
     recovers(&world, lost, crowd_of_lost, "one sale of two deleted").await?;
     // The terms alone: the load takes over what is still pending.
-    let _: () = redis.del(format!("seckill:{{{other}}}:sale")).await?;
+    let _: () = redis.del(world.sale_key(other, "sale")).await?;
     recovers(&world, other, crowd_of_other, "the terms of the other").await
 }
 

@@ -33,7 +33,7 @@ async fn a_key_is_deleted(part: &str) -> Result<()> {
     let mut redis = world.redis().await?;
     let outage = Outage::begins(&world, voucher).await?;
     let mut unlink = redis::cmd("UNLINK");
-    unlink.arg(format!("seckill:{{{voucher}}}:{part}"));
+    unlink.arg(world.sale_key(voucher, part));
     unlink.exec_async(&mut redis).await?;
     recovers(&world, &outage, &format!("{part}-deleted"), crowd).await
 }

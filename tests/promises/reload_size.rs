@@ -1,6 +1,9 @@
 //! How long a large sale is closed when Redis has lost it.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use seckill_domain::{OrderId, VoucherId};
 use seckill_tests::{Crowd, Outage, SaleTerms, World, audit_stores};
 use sqlx::PgPool;
@@ -14,8 +17,12 @@ const FIRST_USER: i64 = 10_000_000;
 const PATIENCE: usize = 5;
 
 /// Unpaid orders of one unit each, as if they had been folded before the log of this test began:
-/// their offsets are below zero. Every second one has a key.
-async fn orders_of_before(pool: &PgPool, voucher: VoucherId, orders: i64) -> Result<()> {
+/// their offsets are below zero, and below those of `before` others. Every second one has a key.
+async fn orders_of_before(
+    pool: &PgPool,
+    voucher: VoucherId,
+    (orders, before): (i64, i64),
+) -> Result<()> {
     let mut transaction = pool.begin().await?;
     for first in (0..orders).step_by(usize::try_from(PAGE)?) {
         let numbers: Vec<i64> = (first + 1..=(first + PAGE).min(orders)).collect();
@@ -25,7 +32,7 @@ async fn orders_of_before(pool: &PgPool, voucher: VoucherId, orders: i64) -> Res
             "INSERT INTO orders (order_id, voucher_id, user_id, quantity, amount_cents, currency, status,
                     reserved_at, pay_by, reserved_offset, partition, key_hash)
              SELECT id, v.voucher_id, $3 + n, 1, v.price_cents, v.currency, 'unpaid', now(),
-                    now() + interval '1 hour', -n, v.partition,
+                    now() + interval '1 hour', -n - $5, v.partition,
                     CASE WHEN n % 2 = 0 THEN decode(md5(n::text), 'hex') END
                FROM unnest($1::uuid[], $2::bigint[]) AS given (id, n), vouchers v
               WHERE v.voucher_id = $4",
@@ -34,6 +41,7 @@ async fn orders_of_before(pool: &PgPool, voucher: VoucherId, orders: i64) -> Res
         .bind(numbers)
         .bind(FIRST_USER)
         .bind(voucher.get())
+        .bind(before)
         .execute(&mut *transaction)
         .await?;
     }
@@ -54,7 +62,7 @@ async fn a_reload_of(orders: i64) -> Result<()> {
     let mut answers = world.client.orders(voucher, 1..101).await;
     world.quiet(voucher).await?;
     let pool = world.database().await?;
-    orders_of_before(&pool, voucher, orders).await?;
+    orders_of_before(&pool, voucher, (orders, 0)).await?;
     sqlx::query("ANALYZE orders").execute(&pool).await?;
 
     let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1_001..10_001);
@@ -89,4 +97,67 @@ async fn a_hundred_thousand_holds_are_loaded_again() -> Result<()> {
 #[ignore = "long: 1,000,000 orders"]
 async fn a_million_holds_are_loaded_again() -> Result<()> {
     a_reload_of(1_000_000).await
+}
+
+/// All are lost at once. They are loaded a few at a time, and meanwhile the fold decides payments as ever.
+async fn many_loads(sales: usize, holds: i64, patience: Duration) -> Result<()> {
+    const PAYMENTS: u64 = 20;
+    let world = World::with(&SETTINGS)?;
+    let pool = world.database().await?;
+    let paid = world.sale(SaleTerms::of(100)).await?;
+    let answers = world.client.orders(paid, 1..PAYMENTS + 1).await;
+    world.quiet(paid).await?;
+    let mut vouchers = vec![paid];
+    for number in 0..sales {
+        let voucher = world.sale(SaleTerms::of(holds + 10)).await?;
+        let before = holds * i64::try_from(number)?;
+        orders_of_before(&pool, voucher, (holds, before)).await?;
+        vouchers.push(voucher);
+    }
+    sqlx::query("ANALYZE orders").execute(&pool).await?;
+    let mut redis = world.redis().await?;
+    let lost_at = Instant::now();
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+
+    let payments = async {
+        let mut slowest = Duration::ZERO;
+        for (user, answer) in (1..).zip(&answers) {
+            let order = answer.order_id().context("an order id")?;
+            let asked_at = Instant::now();
+            world.client.pay(order, &format!("p{user}"), 1_000).await?;
+            world.until_status(user, order, "paid").await?;
+            slowest = slowest.max(asked_at.elapsed());
+        }
+        anyhow::Ok(slowest)
+    };
+    let world = &world;
+    let open_again = try_join_all(vouchers.into_iter().map(|voucher| async move {
+        // One call gives up before so many sales are loaded.
+        while world.until_served(voucher).await.is_err() {
+            anyhow::ensure!(lost_at.elapsed() < patience, "{voucher} is not served");
+        }
+        Ok(lost_at.elapsed())
+    }));
+    let (slowest, reopened) = tokio::try_join!(payments, open_again)?;
+    let all_open = reopened.iter().max().copied().unwrap_or_default();
+    println!(
+        "case many-loads: sales={sales} holds={holds} all_open={all_open:?} slowest_payment={slowest:?}"
+    );
+    assert!(
+        slowest < Duration::from_secs(5),
+        "the fold waited for loads: {slowest:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fold_goes_on_while_many_lost_sales_are_loaded() -> Result<()> {
+    many_loads(12, 300, Duration::from_secs(60)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: 800,000 orders"]
+async fn the_fold_goes_on_while_forty_lost_sales_of_twenty_thousand_holds_are_loaded() -> Result<()>
+{
+    many_loads(40, 20_000, Duration::from_secs(300)).await
 }

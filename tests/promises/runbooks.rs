@@ -174,7 +174,7 @@ async fn lost_redis_as_a_cluster() -> Result<()> {
     let stores = TestStack::builder().setting("REDIS_URL", &redis.url());
     let world = World::over(stores, &[("PROMISE_DEADLINE_MS", "500")])?;
     let (voucher, _) = sale(&world).await?;
-    let (owner, slot) = redis.first_owner(&format!("seckill:{{{voucher}}}:sale"))?;
+    let (owner, slot) = redis.first_owner(&world.sale_key(voucher, "sale"))?;
     redis.move_begins(slot, owner, (owner + 1) % 3)?;
     let port = redis.node(owner).port();
     let runbook = Runbook::read("lost-redis.md")?
@@ -196,7 +196,7 @@ async fn lost_redis_as_a_cluster() -> Result<()> {
 async fn reconcile() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let voucher = world.sale(SaleTerms::of(1_000)).await?;
-    let victim = Victim::of(&world.client, voucher, 1_000).await?;
+    let victim = Victim::of(&world, voucher, 1_000).await?;
     world.quiet(voucher).await?;
     world.until_carried_out().await?;
     let (pool, mut redis) = (world.database().await?, world.redis().await?);

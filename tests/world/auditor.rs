@@ -263,7 +263,7 @@ struct RedisView {
 }
 
 async fn read_redis(world: &World, voucher: VoucherId) -> Result<RedisView> {
-    let key = |part: &str| format!("seckill:{{{voucher}}}:{part}");
+    let key = |part: &str| world.sale_key(voucher, part);
     let url = world.stack.setting("REDIS_URL");
     let mut connection = connection_for(url, &key("sale")).await?;
     let stock: i64 = connection.hget(key("sale"), "stock").await?;

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use seckill_domain::{OrderId, VoucherId};
 use sqlx::PgPool;
 
-use crate::client::Client;
+use crate::world::World;
 
 /// A wrong thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +53,8 @@ pub enum Injection {
 pub struct Victim {
     /// The sale.
     pub voucher: VoucherId,
+    /// What stands before the names of its keys.
+    pub prefix: String,
     /// An unpaid order, and its buyer.
     pub unpaid: (u64, OrderId),
     /// A paid order, which was paid once more.
@@ -158,7 +160,8 @@ impl Injection {
 
     async fn in_redis(self, redis: &mut MultiplexedConnection, victim: &Victim) -> Result<()> {
         let voucher = victim.voucher;
-        let (sale, holds) = (key(voucher, "sale"), key(voucher, "holds"));
+        let key = |part: &str| format!("{}seckill:{{{voucher}}}:{part}", victim.prefix);
+        let (sale, holds) = (key("sale"), key("holds"));
         let (user, order) = victim.unpaid;
         let made_up = made_up_order(voucher);
         let count = async |field: &str, units: i64| -> Result<()> {
@@ -197,10 +200,6 @@ impl Injection {
     }
 }
 
-fn key(voucher: VoucherId, part: &str) -> String {
-    format!("seckill:{{{voucher}}}:{part}")
-}
-
 fn made_up_order(voucher: VoucherId) -> OrderId {
     OrderId::from_parts(voucher, 0xdead, 0xbeef)
 }
@@ -226,7 +225,8 @@ impl Victim {
     ///
     /// # Errors
     /// When the services refuse.
-    pub async fn of(client: &Client, voucher: VoucherId, price_cents: i64) -> Result<Self> {
+    pub async fn of(world: &World, voucher: VoucherId, price_cents: i64) -> Result<Self> {
+        let client = &world.client;
         let mut orders = Vec::new();
         for user in 1..=3 {
             let answer = client.order(voucher, user, Some("victim"), 1).await?;
@@ -243,6 +243,7 @@ impl Victim {
         anyhow::ensure!(matches!(answer.status, 202 | 409), "{answer:?}");
         Ok(Self {
             voucher,
+            prefix: world.redis_name(""),
             unpaid: (1, orders[0]),
             paid: (2, orders[1]),
         })

@@ -28,6 +28,8 @@ pub struct SaleTerms {
     pub hold_seconds: u32,
     /// Seconds from now until it opens; negative: it opened before.
     pub opens_in_seconds: i64,
+    /// Seconds from now until its window is over.
+    pub closes_in_seconds: i64,
     /// Whether an order needs a sale token.
     pub requires_sale_token: bool,
 }
@@ -41,6 +43,7 @@ impl SaleTerms {
             max_quantity: 1,
             hold_seconds: 600,
             opens_in_seconds: -1,
+            closes_in_seconds: 3_600,
             requires_sale_token: false,
         }
     }
@@ -149,6 +152,7 @@ impl World {
     pub async fn schedule(&self, terms: SaleTerms) -> Result<VoucherId> {
         let now = OffsetDateTime::now_utc();
         let opens_at = now + time::Duration::seconds(terms.opens_in_seconds);
+        let closes_at = now + time::Duration::seconds(terms.closes_in_seconds);
         let answer = self
             .client
             .admin_post(
@@ -157,7 +161,7 @@ impl World {
                     "title": "One of many", "price_cents": 1_000, "currency": "EUR",
                     "stock": terms.stock, "max_quantity": terms.max_quantity,
                     "opens_at": opens_at.format(&Rfc3339)?,
-                    "closes_at": (now + time::Duration::hours(1)).format(&Rfc3339)?,
+                    "closes_at": closes_at.format(&Rfc3339)?,
                     "hold_seconds": terms.hold_seconds,
                     "requires_sale_token": terms.requires_sale_token,
                 }),
@@ -214,6 +218,18 @@ impl World {
     pub async fn redis(&self) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(self.stack.setting("REDIS_URL"))?;
         Ok(client.get_multiplexed_async_connection().await?)
+    }
+
+    /// The name of something in Redis, behind this deployment's prefix.
+    #[must_use]
+    pub fn redis_name(&self, name: &str) -> String {
+        format!("{}{name}", self.stack.setting("TOPIC_PREFIX"))
+    }
+
+    /// The key of a part of a sale: `sale`, `holds`, `outbox`, `claim` or `tokens`.
+    #[must_use]
+    pub fn sale_key(&self, voucher: VoucherId, part: &str) -> String {
+        self.redis_name(&format!("seckill:{{{voucher}}}:{part}"))
     }
 
     /// Waits until an order has a status, and gives the order.

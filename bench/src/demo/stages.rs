@@ -93,9 +93,10 @@ impl Demo {
         let Environment {
             database_url,
             redis_url,
+            topic_prefix,
             ..
         } = environment;
-        let stores = Stores::connect(database_url, redis_url, voucher).await?;
+        let stores = Stores::connect(database_url, (redis_url, topic_prefix), voucher).await?;
         stage.done(&format!(
             "voucher {voucher}, {} units, {hold_seconds} s to pay",
             count(u64::from(options.units))

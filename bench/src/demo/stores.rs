@@ -25,6 +25,7 @@ const LOAD_FIELD: &str = "load";
 pub(super) struct Stores {
     pool: PgPool,
     redis: MultiplexedConnection,
+    prefix: String,
     voucher: VoucherId,
 }
 
@@ -35,7 +36,7 @@ impl Stores {
     /// When one cannot be reached.
     pub(super) async fn connect(
         database_url: &str,
-        redis_url: &str,
+        (redis_url, prefix): (&str, &str),
         voucher: VoucherId,
     ) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new()
@@ -48,6 +49,7 @@ impl Stores {
         Ok(Self {
             pool,
             redis,
+            prefix: prefix.to_owned(),
             voucher,
         })
     }
@@ -250,7 +252,7 @@ impl Stores {
     }
 
     fn key(&self, part: &str) -> String {
-        format!("seckill:{{{}}}:{part}", self.voucher)
+        format!("{}seckill:{{{}}}:{part}", self.prefix, self.voucher)
     }
 }
 

@@ -59,6 +59,8 @@ pub enum StockOp {
     ShrinkReturned {
         /// The adjustment.
         event_id: EventId,
+        /// How many.
+        units: i64,
     },
     /// The sale takes no more orders.
     Close,
@@ -239,6 +241,7 @@ pub fn effects_of_adjustment(row: &AdjustmentRow) -> Effect {
         }),
         (false, false) => Some(StockOp::ShrinkReturned {
             event_id: row.event_id,
+            units,
         }),
     };
     let phase = if row.accepted {

@@ -32,6 +32,7 @@ pub enum EphemeralError {
 pub struct Ephemeral(Arc<Inner>);
 
 struct Inner {
+    prefix: String,
     server: Server,
     current: RwLock<Current>,
     connecting: Mutex<()>,
@@ -46,16 +47,24 @@ struct Current {
 }
 
 impl Ephemeral {
-    /// Reads the URL; connects when first used.
+    /// Reads the URL; connects when first used. The deployment's `prefix` stands before every name of
+    /// [`Self::name`]; it has no braces.
     ///
     /// # Errors
     /// [`EphemeralError::Misconfigured`].
-    pub fn new(url: &str) -> Result<Self, EphemeralError> {
+    pub fn new(url: &str, prefix: &str) -> Result<Self, EphemeralError> {
         Ok(Self(Arc::new(Inner {
+            prefix: prefix.to_owned(),
             server: Server::parse(url)?,
             current: RwLock::default(),
             connecting: Mutex::new(()),
         })))
+    }
+
+    /// What something is called in this deployment: every key has to be named by it.
+    #[must_use]
+    pub fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.0.prefix)
     }
 
     /// Runs one command.

@@ -72,7 +72,7 @@ pub static SHELF: Kind = Kind {
     local_entries: 1,
 };
 
-/// The name of an entry: `cache:{…}`, the braces because it shares a slot with its lock.
+/// The name of an entry behind the deployment's prefix: `cache:{…}`, the braces because it shares a slot with its lock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(String);
 
@@ -89,13 +89,13 @@ impl Key {
         Self("cache:{shelf}".to_owned())
     }
 
-    /// In Redis.
+    /// In Redis, behind the prefix.
     #[must_use]
     pub fn entry(&self) -> &str {
         &self.0
     }
 
-    /// Of the lock of whoever rebuilds it.
+    /// Of the lock of whoever rebuilds it, behind the prefix.
     #[must_use]
     pub fn lock(&self) -> String {
         format!("{}:lock", self.0)

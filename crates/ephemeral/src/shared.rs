@@ -71,8 +71,16 @@ impl SharedCache {
     /// When Redis does not answer: the entry may be there still.
     pub async fn invalidate(&self, key: &Key) -> Result<(), EphemeralError> {
         let mut unlink = redis::cmd("UNLINK");
-        unlink.arg(key.entry()).arg(key.lock());
+        unlink.arg(self.entry(key)).arg(self.lock_of(key));
         self.0.command(&unlink).await
+    }
+
+    fn entry(&self, key: &Key) -> String {
+        self.0.name(key.entry())
+    }
+
+    fn lock_of(&self, key: &Key) -> String {
+        self.0.name(&key.lock())
     }
 
     /// What is cached, or else what `build` makes of the source; `build` alone while Redis is away.
@@ -177,7 +185,7 @@ impl SharedCache {
         key: &Key,
     ) -> Result<Entry<T>, EphemeralError> {
         let mut both = redis::pipe();
-        both.get(key.entry()).pttl(key.entry());
+        both.get(self.entry(key)).pttl(self.entry(key));
         let (text, left_ms): (Option<String>, i64) = self.0.pipeline(&both).await?;
         let entry = parse(kind, text.as_deref(), left_ms);
         let result = match &entry {
@@ -193,7 +201,7 @@ impl SharedCache {
     async fn lock(&self, key: &Key) -> Result<Option<String>, EphemeralError> {
         let token = Uuid::new_v4().simple().to_string();
         let mut set = redis::cmd("SET");
-        set.arg(key.lock()).arg(&token).arg("NX").arg("PX");
+        set.arg(self.lock_of(key)).arg(&token).arg("NX").arg("PX");
         set.arg(millis(LEASE));
         let is_ours: Option<String> = self.0.command(&set).await?;
         Ok(is_ours.map(|_| token))
@@ -207,7 +215,7 @@ impl SharedCache {
             tokio::select! {
                 done = &mut work => return done,
                 _ = ticks.tick() => {
-                    let mut call = RENEW.key(key.lock());
+                    let mut call = RENEW.key(self.lock_of(key));
                     call.arg(token).arg(millis(LEASE));
                     // Whether the lock is still ours, the fill finds out.
                     let _: Result<i64, _> = self.0.script(&call).await;
@@ -226,8 +234,8 @@ impl SharedCache {
         let Ok(text) = serde_json::to_string(&value) else {
             return false;
         };
-        let mut call = FILL.key(key.entry());
-        call.key(key.lock())
+        let mut call = FILL.key(self.entry(key));
+        call.key(self.lock_of(key))
             .arg(token)
             .arg(text)
             .arg(millis(kind.kept(value.is_none())));
@@ -236,7 +244,7 @@ impl SharedCache {
     }
 
     async fn release(&self, key: &Key, token: &str) {
-        let mut call = RELEASE.key(key.lock());
+        let mut call = RELEASE.key(self.lock_of(key));
         call.arg(token);
         // Otherwise the lease ends by itself.
         let _: Result<i64, _> = self.0.script(&call).await;

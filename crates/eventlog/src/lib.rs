@@ -2,6 +2,7 @@
 
 mod address;
 mod check;
+mod cluster;
 mod consumer;
 mod consumer_thread;
 mod dead_letter;
@@ -25,6 +26,7 @@ mod topics;
 mod wire;
 
 pub use address::{check_brokers, check_topic_prefix};
+pub use cluster::cluster_id;
 pub use consumer::{
     ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
     start_consumer,

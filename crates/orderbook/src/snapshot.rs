@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use seckill_domain::{Offset, Order, Sale, VoucherId};
+use seckill_domain::{EventId, KeyHash, Offset, Order, Sale, UserId, VoucherId};
 use sqlx::{FromRow, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -18,7 +18,38 @@ pub(crate) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ R
 pub struct LoadSnapshot {
     transaction: Transaction<'static, Postgres>,
     sale: Sale,
+    over: bool,
     position: Offset,
+    buyer: Buyer,
+}
+
+/// An order of a sale that is to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// The order.
+    pub order: Order,
+    /// Whether another order is the buyer's in Redis: of this one only the key is of interest.
+    pub is_earlier: bool,
+}
+
+/// The buyer whose orders are being read: a sale's orders come sorted by buyer, the most important first.
+#[derive(Debug, Default)]
+struct Buyer {
+    user: Option<UserId>,
+    keys: HashSet<KeyHash>,
+}
+
+impl Buyer {
+    /// What this order is to its buyer; none if it is of no interest.
+    fn place(&mut self, order: Order) -> Option<LoadOrder> {
+        let is_earlier = self.user == Some(order.user_id);
+        if !is_earlier {
+            self.user = Some(order.user_id);
+            self.keys.clear();
+        }
+        let has_new_key = order.key_hash.is_some_and(|key| self.keys.insert(key));
+        (!is_earlier || has_new_key).then_some(LoadOrder { order, is_earlier })
+    }
 }
 
 #[derive(FromRow)]
@@ -26,6 +57,7 @@ struct RawLoad {
     #[sqlx(flatten)]
     sale: RawSale,
     partition: i32,
+    over: bool,
 }
 
 impl Orderbook {
@@ -40,7 +72,8 @@ impl Orderbook {
     ) -> Result<Option<LoadSnapshot>, OrderbookError> {
         let mut transaction = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
         let sql = format!(
-            "SELECT {SALE_COLUMNS}, partition FROM vouchers WHERE voucher_id = $1 AND NOT retired"
+            "SELECT {SALE_COLUMNS}, partition, closed_offset IS NOT NULL OR closes_at <= now() AS over
+               FROM vouchers WHERE voucher_id = $1 AND NOT retired"
         );
         let row: Option<RawLoad> = sqlx::query_as(&sql)
             .bind(voucher.get())
@@ -50,17 +83,19 @@ impl Orderbook {
             return Ok(None);
         };
         let position = fold_position(&mut transaction, topic, row.partition).await?;
-        open_holds(&mut transaction, voucher).await?;
+        open_orders(&mut transaction, voucher).await?;
         Ok(Some(LoadSnapshot {
             transaction,
+            over: row.over,
             sale: row.sale.try_into()?,
             position,
+            buyer: Buyer::default(),
         }))
     }
 }
 
 /// A cursor, because the orders are sorted by buyer once for all pages.
-async fn open_holds(
+async fn open_orders(
     transaction: &mut Transaction<'static, Postgres>,
     voucher: VoucherId,
 ) -> Result<(), sqlx::Error> {
@@ -70,11 +105,11 @@ async fn open_holds(
         .await?;
     let (first, last) = order_ids_of(voucher);
     let sql = format!(
-        "DECLARE holds NO SCROLL CURSOR FOR
-         SELECT DISTINCT ON (user_id) {ORDER_COLUMNS} FROM orders
+        "DECLARE orders_to_load NO SCROLL CURSOR FOR
+         SELECT {ORDER_COLUMNS} FROM orders
           WHERE order_id BETWEEN $1 AND $2 AND (status <> 'rejected' OR key_hash IS NOT NULL)
           ORDER BY user_id, status IN ('unpaid', 'paid') DESC, key_hash IS NOT NULL DESC,
-                   reserved_offset DESC"
+                   status = 'rejected', reserved_offset DESC"
     );
     sqlx::query(&sql)
         .persistent(false)
@@ -92,26 +127,58 @@ impl LoadSnapshot {
         &self.sale
     }
 
+    /// Whether it takes no orders any more, by the database's clock, and has no unpaid one: it can leave
+    /// Redis.
+    #[must_use]
+    pub const fn can_retire(&self) -> bool {
+        self.over && self.sale.unpaid == 0
+    }
+
     /// The fold's position: every record of the sale below it is in here, and none above.
     #[must_use]
     pub const fn position(&self) -> Offset {
         self.position
     }
 
-    /// The next at most `limit` buyers' orders, ascending by user id, one a buyer: the live one; if
-    /// there is none, the last one with a key hash; if there is none, the last one (but not a
-    /// rejected one, which without a key means nothing to Redis). Empty when all were given.
+    /// The next at most `limit` orders, ascending by user id. Of each buyer first the one that is the buyer's
+    /// in Redis: the live one; if there is none, the last one with a key hash; if there is none, the last one
+    /// (but not a rejected one, which without a key means nothing to Redis). Then one for each other key
+    /// hash: the live one, the last that was not rejected, or the last. Empty when all were given.
     ///
     /// # Errors
     /// When the database fails or has a row that no fold writes.
-    pub async fn next_holds(&mut self, limit: usize) -> Result<Vec<Order>, OrderbookError> {
-        let sql = format!("FETCH FORWARD {limit} FROM holds");
-        let rows: Vec<RawOrder> = sqlx::query_as(&sql)
-            // The same text would mean another cursor in the connection's next snapshot.
-            .persistent(false)
-            .fetch_all(&mut *self.transaction)
-            .await?;
-        all(rows)
+    pub async fn next_orders(&mut self, limit: usize) -> Result<Vec<LoadOrder>, OrderbookError> {
+        let sql = format!("FETCH FORWARD {limit} FROM orders_to_load");
+        loop {
+            let rows: Vec<RawOrder> = sqlx::query_as(&sql)
+                // The same text would mean another cursor in the connection's next snapshot.
+                .persistent(false)
+                .fetch_all(&mut *self.transaction)
+                .await?;
+            let at_end = rows.is_empty();
+            let orders = all(rows)?.into_iter();
+            let wanted: Vec<_> = orders.filter_map(|order| self.buyer.place(order)).collect();
+            if at_end || !wanted.is_empty() {
+                return Ok(wanted);
+            }
+        }
+    }
+
+    /// The shrinks that the log has decided, kept and refused ones: event ids and units.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decided_shrinks(&mut self) -> Result<Vec<(EventId, i64)>, OrderbookError> {
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as(
+            "SELECT event_id, -delta FROM stock_adjustments WHERE voucher_id = $1 AND delta < 0",
+        )
+        .bind(self.sale.voucher_id.get())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let shrinks = rows.into_iter();
+        Ok(shrinks
+            .map(|(id, units)| (EventId::from_uuid(id), units))
+            .collect())
     }
 
     /// Those of `ids` that the log has, as orders or as adjustments, by this position.

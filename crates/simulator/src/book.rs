@@ -1,8 +1,9 @@
 //! PostgreSQL: the fold's rows and the two positions. Every method is one transaction.
 
 use seckill_domain::{
-    AdjustmentRow, Decision, Effect, Epoch, Event, EventBody, Offset, Order, OrderId, OrderStatus,
-    SaleState, effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
+    AdjustmentRow, Decision, Effect, Epoch, Event, EventBody, EventId, Offset, Order, OrderId,
+    OrderStatus, SaleState, effects_of_adjustment, effects_of_order, effects_of_refund,
+    effects_of_sale,
 };
 use uuid::Uuid;
 
@@ -148,19 +149,38 @@ impl Book {
         effects
     }
 
-    /// One order a buyer: the live one, else the last with a key, else the last that was not
-    /// rejected; by buyer.
+    /// One order a buyer: the live one, else the last with a key (if there is one, not a rejected one), else
+    /// the last that was not rejected; by buyer.
     pub(crate) fn holds(&self) -> Vec<Order> {
+        self.best_orders(|order| order.user_id)
+    }
+
+    /// Orders of buyers who have another that comes before them: of those with the same key the one that
+    /// answers for it.
+    pub(crate) fn earlier(&self) -> Vec<Order> {
+        let mut keyed = self.best_orders(|order| (order.user_id, order.key_hash));
+        let holds: Vec<OrderId> = self.holds().iter().map(|order| order.order_id).collect();
+        keyed.retain(|order| order.key_hash.is_some() && !holds.contains(&order.order_id));
+        keyed
+    }
+
+    pub(crate) fn decided_shrinks(&self) -> Vec<(EventId, i64)> {
+        let shrinks = self.adjustments.iter().filter(|row| row.delta < 0);
+        shrinks.map(|row| (row.event_id, -row.delta)).collect()
+    }
+
+    fn best_orders<K: Ord>(&self, of: impl Fn(&Order) -> K) -> Vec<Order> {
         let rank = |order: &Order| {
             let keyed = order.key_hash.is_some();
-            (order.status.is_live(), keyed, order.reserved_offset)
+            let stood = order.status != OrderStatus::Rejected;
+            (order.status.is_live(), keyed, stood, order.reserved_offset)
         };
         let mut best = std::collections::BTreeMap::<_, &Order>::new();
         for order in self.orders() {
             if order.status == OrderStatus::Rejected && order.key_hash.is_none() {
                 continue;
             }
-            let of_user = best.entry(order.user_id).or_insert(order);
+            let of_user = best.entry(of(order)).or_insert(order);
             if rank(order) > rank(of_user) {
                 *of_user = order;
             }

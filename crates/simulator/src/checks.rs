@@ -1,6 +1,6 @@
 //! What has to hold: at any time, and when everything has come to rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seckill_domain::{Effect, EventBody, Offset, OrderStatus};
 
@@ -26,7 +26,7 @@ pub(crate) fn of_book(world: &mut World) {
     if live != sale.unpaid + sale.paid || live + sale.available != total {
         world.fail("units are not conserved in PostgreSQL");
     }
-    let mut buyers = std::collections::BTreeSet::new();
+    let mut buyers = BTreeSet::new();
     for order in book.orders() {
         if order.status.is_live() && !buyers.insert(order.user_id) {
             world.fail("a buyer has two live orders");
@@ -178,19 +178,16 @@ fn payments_wrong(world: &World) -> Option<String> {
     None
 }
 
-/// The same buyer with the same key gets the same order, until another key comes in between.
+/// The same buyer with the same key gets the same order, whatever was ordered in between.
 fn keys_wrong(world: &World) -> Option<String> {
-    let mut last = BTreeMap::new();
-    let mut standing = BTreeMap::new();
+    let mut standing = BTreeSet::new();
     for order in world.book.orders() {
-        let before = last.insert(order.user_id, order.key_hash);
-        let repeated = before == Some(order.key_hash) && order.key_hash.is_some();
-        let stood = standing.get(&order.user_id).copied().unwrap_or(false) && repeated;
-        let stands = order.status != OrderStatus::Rejected;
-        if stood && stands {
+        if let Some(key) = order.key_hash
+            && order.status != OrderStatus::Rejected
+            && !standing.insert((order.user_id, key))
+        {
             return Some("one key made two orders".to_owned());
         }
-        standing.insert(order.user_id, stands || stood);
     }
     None
 }

@@ -63,6 +63,10 @@ guards! {
     release_own_only,
     /// A released order leaves its key's hash behind, also through a load.
     key_tombstones,
+    /// A key goes on answering with its order when the buyer has ordered again, also through a load.
+    earlier_keys,
+    /// A load brings the shrinks that are decided: asked for again, they take nothing.
+    decided_shrinks_loaded,
     /// A load goes on only while the claim is its own.
     claim_owned,
     // The projector.
@@ -92,6 +96,8 @@ guards! {
     load_own_epoch_only,
     /// Only a sale that Redis serves, with nothing pending, and that PostgreSQL covers is retired.
     retire_only_served,
+    /// It is marked in the database only where that covers what Redis knew when the sale left it.
+    retire_needs_position,
     /// A sale that was retired is not loaded any more.
     retired_stays_out,
     /// A load grants pending orders again only of the epoch that it ends.

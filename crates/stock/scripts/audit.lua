@@ -2,8 +2,8 @@
 -- some page of a walk; it may be in two. A sale with few holds is in one page as a whole.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 cursor (0 to begin), 3 holds to look at, about
--- reply absent | fence | shut | torn, or
+-- ARGV  1 caller, 2 cursor (0 to begin), 3 holds to look at, about
+-- reply absent | other_log | fence | shut | torn, or
 --       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
 --       price_cents, currency, opens_us, closes_us, hold_us, 1 if it asks for sale tokens, corrections
 --       made so far, now_us,

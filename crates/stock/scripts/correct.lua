@@ -3,10 +3,10 @@
 -- however late or often its call arrives.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 epoch, 3 from, 4 to (the sale's position has to be in between, both included),
+-- ARGV  1 caller, 2 epoch, 3 from, 4 to (the sale's position has to be in between, both included),
 --       5 corrections made before, 6 units to add to stock, 7 to held, 8 to unsettled,
 --       then per hold: field, its text in the audit or -, its text from now on or -
--- reply absent | fence | shut | torn, or
+-- reply absent | other_log | fence | shut | torn, or
 --       moved (not as the audit saw it), short (a number would be below zero), or ok
 
 local FIRST, FIELDS = 9, 3

@@ -2,11 +2,13 @@
 -- repeated.
 --
 -- KEYS  1 claim, 2 sale, 3 holds, 4 outbox (2 to 4 of the load)
--- ARGV  1 fence, 2 nonce, 3 seconds until an abandoned load is forgotten, 4 kind of chunk, then
+-- ARGV  1 caller, 2 nonce, 3 seconds until an abandoned load is forgotten, 4 kind of chunk, then
 --       renew    nothing: before the load begins, writes the claim once more
 --       begin    pairs of a field of the sale hash and its value; the load begins anew
---       holds    per hold: user_id, order_id, quantity, s | r, key_hash or -, pay_by_us, reserved_at_us.
---                Their units are not in the sale's stock any more.
+--       holds    per order: user_id, order_id, quantity, s | r | k, key_hash or -, pay_by_us, reserved_at_us.
+--                s and r: the user's hold, settled or released; the units of settled ones are not in the sale's
+--                stock any more. k: an earlier order of the user, of which only the key is kept.
+--       shrinks  per shrink that the log has decided: event_id, units, at_us
 --       regrant  per pending event of the sale that was lost: order or event id, reserved_at_us,
 --                event_id or -, user_id or -, units, pay_by_us or -, key_hash or -, traceparent or -
 --                (user_id -: a shrink). Each is granted again under the load's epoch, while stock lasts
@@ -42,12 +44,21 @@ end
 
 function load.holds()
   local FIELDS = 7
-  local users, hold_pairs, added = {}, {}, 0
+  local users, hold_pairs, key_pairs, added = {}, {}, {}, 0
   for at = FIRST, #ARGV, FIELDS do
-    users[#users + 1] = ARGV[at]
-    hold_pairs[#hold_pairs + 1] = ARGV[at]
-    hold_pairs[#hold_pairs + 1] = hold_text(unpack(ARGV, at + 1, at + FIELDS - 1))
-    added = added + live_units(hold_pairs[#hold_pairs])
+    local user_id, order_id, quantity, state, key_hash, pay_by_us = unpack(ARGV, at, at + 5)
+    if state == 'k' then
+      key_pairs[#key_pairs + 1] = key_field(user_id, key_hash)
+      key_pairs[#key_pairs + 1] = order_id .. '|' .. quantity .. '|' .. pay_by_us
+    else
+      users[#users + 1] = user_id
+      hold_pairs[#hold_pairs + 1] = user_id
+      hold_pairs[#hold_pairs + 1] = hold_text(unpack(ARGV, at + 1, at + FIELDS - 1))
+      added = added + live_units(hold_pairs[#hold_pairs])
+    end
+  end
+  if #key_pairs > 0 then
+    redis.call('HSET', KEYS[2], unpack(key_pairs))
   end
   if #users == 0 then
     return
@@ -59,9 +70,24 @@ function load.holds()
   redis.call('HINCRBY', KEYS[2], 'held', text(added))
 end
 
+function load.shrinks()
+  local FIELDS = 3
+  for at = FIRST, #ARGV, FIELDS do
+    local event_id, units, at_us = unpack(ARGV, at, at + 2)
+    redis.call('HSET', KEYS[3], 'adj:' .. event_id, shrink_text(units, at_us, 'd'))
+  end
+end
+
 local function regrant_reservation(id, at_us, event_id, user_id, units, pay_by_us, key_hash, traceparent)
-  if live_units(redis.call('HGET', KEYS[3], user_id)) > 0 then
+  local before = redis.call('HGET', KEYS[3], user_id)
+  if live_units(before) > 0 then
     return false
+  end
+  if before then
+    local key, earlier = remembered_key(user_id, before)
+    if key then
+      redis.call('HSET', KEYS[2], key, earlier)
+    end
   end
   redis.call('HSET', KEYS[3], user_id, hold_text(id, units, 'h', key_hash, pay_by_us, at_us))
   redis.call('HSET', KEYS[4], id,

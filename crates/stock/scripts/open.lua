@@ -1,7 +1,7 @@
 -- Ends a load: what was loaded takes the place of what was there, and the sale is open again.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 claim, 5 sale, 6 holds, 7 outbox (5 to 7 of the load)
--- ARGV  1 fence, 2 nonce
+-- ARGV  1 caller, 2 nonce
 -- reply lost (the claim is another's, a part of what was loaded is gone, or a sale of this epoch or a later
 --       one is in use) | ok
 
@@ -17,7 +17,8 @@ if live and tonumber(live[4]) >= tonumber(loaded_epoch) then
   return { 'lost' }
 end
 
-redis.call('HSET', KEYS[5], 'fence', ARGV[1])
+local fence, log = parts_of(ARGV[1])
+redis.call('HSET', KEYS[5], 'fence', fence, 'log', log)
 for n = 1, 3 do
   -- UNLINK first: RENAME would free a large hash in the main thread.
   redis.call('UNLINK', KEYS[n])

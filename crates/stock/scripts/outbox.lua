@@ -2,9 +2,9 @@
 -- was shut, whatever its fence. An entry that is there all the while is in some page; it may be in two.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 claim
--- ARGV  1 fence, 2 nonce of the claim or - for a sale in use, 3 cursor (0 to begin),
+-- ARGV  1 caller, 2 nonce of the claim or - for a sale in use, 3 cursor (0 to begin),
 --       4 entries to look at, about, 5 of a sale in use: only entries older than this, in microseconds
--- reply absent | fence | shut | torn | lost (the claim is another's), or
+-- reply absent | other_log | fence | shut | torn | lost (the claim is another's), or
 --       ok, next cursor (0 at the end), epoch, price_cents, currency, then per entry: id, entry
 
 local sale, refusal

@@ -1,8 +1,12 @@
 -- Put in front of every script when it is loaded: how the keys of one sale are written and read.
 --
 -- sale hash    stock, held, unsettled (units); epoch, pos, max_quantity; price_cents, currency;
---              opens_us, closes_us, hold_us; sale_token: 1 if orders need one; fence; state: open | closed (takes no more orders) |
---              shut (being loaded anew: nobody may use it). Decimal text.
+--              opens_us, closes_us, hold_us; sale_token: 1 if orders need one; promise_ms: the promise deadline
+--              that its load drained for; state: open | closed (takes no more orders) | shut (being loaded
+--              anew: nobody may use it). Decimal text. fence: the server that it was loaded into.
+--              log: the Kafka cluster whose log it is a view of; none or empty where that was not known.
+--              key:<user id>:<key_hash> -> order_id|quantity|pay_by_us: of a user who has ordered again since,
+--              an earlier order, whose key goes on answering with it. Not among the holds, which audits walk.
 --              load: the nonce of the load that made these three hashes. holds and outbox name it too, under
 --              the same field, so that one of them that was deleted or evicted alone is missed.
 -- holds hash   <user id>      -> order_id|quantity|state|key_hash or -|pay_by_us|reserved_at_us
@@ -35,13 +39,28 @@ local function is_whole(load, holds, outbox)
   return load and redis.call('HGET', holds, 'load') == load and redis.call('HGET', outbox, 'load') == load
 end
 
+-- ARGV[1] of every script says who calls: the fence that was read from this server, and, where the caller
+-- knows it, an @ and the Kafka cluster whose log it serves. Returns the two; the second may be empty.
+local function parts_of(caller)
+  return string.match(caller, '^([^@]*)@?(.*)$')
+end
+
+-- Whether two callers serve different logs, as far as both are known.
+local function is_of_other_log(log, own_log)
+  return log and log ~= '' and own_log ~= '' and log ~= own_log
+end
+
 -- The `state`, `load`, `fence` and the given fields of the sale in KEYS[1], with its holds in KEYS[2] and
--- its outbox in KEYS[3], if it may be used by a caller who read `fence` from its server; else nothing, and
--- why: absent | fence | shut | torn (a part of it is missing).
-local function usable_sale(fence, ...)
-  local sale = redis.call('HMGET', KEYS[1], 'state', 'load', 'fence', ...)
+-- its outbox in KEYS[3], if it may be used by this caller; else nothing, and why: absent | other_log (another
+-- deployment has loaded it) | fence | shut | torn (a part of it is missing).
+local function usable_sale(caller, ...)
+  local sale = redis.call('HMGET', KEYS[1], 'log', 'state', 'load', 'fence', ...)
+  local log = table.remove(sale, 1)
+  local fence, own_log = parts_of(caller)
   if not sale[1] then
     return nil, 'absent'
+  elseif is_of_other_log(log, own_log) then
+    return nil, 'other_log'
   elseif sale[3] ~= fence then
     return nil, 'fence'
   elseif sale[1] == 'shut' then
@@ -53,8 +72,8 @@ local function usable_sale(fence, ...)
 end
 
 -- Whether the load that wrote this claim may go on.
-local function owns_claim(key, nonce, fence)
-  return redis.call('GET', key) == nonce .. '|' .. fence
+local function owns_claim(key, nonce, caller)
+  return redis.call('GET', key) == nonce .. '|' .. caller
 end
 
 -- Returns order id, quantity (text), state, key hash, pay_by, reserved_at.
@@ -64,6 +83,20 @@ end
 
 local function hold_text(order_id, quantity, state, key_hash, pay_by_us, reserved_at_us)
   return order_id .. '|' .. quantity .. '|' .. state .. '|' .. key_hash .. '|' .. pay_by_us .. '|' .. reserved_at_us
+end
+
+-- The field of a key that a user's earlier order was placed with.
+local function key_field(user_id, key_hash)
+  return 'key:' .. user_id .. ':' .. key_hash
+end
+
+-- Where another order takes a hold's place: the field and the text that let its key go on answering with
+-- it. Nothing if it has no key.
+local function remembered_key(user_id, hold)
+  local order_id, quantity, _, key_hash, pay_by_us = parse_hold(hold)
+  if key_hash ~= '-' then
+    return key_field(user_id, key_hash), order_id .. '|' .. quantity .. '|' .. pay_by_us
+  end
 end
 
 local function reservation_text(reserved_at_us, event_id, user_id, quantity, pay_by_us, key_hash, traceparent)

@@ -1,8 +1,8 @@
 -- What a sale is at, and one user's hold. Costs the same whatever the number of holds.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 user_id or -
--- reply absent, or fence | shut | torn, epoch, or
+-- ARGV  1 caller, 2 user_id or -
+-- reply absent, or other_log | fence | shut | torn, epoch, or
 --       ok, stock, held, unsettled, epoch, pos, open | closed, opens_us, closes_us, max_quantity,
 --       then the user's hold if there is one
 

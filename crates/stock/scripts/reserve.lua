@@ -2,17 +2,19 @@
 -- A grant takes the stock and writes the hold and the pending event in this one step.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 tokens if any request has one
--- ARGV  1 fence
+-- ARGV  1 caller
 --       2 first, or again: the same requests were sent before, and it is not known what became of them
 --       3 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
 --       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -,
 --       the nonce of a sale token that is the user's and good, or -
--- reply absent | fence | shut | torn, or
---       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, then per request
+-- reply absent | other_log | fence | shut | torn, or
+--       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, promise_ms (0: not
+--       known), then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
 --       superseded                                 sent before, and its user has got another order since
---       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before
+--       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before, with
+--                                                  whatever orders of the user's in between
 --       key_reused | already_ordered, order_id | ended | not_started | token_required | token_used |
 --       quantity_limit | sold_out
 
@@ -20,12 +22,12 @@ local REQUEST_FIELDS = 7
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
   'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us',
-  'sale_token')
+  'sale_token', 'promise_ms')
 if not sale then
   return { refusal }
 end
 local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us,
-  sale_token = unpack(sale, 4)
+  sale_token, promise_ms = unpack(sale, 4)
 local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us), tonumber(max_quantity)
 local now = now_us()
 local now_text, pay_by_text = text(now), text(now + hold_us)
@@ -37,18 +39,37 @@ local users = {}
 for at = first_request, #ARGV, REQUEST_FIELDS do
   users[#users + 1] = ARGV[at + 2]
 end
+-- A sale that was loaded by an earlier version has no such field.
+local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity, promise_ms or '0' }
 if #users == 0 then
-  return { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity }
+  return reply
 end
 local holds = redis.call('HMGET', KEYS[2], unpack(users))
 
 local granted_units = 0
 local new_hold, new_entry = {}, {} -- by user id, by order id
 local new_holds, new_entries = {}, {} -- the same as arguments of HSET
+local new_keys = {} -- by field: earlier orders whose places are taken here
+local new_keys_to_set = {} -- the same as arguments of HSET
 local new_tokens = {} -- nonces and what they were used for, as arguments of HSET
 
--- What the user's earlier hold means for a request; nothing if it bars nothing.
-local function answer_from_hold(hold, order_id, quantity, key_hash)
+-- What an order of the user before the one that they hold means for a request with its key; nothing if there
+-- is none.
+local function answer_from_key(user_id, quantity, key_hash)
+  local field = key_field(user_id, key_hash)
+  local earlier = new_keys[field] or redis.call('HGET', KEYS[1], field)
+  if not earlier then
+    return nil
+  end
+  local order_id, ordered, pay_by_us = string.match(earlier, '^([^|]+)|(%d+)|(%-?%d+)$')
+  if ordered ~= quantity then
+    return { 'key_reused' }
+  end
+  return { 'repeated', order_id, 'r', pay_by_us }
+end
+
+-- What the user's earlier orders mean for a request; nothing if they bar nothing.
+local function answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   local held_order, held_quantity, state, held_key, pay_by_us = parse_hold(hold)
   local same_order = held_order == order_id
   if same_order and state == 'h' then
@@ -62,6 +83,10 @@ local function answer_from_hold(hold, order_id, quantity, key_hash)
     return { 'key_reused' }
   elseif same_key or same_order then
     return { 'repeated', held_order, state, pay_by_us }
+  end
+  local by_key = key_hash ~= '-' and answer_from_key(user_id, quantity, key_hash)
+  if by_key then
+    return by_key
   elseif state ~= 'r' then
     return { 'already_ordered', held_order }
   elseif ARGV[2] == 'again' then
@@ -110,13 +135,12 @@ local function refusal_of_units(units)
   end
 end
 
-local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity }
 for n = 1, #users do
   local at = first_request + (n - 1) * REQUEST_FIELDS
   local order_id, event_id, user_id, quantity, key_hash, traceparent, nonce =
     unpack(ARGV, at, at + REQUEST_FIELDS - 1)
   local hold = new_hold[user_id] or holds[n]
-  local answer = hold and answer_from_hold(hold, order_id, quantity, key_hash)
+  local answer = hold and answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   if answer then
     for _, field in ipairs(answer) do
       reply[#reply + 1] = field
@@ -127,6 +151,15 @@ for n = 1, #users do
       or refusal_of_units(units)
     if not refused then
       granted_units = granted_units + units
+      local key, earlier = nil, nil
+      if hold then
+        key, earlier = remembered_key(user_id, hold)
+      end
+      if key then
+        new_keys[key] = earlier
+        new_keys_to_set[#new_keys_to_set + 1] = key
+        new_keys_to_set[#new_keys_to_set + 1] = earlier
+      end
       new_hold[user_id] = hold_text(order_id, quantity, 'h', key_hash, pay_by_text, now_text)
       new_entry[order_id] =
         reservation_text(now_text, event_id, user_id, quantity, pay_by_text, key_hash, traceparent)
@@ -146,6 +179,9 @@ end
 if granted_units > 0 then
   redis.call('HSET', KEYS[2], unpack(new_holds))
   redis.call('HSET', KEYS[3], unpack(new_entries))
+  if #new_keys_to_set > 0 then
+    redis.call('HSET', KEYS[1], unpack(new_keys_to_set))
+  end
   redis.call('HSET', KEYS[1], 'stock', text(stock - granted_units), 'held', text(held + granted_units),
     'unsettled', text(unsettled + granted_units))
 end

@@ -1,17 +1,21 @@
--- Removes a closed sale on which nothing is under way.
+-- Removes a sale that is closed, or whose window is over, and on which nothing is under way.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 position: every decision below it has to be settled
--- reply absent | fence | shut | torn | kept (open, unsettled, unpublished, or behind the position) | ok
+-- ARGV  1 caller, 2 position: every decision below it has to be settled
+-- reply absent | other_log | fence | shut | torn |
+--       kept (may take orders, unsettled, unpublished, or behind the position) |
+--       ok, the position that it had
 
-local sale, refusal = usable_sale(ARGV[1], 'unsettled', 'pos')
+local sale, refusal = usable_sale(ARGV[1], 'unsettled', 'pos', 'closes_us')
 if not sale then
   return { refusal }
 end
-local at_rest = sale[1] == 'closed' and tonumber(sale[4]) == 0 and tonumber(sale[5]) >= tonumber(ARGV[2])
+local unsettled, pos, closes_us = unpack(sale, 4)
+local over = sale[1] == 'closed' or now_us() >= tonumber(closes_us)
+local at_rest = over and tonumber(unsettled) == 0 and tonumber(pos) >= tonumber(ARGV[2])
 -- One field of the outbox names its load.
 if not at_rest or redis.call('HLEN', KEYS[3]) > 1 then
   return { 'kept' }
 end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
-return { 'ok' }
+return { 'ok', pos }

@@ -2,14 +2,14 @@
 -- and is skipped: repeating any call, in any batching, changes nothing.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 epoch in PostgreSQL, 3 from: every decision from here on is in this call or settled,
+-- ARGV  1 caller, 2 epoch in PostgreSQL, 3 from: every decision from here on is in this call or settled,
 --       4 to: every decision below is in this call or settled,
 --       then per decision: kind, offset, order or event id or -, user_id or -, units or -,
 --       key_hash or -, pay_by_us or -
 --         confirm   the order stands           release  it does not, or no longer
 --         kept      the shrink stands          returned it does not
 --         restock   units more                 close    no more orders
--- reply absent | fence | shut | torn | epoch (the sale is of an earlier one), or
+-- reply absent | other_log | fence | shut | torn | epoch (the sale is of an earlier one), or
 --       gap, pos (decisions from pos to `from` are missing), or ok, pos
 
 local FIRST, FIELDS = 5, 7
@@ -49,6 +49,7 @@ end
 
 local state = sale[1]
 local changed, published = {}, {}
+local keys_to_set = {} -- fields and texts of keys whose orders lost their places
 
 -- Counts the units of a live hold, which was taken (+1) or is given up (-1).
 local function count(sign, units, hold_state)
@@ -74,6 +75,14 @@ function apply.confirm(field, order_id, units, key_hash, pay_by_us)
   else
     -- The log knows an order that this server does not: it was lost here, so its units are still to
     -- be taken. pay_by was written as reserved_at + hold_us.
+    local key, earlier = nil, nil
+    if held_order then
+      key, earlier = remembered_key(field, hold_of[field])
+    end
+    if key and held_key ~= key_hash then
+      keys_to_set[#keys_to_set + 1] = key
+      keys_to_set[#keys_to_set + 1] = earlier
+    end
     count(1, units, 's')
     hold_of[field] = hold_text(order_id, text(units), 's', key_hash, pay_by_us, text(pay_by_us - hold_us))
   end
@@ -107,16 +116,16 @@ function apply.kept(field, _, units)
   changed[field] = true
 end
 
-function apply.returned(field)
-  if not hold_of[field] then
-    return
+function apply.returned(field, _, units)
+  local taken_units, at_us, hold_state
+  if hold_of[field] then
+    taken_units, at_us, hold_state = parse_shrink(hold_of[field])
   end
-  local units, at_us, hold_state = parse_shrink(hold_of[field])
   if hold_state == 't' then
-    stock, unsettled = stock + units, unsettled - units
-    hold_of[field] = shrink_text(units, at_us, 'd')
-    changed[field] = true
+    stock, unsettled = stock + taken_units, unsettled - taken_units
   end
+  hold_of[field] = shrink_text(taken_units or units, at_us or text(now_us()), 'd')
+  changed[field] = true
 end
 
 function apply.restock(_, _, units)
@@ -150,6 +159,9 @@ if #pairs_to_set > 0 then
 end
 if #published > 0 then
   redis.call('HDEL', KEYS[3], unpack(published))
+end
+if #keys_to_set > 0 then
+  redis.call('HSET', KEYS[1], unpack(keys_to_set))
 end
 redis.call('HSET', KEYS[1], 'stock', text(stock), 'held', text(held), 'unsettled', text(unsettled),
   'state', state, 'pos', text(pos))

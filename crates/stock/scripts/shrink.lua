@@ -1,8 +1,8 @@
 -- Takes units off a sale for a shrink, once for an event id. Its event is pending as a grant's is.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 event_id, 3 units
--- reply absent | fence | shut | torn, or refused, free units, or taken, epoch, units, at_us
+-- ARGV  1 caller, 2 event_id, 3 units
+-- reply absent | other_log | fence | shut | torn, or refused, free units, or taken, epoch, units, at_us
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'unsettled')
 if not sale then

@@ -1,8 +1,8 @@
 -- Closes a sale so that the projector loads it anew: claim, drain, a new epoch.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence, 2 epoch: that of a sale that was loaded since is a later one, and stays open
--- reply absent | fence | shut | torn, or moved (of another epoch), or ok
+-- ARGV  1 caller, 2 epoch: that of a sale that was loaded since is a later one, and stays open
+-- reply absent | other_log | fence | shut | torn, or moved (of another epoch), or ok
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch')
 if not sale then

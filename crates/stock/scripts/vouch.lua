@@ -2,8 +2,8 @@
 -- reads for as long as it lives, and refuses this one (min-replicas-to-write).
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 fence
--- reply absent | fence | shut | torn | ok
+-- ARGV  1 caller
+-- reply absent | other_log | fence | shut | torn | ok
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch')
 if not sale then

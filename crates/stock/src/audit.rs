@@ -178,7 +178,7 @@ impl StockConnection {
         voucher: VoucherId,
         cursor: HoldsCursor,
     ) -> Result<Option<AuditPage>, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Audit, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(cursor.0).arg(PAGE_ITEMS);
         let mut reply = self.run(&cmd).await?;

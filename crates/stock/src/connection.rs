@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -44,16 +45,52 @@ pub struct StockOptions {
     pub response_timeout: Duration,
     /// How long a new connection may take to be made.
     pub connect_timeout: Duration,
+    /// Stands before every key: the deployment's `TOPIC_PREFIX`, without braces.
+    pub prefix: String,
+    /// The log that this deployment serves: sales of another one are refused.
+    pub log: LogIdentity,
+}
+
+/// Which log a deployment serves: the id of its Kafka cluster. Clones share one value, which may be learnt
+/// after the handles are made; until then sales of any log are taken for its own.
+#[derive(Debug, Clone, Default)]
+pub struct LogIdentity(Arc<OnceLock<String>>);
+
+impl LogIdentity {
+    /// Notes the id of the Kafka cluster, once. One that has other characters than letters, digits, `-`
+    /// and `_`, or more than 64 of them, is not noted: Kafka makes none, and scripts compare it.
+    pub fn learn(&self, cluster_id: &str) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if (1..=64).contains(&cluster_id.len()) && cluster_id.chars().all(plain) {
+            self.0.get_or_init(|| cluster_id.to_owned());
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.get().map_or("", String::as_str)
+    }
 }
 
 impl StockOptions {
-    /// A response time-out of 500 ms and a connect time-out of 1 s.
+    /// A response time-out of 500 ms, a connect time-out of 1 s, no prefix, and the sales of any log.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
+            prefix: String::new(),
+            log: LogIdentity::default(),
+        }
+    }
+
+    /// The same for one of several deployments that may share a Redis.
+    #[must_use]
+    pub fn of_deployment(self, prefix: impl Into<String>, log: LogIdentity) -> Self {
+        Self {
+            prefix: prefix.into(),
+            log,
+            ..self
         }
     }
 }
@@ -112,6 +149,8 @@ pub struct StockConnection {
     fence: Fence,
     script_hashes: Vec<String>,
     deployment: Deployment,
+    prefix: String,
+    log: LogIdentity,
     made_at: Instant,
     /// When the last call that was answered was sent, in milliseconds of the boot clock.
     heard_ms: AtomicU64,
@@ -146,6 +185,8 @@ impl StockConnection {
             fence,
             script_hashes: answers,
             deployment,
+            prefix: options.prefix.clone(),
+            log: options.log.clone(),
             made_at: Instant::now(),
             heard_ms: AtomicU64::new(asked_ms),
             stale: AtomicBool::new(false),
@@ -270,13 +311,18 @@ impl StockConnection {
             .ok_or_else(|| StockError::Protocol(format!("its clock says {seconds} s")))
     }
 
+    /// What stands before every key.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A call of `script`, to which its arguments from ARGV\[2\] on are still to be added.
     pub(crate) fn invocation(&self, script: Script, keys: &[&str]) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.script_hashes[script as usize])
             .arg(keys.len())
             .arg(keys)
-            .arg(self.fence.as_str());
+            .arg(format!("{}@{}", self.fence.as_str(), self.log.as_str()));
         cmd
     }
 

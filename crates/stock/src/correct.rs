@@ -101,7 +101,7 @@ impl StockConnection {
         if correction.holds.len() > MAX_ITEMS {
             return Err(StockError::too_many("holds"));
         }
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Correct, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(correction.epoch.get())
             .arg(correction.from.get())
@@ -120,7 +120,7 @@ impl StockConnection {
     }
 
     async fn shut(&self, voucher: VoucherId, epoch: Epoch) -> Result<CorrectReply, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Shut, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(epoch.get());
         let reply = self.run(&cmd).await?;

@@ -1,5 +1,5 @@
-//! The names of a sale's keys. All of one voucher share a hash slot. Nothing but integers and UUIDs
-//! gets into a name.
+//! The names of a sale's keys. All of one voucher share a hash slot. Nothing but the deployment's prefix,
+//! integers and UUIDs gets into a name.
 
 use seckill_domain::VoucherId;
 use uuid::Uuid;
@@ -14,13 +14,13 @@ pub(crate) struct SaleKeys {
 }
 
 impl SaleKeys {
-    pub(crate) fn of(voucher: VoucherId) -> Self {
+    pub(crate) fn of(prefix: &str, voucher: VoucherId) -> Self {
         Self {
-            sale: format!("seckill:{{{voucher}}}:sale"),
-            holds: format!("seckill:{{{voucher}}}:holds"),
-            outbox: format!("seckill:{{{voucher}}}:outbox"),
-            claim: format!("seckill:{{{voucher}}}:claim"),
-            tokens: format!("seckill:{{{voucher}}}:tokens"),
+            sale: format!("{prefix}seckill:{{{voucher}}}:sale"),
+            holds: format!("{prefix}seckill:{{{voucher}}}:holds"),
+            outbox: format!("{prefix}seckill:{{{voucher}}}:outbox"),
+            claim: format!("{prefix}seckill:{{{voucher}}}:claim"),
+            tokens: format!("{prefix}seckill:{{{voucher}}}:tokens"),
         }
     }
 }
@@ -33,11 +33,11 @@ pub(crate) struct LoadKeys {
 }
 
 impl LoadKeys {
-    pub(crate) fn of(voucher: VoucherId, nonce: Uuid) -> Self {
+    pub(crate) fn of(prefix: &str, voucher: VoucherId, nonce: Uuid) -> Self {
         Self {
-            sale: format!("seckill:{{{voucher}}}:load:{nonce}:sale"),
-            holds: format!("seckill:{{{voucher}}}:load:{nonce}:holds"),
-            outbox: format!("seckill:{{{voucher}}}:load:{nonce}:outbox"),
+            sale: format!("{prefix}seckill:{{{voucher}}}:load:{nonce}:sale"),
+            holds: format!("{prefix}seckill:{{{voucher}}}:load:{nonce}:holds"),
+            outbox: format!("{prefix}seckill:{{{voucher}}}:load:{nonce}:outbox"),
         }
     }
 }

@@ -37,12 +37,12 @@ mod view;
 
 pub use address::{Address, check_url, tcp_settings};
 pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
-pub use connection::{Fence, StockConnection, StockOptions};
+pub use connection::{Fence, LogIdentity, StockConnection, StockOptions};
 pub use correct::{CorrectReply, Correction, HoldCorrection};
 pub use drift::{Drift, DriftKind, Findings, Remedy, at_one_moment, compare};
 pub use error::StockError;
 pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
-pub use reload::{ClaimReply, LoadHold, LoadReply, OpenReply};
+pub use reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
 pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
 pub use settle::SettleReply;
 pub use stock::Stock;

@@ -1,9 +1,12 @@
 //! Loading a sale that Redis has not, or has behind another fence or of an earlier epoch, and taking
 //! one away. The calls of one load share a nonce and a connection, and stop at the first *lost*.
 
+use std::time::Duration;
+
 use redis::Cmd;
 use seckill_domain::{
-    Epoch, KeyHash, Offset, Order, OrderId, Sale, Timestamp, TraceParent, UserId, VoucherId,
+    Epoch, EventId, KeyHash, Offset, Order, OrderId, Sale, Timestamp, TraceParent, UserId,
+    VoucherId,
 };
 use uuid::Uuid;
 
@@ -22,8 +25,14 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 pub enum ClaimReply {
     /// The sale is in use here, of this epoch or a later one: there is nothing to load.
     Live,
+    /// Another deployment, with a log of its own, has loaded this sale here: nothing was changed.
+    OtherLog,
     /// The sale is shut, and this load is the one that may open it.
-    Claimed,
+    Claimed {
+        /// The promise deadline under which the sale that is there was loaded, if one is: some
+        /// instance may still promise under it.
+        promised_under: Option<Duration>,
+    },
 }
 
 /// The answer to a part of a load.
@@ -44,7 +53,18 @@ pub enum OpenReply {
     Opened,
 }
 
-/// A user's latest order, as a load puts it into Redis.
+/// What a user's order still means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldPlace {
+    /// It is the user's live order, and holds its units.
+    Live,
+    /// It is the user's last order, whose units went back: it bars nothing, and its key answers.
+    Released,
+    /// Another order is the user's: of this one only the key is kept, if it has one.
+    Earlier,
+}
+
+/// A user's order, as a load puts it into Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadHold {
     /// The buyer.
@@ -53,8 +73,8 @@ pub struct LoadHold {
     pub order_id: OrderId,
     /// Units.
     pub quantity: u32,
-    /// Whether it holds its units; if not, only its key still answers.
-    pub live: bool,
+    /// What it still means.
+    pub place: HoldPlace,
     /// The hash of its idempotency key.
     pub key_hash: Option<KeyHash>,
     /// Until when it may be paid.
@@ -63,18 +83,33 @@ pub struct LoadHold {
     pub reserved_at: Timestamp,
 }
 
-impl From<&Order> for LoadHold {
-    fn from(order: &Order) -> Self {
+impl LoadHold {
+    /// An order of a user who has, or has not, another one that comes before it.
+    #[must_use]
+    pub fn of(order: &Order, is_earlier: bool) -> Self {
         Self {
             user_id: order.user_id,
             order_id: order.order_id,
             quantity: order.quantity,
-            live: order.status.is_live(),
+            place: match (is_earlier, order.status.is_live()) {
+                (true, _) => HoldPlace::Earlier,
+                (false, true) => HoldPlace::Live,
+                (false, false) => HoldPlace::Released,
+            },
             key_hash: order.key_hash,
             pay_by: order.pay_by,
             reserved_at: order.reserved_at,
         }
     }
+}
+
+/// A shrink that the log has decided: asked again, it takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadShrink {
+    /// The adjustment.
+    pub event_id: EventId,
+    /// Units.
+    pub units: i64,
 }
 
 impl StockConnection {
@@ -89,7 +124,7 @@ impl StockConnection {
         nonce: Uuid,
         epoch: Epoch,
     ) -> Result<ClaimReply, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(
             Script::Claim,
             &[&keys.sale, &keys.holds, &keys.outbox, &keys.claim],
@@ -97,10 +132,15 @@ impl StockConnection {
         cmd.arg(nonce.to_string())
             .arg(epoch.get())
             .arg(ABANDONED_AFTER_SECONDS);
-        let reply = self.run(&cmd).await?;
+        let mut reply = self.run(&cmd).await?;
         match reply.answer() {
             "live" => Ok(ClaimReply::Live),
-            "claimed" => Ok(ClaimReply::Claimed),
+            "other_log" => Ok(ClaimReply::OtherLog),
+            "claimed" => {
+                let millis: u64 = reply.parse()?;
+                let promised_under = (millis > 0).then(|| Duration::from_millis(millis));
+                Ok(ClaimReply::Claimed { promised_under })
+            }
             _ => Err(reply.unexpected()),
         }
     }
@@ -129,7 +169,8 @@ impl StockConnection {
     }
 
     /// Begins the new contents, beside the old: the sale's numbers as PostgreSQL has them at
-    /// `position`, in the same snapshot as the holds.
+    /// `position`, in the same snapshot as the holds. Nobody may promise an order of it later than
+    /// `promise_deadline` after asking for it.
     ///
     /// # Errors
     /// As any call.
@@ -138,6 +179,7 @@ impl StockConnection {
         nonce: Uuid,
         sale: &Sale,
         position: Offset,
+        promise_deadline: Duration,
     ) -> Result<LoadReply, StockError> {
         let terms = &sale.terms;
         let hold_us = i64::from(terms.hold_seconds) * MICROS_PER_SECOND;
@@ -154,6 +196,7 @@ impl StockConnection {
             .arg(("opens_us", terms.opens_at.as_micros()))
             .arg(("closes_us", terms.closes_at.as_micros()))
             .arg(("hold_us", hold_us))
+            .arg(("promise_ms", millis(promise_deadline)))
             .arg(("sale_token", u8::from(terms.requires_sale_token)))
             .arg(("epoch", sale.epoch.get()))
             .arg(("pos", position.get()))
@@ -161,7 +204,8 @@ impl StockConnection {
         self.load(&cmd).await
     }
 
-    /// Adds up to [`MAX_ITEMS`] users' latest orders.
+    /// Adds up to [`MAX_ITEMS`] users' orders. Those without a key that are [`HoldPlace::Earlier`] mean
+    /// nothing, and are left out.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] for more.
@@ -176,13 +220,42 @@ impl StockConnection {
         }
         let mut cmd = self.chunk(voucher, nonce, "holds");
         for hold in holds {
+            let state = match hold.place {
+                HoldPlace::Live => "s",
+                HoldPlace::Released => "r",
+                HoldPlace::Earlier if hold.key_hash.is_none() => continue,
+                HoldPlace::Earlier => "k",
+            };
             cmd.arg(hold.user_id.get())
                 .arg(hold.order_id.to_string())
                 .arg(hold.quantity)
-                .arg(if hold.live { "s" } else { "r" })
+                .arg(state)
                 .arg(key_hash_text(hold.key_hash))
                 .arg(hold.pay_by.as_micros())
                 .arg(hold.reserved_at.as_micros());
+        }
+        self.load(&cmd).await
+    }
+
+    /// Adds up to [`MAX_ITEMS`] shrinks that the log has decided.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more.
+    pub async fn load_shrinks(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        shrinks: &[LoadShrink],
+    ) -> Result<LoadReply, StockError> {
+        if shrinks.len() > MAX_ITEMS {
+            return Err(StockError::too_many("shrinks"));
+        }
+        let mut cmd = self.chunk(voucher, nonce, "shrinks");
+        for shrink in shrinks {
+            // When it was taken matters only until it is decided.
+            cmd.arg(shrink.event_id.to_string())
+                .arg(shrink.units)
+                .arg(0);
         }
         self.load(&cmd).await
     }
@@ -214,21 +287,7 @@ impl StockConnection {
     /// # Errors
     /// As any call. After a time-out the sale may be open: begin again with a claim, which says so.
     pub async fn open(&self, voucher: VoucherId, nonce: Uuid) -> Result<OpenReply, StockError> {
-        let now = SaleKeys::of(voucher);
-        let new = LoadKeys::of(voucher, nonce);
-        let mut cmd = self.invocation(
-            Script::Open,
-            &[
-                &now.sale,
-                &now.holds,
-                &now.outbox,
-                &now.claim,
-                &new.sale,
-                &new.holds,
-                &new.outbox,
-            ],
-        );
-        cmd.arg(nonce.to_string());
+        let cmd = self.end_of_load(Script::Open, voucher, nonce);
         let reply = self.run(&cmd).await?;
         match reply.answer() {
             "lost" => Ok(OpenReply::Lost),
@@ -237,21 +296,60 @@ impl StockConnection {
         }
     }
 
+    /// Ends the load of a sale that is over, which began `epoch`: nothing of it stays in Redis. *Lost* as for
+    /// [`Self::open`].
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn discard(
+        &self,
+        voucher: VoucherId,
+        nonce: Uuid,
+        epoch: Epoch,
+    ) -> Result<LoadReply, StockError> {
+        let mut cmd = self.end_of_load(Script::Discard, voucher, nonce);
+        cmd.arg(epoch.get());
+        self.load(&cmd).await
+    }
+
+    fn end_of_load(&self, script: Script, voucher: VoucherId, nonce: Uuid) -> Cmd {
+        let now = SaleKeys::of(self.prefix(), voucher);
+        let new = LoadKeys::of(self.prefix(), voucher, nonce);
+        let keys = [
+            &*now.sale,
+            &*now.holds,
+            &*now.outbox,
+            &*now.claim,
+            &*new.sale,
+            &*new.holds,
+            &*new.outbox,
+        ];
+        let mut cmd = self.invocation(script, &keys);
+        cmd.arg(nonce.to_string());
+        cmd
+    }
+
     /// See [`crate::Stock::retire`].
     pub(crate) async fn retire(
         &self,
         voucher: VoucherId,
         position: Offset,
-    ) -> Result<bool, StockError> {
-        let keys = SaleKeys::of(voucher);
+    ) -> Result<Option<Offset>, StockError> {
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Retire, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(position.get());
-        Ok(self.run(&cmd).await?.answer() == "ok")
+        let mut reply = self.run(&cmd).await?;
+        match reply.answer() {
+            "ok" => reply.offset().map(Some),
+            "kept" => Ok(None),
+            _ if reply.is_closed() => Ok(None),
+            _ => Err(reply.unexpected()),
+        }
     }
 
     fn chunk(&self, voucher: VoucherId, nonce: Uuid, kind: &str) -> Cmd {
-        let claim = SaleKeys::of(voucher).claim;
-        let new = LoadKeys::of(voucher, nonce);
+        let claim = SaleKeys::of(self.prefix(), voucher).claim;
+        let new = LoadKeys::of(self.prefix(), voucher, nonce);
         let keys = [&*claim, &*new.sale, &*new.holds, &*new.outbox];
         let mut cmd = self.invocation(Script::LoadChunk, &keys);
         cmd.arg(nonce.to_string())
@@ -292,4 +390,8 @@ fn add_pending(cmd: &mut Cmd, event: &PendingEvent) {
                 .arg(&[NONE, NONE, NONE]);
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -36,7 +36,10 @@ impl Reply {
 
     /// Whether the sale may not be used over this connection.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.answer(), "absent" | "fence" | "shut" | "torn")
+        matches!(
+            self.answer(),
+            "absent" | "other_log" | "fence" | "shut" | "torn"
+        )
     }
 
     /// Whether the sale was loaded under another fence than this connection's.

@@ -1,5 +1,7 @@
 //! Taking units: reservations in batches, shrinks, and clearing what was published.
 
+use std::time::Duration;
+
 use redis::Cmd;
 use seckill_domain::{
     Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, TraceParent, UserId, VoucherId,
@@ -48,8 +50,14 @@ pub enum Attempt {
 pub enum ReserveReply {
     /// There is no such sale here, it was loaded into another server, or is being loaded.
     Closed,
-    /// One outcome a request, in order.
-    Decided(Vec<ReserveOutcome>),
+    /// The sale has decided.
+    Decided {
+        /// One outcome a request, in order.
+        outcomes: Vec<ReserveOutcome>,
+        /// The promise deadline that the sale's load drained for: a grant of this call is no promise
+        /// later than this after the call was sent. None where an earlier version loaded the sale.
+        promise_deadline: Option<Duration>,
+    },
 }
 
 /// The answer to one request.
@@ -58,7 +66,7 @@ pub enum ReserveOutcome {
     /// Units were taken, by this call or an earlier one with the same order id that is not published
     /// for sure yet: its event has to be published.
     Granted(PendingReservation),
-    /// The user's last order has the same key or the same order id.
+    /// The user's last order, or an earlier one, has the same key or the same order id.
     Repeated {
         /// That order.
         order_id: OrderId,
@@ -121,6 +129,7 @@ struct Header {
     pay_by: Timestamp,
     opens_at: Timestamp,
     max_quantity: u32,
+    promise_deadline: Option<Duration>,
 }
 
 impl StockConnection {
@@ -136,7 +145,7 @@ impl StockConnection {
             let message = format!("more than {MAX_REQUESTS} requests in one call");
             return Err(StockError::Protocol(message));
         }
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut named = vec![&*keys.sale, &keys.holds, &keys.outbox];
         // Only if it is used: in a Cluster a key that is not there yet closes a sale whose slot moves.
         if requests.iter().any(|request| request.sale_token.is_some()) {
@@ -170,9 +179,10 @@ impl StockConnection {
         let outcomes = requests
             .iter()
             .map(|request| header.outcome(request, &mut reply));
-        outcomes
-            .collect::<Result<_, _>>()
-            .map(ReserveReply::Decided)
+        Ok(ReserveReply::Decided {
+            outcomes: outcomes.collect::<Result<_, _>>()?,
+            promise_deadline: header.promise_deadline,
+        })
     }
 
     /// See [`crate::Stock::shrink`].
@@ -185,7 +195,7 @@ impl StockConnection {
         if units < 1 {
             return Err(StockError::Protocol("a shrink takes units".to_owned()));
         }
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Shrink, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(event_id.to_string()).arg(units);
         let mut reply = self.run(&cmd).await?;
@@ -206,7 +216,7 @@ impl StockConnection {
 
     /// See [`crate::Stock::clear`].
     pub(crate) async fn clear(&self, voucher: VoucherId, acks: &[Ack]) -> Result<bool, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.holds, &keys.outbox]);
         add_acks(&mut cmd, acks)?;
         Ok(!self.run(&cmd).await?.is_closed())
@@ -239,6 +249,10 @@ impl Header {
             pay_by: reply.timestamp()?,
             opens_at: reply.timestamp()?,
             max_quantity: reply.parse()?,
+            promise_deadline: match reply.parse()? {
+                0 => None,
+                millis => Some(Duration::from_millis(millis)),
+            },
         })
     }
 

@@ -17,6 +17,7 @@ pub(crate) enum Script {
     Correct,
     Shut,
     Vouch,
+    Discard,
 }
 
 macro_rules! source {
@@ -29,7 +30,7 @@ macro_rules! source {
 }
 
 impl Script {
-    pub(crate) const COUNT: usize = 14;
+    pub(crate) const COUNT: usize = 15;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Reserve,
@@ -46,6 +47,7 @@ impl Script {
         Self::Correct,
         Self::Shut,
         Self::Vouch,
+        Self::Discard,
     ];
 
     pub(crate) const fn source(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Script {
             Self::Correct => source!("correct.lua"),
             Self::Shut => source!("shut.lua"),
             Self::Vouch => source!("vouch.lua"),
+            Self::Discard => source!("discard.lua"),
         }
     }
 }

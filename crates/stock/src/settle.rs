@@ -37,7 +37,7 @@ impl StockConnection {
         ops: &[(Offset, StockOp)],
     ) -> Result<SettleReply, StockError> {
         check_ops(from, to, ops)?;
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Settle, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(epoch.get()).arg(from.get()).arg(to.get());
         for (offset, op) in ops {
@@ -114,9 +114,14 @@ fn add_op(cmd: &mut Cmd, offset: Offset, op: &StockOp) {
             NONE,
             NONE,
         ),
-        StockOp::ShrinkReturned { event_id } => {
-            add("returned", &event_id.to_string(), NONE, NONE, NONE, NONE);
-        }
+        StockOp::ShrinkReturned { event_id, units } => add(
+            "returned",
+            &event_id.to_string(),
+            NONE,
+            &units.to_string(),
+            NONE,
+            NONE,
+        ),
         StockOp::Close => add("close", NONE, NONE, NONE, NONE, NONE),
     }
 }

@@ -47,25 +47,51 @@ impl Stock {
         self.nodes.connection_for(voucher).await
     }
 
-    /// The connections to all masters.
-    async fn connections(&self) -> Result<Vec<Arc<StockConnection>>, StockError> {
-        let masters = self.nodes.located(LOCATED_LATELY).await?;
-        let mut connections = Vec::with_capacity(masters.nodes.len());
-        for node in &masters.nodes {
-            connections.push(self.nodes.connect(node).await?);
-        }
-        Ok(connections)
-    }
-
-    /// Checks what services need before they start, of every master.
+    /// Asks every master the same. One that is away keeps nobody from the others.
     ///
     /// # Errors
-    /// [`StockError::Misconfigured`] when one may evict keys, and as any call.
-    pub async fn check_server(&self) -> Result<(), StockError> {
-        for connection in self.connections().await? {
-            connection.check_server().await?;
+    /// When one is misconfigured; as any call, when none of them answers.
+    async fn ask_all<T, F>(
+        &self,
+        ask: impl Fn(Arc<StockConnection>) -> F,
+    ) -> Result<Vec<T>, StockError>
+    where
+        F: Future<Output = Result<T, StockError>>,
+    {
+        let masters = self.nodes.located(LOCATED_LATELY).await?;
+        let mut answers = Vec::with_capacity(masters.nodes.len());
+        let mut failure = StockError::Misconfigured("Redis has no master".to_owned());
+        for node in &masters.nodes {
+            let answer = match self.nodes.connect(node).await {
+                Ok(connection) => ask(connection).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) if error.is_lasting() => return Err(error),
+                Err(error) => failure = error,
+            }
         }
-        Ok(())
+        if answers.is_empty() {
+            return Err(failure);
+        }
+        Ok(answers)
+    }
+
+    /// Whether several masters share the sales, so that one of them can be away alone.
+    pub async fn is_divided(&self) -> bool {
+        let masters = self.nodes.located(LOCATED_LATELY).await;
+        masters.is_ok_and(|masters| masters.nodes.len() > 1)
+    }
+
+    /// Checks what services need before they start, of every master that answers.
+    ///
+    /// # Errors
+    /// [`StockError::Misconfigured`] when one may evict keys; as any call, when none of them answers.
+    pub async fn check_server(&self) -> Result<(), StockError> {
+        let check =
+            |connection: Arc<StockConnection>| async move { connection.check_server().await };
+        self.ask_all(check).await.map(drop)
     }
 
     /// Checks that Redis takes writes now.
@@ -106,16 +132,13 @@ impl Stock {
         now
     }
 
-    /// Redis' clock, which writes every `pay_by`: each master's.
+    /// Redis' clock, which writes every `pay_by`: that of each master that answers.
     ///
     /// # Errors
-    /// As any call, when one of them does not answer.
+    /// As any call, when none of them does.
     pub async fn clocks(&self) -> Result<Vec<Timestamp>, StockError> {
-        let mut clocks = Vec::new();
-        for connection in self.connections().await? {
-            clocks.push(connection.now().await?);
-        }
-        Ok(clocks)
+        let now = |connection: Arc<StockConnection>| async move { connection.now().await };
+        self.ask_all(now).await
     }
 
     /// What many sales are at, over connections whose fences have just been read again.
@@ -243,13 +266,18 @@ impl Stock {
         connection.settle(voucher, epoch, from, to, ops).await
     }
 
-    /// Takes a closed sale out of Redis, if nothing is unsettled or pending and every decision below
-    /// `position` is settled; says whether it did. Whether unpaid orders are left is the caller's to
-    /// know.
+    /// Takes a sale out of Redis that is closed, or whose window is over by Redis' clock, if nothing is
+    /// unsettled or pending and every decision below `position` is settled; gives the position that it
+    /// had, or none where it stays. Whether unpaid orders are left, and whether PostgreSQL has come that
+    /// far, is the caller's to know.
     ///
     /// # Errors
     /// As any call.
-    pub async fn retire(&self, voucher: VoucherId, position: Offset) -> Result<bool, StockError> {
+    pub async fn retire(
+        &self,
+        voucher: VoucherId,
+        position: Offset,
+    ) -> Result<Option<Offset>, StockError> {
         let connection = self.connection_for(voucher).await?;
         connection.retire(voucher, position).await
     }

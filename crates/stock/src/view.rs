@@ -140,7 +140,7 @@ impl StockConnection {
 
     /// See [`crate::Stock::takes_writes`].
     pub(crate) async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
         let reply = self.run(&self.invocation(Script::Vouch, &parts)).await?;
         Ok(reply.answer() == "ok")
@@ -166,7 +166,7 @@ impl StockConnection {
         cursor: OutboxCursor,
         age_us: u64,
     ) -> Result<Option<OutboxPage>, StockError> {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(
             Script::Outbox,
             &[&keys.sale, &keys.holds, &keys.outbox, &keys.claim],
@@ -190,7 +190,7 @@ impl StockConnection {
     }
 
     fn probe_call(&self, voucher: VoucherId, user: Option<UserId>) -> Cmd {
-        let keys = SaleKeys::of(voucher);
+        let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Probe, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(user.map_or_else(|| NONE.to_owned(), |user| user.to_string()));
         cmd

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_eventlog::{TopicError, check_topics};
+use seckill_eventlog::{TopicError, check_topics, cluster_id};
 use seckill_stock::StockError;
 use seckill_telemetry::health::{Health, Unmet};
 
@@ -27,6 +27,12 @@ pub(crate) async fn pass(
         health
             .wait_for("kafka", TopicError::is_lasting, ask)
             .await?;
+        let learn = async || {
+            let id = cluster_id(&clients.kafka).await?;
+            clients.log.learn(&id.unwrap_or_default());
+            Ok::<_, TopicError>(())
+        };
+        health.wait_for("kafka", |_| false, learn).await?;
         let warm_up = || clients.producer.warm_up(WARM_UP_TIMEOUT);
         health.wait_for("kafka", |_| false, warm_up).await
     };

@@ -12,7 +12,7 @@ use anyhow::Context;
 use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_orderbook::{Orderbook, OrderbookOptions};
-use seckill_stock::{Stock, StockOptions};
+use seckill_stock::{LogIdentity, Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
 use tokio::runtime::Handle;
@@ -57,6 +57,8 @@ pub(crate) struct Clients {
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
     pub(crate) stock_relay: Stock,
+    /// Whose sales are taken for this deployment's own, as soon as Kafka has told.
+    pub(crate) log: LogIdentity,
     pub(crate) ephemeral: Ephemeral,
     pub(crate) producer: Arc<EventProducer>,
     pub(crate) kafka: KafkaSettings,
@@ -75,7 +77,10 @@ impl Clients {
             idle_transaction_timeout: DATABASE_IDLE_TRANSACTION_TIMEOUT,
         })
         .context("DATABASE_URL cannot be used")?;
-        let stock = || Stock::new(StockOptions::new(&config.redis_url));
+        let (redis_url, prefix) = (&config.redis_url, &config.topic_prefix);
+        let log = LogIdentity::default();
+        let options = StockOptions::new(redis_url).of_deployment(prefix, log.clone());
+        let stock = || Stock::new(options.clone());
         let mut kafka = KafkaSettings::new(&config.kafka_brokers, SERVICE);
         // A record that is given up before the promise's deadline could have been promised still.
         kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
@@ -87,7 +92,8 @@ impl Clients {
             stock_orders: stock().context("REDIS_URL cannot be used")?,
             stock_reads: stock()?,
             stock_relay: stock()?,
-            ephemeral: Ephemeral::new(&config.redis_url).context("REDIS_URL cannot be used")?,
+            log,
+            ephemeral: Ephemeral::new(redis_url, prefix).context("REDIS_URL cannot be used")?,
             producer: Arc::new(producer),
             kafka,
             topics,

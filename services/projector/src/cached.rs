@@ -3,7 +3,7 @@
 //! so that a projector that dies in between leaves no old entry behind; and it comes before the
 //! outcomes, at which every ingress drops its own copy, so that none is filled from an old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use seckill_domain::{Effect, OrderStatus, Outcome, VoucherId};
 use seckill_ephemeral::Key;
@@ -39,15 +39,19 @@ impl Changed {
     }
 }
 
-/// Takes the entries out that these effects make old; `None` when stopped.
+/// Takes the entries out that these effects make old, and those that are `stale` already; `None` when
+/// stopped. In a Cluster of which one master is away, those that it has stay in `stale`: nobody can read them
+/// meanwhile, and they do not live for long.
 pub(crate) async fn drop_changed(
     shared: &Shared,
     stop: &CancellationToken,
     effects: &[Effect],
+    stale: &mut HashSet<Key>,
 ) -> Option<()> {
     let changed = Changed::by(effects);
-    let mut keys: Vec<Key> = changed.cards.iter().copied().map(Key::card).collect();
-    let mut shelf_changes = !keys.is_empty();
+    let mut keys: Vec<Key> = stale.drain().collect();
+    keys.extend(changed.cards.iter().copied().map(Key::card));
+    let mut shelf_changes = !changed.cards.is_empty();
     for voucher_id in &changed.paid {
         shelf_changes = shelf_changes || is_paid_out(shared, stop, *voucher_id).await?;
     }
@@ -55,6 +59,16 @@ pub(crate) async fn drop_changed(
         keys.push(Key::shelf());
     }
     for key in &keys {
+        let dropped = stop
+            .run_until_cancelled(shared.cache.invalidate(key))
+            .await?;
+        if dropped.is_ok() {
+            continue;
+        }
+        if shared.stock.is_divided().await {
+            stale.insert(key.clone());
+            continue;
+        }
         until_done(stop, &shared.health, "redis", || {
             shared.cache.invalidate(key)
         })

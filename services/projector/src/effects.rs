@@ -1,21 +1,22 @@
 //! The effects of one partition: what the fold decided is settled in Redis and then published, in
 //! the order of the log, from the rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{Effect, Offset, StockOp, VoucherId};
+use seckill_ephemeral::Key;
 use seckill_eventlog::OutcomeRecord;
 use seckill_orderbook::{OrderbookError, View};
-use seckill_stock::{Probe, SettleReply};
+use seckill_stock::{Probe, SettleReply, StockError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cached;
 use crate::letters;
 use crate::partition::{Seen, Shared, wall_clock};
-use crate::retry::until_done;
+use crate::retry::{backed_off, until_done};
 
 /// Effects read at a time.
 const PAGE: usize = 1_000;
@@ -23,6 +24,8 @@ const PAGE: usize = 1_000;
 const SETTLE_MAX: usize = 500;
 /// How often the rows are looked at without being told to.
 const FALLBACK: Duration = Duration::from_secs(1);
+/// How often one master of several is asked before its sales are set aside.
+const PATIENCE: u32 = 3;
 
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -32,6 +35,12 @@ pub(crate) struct Worker {
     /// Where this worker's last settle of a sale ended: the next continues there. A sale that is
     /// not in here is asked for its own position first.
     chain: HashMap<VoucherId, Offset>,
+    /// Sales whose master does not answer, or whose data the scripts cannot read, while others go on. They
+    /// are not in `chain`: the watch tells of each sale that it sees open, here or in this worker's
+    /// successor, and it is caught up from the rows, from the position that it has in Redis.
+    aside: HashSet<VoucherId>,
+    /// Entries of the cache that could not be dropped, for the same reason.
+    stale: HashSet<Key>,
     stop: CancellationToken,
 }
 
@@ -42,6 +51,8 @@ impl Worker {
             partition,
             position: Offset::new(0),
             chain: HashMap::new(),
+            aside: HashSet::new(),
+            stale: HashSet::new(),
             stop,
         }
     }
@@ -82,7 +93,7 @@ impl Worker {
             shared.position(self.partition, View::Effects)
         });
         self.position = self.position.min(known.await?);
-        Some(())
+        cached::drop_changed(&shared, &self.stop, &[], &mut self.stale).await
     }
 
     /// Carries out everything that is folded and not yet done; `None` when stopped.
@@ -110,7 +121,8 @@ impl Worker {
                 fail::fail_point!("projector.between-effects");
             }
             fail::fail_point!("projector.after-settle");
-            cached::drop_changed(&shared, &self.stop, &page.effects).await?;
+            let stale = &mut self.stale;
+            cached::drop_changed(&shared, &self.stop, &page.effects, stale).await?;
             letters::publish(&shared, &self.stop, partition, &page.skipped).await?;
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
@@ -130,6 +142,9 @@ impl Worker {
         ops: &[(Offset, StockOp)],
         to: Offset,
     ) -> Option<()> {
+        if self.aside.contains(&voucher_id) {
+            return Some(());
+        }
         let Some(from) = self.chain.get(&voucher_id).copied() else {
             return self.settle_from_rows(voucher_id, to).await;
         };
@@ -151,11 +166,10 @@ impl Worker {
         // Whatever ends this early must not leave a position behind that was never settled.
         self.chain.remove(&voucher_id);
         loop {
-            let probe = until_done(&self.stop, &shared.health, "redis", || {
-                shared.stock.probe(voucher_id)
-            })
-            .await?;
-            let Probe::Open(view) = probe else {
+            let probe = self
+                .ask(voucher_id, || shared.stock.probe(voucher_id))
+                .await?;
+            let Some(Probe::Open(view)) = probe else {
                 return Some(());
             };
             if view.position >= to {
@@ -207,10 +221,10 @@ impl Worker {
                 Some((offset, _)) if left > 0 => offset.next(),
                 _ => to,
             };
-            let reply = until_done(&self.stop, &shared.health, "redis", || {
-                shared.stock.settle(voucher_id, epoch, from, end, chunk)
-            })
-            .await?;
+            let settle = || shared.stock.settle(voucher_id, epoch, from, end, chunk);
+            let Some(reply) = self.ask(voucher_id, settle).await? else {
+                return Some(Settled::Closed);
+            };
             match reply {
                 SettleReply::Settled { position } => {
                     self.chain.insert(voucher_id, position);
@@ -229,6 +243,39 @@ impl Worker {
         Some(Settled::Done)
     }
 
+    /// Asks Redis until it answers, naming it in `/readyz` while it does not. Where the trouble is this
+    /// sale's or its master's alone, the sale is set aside and gives `Some(None)`. `None` when stopped.
+    async fn ask<T, F>(&mut self, voucher_id: VoucherId, ask: impl Fn() -> F) -> Option<Option<T>>
+    where
+        F: Future<Output = Result<T, StockError>>,
+    {
+        let shared = Arc::clone(&self.shared);
+        let mut attempts = 0;
+        loop {
+            let error = match self.stop.run_until_cancelled(ask()).await? {
+                Ok(answer) => {
+                    shared.health.resolved("redis");
+                    return Some(Some(answer));
+                }
+                Err(error) => error,
+            };
+            attempts += 1;
+            // Its master was found to be away a moment ago: once is enough.
+            let asked_enough = attempts >= PATIENCE || !self.aside.is_empty();
+            let of_one_sale = matches!(error, StockError::Protocol(_));
+            if of_one_sale || (asked_enough && shared.stock.is_divided().await) {
+                tracing::warn!(%voucher_id, %error, "sale set aside until Redis serves it again");
+                metrics::counter!("seckill_effects_set_aside_total").increment(1);
+                self.chain.remove(&voucher_id);
+                self.aside.insert(voucher_id);
+                return Some(None);
+            }
+            tracing::warn!(what = "redis", %error, "failed, trying again");
+            shared.health.problem("redis", error.to_string());
+            self.stop.run_until_cancelled(backed_off(attempts)).await?;
+        }
+    }
+
     /// A sale is open that this worker has not settled yet, or that stands behind what it settled:
     /// it was just loaded, or this worker just took over.
     async fn catch_up(&mut self, sale: Seen) -> Option<()> {
@@ -237,6 +284,7 @@ impl Worker {
             return Some(());
         }
         let to = self.position;
+        self.aside.remove(&sale.voucher_id);
         self.settle_from_rows(sale.voucher_id, to).await
     }
 

@@ -11,7 +11,7 @@ use seckill_eventlog::{
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use seckill_stock::Stock;
 use seckill_telemetry::health::Health;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) topics: Topics,
     pub(crate) group: String,
     pub(crate) orderbook: Orderbook,
+    /// Connections of the loads' own: however many sales are lost, the fold keeps those above.
+    pub(crate) loads: Orderbook,
+    /// Loads that read and write holds at a time.
+    pub(crate) load_permits: Semaphore,
     pub(crate) stock: Stock,
     /// What the ingress remembers of sales: out of date with every one that changes.
     pub(crate) cache: SharedCache,

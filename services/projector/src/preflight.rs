@@ -1,8 +1,8 @@
 //! What has to be true before the first record: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_topics};
+use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_topics, cluster_id};
 use seckill_orderbook::Orderbook;
-use seckill_stock::{Stock, StockError};
+use seckill_stock::{LogIdentity, Stock, StockError};
 use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
@@ -12,7 +12,7 @@ use seckill_telemetry::health::{Health, Unmet};
 pub(crate) async fn pass(
     health: &Health,
     orderbook: &Orderbook,
-    stock: &Stock,
+    (stock, log): (&Stock, &LogIdentity),
     (settings, topics, partitions): (&KafkaSettings, &Topics, i32),
 ) -> Result<(), Unmet> {
     tokio::try_join!(
@@ -22,5 +22,9 @@ pub(crate) async fn pass(
             check_topics(settings, topics, partitions)
         }),
     )?;
-    Ok(())
+    let learn = async || {
+        log.learn(&cluster_id(settings).await?.unwrap_or_default());
+        Ok::<_, TopicError>(())
+    };
+    health.wait_for("kafka", |_| false, learn).await
 }

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded};
-use seckill_orderbook::{LoadSnapshot, ServedSale};
-use seckill_stock::{ClaimReply, LoadHold, LoadReply, OpenReply, OutboxCursor, StockConnection};
+use seckill_orderbook::{Leaving, LoadOrder, LoadSnapshot, ServedSale};
+use seckill_stock::{
+    ClaimReply, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor, PendingEvent,
+    StockConnection,
+};
 use seckill_telemetry::clock::BootInstant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,6 +26,7 @@ const CHUNK: usize = 500;
 /// How long a new epoch may take from its append to the fold.
 const VERDICT_DEADLINE: Duration = Duration::from_secs(30);
 const VERDICT_PERIOD: Duration = Duration::from_millis(20);
+const VERDICT_PERIOD_MAX: Duration = Duration::from_millis(200);
 /// On top of the promise deadline: what clocks of two processes may be apart in their steps.
 const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 
@@ -31,6 +35,10 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 pub(crate) enum Ended {
     /// The sale is open.
     Opened,
+    /// The sale is over and nothing of it was pending: it was not loaded, and has left Redis for good.
+    Retired,
+    /// Another deployment has loaded a sale of this number into this Redis: it stays as it is.
+    OtherLog,
     /// Somebody else claimed the sale, opened it, or began the epoch.
     Overtaken,
     /// The partition was lost.
@@ -64,7 +72,7 @@ impl Reload {
 
     async fn steps(&self) -> anyhow::Result<Ended> {
         let voucher_id = self.sale.voucher_id;
-        let orderbook = &self.shared.orderbook;
+        let orderbook = &self.shared.loads;
         let started = BootInstant::now();
         let redis = self.shared.stock.connection_for(voucher_id).await?;
         let first = !self.sale.loaded && orderbook.mark_loaded(voucher_id).await?;
@@ -76,15 +84,19 @@ impl Reload {
             .await?
             .context("the sale has no row")?;
         let epoch = row.sale.epoch;
-        match redis.claim(voucher_id, self.nonce, epoch).await? {
+        let promised_under = match redis.claim(voucher_id, self.nonce, epoch).await? {
             ClaimReply::Live => return Ok(Ended::Overtaken),
-            ClaimReply::Claimed => {}
-        }
+            ClaimReply::OtherLog => return Ok(Ended::OtherLog),
+            ClaimReply::Claimed { promised_under } => promised_under,
+        };
         tracing::info!(%voucher_id, epoch = epoch.get(), first, "loading sale");
         fail::fail_point!("projector.reload.after-claim");
         if !first {
             let cut_off_after = redis.cut_off_after().await?;
-            drain(self.shared.config.promise_deadline + cut_off_after + DRAIN_MARGIN).await;
+            // An instance may go by the deadline of the projector that loaded the sale before.
+            let own = self.shared.config.promise_deadline;
+            let deadline = own.max(promised_under.unwrap_or_default());
+            drain(deadline + cut_off_after + DRAIN_MARGIN).await;
         }
         fail::fail_point!("projector.reload.after-drain");
         // A master that was cut off when it took the claim has stopped taking writes meanwhile. The
@@ -133,10 +145,11 @@ impl Reload {
     /// Waits until the fold has decided on the new epoch.
     async fn accepted(&self) -> anyhow::Result<bool> {
         let started = BootInstant::now();
+        let mut period = VERDICT_PERIOD;
         loop {
             let verdict = self
                 .shared
-                .orderbook
+                .loads
                 .reload_verdict(self.sale.voucher_id, self.nonce)
                 .await?;
             if let Some(accepted) = verdict {
@@ -146,7 +159,9 @@ impl Reload {
                 started.elapsed() < VERDICT_DEADLINE,
                 "the fold has not reached the new epoch"
             );
-            tokio::time::sleep(VERDICT_PERIOD).await;
+            tokio::time::sleep(period).await;
+            // Many sales may be waiting at a time.
+            period = (period * 3 / 2).min(VERDICT_PERIOD_MAX);
         }
     }
 
@@ -154,33 +169,24 @@ impl Reload {
     /// after it, from the snapshot's position on.
     async fn load(&self, redis: &StockConnection, previous: Epoch) -> anyhow::Result<Ended> {
         let voucher_id = self.sale.voucher_id;
+        let _permit = self.shared.load_permits.acquire().await?;
         let topic = &self.shared.topics.events;
-        let snapshot = self
-            .shared
-            .orderbook
-            .load_snapshot(topic, voucher_id)
-            .await?;
+        let snapshot = self.shared.loads.load_snapshot(topic, voucher_id).await?;
         // Retired meanwhile, or in a later epoch: another load has come and gone.
         let Some(mut snapshot) = snapshot.filter(|s| s.sale().epoch == previous.next()) else {
             return Ok(Ended::Overtaken);
         };
-        let begun = redis.load_begin(self.nonce, snapshot.sale(), snapshot.position());
-        if begun.await? == LoadReply::Lost {
-            return Ok(Ended::Overtaken);
+        if snapshot.can_retire() && self.nothing_pending(redis, previous, &mut snapshot).await? {
+            return self.retire(redis, &snapshot).await;
         }
-        let mut orders = snapshot.next_holds(CHUNK).await?;
-        while !orders.is_empty() {
-            let holds: Vec<LoadHold> = orders.iter().map(LoadHold::from).collect();
-            // PostgreSQL reads the next page while Redis takes this one.
-            let loading = redis.load_holds(voucher_id, self.nonce, &holds);
-            let (loaded, next) = tokio::join!(loading, snapshot.next_holds(CHUNK));
-            if loaded? == LoadReply::Lost {
-                return Ok(Ended::Overtaken);
-            }
-            orders = next?;
-            fail::fail_point!("projector.reload.between-chunks");
-        }
-        if self.grant_again(redis, previous, &mut snapshot).await? == LoadReply::Lost {
+        let (sale, position) = (snapshot.sale(), snapshot.position());
+        let deadline = self.shared.config.promise_deadline;
+        let begun = redis.load_begin(self.nonce, sale, position, deadline);
+        if begun.await? == LoadReply::Lost
+            || self.load_orders(redis, &mut snapshot).await? == LoadReply::Lost
+            || self.load_shrinks(redis, &mut snapshot).await? == LoadReply::Lost
+            || self.grant_again(redis, previous, &mut snapshot).await? == LoadReply::Lost
+        {
             return Ok(Ended::Overtaken);
         }
         drop(snapshot);
@@ -191,41 +197,132 @@ impl Reload {
         }
     }
 
+    async fn load_orders(
+        &self,
+        redis: &StockConnection,
+        snapshot: &mut LoadSnapshot,
+    ) -> anyhow::Result<LoadReply> {
+        let mut orders = snapshot.next_orders(CHUNK).await?;
+        while !orders.is_empty() {
+            let hold = |load: &LoadOrder| LoadHold::of(&load.order, load.is_earlier);
+            let holds: Vec<LoadHold> = orders.iter().map(hold).collect();
+            // PostgreSQL reads the next page while Redis takes this one.
+            let loading = redis.load_holds(self.sale.voucher_id, self.nonce, &holds);
+            let (loaded, next) = tokio::join!(loading, snapshot.next_orders(CHUNK));
+            if loaded? == LoadReply::Lost {
+                return Ok(LoadReply::Lost);
+            }
+            orders = next?;
+            fail::fail_point!("projector.reload.between-chunks");
+        }
+        Ok(LoadReply::Loaded)
+    }
+
+    async fn load_shrinks(
+        &self,
+        redis: &StockConnection,
+        snapshot: &mut LoadSnapshot,
+    ) -> anyhow::Result<LoadReply> {
+        let decided = snapshot.decided_shrinks().await?.into_iter();
+        let shrinks: Vec<_> = decided
+            .map(|(event_id, units)| LoadShrink { event_id, units })
+            .collect();
+        for chunk in shrinks.chunks(CHUNK) {
+            let loading = redis.load_shrinks(self.sale.voucher_id, self.nonce, chunk);
+            if loading.await? == LoadReply::Lost {
+                return Ok(LoadReply::Lost);
+            }
+        }
+        Ok(LoadReply::Loaded)
+    }
+
+    /// A sale that is over needs no place in Redis. Redis first: when this dies in between, the next look
+    /// begins one more epoch and comes here again.
+    async fn retire(
+        &self,
+        redis: &StockConnection,
+        snapshot: &LoadSnapshot,
+    ) -> anyhow::Result<Ended> {
+        let leaving = Leaving {
+            voucher_id: self.sale.voucher_id,
+            epoch: snapshot.sale().epoch,
+            position: snapshot.position(),
+        };
+        let discarded = redis.discard(leaving.voucher_id, self.nonce, leaving.epoch);
+        if discarded.await? == LoadReply::Lost {
+            return Ok(Ended::Overtaken);
+        }
+        let topic = &self.shared.topics.events;
+        if self.shared.loads.mark_retired(topic, &leaving).await? {
+            return Ok(Ended::Retired);
+        }
+        Ok(Ended::Overtaken)
+    }
+
+    /// Whether nothing is left of the old data that a load would grant again; false also if the claim is
+    /// lost.
+    async fn nothing_pending(
+        &self,
+        redis: &StockConnection,
+        previous: Epoch,
+        snapshot: &mut LoadSnapshot,
+    ) -> anyhow::Result<bool> {
+        let mut cursor = Some(OutboxCursor::START);
+        while let Some(at) = cursor {
+            match self.unknown_pending(redis, previous, snapshot, at).await? {
+                Some((pending, next)) if pending.is_empty() => cursor = next,
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     /// Pending events that the old data still has, and the log at the snapshot has not, are
-    /// granted again under the new epoch while stock lasts. Not those of an epoch that had ended
-    /// before: their buyers may have been told that the order failed.
+    /// granted again under the new epoch while stock lasts.
     async fn grant_again(
         &self,
         redis: &StockConnection,
         previous: Epoch,
         snapshot: &mut LoadSnapshot,
     ) -> anyhow::Result<LoadReply> {
-        let voucher_id = self.sale.voucher_id;
-        let mut cursor = OutboxCursor::START;
-        loop {
-            let Some(page) = redis.old_outbox(voucher_id, self.nonce, cursor).await? else {
+        let mut cursor = Some(OutboxCursor::START);
+        while let Some(at) = cursor {
+            let page = self.unknown_pending(redis, previous, snapshot, at).await?;
+            let Some((pending, next)) = page else {
                 return Ok(LoadReply::Lost);
             };
-            let ids: Vec<Uuid> = page.entries.iter().map(|entry| entry.ack().id).collect();
-            let known: HashSet<Uuid> = snapshot.known(&ids).await?;
-            let unknown: Vec<_> = page
-                .entries
-                .into_iter()
-                .filter(|entry| {
-                    let ack = entry.ack();
-                    ack.epoch >= previous && !known.contains(&ack.id)
-                })
-                .collect();
-            for chunk in unknown.chunks(CHUNK) {
-                if redis.regrant(voucher_id, self.nonce, chunk).await? == LoadReply::Lost {
+            for chunk in pending.chunks(CHUNK) {
+                let granted = redis.regrant(self.sale.voucher_id, self.nonce, chunk);
+                if granted.await? == LoadReply::Lost {
                     return Ok(LoadReply::Lost);
                 }
             }
-            match page.next {
-                Some(next) => cursor = next,
-                None => return Ok(LoadReply::Loaded),
-            }
+            cursor = next;
         }
+        Ok(LoadReply::Loaded)
+    }
+
+    /// A page of what was pending and is not in the log, and where to go on; none if the claim is lost.
+    /// Without the events of an epoch that had ended before: their buyers may have been told that the
+    /// order failed.
+    async fn unknown_pending(
+        &self,
+        redis: &StockConnection,
+        previous: Epoch,
+        snapshot: &mut LoadSnapshot,
+        cursor: OutboxCursor,
+    ) -> anyhow::Result<Option<(Vec<PendingEvent>, Option<OutboxCursor>)>> {
+        let page = redis.old_outbox(self.sale.voucher_id, self.nonce, cursor);
+        let Some(mut page) = page.await? else {
+            return Ok(None);
+        };
+        let ids: Vec<Uuid> = page.entries.iter().map(|entry| entry.ack().id).collect();
+        let known: HashSet<Uuid> = snapshot.known(&ids).await?;
+        page.entries.retain(|entry| {
+            let ack = entry.ack();
+            ack.epoch >= previous && !known.contains(&ack.id)
+        });
+        Ok(Some((page.entries, page.next)))
     }
 }
 

@@ -9,6 +9,12 @@ use tokio_util::sync::CancellationToken;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Waits before the next of so many attempts that have failed.
+pub(crate) async fn backed_off(attempts: u32) {
+    let pause = FIRST_PAUSE * 2_u32.saturating_pow(attempts.saturating_sub(1)).min(1_000);
+    tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+}
+
 /// Runs `operation` until it succeeds, naming `what` in `/readyz` while it does not; `None` when
 /// `stop` was cancelled first.
 pub(crate) async fn until_done<T, E, F>(

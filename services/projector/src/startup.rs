@@ -11,11 +11,11 @@ use seckill_eventlog::{
     RecordReader, Topics, start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
-use seckill_stock::{Stock, StockOptions};
+use seckill_stock::{LogIdentity, Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +27,10 @@ use crate::preflight;
 use crate::standing::Standing;
 use crate::watch::{Owned, Watch, lock};
 
-const DATABASE_CONNECTIONS: u32 = 16;
+const DATABASE_CONNECTIONS: u32 = 12;
+/// Of the loads: those that read holds have one each, the others take turns at what is left.
+const LOAD_CONNECTIONS: u32 = 4;
+const LOADS_AT_A_TIME: usize = 3;
 /// A consumer thread that has not polled for this long is stuck.
 const POLL_STALL: Duration = Duration::from_secs(10);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -72,6 +75,7 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     shared.tasks.wait().await;
     shared.producer.flush(FLUSH_DEADLINE).await?;
     shared.orderbook.close().await;
+    shared.loads.close().await;
     Ok(consumed?)
 }
 
@@ -117,8 +121,10 @@ async fn connect(
 ) -> anyhow::Result<Option<Connected>> {
     let topics = Topics::new(&config.topic_prefix);
     let settings = KafkaSettings::new(&config.kafka_brokers, "seckill-projector");
-    let stock = Stock::new(StockOptions::new(config.redis_url.expose()))?;
-    let cache = SharedCache::new(Ephemeral::new(config.redis_url.expose())?);
+    let (redis_url, prefix) = (config.redis_url.expose(), &config.topic_prefix);
+    let log = LogIdentity::default();
+    let stock = Stock::new(StockOptions::new(redis_url).of_deployment(prefix, log.clone()))?;
+    let cache = SharedCache::new(Ephemeral::new(redis_url, prefix)?);
     let options = OrderbookOptions {
         database_url: config.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
@@ -129,8 +135,14 @@ async fn connect(
         idle_transaction_timeout: Duration::from_secs(10),
     };
     let orderbook = Orderbook::connect(&options)?;
+    let loads = Orderbook::connect(&OrderbookOptions {
+        application_name: "seckill-projector-loads".to_owned(),
+        max_connections: LOAD_CONNECTIONS,
+        acquire_timeout: Duration::from_secs(10),
+        ..options
+    })?;
     let kafka = (&settings, &topics, config.event_partitions);
-    let checks = preflight::pass(&health, &orderbook, &stock, kafka);
+    let checks = preflight::pass(&health, &orderbook, (&stock, &log), kafka);
     let Some(passed) = stop.run_until_cancelled(checks).await else {
         return Ok(None);
     };
@@ -156,6 +168,8 @@ async fn connect(
         topics,
         group,
         orderbook,
+        loads,
+        load_permits: Semaphore::new(LOADS_AT_A_TIME),
         stock,
         cache,
         producer,

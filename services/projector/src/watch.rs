@@ -1,33 +1,38 @@
-//! Four times a second every sale of this process' partitions is looked at, in PostgreSQL and in
-//! Redis: one that Redis does not serve is loaded, one that is over leaves Redis.
+//! Four times a second every sale of this process' partitions that sells is looked at, in PostgreSQL and
+//! in Redis, and the others every two seconds: one that Redis does not serve is loaded, one that is over
+//! leaves Redis.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use seckill_domain::VoucherId;
-use seckill_orderbook::ServedSale;
-use seckill_stock::Probe;
-use tokio::time::MissedTickBehavior;
+use seckill_orderbook::{Leaving, ServedSale};
+use seckill_stock::{Probe, SaleView};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::{Partition, Seen, Shared};
 use crate::reload::{Ended, Reload};
 
 const PERIOD: Duration = Duration::from_millis(250);
+/// A sale that nobody can order from is looked at once in so many looks.
+const REST: u64 = 8;
+/// After which it is looked again whether a sale is still another deployment's.
+const OTHER_LOG_PAUSE: Duration = Duration::from_secs(5);
 
 /// The partitions this process owns now, by number.
 pub(crate) type Owned = Arc<Mutex<HashMap<i32, Partition>>>;
 
 /// What is to be done about a sale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     /// Redis serves it: the effects worker may have to catch it up.
     CatchUp(Seen),
     /// Redis does not serve it, or serves an epoch that has ended.
     Load,
-    /// It is closed and has no unpaid order: it leaves Redis, once the worker has caught it up.
-    Retire(Seen),
+    /// It is over and has no unpaid order: it leaves Redis, once the worker has caught it up.
+    Retire(Seen, Leaving),
 }
 
 fn action(sale: &ServedSale, probe: &Probe) -> Action {
@@ -37,23 +42,41 @@ fn action(sale: &ServedSale, probe: &Probe) -> Action {
                 voucher_id: sale.voucher_id,
                 position: view.position,
             };
-            if sale.closed && sale.unpaid_units == 0 {
-                Action::Retire(seen)
+            if sale.can_retire() {
+                Action::Retire(seen, leaving(sale, view))
             } else {
                 Action::CatchUp(seen)
             }
         }
-        // Also a sale that is over: what Redis held when it was lost may still become orders, and
-        // a load that is under way would open what was retired.
+        // Also a sale that is over: what Redis held when it was lost may still become orders, until
+        // another epoch begins.
         Probe::Open(_) | Probe::Closed { .. } => Action::Load,
+    }
+}
+
+fn leaving(sale: &ServedSale, view: &SaleView) -> Leaving {
+    Leaving {
+        voucher_id: sale.voucher_id,
+        epoch: view.epoch,
+        position: view.position,
     }
 }
 
 pub(crate) struct Watch {
     shared: Arc<Shared>,
     owned: Owned,
+    loading: Arc<Mutex<Loading>>,
+    /// Sales that Redis did not serve when they were last looked at.
+    not_served: HashSet<VoucherId>,
+    looks: u64,
+}
+
+#[derive(Default)]
+struct Loading {
     /// Sales that are being loaded.
-    loading: Arc<Mutex<HashSet<VoucherId>>>,
+    running: HashSet<VoucherId>,
+    /// Sales that another deployment has loaded here, and when that was seen.
+    other_log: HashMap<VoucherId, Instant>,
 }
 
 impl Watch {
@@ -62,10 +85,12 @@ impl Watch {
             shared,
             owned,
             loading: Arc::default(),
+            not_served: HashSet::new(),
+            looks: 0,
         }
     }
 
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -74,25 +99,36 @@ impl Watch {
                 () = stop.cancelled() => return,
             }
             let looked = self.look().await;
-            self.shared
-                .health
-                .check("watch", &looked.map_err(|e| format!("{e:#}")));
+            let health = &self.shared.health;
+            health.check("watch", &looked.map_err(|e| format!("{e:#}")));
+            health.check("deployment", &self.other_deployment());
         }
     }
 
-    async fn look(&self) -> anyhow::Result<()> {
+    async fn look(&mut self) -> anyhow::Result<()> {
         let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
         if partitions.is_empty() {
             return Ok(());
         }
-        let shared = &self.shared;
-        let sales = shared.orderbook.sales_to_serve(&partitions).await?;
+        let shared = Arc::clone(&self.shared);
+        let mut sales = shared.orderbook.sales_to_serve(&partitions).await?;
+        let known: HashSet<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
+        self.not_served.retain(|voucher| known.contains(voucher));
+        lock(&self.loading)
+            .other_log
+            .retain(|voucher, _| known.contains(voucher));
+        self.looks += 1;
+        sales.retain(|sale| self.is_due(sale));
+
         let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
         let survey = shared.stock.survey(&vouchers).await;
-        let not_served = |probe: &Result<Probe, _>| !matches!(probe, Ok(Probe::Open(_)));
-        let closed = survey.probes.iter().filter(|p| not_served(p)).count();
-        metrics::gauge!("seckill_sales_not_served").set(closed as f64);
+        let mut failure = survey.failure.map(anyhow::Error::new);
         for (sale, probe) in sales.iter().zip(&survey.probes) {
+            if matches!(probe, Ok(Probe::Open(_))) {
+                self.not_served.remove(&sale.voucher_id);
+            } else {
+                self.not_served.insert(sale.voucher_id);
+            }
             // Without an answer nothing is done to the sale: the next look comes soon.
             let Ok(probe) = probe else {
                 continue;
@@ -100,12 +136,40 @@ impl Watch {
             match action(sale, probe) {
                 Action::CatchUp(seen) => self.tell(sale.partition, seen),
                 Action::Load => self.load(sale),
-                Action::Retire(seen) => self.retire(sale, seen).await?,
+                Action::Retire(seen, leaving) => {
+                    self.tell(sale.partition, seen);
+                    // One sale's trouble is not the others'.
+                    if let Err(error) = self.retire(&leaving).await {
+                        failure.get_or_insert(error);
+                    }
+                }
             }
         }
-        match survey.failure {
-            Some(error) => Err(error.into()),
+        metrics::gauge!("seckill_sales_not_served").set(self.not_served.len() as f64);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether a sale is looked at this time: always while it sells, or Redis does not serve it.
+    fn is_due(&self, sale: &ServedSale) -> bool {
+        let turn = self
+            .looks
+            .wrapping_add(sale.voucher_id.get().unsigned_abs());
+        sale.busy
+            || !sale.loaded
+            || self.not_served.contains(&sale.voucher_id)
+            || turn.is_multiple_of(REST)
+    }
+
+    /// Names a sale of this deployment's that another one has loaded.
+    fn other_deployment(&self) -> Result<(), String> {
+        let loading = lock(&self.loading);
+        match loading.other_log.keys().next() {
             None => Ok(()),
+            Some(voucher_id) => Err(format!(
+                "sale {voucher_id} in this Redis was loaded by another deployment, whose Kafka cluster is \
+                 not ours: give each deployment a TOPIC_PREFIX of its own, or, if the other is gone, delete \
+                 its keys"
+            )),
         }
     }
 
@@ -128,16 +192,18 @@ impl Watch {
             return;
         };
         let voucher_id = sale.voucher_id;
-        if !lock(&self.loading).insert(voucher_id) {
+        if !lock(&self.loading).begin(voucher_id) {
             return;
         }
         let reload = Reload::new(Arc::clone(&self.shared), *sale, stop);
         let loading = Arc::clone(&self.loading);
         self.shared.tasks.spawn(async move {
             let ended = reload.run().await;
-            lock(&loading).remove(&voucher_id);
+            lock(&loading).end(voucher_id, ended.as_ref().ok());
             let name = match ended {
                 Ok(Ended::Opened) => "opened",
+                Ok(Ended::Retired) => "retired",
+                Ok(Ended::OtherLog) => "other_log",
                 Ok(Ended::Overtaken) => "overtaken",
                 Ok(Ended::Stopped) => "stopped",
                 Err(error) => {
@@ -149,20 +215,49 @@ impl Watch {
         });
     }
 
-    /// Redis first: when this dies in between, the sale is loaded and retired again. Redis keeps
-    /// it while anything is granted that the log has not decided, or while it has not learnt that
-    /// the sale is closed.
-    async fn retire(&self, sale: &ServedSale, seen: Seen) -> anyhow::Result<()> {
-        self.tell(sale.partition, seen);
-        let voucher_id = seen.voucher_id;
-        if !self.shared.stock.retire(voucher_id, seen.position).await? {
+    /// A sale leaves Redis only while PostgreSQL has all that Redis knows of it, and only if Redis has
+    /// nothing on its way. Redis first: when this dies in between, the sale is not served and over, and
+    /// its load retires it. The mark asks PostgreSQL again: it may have been restored in between.
+    async fn retire(&self, leaving: &Leaving) -> anyhow::Result<()> {
+        let (orderbook, topic) = (&self.shared.orderbook, &self.shared.topics.events);
+        let voucher_id = leaving.voucher_id;
+        if !orderbook.may_leave(topic, leaving).await? {
             return Ok(());
         }
+        fail::fail_point!("projector.retire.before-redis");
+        let stock = &self.shared.stock;
+        let Some(position) = stock.retire(voucher_id, leaving.position).await? else {
+            return Ok(());
+        };
         fail::fail_point!("projector.retire.after-redis");
-        if self.shared.orderbook.mark_retired(voucher_id).await? {
+        let left = Leaving {
+            position,
+            ..*leaving
+        };
+        if orderbook.mark_retired(topic, &left).await? {
             tracing::info!(%voucher_id, "sale is over and left Redis");
         }
         Ok(())
+    }
+}
+
+impl Loading {
+    /// Whether a load of this sale is to begin now.
+    fn begin(&mut self, voucher_id: VoucherId) -> bool {
+        let seen = self.other_log.get(&voucher_id);
+        if seen.is_some_and(|seen| seen.elapsed() < OTHER_LOG_PAUSE) {
+            return false;
+        }
+        self.running.insert(voucher_id)
+    }
+
+    fn end(&mut self, voucher_id: VoucherId, ended: Option<&Ended>) {
+        self.running.remove(&voucher_id);
+        if ended == Some(&Ended::OtherLog) {
+            self.other_log.insert(voucher_id, Instant::now());
+        } else {
+            self.other_log.remove(&voucher_id);
+        }
     }
 }
 
@@ -177,13 +272,14 @@ mod tests {
 
     use super::*;
 
-    fn sale(epoch: i64, closed: bool, unpaid_units: i64) -> ServedSale {
+    fn sale(epoch: i64, over: bool, unpaid_units: i64) -> ServedSale {
         ServedSale {
             voucher_id: VoucherId::new(1).unwrap(),
             partition: 0,
             epoch: Epoch::new(epoch),
             loaded: true,
-            closed,
+            over,
+            busy: !over,
             unpaid_units,
         }
     }
@@ -221,9 +317,17 @@ mod tests {
         assert_eq!(
             action(&sale(2, true, 0), &closed),
             Action::Load,
-            "never retired unseen"
+            "what Redis held may still become orders"
         );
         assert_eq!(action(&sale(2, true, 0), &open(1)), Action::Load);
-        assert_eq!(action(&sale(2, true, 0), &open(2)), Action::Retire(seen));
+        let leaving = Leaving {
+            voucher_id: seen.voucher_id,
+            epoch: Epoch::new(3),
+            position: seen.position,
+        };
+        assert_eq!(
+            action(&sale(2, true, 0), &open(3)),
+            Action::Retire(seen, leaving)
+        );
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use seckill_domain::{Epoch, EventBody, SaleReloaded};
+use seckill_domain::{Epoch, EventBody, EventId, Order, SaleReloaded};
 use uuid::Uuid;
 
+use super::watch;
 use crate::book::Book;
+use crate::guards::Guards;
 use crate::redis::{CallError, Claim, Connection, Loaded, Opened, Sale, State};
 use crate::scene;
 use crate::task::{pause, pause_for};
@@ -133,10 +135,24 @@ fn contents(book: &Book) -> Result<Sale, Ended> {
         epoch: sale.epoch,
         position: book.folded,
         holds: BTreeMap::new(),
+        earlier: BTreeMap::new(),
         shrinks: BTreeMap::new(),
         outbox: BTreeMap::new(),
         torn: false,
     })
+}
+
+/// Orders of which only the keys matter, and decided shrinks.
+fn memories(book: &Book, guards: &Guards) -> (Vec<Order>, Vec<(EventId, i64)>) {
+    let keys = guards.earlier_keys && guards.key_tombstones;
+    let earlier = if keys { book.earlier() } else { Vec::new() };
+    let shrinks = guards.decided_shrinks_loaded;
+    let shrinks = if shrinks {
+        book.decided_shrinks()
+    } else {
+        Vec::new()
+    };
+    (earlier, shrinks)
 }
 
 async fn load(
@@ -155,6 +171,16 @@ async fn load(
     if guards.retired_stays_out && snapshot.retired {
         return Err(Ended);
     }
+    if snapshot.is_over() {
+        let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
+        let (_, pending) = old.ok_or(Ended)?;
+        if pending.iter().all(|(id, _)| snapshot.knows(*id)) {
+            done(redis.call(sim, move |s| s.discard(nonce, begins)).await?)?;
+            pause().await;
+            watch::mark_retired(sim, begins, snapshot.folded);
+            return Ok(());
+        }
+    }
     let sale = contents(&snapshot)?;
     done(redis.call(sim, move |s| s.load_begin(nonce, sale)).await?)?;
     let half = snapshot.holds().len() / 2;
@@ -167,11 +193,14 @@ async fn load(
         let second = chunk.split_off(half.min(chunk.len()));
         let mut chunk = if later { second } else { chunk };
         chunk.retain(|order| order.status.is_live() || guards.key_tombstones);
-        done(
-            redis
-                .call(sim, move |s| s.load_holds(nonce, &chunk))
-                .await?,
-        )?;
+        let memories = later.then(|| memories(&snapshot, &guards));
+        let load = redis.call(sim, move |s| {
+            if let Some((earlier, shrinks)) = memories {
+                s.load_memories(nonce, &earlier, &shrinks)?;
+            }
+            s.load_holds(nonce, &chunk)
+        });
+        done(load.await?)?;
     }
     let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
     let (granted_in, mut pending) = old.ok_or(Ended)?;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use seckill_domain::Offset;
+use seckill_domain::{Epoch, Offset};
 
 use super::reload;
 use crate::redis::{CallError, Probe};
@@ -40,7 +40,8 @@ async fn look(sim: &Sim, me: usize) -> Result<(), CallError> {
             ..
         } if served >= epoch => {
             tell(sim, me, position);
-            if book.is_over() && book.folded >= position {
+            let covers = book.folded >= position || !sim.world().guards.retire_needs_position;
+            if book.is_over() && covers {
                 retire(sim, me, &probe).await?;
             }
             Ok(())
@@ -83,18 +84,30 @@ fn load(sim: &Sim, me: usize, loaded: bool) {
 
 /// Redis first; then PostgreSQL is told.
 async fn retire(sim: &Sim, me: usize, probe: &Probe) -> Result<(), CallError> {
-    if let Probe::Open { position, .. } = probe {
+    let epoch = sim.book().epoch().unwrap_or(Epoch::FIRST);
+    let mut had = (epoch, Offset::new(0));
+    if let Probe::Open {
+        epoch, position, ..
+    } = probe
+    {
         let position = *position;
         let stock = sim.world().processes[me].stock.clone();
-        if !stock.call(sim, move |s| s.retire(position)).await? {
+        let Some(left) = stock.call(sim, move |s| s.retire(position)).await? else {
             return Ok(());
-        }
+        };
+        had = (*epoch, left);
     }
     pause().await;
+    mark_retired(sim, had.0, had.1);
+    Ok(())
+}
+
+/// One statement: only where PostgreSQL has this epoch of the sale, and all that Redis knew of it.
+pub(super) fn mark_retired(sim: &Sim, epoch: Epoch, position: Offset) {
     let mut world = sim.world();
-    if world.book.is_over() {
+    let covers = world.book.epoch() == Some(epoch) && world.book.folded >= position;
+    if world.book.is_over() && (covers || !world.guards.retire_needs_position) {
         world.trace(|| "retired".to_owned());
         Rc::make_mut(&mut world.book).retired = true;
     }
-    Ok(())
 }

@@ -42,10 +42,11 @@ impl Script<'_> {
             return Ok(ReserveReply::Closed);
         };
         let epoch = sale.epoch;
+        let by_earlier = self.guards.earlier_keys;
         if let Some(reply) = sale
             .holds
             .get(&ask.user_id)
-            .and_then(|hold| answer_from_hold(sale, hold, ask))
+            .and_then(|hold| answer_from_hold(sale, hold, ask, by_earlier))
         {
             return Ok(reply);
         }
@@ -70,7 +71,7 @@ impl Script<'_> {
                 state: HoldState::Held,
                 key_hash: ask.key_hash,
             };
-            sale.holds.insert(ask.user_id, hold);
+            sale.take_place(ask.user_id, hold);
             if outbox {
                 sale.outbox.insert(ask.order_id.as_uuid(), entry);
             }
@@ -127,8 +128,13 @@ impl Script<'_> {
     }
 }
 
-/// What the buyer's earlier hold means for a request; nothing if it bars nothing.
-fn answer_from_hold(sale: &Sale, hold: &Hold, ask: &Reserve) -> Option<ReserveReply> {
+/// What the buyer's earlier orders mean for a request; nothing if they bar nothing.
+fn answer_from_hold(
+    sale: &Sale,
+    hold: &Hold,
+    ask: &Reserve,
+    by_earlier: bool,
+) -> Option<ReserveReply> {
     let same_order = hold.order_id == ask.order_id;
     if same_order
         && hold.state == HoldState::Held
@@ -144,6 +150,19 @@ fn answer_from_hold(sale: &Sale, hold: &Hold, ask: &Reserve) -> Option<ReserveRe
         Some(ReserveReply::Repeated {
             order_id: hold.order_id,
             state: hold.state,
+        })
+    } else if let Some(earlier) = ask
+        .key_hash
+        .and_then(|key| sale.earlier.get(&(ask.user_id, key)))
+        .filter(|_| by_earlier)
+    {
+        Some(if earlier.units == ask.units {
+            ReserveReply::Repeated {
+                order_id: earlier.order_id,
+                state: HoldState::Released,
+            }
+        } else {
+            ReserveReply::Refused
         })
     } else {
         hold.is_live().then_some(ReserveReply::Refused)

@@ -128,6 +128,8 @@ pub(crate) struct Sale {
     pub(crate) epoch: Epoch,
     pub(crate) position: Offset,
     pub(crate) holds: BTreeMap<UserId, Hold>,
+    /// Orders whose places others have taken, by the keys that they were placed with.
+    pub(crate) earlier: BTreeMap<(UserId, KeyHash), Hold>,
     pub(crate) shrinks: BTreeMap<EventId, Shrink>,
     pub(crate) outbox: BTreeMap<Uuid, Entry>,
     /// Whether a part was deleted or evicted alone: what it held is gone, and it does not name the load any more.
@@ -135,6 +137,18 @@ pub(crate) struct Sale {
 }
 
 impl Sale {
+    /// An order takes the place of whatever its buyer had; the key of that goes on answering.
+    pub(crate) fn take_place(&mut self, user_id: UserId, hold: Hold) -> Option<Hold> {
+        let before = self.holds.insert(user_id, hold);
+        if let Some(before) = before
+            && let Some(key) = before.key_hash
+            && Some(key) != hold.key_hash
+        {
+            self.earlier.insert((user_id, key), before);
+        }
+        before
+    }
+
     /// Why the numbers contradict each other, if they do.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let held: i64 = self.holds.values().map(Hold::live_units).sum();

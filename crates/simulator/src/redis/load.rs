@@ -1,4 +1,4 @@
-//! `claim.lua`, `load_chunk.lua`, `open.lua`, `retire.lua`.
+//! `claim.lua`, `load_chunk.lua`, `open.lua`, `discard.lua`, `retire.lua`.
 
 use seckill_domain::{Epoch, EventId, Offset, Order, OrderId};
 use uuid::Uuid;
@@ -85,6 +85,41 @@ impl Script<'_> {
         Ok(Loaded::Done)
     }
 
+    /// Orders of which only the keys are kept, and shrinks that are decided.
+    pub(crate) fn load_memories(
+        &mut self,
+        nonce: Uuid,
+        orders: &[Order],
+        shrinks: &[(EventId, i64)],
+    ) -> Result<Loaded, CallError> {
+        if !self.owns_claim(nonce) {
+            return Ok(Loaded::Lost);
+        }
+        self.begin_writing()?;
+        let Some(staged) = self.keys.staged.get_mut(&nonce) else {
+            return Ok(Loaded::Lost);
+        };
+        for order in orders {
+            if let Some(key) = order.key_hash {
+                let hold = Hold {
+                    order_id: order.order_id,
+                    units: i64::from(order.quantity),
+                    state: HoldState::Released,
+                    key_hash: order.key_hash,
+                };
+                staged.earlier.insert((order.user_id, key), hold);
+            }
+        }
+        for (event_id, units) in shrinks {
+            let decided = Shrink {
+                units: *units,
+                taken: false,
+            };
+            staged.shrinks.insert(*event_id, decided);
+        }
+        Ok(Loaded::Done)
+    }
+
     pub(crate) fn regrant(
         &mut self,
         nonce: Uuid,
@@ -125,19 +160,33 @@ impl Script<'_> {
         Ok(Opened::Opened)
     }
 
-    /// Whether the sale was removed.
-    pub(crate) fn retire(&mut self, position: Offset) -> Result<bool, CallError> {
+    /// The load of a sale that is over: nothing of it stays.
+    pub(crate) fn discard(&mut self, nonce: Uuid, epoch: Epoch) -> Result<Loaded, CallError> {
+        let in_use = self.usable_sale().is_ok_and(|sale| sale.epoch >= epoch);
+        if !self.owns_claim(nonce) || in_use {
+            return Ok(Loaded::Lost);
+        }
+        self.begin_writing()?;
+        self.keys.staged.remove(&nonce);
+        self.keys.sale = None;
+        self.keys.claim = None;
+        Ok(Loaded::Done)
+    }
+
+    /// The position that the sale had, if it was removed.
+    pub(crate) fn retire(&mut self, position: Offset) -> Result<Option<Offset>, CallError> {
         let Ok(sale) = self.usable_sale() else {
-            return Ok(false);
+            return Ok(None);
         };
+        let had = sale.position;
         let at_rest =
             sale.state == State::Closed && sale.unsettled == 0 && sale.position >= position;
         if !at_rest || !sale.outbox.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         self.begin_writing()?;
         self.keys.sale = None;
-        Ok(true)
+        Ok(Some(had))
     }
 }
 
@@ -163,7 +212,7 @@ impl Sale {
                     state: HoldState::Held,
                     key_hash,
                 };
-                self.holds.insert(user_id, hold);
+                self.take_place(user_id, hold);
                 self.held += units;
             }
             Entry::Shrink { .. } => {

@@ -70,13 +70,13 @@ impl Sale {
                     self.keep_shrink(*event_id, *units);
                 }
             }
-            StockOp::ShrinkReturned { event_id } => {
+            StockOp::ShrinkReturned { event_id, units } => {
                 let pending = self.outbox.remove(&event_id.as_uuid());
                 match pending {
-                    Some(Entry::Shrink { units, .. }) if !guards.shrink_hold_by_id => {
+                    Some(Entry::Shrink { .. }) if !guards.shrink_hold_by_id => {
                         self.stock += units;
                     }
-                    _ => self.return_shrink(*event_id),
+                    _ => self.return_shrink(*event_id, *units),
                 }
             }
             StockOp::Close => self.state = State::Closed,
@@ -115,7 +115,7 @@ impl Sale {
             key_hash: own.map_or(key_hash, |hold| hold.key_hash),
         };
         self.count(1, settled.units, settled.state);
-        self.holds.insert(user_id, settled);
+        self.take_place(user_id, settled);
     }
 
     fn release(&mut self, guards: &Guards, user_id: UserId, order_id: OrderId) {
@@ -146,9 +146,13 @@ impl Sale {
         self.shrinks.insert(event_id, decided);
     }
 
-    fn return_shrink(&mut self, event_id: EventId) {
-        if let Some(shrink) = self.shrinks.get_mut(&event_id).filter(|s| s.taken) {
-            shrink.taken = false;
+    fn return_shrink(&mut self, event_id: EventId, units: i64) {
+        let decided = Shrink {
+            units,
+            taken: false,
+        };
+        let before = self.shrinks.insert(event_id, decided);
+        if let Some(shrink) = before.filter(|shrink| shrink.taken) {
             self.stock += shrink.units;
             self.unsettled -= shrink.units;
         }

@@ -32,6 +32,8 @@ pub(crate) struct Auditor {
     pub(crate) closed: bool,
     pub(crate) position: i64,
     pub(crate) holds: BTreeMap<UserId, ModelHold>,
+    /// Orders whose places others have taken, by the keys that they were placed with.
+    pub(crate) earlier: BTreeMap<(UserId, KeyHash), ModelHold>,
     /// Units of shrinks, and whether the log's decision is still to come.
     pub(crate) shrinks: BTreeMap<EventId, (i64, bool)>,
     pub(crate) outbox: BTreeMap<Uuid, PendingEvent>,
@@ -67,12 +69,39 @@ impl Auditor {
                     key_hash: request.key_hash,
                     pay_by: granted.pay_by,
                 };
-                self.holds.insert(request.user_id, hold);
+                self.take_place(request.user_id, hold);
                 let pending = PendingEvent::Reservation(granted.clone());
                 self.outbox.insert(request.order_id.as_uuid(), pending);
             }
             (None, answer) => panic!("refused without a reason: {request:?} {answer:?}"),
         }
+    }
+
+    /// An order takes the place of whatever its buyer had; the key of that goes on answering.
+    pub(crate) fn take_place(&mut self, user: UserId, hold: ModelHold) -> Option<ModelHold> {
+        let key_hash = hold.key_hash;
+        let before = self.holds.insert(user, hold);
+        if let Some(before) = &before
+            && let Some(key) = before.key_hash
+            && Some(key) != key_hash
+        {
+            self.earlier.insert((user, key), before.clone());
+        }
+        before
+    }
+
+    /// The order that a request repeats, or the refusal of its key, by an order before the last one.
+    fn by_earlier_key(&self, request: &ReserveRequest) -> Option<ReserveOutcome> {
+        let earlier = self.earlier.get(&(request.user_id, request.key_hash?))?;
+        if earlier.units != request.quantity {
+            return Some(ReserveOutcome::KeyReused);
+        }
+        Some(ReserveOutcome::Repeated {
+            order_id: earlier.order_id,
+            settled: false,
+            released: true,
+            pay_by: earlier.pay_by,
+        })
     }
 
     /// The same for a request that was sent before: over another order's tombstone it is not granted.
@@ -82,7 +111,7 @@ impl Auditor {
             let same_key = request.key_hash.is_some() && request.key_hash == hold.key_hash;
             let released = hold.state == HoldState::Released;
             released && !same_key && hold.order_id != request.order_id
-        });
+        }) && self.by_earlier_key(request).is_none();
         if superseded {
             assert_eq!(answer, &ReserveOutcome::Superseded, "{request:?}");
         } else {
@@ -111,6 +140,9 @@ impl Auditor {
                     released: hold.state == HoldState::Released,
                     pay_by: hold.pay_by,
                 });
+            }
+            if let Some(answer) = self.by_earlier_key(request) {
+                return Some(answer);
             }
             if hold.state != HoldState::Released {
                 let order_id = hold.order_id;
@@ -153,7 +185,7 @@ impl Auditor {
                             key_hash: *key_hash,
                             pay_by: *pay_by,
                         };
-                        let before = self.holds.insert(*user_id, hold);
+                        let before = self.take_place(*user_id, hold);
                         self.stock += before.map_or(0, |hold| hold.live_units());
                         self.stock -= i64::from(*quantity);
                     }
@@ -176,11 +208,11 @@ impl Auditor {
                     self.stock -= units;
                 }
             }
-            StockOp::ShrinkReturned { event_id } => {
+            StockOp::ShrinkReturned { event_id, units } => {
                 self.outbox.remove(&event_id.as_uuid());
-                if let Some((units, open @ true)) = self.shrinks.get_mut(event_id) {
-                    *open = false;
-                    self.stock += *units;
+                match self.shrinks.insert(*event_id, (*units, false)) {
+                    Some((taken, true)) => self.stock += taken,
+                    Some(_) | None => {}
                 }
             }
             StockOp::Close => self.closed = true,
@@ -204,10 +236,10 @@ impl Auditor {
                     key_hash: lost.key_hash,
                     pay_by: lost.pay_by,
                 };
-                self.holds.insert(lost.user_id, hold);
+                self.take_place(lost.user_id, hold);
             }
             PendingEvent::Shrink(lost) => {
-                if self.stock < lost.units {
+                if self.stock < lost.units || self.shrinks.contains_key(&lost.event_id) {
                     return;
                 }
                 self.stock -= lost.units;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use seckill_stock::{Probe, ReserveOutcome, ReserveReply, Stock, StockError, StockOptions};
+use seckill_stock::{Probe, ReserveOutcome, Stock, StockError, StockOptions};
 
-use crate::support::{Server, granted, options, request, reserve_one, units, voucher};
+use crate::support::{Server, decided, granted, options, request, reserve_one, units, voucher};
 
 #[tokio::test]
 async fn callers_that_come_together_share_one_connection() {
@@ -54,7 +54,7 @@ async fn a_call_that_timed_out_is_asked_again_and_granted_once() {
     let again = impatient
         .reserve_again(voucher(), &[request(1, 11)], &[])
         .await;
-    assert_eq!(again.unwrap(), ReserveReply::Decided(vec![outcome]));
+    assert_eq!(again.unwrap(), decided(vec![outcome]));
     assert_eq!(units(&server.stock).await, (9, 1, 1));
 }
 

@@ -1,11 +1,11 @@
 //! What a call costs, in commands that Redis executes.
 
 use seckill_domain::{Epoch, Offset, Timestamp};
-use seckill_stock::LoadHold;
+use seckill_stock::{HoldPlace, LoadHold};
 
 use crate::support::{
-    Server, confirm, granted, hold, key, nonce, order, outbox, release, request, sale, user, view,
-    voucher,
+    PROMISE, Server, confirm, granted, hold, key, nonce, order, outbox, release, request, sale,
+    user, view, voucher,
 };
 
 /// With a hundred thousand holds a call executes the very commands that it executes with none.
@@ -19,7 +19,7 @@ async fn the_cost_of_a_call_does_not_grow_with_the_holds() {
         let sale = seckill_domain::Sale { epoch, ..sale(10) };
         connection.claim(voucher(), nonce(5), epoch).await.unwrap();
         connection
-            .load_begin(nonce(5), &sale, Offset::new(1))
+            .load_begin(nonce(5), &sale, Offset::new(1), PROMISE)
             .await
             .unwrap();
         let all: Vec<_> = (0..holds).map(live_hold).collect();
@@ -75,7 +75,7 @@ fn live_hold(number: i64) -> LoadHold {
         user_id: user(number + 1_000),
         order_id: order(number.unsigned_abs() + 1_000),
         quantity: 2,
-        live: true,
+        place: HoldPlace::Live,
         key_hash: Some(key(3)),
         pay_by: Timestamp::from_micros(2_000),
         reserved_at: Timestamp::from_micros(1_000),

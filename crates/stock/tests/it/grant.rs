@@ -9,9 +9,9 @@ use seckill_stock::{
 };
 
 use crate::support::{
-    FAR_FUTURE, HOLD_SECONDS, Server, confirm, event, granted, hold, hold_state, key, load, nonce,
-    order, outbox, price, release, request, reserve, reserve_one, sale, settle_one, units, view,
-    voucher,
+    FAR_FUTURE, HOLD_SECONDS, Server, confirm, decided, event, granted, hold, hold_state, key,
+    load, nonce, order, outbox, price, release, request, reserve, reserve_one, sale, settle_one,
+    units, user, view, voucher,
 };
 
 #[tokio::test]
@@ -149,6 +149,81 @@ async fn a_key_answers_with_its_order_also_after_the_release() {
     assert_eq!(next.order_id, order(5), "another key buys again");
 }
 
+/// The first key goes on answering with its order: while the second order lives, after it has ended, and
+/// after a third. A key is never good for two orders.
+#[tokio::test]
+async fn every_key_answers_with_its_order_whatever_was_ordered_since() {
+    let server = Server::with_sale().await;
+    let with_key = |number, key_number| ReserveRequest {
+        key_hash: Some(key(key_number)),
+        ..request(number, 11)
+    };
+    let answers_with_its_order = async |key_number: u8, of: u64| {
+        let answer = reserve_one(&server.stock, &with_key(90, key_number)).await;
+        assert!(
+            matches!(&answer, ReserveOutcome::Repeated { order_id, released: true, .. } if *order_id == order(of)),
+            "key {key_number}: {answer:?}"
+        );
+        let other_quantity = ReserveRequest {
+            quantity: 2,
+            ..with_key(91, key_number)
+        };
+        let reused = reserve_one(&server.stock, &other_quantity).await;
+        assert_eq!(reused, ReserveOutcome::KeyReused);
+        let again = [with_key(92, key_number)];
+        let again = server.stock.reserve_again(voucher(), &again, &[]).await;
+        assert_eq!(again.unwrap(), decided(vec![answer]), "sent again");
+    };
+    for number in 1..=3_u8 {
+        let order = granted(&server.stock, &with_key(u64::from(number), number)).await;
+        for earlier in 1..number {
+            answers_with_its_order(earlier, u64::from(earlier)).await;
+        }
+        let at = i64::from(number) * 2;
+        settle_one(&server, at - 1, confirm(&order)).await;
+        settle_one(&server, at, release(&order)).await;
+        for earlier in 1..=number {
+            answers_with_its_order(earlier, u64::from(earlier)).await;
+        }
+    }
+    assert_eq!(units(&server.stock).await, (10, 0, 0));
+    let other_user = ReserveRequest {
+        key_hash: Some(key(1)),
+        ..request(9, 12)
+    };
+    granted(&server.stock, &other_user).await;
+}
+
+/// An order that the log knows takes the place of one that only this server knew: that one's key stays.
+#[tokio::test]
+async fn a_key_answers_with_its_order_also_after_the_log_has_put_another_in_its_place() {
+    let server = Server::with_sale().await;
+    let first = ReserveRequest {
+        key_hash: Some(key(1)),
+        ..request(1, 11)
+    };
+    let pay_by = granted(&server.stock, &first).await.pay_by;
+    let other = StockOp::Confirm {
+        order_id: order(8),
+        user_id: user(11),
+        quantity: 1,
+        key_hash: Some(key(2)),
+        pay_by,
+    };
+    settle_one(&server, 1, other).await;
+    let repeated = ReserveOutcome::Repeated {
+        order_id: order(1),
+        settled: false,
+        released: true,
+        pay_by,
+    };
+    let again = ReserveRequest {
+        order_id: order(2),
+        ..first
+    };
+    assert_eq!(reserve_one(&server.stock, &again).await, repeated);
+}
+
 #[tokio::test]
 async fn every_refusal_has_its_name_and_takes_nothing() {
     let server = Server::start();
@@ -240,7 +315,7 @@ async fn an_ack_clears_only_in_the_epoch_it_was_granted_in() {
         .stock
         .reserve(voucher(), &[next], &[other_epoch, reservation.ack()])
         .await;
-    assert!(matches!(reply.unwrap(), ReserveReply::Decided(_)));
+    assert!(matches!(reply.unwrap(), ReserveReply::Decided { .. }));
     let left = outbox(&server.stock).await;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].ack().id, order(2).as_uuid());
@@ -293,7 +368,7 @@ async fn calls_that_are_too_large_are_not_sent() {
     assert!(matches!(refused, Err(StockError::Protocol(_))));
     let acks = [ack; 500];
     let most = server.stock.reserve(voucher(), &many[1..], &acks);
-    assert!(matches!(most.await.unwrap(), ReserveReply::Decided(_)));
+    assert!(matches!(most.await.unwrap(), ReserveReply::Decided { .. }));
     assert_eq!(hold(&server.stock, 1).await.unwrap().order_id, order(1));
 }
 
@@ -326,12 +401,12 @@ async fn a_retry_whose_order_has_come_and_gone_takes_nothing() {
     }
     let late = stock.reserve_again(voucher(), &[request(1, 11)], &[]).await;
     let superseded = vec![ReserveOutcome::Superseded];
-    assert_eq!(late.unwrap(), ReserveReply::Decided(superseded));
+    assert_eq!(late.unwrap(), decided(superseded));
     assert_eq!(units(stock).await, (10, 0, 0));
     // Who was not served before is served by a retry, and one with a new order id too.
     let again = stock.reserve_again(voucher(), &[request(3, 12)], &[]).await;
     assert!(
-        matches!(again.unwrap(), ReserveReply::Decided(all) if matches!(all[0], ReserveOutcome::Granted(_)))
+        matches!(again.unwrap(), ReserveReply::Decided { outcomes: all, .. } if matches!(all[0], ReserveOutcome::Granted(_)))
     );
     granted(stock, &request(4, 11)).await;
     assert_eq!(units(stock).await, (8, 2, 2));

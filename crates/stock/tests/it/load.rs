@@ -2,21 +2,22 @@
 
 use seckill_domain::{Epoch, Offset, StockOp, Timestamp};
 use seckill_stock::{
-    ClaimReply, HoldState, LoadHold, LoadReply, OpenReply, OutboxCursor, PendingEvent, Probe,
-    ReserveOutcome, ReserveReply, ReserveRequest, SettleReply, ShrinkReply, Stock,
+    ClaimReply, HoldPlace, HoldState, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor,
+    PendingEvent, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SettleReply, ShrinkReply,
+    Stock,
 };
 
 use crate::support::{
-    Server, confirm, event, granted, hold, hold_state, key, load, nonce, order, outbox, release,
-    request, reserve_one, sale, units, user, view, voucher,
+    CLAIMED, PROMISE, Server, confirm, event, granted, hold, hold_state, key, load, nonce, order,
+    outbox, release, request, reserve_one, sale, settle_one, units, user, view, voucher,
 };
 
-pub(crate) fn load_hold(number: u64, user_number: i64, live: bool) -> LoadHold {
+pub(crate) fn load_hold(number: u64, user_number: i64, place: HoldPlace) -> LoadHold {
     LoadHold {
         user_id: user(user_number),
         order_id: order(number),
         quantity: 2,
-        live,
+        place,
         key_hash: Some(key(3)),
         pay_by: Timestamp::from_micros(2_000),
         reserved_at: Timestamp::from_micros(1_000),
@@ -34,7 +35,8 @@ pub(crate) async fn assert_closed(stock: &Stock, epoch: Option<Epoch>) {
     assert_eq!(page.await.unwrap(), None);
     let settled = stock.settle(voucher(), Epoch::FIRST, from, from, &[]).await;
     assert_eq!(settled.unwrap(), SettleReply::Closed);
-    assert!(!stock.retire(voucher(), Offset::new(0)).await.unwrap());
+    let retired = stock.retire(voucher(), Offset::new(0)).await;
+    assert_eq!(retired.unwrap(), None);
     let closed = Probe::Closed { epoch };
     assert_eq!(stock.probe(voucher()).await.unwrap(), closed);
     assert_eq!(
@@ -99,7 +101,8 @@ async fn a_failover_closes_what_was_loaded_before_it() {
     // The load finds what the old data still has.
     let (epoch, nonce) = (Epoch::new(2), nonce(5));
     let claim = connection.claim(voucher(), nonce, epoch).await.unwrap();
-    assert_eq!(claim, ClaimReply::Claimed);
+    let promised_under = Some(PROMISE);
+    assert_eq!(claim, ClaimReply::Claimed { promised_under });
     let old = connection
         .old_outbox(voucher(), nonce, OutboxCursor::START)
         .await;
@@ -115,7 +118,8 @@ async fn a_sale_in_use_is_claimed_only_for_a_later_epoch() {
     assert_eq!(claim.unwrap(), ClaimReply::Live);
     granted(&server.stock, &request(1, 11)).await;
     let claim = connection.claim(voucher(), nonce(5), Epoch::new(2)).await;
-    assert_eq!(claim.unwrap(), ClaimReply::Claimed);
+    let promised_under = Some(PROMISE);
+    assert_eq!(claim.unwrap(), ClaimReply::Claimed { promised_under });
     assert_closed(&server.stock, Some(Epoch::FIRST)).await;
 }
 
@@ -127,14 +131,14 @@ async fn a_load_that_was_overtaken_is_lost_at_every_step() {
     let (first, second) = (nonce(5), nonce(6));
     for nonce in [first, second] {
         let claim = connection.claim(voucher(), nonce, Epoch::FIRST).await;
-        assert_eq!(claim.unwrap(), ClaimReply::Claimed);
-        let begun = connection.load_begin(nonce, &sale, position).await;
+        assert_eq!(claim.unwrap(), CLAIMED);
+        let begun = connection.load_begin(nonce, &sale, position, PROMISE).await;
         assert_eq!(begun.unwrap(), LoadReply::Loaded);
     }
-    let begun = connection.load_begin(first, &sale, position).await;
+    let begun = connection.load_begin(first, &sale, position, PROMISE).await;
     assert_eq!(begun.unwrap(), LoadReply::Lost);
     let holds = connection
-        .load_holds(voucher(), first, &[load_hold(1, 1, true)])
+        .load_holds(voucher(), first, &[load_hold(1, 1, HoldPlace::Live)])
         .await;
     assert_eq!(holds.unwrap(), LoadReply::Lost);
     let regranted = connection.regrant(voucher(), first, &[]).await;
@@ -165,7 +169,7 @@ async fn a_load_does_not_replace_a_sale_that_is_in_use() {
     connection.claim(voucher(), nonce(5), epoch).await.unwrap();
     let new = seckill_domain::Sale { epoch, ..sale(3) };
     connection
-        .load_begin(nonce(5), &new, Offset::new(1))
+        .load_begin(nonce(5), &new, Offset::new(1), PROMISE)
         .await
         .unwrap();
     // As if another load had come in between, and its claim were forgotten.
@@ -216,11 +220,14 @@ async fn a_load_brings_holds_tombstones_and_what_was_pending() {
     connection.claim(voucher(), nonce, epoch).await.unwrap();
     let new = seckill_domain::Sale { epoch, ..sale(4) };
     connection
-        .load_begin(nonce, &new, Offset::new(40))
+        .load_begin(nonce, &new, Offset::new(40), PROMISE)
         .await
         .unwrap();
     // User 12 has a live order by now, user 13 a released one; 11's is regranted, 13's finds no stock.
-    let holds = [load_hold(22, 12, true), load_hold(23, 13, false)];
+    let holds = [
+        load_hold(22, 12, HoldPlace::Live),
+        load_hold(23, 13, HoldPlace::Released),
+    ];
     for _ in 0..2 {
         let loaded = connection.load_holds(voucher(), nonce, &holds).await;
         assert_eq!(loaded.unwrap(), LoadReply::Loaded);
@@ -304,11 +311,11 @@ async fn an_abandoned_load_is_forgotten() {
         .await
         .unwrap();
     connection
-        .load_begin(nonce(5), &sale(10), Offset::new(1))
+        .load_begin(nonce(5), &sale(10), Offset::new(1), PROMISE)
         .await
         .unwrap();
     connection
-        .load_holds(voucher(), nonce(5), &[load_hold(1, 1, true)])
+        .load_holds(voucher(), nonce(5), &[load_hold(1, 1, HoldPlace::Live)])
         .await
         .unwrap();
     let mut raw = server.raw().await;
@@ -340,15 +347,18 @@ async fn a_closed_sale_is_retired_when_it_is_at_rest() {
             .await;
         assert_eq!(reply.unwrap(), SettleReply::Settled { position: to });
     };
-    let retire = async |at| stock.retire(voucher(), Offset::new(at)).await.unwrap();
+    let retire = async |at| {
+        let retired = stock.retire(voucher(), Offset::new(at)).await.unwrap();
+        retired.map(Offset::get)
+    };
     settle(1, StockOp::Close).await;
-    assert!(!retire(2).await, "unsettled and pending");
+    assert_eq!(retire(2).await, None, "unsettled and pending");
     assert!(stock.clear(voucher(), &[reservation.ack()]).await.unwrap());
-    assert!(!retire(2).await, "unsettled");
+    assert_eq!(retire(2).await, None, "unsettled");
     settle(2, confirm(&reservation)).await;
     settle(3, release(&reservation)).await;
-    assert!(!retire(5).await, "behind");
-    assert!(retire(4).await);
+    assert_eq!(retire(5).await, None, "behind");
+    assert_eq!(retire(3).await, Some(4), "the position that it had");
     let gone = Probe::Closed { epoch: None };
     assert_eq!(stock.probe(voucher()).await.unwrap(), gone);
     let mut raw = server.raw().await;
@@ -360,5 +370,83 @@ async fn a_closed_sale_is_retired_when_it_is_at_rest() {
     assert!(keys.is_empty());
 
     load(stock, &sale(10), Offset::new(1)).await;
-    assert!(!retire(1).await, "not closed");
+    assert_eq!(retire(1).await, None, "not closed");
+}
+
+/// Nobody closed it. Redis' own clock says that nobody can order any more.
+#[tokio::test]
+async fn a_sale_whose_window_is_over_is_retired_too() {
+    let server = Server::start();
+    let stock = &server.stock;
+    let mut over = sale(10);
+    over.terms.closes_at = Timestamp::from_micros(stock.now().await.unwrap().as_micros() + 300_000);
+    load(stock, &over, Offset::new(1)).await;
+    let reservation = granted(stock, &request(1, 11)).await;
+    while stock.now().await.unwrap() < over.terms.closes_at {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let retire = async || stock.retire(voucher(), Offset::new(1)).await.unwrap();
+    assert_eq!(retire().await, None, "what was granted is still on its way");
+    settle_one(&server, 1, confirm(&reservation)).await;
+    assert_eq!(retire().await, Some(Offset::new(2)));
+}
+
+/// A load of a sale that is over ends with nothing in Redis, and only while it may.
+#[tokio::test]
+async fn a_load_of_a_sale_that_is_over_leaves_nothing() {
+    let server = Server::with_sale().await;
+    let connection = server.stock.connection_for(voucher()).await.unwrap();
+    let (mine, later, epoch) = (nonce(5), nonce(6), Epoch::new(2));
+    connection.claim(voucher(), mine, epoch).await.unwrap();
+    connection.claim(voucher(), later, epoch).await.unwrap();
+    let discard = async |nonce| connection.discard(voucher(), nonce, epoch).await.unwrap();
+    assert_eq!(discard(mine).await, LoadReply::Lost);
+    let mut raw = server.raw().await;
+    let mut keys = redis::cmd("KEYS");
+    let keys = keys.arg("*");
+    let found: Vec<String> = keys.query_async(&mut raw).await.unwrap();
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(discard(later).await, LoadReply::Loaded);
+    let found: Vec<String> = keys.query_async(&mut raw).await.unwrap();
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(discard(later).await, LoadReply::Lost, "its claim is gone");
+}
+
+/// Asked again after a load by whoever never got the answer: its event is in the log, where it is decided
+/// once, so that units that were taken a second time would never come back.
+#[tokio::test]
+async fn a_shrink_that_the_log_has_decided_takes_nothing_after_a_load() {
+    let server = Server::with_sale().await;
+    let stock = &server.stock;
+    let connection = stock.connection_for(voucher()).await.unwrap();
+    let (nonce, epoch) = (nonce(5), Epoch::new(2));
+    connection.claim(voucher(), nonce, epoch).await.unwrap();
+    let new = seckill_domain::Sale { epoch, ..sale(6) };
+    let begun = connection.load_begin(nonce, &new, Offset::new(40), PROMISE);
+    begun.await.unwrap();
+    let decided = LoadShrink {
+        event_id: event(1),
+        units: 4,
+    };
+    let loaded = connection.load_shrinks(voucher(), nonce, &[decided]).await;
+    assert_eq!(loaded.unwrap(), LoadReply::Loaded);
+    connection.open(voucher(), nonce).await.unwrap();
+    let again = stock.shrink(voucher(), event(1), 4).await.unwrap();
+    assert!(matches!(again, ShrinkReply::Taken(_)), "{again:?}");
+    assert_eq!(units(stock).await, (6, 0, 0));
+    assert!(outbox(stock).await.is_empty());
+}
+
+/// The log has refused it before it was asked for again, and gives nothing back a second time.
+#[tokio::test]
+async fn a_shrink_that_the_log_has_refused_takes_nothing_afterwards() {
+    let server = Server::with_sale().await;
+    let returned = StockOp::ShrinkReturned {
+        event_id: event(1),
+        units: 4,
+    };
+    settle_one(&server, 1, returned).await;
+    let again = server.stock.shrink(voucher(), event(1), 4).await.unwrap();
+    assert!(matches!(again, ShrinkReply::Taken(_)), "{again:?}");
+    assert_eq!(units(&server.stock).await, (10, 0, 0));
 }

@@ -6,6 +6,7 @@ mod auditor;
 mod connection;
 mod correct;
 mod cost;
+mod deployments;
 mod grant;
 mod load;
 mod parts;

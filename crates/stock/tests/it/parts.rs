@@ -1,10 +1,12 @@
 //! A sale, or a load, of which one hash is deleted or evicted alone.
 
 use seckill_domain::{Epoch, Offset};
-use seckill_stock::{ClaimReply, LoadReply, OpenReply};
+use seckill_stock::{HoldPlace, LoadReply, OpenReply};
 
 use crate::load::{assert_closed, load_hold};
-use crate::support::{Server, granted, load, nonce, request, sale, units, view, voucher};
+use crate::support::{
+    CLAIMED, PROMISE, Server, granted, load, nonce, request, sale, units, view, voucher,
+};
 
 /// The fence does not see it: the server is the same.
 #[tokio::test]
@@ -35,15 +37,15 @@ async fn a_load_of_which_a_part_was_deleted_does_not_open() {
     for part in ["sale", "holds", "outbox"] {
         let epoch = Epoch::FIRST;
         let claim = connection.claim(voucher(), nonce(5), epoch).await;
-        assert_eq!(claim.unwrap(), ClaimReply::Claimed);
+        assert_eq!(claim.unwrap(), CLAIMED);
         let ten = sale(10);
-        let begun = connection.load_begin(nonce(5), &ten, Offset::new(1));
+        let begun = connection.load_begin(nonce(5), &ten, Offset::new(1), PROMISE);
         assert_eq!(begun.await.unwrap(), LoadReply::Loaded);
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(format!("seckill:{{7}}:load:{}:{part}", nonce(5)));
         unlink.exec_async(&mut raw).await.unwrap();
         // Comes back without the name of its load.
-        let holds = [load_hold(1, 1, true)];
+        let holds = [load_hold(1, 1, HoldPlace::Live)];
         let _ = connection.load_holds(voucher(), nonce(5), &holds).await;
         let opened = connection.open(voucher(), nonce(5)).await;
         assert_eq!(opened.unwrap(), OpenReply::Lost, "{part}");

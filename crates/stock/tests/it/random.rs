@@ -163,7 +163,7 @@ impl World<'_> {
             .stock
             .reserve(self.voucher, &self.last_batch, &[])
             .await;
-        let ReserveReply::Decided(outcomes) = reply.unwrap() else {
+        let ReserveReply::Decided { outcomes, .. } = reply.unwrap() else {
             panic!("closed");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
@@ -177,7 +177,7 @@ impl World<'_> {
         let reply = self
             .stock
             .reserve_again(self.voucher, &self.last_batch, &[]);
-        let ReserveReply::Decided(outcomes) = reply.await.unwrap() else {
+        let ReserveReply::Decided { outcomes, .. } = reply.await.unwrap() else {
             panic!("closed");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {

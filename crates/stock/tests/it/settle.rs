@@ -152,7 +152,7 @@ async fn a_sale_is_not_retired_while_an_event_is_pending() {
     settle(&server, (1, 3), &[at(1, winner), at(2, StockOp::Close)]).await;
     assert_eq!(units(&server.stock).await, (9, 1, 0));
     let retire = || server.stock.retire(voucher(), Offset::new(3));
-    assert!(!retire().await.unwrap());
+    assert_eq!(retire().await.unwrap(), None);
     assert!(
         server
             .stock
@@ -160,7 +160,7 @@ async fn a_sale_is_not_retired_while_an_event_is_pending() {
             .await
             .unwrap()
     );
-    assert!(retire().await.unwrap());
+    assert_eq!(retire().await.unwrap(), Some(Offset::new(3)));
 }
 
 /// The log decides once, at one offset. Should it not, no units come out of nothing.
@@ -170,7 +170,10 @@ async fn a_decision_at_a_second_offset_makes_no_units() {
     let pending = granted(&server.stock, &request(1, 11)).await;
     let shrunk = server.stock.shrink(voucher(), event(9), 2).await;
     assert!(matches!(shrunk.unwrap(), ShrinkReply::Taken(_)));
-    let returned = || StockOp::ShrinkReturned { event_id: event(9) };
+    let returned = || StockOp::ShrinkReturned {
+        event_id: event(9),
+        units: 2,
+    };
     let ops = [
         at(1, release(&pending)),
         at(2, release(&pending)),
@@ -196,7 +199,10 @@ async fn restock_shrink_and_close() {
         event_id: event(number),
         units,
     };
-    let returned = StockOp::ShrinkReturned { event_id: event(2) };
+    let returned = StockOp::ShrinkReturned {
+        event_id: event(2),
+        units: 3,
+    };
     let ops = [
         at(1, StockOp::Restock { units: 20 }),
         at(2, kept(1, 2)),

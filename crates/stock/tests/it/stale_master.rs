@@ -3,7 +3,7 @@
 use seckill_domain::Epoch;
 use seckill_stock::{ClaimReply, LoadReply, Probe};
 
-use crate::support::{Server, nonce, voucher};
+use crate::support::{PROMISE, Server, nonce, voucher};
 
 async fn cut_off(server: &Server) {
     let mut raw = server.raw().await;
@@ -20,7 +20,8 @@ async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_write
         let claimed = connection
             .claim(voucher(), nonce(claim), Epoch::new(2))
             .await;
-        assert_eq!(claimed.unwrap(), ClaimReply::Claimed);
+        let promised_under = Some(PROMISE);
+        assert_eq!(claimed.unwrap(), ClaimReply::Claimed { promised_under });
         let renewed = connection.renew(voucher(), nonce(claim)).await;
         assert_eq!(renewed.unwrap(), LoadReply::Loaded);
     }

@@ -16,6 +16,12 @@ use uuid::Uuid;
 
 pub(crate) const FAR_FUTURE: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
 pub(crate) const HOLD_SECONDS: u32 = 900;
+/// The promise deadline that sales are loaded with.
+pub(crate) const PROMISE: Duration = Duration::from_secs(3);
+/// The answer to a claim where there was no sale, or one without a promise deadline.
+pub(crate) const CLAIMED: ClaimReply = ClaimReply::Claimed {
+    promised_under: None,
+};
 
 /// A server of its own and a handle on it.
 pub(crate) struct Server {
@@ -109,8 +115,8 @@ pub(crate) async fn load(stock: &Stock, sale: &Sale, position: Offset) {
     let connection = stock.connection_for(voucher).await;
     let connection = connection.expect("Redis answers");
     let claim = connection.claim(voucher, nonce, sale.epoch).await;
-    assert_eq!(claim.expect("claim"), ClaimReply::Claimed);
-    let begun = connection.load_begin(nonce, sale, position).await;
+    assert!(matches!(claim.expect("claim"), ClaimReply::Claimed { .. }));
+    let begun = connection.load_begin(nonce, sale, position, PROMISE).await;
     assert_eq!(begun.expect("load_begin"), LoadReply::Loaded);
     let opened = connection.open(voucher, nonce).await;
     assert_eq!(opened.expect("open"), OpenReply::Opened);
@@ -129,9 +135,17 @@ pub(crate) fn request(number: u64, user_number: i64) -> ReserveRequest {
     }
 }
 
+/// The reply of a sale that was loaded by [`load`].
+pub(crate) const fn decided(outcomes: Vec<ReserveOutcome>) -> ReserveReply {
+    ReserveReply::Decided {
+        outcomes,
+        promise_deadline: Some(PROMISE),
+    }
+}
+
 pub(crate) async fn reserve(stock: &Stock, requests: &[ReserveRequest]) -> Vec<ReserveOutcome> {
     match stock.reserve(voucher(), requests, &[]).await {
-        Ok(ReserveReply::Decided(outcomes)) => outcomes,
+        Ok(ReserveReply::Decided { outcomes, .. }) => outcomes,
         other => panic!("not decided: {other:?}"),
     }
 }

@@ -48,7 +48,10 @@ async fn a_failover_is_followed_and_closes_what_was_loaded_before_it() {
     stock.check_server().await.unwrap();
     load(&stock, &sale(10), Offset::new(1)).await;
     let granted = reserve(&stock, 7, 1).await.unwrap();
-    assert!(matches!(granted, ReserveReply::Decided(_)), "{granted:?}");
+    assert!(
+        matches!(granted, ReserveReply::Decided { .. }),
+        "{granted:?}"
+    );
     let before = stock.connection_for(voucher(7)).await.unwrap();
     // The lag, once a second for the count of replicas, and a second of silence.
     let cut_off_after = before.cut_off_after().await.unwrap();
@@ -80,7 +83,10 @@ async fn a_silent_connection_is_not_used_before_asking_who_is_master() {
     let stock = stock_at(redis.url());
     load(&stock, &sale(10), Offset::new(1)).await;
     let granted = reserve(&stock, 7, 1).await.unwrap();
-    assert!(matches!(granted, ReserveReply::Decided(_)), "{granted:?}");
+    assert!(
+        matches!(granted, ReserveReply::Decided { .. }),
+        "{granted:?}"
+    );
 
     redis.wire(0).cut();
     eventually("a replica is promoted", async || {
@@ -124,7 +130,7 @@ async fn a_sale_is_where_its_slot_is_and_is_loaded_again_where_it_moves() {
     redis.move_begins(slot, 0, 1).unwrap();
     let granted = reserve(&stock, 7, 1).await.unwrap();
     assert!(
-        matches!(granted, ReserveReply::Decided(_)),
+        matches!(granted, ReserveReply::Decided { .. }),
         "nothing has moved yet"
     );
     redis.move_keys(&[&key(7, "holds")], 0, 1).unwrap();

@@ -1,17 +1,20 @@
 //! One sale in a random history: the log about it, the fold of it, and the auditor beside Redis.
 
+use std::cmp::Reverse;
+
 use seckill_domain::{
-    AdjustmentRow, Decision, Epoch, Event, EventBody, Offset, OrderId, Sale, SaleScheduled,
-    SaleState, StockOp, Timestamp, UserId, VoucherId, effects_of_adjustment, effects_of_order,
-    effects_of_sale,
+    AdjustmentRow, Decision, Epoch, Event, EventBody, Offset, OrderId, OrderStatus, Sale,
+    SaleScheduled, SaleState, StockOp, Timestamp, UserId, VoucherId, effects_of_adjustment,
+    effects_of_order, effects_of_sale,
 };
 use seckill_stock::{
-    HoldState, LoadHold, OpenReply, OutboxCursor, PendingEvent, Probe, ReserveRequest, Stock,
+    HoldPlace, HoldState, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor, PendingEvent,
+    Probe, ReserveRequest, Stock,
 };
 use uuid::Uuid;
 
 use crate::auditor::{Auditor, ModelHold};
-use crate::support::{event, sale, user};
+use crate::support::{PROMISE, event, sale, user};
 
 pub(crate) const USERS: i64 = 4;
 const INITIAL_STOCK: i64 = 6;
@@ -135,9 +138,17 @@ impl<'a> World<'a> {
             .old_outbox(voucher, nonce, OutboxCursor::START)
             .await;
         let old = old.unwrap().unwrap().entries;
-        connection.load_begin(nonce, &sale, position).await.unwrap();
-        let holds = self.latest_orders();
-        connection.load_holds(voucher, nonce, &holds).await.unwrap();
+        connection
+            .load_begin(nonce, &sale, position, PROMISE)
+            .await
+            .unwrap();
+        let holds = self.orders_of_buyers();
+        for chunk in holds.chunks(500) {
+            connection.load_holds(voucher, nonce, chunk).await.unwrap();
+        }
+        let shrinks = self.decided_shrinks();
+        let loaded = connection.load_shrinks(voucher, nonce, &shrinks).await;
+        assert_eq!(loaded.unwrap(), LoadReply::Loaded);
         let unknown: Vec<_> = old
             .into_iter()
             .filter(|pending| !self.in_rows(pending))
@@ -145,18 +156,41 @@ impl<'a> World<'a> {
         connection.regrant(voucher, nonce, &unknown).await.unwrap();
         let opened = connection.open(voucher, nonce).await.unwrap();
         assert_eq!(opened, OpenReply::Opened);
-        self.load_auditor(&sale, position, &holds, &unknown);
+        self.load_auditor(&sale, position, (&holds, &shrinks), &unknown);
     }
 
-    pub(crate) fn latest_orders(&self) -> Vec<LoadHold> {
+    /// Each buyer's: first the one that is the buyer's hold, then those of which only the key matters.
+    fn orders_of_buyers(&self) -> Vec<LoadHold> {
         let mut orders: Vec<_> = self.state.orders.values().collect();
-        orders.sort_by_key(|order| (order.user_id, order.status.is_live(), order.reserved_offset));
-        let mut latest: Vec<LoadHold> = Vec::new();
+        orders.sort_by_key(|order| {
+            let rejected = order.status == OrderStatus::Rejected;
+            let newest_first = Reverse(order.reserved_offset);
+            (
+                order.user_id,
+                !order.status.is_live(),
+                rejected,
+                newest_first,
+            )
+        });
+        let mut loaded: Vec<LoadHold> = Vec::new();
         for order in orders {
-            latest.retain(|hold| hold.user_id != order.user_id);
-            latest.push(LoadHold::from(order));
+            let of_user = loaded.iter().filter(|hold| hold.user_id == order.user_id);
+            let keys: Vec<_> = of_user.map(|hold| hold.key_hash).collect();
+            let is_earlier = !keys.is_empty();
+            if !is_earlier || !keys.contains(&order.key_hash) {
+                loaded.push(LoadHold::of(order, is_earlier));
+            }
         }
-        latest
+        loaded
+    }
+
+    fn decided_shrinks(&self) -> Vec<LoadShrink> {
+        let shrinks = self.adjustments.iter().filter(|row| row.delta < 0);
+        let shrinks = shrinks.map(|row| LoadShrink {
+            event_id: row.event_id,
+            units: -row.delta,
+        });
+        shrinks.collect()
     }
 
     pub(crate) fn in_rows(&self, pending: &PendingEvent) -> bool {
@@ -170,13 +204,13 @@ impl<'a> World<'a> {
         &mut self,
         sale: &Sale,
         position: Offset,
-        holds: &[LoadHold],
+        (holds, shrinks): (&[LoadHold], &[LoadShrink]),
         regranted: &[PendingEvent],
     ) {
         let model_hold = |hold: &LoadHold| ModelHold {
             order_id: hold.order_id,
             units: hold.quantity,
-            state: if hold.live {
+            state: if hold.place == HoldPlace::Live {
                 HoldState::Settled
             } else {
                 HoldState::Released
@@ -189,12 +223,24 @@ impl<'a> World<'a> {
             limit: sale.terms.max_quantity,
             closed: sale.closed.is_some(),
             position: position.get(),
-            holds: holds
+            shrinks: shrinks
                 .iter()
-                .map(|hold| (hold.user_id, model_hold(hold)))
+                .map(|shrink| (shrink.event_id, (shrink.units, false)))
                 .collect(),
             ..Auditor::default()
         };
+        for hold in holds {
+            let (user, model) = (hold.user_id, model_hold(hold));
+            match (hold.place, hold.key_hash) {
+                (HoldPlace::Earlier, Some(key)) => {
+                    self.auditor.earlier.insert((user, key), model);
+                }
+                (HoldPlace::Earlier, None) => {}
+                _ => {
+                    self.auditor.holds.insert(user, model);
+                }
+            }
+        }
         for pending in regranted {
             let mut pending = pending.clone();
             match &mut pending {

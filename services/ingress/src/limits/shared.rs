@@ -63,8 +63,8 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
         let lease = shared.leases.get_with_by_ref(key, new);
         let (verdict, ask) = lock(&lease).take(Instant::now());
         if let Some(ask) = ask {
-            let name = format!("limit:{{{}}}", (shared.name)(key));
             let redis = shared.budgets.redis.clone();
+            let name = redis.name(&format!("limit:{{{}}}", (shared.name)(key)));
             let asking = async move {
                 let answer = call(&redis, &name, rate.get(), ask).await;
                 if let Err(error) = &answer {

@@ -74,11 +74,15 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
     fail::fail_point!("ingress.after-lua");
 
     match reply {
-        Ok(ReserveReply::Decided(outcomes)) => {
+        Ok(ReserveReply::Decided {
+            outcomes,
+            promise_deadline,
+        }) => {
             lane.served.store(true, Ordering::Relaxed);
             let granted = publish_granted(&lane, outcomes, waiters);
             fail::fail_point!("ingress.after-produce");
-            see_through(&lane, granted, first_sent_at).await;
+            let deadline = shared.promise_deadline.of_sale(promise_deadline);
+            see_through(&lane, granted, first_sent_at, deadline).await;
         }
         Ok(ReserveReply::Closed) => refuse_all(waiters, PlaceError::Closed),
         Err(error) => {
@@ -102,11 +106,15 @@ where
     let mut attempt = Attempt::First;
     loop {
         match ask(attempt).await {
-            Err(StockError::Timeout | StockError::Unavailable(_))
+            Err(error @ (StockError::Timeout | StockError::Unavailable(_)))
                 if first_sent_at.elapsed() + RETRY_PAUSE < deadline =>
             {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 fail::fail_point!("ingress.before-asking-again");
+                // The process may have stood still meanwhile, and Redis been loaded anew.
+                if first_sent_at.elapsed() >= deadline {
+                    return Err(error);
+                }
                 attempt = Attempt::Again;
             }
             answer => return answer,
@@ -214,9 +222,13 @@ fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Opti
 ///
 /// The events have one key and so one partition: they are acknowledged in order, and waiting for
 /// them one after the other costs one wake-up for all that came in one response.
-async fn see_through(lane: &Arc<Lane>, granted: Vec<Granted>, first_sent_at: BootInstant) {
+async fn see_through(
+    lane: &Arc<Lane>,
+    granted: Vec<Granted>,
+    first_sent_at: BootInstant,
+    deadline: Duration,
+) {
     let publisher = &lane.shared.publisher;
-    let deadline = lane.shared.options.promise_deadline;
     let patience = tokio::time::sleep(deadline.saturating_sub(first_sent_at.elapsed()));
     tokio::pin!(patience);
     let mut waiting = granted.into_iter();

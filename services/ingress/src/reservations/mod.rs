@@ -34,6 +34,7 @@ use uuid::Uuid;
 use self::batcher::{Queues, Request, Waiter};
 use self::health::KafkaHealth;
 use self::meters::{InFlightOrders, Meters};
+use self::promise::PromiseDeadline;
 use self::publisher::Publisher;
 
 pub use self::backlog::NoRoom;
@@ -53,6 +54,7 @@ struct Shared {
     stock: Stock,
     publisher: Publisher,
     options: ReservationsOptions,
+    promise_deadline: PromiseDeadline,
     runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -96,6 +98,7 @@ impl Reservations {
                 stock,
                 publisher: Publisher::new(producer, health),
                 options,
+                promise_deadline: PromiseDeadline::new(options.promise_deadline),
                 runtime,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),

@@ -1,7 +1,41 @@
 //! When a buyer may be told *reserved*. Everything else is *pending*: the order may or may not come
 //! to be, and its status says so later.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// Until when an ack makes a promise.
+#[derive(Debug)]
+pub(super) struct PromiseDeadline {
+    own: Duration,
+    said: AtomicBool,
+}
+
+impl PromiseDeadline {
+    /// `PROMISE_DEADLINE_MS` of this instance.
+    pub(super) const fn new(own: Duration) -> Self {
+        Self {
+            own,
+            said: AtomicBool::new(false),
+        }
+    }
+
+    /// For orders of a sale whose load drained for `of_load`: the shorter of the two. A reload drains for as
+    /// long as the load did, and may sell again what was granted and not in the log by then. Says once
+    /// where this instance's own is too long.
+    pub(super) fn of_sale(&self, of_load: Option<Duration>) -> Duration {
+        let deadline = of_load.map_or(self.own, |of_load| of_load.min(self.own));
+        if deadline < self.own && !self.said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                own_ms = self.own.as_millis(),
+                projector_ms = deadline.as_millis(),
+                "PROMISE_DEADLINE_MS is longer here than for the projector; the shorter one is kept. \
+                 Set it to the same everywhere"
+            );
+        }
+        deadline
+    }
+}
 
 /// What is known of an order at the moment it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +75,17 @@ mod tests {
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn the_shorter_deadline_holds() {
+        let own = PromiseDeadline::new(DEADLINE);
+        let shorter = Duration::from_secs(1);
+        assert_eq!(own.of_sale(None), DEADLINE);
+        assert_eq!(own.of_sale(Some(Duration::from_secs(9))), DEADLINE);
+        assert!(!own.said.load(Ordering::Relaxed));
+        assert_eq!(own.of_sale(Some(shorter)), shorter);
+        assert!(own.said.load(Ordering::Relaxed), "it is said");
+    }
 
     #[test]
     fn an_ack_counts_up_to_the_deadline_and_not_after_it() {

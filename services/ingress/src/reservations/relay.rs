@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::{RelayOptions, Reservations, Shared};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// A sale that takes no orders is looked at once in so many rounds.
+const AT_REST: u64 = 10;
 /// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,7 @@ impl Reservations {
             shared: &self.shared,
             options,
             known: Vec::new(),
+            rounds: 0,
         };
         let mut ticks = tokio::time::interval(ROUND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,6 +71,7 @@ struct Relay<'a> {
     options: RelayOptions,
     /// The sales that Redis served when PostgreSQL last answered.
     known: Vec<VoucherId>,
+    rounds: u64,
 }
 
 impl Relay<'_> {
@@ -78,7 +82,9 @@ impl Relay<'_> {
             if let Err(error) = self.relay_sale(voucher).await {
                 let cause = error.source().map(ToString::to_string);
                 tracing::warn!(%voucher, %error, cause, "the relay tries again");
-                if error.concerns_all_sales() {
+                let of_redis = matches!(error, RelayError::Stock(_));
+                let others_fare_better = of_redis && self.options.stock.is_divided().await;
+                if error.concerns_all_sales() && !others_fare_better {
                     return;
                 }
             }
@@ -86,9 +92,14 @@ impl Relay<'_> {
     }
 
     async fn refresh(&mut self) {
+        self.rounds += 1;
         let partitions: Vec<i32> = (0..self.options.partitions).collect();
         match self.options.orderbook.sales_to_serve(&partitions).await {
-            Ok(sales) => self.known = sales.into_iter().map(|sale| sale.voucher_id).collect(),
+            // Nothing new can be pending of a sale that nobody can order from: now and then is enough.
+            Ok(mut sales) => {
+                sales.retain(|sale| sale.busy || self.rounds.is_multiple_of(AT_REST));
+                self.known = sales.into_iter().map(|sale| sale.voucher_id).collect();
+            }
             Err(error) => {
                 tracing::warn!(%error, "the relay goes on with the sales it knows");
             }

@@ -44,6 +44,10 @@ impl Codes {
         Self { redis, limits }
     }
 
+    fn key(&self, address: &AddressHash, part: &str) -> String {
+        self.redis.name(&format!("sign-in:{{{address}}}:{part}"))
+    }
+
     /// How often a code is sent.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
@@ -60,9 +64,9 @@ impl Codes {
         code: &CodeHash,
     ) -> Result<Requested, EphemeralError> {
         let member = Uuid::new_v4().simple().to_string();
-        let mut call = REQUEST_CODE.key(key(address, "sent"));
-        call.key(key(address, "blocked"))
-            .key(key(address, "code"))
+        let mut call = REQUEST_CODE.key(self.key(address, "sent"));
+        call.key(self.key(address, "blocked"))
+            .key(self.key(address, "code"))
             .arg(member)
             .arg(code.as_str())
             .arg(millis(CODE_LIFE));
@@ -86,7 +90,7 @@ impl Codes {
         &self,
         address: &AddressHash,
     ) -> Result<Option<CodeHash>, EphemeralError> {
-        let mut call = TAKE_ATTEMPT.key(key(address, "code"));
+        let mut call = TAKE_ATTEMPT.key(self.key(address, "code"));
         call.arg(ATTEMPTS);
         let stored: Option<String> = self.redis.script(&call).await?;
         Ok(stored.as_deref().map(CodeHash::stored))
@@ -101,7 +105,7 @@ impl Codes {
         address: &AddressHash,
         code: &CodeHash,
     ) -> Result<bool, EphemeralError> {
-        let mut call = USE_CODE.key(key(address, "code"));
+        let mut call = USE_CODE.key(self.key(address, "code"));
         call.arg(code.as_str());
         self.redis.script(&call).await
     }
@@ -113,10 +117,6 @@ impl fmt::Debug for Codes {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
-}
-
-fn key(address: &AddressHash, part: &str) -> String {
-    format!("sign-in:{{{address}}}:{part}")
 }
 
 fn millis(duration: Duration) -> u64 {

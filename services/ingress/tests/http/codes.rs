@@ -19,7 +19,10 @@ struct Stand {
 impl Stand {
     async fn new() -> Self {
         let server = Redis::start().unwrap();
-        let codes = Codes::new(Ephemeral::new(&server.url()).unwrap(), Limits::default());
+        let codes = Codes::new(
+            Ephemeral::new(&server.url(), "").unwrap(),
+            Limits::default(),
+        );
         let client = redis::Client::open(server.url()).unwrap();
         let redis = client.get_multiplexed_async_connection().await.unwrap();
         let address: Address = "ada@example.com".parse().unwrap();

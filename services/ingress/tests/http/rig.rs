@@ -9,7 +9,9 @@ use seckill_eventlog::{
 };
 use seckill_ingress::{tokens, webhook};
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions, View};
-use seckill_stock::{ClaimReply, LoadReply, OpenReply, SettleReply, Stock, StockOptions};
+use seckill_stock::{
+    ClaimReply, LoadReply, LogIdentity, OpenReply, SettleReply, Stock, StockOptions,
+};
 use seckill_telemetry::settings::Secret;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Env, Service, ServiceSpec};
@@ -66,9 +68,11 @@ impl Rig {
             ("REDIS_URL", &redis.url()),
             ("DATABASE_URL", &database.url()),
         ]);
+        let stock_options = StockOptions::new(redis.url());
+        let stock_options = stock_options.of_deployment(&prefix, LogIdentity::default());
         Self {
             service: Service::start(spec(env.clone())).unwrap(),
-            stock: Stock::new(StockOptions::new(redis.url())).unwrap(),
+            stock: Stock::new(stock_options).unwrap(),
             producer: EventProducer::new(&kafka, &topics, PARTITIONS).unwrap(),
             redis,
             http: Client::new(),
@@ -122,8 +126,11 @@ impl Rig {
             Uuid::new_v4(),
         );
         let claimed = connection.claim(voucher, nonce, sale.epoch).await.unwrap();
-        assert_eq!(claimed, ClaimReply::Claimed);
-        let begun = connection.load_begin(nonce, &sale, position).await.unwrap();
+        assert!(matches!(claimed, ClaimReply::Claimed { .. }));
+        let begun = connection
+            .load_begin(nonce, &sale, position, Duration::from_secs(3))
+            .await
+            .unwrap();
         assert_eq!(begun, LoadReply::Loaded);
         let opened = connection.open(voucher, nonce).await.unwrap();
         assert_eq!(opened, OpenReply::Opened);

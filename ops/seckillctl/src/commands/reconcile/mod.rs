@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_eventlog::cluster_id;
 use seckill_orderbook::Orderbook;
-use seckill_stock::{AuditField, AuditPage, DriftKind, Stock, StockOptions, compare};
+use seckill_stock::{AuditField, AuditPage, DriftKind, LogIdentity, Stock, StockOptions, compare};
 use serde_json::json;
 
 use self::difference::{Difference, REWRITE, differences_table};
@@ -82,9 +83,14 @@ pub(crate) async fn run(
 ) -> Result<Report, Failure> {
     settings.check(&[Need::Kafka, Need::Database, Need::Redis])?;
     let deadline = settings.promise_deadline()?;
+    let log = Log::open(settings)?;
+    let identity = LogIdentity::default();
+    let id = cluster_id(&log.client).await.context("KAFKA_BROKERS")?;
+    identity.learn(&id.unwrap_or_default());
     let options = StockOptions::new(settings.redis_url()?.expose());
+    let options = options.of_deployment(settings.kafka()?.topic_prefix, identity);
     let stores = Stores {
-        log: Log::open(settings)?,
+        log,
         orderbook: connect(settings)?,
         stock: Stock::new(options).context("REDIS_URL")?,
         in_flight: DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN,
