@@ -88,7 +88,7 @@ pub const EVIDENCE: &[Evidence] = &[
         32_280,
     ),
     second("adopt_on_confirm", REFUSED, &["fence"], Mode::Single, 34),
-    alone("shrink_hold_by_id", LEAKED, Mode::Rough, 121),
+    alone("shrink_hold_by_id", LEAKED, Mode::Rough, 158),
     second(
         "claim_shuts",
         UNKEPT,
@@ -98,7 +98,7 @@ pub const EVIDENCE: &[Evidence] = &[
     ),
     alone("release_own_only", OVERSOLD, Mode::Single, 1555),
     alone("key_tombstones", TWO_ORDERS, Mode::Single, 2),
-    alone("earlier_keys", TWO_ORDERS, Mode::Single, 0),
+    alone("earlier_keys", TWO_ORDERS, Mode::Single, 20),
     alone("decided_shrinks_loaded", LEAKED, Mode::Rough, 4133),
     alone("claim_owned", REJECTED, Mode::Single, 67),
     alone("pg_compare_and_set", NOT_THE_FOLD, Mode::Single, 6),
@@ -125,9 +125,14 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("epoch_read_before_claim", REJECTED, Mode::Single, 8575),
     alone("reload_accepts_only_own", REJECTED, Mode::Single, 18_721),
     alone("load_own_epoch_only", REJECTED, Mode::Single, 18_862),
-    alone("retire_only_served", RETIRED, Mode::Single, 1515),
-    alone("retire_needs_position", RETIRED, Mode::Single, 0),
-    alone("retired_stays_out", RETIRED, Mode::Single, 0),
+    alone("retire_only_served", RETIRED, Mode::Single, 1881),
+    second(
+        "retired_stays_out",
+        RETIRED,
+        &["over_is_discarded"],
+        Mode::Single,
+        0,
+    ),
     alone("regrant_current_epoch_only", UNKNOWN, Mode::Rough, 59_704),
     alone("chunk_from_one_snapshot", LEAKED, Mode::Single, 44),
     alone("epoch", OVERSOLD, Mode::Single, 4391),
@@ -144,11 +149,18 @@ pub const EVIDENCE: &[Evidence] = &[
 ];
 
 /// Guards that no history can miss, and why.
-pub const REDUNDANT: &[(&str, &str)] = &[(
-    "ack_clear_epoch",
-    "an acknowledged record is in the log, and the first record of an order id decides it, \
-     whatever its epoch: an entry that the ack of an earlier epoch clears is decided without it",
-)];
+pub const REDUNDANT: &[(&str, &str)] = &[
+    (
+        "ack_clear_epoch",
+        "an acknowledged record is in the log, and the first record of an order id decides it, \
+         whatever its epoch: an entry that the ack of an earlier epoch clears is decided without it",
+    ),
+    (
+        "over_is_discarded",
+        "a sale that is over and is loaded all the same is retired by the next look: it only spares \
+         Redis the load",
+    ),
+];
 
 impl Evidence {
     /// What breaks without the guard: one of the rules that it is there for.

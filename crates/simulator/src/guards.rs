@@ -94,10 +94,11 @@ guards! {
     reload_accepts_only_own,
     /// A load stops where the snapshot is not of the epoch that it began.
     load_own_epoch_only,
-    /// Only a sale that Redis serves, with nothing pending, and that PostgreSQL covers is retired.
+    /// Only a sale that Redis serves, with nothing pending, and that PostgreSQL covers is retired, both when it
+    /// leaves Redis and when PostgreSQL is told.
     retire_only_served,
-    /// It is marked in the database only where that covers what Redis knew when the sale left it.
-    retire_needs_position,
+    /// A load of a sale that is over, and of which nothing is pending, ends with the sale retired.
+    over_is_discarded,
     /// A sale that was retired is not loaded any more.
     retired_stays_out,
     /// A load grants pending orders again only of the epoch that it ends.

@@ -171,7 +171,7 @@ async fn load(
     if guards.retired_stays_out && snapshot.retired {
         return Err(Ended);
     }
-    if snapshot.is_over() {
+    if snapshot.is_over() && guards.over_is_discarded {
         let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
         let (_, pending) = old.ok_or(Ended)?;
         if pending.iter().all(|(id, _)| snapshot.knows(*id)) {

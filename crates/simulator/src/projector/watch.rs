@@ -40,8 +40,7 @@ async fn look(sim: &Sim, me: usize) -> Result<(), CallError> {
             ..
         } if served >= epoch => {
             tell(sim, me, position);
-            let covers = book.folded >= position || !sim.world().guards.retire_needs_position;
-            if book.is_over() && covers {
+            if book.is_over() && book.folded >= position {
                 retire(sim, me, &probe).await?;
             }
             Ok(())
@@ -106,7 +105,7 @@ async fn retire(sim: &Sim, me: usize, probe: &Probe) -> Result<(), CallError> {
 pub(super) fn mark_retired(sim: &Sim, epoch: Epoch, position: Offset) {
     let mut world = sim.world();
     let covers = world.book.epoch() == Some(epoch) && world.book.folded >= position;
-    if world.book.is_over() && (covers || !world.guards.retire_needs_position) {
+    if world.book.is_over() && (covers || !world.guards.retire_only_served) {
         world.trace(|| "retired".to_owned());
         Rc::make_mut(&mut world.book).retired = true;
     }
