@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use seckill_domain::{Epoch, EventId, Offset, StockOp, Timestamp, UserId, VoucherId};
 
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
 use crate::nodes::Nodes;
 use crate::{
     Ack, Attempt, Hold, OutboxCursor, OutboxPage, Probe, ReserveReply, ReserveRequest, SettleReply,
@@ -13,6 +16,8 @@ use crate::{
 
 /// Masters that were found out within this time are not asked for again by calls to all of them.
 const LOCATED_LATELY: Duration = Duration::from_secs(1);
+/// A clock that takes so much longer than the first is not waited for.
+const CLOCK_LATE: Duration = Duration::from_millis(250);
 
 /// The stock of all sales. Cheap to clone; clones share one connection a
 /// master. Callers whose calls must not
@@ -132,13 +137,41 @@ impl Stock {
         now
     }
 
-    /// Redis' clock, which writes every `pay_by`: that of each master that answers.
+    /// Redis' clock, which writes every `pay_by`: that of each master that answers about as fast as the
+    /// first. One that hangs keeps nobody from the others' time, and makes it no less certain.
     ///
     /// # Errors
     /// As any call, when none of them does.
     pub async fn clocks(&self) -> Result<Vec<Timestamp>, StockError> {
-        let now = |connection: Arc<StockConnection>| async move { connection.now().await };
-        self.ask_all(now).await
+        let masters = self.nodes.located(LOCATED_LATELY).await?;
+        let mut asked = JoinSet::new();
+        for node in &masters.nodes {
+            let (nodes, node) = (Arc::clone(&self.nodes), Arc::clone(node));
+            asked.spawn(async move { nodes.connect(&node).await?.now().await });
+        }
+        let mut clocks = Vec::with_capacity(masters.nodes.len());
+        let mut failure = StockError::Misconfigured("Redis has no master".to_owned());
+        let mut until = None;
+        loop {
+            let next = match until {
+                None => asked.join_next().await,
+                Some(until) => timeout_at(until, asked.join_next()).await.unwrap_or(None),
+            };
+            match next {
+                Some(Ok(Ok(clock))) => {
+                    clocks.push(clock);
+                    until.get_or_insert(Instant::now() + CLOCK_LATE);
+                }
+                Some(Ok(Err(error))) => failure = error,
+                // One that did not end well has panicked: its server has not answered.
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        if clocks.is_empty() {
+            return Err(failure);
+        }
+        Ok(clocks)
     }
 
     /// What many sales are at, over connections whose fences have just been read again.
