@@ -69,8 +69,8 @@ const fn second(
 /// One for each guard that is not redundant.
 pub const EVIDENCE: &[Evidence] = &[
     alone("fence", OVERSOLD, Mode::Single, 9),
-    alone("failovers_counted", REJECTED, Mode::Sentinel, 2632),
-    alone("parts_agree", OVERSOLD, Mode::Torn, 1),
+    alone("failovers_counted", REJECTED, Mode::Sentinel, 8004),
+    alone("parts_agree", OVERSOLD, Mode::Torn, 2),
     alone("outbox", LEAKED, Mode::Single, 2),
     alone("position_guard", OVERSOLD, Mode::Single, 15),
     second(
