@@ -105,7 +105,13 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("effects_position", UNTOLD, Mode::Single, 12),
     alone("catch_up", NO_REST, Mode::Single, 395),
     alone("first_load_begins_epoch", REJECTED, Mode::Rough, 197_085),
-    alone("marked_before_load", LEAKED, Mode::Rough, 19_256),
+    second(
+        "marked_before_load",
+        OVERSOLD,
+        &["first_load_begins_epoch"],
+        Mode::Single,
+        2317,
+    ),
     alone("drain", REJECTED, Mode::Single, 220),
     second(
         "drain_covers_replica_lag",
