@@ -210,9 +210,9 @@ impl Auditor {
             }
             StockOp::ShrinkReturned { event_id, units } => {
                 self.outbox.remove(&event_id.as_uuid());
-                match self.shrinks.insert(*event_id, (*units, false)) {
-                    Some((taken, true)) => self.stock += taken,
-                    Some(_) | None => {}
+                let before = self.shrinks.insert(*event_id, (*units, false));
+                if let Some((taken, true)) = before {
+                    self.stock += taken;
                 }
             }
             StockOp::Close => self.closed = true,
