@@ -1,6 +1,7 @@
 //! One file a promise, each over real services and stores of its own.
 
 mod alerts;
+mod another_log;
 mod bad_input;
 mod catalogue;
 mod chaos;
@@ -52,6 +53,7 @@ mod sale_tokens;
 mod schema_versions;
 mod sentinel;
 mod sign_in;
+mod skipped_records;
 mod sleepers;
 mod slow_clients;
 mod smuggling;

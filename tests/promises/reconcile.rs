@@ -34,8 +34,9 @@ pub(crate) fn found(report: &Value) -> Result<Found> {
     Ok(found)
 }
 
-pub(crate) const EXECUTE: [&str; 6] = [
+pub(crate) const EXECUTE: [&str; 7] = [
     "--execute",
+    "--allow-removal",
     "--yes",
     "--reason",
     "a test made it wrong",
@@ -64,7 +65,7 @@ pub(crate) async fn victims(world: &World, count: usize) -> Result<Vec<Victim>> 
     };
     let sales = stream::iter(0..count).map(|_| async {
         let voucher = insist(|| world.sale(terms)).await?;
-        insist(|| Victim::of(&world, voucher, PRICE_CENTS)).await
+        insist(|| Victim::of(world, voucher, PRICE_CENTS)).await
     });
     let victims: Vec<Victim> = sales.buffer_unordered(SETUP_LANES).try_collect().await?;
     for victim in &victims {

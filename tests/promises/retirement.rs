@@ -151,7 +151,7 @@ async fn sales_at_rest_cost_redis_little() -> Result<()> {
     eventually("all are served", || async {
         let mut redis = world.redis().await?;
         let sales: Vec<String> = redis.keys(world.redis_name("seckill:*:sale")).await?;
-        Ok(sales.len() == AT_REST as usize)
+        Ok(sales.len() == usize::try_from(AT_REST)?)
     })
     .await?;
     let before = commands(&world).await?;

@@ -8,6 +8,7 @@ use seckill_domain::{OrderId, VoucherId};
 use seckill_testkit::{RedisCluster, Sentinels, TestStack};
 use seckill_tests::{
     Crowd, Injection, Intruder, Runbook, SaleTerms, Victim, World, eventually, until_ready,
+    until_unready,
 };
 
 /// What stands in the texts for an order.
@@ -105,6 +106,24 @@ async fn dead_letters() -> Result<()> {
         Ok(world.client.ledger(voucher).await?["adjusted"] == 1)
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fold_stands_still() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let intruder = Intruder::of(&world)?;
+    let of_unknown_schema = [&[0xC3, 0x01][..], &[7; 8], b"?"].concat();
+    let offset = intruder.write_as(voucher, &of_unknown_schema).await?;
+    until_unready(&world.projector, "stands still").await?;
+    let place = format!("{}/{offset}", intruder.home_of(voucher));
+    let runbook = Runbook::read("fold-stands-still.md")?
+        .with("3/1042", &place)?
+        .with("--voucher 17", &format!("--voucher {voucher}"))?;
+    let printed = run(&runbook, &world)?;
+    ensure!(printed[1].contains("1 to skip"), "the plan: {}", printed[1]);
+    ensure!(printed[1].contains("1 skipped"), "it is done: {}", printed[1]);
+    until_ready(&world.projector).await
 }
 
 /// The sections for Redis that does not run alone are carried out by tests of their own.

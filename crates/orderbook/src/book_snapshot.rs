@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::{Epoch, EventId, Offset, Order, Refund, Sale, UserId, VoucherId};
+use seckill_domain::{Epoch, EventId, LastRecord, Offset, Order, Refund, Sale, UserId, VoucherId};
 use sqlx::{FromRow, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::apply::{Adjustment, Reload};
+use crate::positions::{FoldPosition, RawPosition};
 use crate::rows::{ORDER_COLUMNS, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all, order_ids_of};
 use crate::sale_rows::SaleRows;
 use crate::snapshot::BEGIN_SNAPSHOT;
@@ -17,7 +18,7 @@ use crate::{Orderbook, OrderbookError};
 #[derive(Debug)]
 pub struct BookSnapshot {
     pub(crate) transaction: Transaction<'static, Postgres>,
-    positions: HashMap<i32, Offset>,
+    positions: HashMap<i32, FoldPosition>,
 }
 
 #[derive(FromRow)]
@@ -36,16 +37,19 @@ impl Orderbook {
     /// When the database fails.
     pub async fn book_snapshot(&self, topic: &str) -> Result<BookSnapshot, OrderbookError> {
         let mut transaction = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
-        let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "SELECT partition, next_offset FROM view_positions WHERE view = 'orders' AND topic = $1",
+        let rows: Vec<RawPosition> = sqlx::query_as(
+            "SELECT partition, next_offset, last_offset, last_identity FROM view_positions
+              WHERE view = 'orders' AND topic = $1",
         )
         .bind(topic)
         .fetch_all(&mut *transaction)
         .await?;
-        let positions = rows.into_iter().map(|(p, next)| (p, Offset::new(next)));
+        let position = |row: RawPosition| Ok((row.partition, row.try_into()?));
+        let positions = rows.into_iter().map(position);
+        let positions = positions.collect::<Result<_, OrderbookError>>()?;
         Ok(BookSnapshot {
             transaction,
-            positions: positions.collect(),
+            positions,
         })
     }
 
@@ -86,8 +90,14 @@ impl BookSnapshot {
     /// The fold's position in this partition: everything below it is in the tables, and nothing above.
     #[must_use]
     pub fn position(&self, partition: i32) -> Offset {
-        let known = self.positions.get(&partition).copied();
-        known.unwrap_or(Offset::new(0))
+        let known = self.positions.get(&partition);
+        known.map_or(Offset::new(0), |position| position.next)
+    }
+
+    /// The last record that the fold had taken of this partition, by which its log is recognised.
+    #[must_use]
+    pub fn last_record(&self, partition: i32) -> Option<LastRecord> {
+        self.positions.get(&partition)?.last
     }
 
     /// Every voucher that a row names, ascending.

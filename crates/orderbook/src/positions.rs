@@ -241,8 +241,8 @@ async fn first_position(
 }
 
 #[derive(sqlx::FromRow)]
-struct RawPosition {
-    partition: i32,
+pub(crate) struct RawPosition {
+    pub(crate) partition: i32,
     next_offset: i64,
     last_offset: Option<i64>,
     last_identity: Option<Vec<u8>>,

@@ -2,7 +2,7 @@
 //! decided about.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use seckill_domain::{Event, EventId, LogBatch, Offset, RecordSkipped};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::admin::{AuditEntry, insert_audit};
 use crate::positions::fold_position;
-use crate::{ApplyError, Orderbook, OrderbookError};
+use crate::{ApplyError, BookSnapshot, Orderbook, OrderbookError};
 
 /// What operators did about a record that was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -254,19 +254,6 @@ impl Orderbook {
         rows.into_iter().map(SkippedRecord::try_from).collect()
     }
 
-    /// Records of `topic` that an operator decided to pass over, by partition and offset.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn decided_skips(
-        &self,
-        topic: &str,
-    ) -> Result<HashMap<(i32, Offset), EventId>, OrderbookError> {
-        let all = self.skipped_records(topic).await?;
-        let decided = |row: SkippedRecord| Some(((row.partition, row.offset), row.decided_by?));
-        Ok(all.into_iter().filter_map(decided).collect())
-    }
-
     /// Notes what was done about skipped records, and the command that did it: both or neither. What was
     /// done about one before stays.
     ///
@@ -296,6 +283,27 @@ impl Orderbook {
         .await?;
         insert_audit(&mut transaction, entry).await?;
         Ok(transaction.commit().await?)
+    }
+}
+
+impl BookSnapshot {
+    /// Records of `topic` that an operator decided to pass over, by partition and offset.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decided_skips(
+        &mut self,
+        topic: &str,
+    ) -> Result<HashSet<(i32, Offset)>, OrderbookError> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            r#"SELECT partition, "offset" FROM skipped_records
+                WHERE topic = $1 AND decided_by IS NOT NULL"#,
+        )
+        .bind(topic)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let place = |(partition, offset)| (partition, Offset::new(offset));
+        Ok(rows.into_iter().map(place).collect())
     }
 }
 

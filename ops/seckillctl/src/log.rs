@@ -3,8 +3,8 @@
 use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, EventStream, KafkaSettings, Record, RecordReader, Scan, Stretch, Topics,
-    event_extent, extent, first_since, read_events, scan,
+    EventProducer, EventStream, KafkaSettings, Record, RecordReader, Scan, Stretch, TopicError,
+    Topics, check_topics, event_extent, extent, first_since, read_events, scan,
 };
 use time::OffsetDateTime;
 
@@ -109,6 +109,18 @@ impl Log {
         let topic = (topic.as_str(), self.partitions);
         let streams = read_events(&self.client, topic, starts, BATCH_MAX, READER_THREADS).await;
         Ok(streams.with_context(|| self.cannot_read(topic.0))?)
+    }
+
+    /// Refuses a log that may have lost records by its topics' settings: nothing can be compared with it.
+    pub(crate) async fn check_keeps_records(&self) -> Result<(), Failure> {
+        match check_topics(&self.client, &self.topics, self.partitions).await {
+            Err(error @ TopicError::Settings { .. }) => Err(Failure::Refused(format!(
+                "{error}\nwhat is gone cannot be compared; nothing was done"
+            ))),
+            // Partitions that were added stay empty.
+            Ok(()) | Err(TopicError::Partitions { .. }) => Ok(()),
+            Err(error) => Err(anyhow::Error::new(error).into()),
+        }
     }
 
     /// A reader of single records of the event topic.

@@ -123,7 +123,7 @@ impl Worker {
                     return Ok(());
                 }
                 Ok(Log::Other(why)) => {
-                    let why = format!("{why}; see the runbook another-log");
+                    let why = format!("{why}; see ops/runbooks/fold-stands-still.md");
                     self.stands(Cause::AnotherLog, &why);
                     same_log::shut_sales(&shared, &self.stop, self.partition).await;
                 }

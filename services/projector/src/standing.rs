@@ -22,6 +22,14 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    const ALL: [Self; 5] = [
+        Self::UnknownSchema,
+        Self::SkipPending,
+        Self::AnotherLog,
+        Self::LogUnreadable,
+        Self::Refused,
+    ];
+
     /// As the metric's label spells it.
     const fn as_str(self) -> &'static str {
         match self {
@@ -56,6 +64,9 @@ impl Standing {
             stops: None,
         };
         self.lock().insert(partition, stand);
+        for cause in Cause::ALL {
+            gauge(partition, cause, false);
+        }
     }
 
     pub(crate) fn ends(&self, partition: i32) {

@@ -106,13 +106,14 @@ impl<C: Clocks> Expirer<C> {
     /// # Errors
     /// When a store does not answer or the clocks do not agree; see [`StepError`].
     pub async fn step(&self) -> Result<StepReport, StepError> {
-        let (now, skew) = self.clock().await?;
         let ExpirerOptions {
             grace,
             page_size,
             claim_for,
         } = self.options;
         let oldest = self.orderbook.oldest_due(grace).await?;
+        // As shortly before the claim as can be: an order that is due by then expires at this time.
+        let (now, skew) = self.clock().await?;
         let due = self
             .orderbook
             .claim_due(grace, page_size, claim_for)

@@ -85,7 +85,10 @@ async fn it_refuses_a_topic_with_another_number_of_partitions() {
     let status = service.wait_for_exit(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1));
     let output = service.output().unwrap();
-    assert!(output.contains("has 4 partitions, expected 5"), "{output}");
+    assert!(
+        output.contains("has 4 partitions, and EVENT_PARTITIONS is 5"),
+        "{output}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

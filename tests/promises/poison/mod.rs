@@ -120,7 +120,16 @@ async fn check_letters(world: &World, fates: &BTreeMap<Place, Fate>) -> Result<(
         let twice = causes.insert(source, note(letter, "message")?);
         ensure!(twice.is_none(), "two letters of {source:?}");
     }
-    check_causes(causes, fates).context("dead letters")
+    check_causes(causes, fates).context("dead letters")?;
+    let pool = world.database().await?;
+    let rows: Vec<(i32, i64, String)> =
+        sqlx::query_as(r#"SELECT partition, "offset", cause FROM skipped_records"#)
+            .fetch_all(&pool)
+            .await?;
+    let listed = rows
+        .into_iter()
+        .map(|(p, offset, cause)| ((p, offset), cause));
+    check_causes(listed.collect(), fates).context("skipped records")
 }
 
 /// The records that were to be skipped are listed, each with its cause, and no other.

@@ -109,7 +109,9 @@ async fn carry_out(
     };
     let unfinished =
         "the decision is noted and not in the log, and the fold waits for it: repeat the command";
-    let delivery = desk.log.producer()?.send_event(&event, None);
+    // Kept until the ack: a producer that is dropped takes what it has not sent along.
+    let producer = desk.log.producer()?;
+    let delivery = producer.send_event(&event, None);
     let delivered = delivery.map_err(|e| anyhow!(e)).context(unfinished)?.await;
     delivered.map_err(|e| anyhow!(e)).context(unfinished)?;
     let finished = desk

@@ -2,7 +2,7 @@
 
 use seckill_domain::VoucherId;
 use seckill_orderbook::{RowDifference, RowDifferenceKind};
-use seckill_stock::{Drift, Remedy};
+use seckill_stock::{Drift, DriftKind, Remedy};
 use serde_json::{Value, json};
 
 use crate::output::{printable, table};
@@ -21,6 +21,8 @@ pub(super) struct Difference {
     pub(super) expected: String,
     pub(super) found: String,
     pub(super) repair: &'static str,
+    /// Whether the repair takes an order or a hold away.
+    pub(super) removes: bool,
 }
 
 pub(super) const REWRITE: &str = "write the rows of the fold";
@@ -54,6 +56,7 @@ impl Difference {
             expected: "as the log's fold".to_owned(),
             found: what.to_owned(),
             repair: REWRITE,
+            removes: kind == "extra-row" && table == "orders",
         }
     }
 
@@ -73,6 +76,7 @@ impl Difference {
                 Remedy::Reload => RELOAD,
                 Remedy::None | Remedy::Again | Remedy::Correct(_) => CORRECT,
             },
+            removes: drift.kind == DriftKind::OrphanHold,
         }
     }
 
@@ -86,6 +90,7 @@ impl Difference {
             expected: "numbers".to_owned(),
             found,
             repair: RELOAD,
+            removes: false,
         }
     }
 
@@ -98,6 +103,7 @@ impl Difference {
             "expected": self.expected,
             "found": self.found,
             "repair": self.repair,
+            "removes": self.removes,
         })
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Event, EventId, Offset, VoucherId};
-use seckill_eventlog::Stretch;
-use seckill_orderbook::{ExpectedBook, Orderbook};
+use seckill_domain::{Event, LastRecord, Offset, VoucherId};
+use seckill_eventlog::{Record, Stretch};
+use seckill_orderbook::{BookSnapshot, ExpectedBook};
 
 use crate::failure::Failure;
 use crate::log::Log;
@@ -16,7 +16,7 @@ pub(super) struct LogFold<'a> {
     /// Only these sales; none: all.
     wanted: Option<HashSet<VoucherId>>,
     /// Records that no fold has, because an operator decided so.
-    decided: HashMap<(i32, Offset), EventId>,
+    decided: HashSet<(i32, Offset)>,
     pub(super) book: ExpectedBook,
     partitions: BTreeMap<i32, Partition>,
 }
@@ -26,18 +26,20 @@ struct Partition {
     /// Read, and not folded yet.
     ahead: VecDeque<(Offset, Event)>,
     read_to: i64,
+    /// The last record that the tables have taken, until it was met.
+    expected: Option<LastRecord>,
 }
 
 impl<'a> LogFold<'a> {
     /// `partitions`: those to read; the sales in `wanted` are in them.
     pub(super) async fn new(
         log: &'a Log,
-        orderbook: &Orderbook,
+        snapshot: &mut BookSnapshot,
         wanted: Option<HashSet<VoucherId>>,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Self, Failure> {
         let partitions = partitions.into_iter();
-        let decided = orderbook.decided_skips(&log.topics.events).await;
+        let decided = snapshot.decided_skips(&log.topics.events).await;
         Ok(Self {
             log,
             wanted,
@@ -45,6 +47,42 @@ impl<'a> LogFold<'a> {
             book: ExpectedBook::default(),
             partitions: partitions.map(|p| (p, Partition::default())).collect(),
         })
+    }
+
+    /// Reads the log to its end, folds it up to where the tables stood, and proves that it is theirs.
+    pub(super) async fn read_for(&mut self, snapshot: &BookSnapshot) -> Result<(), Failure> {
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        let mut positions = HashMap::new();
+        for number in numbers {
+            self.expect(number, snapshot.last_record(number));
+            positions.insert(number, snapshot.position(number));
+        }
+        self.read(&positions).await?;
+        self.prove()
+    }
+
+    /// Names the last record that the tables have taken: [`Self::prove`] is content only where the log has
+    /// it. To be called before the log is read up to there.
+    pub(super) fn expect(&mut self, number: i32, last: Option<LastRecord>) {
+        if let Some(partition) = self.partitions.get_mut(&number) {
+            let ahead = last.filter(|last| last.offset.get() >= partition.read_to);
+            partition.expected = ahead.or(partition.expected.take());
+        }
+    }
+
+    /// Whether the log was read from its beginning to beyond what the tables have taken, and is theirs.
+    /// Nothing is reported, and nothing written, by a reading that cannot say so.
+    pub(super) fn prove(&self) -> Result<(), Failure> {
+        for (number, partition) in &self.partitions {
+            if let Some(expected) = partition.expected {
+                return Err(Failure::Refused(format!(
+                    "partition {number} of the log does not have the record that the tables took last, at {}: \
+                     it is another log, or was not read whole; nothing was compared or written",
+                    expected.offset.get()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Reads on to the log's end of this moment, and folds what is below `positions`.
@@ -71,7 +109,8 @@ impl<'a> LogFold<'a> {
         let mut records = self.log.scan(&self.log.topics.events, stretches).await?;
         while let Some(record) = records.next().await? {
             let (number, offset) = (record.partition, record.offset);
-            if self.decided.contains_key(&(number, offset)) {
+            self.meet(&record);
+            if self.decided.contains(&(number, offset)) {
                 continue;
             }
             let event = match record.event(self.log.partitions) {
@@ -96,6 +135,17 @@ impl<'a> LogFold<'a> {
             }
         }
         Ok(())
+    }
+
+    fn meet(&mut self, record: &Record) {
+        let Some(partition) = self.partitions.get_mut(&record.partition) else {
+            return;
+        };
+        let is_it =
+            |last: LastRecord| last.offset == record.offset && last.identity == record.identity();
+        if partition.expected.is_some_and(is_it) {
+            partition.expected = None;
+        }
     }
 
     fn wants(&self, voucher: VoucherId) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_domain::{Timestamp, VoucherId};
 use seckill_eventlog::cluster_id;
 use seckill_orderbook::Orderbook;
 use seckill_stock::{AuditField, AuditPage, DriftKind, LogIdentity, Stock, StockOptions, compare};
@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Only this sale; may be given several times.
     #[arg(long = "voucher", value_name = "ID")]
     vouchers: Vec<VoucherId>,
+    /// Also take orders and holds away that the log does not have; the plan names each.
+    #[arg(long, requires = "execute")]
+    allow_removal: bool,
     #[command(flatten)]
     act: Act,
 }
@@ -95,6 +98,7 @@ pub(crate) async fn run(
         stock: Stock::new(options).context("REDIS_URL")?,
         in_flight: DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN,
     };
+    stores.log.check_keeps_records().await?;
     let planned = plan(&stores, &arguments.vouchers).await?;
     if let Some(voucher) = planned.unknown.first() {
         return Err(Failure::NotFound(format!("there is no sale {voucher}")));
@@ -106,6 +110,13 @@ pub(crate) async fn run(
     let Some(warrant) = warrant else {
         return Ok(report(&arguments.act, &planned, None));
     };
+    let removals = planned.differences.iter().filter(|d| d.removes).count();
+    if removals > 0 && !arguments.allow_removal {
+        return Err(Failure::Refused(format!(
+            "{removals} orders or holds would be taken away, and a buyer may have been promised each: look at \
+             them in the plan, and repeat with --allow-removal; nothing was done"
+        )));
+    }
     let done = carry_out(&stores, &planned, &warrant).await?;
     let again: Vec<_> = sales.into_iter().collect();
     let left = plan(&stores, &again).await?.differences;
@@ -123,18 +134,7 @@ pub(crate) async fn run(
 async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     let named: Option<HashSet<_>> = (!wanted.is_empty()).then(|| wanted.iter().copied().collect());
-    let partitions: Vec<i32> = match &named {
-        None => (0..stores.log.partitions).collect(),
-        Some(named) => {
-            let of = |voucher: &VoucherId| stores.log.partition_of(*voucher);
-            named
-                .iter()
-                .map(of)
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect()
-        }
-    };
+    let partitions = partitions(stores, named.as_ref());
     let mut seen = walks(stores, &partitions, named.as_ref()).await?;
 
     // After Redis was read, so that the tables are not behind it; before the log's end.
@@ -143,16 +143,14 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
         .book_snapshot(&stores.log.topics.events)
         .await
         .context("cannot read the tables")?;
-    let at = |p: &i32| (*p, snapshot.position(*p));
-    let positions: HashMap<i32, Offset> = partitions.iter().map(at).collect();
     let mut fold = LogFold::new(
         &stores.log,
-        &stores.orderbook,
+        &mut snapshot,
         named.clone(),
         partitions.clone(),
     )
     .await?;
-    fold.read(&positions).await?;
+    fold.read_for(&snapshot).await?;
     let vouchers = match &named {
         Some(named) => named.iter().copied().collect(),
         None => {
@@ -191,6 +189,16 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
     plan.not_in_redis = seen.len();
     plan.differences.sort_by_key(|d| d.voucher);
     Ok(plan)
+}
+
+/// Those of these sales; without any, all.
+fn partitions(stores: &Stores, named: Option<&HashSet<VoucherId>>) -> Vec<i32> {
+    let Some(named) = named else {
+        return (0..stores.log.partitions).collect();
+    };
+    let of = |voucher: &VoucherId| stores.log.partition_of(*voucher);
+    let numbers: BTreeSet<i32> = named.iter().map(of).collect();
+    numbers.into_iter().collect()
 }
 
 /// Walks through every sale that Redis has to serve.

@@ -75,7 +75,11 @@ pub(super) async fn put_right(
         by_partition.entry(partition).or_default().push(*voucher);
     }
     let wanted: HashSet<_> = vouchers.iter().copied().collect();
-    let mut fold = LogFold::new(log, orderbook, Some(wanted), by_partition.keys().copied()).await?;
+    let snapshot = orderbook.book_snapshot(&log.topics.events).await;
+    let mut snapshot = snapshot.context("cannot read the tables")?;
+    let partitions = by_partition.keys().copied();
+    let mut fold = LogFold::new(log, &mut snapshot, Some(wanted), partitions).await?;
+    drop(snapshot);
     let mut rows = 0;
     for (partition, vouchers) in &by_partition {
         let (lock, position) = hold(log, orderbook, &mut fold, *partition).await?;
@@ -96,6 +100,12 @@ async fn hold(
 ) -> Result<(FoldLock, Offset), Failure> {
     let topic = &log.topics.events;
     for attempt in 1.. {
+        let at = orderbook.fold_positions(topic, &[partition]).await;
+        let at = at.context("cannot read the fold's position")?;
+        fold.expect(
+            partition,
+            at.first().and_then(|(_, position)| position.last),
+        );
         if attempt < LOCK_ATTEMPTS {
             let positions = orderbook.positions(topic, &[partition], View::Orders).await;
             let positions = positions.context("cannot read the fold's position")?;
@@ -109,6 +119,7 @@ async fn hold(
             fold.read(&HashMap::from([(partition, position)])).await?;
         }
         if position <= fold.read_to(partition) {
+            fold.prove()?;
             return Ok((lock, position));
         }
     }

@@ -1,0 +1,133 @@
+//! A record of a schema that the running version does not know stands its partition still, until a version
+//! that reads it is rolled out or an operator decides about it. Everybody who reads the log comes to the
+//! same end.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use seckill_eventlog::{KafkaSettings, Topics, read_all};
+use seckill_tests::{Intruder, SaleTerms, World, audit, eventually, until_ready, until_unready};
+use sqlx::PgPool;
+
+/// Framed as Avro's single-object encoding, under a fingerprint that no schema has.
+fn of_unknown_schema() -> Vec<u8> {
+    [&[0xC3, 0x01][..], &[7; 8], b"what it says"].concat()
+}
+
+const ORDERS: &str =
+    "SELECT coalesce(string_agg(o::text, '|' ORDER BY order_id), '') FROM orders o";
+
+async fn orders(pool: &PgPool) -> Result<String> {
+    Ok(sqlx::query_scalar(ORDERS).fetch_one(pool).await?)
+}
+
+fn seckillctl(world: &World, arguments: &[&str]) -> Result<String> {
+    tokio::task::block_in_place(|| world.stack.seckillctl(arguments))
+}
+
+async fn metric(world: &World, line: &str) -> Result<bool> {
+    let url = format!("{}/metrics", world.projector.admin_url());
+    let text = reqwest::get(url).await?.text().await?;
+    Ok(text.lines().any(|found| found == line))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_decides() -> Result<()>
+{
+    let mut world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let mut answers = vec![world.client.order(voucher, 1, None, 1).await?];
+    world.quiet(voucher).await?;
+    let intruder = Intruder::of(&world)?;
+    let offset = intruder.write_as(voucher, &of_unknown_schema()).await?;
+    let place = format!("{}/{offset}", intruder.home_of(voucher));
+    answers.push(world.client.order(voucher, 2, None, 1).await?);
+    ensure!(answers[1].status == 202, "orders are taken meanwhile");
+
+    until_unready(&world.projector, "unknown schema fingerprint").await?;
+    until_unready(&world.projector, "seckillctl dlq skip").await?;
+    let home = intruder.home_of(voucher);
+    let line =
+        format!("seckill_fold_stands_still{{partition=\"{home}\",cause=\"unknown-schema\"}} 1");
+    ensure!(metric(&world, &line).await?, "no metric says so");
+    let pool = world.database().await?;
+    let skipped =
+        || sqlx::query_scalar::<_, i64>("SELECT count(*) FROM skipped_records").fetch_one(&pool);
+    let folded: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(&pool)
+        .await?;
+    ensure!(
+        (skipped().await?, folded) == (0, 1),
+        "it is neither buried nor passed"
+    );
+    // The tools don't compare what they cannot read, and change nothing.
+    let reconcile = [
+        "reconcile",
+        "--execute",
+        "--yes",
+        "--reason",
+        "x",
+        "--actor",
+        "kim",
+    ];
+    let refused = seckillctl(&world, &reconcile).expect_err("it cannot read the log");
+    ensure!(
+        format!("{refused:#}").contains("cannot be read by this version"),
+        "{refused:#}"
+    );
+
+    let decide = [
+        "dlq",
+        "skip",
+        &place,
+        "--execute",
+        "--yes",
+        "--reason",
+        "a test",
+        "--actor",
+        "kim",
+    ];
+    seckillctl(&world, &decide)?;
+    world.quiet(voucher).await?;
+    until_ready(&world.projector).await?;
+    world.until_carried_out().await?;
+    let found = audit(&world, voucher, &answers).await?;
+    ensure!(found.unpaid == 2, "{found:?}");
+    ensure!(skipped().await? == 1);
+    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
+    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
+    let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
+    ensure!(letters.len() == 1 && letters[0].payload == Some(of_unknown_schema()));
+
+    all_come_to_the_same_end(&mut world, &pool).await?;
+    audit(&world, voucher, &answers).await?;
+    Ok(())
+}
+
+/// The live fold, the comparison with the log, a rebuild, and a fold into empty tables.
+async fn all_come_to_the_same_end(world: &mut World, pool: &PgPool) -> Result<()> {
+    let compared = seckillctl(world, &["reconcile"])?;
+    ensure!(compared.contains("0 differences"), "{compared}");
+    let act = ["--execute", "--yes", "--reason", "a test", "--actor", "kim"];
+    let rebuild = [&["rebuild", "orders", "start"][..], &act].concat();
+    let rebuilt = seckillctl(world, &rebuild)?;
+    ensure!(rebuilt.contains("1 dead letters"), "{rebuilt}");
+    seckillctl(world, &[&["rebuild", "orders", "abort"][..], &act].concat())?;
+
+    let live = orders(pool).await?;
+    world.projector.stop()?;
+    let empty =
+        "TRUNCATE vouchers, orders, refunds, stock_adjustments, sale_reloads, view_positions,
+                          skipped_records";
+    sqlx::query(empty).execute(pool).await?;
+    world.projector.restart(&[])?;
+    eventually("the tables are folded again", || async {
+        Ok(orders(pool).await? == live)
+    })
+    .await?;
+    let again: i64 = sqlx::query_scalar("SELECT count(*) FROM skipped_records WHERE in_log")
+        .fetch_one(pool)
+        .await?;
+    ensure!(again == 1, "the log has the decision");
+    until_ready(&world.projector).await
+}
