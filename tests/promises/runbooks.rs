@@ -122,7 +122,11 @@ async fn fold_stands_still() -> Result<()> {
         .with("--voucher 17", &format!("--voucher {voucher}"))?;
     let printed = run(&runbook, &world)?;
     ensure!(printed[1].contains("1 to skip"), "the plan: {}", printed[1]);
-    ensure!(printed[1].contains("1 skipped"), "it is done: {}", printed[1]);
+    ensure!(
+        printed[1].contains("1 skipped"),
+        "it is done: {}",
+        printed[1]
+    );
     until_ready(&world.projector).await
 }
 
