@@ -73,14 +73,9 @@ impl ShadowFold {
     /// # Errors
     /// As [`Orderbook::apply`]. The tables say where to go on: take a new fold.
     pub async fn apply(&mut self, batch: &LogBatch) -> Result<(), ApplyError> {
-        let live = self
-            .live
-            .skip_decisions(&self.topic, self.partition, self.position);
-        let skips = SkipDecisions {
-            // Of these tables' own row: nobody decides about them.
-            count: 0,
-            ..live.await?
-        };
+        let (topic, partition) = (&self.topic, self.partition);
+        let skips = self.live.decided_from(topic, partition, self.position);
+        let skips = skips.await?;
         let events = skips.take_from(batch)?;
         self.transact(batch, &events, &skips).await?;
         self.position = batch.to;

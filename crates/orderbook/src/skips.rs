@@ -124,6 +124,23 @@ impl Orderbook {
         .bind(partition)
         .fetch_optional(&self.pool)
         .await?;
+        Ok(SkipDecisions {
+            count: count.unwrap_or(0),
+            ..self.decided_from(topic, partition, from).await?
+        })
+    }
+
+    /// The same without the count, for tables that nobody decides about. Waits for none of the tables that
+    /// a rebuild locks when it exchanges them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn decided_from(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+    ) -> Result<SkipDecisions, OrderbookError> {
         let rows: Vec<(i64, bool)> = sqlx::query_as(
             r#"SELECT "offset", in_log FROM skipped_records
                 WHERE topic = $1 AND partition = $2 AND "offset" >= $3 AND decided_by IS NOT NULL"#,
@@ -137,7 +154,7 @@ impl Orderbook {
             .into_iter()
             .map(|(at, in_log)| (Offset::new(at), in_log));
         Ok(SkipDecisions {
-            count: count.unwrap_or(0),
+            count: 0,
             records: records.collect(),
         })
     }
