@@ -10,7 +10,8 @@ use rdkafka::error::KafkaError;
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
-use crate::consumer_thread::{Command, ConsumerThread, Shared};
+use crate::consumer_state::{Command, Shared};
+use crate::consumer_thread::ConsumerThread;
 use crate::partitions::Assignment;
 use crate::settings::{KafkaSettings, watermarks};
 
@@ -64,10 +65,15 @@ pub enum ConsumerError {
     /// The client refused its settings or a call.
     #[error("the Kafka consumer failed")]
     Client(#[from] KafkaError),
+    /// It read nothing while a fresh client would have.
+    #[error("{STUCK}")]
+    Stuck,
     /// The thread could not be started, or ended without a word.
     #[error("the consumer's thread failed: {0}")]
     Thread(String),
 }
+
+const STUCK: &str = "the Kafka consumer reads nothing while a fresh client gets answers";
 
 /// The ends of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +116,7 @@ pub fn start_consumer(
     let (assignments, assigned) = mpsc::unbounded_channel();
     let (commands, received) = channel();
     let shared = Arc::new(Shared::new());
-    let mut config = options.settings.client_config();
+    let mut config = options.settings.consumer_config();
     let queries = config.create()?;
     config
         .set("group.id", &options.group)
@@ -118,10 +124,6 @@ pub fn start_consumer(
         // A consumer that was killed keeps its partitions from others for this long.
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        // A position that the log does not have must not be mended in silence.
-        .set("auto.offset.reset", "error")
         .set("queued.min.messages", options.buffer_records.to_string())
         .set("max.partition.fetch.bytes", FETCH_MAX_BYTES)
         .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS)
@@ -196,6 +198,19 @@ impl ConsumerHandle {
     #[must_use]
     pub fn last_poll(&self) -> Instant {
         self.inner.shared.last_poll()
+    }
+
+    /// Whether a fresh client gets further than this one, which is watched closely then.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.inner.shared.is_doubtful()
+    }
+
+    /// Waits until the consumer reads nothing any more while a fresh client would, and says so. It ends
+    /// then, which may take it a while: the process has to start again.
+    pub async fn until_stuck(&self) -> String {
+        self.inner.shared.until_stuck().await;
+        STUCK.to_owned()
     }
 
     /// Leaves the group and ends every partition's channel, and returns when that is done. Again

@@ -1,7 +1,6 @@
 //! The consumer's own thread: polling, rebalances, and what the handle asks for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +17,10 @@ use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
 use crate::consumer::{ConsumerError, ConsumerOptions, Positions};
+use crate::consumer_state::{Command, Shared};
 use crate::partitions::{Assignment, Flow, Partitions};
+use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
+use crate::reader::position;
 use crate::record::Record;
 
 /// How long a poll may wait, and so how long a command may.
@@ -27,49 +29,13 @@ const POLL: Duration = Duration::from_millis(50);
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 const SEEK_RETRY: Duration = Duration::from_millis(100);
+/// Who is not in the group again after that has lost its way to it, if others find records to read.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
 const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// What the handle asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Command {
-    Restart { partition: i32, offset: Offset },
-    Commit { partition: i32, next: Offset },
-}
-
-/// What handle and thread both see.
-pub(crate) struct Shared {
-    started: Instant,
-    last_poll_ms: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl Shared {
-    pub(crate) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            last_poll_ms: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    fn beat(&self) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_poll_ms.store(millis, Ordering::Relaxed);
-    }
-
-    pub(crate) fn last_poll(&self) -> Instant {
-        self.started + Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed))
-    }
-}
+/// When partitions were lost, and where they stood.
+type Lost = Option<(Instant, Vec<(i32, Offset)>)>;
 
 /// What rebalances need; they run inside `poll`, on the consumer's thread.
 struct Rebalancer {
@@ -77,6 +43,8 @@ struct Rebalancer {
     positions: Arc<dyn Positions>,
     shared: Arc<Shared>,
     partitions: Mutex<Partitions>,
+    /// Partitions that the group took away, unasked, and when; until it gives some again.
+    lost: Mutex<Lost>,
     /// A rebalance cannot return an error: the loop finds it here.
     failure: Mutex<Option<KafkaError>>,
 }
@@ -86,6 +54,18 @@ impl Rebalancer {
         self.partitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the group took away and has not replaced for longer than it takes to join it again.
+    fn missed(&self) -> Vec<(i32, Offset)> {
+        match &*self.lost() {
+            Some((since, lost)) if since.elapsed() > REJOIN_TIMEOUT => lost.clone(),
+            _ => Vec::new(),
+        }
     }
 
     fn fail(&self, error: KafkaError) {
@@ -144,6 +124,7 @@ impl Rebalancer {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list)?,
         }
+        self.lost().take();
         let mut held = self.partitions();
         for (partition, start) in starts {
             tracing::info!(partition, start = start.get(), "partition assigned");
@@ -154,6 +135,9 @@ impl Rebalancer {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
         let lost = consumer.assignment_lost();
+        if lost {
+            *self.lost() = Some((Instant::now(), self.partitions().waiting()));
+        }
         let mut paused = Vec::new();
         for partition in partitions_in(list) {
             tracing::info!(partition, lost, "partition revoked");
@@ -212,6 +196,8 @@ pub(crate) struct ConsumerThread {
     shared: Arc<Shared>,
     /// Restarts that the client was not ready for, and when to try again.
     restarts: HashMap<i32, (Offset, Instant)>,
+    watch: Watch,
+    look_due: Instant,
 }
 
 impl ConsumerThread {
@@ -229,6 +215,7 @@ impl ConsumerThread {
             positions,
             shared: Arc::clone(&shared),
             partitions: Mutex::new(partitions),
+            lost: Mutex::new(None),
             failure: Mutex::new(None),
         })?;
         consumer.subscribe(&[&options.topic])?;
@@ -237,6 +224,8 @@ impl ConsumerThread {
             commands,
             shared,
             restarts: HashMap::new(),
+            watch: Watch::new("fold", Kind::Reads, &options.settings, &options.topic),
+            look_due: Instant::now(),
         })
     }
 
@@ -256,6 +245,7 @@ impl ConsumerThread {
                 self.obey(command);
             }
             self.retry_restarts()?;
+            self.look()?;
             let wait = if self.resume_where_drained()? {
                 POLL_WITH_BACKLOG
             } else {
@@ -271,6 +261,30 @@ impl ConsumerThread {
             }
         }
         Ok(())
+    }
+
+    /// Whether every partition that waits for a record is where a fresh client would be.
+    fn look(&mut self) -> Result<(), ConsumerError> {
+        if Instant::now() < self.look_due {
+            return Ok(());
+        }
+        self.look_due = Instant::now() + LOOK_EVERY;
+        let context = self.consumer.context();
+        let waiting = context.partitions().waiting();
+        let mut stand = Vec::with_capacity(waiting.len());
+        for (partition, next) in waiting {
+            // Past offsets that belong to no record, too.
+            let at = position(&self.consumer, &context.topic, partition)?;
+            stand.push((partition, at.max(next).get()));
+        }
+        let missed = context.missed().into_iter();
+        stand.extend(missed.map(|(partition, next)| (partition, next.get())));
+        let verdict = self.watch.look(&stand);
+        self.shared.judge(verdict);
+        match verdict {
+            Verdict::Fine | Verdict::Doubtful => Ok(()),
+            Verdict::Stuck => Err(ConsumerError::Stuck),
+        }
     }
 
     fn obey(&mut self, command: Command) {

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{LogBatch, Offset};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use uuid::Uuid;
 
-use crate::reader::{Reach, ReadError, Reader, blocking};
+use crate::reader::{Reach, ReadError, Reader, blocking, is_lasting, position};
 use crate::record::{decode_event_at, sort_into};
 use crate::settings::KafkaSettings;
 
@@ -102,13 +102,9 @@ fn start(
     lanes: Vec<Lane>,
 ) -> Result<(), ReadError> {
     let consumer: BaseConsumer = settings
-        .client_config()
+        .consumer_config()
         .set("group.id", format!("reader-{}", Uuid::new_v4()))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
-        // A record that is gone is an error, never one to be passed over.
-        .set("auto.offset.reset", "error")
         // Its default, 1 s, would be waited for each time the reader was ahead of its receiver.
         .set("fetch.queue.backoff.ms", "5")
         .create()?;
@@ -135,6 +131,8 @@ fn start(
 struct Lane {
     partition: i32,
     batch: LogBatch,
+    /// Where the batch began.
+    begun: Offset,
     /// Full batches that the channel has no room for.
     waiting: VecDeque<LogBatch>,
     paused: bool,
@@ -147,6 +145,7 @@ impl Lane {
         let lane = Self {
             partition,
             batch: LogBatch::ending_at(from),
+            begun: from,
             waiting: VecDeque::new(),
             paused: false,
             sender,
@@ -161,7 +160,8 @@ impl Lane {
 
     /// Ends the batch, and sends what there is room for.
     fn flush(&mut self) {
-        if !self.batch.is_empty() {
+        if self.batch.to > self.begun {
+            self.begun = self.batch.to;
             let next = LogBatch::ending_at(self.batch.to);
             let done = std::mem::replace(&mut self.batch, next);
             self.waiting.push_back(done);
@@ -226,16 +226,18 @@ impl Worker {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    let at = position(&self.consumer, &self.topic, partition)?;
                     if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
+                        lane.flush();
+                        // The last offsets may belong to no record: a batch without any.
+                        lane.batch.to = lane.batch.to.max(at);
                         lane.flush();
                     }
                 }
-                Some(Err(KafkaError::MessageConsumption(code)))
-                    if code != RDKafkaErrorCode::AutoOffsetReset =>
-                {
-                    tracing::warn!(%code, "reading events goes on after an error");
+                Some(Err(error)) if is_lasting(&error) => return Err(error.into()),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "reading events goes on after an error");
                 }
-                Some(Err(error)) => return Err(error.into()),
                 // Nothing comes for now: what is there goes on.
                 None => self.lanes.iter_mut().for_each(Lane::flush),
             }

@@ -1,9 +1,11 @@
 //! The event log: its topics, its records as Avro, and the clients that write and read them.
 
+mod acks;
 mod address;
 mod check;
 mod cluster;
 mod consumer;
+mod consumer_state;
 mod consumer_thread;
 mod dead_letter;
 mod error;
@@ -15,6 +17,7 @@ mod history;
 mod outcomes;
 mod partitions;
 mod producer;
+mod progress;
 mod reader;
 mod record;
 mod record_reader;
@@ -25,6 +28,7 @@ mod topic_settings;
 mod topics;
 mod wire;
 
+pub use acks::Delivery;
 pub use address::{check_brokers, check_topic_prefix};
 pub use cluster::cluster_id;
 pub use consumer::{
@@ -40,12 +44,12 @@ pub use headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
 pub use history::{HistoryError, HistoryStep, OrderHistory};
 pub use outcomes::{OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome};
 pub use partitions::Assignment;
-pub use producer::{Delivered, Delivery, DeliveryError, EventProducer, SendError};
+pub use producer::{Delivered, DeliveryError, EventProducer, SendError};
 pub use rdkafka::error::KafkaError;
 pub use reader::{ReadError, Stretch, read_all, tail};
 pub use record::Record;
 pub use record_reader::RecordReader;
-pub use scan::{Scan, event_extent, extent, first_since, first_written_ms, scan};
+pub use scan::{Backlog, Scan, backlog, event_extent, extent, first_since, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;
 pub use topic_settings::TopicFault;

@@ -131,6 +131,18 @@ impl Partitions {
         resumed
     }
 
+    /// The partitions that wait for the next record, and where that has to stand at the lowest. Not those
+    /// whose reader is behind.
+    pub(crate) fn waiting(&self) -> Vec<(i32, Offset)> {
+        let waiting = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.backlog.is_empty());
+        waiting
+            .map(|(partition, slot)| (*partition, slot.next))
+            .collect()
+    }
+
     /// Whether anything waits for a reader.
     pub(crate) fn has_backlog(&self) -> bool {
         self.slots.values().any(|slot| !slot.backlog.is_empty())

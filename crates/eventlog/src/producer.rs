@@ -1,14 +1,13 @@
 //! Writing to the log.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
 use seckill_domain::{Event, EventError, Offset, TraceParent, partition_of};
 
+use crate::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
 use crate::events::encode_event;
 use crate::headers::Envelope;
 use crate::outcomes::{OutcomeRecord, encode_outcome};
@@ -62,37 +61,11 @@ pub enum DeliveryError {
     Failed(#[source] KafkaError),
 }
 
-/// The ack of one record, in the future. Dropping it does not take the record back.
-#[must_use = "a record counts only once its ack is there"]
-pub struct Delivery(DeliveryFuture);
-
-impl Future for Delivery {
-    type Output = Result<Delivered, DeliveryError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|ack| match ack {
-            Ok(Ok(delivery)) => Ok(Delivered {
-                partition: delivery.partition,
-                offset: Offset::new(delivery.offset),
-            }),
-            Ok(Err((error, _))) => Err(delivery_error(error)),
-            Err(_) => Err(DeliveryError::Fatal),
-        })
-    }
-}
-
-fn delivery_error(error: KafkaError) -> DeliveryError {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageTimedOut) => DeliveryError::TimedOut,
-        Some(RDKafkaErrorCode::Fatal) => DeliveryError::Fatal,
-        _ => DeliveryError::Failed(error),
-    }
-}
-
 /// An idempotent producer of all three topics. A clone is another handle of the same one.
 #[derive(Clone)]
 pub struct EventProducer {
-    producer: FutureProducer,
+    producer: Arc<ThreadedProducer<AcksContext>>,
+    acks: Arc<Acks>,
     topics: Topics,
     event_partitions: i32,
     source: String,
@@ -111,7 +84,8 @@ impl EventProducer {
         event_partitions: i32,
     ) -> Result<Self, KafkaError> {
         let delivery_ms = settings.delivery_timeout.as_millis().to_string();
-        let producer = settings
+        let acks = Arc::new(Acks::new(event_partitions));
+        let producer: ThreadedProducer<AcksContext> = settings
             .client_config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -123,9 +97,12 @@ impl EventProducer {
             .set("queue.buffering.max.messages", QUEUE_MAX_RECORDS)
             .set("queue.buffering.max.kbytes", QUEUE_MAX_KIB)
             .set("message.max.bytes", DEAD_LETTER_MAX_BYTES)
-            .create()?;
+            .create_with_context(AcksContext(Arc::clone(&acks)))?;
+        let producer = Arc::new(producer);
+        watch_producer(&acks, &producer, settings, topics);
         Ok(Self {
             producer,
+            acks,
             topics: topics.clone(),
             event_partitions,
             source: settings.client_id.clone(),
@@ -202,13 +179,52 @@ impl EventProducer {
     }
 
     pub(crate) fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<Delivery, SendError> {
-        let sent = self.producer.send_result(record);
-        sent.map(Delivery)
-            .map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-                Some(RDKafkaErrorCode::Fatal) => SendError::Fatal,
-                _ => SendError::Refused(error),
-            })
+        if self.acks.has_failed() {
+            return Err(SendError::Fatal);
+        }
+        let (ticket, delivery) = self.acks.send(self.lane(&record));
+        let record = BaseRecord {
+            topic: record.topic,
+            partition: record.partition,
+            payload: record.payload,
+            key: record.key,
+            timestamp: record.timestamp,
+            headers: record.headers,
+            delivery_opaque: Box::new(ticket),
+        };
+        let Err((error, record)) = self.producer.send(record) else {
+            return Ok(delivery);
+        };
+        self.acks.unsent(&record.delivery_opaque);
+        Err(match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.acks.fail("a record met a producer that had failed");
+                SendError::Fatal
+            }
+            _ => SendError::Refused(error),
+        })
+    }
+
+    fn lane(&self, record: &FutureRecord<'_, [u8], [u8]>) -> Lane {
+        match record.partition {
+            Some(partition) if record.topic == self.topics.events => Lane::Events(partition),
+            _ if record.topic == self.topics.outcomes => Lane::Outcomes,
+            _ if record.topic == self.topics.dead_letters => Lane::DeadLetters,
+            _ => Lane::Foreign,
+        }
+    }
+
+    /// Whether the producer has failed for good: the client said so, or it was stuck. It takes nothing
+    /// any more, and the process has to start again.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.acks.has_failed()
+    }
+
+    /// Waits until the producer has failed for good, and says why.
+    pub async fn until_failed(&self) -> String {
+        self.acks.until_failed().await
     }
 
     /// Connects to the leaders of every partition of the event topic, so that the first order does

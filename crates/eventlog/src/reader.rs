@@ -1,16 +1,16 @@
 //! Reading a topic outside any group: its end as it grows, all of it, or a part of it once.
 
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, watermarks};
 use crate::topics::{TopicError, partition_count};
@@ -28,8 +28,18 @@ pub enum ReadError {
     #[error("the Kafka reader failed")]
     Client(#[from] KafkaError),
     /// Records are missing, and none came for a while.
-    #[error("topic {topic} was not read to the end: nothing came for a while")]
+    #[error(
+        "topic {topic} was not read to the end: nothing came for a while; the last error was: {last_error}"
+    )]
     TimedOut {
+        /// The topic.
+        topic: String,
+        /// What the client said last.
+        last_error: String,
+    },
+    /// Nothing came while a fresh client would have read something.
+    #[error("the reader of topic {topic} gets nothing while a fresh client does: it is given up")]
+    Stuck {
         /// The topic.
         topic: String,
     },
@@ -86,6 +96,17 @@ pub(crate) enum Reach {
     Whole,
 }
 
+/// What a reading goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next record.
+    Record,
+    /// The next of another partition.
+    OtherPartition,
+    /// Nothing.
+    End,
+}
+
 pub(crate) struct Reader {
     pub(crate) consumer: BaseConsumer,
     topic: String,
@@ -100,18 +121,15 @@ impl Reader {
         reach: Reach,
     ) -> Result<Self, ReadError> {
         // Whoever follows a topic is always at its end: the client would call that an error each time.
-        let (reset, tells_of_ends) = match reach {
-            Reach::Tail => ("latest", "false"),
-            Reach::Whole => ("earliest", "true"),
+        let tells_of_ends = match reach {
+            Reach::Tail => "false",
+            Reach::Whole => "true",
         };
         // The client wants a group's name to assign anything, but no group is joined.
         let consumer: BaseConsumer = settings
-            .client_config()
+            .consumer_config()
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", tells_of_ends)
-            .set("auto.offset.reset", reset)
             .create()?;
         let mut spans = Vec::new();
         let deadline = Instant::now() + OPEN_TIMEOUT;
@@ -140,36 +158,53 @@ impl Reader {
         Ok(self.consumer.assign(&list)?)
     }
 
-    fn follow(&self, records: &mpsc::Sender<Record>) {
+    fn follow(&self, records: &mpsc::Sender<Result<Record, ReadError>>, watch: Watch) {
+        let mut watched = Watched {
+            watch,
+            look_due: Instant::now(),
+        };
         while !records.is_closed() {
+            if let Err(error) = watched.look(self) {
+                // Nobody wants to know when the receiver is gone.
+                let _ = records.blocking_send(Err(error));
+                return;
+            }
             match self.consumer.poll(POLL) {
                 None | Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Ok(message)) => {
-                    if records.blocking_send(Record::copy_of(&message)).is_err() {
+                    let record = Record::copy_of(&message);
+                    if records.blocking_send(Ok(record)).is_err() {
                         return;
                     }
+                }
+                Some(Err(error)) if is_lasting(&error) => {
+                    // Nobody wants to know when the receiver is gone.
+                    let _ = records.blocking_send(Err(error.into()));
+                    return;
                 }
                 Some(Err(error)) => tracing::warn!(%error, "the tail goes on after an error"),
             }
         }
     }
 
-    /// Hands the records of `stretches`, which are in the log, to `sink` until it breaks off. Those
-    /// of one partition are in their order.
+    /// Hands the records of `stretches`, which are in the log, to `sink` until it has enough. Those of
+    /// one partition are in their order.
     pub(crate) fn read(
         &self,
         stretches: &[Stretch],
         idle_timeout: Duration,
-        mut sink: impl FnMut(Record) -> ControlFlow<()>,
+        mut sink: impl FnMut(Record) -> Next,
     ) -> Result<(), ReadError> {
         let mut open: Vec<_> = stretches.iter().filter(|s| !s.is_empty()).collect();
         let starts: Vec<_> = open.iter().map(|s| (s.partition, s.from)).collect();
         self.assign(&starts)?;
         let mut deadline = Instant::now() + idle_timeout;
+        let mut last_error = "none".to_owned();
         while !open.is_empty() {
             if Instant::now() >= deadline {
                 return Err(ReadError::TimedOut {
                     topic: self.topic.clone(),
+                    last_error,
                 });
             }
             match self.consumer.poll(POLL) {
@@ -178,30 +213,91 @@ impl Reader {
                     let (partition, next) = (message.partition(), message.offset() + 1);
                     if let Some(stretch) = open.iter().find(|s| s.partition == partition) {
                         let to = stretch.to.get();
-                        if next <= to && sink(Record::copy_of(&message)).is_break() {
-                            return Ok(());
+                        let wanted = if next <= to {
+                            sink(Record::copy_of(&message))
+                        } else {
+                            Next::OtherPartition
+                        };
+                        match wanted {
+                            Next::Record if next < to => {}
+                            Next::Record | Next::OtherPartition => {
+                                open.retain(|s| s.partition != partition);
+                            }
+                            Next::End => return Ok(()),
                         }
-                        open.retain(|s| s.partition != partition || next < to);
                         deadline = Instant::now() + idle_timeout;
                     }
                 }
-                // The last offsets of a partition may belong to no record.
+                // The last offsets of a partition may belong to no record. An end that comes before
+                // them is a leader's that has not heard yet how far the others are.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.retain(|s| s.partition != partition);
+                    let at = position(&self.consumer, &self.topic, partition)?;
+                    open.retain(|s| s.partition != partition || at < s.to);
                 }
-                Some(Err(KafkaError::MessageConsumption(code))) => {
-                    tracing::warn!(%code, "reading goes on after an error");
+                Some(Err(error)) if is_lasting(&error) => return Err(error.into()),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "reading goes on after an error");
+                    last_error = error.to_string();
                 }
-                Some(Err(error)) => return Err(error.into()),
             }
         }
         Ok(())
     }
 }
 
+/// A tail under watch.
+struct Watched {
+    watch: Watch,
+    look_due: Instant,
+}
+
+impl Watched {
+    fn look(&mut self, reader: &Reader) -> Result<(), ReadError> {
+        if Instant::now() < self.look_due {
+            return Ok(());
+        }
+        self.look_due = Instant::now() + LOOK_EVERY;
+        let mut stand = Vec::with_capacity(reader.spans.len());
+        for span in &reader.spans {
+            let at = position(&reader.consumer, &reader.topic, span.partition)?;
+            stand.push((span.partition, at.max(span.to).get()));
+        }
+        match self.watch.look(&stand) {
+            Verdict::Fine | Verdict::Doubtful => Ok(()),
+            Verdict::Stuck => Err(ReadError::Stuck {
+                topic: reader.topic.clone(),
+            }),
+        }
+    }
+}
+
+/// Where a client stands in a partition: past offsets that belong to no record, too.
+pub(crate) fn position<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Result<Offset, KafkaError> {
+    let positions = consumer.position()?;
+    let element = positions.find_partition(topic, partition);
+    match element.map(|e| e.offset()) {
+        Some(KafkaOffset::Offset(offset)) => Ok(Offset::new(offset)),
+        _ => Ok(Offset::new(0)),
+    }
+}
+
+/// The client mends most errors by itself. Not a position that the log does not have, and not one that it
+/// calls fatal.
+pub(crate) fn is_lasting(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)
+    )
+}
+
 /// Follows a topic from its present end, outside any group. Everything that is written after this
 /// returned comes, as long as the receiver is kept; a slow receiver holds the reading up, at
-/// `buffer_records` records.
+/// `buffer_records` records. It ends with an error, and never without one.
 ///
 /// # Errors
 /// [`ReadError`] when the topic's end cannot be found.
@@ -212,7 +308,8 @@ pub async fn tail(
     settings: &KafkaSettings,
     topic: &str,
     buffer_records: usize,
-) -> Result<mpsc::Receiver<Record>, ReadError> {
+) -> Result<mpsc::Receiver<Result<Record, ReadError>>, ReadError> {
+    let watch = Watch::new("outcome-tail", Kind::Reads, settings, topic);
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || {
         let reader = Reader::open(&settings, &topic, Reach::Tail)?;
@@ -224,7 +321,7 @@ pub async fn tail(
     let (sender, records) = mpsc::channel(buffer_records);
     std::thread::Builder::new()
         .name("kafka-tail".to_owned())
-        .spawn(move || reader.follow(&sender))
+        .spawn(move || reader.follow(&sender, watch))
         .map_err(|e| ReadError::Thread(e.to_string()))?;
     Ok(records)
 }
@@ -248,7 +345,7 @@ pub async fn read_all(
         let mut records = Vec::new();
         reader.read(&reader.spans, idle_timeout, |record| {
             records.push(record);
-            ControlFlow::Continue(())
+            Next::Record
         })?;
         Ok(records)
     })

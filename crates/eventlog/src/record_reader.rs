@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{EventBody, EventId, Offset, RecordSkipped};
 use uuid::Uuid;
 
 use crate::events::decode_event;
-use crate::reader::{ReadError, Stretch, blocking};
+use crate::reader::{ReadError, Stretch, blocking, is_lasting};
 use crate::record::Record;
 use crate::schemas::{RecordKind, kind_of};
 use crate::settings::{KafkaSettings, watermarks};
@@ -44,13 +44,9 @@ impl RecordReader {
     /// [`KafkaError`] for settings that the client refuses.
     pub fn new(settings: &KafkaSettings, topic: &str) -> Result<Self, KafkaError> {
         let consumer = settings
-            .client_config()
+            .consumer_config()
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_uncommitted")
             // The answer to the last question may still be waited for when the next one comes.
             .set("fetch.wait.max.ms", "10")
             .set("queued.min.messages", "1000")
@@ -217,6 +213,7 @@ impl Inner {
         list.add_partition_offset(&self.topic, partition, KafkaOffset::Offset(from.get()))?;
         consumer.assign(&list)?;
         let mut idle_since = Instant::now();
+        let mut last_error = "none".to_owned();
         while idle_since.elapsed() < IDLE_TIMEOUT {
             match consumer.poll(POLL) {
                 None => {}
@@ -227,16 +224,16 @@ impl Inner {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-                Some(Err(KafkaError::MessageConsumption(code)))
-                    if code != RDKafkaErrorCode::AutoOffsetReset =>
-                {
-                    tracing::warn!(%code, partition, "reading goes on after an error");
+                Some(Err(error)) if is_lasting(&error) => return Err(error.into()),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, partition, "reading goes on after an error");
+                    last_error = error.to_string();
                 }
-                Some(Err(error)) => return Err(error.into()),
             }
         }
         Err(ReadError::TimedOut {
             topic: self.topic.clone(),
+            last_error,
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Reading a part of a topic once, outside any group, without keeping it in memory.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -9,7 +8,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{Offset, partition_of};
 use tokio::sync::mpsc;
 
-use crate::reader::{Reach, ReadError, Reader, Stretch, blocking};
+use crate::reader::{Next, Reach, ReadError, Reader, Stretch, blocking};
 use crate::record::Record;
 use crate::settings::KafkaSettings;
 use crate::topics::TopicError;
@@ -134,6 +133,17 @@ pub async fn scan(
     stretches: Vec<Stretch>,
     buffer_records: usize,
 ) -> Result<Scan, ReadError> {
+    scan_while(settings, topic, stretches, buffer_records, Next::Record).await
+}
+
+/// `then` is what follows each record.
+async fn scan_while(
+    settings: &KafkaSettings,
+    topic: &str,
+    stretches: Vec<Stretch>,
+    buffer_records: usize,
+    then: Next,
+) -> Result<Scan, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || Reader::open(&settings, &topic, Reach::Whole)).await?;
     let (sender, records) = mpsc::channel(buffer_records);
@@ -141,8 +151,8 @@ pub async fn scan(
         .name("kafka-scan".to_owned())
         .spawn(move || {
             let sink = |record| match sender.blocking_send(Ok(Some(record))) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+                Ok(()) => then,
+                Err(_) => Next::End,
             };
             let end = reader.read(&stretches, IDLE_TIMEOUT, sink).map(|()| None);
             // Nobody wants to know when the receiver is gone.
@@ -152,35 +162,46 @@ pub async fn scan(
     Ok(Scan(records))
 }
 
-/// When the first record of each of `unread` was written, by partition, in milliseconds since the
-/// Unix epoch: how long it has been waiting for whoever reads next. Empty stretches have none.
+/// What a view has not read of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Offsets from the first record that it has not read to the end of the log: at least one.
+    pub events: u64,
+    /// When that record was written, in milliseconds since the Unix epoch.
+    pub oldest_ms: Option<i64>,
+}
+
+/// How far a view is behind, by partition: `unread` are from its positions to the ends. A partition with
+/// no record there is not in the answer, also where the log's last offsets belong to no record: a
+/// transaction's end takes one.
 ///
 /// # Errors
 /// As [`extent`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub async fn first_written_ms(
+pub async fn backlog(
     settings: &KafkaSettings,
     topic: &str,
     unread: &[Stretch],
-) -> Result<HashMap<i32, i64>, ReadError> {
+) -> Result<HashMap<i32, Backlog>, ReadError> {
     let waiting = unread.iter().filter(|stretch| !stretch.is_empty());
-    let first_ones: Vec<_> = waiting
-        .map(|stretch| Stretch {
-            to: stretch.from.next(),
-            ..*stretch
-        })
-        .collect();
-    let mut written = HashMap::new();
-    if first_ones.is_empty() {
-        return Ok(written);
+    let waiting: Vec<_> = waiting.copied().collect();
+    let mut found = HashMap::new();
+    if waiting.is_empty() {
+        return Ok(found);
     }
-    let mut records = scan(settings, topic, first_ones, 1).await?;
-    while let Some(record) = records.next().await? {
-        written.extend(record.timestamp_ms.map(|ms| (record.partition, ms)));
+    let mut first_ones = scan_while(settings, topic, waiting, 1, Next::OtherPartition).await?;
+    while let Some(record) = first_ones.next().await? {
+        let to = unread.iter().find(|s| s.partition == record.partition);
+        let left = to.map_or(0, |s| s.to.get() - record.offset.get());
+        let backlog = Backlog {
+            events: u64::try_from(left).unwrap_or(0),
+            oldest_ms: record.timestamp_ms,
+        };
+        found.insert(record.partition, backlog);
     }
-    Ok(written)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -44,6 +44,19 @@ impl KafkaSettings {
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
+
+    /// What every consumer has beyond that. A transaction that somebody left open must not hold back
+    /// what stands behind it, and what one reader sees all have to see: nobody waits for its end.
+    pub(crate) fn consumer_config(&self) -> ClientConfig {
+        let mut config = self.client_config();
+        config
+            .set("isolation.level", "read_uncommitted")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A position that the log does not have must not be mended in silence.
+            .set("auto.offset.reset", "error");
+        config
+    }
 }
 
 const METADATA_REFRESH_MS: &str = "5000";

@@ -1,4 +1,8 @@
-//! SIGTERM and SIGINT begin an orderly end.
+//! SIGTERM and SIGINT begin an orderly end; a process that cannot go on ends with status 1 in any case.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,4 +25,33 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+/// How long the orderly end of a process that cannot go on may take: long enough to answer who waits.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+static CANNOT_GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Ends this process, because it cannot go on and its supervisor has to start another: in order, through
+/// `stop`, if that takes no longer than a second, and with status 1. [`exit_code`] says so, too.
+pub fn give_up(stop: &CancellationToken, why: &str) {
+    CANNOT_GO_ON.store(true, Ordering::SeqCst);
+    tracing::error!(why, "the process cannot go on and ends");
+    eprintln!("the process cannot go on and ends: {why}");
+    // A thread of its own: the runtime may be going down, and may wait for what is stuck.
+    std::thread::spawn(|| {
+        std::thread::sleep(LAST_WORDS);
+        std::process::exit(1);
+    });
+    stop.cancel();
+}
+
+/// The status of a process that ended in order.
+#[must_use]
+pub fn exit_code() -> ExitCode {
+    if CANNOT_GO_ON.load(Ordering::SeqCst) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }

@@ -167,6 +167,14 @@ impl Service {
         self.process.wait(timeout)
     }
 
+    /// How it ended, if it has ended by itself.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.exit_status()
+    }
+
     /// SIGSTOP: a process that the machine forgot for a while.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => shutdown::exit_code(),
         Err(error) => {
             tracing::error!("seckill-ingress ends: {error:#}");
             eprintln!("seckill-ingress: {error:#}");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
-    HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics,
-    event_extent, first_written_ms,
+    HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics, backlog,
+    event_extent,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use serde::Serialize;
@@ -177,11 +177,12 @@ impl Inner {
 
     async fn lag(&self, held: &[Stretch], view: &[(i32, Offset)]) -> Result<Lag, LookError> {
         let unread: Vec<Stretch> = held.iter().map(|stretch| unread(stretch, view)).collect();
-        let written = first_written_ms(&self.kafka, &self.topics.events, &unread).await?;
+        let behind = backlog(&self.kafka, &self.topics.events, &unread).await?;
         let now_ms = timestamp_now().as_micros() / 1000;
-        let oldest_ms = written.into_values().min().unwrap_or(now_ms);
+        let oldest_ms = behind.values().filter_map(|b| b.oldest_ms).min();
+        let oldest_ms = oldest_ms.unwrap_or(now_ms);
         Ok(Lag {
-            events: unread.iter().map(Stretch::len).sum(),
+            events: behind.values().map(|b| b.events).sum(),
             seconds: (now_ms - oldest_ms).max(0) as f64 / 1000.0,
         })
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seckill_domain::{OrderId, Outcome, VoucherId};
-use seckill_eventlog::{KafkaSettings, Record, decode_outcome, tail};
+use seckill_eventlog::{KafkaSettings, ReadError, Record, decode_outcome, tail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -52,16 +52,18 @@ impl Watchers {
     /// process' copies of the sales that have changed.
     ///
     /// # Errors
-    /// When the topic's end cannot be found.
+    /// When the topic's end cannot be found, or reading breaks off.
     pub async fn follow(
         self,
         settings: KafkaSettings,
         outcomes_topic: String,
         reads: Reads,
         stop: CancellationToken,
-    ) -> Result<(), seckill_eventlog::ReadError> {
+    ) -> Result<(), ReadError> {
         let mut records = tail(&settings, &outcomes_topic, BUFFER_RECORDS).await?;
-        while let Some(Some(record)) = stop.run_until_cancelled(records.recv()).await {
+        while let Some(next) = stop.run_until_cancelled(records.recv()).await {
+            let ended = || ReadError::Thread("it ended".to_owned());
+            let record = next.unwrap_or_else(|| Err(ended()))?;
             if let Some(changed) = self.hand_out(&record) {
                 reads.forget(changed).await;
             }

@@ -15,6 +15,7 @@ use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
+use seckill_telemetry::shutdown;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -177,6 +178,11 @@ impl Application {
             &self.app.sign_in,
             self.config.event_partitions,
         );
+        tokio::spawn(end_without_producer(
+            Arc::clone(&self.clients.producer),
+            self.ops.health.clone(),
+            stop.clone(),
+        ));
         let passed = stop.run_until_cancelled(checks).await;
         let background = match passed {
             Some(Ok(())) => {
@@ -210,6 +216,19 @@ impl Application {
                 .context("a listener's task ended")?
                 .context("a listener ended"),
         }
+    }
+}
+
+/// A producer that has failed for good is not mended by waiting. Nothing is taken meanwhile:
+/// [`Reservations`] asks it first.
+async fn end_without_producer(
+    producer: Arc<EventProducer>,
+    health: Health,
+    stop: CancellationToken,
+) {
+    if let Some(why) = stop.run_until_cancelled(producer.until_failed()).await {
+        health.problem("kafka-client", why.clone());
+        shutdown::give_up(&stop, &why);
     }
 }
 

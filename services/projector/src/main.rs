@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
         }
     };
     match run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => shutdown::exit_code(),
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the projector ends");
             eprintln!("{error:#}");

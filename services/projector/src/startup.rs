@@ -14,6 +14,7 @@ use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
+use seckill_telemetry::shutdown;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,9 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     let Some((shared, assignments)) = connect(config, health, &stop).await? else {
         return Ok(());
     };
+    shared
+        .tasks
+        .spawn(end_without_kafka(Arc::clone(&shared), stop.clone()));
     let owned: Owned = Arc::new(Mutex::new(HashMap::new()));
     let watch = Watch::new(Arc::clone(&shared), Arc::clone(&owned));
     shared.tasks.spawn(watch.run(stop.clone()));
@@ -198,6 +202,17 @@ impl Positions for ViewPositions {
     }
 }
 
+/// A producer that has failed for good, and a consumer that is stuck, are not mended by waiting.
+async fn end_without_kafka(shared: Arc<Shared>, stop: CancellationToken) {
+    let why = tokio::select! {
+        why = shared.producer.until_failed() => why,
+        why = shared.consumer.until_stuck() => why,
+        () = stop.cancelled() => return,
+    };
+    shared.health.problem("kafka-client", why.clone());
+    shutdown::give_up(&stop, &why);
+}
+
 /// A consumer that silently stops is a known failure: say so.
 async fn watchdog(shared: Arc<Shared>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -209,6 +224,9 @@ async fn watchdog(shared: Arc<Shared>, stop: CancellationToken) {
         let idle = shared.consumer.last_poll().elapsed();
         if idle > POLL_STALL {
             let why = format!("no poll for {} s", idle.as_secs());
+            shared.health.problem("consumer", why);
+        } else if shared.consumer.is_doubtful() {
+            let why = "it reads nothing, and a fresh client would";
             shared.health.problem("consumer", why);
         } else {
             shared.health.resolved("consumer");

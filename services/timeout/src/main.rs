@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
         }
     };
     match run(&config).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => shutdown::exit_code(),
         Err(error) => {
             eprintln!("seckill-timeout: {error:#}");
             ExitCode::FAILURE

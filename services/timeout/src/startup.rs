@@ -9,6 +9,7 @@ use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
+use seckill_telemetry::shutdown;
 use tokio_util::sync::CancellationToken;
 
 use crate::clocks::StoreClocks;
@@ -69,12 +70,29 @@ async fn work(config: &Config, health: &Health, stop: &CancellationToken) -> Res
     let expirer = expirer(config, &stores);
     let pulse = Pulse::start();
     let watch = tokio::spawn(pulse.clone().watch(health.clone(), stop.clone()));
+    tokio::spawn(end_without_producer(
+        Arc::clone(&stores.producer),
+        health.clone(),
+        stop.clone(),
+    ));
     health.resolved("start");
     tracing::info!("expiring what is due");
     worker::run(&expirer, health, &pulse, config.poll_interval, stop).await;
     watch.await?;
     close(stores).await;
     Ok(())
+}
+
+/// A producer that has failed for good is not mended by waiting.
+async fn end_without_producer(
+    producer: Arc<EventProducer>,
+    health: Health,
+    stop: CancellationToken,
+) {
+    if let Some(why) = stop.run_until_cancelled(producer.until_failed()).await {
+        health.problem("kafka-client", why.clone());
+        shutdown::give_up(&stop, &why);
+    }
 }
 
 fn expirer(config: &Config, stores: &Stores) -> Expirer<StoreClocks> {

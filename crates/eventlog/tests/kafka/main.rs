@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
 mod consuming;
+mod gaps;
 mod poison;
 mod producing;
 mod rebalancing;

@@ -146,6 +146,7 @@ async fn a_tail_gives_what_is_written_after_it_began() {
         let record = tokio::time::timeout(SOON, records.recv())
             .await
             .unwrap()
+            .unwrap()
             .unwrap();
         assert_eq!(record.key.as_deref(), Some(&b"42"[..]));
         let decoded = decode_outcome(record.payload.as_deref().unwrap());

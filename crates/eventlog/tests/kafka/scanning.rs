@@ -1,14 +1,14 @@
 //! Reading a part of a topic, and copying it.
 
 use seckill_domain::Offset;
-use seckill_eventlog::{Record, Stretch, extent, first_since, read_all, scan};
+use seckill_eventlog::{Record, Scan, Stretch, extent, first_since, read_all, scan};
 
 use crate::support::{Log, PARTITIONS, SOON};
 
 async fn scanned(log: &Log, stretches: Vec<Stretch>) -> Vec<Record> {
     // A buffer of one: the reader has to wait for its receiver.
     let records = scan(&log.settings, &log.topics.events, stretches, 1).await;
-    let mut records = records.unwrap();
+    let mut records: Scan = records.unwrap();
     let mut found = Vec::new();
     let all = async {
         while let Some(record) = records.next().await.unwrap() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::Offset;
-use seckill_eventlog::{Stretch, first_written_ms};
+use seckill_eventlog::{Backlog, Stretch, backlog};
 use seckill_orderbook::{Orderbook, View};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -42,21 +42,18 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
     let effects = positions(&orderbook, &log, &numbers, View::Effects).await?;
     let fold = positions(&orderbook, &log, &numbers, View::Orders).await?;
     let extent = log.events_extent().await?;
-    let fold_seconds = waiting(&log, &extent, &fold).await?;
-    let effects_seconds = waiting(&log, &extent, &effects).await?;
+    let fold_lag = lag(&log, &extent, &fold).await?;
+    let effects_lag = lag(&log, &extent, &effects).await?;
     let row = |held: &Stretch| {
         let place = |view: &HashMap<i32, Offset>| position(view, held.partition);
-        let lag = |view, seconds: &HashMap<i32, f64>| Lag {
-            events: unread(held, place(view)).len(),
-            seconds: seconds.get(&held.partition).copied().unwrap_or(0.0),
-        };
+        let of = |lag: &HashMap<i32, Lag>| lag.get(&held.partition).copied().unwrap_or_default();
         Row {
             partition: held.partition,
             end: held.to.get(),
             fold: place(&fold).get(),
             effects: place(&effects).get(),
-            fold_lag: lag(&fold, &fold_seconds),
-            effects_lag: lag(&effects, &effects_seconds),
+            fold_lag: of(&fold_lag),
+            effects_lag: of(&effects_lag),
         }
     };
     let rows: Vec<_> = extent.iter().map(row).collect();
@@ -87,25 +84,29 @@ fn unread(held: &Stretch, position: Offset) -> Stretch {
     }
 }
 
-/// How long each partition's first unread record has been waiting, in seconds.
-async fn waiting(
+/// How far the view is behind, where it is.
+async fn lag(
     log: &Log,
     extent: &[Stretch],
     view: &HashMap<i32, Offset>,
-) -> Result<HashMap<i32, f64>, Failure> {
+) -> Result<HashMap<i32, Lag>, Failure> {
     let unread: Vec<_> = extent
         .iter()
         .map(|s| unread(s, position(view, s.partition)))
         .collect();
     let topic = &log.topics.events;
-    let written = first_written_ms(&log.client, topic, &unread).await;
-    let written = written.with_context(|| log.cannot_read(topic))?;
+    let found = backlog(&log.client, topic, &unread).await;
+    let found = found.with_context(|| log.cannot_read(topic))?;
     let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
     let seconds = |ms: i64| (now_ms - i128::from(ms)).max(0) as f64 / 1000.0;
-    Ok(written
-        .into_iter()
-        .map(|(partition, ms)| (partition, seconds(ms)))
-        .collect())
+    let lag = |(partition, backlog): (i32, Backlog)| {
+        let lag = Lag {
+            events: backlog.events,
+            seconds: backlog.oldest_ms.map_or(0.0, seconds),
+        };
+        (partition, lag)
+    };
+    Ok(found.into_iter().map(lag).collect())
 }
 
 /// A view can only be ahead of a log that was cut or replaced.

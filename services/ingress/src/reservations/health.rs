@@ -13,6 +13,9 @@ pub(super) enum KafkaDown {
     /// A delivery failed, and none has succeeded since.
     #[error("the last delivery to Kafka failed, and none has succeeded since")]
     Failed,
+    /// The producer has failed for good: the process ends.
+    #[error("the producer has failed for good")]
+    ForGood,
 }
 
 /// What was sent and what became of it. `now` is a time on one clock that only runs forward, from

@@ -38,6 +38,9 @@ impl Publisher {
 
     /// Whether orders may be taken.
     pub(super) fn check(&self) -> Result<(), KafkaDown> {
+        if self.producer.has_failed() {
+            return Err(KafkaDown::ForGood);
+        }
         self.health().check(self.now())
     }
 

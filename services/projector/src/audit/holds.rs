@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_eventlog::{Stretch, backlog};
 use seckill_orderbook::OrderSums;
 use seckill_stock::{
     AuditContent, AuditField, AuditPage, Drift, DriftKind, HoldsCursor, SaleTruth, compare,
@@ -111,7 +112,7 @@ impl Orphans {
     ) -> anyhow::Result<bool> {
         let key = key_of(voucher, drift);
         if let Some(end) = self.ends.get(&key) {
-            return Ok(folded >= *end);
+            return Ok(folded >= *end || nothing_between(shared, partition, folded, *end).await?);
         }
         let extent = seckill_eventlog::extent(&shared.kafka, &shared.topics.events).await?;
         let held = extent.iter().find(|held| held.partition == partition);
@@ -137,6 +138,22 @@ impl Orphans {
     pub(super) fn concern(&self, voucher: VoucherId) -> bool {
         self.ends.keys().any(|(of, ..)| *of == voucher)
     }
+}
+
+/// Whether the offsets between belong to no record.
+async fn nothing_between(
+    shared: &Shared,
+    partition: i32,
+    from: Offset,
+    to: Offset,
+) -> anyhow::Result<bool> {
+    let between = Stretch {
+        partition,
+        from,
+        to,
+    };
+    let found = backlog(&shared.kafka, &shared.topics.events, &[between]).await?;
+    Ok(found.is_empty())
 }
 
 fn sighting(drift: Drift) -> Sighting {

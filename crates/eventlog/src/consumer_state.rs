@@ -1,0 +1,70 @@
+//! What a consumer's handle and its thread have in common.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use seckill_domain::Offset;
+use tokio::sync::watch;
+
+use crate::progress::Verdict;
+
+/// What the handle asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Command {
+    Restart { partition: i32, offset: Offset },
+    Commit { partition: i32, next: Offset },
+}
+
+/// What handle and thread both see.
+pub(crate) struct Shared {
+    started: Instant,
+    last_poll_ms: AtomicU64,
+    stopping: AtomicBool,
+    verdict: watch::Sender<Verdict>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            last_poll_ms: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            verdict: watch::Sender::new(Verdict::Fine),
+        }
+    }
+
+    pub(crate) fn judge(&self, verdict: Verdict) {
+        self.verdict.send_if_modified(|before| {
+            let changed = *before != verdict;
+            *before = verdict;
+            changed
+        });
+    }
+
+    pub(crate) fn is_doubtful(&self) -> bool {
+        *self.verdict.borrow() != Verdict::Fine
+    }
+
+    pub(crate) async fn until_stuck(&self) {
+        let mut verdict = self.verdict.subscribe();
+        // The sender is ours, and so it is there.
+        let _ = verdict.wait_for(|verdict| *verdict == Verdict::Stuck).await;
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn beat(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_poll_ms.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_poll(&self) -> Instant {
+        self.started + Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed))
+    }
+}

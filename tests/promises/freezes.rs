@@ -1,0 +1,77 @@
+//! The broker stands still for seconds, again and again: after each time orders are decided soon,
+//! whatever its clients made of it (confluentinc/librdkafka#5430).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::VoucherId;
+use seckill_testkit::TestStack;
+use seckill_tests::{SaleTerms, World};
+
+/// From the broker's waking to an order that is decided.
+const SOON: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Starts services again that have ended, as a supervisor does; says how many.
+fn supervise(world: &mut World) -> Result<usize> {
+    let mut ended = 0;
+    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+        if let Some(status) = service.exit_status()? {
+            ensure!(status.code() == Some(1), "{status}: {}", service.output()?);
+            service.relaunch(&[])?;
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+/// Whether an order of this user is decided; it is placed if there is none yet.
+async fn is_decided(world: &World, voucher: VoucherId, user: u64) -> Option<()> {
+    let placed = world.client.order(voucher, user, Some("k"), 1).await.ok()?;
+    let path = format!("/api/v1/orders/{}", placed.order_id()?);
+    let found = world.client.get(user, &path).await.ok()?;
+    (found.body["status"] == "unpaid").then_some(())
+}
+
+async fn freezes(count: u64) -> Result<()> {
+    let mut world = World::on(TestStack::builder().private_kafka().start()?, &[])?;
+    let voucher = world.sale(SaleTerms::of(10_000)).await?;
+    let (mut ended, mut slowest) = (0, Duration::ZERO);
+    let mut random = fastrand::Rng::with_seed(count);
+    for user in 1..=count {
+        let still = Duration::from_millis(random.u64(3_000..6_000));
+        world.stack.kafka.as_mut().context("a broker")?.pause()?;
+        let stopped_at = Instant::now();
+        // Somebody orders meanwhile.
+        let meanwhile = world.client.order(voucher, 100_000 + user, Some("k"), 1);
+        let _ = tokio::time::timeout(still, meanwhile).await;
+        while stopped_at.elapsed() < still {
+            tokio::time::sleep(LOOK).await;
+        }
+        world.stack.kafka.as_mut().context("a broker")?.resume()?;
+        let woken_at = Instant::now();
+        while is_decided(&world, voucher, user).await.is_none() {
+            ended += supervise(&mut world)?;
+            let waited = woken_at.elapsed();
+            ensure!(
+                waited < SOON,
+                "freeze {user} of {still:?}: nothing decided after {waited:?}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        slowest = slowest.max(woken_at.elapsed());
+    }
+    println!("case {count} freezes: slowest decision after {slowest:?}, ended={ended}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_decided_soon_after_the_broker_stood_still() -> Result<()> {
+    freezes(3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: fifty freezes"]
+async fn an_order_is_decided_soon_after_each_of_fifty_freezes() -> Result<()> {
+    freezes(50).await
+}

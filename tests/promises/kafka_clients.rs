@@ -1,0 +1,168 @@
+//! A Kafka client that has failed for good, or makes no progress while others do, ends its process; what
+//! was pending is its successor's.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use seckill_testkit::{Kafka, Service, TestStack};
+use seckill_tests::{Harm, KafkaWire, SaleTerms, World, eventually};
+
+/// From a failure that the client has been told of.
+const FAILED: Duration = Duration::from_secs(2);
+/// From when a client stands still: looked at, asked about with fresh clients, and given up. A consumer may
+/// lose its partitions first, and has to be out of its group for a while.
+const STUCK: Duration = Duration::from_secs(25);
+
+fn start() -> Result<(World, KafkaWire)> {
+    let mut wire = KafkaWire::bind()?;
+    let broker = Kafka::behind_proxy(wire.port())?;
+    wire.lead_to(broker.own_address());
+    let world = World::over(TestStack::builder().kafka(broker), &[])?;
+    Ok((world, wire))
+}
+
+/// Waits for the end of a service, which is a failure and says this; gives how long it took.
+fn ends(service: &mut Service, within: Duration, says: &str) -> Result<Duration> {
+    let begun = Instant::now();
+    let status = tokio::task::block_in_place(|| service.wait_for_exit(within))?;
+    let output = service.output()?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains(says), "{says} in {output}");
+    Ok(begun.elapsed())
+}
+
+fn restart(service: &mut Service) -> Result<()> {
+    tokio::task::block_in_place(|| service.restart(&[]))
+}
+
+const CANNOT_GO_ON: &str = "the process cannot go on and ends";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_whose_producer_failed_takes_nothing_and_its_successor_publishes() -> Result<()>
+{
+    let (mut world, wire) = start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
+
+    wire.harm("seckill-ingress", Harm::FailsItsProducer);
+    let caught = world.client.order(voucher, 2, Some("k"), 1).await?;
+    assert_eq!(
+        (caught.status, &caught.body["status"]),
+        (202, &"pending".into())
+    );
+    let refused = world.client.order(voucher, 3, None, 1).await;
+    if let Ok(refused) = refused {
+        assert_eq!(refused.status, 503, "{refused:?}");
+    }
+    ends(&mut world.ingress, FAILED, CANNOT_GO_ON)?;
+    // A successor that may not produce either does not stay.
+    tokio::task::block_in_place(|| world.ingress.relaunch(&[]))?;
+    ends(&mut world.ingress, Duration::from_secs(10), CANNOT_GO_ON)?;
+
+    wire.spare("seckill-ingress");
+    restart(&mut world.ingress)?;
+    let order_id = caught.order_id().context("an order id")?;
+    world.until_status(2, order_id, "unpaid").await?;
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(
+        (&ledger["unpaid"], &ledger["redis_available"]),
+        (&2.into(), &8.into()),
+        "{ledger}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_whose_producer_failed_ends_and_its_successor_opens_the_sale() -> Result<()> {
+    let (mut world, wire) = start()?;
+    wire.harm("seckill-projector", Harm::FailsItsProducer);
+    // Its first load is an event of the projector's.
+    let voucher = world.schedule(SaleTerms::of(10)).await?;
+    ends(&mut world.projector, Duration::from_secs(10), CANNOT_GO_ON)?;
+    wire.spare("seckill-projector");
+    restart(&mut world.projector)?;
+    world.until_served(voucher).await?;
+    assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_service_whose_producer_failed_ends_and_its_successor_expires() -> Result<()> {
+    let (mut world, wire) = start()?;
+    let terms = SaleTerms {
+        hold_seconds: 1,
+        ..SaleTerms::of(10)
+    };
+    let voucher = world.sale(terms).await?;
+    wire.harm("seckill-timeout", Harm::FailsItsProducer);
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    ends(&mut world.timeout, Duration::from_secs(10), CANNOT_GO_ON)?;
+    wire.spare("seckill-timeout");
+    restart(&mut world.timeout)?;
+    let order_id = order.order_id().context("an order id")?;
+    world.until_status(1, order_id, "expired").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_that_gets_no_ack_while_others_do_ends_and_its_successor_publishes() -> Result<()>
+{
+    let (mut world, wire) = start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
+    wire.harm("seckill-ingress", Harm::Swallows);
+    let caught = world.client.order(voucher, 2, Some("k"), 1).await?;
+    assert_eq!(
+        (caught.status, &caught.body["status"]),
+        (202, &"pending".into())
+    );
+    let took = ends(&mut world.ingress, STUCK, "no record was acknowledged")?;
+    wire.spare("seckill-ingress");
+    restart(&mut world.ingress)?;
+    let order_id = caught.order_id().context("an order id")?;
+    world.until_status(2, order_id, "unpaid").await?;
+    println!("case an ingress without acks: given up after {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_reads_nothing_while_others_do_ends_and_its_successor_folds() -> Result<()>
+{
+    let (mut world, wire) = start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
+    world.quiet(voucher).await?;
+    wire.harm("seckill-projector", Harm::Swallows);
+    let order = world.client.order(voucher, 2, None, 1).await?;
+    assert!(order.is_reserved(), "{order:?}");
+    let took = ends(&mut world.projector, STUCK, "reads nothing")?;
+    wire.spare("seckill-projector");
+    restart(&mut world.projector)?;
+    let order_id = order.order_id().context("an order id")?;
+    world.until_status(2, order_id, "unpaid").await?;
+    println!("case a fold that reads nothing: given up after {took:?}");
+    Ok(())
+}
+
+/// Kafka is away for everybody: that is nobody's fault, and nobody ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_ends_while_kafka_is_away_for_all() -> Result<()> {
+    let (mut world, wire) = start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let clients = ["seckill-ingress", "seckill-projector", "seckill-timeout"];
+    for client in clients {
+        wire.harm(client, Harm::Swallows);
+        wire.harm(&format!("{client}-probe"), Harm::Swallows);
+    }
+    let away_since = Instant::now();
+    let caught = world.client.order(voucher, 1, Some("k"), 1).await?;
+    assert_eq!(caught.status, 202, "{caught:?}");
+    eventually("longer than a stuck client is kept", || async {
+        Ok(away_since.elapsed() > STUCK)
+    })
+    .await?;
+    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+        assert_eq!(service.exit_status()?, None, "{}", service.output()?);
+    }
+    Ok(())
+}
