@@ -270,7 +270,7 @@ impl EventProducer {
             .unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// How many records wait for their ack.
+    /// How many records wait for their ack, and errors for being told.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)

@@ -158,14 +158,14 @@ async fn a_tail_gives_what_is_written_after_it_began() {
 async fn without_a_broker_the_outcome_is_unknown() {
     let port = seckill_testkit::ports::free_port().unwrap();
     let settings = KafkaSettings {
-        delivery_timeout: Duration::from_millis(200),
+        delivery_timeout: Duration::from_secs(1),
         ..KafkaSettings::new(format!("127.0.0.1:{port}"), "seckill-test")
     };
     let producer = EventProducer::new(&settings, &Topics::new(""), 1).unwrap();
     let warm = producer.warm_up(Duration::from_millis(100)).await;
     assert!(warm.is_err());
     let delivery = producer.send_event(&reservation(1, 1), None).unwrap();
-    assert_eq!(producer.in_flight(), 1);
+    assert!(producer.in_flight() >= 1);
     assert_eq!(delivery.await, Err(DeliveryError::TimedOut));
 }
 

@@ -2,10 +2,10 @@
 //! no range of a schema ever gets narrower. A new field adds files, and changes none.
 
 use seckill_domain::{
-    Epoch, Event, EventBody, EventId, KeyHash, Offset, OrderCancelled, OrderExpired, OrderId,
-    OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, Reason, RefundOutcome, RefundReason,
-    RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled, SeckillReserved,
-    StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
+    Actor, Epoch, Event, EventBody, EventId, KeyHash, Offset, OrderCancelled, OrderExpired,
+    OrderId, OrderOutcome, OrderPaid, OrderStatus, Outcome, PaymentId, Reason, RecordSkipped,
+    RefundOutcome, RefundReason, RejectReason, SaleOutcome, SalePhase, SaleReloaded, SaleScheduled,
+    SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
 use seckill_eventlog::{
     OutcomeRecord, SourceRef, decode_event, decode_outcome, encode_event, encode_outcome,
@@ -95,7 +95,7 @@ impl End {
         })
     }
 
-    fn bodies(&self) -> [EventBody; 8] {
+    fn bodies(&self) -> [EventBody; 9] {
         let order_id = self.order_id;
         [
             self.scheduled(),
@@ -133,6 +133,12 @@ impl End {
             EventBody::OrderExpired(OrderExpired {
                 order_id,
                 pay_by: self.at,
+            }),
+            EventBody::RecordSkipped(RecordSkipped {
+                partition: if self.optional { i32::MAX } else { 0 },
+                offset: Offset::new(self.long),
+                reason: Reason::new(self.text.as_str()).unwrap(),
+                actor: Actor::new(self.text.as_str()).unwrap(),
             }),
         ]
     }
