@@ -170,7 +170,7 @@ async fn a_code_is_good_once_and_for_five_attempts() -> Result<()> {
 
     let mut redis = shop.world.redis().await?;
     let code = shop.code(ada).await?;
-    let keys: Vec<String> = redis.keys("sign-in:*:code").await?;
+    let keys: Vec<String> = redis.keys(shop.world.redis_name("sign-in:*:code")).await?;
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(!keys[0].contains("ada"), "{keys:?}");
     let life_ms: i64 = redis.pttl(&keys[0]).await?;
