@@ -59,6 +59,7 @@ mod skipped_records;
 mod sleepers;
 mod slow_clients;
 mod smuggling;
+mod stalls;
 mod start_up;
 mod store_outages;
 mod topics;
