@@ -93,7 +93,7 @@ fn dead_letters(address: &str) -> Value {
     }
     json!({
         "address": address,
-        "description": "What could not be decoded or applied: key, payload and headers untouched, and where it stood and why it was refused in headers of its own. Of a record that is too large for this topic a header says what was left out: the record itself stays in the event topic.",
+        "description": "Records that no fold takes, malformed or skipped by an operator's decision: key, payload and headers untouched, and where it stood and why it was refused in headers of its own. Of a record that is too large for this topic a header says what was left out: the record itself stays in the event topic.",
         "messages": { "deadLetter": {
             "name": "deadLetter",
             "headers": { "type": "object", "properties": headers },

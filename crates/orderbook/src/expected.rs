@@ -12,9 +12,8 @@ use crate::working_set::WorkingSet;
 ///
 /// Feed it the events of each partition from the log's first record on, in their order, up to the
 /// position at which the other side was read, and compare [`Self::rows`] with
-/// [`crate::BookSnapshot::rows`]. Restrict it to some vouchers by feeding only theirs. Records that
-/// cannot be decoded have no event; those whose data PostgreSQL refuses (SQLSTATE 22, 23) are decided
-/// here and are dead letters there, so that their rows show up as missing.
+/// [`crate::BookSnapshot::rows`]. Restrict it to some vouchers by feeding only theirs. Leave out what
+/// every fold passes over: malformed records, and those that an operator has decided about.
 ///
 /// Takes a few hundred bytes an order.
 #[derive(Debug, Default)]
