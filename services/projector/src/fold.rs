@@ -23,9 +23,6 @@ const LINGER: Duration = Duration::from_millis(20);
 /// so only there.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often the log is asked whether it still has the record that was folded last.
-const SAME_LOG_PERIOD: Duration = Duration::from_secs(5);
-
 /// How long a batch that was refused for no fault of its own waits for its next try.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -50,8 +47,6 @@ pub(crate) struct Worker {
     position: Offset,
     /// What operators have decided about records from the position on.
     skips: SkipDecisions,
-    /// When the log was last asked whether it is the one that was folded.
-    log_checked: Instant,
     records: mpsc::Receiver<Record>,
     folded: watch::Sender<Offset>,
     stop: CancellationToken,
@@ -69,7 +64,6 @@ impl Worker {
             partition: assignment.partition,
             position: assignment.start,
             skips: SkipDecisions::default(),
-            log_checked: Instant::now(),
             records: assignment.records,
             folded,
             stop,
@@ -97,6 +91,11 @@ impl Worker {
                 Ok(records) => records,
                 Err(end) => return end,
             };
+            if self.shared.standing.doubts_log(self.partition)
+                && let Err(end) = self.wait_for_same_log().await
+            {
+                return end;
+            }
             records.retain(|record| record.offset >= self.position);
             let Some(last) = records.last() else {
                 continue;
@@ -118,7 +117,7 @@ impl Worker {
             self.still_there().await?;
             match same_log::look(&shared, self.partition).await {
                 Ok(Log::Same) => {
-                    self.log_checked = Instant::now();
+                    shared.standing.doubt_log(self.partition, false);
                     shared.standing.goes_on(self.partition);
                     return Ok(());
                 }
@@ -168,15 +167,17 @@ impl Worker {
         let mut records = Vec::new();
         let max = self.shared.config.fold_batch_max;
         while records.is_empty() {
-            if self.log_checked.elapsed() >= SAME_LOG_PERIOD {
-                self.wait_for_same_log().await?;
-            }
             tokio::select! {
                 received = self.records.recv_many(&mut records, max) => if received == 0 {
                     return Err(End::Revoked);
                 },
                 () = self.stop.cancelled() => return Err(End::Revoked),
-                () = tokio::time::sleep(IDLE) => self.still_there().await?,
+                () = tokio::time::sleep(IDLE) => {
+                    self.still_there().await?;
+                    if self.shared.standing.doubts_log(self.partition) {
+                        self.wait_for_same_log().await?;
+                    }
+                }
             }
         }
         let full_or_late = Instant::now() + LINGER;

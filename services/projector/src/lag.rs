@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill_domain::Offset;
+use seckill_eventlog::ReadError;
 use seckill_orderbook::View;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::Shared;
+use crate::same_log::{self, Log};
 use crate::standing::{STALL, Stand};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// After so long without a move it is asked whether the log has a record at the position at all: the last
 /// offsets of a partition may belong to none.
 const ASK_FOR_RECORD: Duration = Duration::from_secs(2);
+
+/// How often the log is asked whether it still has the records that were folded last.
+const SAME_LOG_PERIOD: Duration = Duration::from_secs(5);
 
 /// The readiness conditions.
 const STALLED: &str = "fold-progress";
@@ -30,6 +35,7 @@ pub(crate) struct Monitor {
     /// Up to these ends, there is no record behind the position.
     empty: HashMap<i32, (Offset, Offset)>,
     measured: Instant,
+    log_checked: Instant,
 }
 
 /// One view of one partition, as it follows another that is ahead of it.
@@ -101,6 +107,7 @@ impl Monitor {
             effects: HashMap::new(),
             empty: HashMap::new(),
             measured: Instant::now(),
+            log_checked: Instant::now(),
         }
     }
 
@@ -149,6 +156,23 @@ impl Monitor {
         }
         self.ask_for_records(&found.ends, now).await?;
         self.report(now);
+        self.check_log().await
+    }
+
+    /// Whether the log is still the one that the folds of this process have taken. Here and not in the fold:
+    /// a broker that does not answer must hold up no record that is there already.
+    async fn check_log(&mut self) -> anyhow::Result<()> {
+        if self.log_checked.elapsed() < SAME_LOG_PERIOD {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        for partition in shared.standing.all().into_keys() {
+            if let Log::Other(why) = same_log::look(shared, partition).await? {
+                tracing::warn!(partition, why, "the log may be another one");
+                shared.standing.doubt_log(partition, true);
+            }
+        }
+        self.log_checked = Instant::now();
         Ok(())
     }
 
@@ -186,7 +210,11 @@ impl Monitor {
             if self.shared.standing.stands_still(*partition) {
                 continue;
             }
-            let first = self.shared.records.first_from(*partition, position).await?;
+            let first = match self.shared.records.first_from(*partition, position).await {
+                // Another log, of which the partition's own projector says so.
+                Err(ReadError::NotInLog { .. }) => continue,
+                first => first?,
+            };
             if let (None, Some(end)) = (first, end) {
                 fold.ahead.clear();
                 self.empty.insert(*partition, (position, end));

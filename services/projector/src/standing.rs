@@ -50,6 +50,8 @@ pub(crate) struct Stand {
     pub(crate) moved: Instant,
     /// Why it cannot go on.
     pub(crate) stops: Option<(Cause, String)>,
+    /// The log did not have the record that was folded last: to be looked at before anything is folded.
+    pub(crate) log_in_doubt: bool,
 }
 
 /// The folds of this process, by partition.
@@ -62,6 +64,7 @@ impl Standing {
             position,
             moved: Instant::now(),
             stops: None,
+            log_in_doubt: false,
         };
         self.lock().insert(partition, stand);
         for cause in Cause::ALL {
@@ -108,6 +111,20 @@ impl Standing {
             tracing::info!(partition, "the fold goes on");
             gauge(partition, cause, false);
         }
+    }
+
+    /// Has the fold look whether its log is still the same, before it folds anything more.
+    pub(crate) fn doubt_log(&self, partition: i32, in_doubt: bool) {
+        if let Some(stand) = self.lock().get_mut(&partition) {
+            stand.log_in_doubt = in_doubt;
+        }
+    }
+
+    pub(crate) fn doubts_log(&self, partition: i32) -> bool {
+        let folds = self.lock();
+        folds
+            .get(&partition)
+            .is_some_and(|stand| stand.log_in_doubt)
     }
 
     /// Whether the fold of this partition cannot go on.
