@@ -74,8 +74,12 @@ impl ShadowFold {
     /// As [`Orderbook::apply`]. The tables say where to go on: take a new fold.
     pub async fn apply(&mut self, batch: &LogBatch) -> Result<(), ApplyError> {
         let (topic, partition) = (&self.topic, self.partition);
-        let skips = self.live.decided_from(topic, partition, self.position);
-        let skips = skips.await?;
+        let decided = self.live.decided_from(topic, partition, self.position);
+        let skips = SkipDecisions {
+            records: decided.await?,
+            // Tables that were live once have a count of their own.
+            count: self.tables.decision_count(topic, partition).await?,
+        };
         let events = skips.take_from(batch)?;
         self.transact(batch, &events, &skips).await?;
         self.position = batch.to;

@@ -75,6 +75,17 @@ impl Orderbook {
         from: Offset,
     ) -> Result<SkipDecisions, OrderbookError> {
         // The count first: a decision that is noted in between makes it too low, and the fold asks again.
+        let count = self.decision_count(topic, partition).await?;
+        let records = self.decided_from(topic, partition, from).await?;
+        Ok(SkipDecisions { count, records })
+    }
+
+    /// How often a decision was noted beside the position of these tables.
+    pub(crate) async fn decision_count(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<i32, OrderbookError> {
         let count: Option<i32> = sqlx::query_scalar(
             "SELECT skip_decisions FROM view_positions
               WHERE view = 'orders' AND topic = $1 AND partition = $2",
@@ -83,23 +94,16 @@ impl Orderbook {
         .bind(partition)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(SkipDecisions {
-            count: count.unwrap_or(0),
-            ..self.decided_from(topic, partition, from).await?
-        })
+        Ok(count.unwrap_or(0))
     }
 
-    /// The same without the count, for tables that nobody decides about. Waits for none of the tables that
-    /// a rebuild locks when it exchanges them.
-    ///
-    /// # Errors
-    /// When the database fails.
+    /// The decisions alone. Waits for none of the tables that a rebuild locks when it exchanges them.
     pub(crate) async fn decided_from(
         &self,
         topic: &str,
         partition: i32,
         from: Offset,
-    ) -> Result<SkipDecisions, OrderbookError> {
+    ) -> Result<BTreeMap<Offset, bool>, OrderbookError> {
         let rows: Vec<(i64, bool)> = sqlx::query_as(
             r#"SELECT "offset", in_log FROM skipped_records
                 WHERE topic = $1 AND partition = $2 AND "offset" >= $3 AND decided_by IS NOT NULL"#,
@@ -109,13 +113,8 @@ impl Orderbook {
         .bind(from.get())
         .fetch_all(&self.pool)
         .await?;
-        let records = rows
-            .into_iter()
-            .map(|(at, in_log)| (Offset::new(at), in_log));
-        Ok(SkipDecisions {
-            count: 0,
-            records: records.collect(),
-        })
+        let record = |(at, in_log)| (Offset::new(at), in_log);
+        Ok(rows.into_iter().map(record).collect())
     }
 
     /// Notes that the record at `offset` is to be passed over, if the fold has not come to it. From then on

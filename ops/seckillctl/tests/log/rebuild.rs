@@ -266,3 +266,24 @@ async fn a_log_that_does_not_have_what_is_needed_is_refused() {
         refused.stderr
     );
 }
+
+/// Tables that were live keep the count of the decisions that were made about their partition's records.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_go_back_also_after_a_decision_to_skip_a_record() {
+    let world = world().await;
+    execute(&world, "start").await;
+    sqlx::query("UPDATE view_positions SET skip_decisions = 2 WHERE view = 'orders'")
+        .execute(&world.sql)
+        .await
+        .unwrap();
+    execute(&world, "promote").await;
+    let order = reserved(order(voucher(17), 9), user(9));
+    world.write(&order, None).await;
+    world.fold().await;
+    execute(&world, "rollback").await;
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM orders WHERE user_id = 9")
+        .fetch_one(&world.sql)
+        .await
+        .unwrap();
+    assert_eq!(there, 1, "the tables that went back have what came since");
+}
