@@ -12,19 +12,6 @@ use seckill_tests::{SaleTerms, World};
 const SOON: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Starts services again that have ended, as a supervisor does; says how many.
-fn supervise(world: &mut World) -> Result<usize> {
-    let mut ended = 0;
-    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
-        if let Some(status) = service.exit_status()? {
-            ensure!(status.code() == Some(1), "{status}: {}", service.output()?);
-            service.relaunch(&[])?;
-            ended += 1;
-        }
-    }
-    Ok(ended)
-}
-
 /// Whether an order of this user is decided; it is placed if there is none yet.
 async fn is_decided(world: &World, voucher: VoucherId, user: u64) -> Option<()> {
     let placed = world.client.order(voucher, user, Some("k"), 1).await.ok()?;
@@ -51,11 +38,12 @@ async fn freezes(count: u64) -> Result<()> {
         world.stack.kafka.as_mut().context("a broker")?.resume()?;
         let woken_at = Instant::now();
         while is_decided(&world, voucher, user).await.is_none() {
-            ended += supervise(&mut world)?;
+            ended += world.supervise()?;
             let waited = woken_at.elapsed();
             ensure!(
                 waited < SOON,
-                "freeze {user} of {still:?}: nothing decided after {waited:?}"
+                "freeze {user} of {still:?}: nothing decided after {waited:?}: {}",
+                world.log_tails()
             );
             tokio::time::sleep(LOOK).await;
         }

@@ -11,7 +11,7 @@ use seckill_tests::{Harm, KafkaWire, SaleTerms, World, eventually};
 const FAILED: Duration = Duration::from_secs(2);
 /// From when a client stands still: looked at, asked about with fresh clients, and given up. A consumer may
 /// lose its partitions first, and has to be out of its group for a while.
-const STUCK: Duration = Duration::from_secs(25);
+const STUCK: Duration = Duration::from_secs(40);
 
 fn start() -> Result<(World, KafkaWire)> {
     let mut wire = KafkaWire::bind()?;

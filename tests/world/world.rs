@@ -1,6 +1,6 @@
 //! The three services over stores of their own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use redis::aio::MultiplexedConnection;
@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::proxy::SlowWire;
 
 const PERIOD: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a sale is put up.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,24 @@ impl SaleTerms {
             closes_in_seconds: 3_600,
             requires_sale_token: false,
         }
+    }
+
+    /// The request that puts it up.
+    ///
+    /// # Errors
+    /// When a time cannot be written.
+    pub fn body(&self) -> Result<Value> {
+        let now = OffsetDateTime::now_utc();
+        let opens_at = now + time::Duration::seconds(self.opens_in_seconds);
+        let closes_at = now + time::Duration::seconds(self.closes_in_seconds);
+        Ok(json!({
+            "title": "One of many", "price_cents": 1_000, "currency": "EUR",
+            "stock": self.stock, "max_quantity": self.max_quantity,
+            "opens_at": opens_at.format(&Rfc3339)?,
+            "closes_at": closes_at.format(&Rfc3339)?,
+            "hold_seconds": self.hold_seconds,
+            "requires_sale_token": self.requires_sale_token,
+        }))
     }
 }
 
@@ -150,23 +169,8 @@ impl World {
     /// # Errors
     /// When it is refused.
     pub async fn schedule(&self, terms: SaleTerms) -> Result<VoucherId> {
-        let now = OffsetDateTime::now_utc();
-        let opens_at = now + time::Duration::seconds(terms.opens_in_seconds);
-        let closes_at = now + time::Duration::seconds(terms.closes_in_seconds);
-        let answer = self
-            .client
-            .admin_post(
-                "/admin/v1/vouchers",
-                &json!({
-                    "title": "One of many", "price_cents": 1_000, "currency": "EUR",
-                    "stock": terms.stock, "max_quantity": terms.max_quantity,
-                    "opens_at": opens_at.format(&Rfc3339)?,
-                    "closes_at": closes_at.format(&Rfc3339)?,
-                    "hold_seconds": terms.hold_seconds,
-                    "requires_sale_token": terms.requires_sale_token,
-                }),
-            )
-            .await?;
+        let body = terms.body()?;
+        let answer = self.client.admin_post("/admin/v1/vouchers", &body).await?;
         let id = answer.body["voucher_id"].as_i64();
         Ok(VoucherId::new(
             id.with_context(|| format!("no sale: {answer:?}"))?,
@@ -251,14 +255,59 @@ impl World {
     /// # Errors
     /// When that is not so in time.
     pub async fn quiet(&self, voucher: VoucherId) -> Result<Value> {
-        eventually("everything is decided and carried out", || async {
-            let ledger = self.client.ledger(voucher).await?;
-            let settled = ledger["in_flight"] == 0 && ledger["drift"] == 0;
-            ensure!(settled && ledger["consistent"] == true, "{ledger}");
-            Ok(true)
+        eventually("everything is decided and carried out", || {
+            self.is_quiet(voucher)
         })
-        .await?;
+        .await
+        .with_context(|| self.log_tails())?;
         self.client.ledger(voucher).await
+    }
+
+    async fn is_quiet(&self, voucher: VoucherId) -> Result<bool> {
+        let ledger = self.client.ledger(voucher).await?;
+        let settled = ledger["in_flight"] == 0 && ledger["drift"] == 0;
+        ensure!(settled && ledger["consistent"] == true, "{ledger}");
+        Ok(true)
+    }
+
+    /// The same, while services that give up are started again; says how many were.
+    ///
+    /// # Errors
+    /// As [`Self::quiet`], or when a service cannot be started again.
+    pub async fn quiet_under_supervision(&mut self, voucher: VoucherId) -> Result<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ended = 0;
+        while let Err(error) = self.is_quiet(voucher).await {
+            ensure!(Instant::now() < deadline, "{error:#}: {}", self.log_tails());
+            ended += self.supervise()?;
+            tokio::time::sleep(PERIOD).await;
+        }
+        Ok(ended)
+    }
+}
+
+impl World {
+    /// Starts services again that gave up, as a supervisor does; says how many.
+    ///
+    /// # Errors
+    /// When one ended in another way, or cannot be started.
+    pub fn supervise(&mut self) -> Result<usize> {
+        let mut ended = 0;
+        for service in [&mut self.ingress, &mut self.projector, &mut self.timeout] {
+            if let Some(status) = service.exit_status()? {
+                ensure!(status.code() == Some(1), "{status}: {}", service.log_tail());
+                service.relaunch(&[])?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// What the services said last, for messages.
+    #[must_use]
+    pub fn log_tails(&self) -> String {
+        let services = [&self.ingress, &self.projector, &self.timeout];
+        services.map(Service::log_tail).join("\n")
     }
 }
 
@@ -277,7 +326,7 @@ pub async fn eventually<F>(what: &str, condition: impl FnMut() -> F) -> Result<(
 where
     F: Future<Output = Result<bool>>,
 {
-    eventually_within(Duration::from_secs(60), what, condition).await
+    eventually_within(PATIENCE, what, condition).await
 }
 
 /// The same, for what takes longer.

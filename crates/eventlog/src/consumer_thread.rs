@@ -29,13 +29,8 @@ const POLL: Duration = Duration::from_millis(50);
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 const SEEK_RETRY: Duration = Duration::from_millis(100);
-/// Who is not in the group again after that has lost its way to it, if others find records to read.
-const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
 const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
-
-/// When partitions were lost, and where they stood.
-type Lost = Option<(Instant, Vec<(i32, Offset)>)>;
 
 /// What rebalances need; they run inside `poll`, on the consumer's thread.
 struct Rebalancer {
@@ -43,8 +38,8 @@ struct Rebalancer {
     positions: Arc<dyn Positions>,
     shared: Arc<Shared>,
     partitions: Mutex<Partitions>,
-    /// Partitions that the group took away, unasked, and when; until it gives some again.
-    lost: Mutex<Lost>,
+    /// Partitions that the group took away unasked, and where they stood; until it gives some again.
+    lost: Mutex<Vec<(i32, Offset)>>,
     /// A rebalance cannot return an error: the loop finds it here.
     failure: Mutex<Option<KafkaError>>,
 }
@@ -56,16 +51,8 @@ impl Rebalancer {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lost(&self) -> MutexGuard<'_, Lost> {
+    fn lost(&self) -> MutexGuard<'_, Vec<(i32, Offset)>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the group took away and has not replaced for longer than it takes to join it again.
-    fn missed(&self) -> Vec<(i32, Offset)> {
-        match &*self.lost() {
-            Some((since, lost)) if since.elapsed() > REJOIN_TIMEOUT => lost.clone(),
-            _ => Vec::new(),
-        }
     }
 
     fn fail(&self, error: KafkaError) {
@@ -124,7 +111,7 @@ impl Rebalancer {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list)?,
         }
-        self.lost().take();
+        self.lost().clear();
         let mut held = self.partitions();
         for (partition, start) in starts {
             tracing::info!(partition, start = start.get(), "partition assigned");
@@ -136,7 +123,7 @@ impl Rebalancer {
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
         let lost = consumer.assignment_lost();
         if lost {
-            *self.lost() = Some((Instant::now(), self.partitions().waiting()));
+            *self.lost() = self.partitions().waiting();
         }
         let mut paused = Vec::new();
         for partition in partitions_in(list) {
@@ -196,7 +183,8 @@ pub(crate) struct ConsumerThread {
     shared: Arc<Shared>,
     /// Restarts that the client was not ready for, and when to try again.
     restarts: HashMap<i32, (Offset, Instant)>,
-    watch: Watch,
+    reads: Watch,
+    joins: Watch,
     look_due: Instant,
 }
 
@@ -215,16 +203,18 @@ impl ConsumerThread {
             positions,
             shared: Arc::clone(&shared),
             partitions: Mutex::new(partitions),
-            lost: Mutex::new(None),
+            lost: Mutex::default(),
             failure: Mutex::new(None),
         })?;
         consumer.subscribe(&[&options.topic])?;
+        let watch = |kind| Watch::new("fold", kind, &options.settings, &options.topic);
         Ok(Self {
             consumer,
             commands,
             shared,
             restarts: HashMap::new(),
-            watch: Watch::new("fold", Kind::Reads, &options.settings, &options.topic),
+            reads: watch(Kind::Reads),
+            joins: watch(Kind::Joins),
             look_due: Instant::now(),
         })
     }
@@ -263,7 +253,8 @@ impl ConsumerThread {
         Ok(())
     }
 
-    /// Whether every partition that waits for a record is where a fresh client would be.
+    /// Whether every partition that waits for a record is where a fresh client would be, and whether the
+    /// group gives partitions again to a member that it has dropped.
     fn look(&mut self) -> Result<(), ConsumerError> {
         if Instant::now() < self.look_due {
             return Ok(());
@@ -277,9 +268,11 @@ impl ConsumerThread {
             let at = position(&self.consumer, &context.topic, partition)?;
             stand.push((partition, at.max(next).get()));
         }
-        let missed = context.missed().into_iter();
-        stand.extend(missed.map(|(partition, next)| (partition, next.get())));
-        let verdict = self.watch.look(&stand);
+        let lost = context.lost().clone().into_iter();
+        let lost: Vec<_> = lost
+            .map(|(partition, next)| (partition, next.get()))
+            .collect();
+        let verdict = self.reads.look(&stand).max(self.joins.look(&lost));
         self.shared.judge(verdict);
         match verdict {
             Verdict::Fine | Verdict::Doubtful => Ok(()),

@@ -28,6 +28,8 @@ const ANSWERS: u32 = 3;
 pub(crate) enum Kind {
     /// A record that is there was read.
     Reads,
+    /// A member that its group has dropped is given partitions again.
+    Joins,
     /// A record was acknowledged, or refused.
     Writes,
 }
@@ -37,14 +39,16 @@ impl Kind {
     const fn patience(self) -> (Duration, Duration) {
         match self {
             Self::Reads => (Duration::from_secs(1), Duration::from_secs(3)),
+            // A broker that has just come back loads the group first, and waits for its other members.
+            Self::Joins => (Duration::from_secs(1), Duration::from_secs(15)),
             // A broker's disk may take a while.
             Self::Writes => (Duration::from_secs(1), Duration::from_secs(5)),
         }
     }
 }
 
-/// What is to be thought of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be thought of a client, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Fine,
     /// A fresh client gets on and this one does not: it is watched closely.

@@ -142,6 +142,12 @@ impl Service {
         Ok(std::fs::read_to_string(self.process.log())?)
     }
 
+    /// The last lines of what it has written, for messages.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Errors
