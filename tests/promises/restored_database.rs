@@ -3,11 +3,19 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use seckill_domain::VoucherId;
+use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
+use serde_json::Value;
 use sqlx::PgPool;
 
-const TABLES: [&str; 6] = [
+use crate::sign_in::{OFTEN, Shop};
+
+const TABLES: [&str; 9] = [
+    "users",
+    "voucher_ids",
+    "sale_requests",
     "vouchers",
     "orders",
     "refunds",
@@ -46,8 +54,9 @@ async fn restore(pool: &PgPool) -> Result<()> {
     sqlx::query(&truncate).execute(&mut *transaction).await?;
     for table in TABLES {
         let columns = columns(pool, table).await?;
-        let fill =
-            format!("INSERT INTO public.{table} ({columns}) SELECT {columns} FROM backup.{table}");
+        let fill = format!(
+            "INSERT INTO public.{table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM backup.{table}"
+        );
         sqlx::query(&fill).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
@@ -79,5 +88,58 @@ async fn a_restored_database_is_noticed_without_a_new_record() -> Result<()> {
     let recovered_ms = restored_at.elapsed().as_millis();
     assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
     println!("case PostgreSQL restored from a backup: orders=10 recovered_ms={recovered_ms}");
+    Ok(())
+}
+
+/// Signs in and orders, and says who that is and which order it got.
+async fn buy(shop: &Shop, email: &str, voucher: VoucherId) -> Result<(Value, String)> {
+    let session = shop.sign_in(email).await?;
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let order = with_token(shop, &session, Method::POST, &path).await?;
+    ensure!(order.is_reserved(), "{order:?}");
+    let id = order.order_id().context("an order id")?.to_owned();
+    Ok((session, id))
+}
+
+async fn with_token(shop: &Shop, session: &Value, method: Method, path: &str) -> Result<Answer> {
+    let client = &shop.world.client;
+    let token = session["token"].as_str().context("a token")?;
+    let request = client.request(method, path).bearer_auth(token);
+    client.send(request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()> {
+    let mut shop = Shop::open(&[OFTEN])?;
+    let early = shop.world.sale(SaleTerms::of(20)).await?;
+    let (ada, _) = buy(&shop, "ada@example.com", early).await?;
+    shop.world.until_carried_out().await?;
+    let pool = shop.world.database().await?;
+    back_up(&pool).await?;
+    let late = shop.world.sale(SaleTerms::of(20)).await?;
+    let (bob, bobs_order) = buy(&shop, "bob@example.com", late).await?;
+    let bobs_order = format!("/api/v1/orders/{bobs_order}");
+    shop.world.quiet(late).await?;
+    shop.world.until_carried_out().await?;
+
+    // The projector sleeps, so that the sale that was lost is certainly not folded again yet.
+    shop.world.projector.pause()?;
+    restore(&pool).await?;
+    let (sales, terms) = ("/admin/v1/vouchers", SaleTerms::of(20).body()?);
+    let refused = shop.world.client.admin_post(sales, &terms).await?;
+    assert!(refused.is_planned_503(), "{refused:?}");
+    let carol = shop.sign_in("carol@example.com").await?;
+    assert!(carol["user_id"] != bob["user_id"] && carol["user_id"] != ada["user_id"]);
+
+    shop.world.projector.resume()?;
+    let next = shop.world.sale(SaleTerms::of(20)).await?;
+    assert!(next != early && next != late, "{next}");
+    shop.world.quiet(late).await?;
+    let bob_again = shop.sign_in("bob@example.com").await?;
+    assert_eq!(bob_again["user_id"], bob["user_id"]);
+    for (who, status) in [(&carol, 404), (&bob_again, 200), (&bob, 200)] {
+        let found = with_token(&shop, who, Method::GET, &bobs_order).await?;
+        assert_eq!(found.status, status, "{who}");
+    }
     Ok(())
 }

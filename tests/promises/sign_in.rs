@@ -10,15 +10,16 @@ use seckill_tests::{Answer, Client, SaleTerms, World, audit, eventually};
 use serde_json::{Value, json};
 
 /// Codes as often as a test likes, where it is not about that.
-const OFTEN: (&str, &str) = ("SIGN_IN_LIMITS", "100/1/1");
+pub(crate) const OFTEN: (&str, &str) = ("SIGN_IN_LIMITS", "100/1/1");
 
-struct Shop {
-    world: World,
+/// A world whose buyers get their codes by mail.
+pub(crate) struct Shop {
+    pub(crate) world: World,
     mail: MailSink,
 }
 
 impl Shop {
-    fn open(settings: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn open(settings: &[(&str, &str)]) -> Result<Self> {
         let mail = MailSink::start()?;
         let url = mail.url();
         let mut all = vec![("SMTP_URL", url.as_str())];
@@ -46,7 +47,7 @@ impl Shop {
         Ok(code.context("a mail without a code")?.to_owned())
     }
 
-    async fn sign_in(&self, email: &str) -> Result<Value> {
+    pub(crate) async fn sign_in(&self, email: &str) -> Result<Value> {
         let code = self.code(email).await?;
         let answer = try_code(self.client(), email, &code).await?;
         ensure!(answer.status == 200, "{answer:?}");

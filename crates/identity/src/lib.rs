@@ -1,12 +1,14 @@
-//! Who a buyer is: addresses, mailed codes, how often a code is sent, and when a token renews
-//! itself. Pure rules: no clock, no store, no mail.
+//! Who a buyer is: addresses, mailed codes, how often a code is sent, when a token renews
+//! itself, and the number of the user of an address. Pure rules: no clock, no store, no mail.
 
 mod address;
 mod code;
 mod limits;
 mod renewal;
+mod user_number;
 
 pub use address::{Address, AddressError, AddressHash, Domain, DomainError};
 pub use code::{CODE_DIGITS, Code, CodeHash, CodeKey, RandomError};
 pub use limits::{Limit, LimitError, Limits};
 pub use renewal::{Level, RENEWALS_MAX, Renewal, renew};
+pub use user_number::{USER_NUMBER_MIN, user_number};

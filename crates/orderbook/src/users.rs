@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use seckill_domain::{Timestamp, UserId};
+use seckill_identity::{Address, user_number};
 use uuid::Uuid;
 
 use crate::sql_time::{SqlTime, interval};
@@ -31,31 +32,45 @@ pub struct Revocations {
 }
 
 impl Orderbook {
-    /// The user of an address, made at the first call. `email` is in lower case.
+    /// The user of an address, made at the first call.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn user_of(&self, email: &str) -> Result<UserId, OrderbookError> {
-        if let Some(known) = self.known_user(email).await? {
+    pub async fn user_of(&self, address: &Address) -> Result<UserId, OrderbookError> {
+        if let Some(known) = self.known_user(address).await? {
             return Ok(known);
         }
-        let made: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO users (email) VALUES ($1) ON CONFLICT (email) DO NOTHING
-             RETURNING user_id",
-        )
-        .bind(email)
-        .fetch_optional(&self.pool)
-        .await?;
-        match made {
-            Some(id) => user_id(id),
-            // Somebody else made it in between.
-            None => self.known_user(email).await?.ok_or(MISSING),
+        let key: Vec<u8> = sqlx::query_scalar("SELECT key FROM user_id_key")
+            .fetch_one(&self.pool)
+            .await?;
+        let mut attempt = 0;
+        loop {
+            let id = user_id(user_number(&key, address, attempt))?;
+            if self.insert_user(id, address).await? {
+                return Ok(id);
+            }
+            // Somebody else made it in between, or the number is another address's.
+            if let Some(known) = self.known_user(address).await? {
+                return Ok(known);
+            }
+            attempt += 1;
         }
     }
 
-    async fn known_user(&self, email: &str) -> Result<Option<UserId>, OrderbookError> {
+    async fn insert_user(&self, id: UserId, address: &Address) -> Result<bool, OrderbookError> {
+        let made = sqlx::query(
+            "INSERT INTO users (user_id, email) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(id.get())
+        .bind(address.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(made.rows_affected() == 1)
+    }
+
+    async fn known_user(&self, address: &Address) -> Result<Option<UserId>, OrderbookError> {
         let id: Option<i64> = sqlx::query_scalar("SELECT user_id FROM users WHERE email = $1")
-            .bind(email)
+            .bind(address.as_str())
             .fetch_optional(&self.pool)
             .await?;
         id.map(user_id).transpose()

@@ -8,25 +8,56 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Stand, user};
 use seckill_domain::Timestamp;
+use seckill_identity::{Address, USER_NUMBER_MIN};
 use seckill_orderbook::RevokedSession;
 use uuid::Uuid;
+
+fn address(name: &str) -> Address {
+    format!("{name}@example.com").parse().unwrap()
+}
 
 #[tokio::test]
 async fn an_address_is_one_user_also_when_it_signs_in_twice_at_once() {
     let stand = Stand::new().await;
     let first_time = (0..16).map(|_| {
         let book = stand.book.clone();
-        tokio::spawn(async move { book.user_of("ada@example.com").await.unwrap() })
+        tokio::spawn(async move { book.user_of(&address("ada")).await.unwrap() })
     });
     let mut users = HashSet::new();
     for attempt in first_time.collect::<Vec<_>>() {
         users.insert(attempt.await.unwrap());
     }
     assert_eq!(users.len(), 1);
-    users.insert(stand.book.user_of("bob@example.com").await.unwrap());
+    users.insert(stand.book.user_of(&address("bob")).await.unwrap());
     assert_eq!(users.len(), 2);
-    users.insert(stand.book.user_of("ada@example.com").await.unwrap());
+    users.insert(stand.book.user_of(&address("ada")).await.unwrap());
     assert_eq!(users.len(), 2);
+}
+
+#[tokio::test]
+async fn a_user_whose_row_was_lost_gets_the_same_id_again_and_nobody_else_does() {
+    let stand = Stand::new().await;
+    let ada = stand.book.user_of(&address("ada")).await.unwrap();
+    assert!(ada.get() >= USER_NUMBER_MIN);
+    sqlx::query("DELETE FROM users")
+        .execute(&stand.sql)
+        .await
+        .unwrap();
+    assert_ne!(stand.book.user_of(&address("bob")).await.unwrap(), ada);
+    assert_eq!(stand.book.user_of(&address("ada")).await.unwrap(), ada);
+}
+
+#[tokio::test]
+async fn a_number_that_another_address_has_is_passed_over() {
+    let stand = Stand::new().await;
+    let first = stand.book.user_of(&address("ada")).await.unwrap();
+    sqlx::query("UPDATE users SET email = 'eve@example.com'")
+        .execute(&stand.sql)
+        .await
+        .unwrap();
+    let ada = stand.book.user_of(&address("ada")).await.unwrap();
+    assert_ne!(ada, first);
+    assert_eq!(stand.book.user_of(&address("ada")).await.unwrap(), ada);
 }
 
 fn in_seconds(seconds: i64) -> Timestamp {

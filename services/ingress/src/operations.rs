@@ -2,7 +2,7 @@
 //! what the log says of one order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
@@ -21,6 +21,10 @@ use crate::rfc3339;
 
 /// Each look opens a Kafka client: pages that are open side by side share one.
 const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// How long an operator's call waits for the fold, and how often it looks.
+const FOLD_PATIENCE: Duration = Duration::from_secs(5);
+const FOLD_LOOK: Duration = Duration::from_millis(50);
 
 /// How far one view is behind the end of the log, over all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
@@ -129,6 +133,27 @@ impl Operations {
         looked.await.map_err(Problem::internal)?
     }
 
+    /// Waits until the fold has everything that the log holds now. PostgreSQL then knows every sale that was
+    /// ever put up, also if it was restored from a backup.
+    ///
+    /// # Errors
+    /// `unavailable` when the fold does not get there soon, or a store does not answer.
+    pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
+        let inner = Arc::clone(&self.0);
+        let waited = self.0.runtime.spawn(async move { inner.catch_up().await });
+        let caught_up = waited.await.map_err(Problem::internal)?.map_err(|error| {
+            Problem::unavailable("A store does not answer: try again in a moment.").because(error)
+        })?;
+        if caught_up {
+            Ok(())
+        } else {
+            Err(Problem::unavailable(
+                "The fold is behind the log, which may hold sales that it does not know yet: \
+                 try again when it has caught up.",
+            ))
+        }
+    }
+
     /// Every record of an order, in the order of the log. None: there is none.
     ///
     /// # Errors
@@ -173,6 +198,29 @@ impl Inner {
             effects: self.lag(&held, &effects).await?,
             dead_letters: open.count() as u64,
         })
+    }
+
+    /// Whether the fold came to the end that the log has now.
+    async fn catch_up(&self) -> Result<bool, LookError> {
+        let topic = &self.topics.events;
+        let numbers: Vec<i32> = (0..self.partitions).collect();
+        let held = event_extent(&self.kafka, topic, self.partitions).await?;
+        let deadline = Instant::now() + FOLD_PATIENCE;
+        loop {
+            let fold = self
+                .orderbook
+                .positions(topic, &numbers, View::Orders)
+                .await?;
+            let mut unread = held.iter().map(|stretch| unread(stretch, &fold));
+            if unread.all(|stretch| stretch.is_empty()) {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                // Offsets at the end of a partition may belong to no record.
+                return Ok(self.lag(&held, &fold).await?.events == 0);
+            }
+            tokio::time::sleep(FOLD_LOOK).await;
+        }
     }
 
     async fn lag(&self, held: &[Stretch], view: &[(i32, Offset)]) -> Result<Lag, LookError> {

@@ -46,7 +46,8 @@ pub(crate) struct Timeline {
 /// Puts a sale up.
 ///
 /// With an `Idempotency-Key` the same request again is the same sale; its event is published again,
-/// in case the first one did not get there.
+/// in case the first one did not get there. While PostgreSQL does not have everything that the log has,
+/// the answer is 503: an id that is new to PostgreSQL could be that of a sale in the log.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
@@ -74,6 +75,8 @@ pub async fn schedule(
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
     let body_hash = request::hash(&terms::canonical(&terms));
+    // The next id is one that no sale in the log has.
+    app.operations.fold_has_caught_up().await?;
     let voucher_id = voucher_id_for(&app, key_hash, body_hash).await?;
     let trace = trace_of(&http);
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms });

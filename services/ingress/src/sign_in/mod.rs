@@ -209,7 +209,7 @@ impl Inner {
             return Err(ExchangeError::NotGood);
         }
         // First the user: a database that is away must not cost the code.
-        let user = self.orderbook.user_of(address.as_str()).await?;
+        let user = self.orderbook.user_of(address).await?;
         if self.codes.use_up(&who, &given).await? {
             Ok(user)
         } else {
