@@ -42,7 +42,7 @@ pub(crate) fn up(fresh: bool, wanted: Env) -> Result<()> {
     if fresh {
         stack::delete_data(&directory)?;
     }
-    if let Err(error) = start_all(&directory, &identity, wanted) {
+    if let Err(error) = start_all(&directory, &identity, &wanted) {
         // Half a stack is of no use to anybody; the logs stay.
         if let Err(second) = stop_all(&directory) {
             eprintln!("and stopping what had started failed: {second:#}");
@@ -91,8 +91,8 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn start_all(directory: &Path, identity: &str, wanted: Env) -> Result<()> {
-    let mut env = wanted;
+fn start_all(directory: &Path, identity: &str, wanted: &Env) -> Result<()> {
+    let mut env = wanted.clone();
     let mail_leaves = stack::is_callers(&env, "mail");
     settings::add_secrets(&mut env, &directory.join("secrets"))?;
     settings::add_listeners(&mut env)?;
@@ -121,6 +121,7 @@ fn start_all(directory: &Path, identity: &str, wanted: Env) -> Result<()> {
             wait_until_ready(directory, name, listener, &env)
         })?;
     }
+    settings::mark_made_here(&mut env, &wanted);
     settings::write_private(&env_file(), &settings::to_lines(&env))?;
     settings::write_private(&identity_file(directory), identity)?;
     println!(

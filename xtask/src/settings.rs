@@ -1,6 +1,8 @@
 //! The services' environment in the local stack: the caller's settings over generated ones.
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -69,18 +71,40 @@ const LISTENERS: [(&str, u16); 5] = [
     ("PAYMENT_SIMULATOR_LISTEN", 8084),
 ];
 
+/// In the stack's own environment file: which settings it made itself, each with a hash of its value. A shell
+/// that has read the file hands them on to the next `up`, and they are not the caller's.
+const MADE_HERE: &str = "SECKILL_LOCAL_STACK";
+
 /// What the caller has set of [`SETTINGS`].
 pub(crate) fn of_caller() -> Env {
+    callers(|name| std::env::var(name).ok())
+}
+
+fn callers(variable: impl Fn(&str) -> Option<String>) -> Env {
+    let made_here = variable(MADE_HERE).unwrap_or_default();
+    let made_here: HashSet<&str> = made_here.split(',').collect();
     SETTINGS
         .iter()
         .flat_map(|name| [(*name).to_owned(), format!("{name}_FILE")])
         .filter_map(|name| {
-            let value = std::env::var(&name)
-                .ok()
-                .filter(|value| !value.is_empty())?;
-            Some((name, value))
+            let value = variable(&name).filter(|value| !value.is_empty())?;
+            let is_callers = !made_here.contains(mark(&name, &value).as_str());
+            is_callers.then_some((name, value))
         })
         .collect()
+}
+
+/// Notes which settings are not the caller's.
+pub(crate) fn mark_made_here(env: &mut Env, wanted: &Env) {
+    let made_here = env.iter().filter(|(name, _)| !wanted.contains_key(*name));
+    let marks: Vec<String> = made_here.map(|(name, value)| mark(name, value)).collect();
+    env.insert(MADE_HERE.to_owned(), marks.join(","));
+}
+
+fn mark(name: &str, value: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    format!("{name}:{:x}", hasher.finish())
 }
 
 /// Adds the limits of a stack that faces the public, where the caller has not set them.
@@ -212,6 +236,21 @@ mod tests {
             second["PAYMENT_WEBHOOK_SECRET"],
             first["PAYMENT_WEBHOOK_SECRET"]
         );
+    }
+
+    #[test]
+    fn a_shell_that_has_read_the_stacks_environment_has_set_nothing_itself() {
+        let wanted = env(&[("RATE_LIMIT_USER_PER_SECOND", "7")]);
+        let mut sourced = wanted.clone();
+        add_listeners(&mut sourced).unwrap();
+        sourced.insert("REDIS_URL".to_owned(), "redis://127.0.0.1:7000".to_owned());
+        mark_made_here(&mut sourced, &wanted);
+        assert_eq!(callers(|name| sourced.get(name).cloned()), wanted);
+
+        // What is set afterwards is the caller's.
+        sourced.insert("REDIS_URL".to_owned(), "redis://elsewhere".to_owned());
+        let seen = callers(|name| sourced.get(name).cloned());
+        assert_eq!(seen["REDIS_URL"], "redis://elsewhere");
     }
 
     #[test]
