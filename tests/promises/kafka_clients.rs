@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use seckill_testkit::{Kafka, Service, TestStack};
 use seckill_tests::{Harm, KafkaWire, SaleTerms, World, eventually};
 
-/// From a failure that the client has been told of.
+/// From the answer that says so.
 const FAILED: Duration = Duration::from_secs(2);
 /// From when a client stands still: looked at, asked about with fresh clients, and given up. A consumer may
 /// lose its partitions first, and has to be out of its group for a while.
@@ -19,6 +19,16 @@ fn start() -> Result<(World, KafkaWire)> {
     wire.lead_to(broker.own_address());
     let world = World::over(TestStack::builder().kafka(broker), &[])?;
     Ok((world, wire))
+}
+
+/// Waits for the end of a service whose producer has failed for good, soon after it was told so.
+fn ends_at_once(service: &mut Service, wire: &KafkaWire, client: &str) -> Result<()> {
+    ends(service, STUCK, CANNOT_GO_ON)?;
+    let failed_at = wire.failed_at(client).context("it was not told")?;
+    let took = failed_at.elapsed();
+    ensure!(took < FAILED, "{client} ended {took:?} after its failure");
+    println!("case {client} with a failed producer: ended after {took:?}");
+    Ok(())
 }
 
 /// Waits for the end of a service, which is a failure and says this; gives how long it took.
@@ -54,10 +64,10 @@ async fn an_ingress_whose_producer_failed_takes_nothing_and_its_successor_publis
     if let Ok(refused) = refused {
         assert_eq!(refused.status, 503, "{refused:?}");
     }
-    ends(&mut world.ingress, FAILED, CANNOT_GO_ON)?;
+    ends_at_once(&mut world.ingress, &wire, "seckill-ingress")?;
     // A successor that may not produce either does not stay.
     tokio::task::block_in_place(|| world.ingress.relaunch(&[]))?;
-    ends(&mut world.ingress, Duration::from_secs(10), CANNOT_GO_ON)?;
+    ends(&mut world.ingress, STUCK, CANNOT_GO_ON)?;
 
     wire.spare("seckill-ingress");
     restart(&mut world.ingress)?;
@@ -78,7 +88,7 @@ async fn a_projector_whose_producer_failed_ends_and_its_successor_opens_the_sale
     wire.harm("seckill-projector", Harm::FailsItsProducer);
     // Its first load is an event of the projector's.
     let voucher = world.schedule(SaleTerms::of(10)).await?;
-    ends(&mut world.projector, Duration::from_secs(10), CANNOT_GO_ON)?;
+    ends_at_once(&mut world.projector, &wire, "seckill-projector")?;
     wire.spare("seckill-projector");
     restart(&mut world.projector)?;
     world.until_served(voucher).await?;
@@ -96,7 +106,7 @@ async fn a_timeout_service_whose_producer_failed_ends_and_its_successor_expires(
     let voucher = world.sale(terms).await?;
     wire.harm("seckill-timeout", Harm::FailsItsProducer);
     let order = world.client.order(voucher, 1, None, 1).await?;
-    ends(&mut world.timeout, Duration::from_secs(10), CANNOT_GO_ON)?;
+    ends_at_once(&mut world.timeout, &wire, "seckill-timeout")?;
     wire.spare("seckill-timeout");
     restart(&mut world.timeout)?;
     let order_id = order.order_id().context("an order id")?;

@@ -1,7 +1,14 @@
 //! A fold that has something to do and does not get on is not ready, and says so; no store is away.
 
-use anyhow::{Result, ensure};
-use seckill_tests::{SaleTerms, World, until_ready, until_unready};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use seckill_domain::VoucherId;
+use seckill_eventlog::Topics;
+use seckill_tests::{Intruder, SaleTerms, World, eventually, until_ready, until_unready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fold_that_does_not_move_is_not_ready_and_names_its_partition() -> Result<()> {
@@ -23,5 +30,65 @@ async fn a_fold_that_does_not_move_is_not_ready_and_names_its_partition() -> Res
     until_ready(&world.projector).await?;
     let ledger = world.quiet(voucher).await?;
     ensure!(ledger["unpaid"] == 2, "{ledger}");
+    Ok(())
+}
+
+/// A member of the projectors' group that reads nothing of what it is given.
+fn idle_member(world: &World) -> Result<BaseConsumer> {
+    let prefix = world.stack.setting("TOPIC_PREFIX");
+    let member: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", world.stack.setting("KAFKA_BROKERS"))
+        .set("group.id", format!("{prefix}seckill-projector"))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .create()?;
+    member.subscribe(&[&Topics::new(prefix).events])?;
+    Ok(member)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Result<()> {
+    let world = World::start()?;
+    let intruder = Intruder::of(&world)?;
+    let mut sales = Vec::new();
+    let mut homes = HashSet::new();
+    while homes.len() < usize::try_from(intruder.partitions())? {
+        let voucher = world.sale(SaleTerms::of(10)).await?;
+        homes.insert(intruder.home_of(voucher));
+        sales.push(voucher);
+    }
+    let member = idle_member(&world)?;
+    let given = || -> Result<HashSet<i32>> {
+        let given = member.assignment()?;
+        Ok(given
+            .elements()
+            .iter()
+            .map(|given| given.partition())
+            .collect())
+    };
+    eventually("the group gives it partitions", || async {
+        let _ = member.poll(Duration::from_millis(10));
+        Ok(!given()?.is_empty())
+    })
+    .await?;
+    let taken = given()?;
+    let is_taken = |voucher: &&VoucherId| taken.contains(&intruder.home_of(**voucher));
+    let voucher = *sales
+        .iter()
+        .find(is_taken)
+        .context("a sale of those partitions")?;
+    // Redis still serves the sale, and the log takes its orders.
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    ensure!(order.is_reserved(), "{order:?}");
+    until_unready(&world.projector, "has not moved").await?;
+    until_unready(
+        &world.projector,
+        &format!("partition {}", intruder.home_of(voucher)),
+    )
+    .await?;
+
+    drop(member);
+    until_ready(&world.projector).await?;
+    let ledger = world.quiet(voucher).await?;
+    ensure!(ledger["unpaid"] == 1, "{ledger}");
     Ok(())
 }

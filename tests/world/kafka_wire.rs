@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -24,7 +25,8 @@ pub enum Harm {
     Swallows,
 }
 
-type Harms = Arc<Mutex<HashMap<String, Harm>>>;
+/// The harm that is done to a client, and when it was first told that its producer has failed.
+type Harms = Arc<Mutex<HashMap<String, (Harm, Option<Instant>)>>>;
 
 /// Carries requests and answers, until it is told to do harm.
 #[derive(Debug)]
@@ -70,7 +72,13 @@ impl KafkaWire {
 
     /// Does harm to the client with this `client.id` from now on.
     pub fn harm(&self, client_id: &str, harm: Harm) {
-        lock(&self.harms).insert(client_id.to_owned(), harm);
+        lock(&self.harms).insert(client_id.to_owned(), (harm, None));
+    }
+
+    /// When this client was told that its producer has failed for good.
+    #[must_use]
+    pub fn failed_at(&self, client_id: &str) -> Option<Instant> {
+        lock(&self.harms).get(client_id).and_then(|(_, at)| *at)
     }
 
     /// Does no harm to it any more. What was swallowed stays lost.
@@ -136,7 +144,7 @@ fn request(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
     let Some((correlation, what)) = head() else {
         return true;
     };
-    if lock(harms).get(&what.2) == Some(&Harm::Swallows) {
+    if matches!(lock(harms).get(&what.2), Some((Harm::Swallows, _))) {
         return false;
     }
     lock(asked).insert(correlation, what);
@@ -149,10 +157,10 @@ fn answer(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
     let Some((call, version, name)) = what else {
         return true;
     };
-    match lock(harms).get(&name) {
+    match lock(harms).get_mut(&name) {
         None => true,
-        Some(Harm::Swallows) => false,
-        Some(Harm::FailsItsProducer) => {
+        Some((Harm::Swallows, _)) => false,
+        Some((Harm::FailsItsProducer, failed_at)) => {
             let (place, code) = match call {
                 // After the correlation id, the tags of newer versions, and the throttle time.
                 INIT_PRODUCER_ID => (
@@ -164,6 +172,7 @@ fn answer(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
             };
             if let Some(field) = place.and_then(|at| frame.get_mut(at..at + 2)) {
                 field.copy_from_slice(&code);
+                failed_at.get_or_insert_with(Instant::now);
             }
             true
         }
