@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use seckill_tests::{Crowd, Injection, SaleTerms, Victim, World, audit, eventually};
+use seckill_tests::{Crowd, EXECUTE, Injection, SaleTerms, Victim, World, audit, eventually};
 use serde_json::Value;
 
 pub(crate) const PRICE_CENTS: i64 = 1_000;
@@ -18,10 +18,13 @@ pub(crate) type Found = BTreeMap<i64, BTreeSet<String>>;
 
 /// What `seckillctl reconcile` says, in JSON.
 pub(crate) async fn reconcile(world: &World, arguments: &[&str]) -> Result<Value> {
-    let stack = &world.stack;
     let all = [&["reconcile", "--output", "json"], arguments].concat();
-    let text = tokio::task::block_in_place(|| stack.seckillctl(&all))?;
-    Ok(serde_json::from_str(&text)?)
+    Ok(serde_json::from_str(&world.seckillctl(&all)?)?)
+}
+
+/// Puts right what is wrong.
+pub(crate) async fn put_right(world: &World, arguments: &[&str]) -> Result<Value> {
+    reconcile(world, &[arguments, &["--allow-removal"], &EXECUTE].concat()).await
 }
 
 pub(crate) fn found(report: &Value) -> Result<Found> {
@@ -33,16 +36,6 @@ pub(crate) fn found(report: &Value) -> Result<Found> {
     }
     Ok(found)
 }
-
-pub(crate) const EXECUTE: [&str; 7] = [
-    "--execute",
-    "--allow-removal",
-    "--yes",
-    "--reason",
-    "a test made it wrong",
-    "--actor",
-    "kim",
-];
 
 /// The auditor's alarms, by invariant.
 pub(crate) async fn alarms(world: &World) -> Result<BTreeMap<String, u64>> {
@@ -115,13 +108,12 @@ async fn each_wrong_thing_is_found_named_and_put_right() -> Result<()> {
 
     // One alone: the others stay as they are.
     let first = victims[0].voucher.to_string();
-    let one = [&["--voucher", &*first], &EXECUTE[..]].concat();
-    let done = reconcile(&world, &one).await?;
+    let done = put_right(&world, &["--voucher", &*first]).await?;
     ensure!(done["rows_written"] == 1, "{done:#}");
     let left = found(&reconcile(&world, &[]).await?)?;
     ensure!(left.len() == Injection::ALL.len() - 1, "{left:?}");
 
-    let done = reconcile(&world, &EXECUTE).await?;
+    let done = put_right(&world, &[]).await?;
     ensure!(done["executed"] == true, "{done:#}");
     ensure!(done["left"] == serde_json::json!([]), "{done:#}");
     let left = reconcile(&world, &[]).await?;
@@ -177,7 +169,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     );
     ensure!(seen_after.as_secs() < 5, "{seen_after:?}");
 
-    let done = reconcile(&world, &EXECUTE).await?;
+    let done = put_right(&world, &[]).await?;
     let corrected = serde_json::json!([voucher.get()]);
     ensure!(done["corrected"] == corrected, "no reload: {done:#}");
 
@@ -192,7 +184,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
         .query_async(&mut redis)
         .await?;
     ensure!(lost == 1, "buyer {buyer} had a hold");
-    let done = reconcile(&world, &EXECUTE).await?;
+    let done = put_right(&world, &[]).await?;
     ensure!(done["differences"][0]["kind"] == "missing-hold", "{done:#}");
     ensure!(done["corrected"] == corrected, "no reload: {done:#}");
     crowd.flows(1).await?;

@@ -21,10 +21,6 @@ async fn orders(pool: &PgPool) -> Result<String> {
     Ok(sqlx::query_scalar(ORDERS).fetch_one(pool).await?)
 }
 
-fn seckillctl(world: &World, arguments: &[&str]) -> Result<String> {
-    tokio::task::block_in_place(|| world.stack.seckillctl(arguments))
-}
-
 async fn metric(world: &World, line: &str) -> Result<bool> {
     let url = format!("{}/metrics", world.projector.admin_url());
     let text = reqwest::get(url).await?.text().await?;
@@ -61,33 +57,13 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
         "it is neither buried nor passed"
     );
     // The tools don't compare what they cannot read, and change nothing.
-    let reconcile = [
-        "reconcile",
-        "--execute",
-        "--yes",
-        "--reason",
-        "x",
-        "--actor",
-        "kim",
-    ];
-    let refused = seckillctl(&world, &reconcile).expect_err("it cannot read the log");
+    let refused = world.refused(&["reconcile"])?;
     ensure!(
-        format!("{refused:#}").contains("cannot be read by this version"),
-        "{refused:#}"
+        refused.contains("cannot be read by this version"),
+        "{refused}"
     );
 
-    let decide = [
-        "dlq",
-        "skip",
-        &place,
-        "--execute",
-        "--yes",
-        "--reason",
-        "a test",
-        "--actor",
-        "kim",
-    ];
-    seckillctl(&world, &decide)?;
+    world.execute(&["dlq", "skip", &place])?;
     world.quiet(voucher).await?;
     until_ready(&world.projector).await?;
     world.until_carried_out().await?;
@@ -106,13 +82,11 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
 
 /// The live fold, the comparison with the log, a rebuild, and a fold into empty tables.
 async fn all_come_to_the_same_end(world: &mut World, pool: &PgPool) -> Result<()> {
-    let compared = seckillctl(world, &["reconcile"])?;
+    let compared = world.seckillctl(&["reconcile"])?;
     ensure!(compared.contains("0 differences"), "{compared}");
-    let act = ["--execute", "--yes", "--reason", "a test", "--actor", "kim"];
-    let rebuild = [&["rebuild", "orders", "start"][..], &act].concat();
-    let rebuilt = seckillctl(world, &rebuild)?;
+    let rebuilt = world.execute(&["rebuild", "orders", "start"])?;
     ensure!(rebuilt.contains("1 dead letters"), "{rebuilt}");
-    seckillctl(world, &[&["rebuild", "orders", "abort"][..], &act].concat())?;
+    world.execute(&["rebuild", "orders", "abort"])?;
 
     let live = orders(pool).await?;
     world.projector.stop()?;

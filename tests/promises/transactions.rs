@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::VoucherId;
 use seckill_eventlog::Topics;
-use seckill_tests::{Intruder, SaleTerms, World, eventually};
+use seckill_tests::{Injection, Intruder, SaleTerms, Victim, World, audit, eventually};
 use serde_json::Value;
+
+use crate::reconcile::alarms;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,12 @@ async fn one_left_open_holds_no_order_back_and_its_end_is_no_lag() -> Result<()>
     assert!(order.is_reserved(), "{order:?}");
     let order_id = order.order_id().context("an order id")?;
     world.until_status(1, order_id, "unpaid").await?;
+    world.quiet(voucher).await?;
+    // A repair sees the order, too, and takes nothing away.
+    let before = world.contents(voucher).await?;
+    let compared = world.execute(&["reconcile", "--allow-removal"])?;
+    assert!(compared.contains("0 differences"), "{compared}");
+    assert_eq!(world.contents(voucher).await?, before);
 
     tokio::task::block_in_place(|| open.commit_transaction(SOON))?;
     world.quiet(voucher).await?;
@@ -63,4 +71,37 @@ async fn one_left_open_holds_no_order_back_and_its_end_is_no_lag() -> Result<()>
         world.stack.seckillctl(&["reconcile"])
     })?;
     Ok(())
+}
+
+/// The end of a transaction is the last offset, and belongs to no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_is_proved_behind_a_transactions_end() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let victim = Victim::of(&world, voucher, 1_000).await?;
+    world.quiet(voucher).await?;
+    tokio::task::block_in_place(|| {
+        transaction(&world, voucher)?
+            .commit_transaction(SOON)
+            .map_err(Error::from)
+    })?;
+    world.until_carried_out().await?;
+    let (pool, mut redis) = (world.database().await?, world.redis().await?);
+    Injection::OrphanGrant
+        .inject(&pool, &mut redis, &victim)
+        .await?;
+
+    eventually("the projector's auditor proves it", || async {
+        Ok(alarms(&world).await?.contains_key("orphan-hold"))
+    })
+    .await?;
+    let done = world.execute(&["reconcile", "--allow-removal"])?;
+    assert!(done.contains("1 of these offsets hold no record"), "{done}");
+    assert!(done.contains("0 differences are left"), "{done}");
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &[]).await?;
+    eventually("the auditor is content", || async {
+        Ok(alarms(&world).await?.is_empty())
+    })
+    .await
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 const INIT_PRODUCER_ID: i16 = 22;
 const CLUSTER_AUTHORIZATION_FAILED: [u8; 2] = [0, 31];
 const OUT_OF_ORDER_SEQUENCE_NUMBER: [u8; 2] = [0, 45];
@@ -23,6 +24,8 @@ pub enum Harm {
     FailsItsProducer,
     /// Connections can be made, and nothing that it says arrives.
     Swallows,
+    /// So many bytes of what it fetches arrive, and after that nothing that it says.
+    CutsReading(usize),
 }
 
 /// The harm that is done to a client, and when it was first told that its producer has failed.
@@ -79,6 +82,12 @@ impl KafkaWire {
     #[must_use]
     pub fn failed_at(&self, client_id: &str) -> Option<Instant> {
         lock(&self.harms).get(client_id).and_then(|(_, at)| *at)
+    }
+
+    /// Whether nothing that it says arrives: [`Harm::CutsReading`] has come to that, too.
+    #[must_use]
+    pub fn swallows(&self, client_id: &str) -> bool {
+        matches!(lock(&self.harms).get(client_id), Some((Harm::Swallows, _)))
     }
 
     /// Does no harm to it any more. What was swallowed stays lost.
@@ -157,10 +166,19 @@ fn answer(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
     let Some((call, version, name)) = what else {
         return true;
     };
-    match lock(harms).get_mut(&name) {
-        None => true,
-        Some((Harm::Swallows, _)) => false,
-        Some((Harm::FailsItsProducer, failed_at)) => {
+    let mut harms = lock(harms);
+    let Some((harm, failed_at)) = harms.get_mut(&name) else {
+        return true;
+    };
+    match harm {
+        Harm::Swallows => false,
+        Harm::CutsReading(_) if call != FETCH => true,
+        Harm::CutsReading(left) => {
+            let rest = left.checked_sub(frame.len());
+            *harm = rest.map_or(Harm::Swallows, Harm::CutsReading);
+            rest.is_some()
+        }
+        Harm::FailsItsProducer => {
             let (place, code) = match call {
                 // After the correlation id, the tags of newer versions, and the throttle time.
                 INIT_PRODUCER_ID => (

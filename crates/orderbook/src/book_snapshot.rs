@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::{Epoch, EventId, LastRecord, Offset, Order, Refund, Sale, UserId, VoucherId};
+use seckill_domain::{
+    Epoch, EventId, LastRecord, Offset, Order, OrderId, Refund, Sale, UserId, VoucherId,
+};
 use sqlx::{FromRow, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -122,6 +124,24 @@ impl BookSnapshot {
     /// When the database fails or has a row that no fold writes.
     pub async fn rows(&mut self, voucher: VoucherId) -> Result<SaleRows, OrderbookError> {
         rows_of(&mut self.transaction, voucher).await
+    }
+
+    /// The ids of a sale's orders, also of rows that cannot be read otherwise.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn order_ids(&mut self, voucher: VoucherId) -> Result<Vec<OrderId>, OrderbookError> {
+        let (first, last) = order_ids_of(voucher);
+        let ids: Vec<Uuid> =
+            sqlx::query_scalar("SELECT order_id FROM orders WHERE order_id BETWEEN $1 AND $2")
+                .bind(first)
+                .bind(last)
+                .fetch_all(&mut *self.transaction)
+                .await?;
+        let ids = ids
+            .into_iter()
+            .map(|id| crate::rows::order_id(id, "orders"));
+        ids.collect()
     }
 
     /// Table and key of the sale's rows that stand in another partition than the sale's own, or of

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::{Decision, Event, Offset, VoucherId};
+use seckill_domain::{Decision, Event, Offset, Order, OrderId, VoucherId};
 
 use crate::apply::{Adjustment, Changes, Reload, fold_one};
 use crate::sale_rows::SaleRows;
@@ -54,6 +54,12 @@ impl ExpectedBook {
     #[must_use]
     pub fn was_in_redis(&self, voucher: VoucherId) -> bool {
         self.changes.sales.get(&voucher).copied().unwrap_or(false)
+    }
+
+    /// One order, if an event made it.
+    #[must_use]
+    pub fn order(&self, id: OrderId) -> Option<&Order> {
+        self.states.get(&id.voucher_id())?.orders.get(&id)
     }
 
     /// How many orders there are, of all sales.

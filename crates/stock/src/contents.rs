@@ -1,6 +1,6 @@
 //! What a field of the holds hash holds, in units, and what it should hold.
 
-use seckill_domain::{Order, UserId};
+use seckill_domain::{EventId, Order, OrderId, UserId};
 
 use crate::{AuditContent, Hold, HoldState};
 
@@ -72,4 +72,34 @@ pub(crate) fn held(user: UserId, hold: &Hold) -> AuditContent {
             ..hold.clone()
         },
     )
+}
+
+/// What somebody may have been promised, and will not have any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// An order, or its hold, goes.
+    Order(OrderId),
+    /// The units that this event took off come back.
+    Shrink(EventId),
+    /// A field goes that nobody can read.
+    Unreadable,
+}
+
+impl Loss {
+    /// Of what is there, when `right` takes its place.
+    pub(crate) fn of(found: &AuditContent, right: Option<&AuditContent>) -> Option<Self> {
+        match (found, right) {
+            (AuditContent::Hold(_, hold), right) if hold.state != HoldState::Released => {
+                let order = hold.order_id;
+                let stays = |right: &AuditContent| {
+                    matches!(right, AuditContent::Hold(_, right)
+                        if right.order_id == order && right.state != HoldState::Released)
+                };
+                (!right.is_some_and(stays)).then_some(Self::Order(order))
+            }
+            (AuditContent::Shrink { event_id, .. }, None) => Some(Self::Shrink(*event_id)),
+            (AuditContent::Unreadable, None) => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Offset, Order, OrderId, UserId};
 
-use crate::contents::{Units, held, is_of, released, settled};
+use crate::contents::{Loss, Units, held, is_of, released, settled};
 use crate::truth::SaleTruth;
 use crate::{
     AuditContent, AuditField, AuditNumbers, AuditPage, Correction, Hold, HoldCorrection, HoldState,
@@ -56,6 +56,8 @@ pub struct Drift {
     pub user: Option<UserId>,
     /// The order, where it is about one.
     pub order: Option<OrderId>,
+    /// What its repair takes away.
+    pub loses: Option<Loss>,
     /// The field of the holds hash, where it is about one that is there.
     pub field: Option<String>,
     /// What should be there.
@@ -265,12 +267,14 @@ impl Audit<'_> {
         if let Some(right) = right {
             self.right.add(right);
         }
+        let loses = field.and_then(|field| Loss::of(&field.content, right));
         let right = right.and_then(AuditContent::to_text);
         let say = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), str::to_owned);
         self.drifts.push(Drift {
             kind,
             user,
             order,
+            loses,
             field: field.map(|f| f.name.clone()),
             expected: say(right.as_deref()),
             found: say(field.map(|f| f.text.as_str())),
@@ -302,6 +306,7 @@ impl Audit<'_> {
             kind: DriftKind::Terms,
             user: None,
             order: None,
+            loses: None,
             field: None,
             expected: format!("{terms:?}, closed: {closed}"),
             found: format!("{found:?}, closed: {}", numbers.sale_closed),
@@ -372,6 +377,7 @@ impl Audit<'_> {
                 kind,
                 user: None,
                 order: None,
+                loses: None,
                 field: None,
                 expected: format!("{right} units"),
                 found: format!("{actual} units"),

@@ -38,6 +38,7 @@ mod view;
 pub use address::{Address, check_url, tcp_settings};
 pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
 pub use connection::{Fence, LogIdentity, StockConnection, StockOptions};
+pub use contents::Loss;
 pub use correct::{CorrectReply, Correction, HoldCorrection};
 pub use drift::{Drift, DriftKind, Findings, Remedy, at_one_moment, compare};
 pub use error::StockError;

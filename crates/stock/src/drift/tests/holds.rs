@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Case, HERE, SHRINK, expect, expect_none, field, hold, shrink, sound};
 use crate::drift::DriftKind;
 use crate::samples::{ended, order};
-use crate::{AuditContent, Hold, HoldState};
+use crate::{AuditContent, AuditField, Hold, HoldState, Loss};
 
 #[test]
 fn a_hold_that_is_not_its_orders_is_named_and_put_right() {
@@ -119,6 +119,58 @@ fn a_hold_without_a_live_order_is_named_and_put_right() {
             &[("9", false)],
         ),
     ]);
+}
+
+#[test]
+fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
+    let (live, gone, unknown) = (order(1, 2, 10), order(2, 1, 20), order(9, 3, 50));
+    let losses = |change: &dyn Fn(&mut Case)| {
+        let found = Case::with(change).findings().drifts;
+        found.iter().find_map(|drift| drift.loses)
+    };
+    let instead = |name: &'static str, of: AuditField| {
+        losses(&move |c| {
+            c.fields.retain(|f| f.name != name);
+            c.fields.push(of.clone());
+        })
+    };
+    let settled = HoldState::Settled;
+    for (what, loses, expected) in [
+        (
+            "an order's that is over",
+            instead("2", hold(&gone, settled)),
+            Some(gone.order_id),
+        ),
+        (
+            "nobody's",
+            instead("9", hold(&unknown, settled)),
+            Some(unknown.order_id),
+        ),
+        ("its own", instead("1", hold(&live, HoldState::Held)), None),
+        (
+            "one that was given back",
+            instead("1", hold(&live, HoldState::Released)),
+            None,
+        ),
+    ] {
+        assert_eq!(loses, expected.map(Loss::Order), "{what}");
+    }
+    let AuditContent::Hold(_, other) = hold(&unknown, settled).content else {
+        unreachable!("a hold");
+    };
+    let of_another = field("1".to_owned(), AuditContent::Hold(live.user_id, other));
+    assert_eq!(
+        instead("1", of_another),
+        Some(Loss::Order(unknown.order_id))
+    );
+    let event_id = EventId::from_uuid(Uuid::from_u128(SHRINK));
+    let taken = |c: &mut Case| {
+        c.fields.push(shrink(4, false));
+        c.count(-4, 0, 4);
+    };
+    assert_eq!(losses(&taken), Some(Loss::Shrink(event_id)));
+    let unreadable = field("5".to_owned(), AuditContent::Unreadable);
+    assert_eq!(instead("5", unreadable), Some(Loss::Unreadable));
 }
 
 #[test]

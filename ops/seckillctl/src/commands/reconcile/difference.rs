@@ -1,10 +1,13 @@
 //! One line of what reconcile has to say.
 
-use seckill_domain::VoucherId;
+use std::collections::HashSet;
+
+use seckill_domain::{OrderId, VoucherId};
 use seckill_orderbook::{RowDifference, RowDifferenceKind};
-use seckill_stock::{Drift, DriftKind, Remedy};
+use seckill_stock::{Drift, Loss, Remedy};
 use serde_json::{Value, json};
 
+use super::evidence::Evidence;
 use crate::output::{printable, table};
 
 /// A cell that is longer is cut in the table; JSON has all of it.
@@ -21,8 +24,10 @@ pub(super) struct Difference {
     pub(super) expected: String,
     pub(super) found: String,
     pub(super) repair: &'static str,
-    /// Whether the repair takes an order or a hold away.
-    pub(super) removes: bool,
+    /// What the repair takes away.
+    pub(super) loses: Option<Loss>,
+    /// What the log says of that.
+    pub(super) evidence: Option<Evidence>,
 }
 
 pub(super) const REWRITE: &str = "write the rows of the fold";
@@ -30,14 +35,19 @@ pub(super) const CORRECT: &str = "correct under guard";
 pub(super) const RELOAD: &str = "close and load anew";
 
 impl Difference {
-    /// Of a row against the log.
-    pub(super) fn of_row(voucher: VoucherId, row: &RowDifference) -> Self {
+    /// Of a row against the log; `lost` are the live orders that the log does not have, or not live.
+    pub(super) fn of_row(voucher: VoucherId, row: &RowDifference, lost: &HashSet<OrderId>) -> Self {
         let kind = match row.kind {
             RowDifferenceKind::Missing => "missing-row",
             RowDifferenceKind::Extra => "extra-row",
             RowDifferenceKind::Corrupted => "corrupted-row",
         };
-        Self::of_rows(voucher, kind, row.table, &row.key, &row.what)
+        let order = row.key.parse().ok().filter(|_| row.table == "orders");
+        let order = order.filter(|id| kind == "extra-row" || lost.contains(id));
+        Self {
+            loses: order.map(Loss::Order),
+            ..Self::of_rows(voucher, kind, row.table, &row.key, &row.what)
+        }
     }
 
     /// Of one row, or of rows that cannot be read.
@@ -56,7 +66,8 @@ impl Difference {
             expected: "as the log's fold".to_owned(),
             found: what.to_owned(),
             repair: REWRITE,
-            removes: kind == "extra-row" && table == "orders",
+            loses: None,
+            evidence: None,
         }
     }
 
@@ -76,7 +87,8 @@ impl Difference {
                 Remedy::Reload => RELOAD,
                 Remedy::None | Remedy::Again | Remedy::Correct(_) => CORRECT,
             },
-            removes: drift.kind == DriftKind::OrphanHold,
+            loses: drift.loses,
+            evidence: None,
         }
     }
 
@@ -90,7 +102,8 @@ impl Difference {
             expected: "numbers".to_owned(),
             found,
             repair: RELOAD,
-            removes: false,
+            loses: None,
+            evidence: None,
         }
     }
 
@@ -103,7 +116,8 @@ impl Difference {
             "expected": self.expected,
             "found": self.found,
             "repair": self.repair,
-            "removes": self.removes,
+            "removes": self.loses.is_some(),
+            "evidence": self.evidence.as_ref().map(Evidence::json),
         })
     }
 }
@@ -128,6 +142,18 @@ pub(super) fn differences_table(differences: &[Difference]) -> String {
         "VOUCHER", "STORE", "KIND", "OF", "EXPECTED", "FOUND", "REPAIR",
     ];
     table(headers, &rows)
+}
+
+/// What the log says of everything that would be taken away, a line each; none where nothing would be.
+pub(super) fn losses(differences: &[Difference]) -> Option<String> {
+    let line = |d: &Difference| {
+        let evidence = d.evidence.as_ref()?;
+        let text = format!("sale {}, {}, {}: {evidence}", d.voucher, d.store, d.of);
+        Some(printable(&text))
+    };
+    let lines: Vec<_> = differences.iter().filter_map(line).collect();
+    let head = "What would be taken away, and what the log says of it:";
+    (!lines.is_empty()).then(|| format!("{head}\n{}", lines.join("\n")))
 }
 
 fn cell(text: &str) -> String {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Event, LastRecord, Offset, VoucherId};
-use seckill_eventlog::{Record, Stretch};
+use seckill_domain::{Event, LastRecord, Offset, OrderId, VoucherId};
+use seckill_eventlog::{Record, Stretch, decode_event};
 use seckill_orderbook::{BookSnapshot, ExpectedBook};
+use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::log::Log;
@@ -18,6 +19,8 @@ pub(super) struct LogFold<'a> {
     /// Records that no fold has, because an operator decided so.
     decided: HashSet<(i32, Offset)>,
     pub(super) book: ExpectedBook,
+    /// Orders and events that are named by a record that every fold passes over: where it stands, and why.
+    passed_over: HashMap<Uuid, (i32, Offset, String)>,
     partitions: BTreeMap<i32, Partition>,
 }
 
@@ -26,6 +29,8 @@ struct Partition {
     /// Read, and not folded yet.
     ahead: VecDeque<(Offset, Event)>,
     read_to: i64,
+    /// How many records there are below that: offsets have gaps.
+    records: u64,
     /// The last record that the tables have taken, until it was met.
     expected: Option<LastRecord>,
 }
@@ -45,6 +50,7 @@ impl<'a> LogFold<'a> {
             wanted,
             decided: decided.context("cannot read which records were skipped")?,
             book: ExpectedBook::default(),
+            passed_over: HashMap::new(),
             partitions: partitions.map(|p| (p, Partition::default())).collect(),
         })
     }
@@ -111,6 +117,7 @@ impl<'a> LogFold<'a> {
             let (number, offset) = (record.partition, record.offset);
             self.meet(&record);
             if self.decided.contains(&(number, offset)) {
+                self.pass_over(&record, "an operator decided so");
                 continue;
             }
             let event = match record.event(self.log.partitions) {
@@ -123,7 +130,10 @@ impl<'a> LogFold<'a> {
                     )));
                 }
                 // Malformed, and so for every fold.
-                Err(_) => continue,
+                Err(error) => {
+                    self.pass_over(&record, &error.to_string());
+                    continue;
+                }
             };
             if !self.wants(event.voucher_id) {
                 continue;
@@ -141,10 +151,21 @@ impl<'a> LogFold<'a> {
         let Some(partition) = self.partitions.get_mut(&record.partition) else {
             return;
         };
+        partition.records += 1;
         let is_it =
             |last: LastRecord| last.offset == record.offset && last.identity == record.identity();
         if partition.expected.is_some_and(is_it) {
             partition.expected = None;
+        }
+    }
+
+    fn pass_over(&mut self, record: &Record, why: &str) {
+        let event = decode_event(record.payload.as_deref().unwrap_or_default());
+        let Ok(event) = event else { return };
+        let order = event.body.order_id().map(OrderId::as_uuid);
+        for named in order.into_iter().chain([event.event_id.as_uuid()]) {
+            let place = (record.partition, record.offset, why.to_owned());
+            self.passed_over.insert(named, place);
         }
     }
 
@@ -169,6 +190,16 @@ impl<'a> LogFold<'a> {
         for number in numbers {
             self.fold_to(number, Offset::new(i64::MAX));
         }
+    }
+
+    /// The record that names this order or event and is passed over by every fold, and why.
+    pub(super) fn passed_over(&self, named: Uuid) -> Option<&(i32, Offset, String)> {
+        self.passed_over.get(&named)
+    }
+
+    /// How many records there are in what was read of a partition.
+    pub(super) fn records(&self, number: i32) -> u64 {
+        self.partitions.get(&number).map_or(0, |p| p.records)
     }
 
     /// Up to where a partition was read.

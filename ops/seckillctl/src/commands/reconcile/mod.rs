@@ -2,6 +2,7 @@
 //! apart: what is printed without `--execute` is what is carried out with it.
 
 mod difference;
+mod evidence;
 mod log_fold;
 mod redis;
 mod tables;
@@ -17,7 +18,7 @@ use seckill_orderbook::Orderbook;
 use seckill_stock::{AuditField, AuditPage, DriftKind, LogIdentity, Stock, StockOptions, compare};
 use serde_json::json;
 
-use self::difference::{Difference, REWRITE, differences_table};
+use self::difference::{Difference, REWRITE, differences_table, losses};
 use self::log_fold::LogFold;
 use self::redis::{Mended, Seen};
 use crate::act::{Act, Warrant};
@@ -103,6 +104,16 @@ pub(crate) async fn run(
     if let Some(voucher) = planned.unknown.first() {
         return Err(Failure::NotFound(format!("there is no sale {voucher}")));
     }
+    if let Some(losses) = losses(&planned.differences).filter(|_| arguments.act.executes()) {
+        if !arguments.allow_removal {
+            return Err(Failure::Refused(format!(
+                "orders or holds would be taken away, and a buyer may have been promised each: look at what \
+                 the log says of them, and repeat with --allow-removal; nothing was done\n{losses}"
+            )));
+        }
+        // On standard output there is one report, of what was done.
+        eprintln!("{losses}");
+    }
     let sales: BTreeSet<_> = planned.differences.iter().map(|d| d.voucher).collect();
     let warrant = arguments
         .act
@@ -110,13 +121,6 @@ pub(crate) async fn run(
     let Some(warrant) = warrant else {
         return Ok(report(&arguments.act, &planned, None));
     };
-    let removals = planned.differences.iter().filter(|d| d.removes).count();
-    if removals > 0 && !arguments.allow_removal {
-        return Err(Failure::Refused(format!(
-            "{removals} orders or holds would be taken away, and a buyer may have been promised each: look at \
-             them in the plan, and repeat with --allow-removal; nothing was done"
-        )));
-    }
     let done = carry_out(&stores, &planned, &warrant).await?;
     let again: Vec<_> = sales.into_iter().collect();
     let left = plan(&stores, &again).await?.differences;
@@ -185,6 +189,7 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
         seen = walk_all(stores, &again).await?;
         fold.read(&HashMap::new()).await?;
     }
+    evidence::find(&stores.log, &fold, &mut plan.differences).await?;
     plan.sales = vouchers.len();
     plan.not_in_redis = seen.len();
     plan.differences.sort_by_key(|d| d.voucher);
@@ -347,7 +352,10 @@ fn report(act: &Act, plan: &Plan, done: Option<(&Done, &[Difference])>) -> Repor
     }
     if count > 0 {
         let differences = differences_table(&plan.differences);
-        text = format!("{differences}\n{text}{}", act.closing(done.is_some()));
+        let losses = losses(&plan.differences);
+        let losses = losses.map_or_else(String::new, |losses| format!("{losses}\n"));
+        let closing = act.closing(done.is_some());
+        text = format!("{differences}\n{losses}{text}{closing}");
     }
     if let Some((done, left)) = done {
         text = format!(

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Offset, VoucherId};
-use seckill_orderbook::{BookSnapshot, FoldLock, Orderbook, OrderbookError, View};
+use seckill_domain::{Offset, OrderId, VoucherId};
+use seckill_orderbook::{BookSnapshot, FoldLock, Orderbook, OrderbookError, SaleRows, View};
+use seckill_stock::Loss;
 
 use super::difference::Difference;
 use super::log_fold::LogFold;
@@ -15,6 +16,8 @@ use crate::log::Log;
 /// How often the fold may be ahead of what was read of the log, each time by less.
 const LOCK_ATTEMPTS: u32 = 20;
 
+const EXTRA: &str = "the row should not be there";
+
 /// What the rows of a sale have otherwise than the book, which is folded up to the snapshot's position.
 pub(super) async fn compare(
     log: &Log,
@@ -24,22 +27,30 @@ pub(super) async fn compare(
 ) -> Result<Vec<Difference>, Failure> {
     let partition = log.partition_of(voucher);
     let expected = fold.book.rows(voucher);
-    let mut found: Vec<_> = match snapshot.rows(voucher).await {
+    let rows = snapshot.rows(voucher).await;
+    let is_empty = rows.as_ref().is_ok_and(SaleRows::is_empty);
+    if !is_empty && snapshot.position(partition) == Offset::new(0) {
+        return Err(Failure::Refused(format!(
+            "the tables have rows of sale {voucher}, and have taken no record of partition {partition} of {}: \
+             DATABASE_URL belongs to another log; nothing was compared or written",
+            log.topics.events
+        )));
+    }
+    let mut found: Vec<_> = match rows {
         Ok(rows) => {
+            let live = live_orders(&expected);
+            let lost = live_orders(&rows).difference(&live).copied().collect();
             let differences = expected.differences(&rows).into_iter();
             differences
-                .map(|d| Difference::of_row(voucher, &d))
+                .map(|d| Difference::of_row(voucher, &d, &lost))
                 .collect()
         }
         Err(OrderbookError::Row { table, column }) => {
             let what = format!("{column} holds what no fold writes");
-            vec![Difference::of_rows(
-                voucher,
-                "unreadable-row",
-                table,
-                "",
-                &what,
-            )]
+            let unreadable = Difference::of_rows(voucher, "unreadable-row", table, "", &what);
+            let mut found = extra_orders(fold, snapshot, voucher).await?;
+            found.push(unreadable);
+            found
         }
         Err(error) => {
             return Err(anyhow::Error::new(error)
@@ -59,6 +70,27 @@ pub(super) async fn compare(
         ));
     }
     Ok(found)
+}
+
+fn live_orders(rows: &SaleRows) -> HashSet<OrderId> {
+    let live = rows.orders.iter().filter(|order| order.status.is_live());
+    live.map(|order| order.order_id).collect()
+}
+
+/// Orders that the log does not have, of a sale whose rows cannot be read: all are written anew.
+async fn extra_orders(
+    fold: &LogFold<'_>,
+    snapshot: &mut BookSnapshot,
+    voucher: VoucherId,
+) -> Result<Vec<Difference>, Failure> {
+    let ids = snapshot.order_ids(voucher).await;
+    let ids = ids.context("cannot read the rows")?;
+    let extra = ids.into_iter().filter(|id| fold.book.order(*id).is_none());
+    let difference = |id: OrderId| Difference {
+        loses: Some(Loss::Order(id)),
+        ..Difference::of_rows(voucher, "extra-row", "orders", &id.to_string(), EXTRA)
+    };
+    Ok(extra.map(difference).collect())
 }
 
 /// Writes the fold's rows of these sales, a short transaction a partition, in which the fold is held

@@ -1,0 +1,230 @@
+//! What the log says of an order, a hold or a shrink that a repair would take away: nothing is taken away
+//! without it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use anyhow::{Context, anyhow};
+use seckill_domain::{Event, Offset, Order, OrderStatus};
+use seckill_stock::Loss;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::difference::Difference;
+use super::log_fold::LogFold;
+use crate::decoded::event_json;
+use crate::failure::Failure;
+use crate::log::Log;
+
+/// Why something may be taken away.
+#[derive(Debug, Clone)]
+pub(super) enum Evidence {
+    /// A record decides it: after it the order has this status.
+    Decided {
+        partition: i32,
+        offset: Offset,
+        event: Event,
+        status: OrderStatus,
+    },
+    /// The record that names it is passed over by every fold.
+    PassedOver {
+        partition: i32,
+        offset: Offset,
+        why: String,
+    },
+    /// No record names it, in all of what the partition holds: `records` below the offset `to`.
+    NotInLog {
+        named: String,
+        partition: i32,
+        to: Offset,
+        records: u64,
+    },
+    /// It names nothing that the log could know.
+    Unreadable,
+}
+
+/// Finds it for every difference whose repair takes something away. The records that decide are read once
+/// more. `fold` has all that was read.
+pub(super) async fn find(
+    log: &Log,
+    fold: &LogFold<'_>,
+    differences: &mut [Difference],
+) -> Result<(), Failure> {
+    let order = |d: &Difference| match d.loses {
+        Some(Loss::Order(id)) => fold.book.order(id),
+        _ => None,
+    };
+    let mut deciding: BTreeMap<i32, BTreeSet<Offset>> = BTreeMap::new();
+    for order in differences.iter().filter_map(order) {
+        let partition = log.partition_of(order.order_id.voucher_id());
+        deciding
+            .entry(partition)
+            .or_default()
+            .insert(decided(order));
+    }
+    let events = read_again(log, deciding).await?;
+    for difference in differences.iter_mut() {
+        let Some(loss) = difference.loses else {
+            continue;
+        };
+        let partition = log.partition_of(difference.voucher);
+        let found = match (loss, order(difference)) {
+            (_, Some(order)) => of_order(order, log, &events)?,
+            (Loss::Order(id), None) => {
+                let partition = log.partition_of(id.voucher_id());
+                absent(fold, partition, format!("order {id}"), id.as_uuid())
+            }
+            (Loss::Shrink(id), None) => {
+                absent(fold, partition, format!("event {id}"), id.as_uuid())
+            }
+            (Loss::Unreadable, None) => Evidence::Unreadable,
+        };
+        difference.evidence = Some(found);
+    }
+    Ok(())
+}
+
+/// Where the record stands that made an order what it is, as far as its units go.
+fn decided(order: &Order) -> Offset {
+    match order.closed {
+        Some((_, offset)) if !order.status.is_live() => offset,
+        _ => order.reserved_offset,
+    }
+}
+
+type Events = HashMap<(i32, Offset), Event>;
+
+async fn read_again(
+    log: &Log,
+    offsets: BTreeMap<i32, BTreeSet<Offset>>,
+) -> Result<Events, Failure> {
+    let mut events = Events::new();
+    if offsets.is_empty() {
+        return Ok(events);
+    }
+    let reader = log.record_reader()?;
+    for (partition, offsets) in offsets {
+        let records = reader.at(partition, offsets.into_iter().collect()).await;
+        for record in records.with_context(|| log.cannot_read(&log.topics.events))? {
+            if let Ok(event) = record.event(log.partitions) {
+                events.insert((partition, record.offset), event);
+            }
+        }
+    }
+    Ok(events)
+}
+
+fn of_order(order: &Order, log: &Log, events: &Events) -> Result<Evidence, Failure> {
+    let (partition, offset) = (
+        log.partition_of(order.order_id.voucher_id()),
+        decided(order),
+    );
+    let event = events.get(&(partition, offset)).ok_or_else(|| {
+        anyhow!(
+            "the record at {partition}/{}, which decides about order {}, cannot be read again: nothing was done",
+            offset.get(),
+            order.order_id
+        )
+    })?;
+    Ok(Evidence::Decided {
+        partition,
+        offset,
+        event: event.clone(),
+        status: order.status,
+    })
+}
+
+fn absent(fold: &LogFold<'_>, partition: i32, named: String, id: Uuid) -> Evidence {
+    if let Some((partition, offset, why)) = fold.passed_over(id) {
+        return Evidence::PassedOver {
+            partition: *partition,
+            offset: *offset,
+            why: why.clone(),
+        };
+    }
+    Evidence::NotInLog {
+        named,
+        partition,
+        to: fold.read_to(partition),
+        records: fold.records(partition),
+    }
+}
+
+impl Evidence {
+    pub(super) fn json(&self) -> Value {
+        let mut json = match self {
+            Self::Decided {
+                partition,
+                offset,
+                event,
+                status,
+            } => json!({
+                "partition": partition, "offset": offset.get(), "event": event_json(event),
+                "order_is": status.as_str(),
+            }),
+            Self::PassedOver {
+                partition, offset, ..
+            } => json!({ "partition": partition, "offset": offset.get() }),
+            Self::NotInLog {
+                partition,
+                to,
+                records,
+                ..
+            } => json!({ "partition": partition, "from": 0, "to": to.get(), "records": records }),
+            Self::Unreadable => json!({}),
+        };
+        json["says"] = self.to_string().into();
+        json
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decided {
+                partition,
+                offset,
+                event,
+                status,
+            } => write!(
+                f,
+                "{partition}/{} {}, after which the order is {}: {}",
+                offset.get(),
+                event.body.name(),
+                status.as_str(),
+                event_json(event)
+            ),
+            Self::PassedOver {
+                partition,
+                offset,
+                why,
+            } => write!(
+                f,
+                "{partition}/{} names it, and every fold passes that record over: {why}",
+                offset.get()
+            ),
+            Self::NotInLog {
+                named,
+                partition,
+                to,
+                records,
+            } => {
+                let offsets = u64::try_from(to.get()).unwrap_or(0);
+                write!(
+                    f,
+                    "no record of partition {partition} names {named}: it was read from offset 0 to its end, \
+                     {offsets}"
+                )?;
+                match offsets.saturating_sub(*records) {
+                    0 => Ok(()),
+                    gaps => write!(
+                        f,
+                        "; {gaps} of these offsets hold no record, as the end of a transaction does, or a \
+                         record that was compacted away"
+                    ),
+                }
+            }
+            Self::Unreadable => f.write_str("no script writes such a field, and it names no order"),
+        }
+    }
+}

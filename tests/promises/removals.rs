@@ -1,0 +1,107 @@
+//! A repair that takes an order or a hold away says first what the log says of it.
+
+use anyhow::{Context, Result, ensure};
+use redis::AsyncCommands;
+use seckill_domain::{OrderId, VoucherId};
+use seckill_tests::{Injection, Intruder, SaleTerms, Victim, World, audit};
+use serde_json::Value;
+
+const BUYER: u64 = 4;
+
+/// An order that its buyer has given up.
+async fn given_up(world: &World, voucher: VoucherId) -> Result<String> {
+    let answer = world.client.order(voucher, BUYER, None, 1).await?;
+    let order = answer.order_id().context("an order id")?.to_owned();
+    world.until_status(BUYER, &order, "unpaid").await?;
+    world.client.cancel(BUYER, &order).await?;
+    world.until_status(BUYER, &order, "cancelled").await?;
+    Ok(order)
+}
+
+/// Makes it live again, in the tables and in Redis.
+async fn revive(world: &World, voucher: VoucherId, order: &str) -> Result<()> {
+    let revived = sqlx::query(
+        "UPDATE orders SET status = 'unpaid', closed_at = NULL, closed_offset = NULL
+          WHERE order_id = $1::uuid",
+    )
+    .bind(order)
+    .execute(&world.database().await?)
+    .await?;
+    ensure!(revived.rows_affected() == 1, "{revived:?}");
+    let (mut redis, holds) = (world.redis().await?, world.sale_key(voucher, "holds"));
+    let hold: String = redis.hget(&holds, BUYER).await?;
+    let live = hold.replacen("|r|", "|s|", 1);
+    ensure!(live != hold, "its hold was released: {hold}");
+    let _: i64 = redis.hset(&holds, BUYER, live).await?;
+    Ok(())
+}
+
+/// Everything that a plan would take away: what it is, and what the log says.
+fn losses(plan: &Value) -> Result<Vec<(String, Value)>> {
+    let found = plan["differences"].as_array().context("no list")?.iter();
+    let removes = found.filter(|difference| difference["removes"] == true);
+    let loss = |difference: &Value| {
+        let of = difference["of"].as_str().context("no key")?;
+        Ok((of.to_owned(), difference["evidence"].clone()))
+    };
+    removes.map(loss).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let victim = Victim::of(&world, voucher, 1_000).await?;
+    let cancelled = given_up(&world, voucher).await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+    let (pool, mut redis) = (world.database().await?, world.redis().await?);
+    for injection in [Injection::ExtraOrder, Injection::OrphanHold] {
+        injection.inject(&pool, &mut redis, &victim).await?;
+    }
+    revive(&world, voucher, &cancelled).await?;
+    let unknown = OrderId::from_parts(voucher, 0xdead, 0xbeef);
+    let home = Intruder::of(&world)?.home_of(voucher);
+
+    let before = world.contents(voucher).await?;
+    let told = world.refused(&["reconcile"])?;
+    ensure!(told.contains("exit status: 4"), "{told}");
+    ensure!(told.contains("--allow-removal"), "{told}");
+    let absent =
+        format!("no record of partition {home} names order {unknown}: it was read from offset 0");
+    ensure!(
+        told.matches(&absent).count() == 2,
+        "its row and its hold: {told}"
+    );
+    let disproved = told.matches("OrderCancelled, after which the order is cancelled");
+    ensure!(disproved.count() == 2, "its row and its hold: {told}");
+    ensure!(
+        world.contents(voucher).await? == before,
+        "it changed something"
+    );
+
+    let plan = world.seckillctl(&["reconcile", "--output", "json"])?;
+    let losses = losses(&serde_json::from_str(&plan)?)?;
+    ensure!(losses.len() == 4, "{plan}");
+    for (of, evidence) in losses {
+        ensure!(evidence["partition"] == home, "{evidence}");
+        if of.contains(&cancelled) {
+            let event = &evidence["event"];
+            ensure!(
+                event["type"] == "OrderCancelled" && event["order_id"] == *cancelled,
+                "{event}"
+            );
+            ensure!(evidence["offset"].is_i64(), "{evidence}");
+        } else {
+            ensure!(of.contains(&unknown.to_string()), "{of}");
+            ensure!(
+                evidence["from"] == 0 && evidence["to"] == evidence["records"],
+                "{evidence}"
+            );
+        }
+    }
+    world.execute(&["reconcile", "--allow-removal"])?;
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &[]).await?;
+    Ok(())
+}
