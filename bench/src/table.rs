@@ -1,29 +1,19 @@
 //! Plain text tables.
 
-/// Columns as wide as their widest cell, the first one flush left, the others flush right.
+use comfy_table::{CellAlignment, Table, presets};
+
+/// Columns as wide on a terminal as their widest cell, the first one flush left, the others flush right.
 #[must_use]
 pub fn render(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::from("  ");
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths[column];
-            if column == 0 {
-                line.push_str(&format!("{cell:<width$}"));
-            } else {
-                line.push_str(&format!("  {cell:>width$}"));
-            }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(rows);
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((2, 0));
+        if number > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
-    text
+    format!("{}\n", table.trim_fmt())
 }
 
 /// A number with commas between thousands.
@@ -48,6 +38,8 @@ mod tests {
     fn columns_line_up() {
         let rows = [["", "p50"], ["orders ✔", "12.5"]].map(|row| row.map(String::from).to_vec());
         assert_eq!(render(&rows), "             p50\n  orders ✔  12.5\n");
+        let rows = [["", "p50"], ["订单", "12.5"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(render(&rows), "         p50\n  订单  12.5\n");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use seckill_orderbook::AuditEntry;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::output::tell;
 
 /// How much of a pause is made up for by going faster.
 const CATCH_UP: Duration = Duration::from_millis(50);
@@ -80,7 +81,7 @@ impl Act {
                         .into(),
                 ));
             }
-            eprint!("Type \"{phrase}\" to go on: ");
+            tell(format_args!("Type \"{phrase}\" to go on: "));
             confirm(phrase, &mut stdin.lock())?;
         }
         Ok(Some(Warrant {

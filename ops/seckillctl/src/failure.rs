@@ -19,15 +19,19 @@ pub(crate) enum Failure {
     /// What the arguments name does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// Whoever read standard output has closed it: they have seen enough.
+    #[error("nobody reads standard output")]
+    NobodyReads,
     /// Anything else.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
 }
 
 impl Failure {
-    /// 1 failed, 2 settings and arguments (as clap's own code for those), 3 not found, 4 refused.
+    /// 0 where nobody reads on, 1 failed, 2 settings and arguments (as clap's own code for those), 3 not found, 4 refused.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::NobodyReads => 0,
             Self::Failed(_) => 1,
             Self::Settings(_) | Self::Usage(_) => 2,
             Self::NotFound(_) => 3,

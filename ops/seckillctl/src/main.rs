@@ -1,5 +1,8 @@
 //! The operators' command line.
 
+// `output` has the way to standard output and the one to standard error: these macros panic.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod act;
 mod admin;
 mod commands;
@@ -19,7 +22,7 @@ use crate::commands::{
     completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, token, topics,
 };
 use crate::failure::Failure;
-use crate::output::{Output, Report};
+use crate::output::{Output, Report, print, tell, written};
 use crate::settings::Settings;
 
 const AFTER_HELP: &str = "\
@@ -39,7 +42,7 @@ print what they would do.
 With --execute they do it, after a confirmation, and note who did it and why in the table ops_audit.
 
 Exit codes:
-  0  done
+  0  done, or as much of it as somebody read
   1  failed; the message says what to do
   2  wrong arguments or settings; nothing was done
   3  there is no such sale, order or dead letter
@@ -109,20 +112,28 @@ enum Command {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     panics::end_the_process(seckill_eventlog::catches_panics);
-    let cli = Cli::parse();
-    let output = cli.output;
-    match run(cli).await {
-        Ok(report) => {
-            if let Some(report) = report {
-                report.print(output);
-            }
-            ExitCode::SUCCESS
-        }
+    match answer().await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("seckillctl: {failure}");
+            if !matches!(failure, Failure::NobodyReads) {
+                tell(format_args!("seckillctl: {failure}\n"));
+            }
             failure.exit_code()
         }
     }
+}
+
+async fn answer() -> Result<(), Failure> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap writes to standard error, and ends the process with its own code.
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return written(help.print()),
+    };
+    let output = cli.output;
+    run(cli)
+        .await?
+        .map_or(Ok(()), |report| report.print(output))
 }
 
 /// A report, or none from a command that has printed its answer itself.
@@ -140,7 +151,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Reconcile(arguments) => reconcile::run(&arguments, &settings, cli.output).await,
         Command::Replay(arguments) => return replay::run(&arguments, &settings).await,
         Command::Completion { shell } => {
-            print!("{}", completion::script(shell, Cli::command()));
+            print(completion::script(shell, Cli::command()).trim_end())?;
             return Ok(None);
         }
     }

@@ -1,9 +1,16 @@
 //! What a command prints: text for people or JSON for programs, never a mixture.
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use anyhow::anyhow;
 use clap::ValueEnum;
+use comfy_table::{Table, presets};
 use seckill_domain::Timestamp;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::failure::Failure;
 
 /// The form of the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -26,32 +33,57 @@ pub(crate) struct Report {
 
 impl Report {
     /// Prints one of the two forms on standard output.
-    pub(crate) fn print(&self, output: Output) {
+    pub(crate) fn print(&self, output: Output) -> Result<(), Failure> {
         match output {
-            Output::Table => println!("{}", self.text),
-            Output::Json => println!("{:#}", self.json),
+            Output::Table => print(printable_lines(&self.text)),
+            Output::Json => print(format_args!("{:#}", self.json)),
+        }
+    }
+
+    /// Prints it although the command fails for what it says; that is the failure, read or not.
+    pub(crate) fn print_with(&self, output: Output, failure: anyhow::Error) -> Failure {
+        match self.print(output) {
+            Ok(()) | Err(Failure::NobodyReads) => failure.into(),
+            Err(unwritten) => anyhow!(unwritten).context(format!("{failure:#}")).into(),
         }
     }
 }
 
-/// Rows under headers, in columns as wide as their widest cell.
+/// Writes `text` and a newline to standard output. Nothing else of this program writes there, but for
+/// clap's help, whose result goes through [`written`] too: `println!` panics where it cannot write.
+pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// What became of a write to standard output.
+pub(crate) fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::Failed(anyhow!(
+            "the answer cannot be written to standard output: {error}; what the command was to do is done"
+        )),
+    })
+}
+
+/// Writes to standard error. Where that cannot be written to, nobody can be told.
+pub(crate) fn tell(text: impl Display) {
+    let text = printable_lines(&text.to_string());
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
+/// Rows under headers, in columns as wide on a terminal as their widest cell.
 pub(crate) fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = headers.map(str::len);
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headers);
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+        table.add_row(row.each_ref().map(|cell| printable(cell)));
     }
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths);
-        let padded: Vec<_> = padded.map(|(c, w)| format!("{c:<w$}")).collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    let body = rows
-        .iter()
-        .map(|row| line(row.each_ref().map(String::as_str)));
-    let lines: Vec<_> = std::iter::once(line(headers)).chain(body).collect();
-    lines.join("\n")
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
 }
 
 /// One thing's fields, a line each.
@@ -59,21 +91,37 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<_> = fields
         .iter()
-        .map(|(name, value)| format!("{name:<width$}  {value}"))
+        .map(|(name, value)| format!("{name:<width$}  {}", printable(value)))
         .collect();
     lines.join("\n")
 }
 
 /// A text of somebody else's, on one line and without what a terminal would obey.
 pub(crate) fn printable(text: &str) -> String {
-    let escape = |c: char| {
-        if c.is_control() {
-            c.escape_default().to_string()
+    escaped(text, is_obeyed)
+}
+
+/// The same of several lines.
+fn printable_lines(text: &str) -> String {
+    escaped(text, |c| c != '\n' && is_obeyed(c))
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            shown.extend(c.escape_default());
         } else {
-            c.to_string()
+            shown.push(c);
         }
-    };
-    text.chars().map(escape).collect()
+    }
+    shown
+}
+
+/// Control characters, line and paragraph separators, and what turns the direction of a line.
+fn is_obeyed(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A moment as RFC 3339 in UTC.

@@ -1,7 +1,6 @@
 //! A part of the log once more: into another topic, or as JSON lines.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -17,7 +16,7 @@ use crate::commands::sale::parse_time;
 use crate::decoded::record_json;
 use crate::failure::Failure;
 use crate::log::Log;
-use crate::output::{Report, table};
+use crate::output::{self, Report, table};
 use crate::settings::Settings;
 
 const DEFAULT_PER_SECOND: u32 = 1000;
@@ -175,7 +174,6 @@ async fn count(arguments: &Arguments, log: &Log, stretches: &[Stretch]) -> Resul
 async fn print(arguments: &Arguments, log: &Log, stretches: Vec<Stretch>) -> Result<(), Failure> {
     let mut throttle = arguments.per_second.map(Throttle::new);
     let mut records = log.scan(&log.topics.events, stretches).await?;
-    let mut lines = std::io::stdout().lock();
     while let Some(record) = records.next().await? {
         if !arguments.wants(&record, log) {
             continue;
@@ -183,11 +181,7 @@ async fn print(arguments: &Arguments, log: &Log, stretches: Vec<Stretch>) -> Res
         if let Some(throttle) = &mut throttle {
             throttle.turn().await;
         }
-        match writeln!(lines, "{}", record_json(&record)) {
-            // The reader has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            other => other.context("cannot write to standard output")?,
-        }
+        output::print(record_json(&record))?;
     }
     Ok(())
 }

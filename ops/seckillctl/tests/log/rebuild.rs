@@ -174,6 +174,8 @@ async fn a_difference_is_found_and_printed_and_is_not_promoted() {
     let check = rebuild(&world, &["check"]).await;
     assert_eq!(check.code, Some(1));
     assert!(check.stdout.contains(&wrong), "{}", check.stdout);
+    let unread = world.run_unread(&["rebuild", "orders", "check"]).await;
+    assert_eq!(unread.code, Some(1), "the verdict stands, read or not");
     let started = rebuild(&world, &[&["start"][..], &EXECUTE].concat()).await;
     assert_eq!(started.code, Some(1), "{}", started.stderr);
     assert!(started.stdout.contains(&wrong), "{}", started.stdout);

@@ -119,3 +119,18 @@ async fn an_export_has_a_line_a_record_of_the_range() {
         .await;
     assert_eq!(usage.code, Some(2), "{}", usage.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_ends_quietly_with_its_reader_and_fails_where_there_is_no_room() {
+    let world = world().await;
+    let unread = world.run_unread(&["replay", "--stdout"]).await;
+    assert_eq!((unread.code, unread.stderr.as_str()), (Some(0), ""));
+    let mut command = world.command(&["replay", "--stdout"]);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    command.stdout(full.unwrap());
+    let full = tokio::task::spawn_blocking(move || command.output());
+    let full = full.await.unwrap().unwrap();
+    let message = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{message}");
+    assert!(message.contains("standard output"), "{message}");
+}

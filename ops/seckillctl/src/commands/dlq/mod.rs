@@ -160,10 +160,7 @@ fn list(letters: &[Letter]) -> Report {
             letter.key(),
             letter.redrives.to_string(),
             fate(letter),
-            printable(&letter.cause)
-                .chars()
-                .take(CAUSE_MAX_CHARS)
-                .collect(),
+            letter.cause.chars().take(CAUSE_MAX_CHARS).collect(),
         ]
     };
     let rows: Vec<_> = letters.iter().map(cells).collect();
@@ -185,7 +182,7 @@ fn header_line(header: Option<(&str, Option<&[u8]>)>) -> String {
 fn text(letter: &Letter) -> String {
     let head = fields(&[
         ("letter", letter.source.to_string()),
-        ("cause", printable(&letter.cause)),
+        ("cause", letter.cause.clone()),
         (
             "came",
             written_at(&letter.record).unwrap_or_else(|| "-".to_owned()),

@@ -56,8 +56,8 @@ pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> 
     if found.is_empty() {
         return Ok(report);
     }
-    report.print(output);
-    Err(anyhow!("{} rows are not what the log says", found.len()).into())
+    let failure = anyhow!("{} rows are not what the log says", found.len());
+    Err(report.print_with(output, failure))
 }
 
 /// A book a partition, in the order of the partitions.

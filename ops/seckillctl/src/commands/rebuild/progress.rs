@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use seckill_rebuild::Progress as Folded;
 use tokio::task::JoinHandle;
 
+use crate::output::tell;
+
 const REDRAW: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const STYLE: &str = "{bar:40} {percent:>3} %  {pos} of {len} records  {per_sec}  {eta} left";
@@ -57,7 +59,7 @@ impl Progress {
                 bar.set_position(done);
                 bar.abandon();
             }
-            Shown::Lines => eprintln!("{}", line(done, self.total, self.began.elapsed())),
+            Shown::Lines => tell(line(done, self.total, self.began.elapsed())),
         }
     }
 }
@@ -72,7 +74,7 @@ async fn watch(shown: Shown, total: u64, began: Instant, folded: Arc<Folded>) {
         ticks.tick().await;
         match &shown {
             Shown::Bar(bar) => bar.set_position(folded.done()),
-            Shown::Lines => eprintln!("{}", line(folded.done(), total, began.elapsed())),
+            Shown::Lines => tell(line(folded.done(), total, began.elapsed())),
         }
     }
 }
@@ -81,7 +83,7 @@ fn line(done: u64, total: u64, elapsed: Duration) -> String {
     let percent = (done * 100).checked_div(total).unwrap_or(100);
     let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
     let left = (total - done.min(total)) as f64 / rate.max(1.0);
-    format!("{percent:>3} %  {done} of {total} records  {rate:.0}/s  {left:.0} s left")
+    format!("{percent:>3} %  {done} of {total} records  {rate:.0}/s  {left:.0} s left\n")
 }
 
 #[cfg(test)]
@@ -92,7 +94,7 @@ mod tests {
     fn a_line_ends_at_a_hundred_and_never_divides_by_nothing() {
         let second = Duration::from_secs(1);
         let half = line(50, 100, second);
-        assert_eq!(half, " 50 %  50 of 100 records  50/s  1 s left");
+        assert_eq!(half, " 50 %  50 of 100 records  50/s  1 s left\n");
         assert!(line(100, 100, second).starts_with("100 %"));
         assert!(line(0, 0, Duration::ZERO).starts_with("100 %"));
     }

@@ -68,13 +68,12 @@ pub(super) fn proof_report(
     if proof.differing.is_empty() {
         return Ok(report);
     }
-    report.print(output);
-    Err(anyhow!(
+    let failure = anyhow!(
         "{} sales differ between the copy and the live tables. The copy is what the log says. Where \
          the live tables are known to be wrong: `rebuild orders promote --accept-differences {0}`",
         proof.differing.len()
-    )
-    .into())
+    );
+    Err(report.print_with(output, failure))
 }
 
 fn proof_text(proof: &Proof) -> String {

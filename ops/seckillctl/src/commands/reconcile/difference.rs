@@ -157,9 +157,8 @@ pub(super) fn losses(differences: &[Difference]) -> Option<String> {
 }
 
 fn cell(text: &str) -> String {
-    let text = printable(text);
     if text.chars().count() <= CELL_MAX_CHARS {
-        return text;
+        return text.to_owned();
     }
     let cut: String = text.chars().take(CELL_MAX_CHARS - 1).collect();
     format!("{cut}…")

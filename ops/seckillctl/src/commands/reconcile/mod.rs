@@ -25,7 +25,7 @@ use crate::act::{Act, Warrant};
 use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::log::Log;
-use crate::output::{Output, Report};
+use crate::output::{Output, Report, tell};
 use crate::settings::{Need, Settings};
 
 /// The producers' delivery timeout, unless the promise deadline is longer.
@@ -112,7 +112,7 @@ pub(crate) async fn run(
             )));
         }
         // On standard output there is one report, of what was done.
-        eprintln!("{losses}");
+        tell(format_args!("{losses}\n"));
     }
     let sales: BTreeSet<_> = planned.differences.iter().map(|d| d.voucher).collect();
     let warrant = arguments
@@ -128,11 +128,11 @@ pub(crate) async fn run(
     if left.is_empty() {
         return Ok(report);
     }
-    report.print(output);
-    Err(Failure::Failed(anyhow!(
+    let failure = anyhow!(
         "{} differences are left: look at them with `seckillctl reconcile`, and repeat it",
         left.len()
-    )))
+    );
+    Err(report.print_with(output, failure))
 }
 
 async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {

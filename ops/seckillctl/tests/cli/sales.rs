@@ -1,0 +1,139 @@
+//! `sale`: what it asks of the admin API, and what it prints.
+
+use serde_json::json;
+
+use crate::{admin_api, ask_admin_api, stderr, stdout};
+
+#[test]
+fn a_sale_is_put_up_with_its_terms_and_an_hour_to_run() {
+    let (url, server) = admin_api("202 Accepted", &json!({ "voucher_id": 17 }));
+    let create = "sale create --title Machine --price-cents 4900 --stock 100 --hold-seconds 60 \
+                  --opens-at 2030-01-01T23:30:00+01:00";
+    let create: Vec<_> = create.split_whitespace().collect();
+    let output = ask_admin_api(&url, &create);
+    assert_eq!(stdout(&output), "sale 17 is scheduled\n");
+    let request = server.join().unwrap();
+    assert_eq!(request.line, "POST /admin/v1/vouchers HTTP/1.1");
+    assert_eq!(request.authorization, "Bearer a token");
+    assert_eq!(request.idempotency_key, "");
+    assert_eq!(
+        request.body,
+        json!({
+            "title": "Machine", "price_cents": 4900, "currency": "EUR", "stock": 100,
+            "max_quantity": 1, "opens_at": "2030-01-01T23:30:00+01:00",
+            "closes_at": "2030-01-02T00:30:00+01:00", "hold_seconds": 60,
+        })
+    );
+}
+
+#[test]
+fn a_repeatable_sale_needs_its_times_and_sends_its_key() {
+    let (url, server) = admin_api("202 Accepted", &json!({ "voucher_id": 17 }));
+    let create = "sale create --title Machine --price-cents 4900 --stock 100 --idempotency-key k1";
+    let mut create: Vec<_> = create.split_whitespace().collect();
+    assert_eq!(ask_admin_api(&url, &create).status.code(), Some(2));
+
+    create.extend(["--opens-at", "2030-01-01T00:00:00Z"]);
+    create.extend(["--closes-at", "2030-01-02T00:00:00Z"]);
+    create.push("--require-sale-token");
+    stdout(&ask_admin_api(&url, &create));
+    let request = server.join().unwrap();
+    assert_eq!(request.idempotency_key, "k1");
+    assert_eq!(request.body["requires_sale_token"], true);
+}
+
+#[test]
+fn a_shrink_is_a_negative_change_and_its_refusal_is_told() {
+    let problem = json!({ "title": "Stock committed", "detail": "3 units are free", "free": 3 });
+    let (url, server) = admin_api("409 Conflict", &problem);
+    let output = ask_admin_api(&url, &["sale", "shrink", "17", "5", "--reason", "broken"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = "seckillctl: Stock committed: 3 units are free\n";
+    assert_eq!(stderr(&output), message);
+    let request = server.join().unwrap();
+    assert_eq!(request.line, "POST /admin/v1/vouchers/17/stock HTTP/1.1");
+    assert_eq!(request.body, json!({ "delta": -5, "reason": "broken" }));
+}
+
+/// The ingress would refuse it, by the same rule: it is not even asked.
+#[test]
+fn what_no_sale_can_have_is_a_usage_error_that_names_the_argument() {
+    let sale = "sale create --title Lamp --price-cents 1 --stock 1 --opens-at 2030-01-01T00:00:00Z";
+    for (argument, value) in [
+        ("--title", "two\nlines"),
+        ("--title", " "),
+        ("--price-cents", "100000000001"),
+        ("--stock", "1000000001"),
+        ("--max-quantity", "1001"),
+        ("--hold-seconds", "86401"),
+        ("--opens-at", "1970-01-01T00:30:00+01:00"),
+        ("--closes-at", "9999-12-31T23:59:59-01:00"),
+    ] {
+        let mut create: Vec<_> = sale.split_whitespace().collect();
+        match create.iter().position(|word| *word == argument) {
+            Some(at) => create[at + 1] = value,
+            None => create.extend([argument, value]),
+        }
+        refused_by_name(&create, argument);
+    }
+    refused_by_name(
+        &["sale", "restock", "17", "1", "--reason", "\u{1b}[2J"],
+        "--reason",
+    );
+    refused_by_name(
+        &["sale", "shrink", "17", "1000000001", "--reason", "x"],
+        "<UNITS>",
+    );
+}
+
+fn refused_by_name(arguments: &[&str], argument: &str) {
+    let output = ask_admin_api("http://127.0.0.1:1", arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains(argument), "{arguments:?}: {message}");
+}
+
+#[test]
+fn a_sale_that_is_not_there_has_its_own_exit_code() {
+    let problem = json!({ "title": "Not found", "detail": "no sale 17" });
+    let (url, server) = admin_api("404 Not Found", &problem);
+    let output = ask_admin_api(&url, &["sale", "show", "17"]);
+    assert_eq!(output.status.code(), Some(3));
+    let request = server.join().unwrap();
+    assert_eq!(request.line, "GET /admin/v1/vouchers/17/ledger HTTP/1.1");
+}
+
+#[test]
+fn a_ledger_is_shown_also_while_redis_does_not_serve_the_sale() {
+    let ledger = json!({
+        "initial": 100, "adjusted": 5, "available": 90, "held": null, "unpaid": 10, "paid": 5,
+        "redis_available": null, "in_flight": null, "drift": null, "consistent": false,
+    });
+    let (url, server) = admin_api("200 OK", &ledger);
+    let shown = stdout(&ask_admin_api(&url, &["sale", "show", "17"]));
+    assert!(shown.contains("unpaid              10"), "{shown}");
+    assert!(shown.contains("drift               unknown"), "{shown}");
+    server.join().unwrap();
+}
+
+#[test]
+fn sales_are_listed_a_page_at_a_time() {
+    let page = json!({ "next": 17, "vouchers": [{
+        "voucher_id": 17, "title": "Machine", "price_cents": 4905, "currency": "EUR",
+        "stock_left": 3, "max_quantity": 2, "opens_at": "2030-01-01T00:00:00Z",
+        "closes_at": "2030-01-02T00:00:00Z", "status": "open",
+    }]});
+    let (url, server) = admin_api("200 OK", &page);
+    let arguments = ["sale", "list", "--limit", "1", "--before", "18"];
+    let listed = stdout(&ask_admin_api(&url, &arguments));
+    assert!(
+        listed.contains("17  open    3     49.05 EUR  2"),
+        "{listed}"
+    );
+    assert!(listed.ends_with("older sales: --before 17\n"), "{listed}");
+    let request = server.join().unwrap();
+    assert_eq!(
+        request.line,
+        "GET /admin/v1/vouchers?limit=1&before=18 HTTP/1.1"
+    );
+}
