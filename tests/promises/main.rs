@@ -39,6 +39,7 @@ mod payments;
 mod poison;
 mod races;
 mod readings;
+mod readme;
 mod rebalances;
 mod rebuild;
 mod rebuild_large;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use seckill_tests::{SaleTerms, World, audit};
+use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_clicks_with_one_key_are_one_order() -> Result<()> {
@@ -72,14 +73,15 @@ async fn a_key_with_another_quantity_is_refused() -> Result<()> {
 async fn the_key_of_an_order_before_the_last_answers_with_it_also_after_a_reload() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    let order = async |key: &str| -> Result<String> {
+    let order = async |key: &str| -> Result<(String, Value)> {
         let answer = world.client.order(voucher, 7, Some(key), 1).await?;
         assert_eq!(answer.status, 202, "{key}: {answer:?}");
-        Ok(answer.order_id().expect("an order id").to_owned())
+        let id = answer.order_id().expect("an order id").to_owned();
+        Ok((id, answer.body["status"].clone()))
     };
     let mut orders = Vec::new();
     for key in ["K1", "K2", "K3"] {
-        let id = order(key).await?;
+        let (id, _) = order(key).await?;
         assert!(!orders.contains(&id), "{key} is another order");
         if key != "K3" {
             world.until_status(7, &id, "unpaid").await?;
@@ -90,14 +92,16 @@ async fn the_key_of_an_order_before_the_last_answers_with_it_also_after_a_reload
         orders.push(id);
     }
     for lost in [false, true] {
+        world.quiet(voucher).await?;
         if lost {
-            world.quiet(voucher).await?;
             let mut redis = world.redis().await?;
             redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
             world.until_served(voucher).await?;
         }
         for (key, id) in ["K1", "K2", "K3", "K1"].iter().zip([0, 1, 2, 0]) {
-            assert_eq!(order(key).await?, orders[id], "{key}, lost: {lost}");
+            let status = if id == 2 { "reserved" } else { "cancelled" };
+            let expected = (orders[id].clone(), status.into());
+            assert_eq!(order(key).await?, expected, "{key}, lost: {lost}");
         }
     }
     world.quiet(voucher).await?;

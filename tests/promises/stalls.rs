@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use seckill_domain::VoucherId;
 use seckill_eventlog::Topics;
 use seckill_tests::{Intruder, SaleTerms, World, eventually, until_ready, until_unready};
@@ -62,7 +63,7 @@ async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Resu
         Ok(given
             .elements()
             .iter()
-            .map(|given| given.partition())
+            .map(TopicPartitionListElem::partition)
             .collect())
     };
     eventually("the group gives it partitions", || async {

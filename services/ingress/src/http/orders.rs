@@ -2,18 +2,19 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use seckill_domain::{EventBody, OrderCancelled, OrderStatus, VoucherId};
+use seckill_domain::{EventBody, OrderCancelled, OrderStatus, UserId, VoucherId};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Number;
 use utoipa::ToSchema;
+use utoipa::openapi::Object;
 
 use crate::http::middleware::trace_of;
-use crate::http::representation::OrderBody;
+use crate::http::representation::{OrderBody, PENDING, one_of};
 use crate::http::{App, events, request};
 use crate::limits::Standing;
 use crate::problem::Problem;
 use crate::reads::OrderView;
-use crate::reservations::{PlaceError, PlaceOrder};
+use crate::reservations::{self, PlaceError, PlaceOrder, PlacedState};
 use crate::risk::Origin;
 use crate::sale_tokens::PageProof;
 use crate::{body, rfc3339};
@@ -37,28 +38,27 @@ pub(crate) struct OrderRequest {
 pub(crate) struct Placed {
     #[schema(format = "uuid")]
     order_id: String,
-    status: PlacedStatus,
+    #[schema(schema_with = placed_status)]
+    status: &'static str,
     /// Until when it may be paid.
     #[schema(format = DateTime)]
     pay_by: String,
 }
 
-/// `reserved`: the units are the buyer's until `pay_by`, whatever happens here. `pending`: they are
-/// held, but the log has not confirmed it in time; the order's status comes to an end.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum PlacedStatus {
-    Reserved,
-    Pending,
-}
+const RESERVED: &str = "reserved";
 
-impl PlacedStatus {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Pending => "pending",
-        }
-    }
+fn placed_status() -> Object {
+    let ended = OrderStatus::ALL
+        .into_iter()
+        .filter(|status| *status != OrderStatus::Unpaid);
+    one_of(
+        "reserved: the units are the buyer's until pay_by, whatever happens here. pending: they are held, but \
+         the log has not confirmed it in time; the order's status comes to an end. The others: the key is \
+         that of an earlier order, which has ended so.",
+        [RESERVED, PENDING]
+            .into_iter()
+            .chain(ended.map(OrderStatus::as_str)),
+    )
 }
 
 const fn one() -> u32 {
@@ -82,7 +82,8 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 
 /// Orders units of a voucher.
 ///
-/// The same `Idempotency-Key` again gives the same order again, also after that has ended.
+/// The same `Idempotency-Key` again gives the same order again, also after that has ended: `status` then says
+/// how.
 /// `X-Sale-Token` is needed where the sale says so.
 ///
 /// # Errors
@@ -121,7 +122,7 @@ pub async fn place(
         Err(refusal) => (Err(refusal), Standing::default()),
     };
     let name = match &answer {
-        Ok((_, status)) => status.as_str(),
+        Ok((_, status)) => status,
         Err(problem) => problem.name(),
     };
     metrics::counter!("seckill_orders_total", "answer" => name).increment(1);
@@ -149,7 +150,7 @@ async fn try_place(
     http: &HttpRequest,
     payload: web::Payload,
     standing: &mut Standing,
-) -> Result<(HttpResponse, PlacedStatus), Problem> {
+) -> Result<(HttpResponse, &'static str), Problem> {
     let user_id = app.tokens.authenticate(http)?;
     let voucher_id = request::voucher_id(http)?;
     app.limits.admit_order(user_id, voucher_id, standing)?;
@@ -179,10 +180,10 @@ async fn try_place(
         Ok(placed) => placed,
         Err(refusal) => return Err(refused(app, origin, proof, refusal).await),
     };
-    let status = if placed.reserved {
-        PlacedStatus::Reserved
-    } else {
-        PlacedStatus::Pending
+    let status = match placed.state {
+        PlacedState::Reserved if now < placed.pay_by => RESERVED,
+        PlacedState::Pending => PENDING,
+        PlacedState::Reserved | PlacedState::Released => how_it_ended(app, user_id, &placed).await,
     };
     let response = HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/api/v1/orders/{}", placed.order_id)))
@@ -192,6 +193,17 @@ async fn try_place(
             pay_by: rfc3339::format(placed.pay_by),
         });
     Ok((response, status))
+}
+
+/// An order that a key was used for before, and that is over.
+async fn how_it_ended(app: &App, user: UserId, order: &reservations::Placed) -> &'static str {
+    match app.reads.order(order.order_id, user).await {
+        Ok(Some(OrderView::Decided { order, .. })) if order.status != OrderStatus::Unpaid => {
+            order.status.as_str()
+        }
+        // Its expiry is not decided yet, or PostgreSQL is away: its status tells later.
+        _ => PENDING,
+    }
 }
 
 async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceError) -> Problem {

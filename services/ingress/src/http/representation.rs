@@ -10,7 +10,7 @@ use crate::rfc3339;
 use crate::sale_tokens::IssuedSaleToken;
 
 /// What an order is before it is decided.
-const PENDING: &str = "pending";
+pub(super) const PENDING: &str = "pending";
 
 /// An order.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,7 +64,7 @@ fn voucher_status() -> Object {
     )
 }
 
-fn one_of(description: &str, values: impl IntoIterator<Item = &'static str>) -> Object {
+pub(super) fn one_of(description: &str, values: impl IntoIterator<Item = &'static str>) -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let text = text.description(Some(description));
     text.enum_values(Some(values)).build()

@@ -13,9 +13,9 @@ use seckill_telemetry::clock::BootInstant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batcher::{Lane, Request, Waiter};
-use super::promise::{Evidence, may_say_reserved};
+use super::promise::{Evidence, what_to_say};
 use super::publisher::Sent;
-use super::{PlaceError, Placed};
+use super::{PlaceError, Placed, PlacedState};
 
 /// A script that failed at once is not sent again at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -30,16 +30,16 @@ struct Granted {
 }
 
 impl Granted {
-    fn answer(&mut self, reserved: bool) {
-        self.waiter.answer(Ok(placed(&self.pending, reserved)));
+    fn answer(&mut self, state: PlacedState) {
+        self.waiter.answer(Ok(placed(&self.pending, state)));
     }
 }
 
-fn placed(order: &PendingReservation, reserved: bool) -> Placed {
+fn placed(order: &PendingReservation, state: PlacedState) -> Placed {
     Placed {
         order_id: order.order_id,
         pay_by: order.pay_by,
-        reserved,
+        state,
     }
 }
 
@@ -176,7 +176,7 @@ fn publish_granted(
             } => Ok(Placed {
                 order_id,
                 pay_by,
-                reserved: may_say_reserved(Evidence::Repeated { settled, released }, deadline),
+                state: what_to_say(Evidence::Repeated { settled, released }, deadline),
             }),
             ReserveOutcome::KeyReused => Err(PlaceError::KeyReused),
             ReserveOutcome::Superseded => Err(PlaceError::Unavailable),
@@ -211,7 +211,7 @@ fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Opti
         Err(error) => {
             let order_id = pending.order_id;
             tracing::warn!(%order_id, %error, "not sent; the relay will publish it");
-            waiter.answer(Ok(placed(&pending, false)));
+            waiter.answer(Ok(placed(&pending, PlacedState::Pending)));
             None
         }
     }
@@ -237,9 +237,9 @@ async fn see_through(
             biased;
             acked = publisher.acknowledged(&mut order.sent) => acked,
             () = &mut patience, if !patience.is_elapsed() => {
-                order.answer(false);
+                order.answer(PlacedState::Pending);
                 for late in waiting.as_mut_slice() {
-                    late.answer(false);
+                    late.answer(PlacedState::Pending);
                 }
                 publisher.acknowledged(&mut order.sent).await
             }
@@ -257,7 +257,7 @@ async fn see_through(
                 Evidence::NotAcknowledged
             }
         };
-        order.answer(may_say_reserved(evidence, deadline));
+        order.answer(what_to_say(evidence, deadline));
     }
 }
 

@@ -39,7 +39,8 @@ use self::publisher::Publisher;
 
 pub use self::backlog::NoRoom;
 pub use self::types::{
-    PlaceError, PlaceOrder, Placed, PublishError, RelayOptions, ReservationsOptions, ShrinkError,
+    PlaceError, PlaceOrder, Placed, PlacedState, PublishError, RelayOptions, ReservationsOptions,
+    ShrinkError,
 };
 
 /// Takes orders. Cheap to clone; clones share everything.

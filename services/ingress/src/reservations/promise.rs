@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::types::PlacedState;
+
 /// Until when an ack makes a promise.
 #[derive(Debug)]
 pub(super) struct PromiseDeadline {
@@ -57,16 +59,19 @@ pub(super) enum Evidence {
     },
 }
 
-/// Whether `evidence` is a promise under the promise deadline `deadline`.
+/// What `evidence` allows to say under the promise deadline `deadline`.
 ///
-/// An ack after the deadline is none: a reload may have drained, begun the next epoch and sold the
+/// An ack after the deadline is no promise: a reload may have drained, begun the next epoch and sold the
 /// units again before the event got into the log. A repeat publishes nothing and so relies on the
 /// projector alone.
-pub(super) fn may_say_reserved(evidence: Evidence, deadline: Duration) -> bool {
+pub(super) fn what_to_say(evidence: Evidence, deadline: Duration) -> PlacedState {
     match evidence {
-        Evidence::Acknowledged { after } => after <= deadline,
-        Evidence::NotAcknowledged => false,
-        Evidence::Repeated { settled, released } => settled && !released,
+        Evidence::Acknowledged { after } if after <= deadline => PlacedState::Reserved,
+        Evidence::Repeated { released: true, .. } => PlacedState::Released,
+        Evidence::Repeated { settled: true, .. } => PlacedState::Reserved,
+        Evidence::Acknowledged { .. } | Evidence::NotAcknowledged | Evidence::Repeated { .. } => {
+            PlacedState::Pending
+        }
     }
 }
 
@@ -89,31 +94,33 @@ mod tests {
 
     #[test]
     fn an_ack_counts_up_to_the_deadline_and_not_after_it() {
-        let says = |after| may_say_reserved(Evidence::Acknowledged { after }, DEADLINE);
-        assert!(says(Duration::ZERO));
-        assert!(says(DEADLINE));
-        assert!(!says(DEADLINE + Duration::from_nanos(1)));
+        let says = |after| what_to_say(Evidence::Acknowledged { after }, DEADLINE);
+        assert_eq!(says(Duration::ZERO), PlacedState::Reserved);
+        assert_eq!(says(DEADLINE), PlacedState::Reserved);
+        assert_eq!(
+            says(DEADLINE + Duration::from_nanos(1)),
+            PlacedState::Pending
+        );
     }
 
     #[test]
     fn without_an_ack_nothing_is_promised() {
-        assert!(!may_say_reserved(Evidence::NotAcknowledged, DEADLINE));
+        assert_eq!(
+            what_to_say(Evidence::NotAcknowledged, DEADLINE),
+            PlacedState::Pending
+        );
     }
 
     #[test]
     fn a_repeat_is_promised_only_while_it_is_settled_and_not_released() {
-        for (settled, released, promised) in [
-            (false, false, false),
-            (true, false, true),
-            (true, true, false),
-            (false, true, false),
+        for (settled, released, said) in [
+            (false, false, PlacedState::Pending),
+            (true, false, PlacedState::Reserved),
+            (true, true, PlacedState::Released),
+            (false, true, PlacedState::Released),
         ] {
             let evidence = Evidence::Repeated { settled, released };
-            assert_eq!(
-                may_say_reserved(evidence, DEADLINE),
-                promised,
-                "{evidence:?}"
-            );
+            assert_eq!(what_to_say(evidence, DEADLINE), said, "{evidence:?}");
         }
     }
 }

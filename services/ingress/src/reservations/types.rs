@@ -53,8 +53,19 @@ pub struct Placed {
     pub order_id: OrderId,
     /// Until when it may be paid.
     pub pay_by: Timestamp,
-    /// True is a promise: the order will never be rejected. False is *pending*.
-    pub reserved: bool,
+    /// What may be said of it.
+    pub state: PlacedState,
+}
+
+/// What may be said of an order that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacedState {
+    /// A promise: the order will never be rejected.
+    Reserved,
+    /// The log has not confirmed it in time.
+    Pending,
+    /// An earlier request's, and its units have gone back.
+    Released,
 }
 
 /// Why an order was not taken.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rig::{Conditions, Rig, distinct, eventually, order};
 use seckill_domain::{EventBody, KeyHash, Offset, OrderId, Reason, StockOp, TraceParent};
-use seckill_ingress::reservations::{PlaceError, Placed, PublishError, ShrinkError};
+use seckill_ingress::reservations::{PlaceError, Placed, PlacedState, PublishError, ShrinkError};
 use seckill_stock::SettleReply;
 use tokio::task::JoinSet;
 
@@ -35,7 +35,13 @@ async fn parallel_clicks_with_one_key_are_one_order() {
     let placed: Vec<Placed> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(distinct(placed.iter().map(|p| p.order_id)).len(), 1);
     // Only the call that took the unit may promise: no other knows of the ack.
-    assert_eq!(placed.iter().filter(|p| p.reserved).count(), 1);
+    assert_eq!(
+        placed
+            .iter()
+            .filter(|p| p.state == PlacedState::Reserved)
+            .count(),
+        1
+    );
     let logged = rig.logged().await;
     assert_eq!(logged.len(), 1, "{logged:?}");
     assert_eq!(logged[0].order_id, placed[0].order_id);
@@ -49,7 +55,12 @@ async fn a_hundred_units_go_to_exactly_a_hundred_of_two_thousand_buyers() {
     let clicks = click(&rig, (1..=2_000).map(|user| (user, None)));
     let answers = clicks.join_all().await;
 
-    assert!(answers.iter().flatten().all(|p| p.reserved));
+    assert!(
+        answers
+            .iter()
+            .flatten()
+            .all(|p| p.state == PlacedState::Reserved)
+    );
     let reserved: Vec<OrderId> = answers.iter().flatten().map(|p| p.order_id).collect();
     assert_eq!(reserved.len(), 100);
     let sold_out = answers.iter().filter(|a| **a == Err(PlaceError::SoldOut));
@@ -69,7 +80,7 @@ async fn an_ack_clears_the_outbox_and_not_the_hold() {
 
     let placed = rig.reservations.place(rig.voucher, order(1, None)).await;
 
-    assert!(placed.unwrap().reserved);
+    assert_eq!(placed.unwrap().state, PlacedState::Reserved);
     rig.outbox_is_cleared().await;
     let view = rig.view().await;
     assert_eq!((view.held, view.unsettled), (1, 1));
@@ -83,8 +94,8 @@ async fn a_repeat_is_promised_once_settled_and_publishes_nothing() {
         placed.unwrap()
     };
     let first = again().await;
-    assert!(first.reserved);
-    assert!(!again().await.reserved);
+    assert_eq!(first.state, PlacedState::Reserved);
+    assert_eq!(again().await.state, PlacedState::Pending);
 
     let confirm = StockOp::Confirm {
         order_id: first.order_id,
@@ -103,8 +114,8 @@ async fn a_repeat_is_promised_once_settled_and_publishes_nothing() {
     settle(&rig, Offset::new(2), release).await;
     let released = again().await;
     assert_eq!(
-        (released.order_id, released.reserved),
-        (first.order_id, false)
+        (released.order_id, released.state),
+        (first.order_id, PlacedState::Released)
     );
     assert_eq!(rig.logged().await.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill_domain::{LogBatch, Offset, OrderId, partition_of};
-use seckill_ingress::reservations::{PlaceError, RelayOptions};
+use seckill_ingress::reservations::{PlaceError, PlacedState, RelayOptions};
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions};
 use seckill_testkit::{Kafka, fresh_database};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,11 @@ async fn a_script_whose_answer_is_lost_does_not_take_twice() {
 
     let answers = clicks.join_all().await;
 
-    assert!(answers.iter().all(|a| a.is_ok_and(|p| p.reserved)));
+    assert!(
+        answers
+            .iter()
+            .all(|a| a.is_ok_and(|p| p.state == PlacedState::Reserved))
+    );
     let orders: Vec<OrderId> = answers.iter().flatten().map(|p| p.order_id).collect();
     assert_eq!(distinct(orders.clone()).len(), 50);
     assert_eq!(rig.view().await.stock, 50);
@@ -68,7 +72,10 @@ async fn more_than_the_most_in_flight_are_refused_before_redis_is_asked() {
 
     assert_eq!(second, Err(PlaceError::Overloaded));
     rig.redis.resume().unwrap();
-    assert!(first.join_all().await[0].unwrap().reserved);
+    assert_eq!(
+        first.join_all().await[0].unwrap().state,
+        PlacedState::Reserved
+    );
     eventually("room for another", async || {
         rig.reservations.is_accepting().is_ok()
     })
@@ -93,7 +100,7 @@ async fn without_kafka_orders_are_pending_then_refused_and_the_relay_of_another_
 
     let placed = rig.reservations.place(rig.voucher, order(1, Some(1))).await;
     let placed = placed.unwrap();
-    assert!(!placed.reserved);
+    assert_eq!(placed.state, PlacedState::Pending);
     // Nothing is undone, and nobody else is let in: because of the silence, or of the failure.
     eventually("the silence to be noticed", async || {
         rig.reservations.is_accepting().is_err()
