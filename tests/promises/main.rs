@@ -24,6 +24,7 @@ mod late_deaths;
 mod late_retries;
 mod lost_commit;
 mod lost_redis;
+mod mute_stores;
 mod no_connection_left;
 mod one_key_one_order;
 mod ones_own;

@@ -1,6 +1,7 @@
 //! A wire between a client and a store, that a test makes slow, or dead.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct SlowWire {
     listener: Option<TcpListener>,
     address: SocketAddr,
     line: watch::Sender<Line>,
+    /// How many times the open connections were lost.
+    losses: watch::Sender<u64>,
     open: Arc<AtomicUsize>,
 }
 
@@ -57,6 +60,7 @@ impl SlowWire {
             address: listener.local_addr()?,
             listener: Some(listener),
             line: watch::Sender::new(Line::Delays(Duration::ZERO)),
+            losses: watch::Sender::new(0),
             open: Arc::default(),
         })
     }
@@ -83,14 +87,18 @@ impl SlowWire {
             return;
         };
         let (line, open) = (self.line.subscribe(), Arc::clone(&self.open));
+        let losses = self.losses.subscribe();
         runtime.spawn(async move {
             // Its connections end with the runtime.
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
                 let (line, open) = (line.clone(), Open::count(&open));
+                let mut losses = losses.clone();
+                losses.mark_unchanged();
                 // A connection that breaks is what both ends have to live with.
-                connections.spawn(async move { relay(client, server, line, open).await.ok() });
+                connections
+                    .spawn(async move { relay(client, server, (line, losses), open).await.ok() });
             }
         });
     }
@@ -103,6 +111,12 @@ impl SlowWire {
     /// Changes what becomes of the bytes.
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
+    }
+
+    /// The connections that are open now carry nothing any more, not even their end: what a failover or a
+    /// firewall without a word looks like. New ones work.
+    pub fn lose_open_ones(&self) {
+        self.losses.send_modify(|losses| *losses += 1);
     }
 
     /// How many connections clients have open.
@@ -140,7 +154,7 @@ impl Drop for Open {
 async fn relay(
     client: TcpStream,
     server: SocketAddr,
-    line: watch::Receiver<Line>,
+    (line, mut losses): (watch::Receiver<Line>, watch::Receiver<u64>),
     open: Open,
 ) -> std::io::Result<()> {
     let server = TcpStream::connect(server).await?;
@@ -163,10 +177,17 @@ async fn relay(
         let heard = hear(from_server, answers, Some(line.clone()));
         tokio::try_join!(heard, tell(to_client, answers_under_way, line.clone()))
     };
-    tokio::select! {
-        there = there => there.map(drop),
-        back = back => back.map(drop),
+    let (mut there, mut back) = (pin!(there), pin!(back));
+    let lost = tokio::select! {
+        there = &mut there => return there.map(drop),
+        back = &mut back => return back.map(drop),
+        lost = losses.changed() => lost,
+    };
+    if lost.is_ok() {
+        // Both ends stay open until the wire is gone.
+        std::future::pending::<()>().await;
     }
+    Ok(())
 }
 
 /// Notes of every piece when it may arrive: at once, or when the line says.

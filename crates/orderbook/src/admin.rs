@@ -1,8 +1,8 @@
 //! Books beside the view: voucher ids, the admin API's idempotency keys, the operators' audit.
 
 use seckill_domain::{KeyHash, VoucherId};
-use sqlx::PgConnection;
 
+use crate::connections::Connection;
 use crate::rows::voucher_id;
 use crate::{Orderbook, OrderbookError};
 
@@ -37,7 +37,10 @@ impl Orderbook {
     /// # Errors
     /// When the database fails, or [`OrderbookError::NoVoucherIdLeft`].
     pub async fn new_voucher_id(&self) -> Result<VoucherId, OrderbookError> {
-        next_voucher_id(&mut *self.pool.acquire().await?).await
+        let mut transaction = self.pool.begin().await?;
+        let new = next_voucher_id(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(new)
     }
 
     /// The voucher id of a request that came with an idempotency key: the same for the same key and
@@ -84,12 +87,14 @@ impl Orderbook {
     /// # Errors
     /// When the database fails.
     pub async fn audit(&self, entry: AuditEntry<'_>) -> Result<(), OrderbookError> {
-        Ok(insert_audit(&mut *self.pool.acquire().await?, entry).await?)
+        let mut transaction = self.pool.begin().await?;
+        insert_audit(&mut transaction, entry).await?;
+        Ok(transaction.commit().await?)
     }
 }
 
 pub(crate) async fn insert_audit(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     entry: AuditEntry<'_>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO ops_audit (actor, command, reason, affected) VALUES ($1, $2, $3, $4)")
@@ -102,7 +107,7 @@ pub(crate) async fn insert_audit(
     Ok(())
 }
 
-async fn next_voucher_id(connection: &mut PgConnection) -> Result<VoucherId, OrderbookError> {
+async fn next_voucher_id(connection: &mut Connection) -> Result<VoucherId, OrderbookError> {
     let id: Option<i64> = sqlx::query_scalar(
         "UPDATE voucher_ids SET last_id = last_id + 1 WHERE last_id < $1 RETURNING last_id",
     )

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use seckill_domain::{
     Epoch, EventId, LastRecord, Offset, Order, OrderId, Refund, Sale, UserId, VoucherId,
 };
-use sqlx::{FromRow, PgConnection, Postgres, Transaction};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::apply::{Adjustment, Reload};
+use crate::connections::{Connection, Transaction};
 use crate::positions::{FoldPosition, RawPosition};
 use crate::rows::{ORDER_COLUMNS, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all, order_ids_of};
 use crate::sale_rows::SaleRows;
@@ -19,7 +20,7 @@ use crate::{Orderbook, OrderbookError};
 /// meanwhile are not seen. Drop it soon: as long as it is open, PostgreSQL keeps what it sees.
 #[derive(Debug)]
 pub struct BookSnapshot {
-    pub(crate) transaction: Transaction<'static, Postgres>,
+    pub(crate) transaction: Transaction,
     positions: HashMap<i32, FoldPosition>,
 }
 
@@ -161,7 +162,7 @@ impl BookSnapshot {
 
 /// See [`BookSnapshot::misplaced`].
 pub(crate) async fn misplaced(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
     partition: i32,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
@@ -186,7 +187,7 @@ pub(crate) async fn misplaced(
 
 /// See [`BookSnapshot::rows`].
 pub(crate) async fn rows_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
 ) -> Result<SaleRows, OrderbookError> {
     let sql = format!("SELECT {SALE_COLUMNS} FROM vouchers WHERE voucher_id = $1");
@@ -220,7 +221,7 @@ pub(crate) async fn rows_of(
 }
 
 async fn adjustments_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
 ) -> Result<Vec<Adjustment>, OrderbookError> {
     let rows: Vec<RawRecordedAdjustment> = sqlx::query_as(
@@ -242,7 +243,7 @@ async fn adjustments_of(
 }
 
 async fn reloads_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
 ) -> Result<Vec<Reload>, OrderbookError> {
     let rows: Vec<(Uuid, i64, bool, i64)> = sqlx::query_as(

@@ -1,12 +1,12 @@
-//! The pool of connections.
+//! The database, and how it is reached: also through a pooler.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::OrderbookError;
+use crate::connections::{Pool, PoolOptions, Session};
 
 /// How to reach the database, and how long to wait for it.
 #[derive(Debug, Clone)]
@@ -22,7 +22,8 @@ pub struct OrderbookOptions {
     pub holds_connections: bool,
     /// How long a call waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may take. The statements of a [`crate::LoadSnapshot`] may take longer.
+    /// How long one statement may take; those that touch whole tables are given more by their callers.
+    /// A connection that says nothing for two seconds longer is thrown away.
     pub statement_timeout: Duration,
     /// How long a transaction may wait for its client. A projector that was stopped in the middle
     /// of a batch must not keep the partition's lock from its successor.
@@ -32,7 +33,7 @@ pub struct OrderbookOptions {
 /// The view in PostgreSQL. Cheap to clone: clones share one pool.
 #[derive(Debug, Clone)]
 pub struct Orderbook {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
 }
 
 /// Whether `url` can be the address of a database: [`OrderbookOptions::database_url`].
@@ -62,51 +63,41 @@ impl Orderbook {
     pub fn connect(options: &OrderbookOptions) -> Result<Self, OrderbookError> {
         let millis = |timeout: Duration| timeout.as_millis().to_string();
         let connect = PgConnectOptions::from_str(&options.database_url)?
-            .application_name(&options.application_name)
-            .options([
-                ("statement_timeout", millis(options.statement_timeout)),
-                (
-                    "idle_in_transaction_session_timeout",
-                    millis(options.idle_transaction_timeout),
-                ),
-                // A generic plan made while a table was empty would scan it for as long as the
-                // connection lives. Planning anew costs a fraction of a millisecond.
-                ("plan_cache_mode", "force_custom_plan".to_owned()),
-                // Costs of a batch's arrays look high enough to compile, which takes longer.
-                ("jit", "off".to_owned()),
-            ]);
-        let mut pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout);
-        if options.holds_connections {
-            pool = pool
-                .min_connections(options.max_connections)
-                .max_lifetime(None)
-                .idle_timeout(None);
-        }
-        let pool = pool.connect_lazy_with(connect);
-        Ok(Self { pool })
+            .application_name(&options.application_name);
+        let settings = vec![
+            ("statement_timeout", millis(options.statement_timeout)),
+            (
+                "idle_in_transaction_session_timeout",
+                millis(options.idle_transaction_timeout),
+            ),
+            // A generic plan made while a table was empty would scan it for as long as the
+            // connection lives. Planning anew costs a fraction of a millisecond.
+            ("plan_cache_mode", "force_custom_plan".to_owned()),
+            // Costs of a batch's arrays look high enough to compile, which takes longer.
+            ("jit", "off".to_owned()),
+        ];
+        let pool = PoolOptions {
+            max_connections: options.max_connections,
+            holds_connections: options.holds_connections,
+            acquire_timeout: options.acquire_timeout,
+            statement_timeout: options.statement_timeout,
+        };
+        Ok(Self {
+            pool: Pool::new(Session::new(connect, settings), pool),
+        })
     }
 
     /// The same database, with the tables of another schema. What is lost in a crash of the database
     /// is lost whole, position and rows: nobody has to wait for its disk.
     pub(crate) fn over_schema(&self, schema: &str, max_connections: u32) -> Self {
-        let connect = PgConnectOptions::clone(&self.pool.connect_options())
-            .options([("search_path", schema), ("synchronous_commit", "off")]);
-        let pool = self.pool.options().clone();
+        let settings = [("search_path", schema), ("synchronous_commit", "off")];
+        let options = PoolOptions {
+            max_connections,
+            ..self.pool.options()
+        };
         Self {
-            pool: pool
-                .max_connections(max_connections)
-                .connect_lazy_with(connect),
+            pool: Pool::new(self.pool.session().with(&settings), options),
         }
-    }
-
-    /// Brings the schema up to date. Instances that start together take turns.
-    ///
-    /// # Errors
-    /// When the database is away or a migration fails.
-    pub async fn migrate(&self) -> Result<(), OrderbookError> {
-        Ok(sqlx::migrate!("../../migrations").run(&self.pool).await?)
     }
 
     /// Asks the database for an answer.

@@ -4,8 +4,8 @@ use seckill_domain::{
     AdjustmentRow, Effect, Offset, Order, Refund, Sale, VoucherId, effects_of_adjustment,
     effects_of_order, effects_of_refund, effects_of_sale,
 };
-use sqlx::PgConnection;
 
+use crate::connections::Connection;
 use crate::positions::fold_position;
 use crate::rows::{ORDER_COLUMNS, RawAdjustment, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all};
 use crate::skips::skipped_in;
@@ -127,7 +127,7 @@ fn cut(mut page: EffectsPage, from: Offset, limit: usize) -> EffectsPage {
 }
 
 async fn effects_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     range: &Range,
 ) -> Result<Vec<Effect>, OrderbookError> {
     let orders = orders_in(connection, range).await?;
@@ -142,7 +142,7 @@ async fn effects_in(
 }
 
 async fn orders_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     range: &Range,
 ) -> Result<Vec<Order>, OrderbookError> {
     let by = |offset| select(ORDER_COLUMNS, "orders", offset);
@@ -154,10 +154,7 @@ async fn orders_in(
     all(fetch::<RawOrder>(connection, &sql, range).await?)
 }
 
-async fn sales_in(
-    connection: &mut PgConnection,
-    range: &Range,
-) -> Result<Vec<Sale>, OrderbookError> {
+async fn sales_in(connection: &mut Connection, range: &Range) -> Result<Vec<Sale>, OrderbookError> {
     let by = |offset| select(SALE_COLUMNS, "vouchers", offset);
     let sql = format!(
         "{} UNION ALL {}",
@@ -168,7 +165,7 @@ async fn sales_in(
 }
 
 async fn refunds_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     range: &Range,
 ) -> Result<Vec<Refund>, OrderbookError> {
     let columns = r#"payment_id, order_id, amount_cents, currency, reason, "offset""#;
@@ -177,7 +174,7 @@ async fn refunds_in(
 }
 
 async fn adjustments_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     range: &Range,
 ) -> Result<Vec<AdjustmentRow>, OrderbookError> {
     let columns = r#"event_id, voucher_id, delta, accepted, "offset""#;
@@ -196,7 +193,7 @@ fn select(columns: &str, table: &str, offset: &str) -> String {
 }
 
 async fn fetch<R>(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     sql: &str,
     range: &Range,
 ) -> Result<Vec<R>, sqlx::Error>

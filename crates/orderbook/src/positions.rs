@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use seckill_domain::{Identity, LastRecord, LogBatch, Offset};
-use sqlx::PgConnection;
 
 use crate::admin::insert_audit;
+use crate::connections::Connection;
 use crate::{ApplyError, AuditEntry, Orderbook, OrderbookError, SkipDecisions};
 
 /// Where the fold of one partition stands.
@@ -162,7 +162,7 @@ impl Orderbook {
 
 /// The fold's position; 0 where it never was.
 pub(crate) async fn fold_position(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
 ) -> Result<Offset, sqlx::Error> {
@@ -181,7 +181,7 @@ pub(crate) async fn fold_position(
 /// records are known, and keeps the row locked until the transaction ends: from here on this transaction
 /// is the partition's only writer.
 pub(crate) async fn compare_and_set(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
     from: Offset,
@@ -219,7 +219,7 @@ pub(crate) async fn compare_and_set(
 
 /// False when there is a row already.
 async fn first_position(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
     batch: &LogBatch,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use seckill_domain::{Offset, VoucherId};
-use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::admin::insert_audit;
 use crate::book_snapshot::{misplaced, rows_of};
+use crate::connections::{Connection, Transaction};
 use crate::rows::order_ids_of;
 use crate::sale_rows::SaleRows;
 use crate::{AuditEntry, Orderbook, OrderbookError, write};
@@ -16,7 +16,7 @@ use crate::{AuditEntry, Orderbook, OrderbookError, write};
 /// end it with [`Self::commit`]; dropped, it has changed nothing.
 #[derive(Debug)]
 pub struct FoldLock {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     partition: i32,
     position: Offset,
 }
@@ -99,7 +99,7 @@ struct Change {
 }
 
 async fn remove_wrong(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
     partition: i32,
     expected: &SaleRows,
@@ -188,7 +188,7 @@ fn differing<K: Ord, R: PartialEq + Clone>(
 }
 
 async fn remove_rows(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
     (orders, refunds): (&[Uuid], &[String]),
     (adjustments, reloads): (&[Uuid], &[Uuid]),
@@ -214,10 +214,7 @@ async fn remove_rows(
     Ok(())
 }
 
-async fn remove_all(
-    connection: &mut PgConnection,
-    voucher: VoucherId,
-) -> Result<usize, sqlx::Error> {
+async fn remove_all(connection: &mut Connection, voucher: VoucherId) -> Result<usize, sqlx::Error> {
     let (first, last) = order_ids_of(voucher);
     let removed = sqlx::query("DELETE FROM orders WHERE order_id BETWEEN $1 AND $2")
         .bind(first)
@@ -236,7 +233,7 @@ async fn remove_all(
 }
 
 async fn remove_sale(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher: VoucherId,
 ) -> Result<Option<(bool, bool)>, sqlx::Error> {
     sqlx::query_as("DELETE FROM vouchers WHERE voucher_id = $1 RETURNING loaded, retired")
@@ -246,7 +243,7 @@ async fn remove_sale(
 }
 
 async fn insert_right(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     change: &Change,
     was_in_redis: bool,

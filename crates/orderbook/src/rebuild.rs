@@ -2,10 +2,9 @@
 //! the same fold, and never by anything else.
 
 use seckill_domain::Offset;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
 
 use crate::admin::insert_audit;
+use crate::connections::{Connection, LONGEST, Transaction};
 use crate::rebuild_record::{RebuildPhase, RebuildRecord, copy_schema, note_phase};
 use crate::{AuditEntry, Orderbook, OrderbookError};
 
@@ -27,7 +26,7 @@ const ADVISORY_LOCK: i64 = 0x5ec4_111b_0a7d;
 /// when it ends, however it ends.
 #[derive(Debug)]
 pub struct RebuildLock {
-    _connection: PoolConnection<Postgres>,
+    _transaction: Transaction,
 }
 
 /// Tables beside the live ones. What it can do is read and fold: there is nothing in it that could
@@ -65,16 +64,18 @@ impl Orderbook {
     /// # Errors
     /// When the database fails.
     pub async fn lock_rebuilds(&self) -> Result<Option<RebuildLock>, OrderbookError> {
-        let mut connection = self.pool.acquire().await?;
-        // Neither idleness nor a lifetime ends a connection that is in use.
-        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(ADVISORY_LOCK)
-            .fetch_one(&mut *connection)
+        let mut transaction = self.pool.begin().await?;
+        // A lock of the session would be anybody's behind a pooler. Nobody waits for this transaction: it
+        // has read nothing and written nothing.
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *transaction)
             .await?;
-        // A lock is the session's: given back to the pool, the connection would still have it.
-        connection.close_on_drop();
+        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+            .bind(ADVISORY_LOCK)
+            .fetch_one(&mut *transaction)
+            .await?;
         Ok(taken.then_some(RebuildLock {
-            _connection: connection,
+            _transaction: transaction,
         }))
     }
 
@@ -173,7 +174,7 @@ impl Shadow {
     }
 
     /// Primary keys stay: the fold finds the rows of a sale by them.
-    async fn set_indexes_aside(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn set_indexes_aside(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         for sql in [
             "CREATE TABLE rebuild_indexes (name text PRIMARY KEY, definition text NOT NULL)",
             "INSERT INTO rebuild_indexes
@@ -193,7 +194,7 @@ impl Shadow {
     }
 
     /// Whoever may read or write the live tables may do so after the exchange.
-    async fn grant_as_live(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn grant_as_live(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         let grants: Vec<String> = sqlx::query_scalar(
             "SELECT format('GRANT %s ON %I.%I TO %s', acl.privilege_type, $1, c.relname,
                     CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
@@ -226,16 +227,16 @@ impl Shadow {
             futures_util::future::join(self.build(first), self.build(second)).await;
         first.and(second)?;
         self.analyze().await?;
-        let mut connection = self.live.pool.acquire().await?;
-        note_phase(&mut connection, self.id, RebuildPhase::Following, None).await?;
-        Ok(())
+        let mut transaction = self.live.pool.begin().await?;
+        note_phase(&mut transaction, self.id, RebuildPhase::Following, None).await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn build(&self, indexes: &[(String, String)]) -> Result<(), OrderbookError> {
         for (name, definition) in indexes {
             let mut transaction = self.tables.pool.begin().await?;
+            transaction.takes_up_to(LONGEST).await?;
             for sql in [
-                "SET LOCAL statement_timeout = 0",
                 "SET LOCAL maintenance_work_mem = '256MB'",
                 definition.as_str(),
             ] {
@@ -251,11 +252,13 @@ impl Shadow {
     }
 
     pub(crate) async fn analyze(&self) -> Result<(), OrderbookError> {
+        let mut transaction = self.tables.pool.begin().await?;
+        transaction.takes_up_to(LONGEST).await?;
         for table in VIEW_TABLES {
             let sql = format!("ANALYZE {table}");
-            sqlx::query(&sql).execute(&self.tables.pool).await?;
+            sqlx::query(&sql).execute(&mut *transaction).await?;
         }
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 
     /// How many records are passed over, here as by the live fold.

@@ -128,7 +128,7 @@ impl ShadowFold {
     /// # Errors
     /// When the database fails.
     pub async fn stored_position(&self) -> Result<Offset, OrderbookError> {
-        let mut connection = self.tables.pool.acquire().await?;
-        Ok(fold_position(&mut connection, &self.topic, self.partition).await?)
+        let mut transaction = self.tables.pool.begin().await?;
+        Ok(fold_position(&mut transaction, &self.topic, self.partition).await?)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use seckill_domain::VoucherId;
 
+use crate::connections::LONGEST;
 use crate::rebuild::{Shadow, VIEW_TABLES};
 use crate::{BookSnapshot, Orderbook, OrderbookError};
 
@@ -27,6 +28,7 @@ impl BookSnapshot {
     pub async fn fingerprints(
         &mut self,
     ) -> Result<BTreeMap<VoucherId, Fingerprint>, OrderbookError> {
+        self.transaction.takes_up_to(LONGEST).await?;
         sqlx::query("SET LOCAL TimeZone = 'UTC'")
             .execute(&mut *self.transaction)
             .await?;

@@ -1,8 +1,9 @@
 //! What is on record about rebuilds.
 
 use seckill_domain::{Offset, Timestamp};
-use sqlx::{FromRow, PgConnection};
+use sqlx::FromRow;
 
+use crate::connections::Connection;
 use crate::sql_time::SqlTime;
 use crate::{Orderbook, OrderbookError};
 
@@ -153,7 +154,7 @@ impl Orderbook {
 }
 
 pub(crate) async fn note_phase(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     id: i32,
     phase: RebuildPhase,
     pause_ms: Option<i64>,

@@ -8,9 +8,9 @@
 use std::time::{Duration, Instant};
 
 use seckill_domain::Offset;
-use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::admin::insert_audit;
+use crate::connections::{Connection, Transaction};
 use crate::rebuild::{Shadow, VIEW_TABLES};
 use crate::rebuild_record::{RebuildPhase, note_phase, retired_schema};
 use crate::{AuditEntry, OrderbookError};
@@ -27,7 +27,7 @@ pub enum Exchange {
 /// The live tables, locked: nobody reads or writes them until this is dropped or finished.
 #[derive(Debug)]
 pub struct Swap {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     positions: Vec<(i32, Offset)>,
     began: Instant,
 }
@@ -98,7 +98,7 @@ impl Shadow {
         Ok(pause)
     }
 
-    async fn check_positions(&self, connection: &mut PgConnection) -> Result<(), OrderbookError> {
+    async fn check_positions(&self, connection: &mut Connection) -> Result<(), OrderbookError> {
         let sql = format!(
             "SELECT count(*) FROM public.view_positions AS live
                FULL JOIN {}.view_positions AS own USING (view, topic, partition)
@@ -121,7 +121,7 @@ impl Shadow {
     }
 
     /// What the log does not say: how far the effects are, and what Redis was told of each sale.
-    async fn carry_over(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn carry_over(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         let schema = &self.schema;
         for sql in [
             format!("DELETE FROM {schema}.view_positions WHERE view = 'effects'"),
@@ -153,7 +153,7 @@ impl Shadow {
 
     async fn change_places(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         new_name: &str,
     ) -> Result<(), sqlx::Error> {
         let schema = &self.schema;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use seckill_domain::{Event, EventId, LogBatch, Offset, RecordSkipped};
-use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::admin::{AuditEntry, insert_audit};
+use crate::connections::{Connection, Transaction};
 use crate::positions::fold_position;
 use crate::{ApplyError, BookSnapshot, Orderbook, OrderbookError};
 
@@ -239,7 +239,7 @@ impl BookSnapshot {
 /// Locks the fold's position of this partition, which is made where there is none, until the transaction
 /// ends, and says where it is.
 async fn hold_position(
-    transaction: &mut Transaction<'static, Postgres>,
+    transaction: &mut Transaction,
     topic: &str,
     partition: i32,
 ) -> Result<Offset, sqlx::Error> {
@@ -263,7 +263,7 @@ async fn hold_position(
 }
 
 async fn one_more_decision(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
 ) -> Result<(), sqlx::Error> {
@@ -279,7 +279,7 @@ async fn one_more_decision(
 }
 
 async fn insert_decision(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     event_id: EventId,
     skip: &RecordSkipped,

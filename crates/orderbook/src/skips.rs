@@ -1,10 +1,10 @@
 //! Records that the fold has passed over, or that somebody has decided about.
 
 use seckill_domain::{EventId, Offset};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::admin::{AuditEntry, insert_audit};
+use crate::connections::Connection;
 use crate::{Orderbook, OrderbookError};
 
 /// What operators did about a record that was skipped.
@@ -129,7 +129,7 @@ impl TryFrom<RawSkipped> for SkippedRecord {
 
 /// Notes the malformed records of a batch, in the transaction that moves the position past them.
 pub(crate) async fn insert_malformed(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
     malformed: &[(Offset, String)],
@@ -156,7 +156,7 @@ pub(crate) async fn insert_malformed(
 
 /// What of a range of a partition was passed over, for the dead letters: at most `limit`, ascending.
 pub(crate) async fn skipped_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     topic: &str,
     partition: i32,
     (from, to): (Offset, Offset),

@@ -1,22 +1,27 @@
 //! What Redis is loaded with: one sale as it was at one position of the log.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use seckill_domain::{EventId, KeyHash, Offset, Order, Sale, UserId, VoucherId};
-use sqlx::{FromRow, Postgres, Transaction};
+use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::connections::Transaction;
 use crate::positions::fold_position;
 use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_ids_of};
 use crate::{Orderbook, OrderbookError};
 
 pub(crate) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
+/// The first page sorts all of a sale's orders: a million in a few seconds.
+const SORTED_WITHIN: Duration = Duration::from_secs(20);
+
 /// One sale at one position, over a transaction that is held open: batches folded meanwhile are not
 /// seen. Drop it to end the transaction.
 #[derive(Debug)]
 pub struct LoadSnapshot {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
     sale: Sale,
     over: bool,
     position: Offset,
@@ -95,14 +100,8 @@ impl Orderbook {
 }
 
 /// A cursor, because the orders are sorted by buyer once for all pages.
-async fn open_orders(
-    transaction: &mut Transaction<'static, Postgres>,
-    voucher: VoucherId,
-) -> Result<(), sqlx::Error> {
-    // The first page sorts all of the sale's orders, which a timeout for point reads would end.
-    sqlx::query("SET LOCAL statement_timeout = '60s'")
-        .execute(&mut **transaction)
-        .await?;
+async fn open_orders(transaction: &mut Transaction, voucher: VoucherId) -> Result<(), sqlx::Error> {
+    transaction.takes_up_to(SORTED_WITHIN).await?;
     let (first, last) = order_ids_of(voucher);
     let sql = format!(
         "DECLARE orders_to_load NO SCROLL CURSOR FOR

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use seckill_domain::{
     Event, EventBody, EventId, Offset, Order, PaymentFate, PaymentId, Sale, SaleState, VoucherId,
 };
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::OrderbookError;
+use crate::connections::Connection;
 use crate::rows::{ORDER_COLUMNS, RawOrder, RawSale, SALE_COLUMNS, all, order_ids_of, voucher_id};
 
 pub(crate) type WorkingSet = HashMap<VoucherId, SaleState>;
@@ -65,7 +65,7 @@ impl<'a> Named<'a> {
 
 /// Everything that deciding `events` asks for, and no more.
 pub(crate) async fn load(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     events: &[(Offset, Event)],
 ) -> Result<WorkingSet, OrderbookError> {
     let named = Named::by(events);
@@ -90,7 +90,7 @@ pub(crate) async fn load(
 
 /// Everything of these sales that deciding any event may ask for.
 pub(crate) async fn load_whole(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     vouchers: &[VoucherId],
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
@@ -184,7 +184,7 @@ fn add_adjustments(
 }
 
 async fn load_sales(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     named: &Named<'_>,
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
@@ -202,7 +202,7 @@ async fn load_sales(
 
 /// The orders that are named, and the live orders of those who reserve.
 async fn load_orders(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     named: &Named<'_>,
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
@@ -231,7 +231,7 @@ async fn load_orders(
 }
 
 async fn load_payments(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     named: &Named<'_>,
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
@@ -259,7 +259,7 @@ async fn load_payments(
 }
 
 async fn load_adjustments(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     named: &Named<'_>,
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
@@ -273,7 +273,7 @@ async fn load_adjustments(
 }
 
 async fn load_reloads(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     named: &Named<'_>,
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {

@@ -1,15 +1,15 @@
 //! A folded batch into the tables, one statement a table.
 
 use seckill_domain::{Order, OrderId, Refund, Sale, VoucherId};
-use sqlx::PgConnection;
 
 use crate::apply::{Adjustment, Changes, Reload};
+use crate::connections::Connection;
 use crate::sql_time::SqlTime;
 use crate::working_set::WorkingSet;
 
 /// Writes what the batch changed.
 pub(crate) async fn all(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     states: &WorkingSet,
     changes: &Changes,
@@ -65,7 +65,7 @@ fn payment_id(order: &Order) -> Option<String> {
     Some(order.payment_id.as_ref()?.as_str().to_owned())
 }
 
-async fn close_orders(connection: &mut PgConnection, orders: &[&Order]) -> Result<(), sqlx::Error> {
+async fn close_orders(connection: &mut Connection, orders: &[&Order]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE orders SET status = c.status, closed_at = c.closed_at,
                 closed_offset = c.closed_offset, payment_id = c.payment_id
@@ -84,7 +84,7 @@ async fn close_orders(connection: &mut PgConnection, orders: &[&Order]) -> Resul
 }
 
 pub(crate) async fn insert_orders(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     orders: &[&Order],
 ) -> Result<(), sqlx::Error> {
@@ -126,7 +126,7 @@ pub(crate) async fn insert_orders(
 
 /// Absolute numbers are right: whoever holds the position's lock is the only one to write them.
 pub(crate) async fn upsert_sales(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     sales: &[(&Sale, bool)],
 ) -> Result<(), sqlx::Error> {
@@ -176,7 +176,7 @@ pub(crate) async fn upsert_sales(
 }
 
 pub(crate) async fn insert_refunds(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     refunds: &[&Refund],
 ) -> Result<(), sqlx::Error> {
@@ -200,7 +200,7 @@ pub(crate) async fn insert_refunds(
 }
 
 pub(crate) async fn insert_adjustments(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     partition: i32,
     adjustments: &[Adjustment],
 ) -> Result<(), sqlx::Error> {
@@ -223,7 +223,7 @@ pub(crate) async fn insert_adjustments(
 }
 
 pub(crate) async fn insert_reloads(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     reloads: &[Reload],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -244,7 +244,7 @@ pub(crate) async fn insert_reloads(
 /// A rebuilt database must not give the log's voucher ids out again. The row is locked only while
 /// it is behind, and last, so that new sales wait as short as can be.
 async fn never_give_out(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     voucher_id: VoucherId,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE voucher_ids SET last_id = $1 WHERE last_id < $1")

@@ -7,7 +7,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. Has to be called in a tokio runtime.
+/// How long the orderly end after a signal may take: whoever sent it waits longer before it sends SIGKILL,
+/// Kubernetes 30 s if it is told nothing else.
+const ORDERLY_END: Duration = Duration::from_secs(25);
+
+/// A token that is cancelled by the first SIGTERM or SIGINT. The process then ends within 25 s, whatever it
+/// waits for. Has to be called in a tokio runtime.
 ///
 /// # Errors
 /// When the signal handlers cannot be installed.
@@ -22,6 +27,10 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             _ = interrupt.recv() => "SIGINT",
         };
         tracing::info!(signal = name, "shutting down");
+        end_within(
+            ORDERLY_END,
+            "SIGTERM was not followed by an orderly end in time",
+        );
         cancelled.cancel();
     });
     Ok(token)
@@ -38,12 +47,20 @@ pub fn give_up(stop: &CancellationToken, why: &str) {
     CANNOT_GO_ON.store(true, Ordering::SeqCst);
     tracing::error!(why, "the process cannot go on and ends");
     eprintln!("the process cannot go on and ends: {why}");
+    end_within(LAST_WORDS, why);
+    stop.cancel();
+}
+
+/// Ends the process with status 1, unless it has ended before. Nothing is lost by it: what was not carried
+/// out is carried out by the next process, as after a crash.
+fn end_within(time: Duration, why: &str) {
+    let why = why.to_owned();
     // A thread of its own: the runtime may be going down, and may wait for what is stuck.
-    std::thread::spawn(|| {
-        std::thread::sleep(LAST_WORDS);
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        eprintln!("the process ends at once: {why}");
         std::process::exit(1);
     });
-    stop.cancel();
 }
 
 /// The status of a process that ended in order.

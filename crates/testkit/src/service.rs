@@ -156,12 +156,20 @@ impl Service {
         self.process.kill()
     }
 
+    /// SIGTERM, for [`Service::wait_for_exit`].
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)
+    }
+
     /// SIGTERM, and waits for the end: how it ended.
     ///
     /// # Errors
     /// When it does not end in time, with the end of its log.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.process.signal(Signal::TERM)?;
+        self.terminate()?;
         self.process.wait(STOP_TIMEOUT)
     }
 

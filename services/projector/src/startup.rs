@@ -32,6 +32,9 @@ const DATABASE_CONNECTIONS: u32 = 12;
 /// Of the loads: those that read holds have one each, the others take turns at what is left.
 const LOAD_CONNECTIONS: u32 = 4;
 const LOADS_AT_A_TIME: usize = 3;
+/// Where connections went mute, the fold is at work again within 10 s: two seconds after this time it makes a
+/// new one, and by then the server has let go of what the old one held.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A consumer thread that has not polled for this long is stuck.
 const POLL_STALL: Duration = Duration::from_secs(10);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -135,8 +138,8 @@ async fn connect(
         max_connections: DATABASE_CONNECTIONS,
         holds_connections: true,
         acquire_timeout: Duration::from_secs(2),
-        statement_timeout: Duration::from_secs(10),
-        idle_transaction_timeout: Duration::from_secs(10),
+        statement_timeout: STATEMENT_TIMEOUT,
+        idle_transaction_timeout: STATEMENT_TIMEOUT,
     };
     let orderbook = Orderbook::connect(&options)?;
     let loads = Orderbook::connect(&OrderbookOptions {

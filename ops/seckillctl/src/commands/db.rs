@@ -14,8 +14,11 @@ use crate::settings::Settings;
 /// How long to wait for a database that does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A migration may build an index over a large table.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// For one statement; those that touch whole tables take what they need, up to a quarter of an hour.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A snapshot stays open while the log is read.
+const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// What to do with the database.
 #[derive(Debug, Subcommand)]
@@ -51,7 +54,7 @@ pub(crate) fn connect_with(
         holds_connections: false,
         acquire_timeout: CONNECT_TIMEOUT,
         statement_timeout: STATEMENT_TIMEOUT,
-        idle_transaction_timeout: STATEMENT_TIMEOUT,
+        idle_transaction_timeout: IDLE_TRANSACTION_TIMEOUT,
     });
     Ok(orderbook.context("DATABASE_URL is not the URL of a PostgreSQL database")?)
 }

@@ -1,0 +1,86 @@
+//! What a session is set to, directly and through a pooler.
+//!
+//! A pooler hands one session of the server to many clients, one transaction after the other or one client
+//! after the other. It refuses settings at the start, or drops them, and what is set later or prepared by
+//! name may be gone, or somebody else's, in the next transaction. So settings are asked for at the start,
+//! with a mark among them: who finds the mark has a session of its own. Who does not sets everything anew
+//! in each transaction, prepares nothing by name, and sends no statement outside a transaction. That works
+//! through every pooler, and takes three more ways to the server a transaction.
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Executor, Row};
+use uuid::Uuid;
+
+/// PostgreSQL keeps any setting whose name has a dot.
+const MARK: &str = "seckill.session";
+/// A pooler that refuses a setting at the start: `protocol_violation`.
+const REFUSED_AT_START: &str = "08P01";
+/// The server finds out within a quarter of a minute that a client is gone without a word, and lets go of
+/// what that held. Of the connection itself, so that it means nothing behind a pooler.
+const FINDS_OUT: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "4"),
+    ("tcp_user_timeout", "12000"),
+];
+
+/// How to connect, and what a session is set to.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    connect: PgConnectOptions,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Session {
+    pub(crate) fn new(connect: PgConnectOptions, settings: Vec<(&'static str, String)>) -> Self {
+        // sqlx's own default for these digits is one more setting that a pooler refuses.
+        let connect = connect.extra_float_digits(None);
+        Self { connect, settings }
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn with(&self, more: &[(&'static str, &str)]) -> Self {
+        let more = more
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        Self {
+            connect: self.connect.clone(),
+            settings: self.settings.iter().cloned().chain(more).collect(),
+        }
+    }
+
+    /// Begins a transaction by `begin`, and sets it to what the session could not be set to.
+    pub(crate) fn begins(&self, begin: &str) -> String {
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"));
+        std::iter::once(begin.to_owned()).chain(settings).collect()
+    }
+
+    /// A connection with a session of its own; none where there is a pooler in between.
+    pub(crate) async fn connect_directly(&self) -> Result<Option<PgConnection>, sqlx::Error> {
+        let mark = Uuid::new_v4().simple().to_string();
+        let settings = self.settings.iter().map(|(name, value)| (*name, &**value));
+        let settings = settings.chain(FINDS_OUT).chain([(MARK, &*mark)]);
+        let mut connection = match self.connect.clone().options(settings).connect().await {
+            Ok(connection) => connection,
+            Err(error) if is_refused_at_start(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let sql = format!("SELECT current_setting('{MARK}', true)");
+        let found = connection.fetch_one(&*sql).await?;
+        let found: Option<String> = found.try_get(0)?;
+        Ok((found.as_ref() == Some(&mark)).then_some(connection))
+    }
+
+    /// A connection that promises nothing about its session.
+    pub(crate) async fn connect_plainly(&self) -> Result<PgConnection, sqlx::Error> {
+        self.connect.connect().await
+    }
+}
+
+fn is_refused_at_start(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == REFUSED_AT_START)
+}

@@ -1,0 +1,288 @@
+//! A store's connections carry nothing any more and are not closed, as after a failover or behind a
+//! firewall that forgot them: whoever waits gives up, makes new ones and goes on; and SIGTERM ends a
+//! service in its grace period, whatever it waits for.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use seckill_domain::VoucherId;
+use seckill_testkit::{Kafka, Service, TestStack};
+use seckill_tests::{Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually_within};
+
+/// From the loss of the connections until everything goes on.
+const BACK: Duration = Duration::from_secs(10);
+/// What an orchestrator waits between SIGTERM and SIGKILL (Kubernetes, if it is told nothing else).
+const GRACE: Duration = Duration::from_secs(30);
+
+const LARGE: SaleTerms = SaleTerms::of(20_000);
+
+/// Services whose only way to PostgreSQL is a wire; the test itself has another.
+async fn over_a_wire() -> Result<(World, SlowWire)> {
+    let stack = TestStack::builder().start()?;
+    let url = stack.setting("DATABASE_URL").to_owned();
+    let (user, rest) = url.split_once('@').context("a user")?;
+    let (server, database) = rest.split_once('/').context("a database")?;
+    let wire = SlowWire::before(server.parse()?).await?;
+    let through = format!("{user}@127.0.0.1:{}/{database}", wire.port());
+    let world = World::on(stack, &[("DATABASE_URL", &through)])?;
+    Ok((world, wire))
+}
+
+/// How many events are folded.
+async fn folded(world: &World) -> Result<i64> {
+    let pool = world.database().await?;
+    let sum =
+        "SELECT coalesce(sum(next_offset), 0)::bigint FROM view_positions WHERE view = 'orders'";
+    let folded = sqlx::query_scalar(sum).fetch_one(&pool).await?;
+    pool.close().await;
+    Ok(folded)
+}
+
+/// What `/readyz` says.
+async fn readiness(service: &Service) -> Result<(u16, String)> {
+    let answer = reqwest::get(format!("{}/readyz", service.admin_url())).await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+/// SIGTERM, and the end within the grace period, which is what it is about: how long it took.
+fn stop(service: &mut Service) -> Result<Duration> {
+    let asked = Instant::now();
+    service.terminate()?;
+    let status = service.wait_for_exit(GRACE)?;
+    let took = asked.elapsed();
+    println!("  ended with {status} after {took:?}");
+    Ok(took)
+}
+
+/// Everything that was promised is decided and carried out.
+async fn in_balance(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<()> {
+    world.quiet(voucher).await?;
+    let found = audit(world, voucher, answers).await?;
+    assert_eq!(found.rejected, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fold_goes_on_within_ten_seconds_after_postgresqls_connections_went_mute() -> Result<()>
+{
+    let (world, wire) = over_a_wire().await?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    for round in 0..2 {
+        crowd.flows(200).await?;
+        wire.lose_open_ones();
+        let lost = Instant::now();
+        // What was committed before is counted, and whatever was under way then.
+        let before = folded(&world).await?;
+        let what = "the fold goes on";
+        eventually_within(BACK, what, || async {
+            Ok(folded(&world).await? > before + 100)
+        })
+        .await?;
+        println!(
+            "case mute PostgreSQL, round {round}: the fold goes on after {:?}",
+            lost.elapsed()
+        );
+    }
+    let answers = crowd.leave().await?;
+    in_balance(&world, voucher, &answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_reads_within_ten_seconds_after_postgresqls_connections_went_mute() -> Result<()>
+{
+    let (world, wire) = over_a_wire().await?;
+    let voucher = world.sale(LARGE).await?;
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    let order_id = order.order_id().context("an order id")?;
+    world.until_status(1, order_id, "unpaid").await?;
+    let path = format!("/api/v1/orders/{order_id}");
+    let ledger = format!("/admin/v1/vouchers/{voucher}/ledger");
+    // As many connections as it may have, so that all of them are mute.
+    let reads = (0..64).map(|_| world.client.get(1, &path));
+    futures_util::future::join_all(reads).await;
+
+    wire.lose_open_ones();
+    let lost = Instant::now();
+    let late = world.client.order(voucher, 2, None, 1).await?;
+    assert!(late.is_reserved(), "orders need no PostgreSQL: {late:?}");
+    eventually_within(BACK, "reads are answered", || async {
+        let reads = (0..32).map(|_| world.client.get(1, &path));
+        let answers = futures_util::future::try_join_all(reads).await?;
+        let operators = world.client.admin_get(&ledger).await?;
+        Ok(operators.status == 200 && answers.iter().all(|answer| answer.status == 200))
+    })
+    .await?;
+    println!(
+        "case mute PostgreSQL: an ingress reads after {:?}",
+        lost.elapsed()
+    );
+    in_balance(&world, voucher, &[order, late]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_expire_within_ten_seconds_after_postgresqls_connections_went_mute() -> Result<()> {
+    let (world, wire) = over_a_wire().await?;
+    let terms = SaleTerms {
+        hold_seconds: 1,
+        ..LARGE
+    };
+    let voucher = world.sale(terms).await?;
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    let order_id = order.order_id().context("an order id")?.to_owned();
+    wire.lose_open_ones();
+    let due = Duration::from_secs(1 + 2);
+    eventually_within(due + BACK, "the order expires", || async {
+        let path = format!("/api/v1/orders/{order_id}");
+        Ok(world.client.get(1, &path).await?.body["status"] == "expired")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_services_in_their_grace_period_while_postgresql_is_mute() -> Result<()> {
+    let (mut world, wire) = over_a_wire().await?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(200).await?;
+    wire.lose_open_ones();
+    wire.set(Line::Swallows);
+    crowd.flows(50).await?;
+    for service in [&world.projector, &world.timeout] {
+        eventually_within(2 * BACK, "it is not ready and says why", || async {
+            let (status, text) = readiness(service).await?;
+            Ok(status == 503 && text.contains("PostgreSQL"))
+        })
+        .await?;
+    }
+    crowd.flows(50).await?;
+    let answers = crowd.leave().await?;
+    tokio::task::block_in_place(|| {
+        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+            stop(service)?;
+        }
+        anyhow::Ok(())
+    })?;
+
+    wire.set(Line::Delays(Duration::ZERO));
+    tokio::task::block_in_place(|| {
+        world.projector.restart(&[])?;
+        world.timeout.restart(&[])?;
+        world.ingress.restart(&[])
+    })?;
+    in_balance(&world, voucher, &answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_waits_for_a_mute_store_at_its_start_ends_at_sigterm() -> Result<()> {
+    let (mut world, wire) = over_a_wire().await?;
+    wire.set(Line::Swallows);
+    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+        tokio::task::block_in_place(|| service.relaunch(&[]))?;
+        eventually_within(BACK, "it says what it waits for", || async {
+            let (status, text) = readiness(service).await?;
+            Ok(status == 503 && text.contains("PostgreSQL"))
+        })
+        .await?;
+        let took = tokio::task::block_in_place(|| stop(service))?;
+        assert!(took < BACK, "{took:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_services_in_their_grace_period_while_redis_is_mute() -> Result<()> {
+    let (mut world, wire) = World::over_a_wire(TestStack::builder()).await?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(200).await?;
+    wire.lose_open_ones();
+    crowd.flows(50).await?;
+
+    wire.lose_open_ones();
+    wire.set(Line::Swallows);
+    let services = [&world.ingress, &world.projector, &world.timeout];
+    for service in services {
+        eventually_within(2 * BACK, "it is not ready and says why", || async {
+            let (status, text) = readiness(service).await?;
+            Ok(status == 503 && text.contains("redis"))
+        })
+        .await?;
+    }
+    let answers = crowd.leave().await?;
+    tokio::task::block_in_place(|| {
+        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+            stop(service)?;
+        }
+        anyhow::Ok(())
+    })?;
+    wire.set(Line::Delays(Duration::ZERO));
+    tokio::task::block_in_place(|| {
+        world.projector.restart(&[])?;
+        world.timeout.restart(&[])?;
+        world.ingress.restart(&[])
+    })?;
+    in_balance(&world, voucher, &answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_services_in_their_grace_period_while_kafka_is_mute() -> Result<()> {
+    let mut wire = SlowWire::bind().await?;
+    let broker = Kafka::behind_proxy(wire.port())?;
+    wire.lead_to(broker.own_address());
+    let mut world = World::over(TestStack::builder().kafka(broker), &[])?;
+    let voucher = world.sale(LARGE).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(200).await?;
+    wire.lose_open_ones();
+    wire.set(Line::Swallows);
+    let caught = world.client.order(voucher, 30_000, None, 1).await?;
+    assert_eq!(
+        (caught.status, &caught.body["status"]),
+        (202, &"pending".into())
+    );
+    tokio::task::block_in_place(|| {
+        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+            stop(service)?;
+        }
+        anyhow::Ok(())
+    })?;
+    let mut answers = crowd.leave().await?;
+    answers.push(caught);
+    wire.set(Line::Delays(Duration::ZERO));
+    tokio::task::block_in_place(|| {
+        world.projector.restart(&[])?;
+        world.timeout.restart(&[])?;
+        world.ingress.restart(&[])
+    })?;
+    in_balance(&world, voucher, &answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: half a minute of waiting"]
+async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -> Result<()> {
+    let mut world = World::start()?;
+    let voucher = world.sale(LARGE).await?;
+    tokio::task::block_in_place(|| {
+        let hangs = (
+            "SECKILL_FAILPOINTS",
+            Some("projector.before-apply=sleep(120000)"),
+        );
+        world.projector.restart(&[hangs])
+    })?;
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    eventually_within(2 * BACK, "the fold hangs", || async {
+        let (status, text) = readiness(&world.projector).await?;
+        Ok(status == 503 && text.contains("has not moved"))
+    })
+    .await?;
+    let status = tokio::task::block_in_place(|| {
+        world.projector.terminate()?;
+        world.projector.wait_for_exit(GRACE)
+    })?;
+    assert_eq!(status.code(), Some(1), "it did not end in order");
+    let says = world.projector.output()?;
+    assert!(says.contains("the process ends at once"), "{says}");
+    tokio::task::block_in_place(|| world.projector.restart(&[("SECKILL_FAILPOINTS", None)]))?;
+    in_balance(&world, voucher, &[order]).await
+}
