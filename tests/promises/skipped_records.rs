@@ -6,19 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, audit, eventually, until_ready, until_unready};
-use sqlx::PgPool;
+use seckill_tests::{Intruder, SaleTerms, World, audit, until_ready, until_unready};
+
+use crate::same_end::all_come_to_the_same_end;
 
 /// Framed as Avro's single-object encoding, under a fingerprint that no schema has.
-fn of_unknown_schema() -> Vec<u8> {
+pub(crate) fn of_unknown_schema() -> Vec<u8> {
     [&[0xC3, 0x01][..], &[7; 8], b"what it says"].concat()
-}
-
-const ORDERS: &str =
-    "SELECT coalesce(string_agg(o::text, '|' ORDER BY order_id), '') FROM orders o";
-
-async fn orders(pool: &PgPool) -> Result<String> {
-    Ok(sqlx::query_scalar(ORDERS).fetch_one(pool).await?)
 }
 
 async fn metric(world: &World, line: &str) -> Result<bool> {
@@ -75,33 +69,7 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
     let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
     ensure!(letters.len() == 1 && letters[0].payload == Some(of_unknown_schema()));
 
-    all_come_to_the_same_end(&mut world, &pool).await?;
+    all_come_to_the_same_end(&mut world, voucher, 1).await?;
     audit(&world, voucher, &answers).await?;
     Ok(())
-}
-
-/// The live fold, the comparison with the log, a rebuild, and a fold into empty tables.
-async fn all_come_to_the_same_end(world: &mut World, pool: &PgPool) -> Result<()> {
-    let compared = world.seckillctl(&["reconcile"])?;
-    ensure!(compared.contains("0 differences"), "{compared}");
-    let rebuilt = world.execute(&["rebuild", "orders", "start"])?;
-    ensure!(rebuilt.contains("1 dead letters"), "{rebuilt}");
-    world.execute(&["rebuild", "orders", "abort"])?;
-
-    let live = orders(pool).await?;
-    world.projector.stop()?;
-    let empty =
-        "TRUNCATE vouchers, orders, refunds, stock_adjustments, sale_reloads, view_positions,
-                          skipped_records";
-    sqlx::query(empty).execute(pool).await?;
-    world.projector.restart(&[])?;
-    eventually("the tables are folded again", || async {
-        Ok(orders(pool).await? == live)
-    })
-    .await?;
-    let again: i64 = sqlx::query_scalar("SELECT count(*) FROM skipped_records WHERE in_log")
-        .fetch_one(pool)
-        .await?;
-    ensure!(again == 1, "the log has the decision");
-    until_ready(&world.projector).await
 }

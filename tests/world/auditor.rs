@@ -209,9 +209,18 @@ pub(crate) async fn read_log(world: &World, voucher: VoucherId) -> Result<Vec<(O
     let records = read_all(&settings, &topics.events, READ_TIMEOUT).await?;
     let events = records.iter().filter_map(|record| {
         let event = record.event(partitions).ok()?;
-        (event.voucher_id == voucher).then_some((record.offset, event))
+        Some((record.partition, record.offset, event))
     });
-    Ok(events.collect())
+    let events: Vec<_> = events.collect();
+    let skips = events.iter().filter_map(|(_, _, event)| match &event.body {
+        EventBody::RecordSkipped(skip) => Some((skip.partition, skip.offset)),
+        _ => None,
+    });
+    let skips: HashSet<_> = skips.collect();
+    let events = events.into_iter().filter(|(partition, offset, event)| {
+        event.voucher_id == voucher && !skips.contains(&(*partition, *offset))
+    });
+    Ok(events.map(|(_, offset, event)| (offset, event)).collect())
 }
 
 struct Rows {

@@ -208,13 +208,17 @@ impl<'m> Framed<'m> {
             [] | [0xC3] => return Err(DecodeError::TooShort),
             [first, ..] => return Err(DecodeError::UnknownFraming { first: *first }),
         };
-        let version =
-            VERSIONS
-                .by_fingerprint
-                .get(fingerprint)
-                .ok_or(DecodeError::UnknownFingerprint {
-                    fingerprint: u64::from_le_bytes(*fingerprint),
-                })?;
+        let unknown = || DecodeError::UnknownFingerprint {
+            fingerprint: u64::from_le_bytes(*fingerprint),
+        };
+        let version = VERSIONS
+            .by_fingerprint
+            .get(fingerprint)
+            .ok_or_else(unknown)?;
+        // A process of before this record had a schema.
+        fail::fail_point!(&format!("eventlog.lacks.{}", version.kind), |_| Err(
+            unknown()
+        ));
         Ok(Self { version, body })
     }
 

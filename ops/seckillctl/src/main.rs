@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use seckill_telemetry::panics;
+use seckill_telemetry::{failpoints, panics};
 
 use crate::commands::{
     completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, token, topics,
@@ -138,6 +138,7 @@ async fn answer() -> Result<(), Failure> {
 
 /// A report, or none from a command that has printed its answer itself.
 async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
+    failpoints::install().map_err(anyhow::Error::msg)?;
     let settings = Settings::load(cli.env_file.as_deref());
     match cli.command {
         Command::Sale(command) => sale::run(command, &settings).await,

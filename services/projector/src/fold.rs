@@ -143,6 +143,7 @@ impl Worker {
         let (partition, from) = (self.partition, self.position);
         until_done(&self.stop, &shared.health, "skips", || async {
             let ahead = shared.records.skips(partition, from).await?;
+            fail::fail_point!("projector.before-noting-skips");
             let noted = shared.orderbook.note_skips_ahead(topic, partition, &ahead);
             anyhow::Ok(noted.await?)
         })

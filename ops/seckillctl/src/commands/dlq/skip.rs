@@ -85,6 +85,7 @@ async fn carry_out(
     let topic = &desk.log.topics.events;
     let (partition, offset) = (skip.partition, skip.offset);
     let new = EventId::from_uuid(Uuid::now_v7());
+    fail::fail_point!("seckillctl.skip.before-noting");
     let begun = desk
         .orderbook
         .begin_skip(topic, partition, offset, new, &cause_of(&skip))
@@ -100,6 +101,7 @@ async fn carry_out(
             )));
         }
     };
+    fail::fail_point!("seckillctl.skip.after-noting");
     let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000;
     let event = Event {
         event_id,
@@ -112,11 +114,15 @@ async fn carry_out(
     // Kept until the ack: a producer that is dropped takes what it has not sent along.
     let producer = desk.log.producer()?;
     let delivery = producer.send_event(&event, None);
-    let delivered = delivery.map_err(|e| anyhow!(e)).context(unfinished)?.await;
-    delivered.map_err(|e| anyhow!(e)).context(unfinished)?;
+    let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;
+    fail::fail_point!("seckillctl.skip.after-produce");
+    delivery.await.map_err(|e| anyhow!(e)).context(unfinished)?;
+    fail::fail_point!("seckillctl.skip.after-ack");
     let finished = desk
         .orderbook
         .finish_skip(topic, partition, offset, warrant.entry(1))
         .await;
-    Ok(finished.context(unfinished)?)
+    finished.context(unfinished)?;
+    fail::fail_point!("seckillctl.skip.after-finish");
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod report;
 mod switch;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -26,6 +27,10 @@ use crate::settings::{Need, Settings};
 const LIVE_CONNECTIONS: u32 = 5;
 /// Into the copy: more than the database has processors gain nothing.
 const COPY_CONNECTIONS: u32 = 4;
+
+/// How often the lock of the rebuilds is asked for: for two seconds.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do with a rebuild.
 #[derive(Debug, Subcommand)]
@@ -157,13 +162,19 @@ impl Site {
         })
     }
 
-    /// The right to change a rebuild's tables, as long as the value is kept.
+    /// The right to change a rebuild's tables, as long as the value is kept. The command before may have
+    /// ended, and PostgreSQL not have noticed yet.
     async fn lock(&self) -> Result<RebuildLock, Failure> {
-        let lock = self.live.lock_rebuilds().await;
-        let lock = lock.context("cannot lock the rebuilds")?;
-        lock.ok_or_else(|| {
-            Failure::Refused("another seckillctl is at work on a rebuild; nothing was done".into())
-        })
+        for _ in 0..LOCK_ATTEMPTS {
+            let lock = self.live.lock_rebuilds().await;
+            if let Some(lock) = lock.context("cannot lock the rebuilds")? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Err(Failure::Refused(
+            "another seckillctl is at work on a rebuild; nothing was done".into(),
+        ))
     }
 
     fn shadow(&self, record: &RebuildRecord) -> Result<Shadow, Failure> {
