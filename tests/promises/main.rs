@@ -38,6 +38,7 @@ mod panics;
 mod payment_races;
 mod payments;
 mod poison;
+mod pooled;
 mod races;
 mod readings;
 mod readme;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::geteuid;
-use seckill_testkit::{clock, kafka, postgres, python};
+use seckill_testkit::{clock, kafka, pgbouncer, postgres, python};
 
 use crate::step::step;
 
@@ -32,7 +32,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -77,6 +77,11 @@ const NEEDS: [Need; 11] = [
         what: "libfaketime, for tests of wrong clocks",
         package: "faketime",
         is_there: || clock::library().is_some(),
+    },
+    Need {
+        what: "PgBouncer",
+        package: "pgbouncer",
+        is_there: || pgbouncer::program().is_ok(),
     },
     // The pages' tests.
     Need {

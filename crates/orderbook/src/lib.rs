@@ -52,7 +52,7 @@ pub use reads::{LedgerRow, OrderAsOf, SaleRow};
 pub use rebuild::{RebuildLock, Shadow};
 pub use rebuild_fold::ShadowFold;
 pub use rebuild_proof::Fingerprint;
-pub use rebuild_record::{RebuildPhase, RebuildRecord};
+pub use rebuild_record::{RebuildPhase, RebuildRecord, Schemas};
 pub use rebuild_swap::{Exchange, Swap};
 pub use risk::RiskRule;
 pub use sale_rows::{RowDifference, RowDifferenceKind, SaleRows};

@@ -5,7 +5,7 @@ use seckill_domain::Offset;
 
 use crate::admin::insert_audit;
 use crate::connections::{Connection, LONGEST, Transaction};
-use crate::rebuild_record::{RebuildPhase, RebuildRecord, copy_schema, note_phase};
+use crate::rebuild_record::{RebuildPhase, RebuildRecord, Schemas, note_phase};
 use crate::{AuditEntry, Orderbook, OrderbookError};
 
 /// The tables that are folded from the log, in the order in which every transaction of the fold
@@ -54,6 +54,7 @@ pub struct Shadow {
     /// The same code, over the other schema.
     pub(crate) tables: Orderbook,
     pub(crate) schema: String,
+    pub(crate) schemas: Schemas,
     pub(crate) topic: String,
     pub(crate) id: i32,
 }
@@ -113,8 +114,9 @@ impl Orderbook {
         let schema = record.schema()?;
         Some(Shadow {
             live: self.clone(),
-            tables: self.over_schema(&schema, connections),
-            schema,
+            tables: self.over_schema(schema, connections),
+            schema: schema.to_owned(),
+            schemas: record.schemas.clone(),
             topic: topic.to_owned(),
             id: record.id,
         })
@@ -196,14 +198,15 @@ impl Shadow {
     /// Whoever may read or write the live tables may do so after the exchange.
     async fn grant_as_live(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         let grants: Vec<String> = sqlx::query_scalar(
-            "SELECT format('GRANT %s ON %I.%I TO %s', acl.privilege_type, $1, c.relname,
+            "SELECT format('GRANT %s ON %s.%I TO %s', acl.privilege_type, $1, c.relname,
                     CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
                FROM pg_class AS c, aclexplode(c.relacl) AS acl
-              WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY($2)
+              WHERE c.relnamespace = $3::regnamespace AND c.relname = ANY($2)
                 AND acl.grantee <> c.relowner",
         )
         .bind(&self.schema)
         .bind(VIEW_TABLES.as_slice())
+        .bind(&self.schemas.live)
         .fetch_all(&mut *connection)
         .await?;
         for sql in grants {
@@ -289,9 +292,5 @@ impl Shadow {
         note_phase(&mut transaction, self.id, phase, None).await?;
         insert_audit(&mut transaction, entry).await?;
         Ok(transaction.commit().await?)
-    }
-
-    pub(crate) fn copy_name(&self) -> String {
-        copy_schema(self.id)
     }
 }

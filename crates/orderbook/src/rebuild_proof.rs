@@ -75,7 +75,7 @@ impl Shadow {
     /// When the database fails.
     pub async fn structural_differences(&self) -> Result<Vec<String>, OrderbookError> {
         let (live, own) = (
-            structure(&self.live, "public"),
+            structure(&self.live, &self.schemas.live),
             structure(&self.tables, &self.schema),
         );
         let (live, own) = futures_util::future::join(live, own).await;

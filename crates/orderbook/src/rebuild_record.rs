@@ -51,11 +51,24 @@ impl RebuildPhase {
     }
 }
 
+/// The schemas of a rebuild, as SQL spells them.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Schemas {
+    /// Of the live tables: the first of the role's `search_path`.
+    pub live: String,
+    /// Of the copy.
+    pub copy: String,
+    /// Of what the copy took the place of.
+    pub retired: String,
+}
+
 /// One rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RebuildRecord {
     /// Its number, which its schema carries.
     pub id: i32,
+    /// Where its tables are.
+    pub schemas: Schemas,
     /// How far it has come.
     pub phase: RebuildPhase,
     /// Where the load ends, a partition.
@@ -71,26 +84,20 @@ pub struct RebuildRecord {
 impl RebuildRecord {
     /// The schema of the tables beside the live ones, if there are any.
     #[must_use]
-    pub fn schema(&self) -> Option<String> {
+    pub fn schema(&self) -> Option<&str> {
         match self.phase {
-            RebuildPhase::Loading | RebuildPhase::Following => Some(copy_schema(self.id)),
-            RebuildPhase::Promoted => Some(retired_schema(self.id)),
+            RebuildPhase::Loading | RebuildPhase::Following => Some(&self.schemas.copy),
+            RebuildPhase::Promoted => Some(&self.schemas.retired),
             RebuildPhase::Aborted | RebuildPhase::Pruned => None,
         }
     }
 }
 
-pub(crate) fn copy_schema(id: i32) -> String {
-    format!("rebuild_{id}")
-}
-
-pub(crate) fn retired_schema(id: i32) -> String {
-    format!("retired_{id}")
-}
-
 #[derive(FromRow)]
 struct RawRebuild {
     id: i32,
+    #[sqlx(flatten)]
+    schemas: Schemas,
     phase: String,
     frozen_ends: Vec<i64>,
     started_at: SqlTime,
@@ -109,6 +116,7 @@ impl TryFrom<RawRebuild> for RebuildRecord {
         let proof = row.proven_at.zip(row.differing);
         Ok(Self {
             id: row.id,
+            schemas: row.schemas,
             phase: phase.ok_or(OrderbookError::Row {
                 table: "rebuilds",
                 column: "phase",
@@ -130,8 +138,17 @@ impl Orderbook {
     /// When the database fails, or is of an older version.
     pub async fn rebuilds(&self, topic: &str) -> Result<Vec<RebuildRecord>, OrderbookError> {
         let rows: Vec<RawRebuild> = sqlx::query_as(
-            "SELECT id, phase, frozen_ends, started_at, proven_at, differing, pause_ms
-               FROM rebuilds WHERE topic = $1 ORDER BY id DESC",
+            // Several deployments may have a schema each in one database; their rebuilds are numbered alike.
+            "SELECT id, phase, frozen_ends, started_at, proven_at, differing, pause_ms,
+                    quote_ident(home) AS live,
+                    quote_ident(left('rebuild_' || id || of_home, 63)) AS copy,
+                    quote_ident(left('retired_' || id || of_home, 63)) AS retired
+               FROM rebuilds, LATERAL (
+                    SELECT nspname AS home,
+                           CASE nspname WHEN 'public' THEN '' ELSE '_' || nspname END AS of_home
+                      FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid
+                     WHERE pg_class.oid = 'rebuilds'::regclass) AS homes
+              WHERE topic = $1 ORDER BY id DESC",
         )
         .bind(topic)
         .fetch_all(&self.pool)
@@ -160,7 +177,7 @@ pub(crate) async fn note_phase(
     pause_ms: Option<i64>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE public.rebuilds SET phase = $2, changed_at = now(), proven_at = NULL,
+        "UPDATE rebuilds SET phase = $2, changed_at = now(), proven_at = NULL,
                 differing = NULL, pause_ms = coalesce($3, pause_ms) WHERE id = $1",
     )
     .bind(id)

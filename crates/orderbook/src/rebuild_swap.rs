@@ -12,7 +12,7 @@ use seckill_domain::Offset;
 use crate::admin::insert_audit;
 use crate::connections::{Connection, Transaction};
 use crate::rebuild::{Shadow, VIEW_TABLES};
-use crate::rebuild_record::{RebuildPhase, note_phase, retired_schema};
+use crate::rebuild_record::{RebuildPhase, note_phase};
 use crate::{AuditEntry, OrderbookError};
 
 /// Which way.
@@ -46,8 +46,9 @@ impl Shadow {
         sqlx::query(&sql).execute(&mut *transaction).await?;
         // In the order of the fold, so that neither waits for the other in a circle. Whoever takes them
         // in another order is waited for in vain, and the caller tries again.
+        let live = &self.schemas.live;
         let tables = VIEW_TABLES
-            .map(|table| format!("public.{table}"))
+            .map(|table| format!("{live}.{table}"))
             .join(", ");
         let sql = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
         match sqlx::query(&sql).execute(&mut *transaction).await {
@@ -56,7 +57,7 @@ impl Shadow {
             Err(error) => return Err(error.into()),
         }
         let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "SELECT partition, next_offset FROM public.view_positions
+            "SELECT partition, next_offset FROM view_positions
               WHERE view = 'orders' AND topic = $1",
         )
         .bind(&self.topic)
@@ -85,10 +86,10 @@ impl Shadow {
         self.check_positions(connection).await?;
         self.carry_over(connection).await?;
         let (new_name, phase) = match which {
-            Exchange::Promote => (retired_schema(self.id), RebuildPhase::Promoted),
-            Exchange::Rollback => (self.copy_name(), RebuildPhase::Following),
+            Exchange::Promote => (&self.schemas.retired, RebuildPhase::Promoted),
+            Exchange::Rollback => (&self.schemas.copy, RebuildPhase::Following),
         };
-        self.change_places(connection, &new_name).await?;
+        self.change_places(connection, new_name).await?;
         let pause_ms = i64::try_from(swap.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         note_phase(connection, self.id, phase, Some(pause_ms)).await?;
         insert_audit(connection, entry).await?;
@@ -100,11 +101,11 @@ impl Shadow {
 
     async fn check_positions(&self, connection: &mut Connection) -> Result<(), OrderbookError> {
         let sql = format!(
-            "SELECT count(*) FROM public.view_positions AS live
+            "SELECT count(*) FROM {}.view_positions AS live
                FULL JOIN {}.view_positions AS own USING (view, topic, partition)
               WHERE view = 'orders' AND topic = $1
                 AND coalesce(live.next_offset, 0) <> coalesce(own.next_offset, 0)",
-            self.schema
+            self.schemas.live, self.schema
         );
         let differing: i64 = sqlx::query_scalar(&sql)
             .bind(&self.topic)
@@ -122,26 +123,26 @@ impl Shadow {
 
     /// What the log does not say: how far the effects are, and what Redis was told of each sale.
     async fn carry_over(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
-        let schema = &self.schema;
+        let (schema, live) = (&self.schema, &self.schemas.live);
         for sql in [
             format!("DELETE FROM {schema}.view_positions WHERE view = 'effects'"),
             format!(
                 "INSERT INTO {schema}.view_positions
-                 SELECT * FROM public.view_positions WHERE view = 'effects'"
+                 SELECT * FROM {live}.view_positions WHERE view = 'effects'"
             ),
             // The positions are the same, and so is the log.
             format!(
                 "UPDATE {schema}.view_positions AS own
                     SET last_offset = live.last_offset, last_identity = live.last_identity,
                         skip_decisions = live.skip_decisions
-                   FROM public.view_positions AS live
+                   FROM {live}.view_positions AS live
                   WHERE own.view = 'orders' AND live.view = 'orders'
                     AND own.topic = live.topic AND own.partition = live.partition"
             ),
             format!(
                 "UPDATE {schema}.vouchers AS own
                     SET loaded = own.loaded OR live.loaded, retired = live.retired
-                   FROM public.vouchers AS live
+                   FROM {live}.vouchers AS live
                   WHERE own.voucher_id = live.voucher_id
                     AND (live.loaded AND NOT own.loaded OR live.retired <> own.retired)"
             ),
@@ -156,7 +157,7 @@ impl Shadow {
         connection: &mut Connection,
         new_name: &str,
     ) -> Result<(), sqlx::Error> {
-        let schema = &self.schema;
+        let (schema, live) = (&self.schema, &self.schemas.live);
         // The books beside the copy go where its tables' successors are: the fold may go on there.
         let rest: Vec<String> = sqlx::query_scalar(
             "SELECT format('ALTER TABLE %s SET SCHEMA', oid::regclass) FROM pg_class
@@ -171,8 +172,8 @@ impl Shadow {
         .await?;
         let mut steps = vec![format!("CREATE SCHEMA {new_name}")];
         for table in VIEW_TABLES {
-            steps.push(format!("ALTER TABLE public.{table} SET SCHEMA {new_name}"));
-            steps.push(format!("ALTER TABLE {schema}.{table} SET SCHEMA public"));
+            steps.push(format!("ALTER TABLE {live}.{table} SET SCHEMA {new_name}"));
+            steps.push(format!("ALTER TABLE {schema}.{table} SET SCHEMA {live}"));
         }
         steps.extend(rest.iter().map(|step| format!("{step} {new_name}")));
         steps.push(format!("DROP SCHEMA {schema}"));

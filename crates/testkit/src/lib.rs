@@ -10,6 +10,7 @@ pub mod codecs;
 pub mod http;
 pub mod kafka;
 pub mod mail;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;
@@ -28,6 +29,7 @@ pub mod wire;
 
 pub use crate::kafka::{Kafka, KafkaCluster};
 pub use crate::mail::MailSink;
+pub use crate::pgbouncer::{PgBouncer, PoolMode};
 pub use crate::postgres::{Database, Postgres};
 pub use crate::redis::Redis;
 pub use crate::redis_cluster::RedisCluster;

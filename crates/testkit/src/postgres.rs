@@ -15,7 +15,8 @@ mod programs;
 
 pub use self::programs::program;
 
-use self::account::{as_server_user, server_user};
+pub(crate) use self::account::as_server_user;
+use self::account::server_user;
 use crate::clock::command_off_by;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -206,6 +207,25 @@ impl Database {
     #[must_use]
     pub fn url(&self) -> String {
         with_database(&self.admin_url, &self.name)
+    }
+
+    /// Makes a schema in it and a role that finds it first, and gives the role's URL. The role stays on the
+    /// server.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn with_schema(&self, schema: &str) -> Result<String> {
+        let (name, role) = (&self.name, format!("of_{}", self.name));
+        for sql in [
+            format!("CREATE ROLE {role} LOGIN"),
+            format!("CREATE SCHEMA \"{schema}\" AUTHORIZATION {role}"),
+            format!("ALTER ROLE {role} SET search_path = \"{schema}\""),
+            format!("GRANT CREATE ON DATABASE {name} TO {role}"),
+        ] {
+            query(&self.url(), &sql)?;
+        }
+        let user = |user: &str| format!("//{user}@");
+        Ok(self.url().replacen(&user(SUPERUSER), &user(&role), 1))
     }
 }
 

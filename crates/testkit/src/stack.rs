@@ -22,6 +22,7 @@ pub struct Builder {
     kafka_cluster: Option<KafkaCluster>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    schema: Option<String>,
     settings: Env,
 }
 
@@ -68,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// The tables are in this schema, and belong to a role whose `search_path` leads there.
+    #[must_use]
+    pub fn schema(mut self, name: &str) -> Self {
+        self.schema = Some(name.to_owned());
+        self
+    }
+
     /// One more environment variable for every service of this stack, over the stack's own.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -98,7 +106,11 @@ impl Builder {
             (Some(broker), None) => (broker.brokers(), 1),
             (None, None) => (shared_kafka()?, 1),
         };
-        let mut env = environment(&brokers, &redis.url(), &database.url());
+        let database_url = match &self.schema {
+            Some(schema) => database.with_schema(schema)?,
+            None => database.url(),
+        };
+        let mut env = environment(&brokers, &redis.url(), &database_url);
         env.extend(self.settings);
         let replicas = replicas.to_string();
         let create = ["topics", "create", "--replication", &replicas];

@@ -52,7 +52,7 @@ impl Session {
     /// Begins a transaction by `begin`, and sets it to what the session could not be set to.
     pub(crate) fn begins(&self, begin: &str) -> String {
         let settings = self.settings.iter();
-        let settings = settings.map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"));
+        let settings = settings.map(|(name, value)| format!("; SET LOCAL {name} = {value}"));
         std::iter::once(begin.to_owned()).chain(settings).collect()
     }
 
@@ -61,6 +61,7 @@ impl Session {
         let mark = Uuid::new_v4().simple().to_string();
         let settings = self.settings.iter().map(|(name, value)| (*name, &**value));
         let settings = settings.chain(FINDS_OUT).chain([(MARK, &*mark)]);
+        let settings = settings.map(|(name, value)| (name, at_start(value)));
         let mut connection = match self.connect.clone().options(settings).connect().await {
             Ok(connection) => connection,
             Err(error) if is_refused_at_start(&error) => return Ok(None),
@@ -76,6 +77,11 @@ impl Session {
     pub(crate) async fn connect_plainly(&self) -> Result<PgConnection, sqlx::Error> {
         self.connect.connect().await
     }
+}
+
+/// As the server wants a value among its options.
+fn at_start(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(' ', "\\ ")
 }
 
 fn is_refused_at_start(error: &sqlx::Error) -> bool {

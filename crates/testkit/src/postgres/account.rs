@@ -43,7 +43,7 @@ pub(super) fn server_user() -> Result<Option<ServerUser>> {
     bail!("running as root, and there is no user `postgres` or `nobody` to run PostgreSQL as")
 }
 
-pub(super) fn as_server_user(command: Command) -> Result<Command> {
+pub(crate) fn as_server_user(command: Command) -> Result<Command> {
     Ok(match server_user()? {
         Some(user) => user.run_as(&command),
         None => command,

@@ -162,7 +162,7 @@ pub(super) async fn status(site: &Site) -> Result<Report, Failure> {
             record.id.to_string(),
             record.phase.as_str().to_owned(),
             moment(record.started_at),
-            record.schema().unwrap_or_default(),
+            record.schema().unwrap_or_default().to_owned(),
             or_empty(behind),
             proof,
             or_empty(record.pause_ms),

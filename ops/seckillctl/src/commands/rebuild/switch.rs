@@ -55,9 +55,10 @@ fn promotion(
     let what = match made {
         Some(made) => format!(
             "rebuild {} is live; the fold stood still for {} ms; the tables it took the place of are \
-             kept in schema retired_{0}",
+             kept in schema {}",
             record.id,
-            made.pause.as_millis()
+            made.pause.as_millis(),
+            record.schemas.retired
         ),
         None => format!("rebuild {} would become live", record.id),
     };
@@ -78,8 +79,8 @@ pub(super) async fn rollback(site: &Site, act: &Act) -> Result<Report, Failure> 
     let phrase = format!("rollback {}", record.id);
     let Some(warrant) = act.warrant(&phrase, 1)? else {
         let text = format!(
-            "the tables in schema retired_{} would be brought up to date and become live{}",
-            record.id,
+            "the tables in schema {} would be brought up to date and become live{}",
+            record.schemas.retired,
             act.closing(false)
         );
         return Ok(Report {
@@ -95,8 +96,8 @@ pub(super) async fn rollback(site: &Site, act: &Act) -> Result<Report, Failure> 
     Ok(Report {
         text: format!(
             "the former tables are live again; the fold stood still for {pause_ms} ms; the copy is kept \
-             in schema rebuild_{}, to be promoted again or aborted",
-            record.id
+             in schema {}, to be promoted again or aborted",
+            record.schemas.copy
         ),
         json: json!({
             "rebuild": record.id,

@@ -1,0 +1,164 @@
+//! PostgreSQL behind PgBouncer, and tables in a schema that is not `public`: sales, orders, payments,
+//! expiries and every command of the operators work as they do directly.
+
+use anyhow::{Context, Result, ensure};
+use seckill_testkit::service::run_binary;
+use seckill_testkit::{PgBouncer, PoolMode, TestStack};
+use seckill_tests::{Crowd, EXECUTE, SaleTerms, World, audit};
+
+/// A name that has to be quoted.
+const SCHEMA: &str = "Shop 1";
+
+/// Services and commands that have only one way to PostgreSQL.
+struct Site {
+    world: World,
+    url: String,
+    _pooler: Option<PgBouncer>,
+}
+
+impl Site {
+    fn start(pooler: Option<(PoolMode, &str)>) -> Result<Self> {
+        let stack = TestStack::builder().schema(SCHEMA).start()?;
+        let direct = stack.setting("DATABASE_URL").to_owned();
+        let (user, rest) = direct.split_once('@').context("a user")?;
+        let (server, database) = rest.split_once('/').context("a database")?;
+        let (_, name) = user.rsplit_once('/').context("a name")?;
+        let pooler =
+            pooler.map(|(mode, extra)| PgBouncer::before(server.parse()?, name, mode, extra));
+        let pooler = pooler.transpose()?;
+        let url = pooler.as_ref().map_or_else(
+            || direct.clone(),
+            |pooler| format!("{user}@127.0.0.1:{}/{database}", pooler.port()),
+        );
+        let world = World::on(stack, &[("DATABASE_URL", &url)])?;
+        Ok(Self {
+            world,
+            url,
+            _pooler: pooler,
+        })
+    }
+
+    fn seckillctl(&self, command: &[&str]) -> Result<String> {
+        let mut env = self.world.stack.env().clone();
+        env.insert("DATABASE_URL".to_owned(), self.url.clone());
+        tokio::task::block_in_place(|| run_binary("seckillctl", command, &env))
+    }
+
+    fn rebuild(&self, command: &str) -> Result<String> {
+        self.seckillctl(&[&["rebuild", "orders", command], &EXECUTE[..]].concat())
+    }
+
+    /// One of a rebuild's tables in a schema.
+    async fn has_tables(&self, schema: &str) -> Result<bool> {
+        let pool = self.world.database().await?;
+        let there = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'orders')",
+        );
+        Ok(there.bind(schema).fetch_one(&pool).await?)
+    }
+
+    /// A whole sale: reserved, paid, cancelled, expired, looked at.
+    async fn sells(&self) -> Result<()> {
+        let world = &self.world;
+        let short = SaleTerms {
+            hold_seconds: 1,
+            ..SaleTerms::of(10)
+        };
+        let (lapses, voucher) = (
+            world.sale(short).await?,
+            world.sale(SaleTerms::of(5_000)).await?,
+        );
+        let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 10..5_000);
+        let expires = world.client.order(lapses, 1, None, 1).await?;
+        let paid = world.client.order(voucher, 1, None, 1).await?;
+        let cancelled = world.client.order(voucher, 2, None, 1).await?;
+        let id = |answer: &seckill_tests::Answer| {
+            let id = answer.order_id().map(str::to_owned);
+            id.with_context(|| format!("no order id: {answer:?}"))
+        };
+        world.until_status(1, &id(&paid)?, "unpaid").await?;
+        world.until_status(2, &id(&cancelled)?, "unpaid").await?;
+        let done = world.client.pay(&id(&paid)?, "p-1", 1_000).await?;
+        ensure!(done.status < 300, "{done:?}");
+        let done = world.client.cancel(2, &id(&cancelled)?).await?;
+        ensure!(done.status < 300, "{done:?}");
+        world.until_status(1, &id(&paid)?, "paid").await?;
+        world.until_status(2, &id(&cancelled)?, "cancelled").await?;
+        world.until_status(1, &id(&expires)?, "expired").await?;
+        crowd.flows(200).await?;
+
+        self.rebuilds(&crowd).await?;
+
+        let mut answers = crowd.leave().await?;
+        answers.extend([paid, cancelled]);
+        world.quiet(voucher).await?;
+        audit(world, voucher, &answers).await?;
+        let report = self.seckillctl(&["reconcile", "--output", "json"])?;
+        println!("reconcile: {report}");
+        for service in [&world.ingress, &world.projector, &world.timeout] {
+            let says = service.output()?;
+            for trouble in ["panicked", "prepared statement"] {
+                let line = says.lines().find(|line| line.contains(trouble));
+                ensure!(line.is_none(), "{line:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// There and back, while orders keep coming in; and one that is given up half made.
+    async fn rebuilds(&self, crowd: &Crowd) -> Result<()> {
+        self.rebuild("start")?;
+        ensure!(self.has_tables("rebuild_1_Shop 1").await?);
+        for command in ["verify", "promote", "rollback", "promote"] {
+            crowd.flows(20).await?;
+            self.seckillctl(&["rebuild", "orders", "status"])?;
+            match command {
+                "verify" => self.seckillctl(&["rebuild", "orders", command])?,
+                _ => self.rebuild(command)?,
+            };
+        }
+        self.rebuild("prune")?;
+        self.seckillctl(&["rebuild", "orders", "check"])?;
+
+        self.rebuild("start")?;
+        let pool = self.world.database().await?;
+        // As one that died in the middle of making its tables leaves it.
+        for sql in [
+            "UPDATE rebuilds SET phase = 'loading' WHERE id = 2",
+            "DROP TABLE \"rebuild_2_Shop 1\".view_positions",
+        ] {
+            sqlx::query(sql).execute(&pool).await?;
+        }
+        self.seckillctl(&["rebuild", "orders", "status"])?;
+        self.rebuild("abort")?;
+        ensure!(!self.has_tables("rebuild_2_Shop 1").await?);
+        ensure!(self.has_tables(SCHEMA).await?);
+        self.seckillctl(&["db", "migrate"]).map(drop)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_public_is_as_good() -> Result<()> {
+    Site::start(None)?.sells().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_is_held_through_pgbouncer_in_session_mode() -> Result<()> {
+    Site::start(Some((PoolMode::Session, "")))?.sells().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_is_held_through_pgbouncer_in_transaction_mode() -> Result<()> {
+    Site::start(Some((PoolMode::Transaction, "")))?
+        .sells()
+        .await
+}
+
+/// As many have it, for clients that cannot do without such settings.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_drops_settings_at_the_start_is_recognised() -> Result<()> {
+    let drops = "ignore_startup_parameters = extra_float_digits,options";
+    Site::start(Some((PoolMode::Transaction, drops)))?
+        .sells()
+        .await
+}
