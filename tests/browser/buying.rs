@@ -124,6 +124,45 @@ async fn an_order_that_lapses_gives_its_unit_back_on_the_page() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_whose_payment_came_too_late_is_told_of_the_refund() -> Result<()> {
+    let shop = Shop::open()?;
+    let terms = SaleTerms {
+        hold_seconds: 1,
+        ..SaleTerms::of(1)
+    };
+    let voucher = shop.world.sale(terms).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    browser.click("#buy").await?;
+    browser.says("#order-status", "expired").await?;
+    let orders = shop.world.client.get(7, "/api/v1/orders").await?;
+    let order = orders.body["orders"][0]["order_id"].as_str();
+    let paid = shop
+        .world
+        .client
+        .pay(order.context("an order")?, "late", 1_000);
+    assert_eq!(paid.await?.status, 202);
+    browser
+        .says("#order-status", "your payment will be refunded")
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_whose_stock_is_being_loaded_is_not_over() -> Result<()> {
+    let mut shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(1)).await?;
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    browser.says("#status-text", "On sale").await?;
+    // Nobody loads what is lost while the projector stands still.
+    shop.world.projector.pause()?;
+    let mut redis = shop.world.redis().await?;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    browser.says("#status-text", "Back in a moment").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_unit_is_somebody_elses() -> Result<()> {
     let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(1)).await?;

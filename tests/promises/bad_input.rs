@@ -261,3 +261,42 @@ async fn operators_without_a_token_or_with_nonsense() -> Result<()> {
     check("an unknown sale", &missing, 404, "not-found");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_type_finds_its_page_and_no_answer_has_a_parsers_words() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let browser = || reqwest::Client::builder().build();
+    let get = async |path: &str| -> Result<(u16, String, String)> {
+        let request = browser()?.get(format!("{}{path}", world.ingress.url()));
+        let answer = request.header("Accept", "text/html,*/*").send().await?;
+        let found = (answer.status().as_u16(), answer.url().path().to_owned());
+        Ok((found.0, found.1, answer.text().await?))
+    };
+    for (typed, found) in [
+        (format!("/sales/{voucher}/"), format!("/sales/{voucher}")),
+        ("/orders/".to_owned(), "/orders".to_owned()),
+        ("/sign-in/".to_owned(), "/sign-in".to_owned()),
+        ("/docs".to_owned(), "/docs/".to_owned()),
+    ] {
+        let (status, path, body) = get(&typed).await?;
+        assert_eq!((status, path), (200, found), "{typed}");
+        assert!(
+            body.contains("<!doctype html>") || body.contains("<!DOCTYPE html>"),
+            "{typed}"
+        );
+    }
+    let (status, _, body) = get("/sale/7").await?;
+    assert!(status == 404 && body.contains("All sales"), "{body}");
+    for query in ["limit=many", "limit=-1", "before=1.5", "limit=99999999999"] {
+        let path = format!("/api/v1/vouchers?{query}");
+        let answer = world
+            .client
+            .send(world.client.request(Method::GET, &path))
+            .await?;
+        check(query, &answer, 400, "invalid-request");
+        let detail = answer.body["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("limit is a whole number"), "{detail}");
+    }
+    Ok(())
+}

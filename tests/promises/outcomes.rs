@@ -53,6 +53,38 @@ async fn an_open_stream_ends_with_the_final_status() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_resumes_after_a_late_payment_tells_of_the_refund_once() -> Result<()> {
+    let world = World::start()?;
+    let terms = SaleTerms {
+        hold_seconds: 1,
+        ..SaleTerms::default()
+    };
+    let voucher = world.sale(terms).await?;
+    let answer = world.client.order(voucher, 1, None, 1).await?;
+    let order_id = answer.order_id().context("an order id")?;
+    world.until_status(1, order_id, "expired").await?;
+    world.client.pay(order_id, "late", 1_000).await?;
+    let order = format!("/api/v1/orders/{order_id}");
+    seckill_tests::eventually("a refund is due", || async {
+        Ok(world.client.get(1, &order).await?.body["refund_due"] == true)
+    })
+    .await?;
+
+    let path = format!("{order}/events");
+    let resume = |id: &'static str| -> Result<_> {
+        let request = world.client.request(Method::GET, &path);
+        let request = request.bearer_auth(world.client.token(1)?);
+        Ok(request.header("Last-Event-ID", id).send())
+    };
+    let resumed = resume("2")?.await?;
+    assert_eq!(resumed.status(), 200);
+    let seen = tokio::time::timeout(Duration::from_secs(30), statuses(resumed)).await??;
+    assert_eq!(seen, [("2r".to_owned(), "expired".to_owned())]);
+    assert_eq!(resume("2r")?.await?.status(), 204);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn consumers_are_told_every_status_with_its_version() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;

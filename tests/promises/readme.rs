@@ -50,9 +50,9 @@ async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<
         ledger["paid"] == 1 && ledger["consistent"] == true,
         "{printed}"
     );
-    let events = printed.lines().filter(|line| line.starts_with("data:"));
+    let mut events = printed.lines().filter(|line| line.starts_with("data:"));
     let paid = events
-        .last()
+        .next_back()
         .is_some_and(|event| event.contains("\"paid\""));
     assert!(paid, "the stream ends with the payment: {printed}");
     Ok(())

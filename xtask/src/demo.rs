@@ -14,7 +14,7 @@ pub(crate) fn demo(once: bool, protected: bool, arguments: &[String]) -> Result<
     if protected {
         settings::add_limits(&mut wanted);
     }
-    local::up(true, wanted)?;
+    local::up(true, &wanted)?;
     let status = run("seckill-demo", arguments);
     if once {
         local::down()?;
@@ -26,7 +26,7 @@ pub(crate) fn demo(once: bool, protected: bool, arguments: &[String]) -> Result<
 
 /// Runs the throughput benchmark and stops the stack. Gives the benchmark's exit status.
 pub(crate) fn bench(arguments: &[String]) -> Result<ExitCode> {
-    local::up(true, settings::of_caller())?;
+    local::up(true, &settings::of_caller())?;
     let status = run("seckill-bench", arguments);
     local::down()?;
     status.map(exit_code)

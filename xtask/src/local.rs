@@ -29,12 +29,12 @@ const SERVICES: [(&str, &str); 4] = [
 
 /// A stack that is complete, ready and was started with the same binaries and settings (`wanted`: those that are not
 /// generated) is left alone; any other is stopped, and all of it started. `fresh` deletes the data before.
-pub(crate) fn up(fresh: bool, wanted: Env) -> Result<()> {
+pub(crate) fn up(fresh: bool, wanted: &Env) -> Result<()> {
     step("release binaries built", build::release)?;
     let directory = directory();
     let _lock = lock(&directory)?;
-    let identity = identity(&wanted)?;
-    if !fresh && is_running(&directory, &identity, &wanted) {
+    let identity = identity(wanted)?;
+    if !fresh && is_running(&directory, &identity, wanted) {
         println!("already running and ready: {}", env_file().display());
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub(crate) fn up(fresh: bool, wanted: Env) -> Result<()> {
     if fresh {
         stack::delete_data(&directory)?;
     }
-    if let Err(error) = start_all(&directory, &identity, &wanted) {
+    if let Err(error) = start_all(&directory, &identity, wanted) {
         // Half a stack is of no use to anybody; the logs stay.
         if let Err(second) = stop_all(&directory) {
             eprintln!("and stopping what had started failed: {second:#}");
@@ -121,7 +121,7 @@ fn start_all(directory: &Path, identity: &str, wanted: &Env) -> Result<()> {
             wait_until_ready(directory, name, listener, &env)
         })?;
     }
-    settings::mark_made_here(&mut env, &wanted);
+    settings::mark_made_here(&mut env, wanted);
     settings::write_private(&env_file(), &settings::to_lines(&env))?;
     settings::write_private(&identity_file(directory), identity)?;
     println!(

@@ -103,7 +103,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     match cli.command {
         Command::Install => println!("everything is installed"),
-        Command::Up { fresh } => local::up(fresh, settings::of_caller())?,
+        Command::Up { fresh } => local::up(fresh, &settings::of_caller())?,
         Command::Down => local::down()?,
         Command::MailSink { port, directory } => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;

@@ -20,7 +20,7 @@ function ordersPage() {
       order = latest;
       slot("quantity").textContent = order.quantity === 1 ? "1 unit" : `${order.quantity} units`;
       slot("amount").textContent = money(order.amount_cents, order.currency);
-      slot("status").textContent = WORDS[order.status] ?? order.status;
+      slot("status").textContent = statusText(order);
       slot("cancel").hidden = order.status !== "unpaid";
       slot("pay").hidden = !(list.dataset.paymentPage && mayPay(order));
       if (!slot("pay").hidden) slot("pay").href = payLink(list.dataset.paymentPage, order);
@@ -28,7 +28,7 @@ function ordersPage() {
     }
     function tick() {
       const left = Date.parse(order.pay_by) - now();
-      slot("note").textContent = order.refund_due ? "A refund is due." : order.status === "unpaid" ? (left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.") : "";
+      slot("note").textContent = order.status === "unpaid" ? (left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.") : "";
       if (left <= 0) slot("pay").hidden = true;
     }
     slot("sale").href = `/sales/${order.voucher_id}`;
@@ -36,7 +36,7 @@ function ordersPage() {
     titleOf(order.voucher_id).then((title) => { slot("sale").textContent = title; });
     slot("cancel").addEventListener("click", () => call("POST", `/api/v1/orders/${order.order_id}/cancel`).then(() => say("The order is being cancelled …"), (error) => say(error.message)));
     show(order);
-    rows.set(order.order_id, { show, tick, isLive: () => !FINAL.has(order.status) });
+    rows.set(order.order_id, { show, tick, isLive: () => !FINAL.has(order.status) || mayBeRefunded(order) });
     return item;
   }
 

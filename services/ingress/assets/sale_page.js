@@ -49,6 +49,7 @@ function salePage() {
 
   function showSale(voucher) {
     sale.status = voucher.status;
+    sale.ended = String(voucher.ended);
     sale.closesMs = String(Date.parse(voucher.closes_at));
     byId("stock-left").textContent = voucher.stock_left;
     tick();
@@ -59,13 +60,16 @@ function salePage() {
   function tick() {
     const [opens, closes, at] = [Number(sale.opensMs), Number(sale.closesMs), now()];
     const status = sale.status === "scheduled" && at >= opens ? "open" : sale.status;
-    const over = status === "closed" || at >= closes;
-    const words = { scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse", closed: "The sale is over" };
-    const text = over ? words.closed : words[status];
+    const over = sale.ended === "true" || at >= closes;
+    const words = {
+      scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse",
+      closed: "Back in a moment: the stock is being loaded",
+    };
+    const text = over ? "The sale is over" : words[status];
     if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
     byId("stock").hidden = status !== "open" || over;
     byId("countdown").textContent = over ? "" : at < opens ? `Opens in ${span(opens - at)}` : `Ends in ${span(closes - at)}`;
-    buy.disabled = over || at < opens || ordering || live() || status === "sold_out";
+    buy.disabled = over || at < opens || ordering || live() || ["closed", "sold_out"].includes(status);
     if (order?.status === "unpaid") {
       const left = Date.parse(order.pay_by) - at;
       byId("time-to-pay").textContent = left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.";
@@ -80,10 +84,10 @@ function salePage() {
     byId("order").hidden = order === null;
     if (order === null) { attempt.forget(); tick(); return; }
     const status = byId("order-status");
-    if (status.dataset.status !== order.status) {
-      status.dataset.status = order.status;
-      status.textContent = WORDS[order.status] ?? order.status;
-      say(`Your order is ${status.textContent}.`);
+    const text = statusText(order);
+    if (status.textContent !== text) {
+      status.textContent = text;
+      say(`Your order is ${text}.`);
     }
     if (FINAL.has(order.status)) attempt.end();
     byId("pay").hidden = !(sale.paymentPage && mayPay(order));
@@ -157,6 +161,7 @@ function salePage() {
     try {
       if (!document.hidden) await pageToken.refresh();
       if (!document.hidden) showSale(await call("GET", `/api/v1/vouchers/${sale.voucherId}`));
+      if (!document.hidden && mayBeRefunded(order)) showOrder(await call("GET", `/api/v1/orders/${order.order_id}`));
     } catch { /* What is shown stays until an answer comes. */ }
     setTimeout(poll, 1500 + 1000 * Math.random());
   }

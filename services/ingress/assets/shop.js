@@ -75,6 +75,17 @@ const WORDS = {
   cancelled: "cancelled", rejected: "not accepted",
 };
 
+function statusText(order) {
+  const text = WORDS[order.status] ?? order.status;
+  return order.refund_due ? `${text}; your payment will be refunded` : text;
+}
+
+// A payment that was on its way when the order ended makes a refund due soon afterwards.
+function mayBeRefunded(order) {
+  if (order === null || order.refund_due || !["expired", "cancelled", "rejected"].includes(order.status)) return false;
+  return now() - Date.parse(order.closed_at ?? order.pay_by) < 5 * 60000;
+}
+
 function payLink(paymentPage, order) {
   const link = new URL(paymentPage);
   link.searchParams.set("order_id", order.order_id);

@@ -149,7 +149,7 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .service(api)
         .configure(pages::public_routes)
         .configure(openapi::public_routes)
-        .default_service(web::to(not_found));
+        .default_service(web::to(pages::not_found));
 }
 
 /// The operators' API. `/livez`, `/readyz` and `/metrics` are added by their owner.
@@ -187,7 +187,7 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
         .service(api)
         .configure(pages::admin_routes)
         .configure(openapi::admin_routes)
-        .default_service(web::to(not_found));
+        .default_service(web::to(pages::not_found));
 }
 
 /// A path and its methods; any other method is answered with those in `Allow`.
@@ -203,10 +203,6 @@ pub(crate) fn resource<const N: usize>(path: &str, routes: [(Method, Route); N])
         let refusal = Problem::method_not_allowed(&allowed);
         async move { Err::<HttpResponse, _>(refusal) }
     }))
-}
-
-async fn not_found() -> Result<HttpResponse, Problem> {
-    Err(Problem::not_found("There is nothing under this path."))
 }
 
 #[cfg(test)]
@@ -250,8 +246,8 @@ mod tests {
     #[actix_web::test]
     async fn another_method_is_answered_with_those_allowed() {
         let routes = |config: &mut web::ServiceConfig| {
-            let get = (Method::GET, web::get().to(not_found));
-            let post = (Method::POST, web::post().to(not_found));
+            let get = (Method::GET, web::get().to(pages::not_found));
+            let post = (Method::POST, web::post().to(pages::not_found));
             config.service(resource("/both", [get, post]));
         };
         let service = init_service(actix_web::App::new().configure(routes)).await;

@@ -75,7 +75,7 @@ struct PageQuery {
 )]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let user_id = app.tokens.authenticate(&http)?;
-    let page: PageQuery = request::query(&http)?;
+    let page: PageQuery = request::page_query(&http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.as_deref().map(parse_cursor).transpose()?;
     let orders = app.reads.orders_of(user_id, limit, before).await?;

@@ -118,7 +118,7 @@ impl OrderBody {
 #[schema(as = Voucher, example = json!({
     "voucher_id": 7, "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock_left": 12,
     "max_quantity": 2, "requires_sale_token": false, "opens_at": "2026-05-01T10:00:00Z",
-    "closes_at": "2026-05-01T11:00:00Z", "status": "open",
+    "closes_at": "2026-05-01T11:00:00Z", "status": "open", "ended": false,
 }))]
 pub struct VoucherBody {
     voucher_id: i64,
@@ -143,6 +143,8 @@ pub struct VoucherBody {
     closes_at: Timestamp,
     #[schema(schema_with = voucher_status)]
     status: &'static str,
+    /// Whether it takes no orders any more. One that is closed and has not ended is back in a moment.
+    ended: bool,
 }
 
 /// A token for one order of a sale by the caller.
@@ -206,6 +208,7 @@ impl VoucherBody {
             opens_at: card.opens_at,
             closes_at: card.closes_at,
             status: view.status(now).as_str(),
+            ended: view.has_ended(now),
         }
     }
 }

@@ -45,14 +45,18 @@ pub fn order_id(request: &HttpRequest) -> Result<OrderId, Problem> {
     })
 }
 
-/// The query as a `T`.
+/// The query of a list as a `T`.
 ///
 /// # Errors
 /// 400 when it is none.
-pub fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+pub fn page_query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
     actix_web::web::Query::<T>::from_query(request.query_string())
         .map(actix_web::web::Query::into_inner)
-        .map_err(|error| Problem::invalid(format!("The query cannot be used: {error}.")))
+        .map_err(|_| {
+            Problem::invalid(
+                "The query cannot be used: limit is a whole number, and before the `next` of the page before.",
+            )
+        })
 }
 
 /// The hash of `Idempotency-Key`, if the request has one.

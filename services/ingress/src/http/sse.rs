@@ -1,5 +1,8 @@
 //! An order's status as it changes, as server-sent events.
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::header::CONTENT_TYPE;
@@ -58,8 +61,8 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     let subscription = app.watchers.subscribe(order_id);
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
-    let last_seen = last_event_id(&http);
-    if view.is_final() && last_seen.is_some_and(|version| version >= view.version()) {
+    let seen = last_event_id(&http).unwrap_or_default();
+    if view.is_final() && !seen.clone().advance(&view) {
         // The one answer after which a browser's EventSource does not come again.
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -68,7 +71,7 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         order_id,
         user_id,
         subscription,
-        sent: Sent::up_to(last_seen),
+        sent: seen,
         unread: Some(view),
         heartbeat: every(HEARTBEAT),
         reread: every(REREAD),
@@ -88,12 +91,14 @@ struct StatusEvent;
 impl PartialSchema for StatusEvent {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
-        let id = text().description(Some("The order's version."));
+        let id = text().description(Some(
+            "The order's version; with an r behind it where a refund is due.",
+        ));
         let data = text().content_media_type("application/json");
         ObjectBuilder::new()
             .description(Some("One event of the stream."))
             .property("event", text().enum_values(Some(["status"])))
-            .property("id", id.pattern(Some("^[0-9]+$")))
+            .property("id", id.pattern(Some("^[0-9]+r?$")))
             .property(
                 "data",
                 data.content_schema(Some(Ref::from_schema_name("Order"))),
@@ -107,7 +112,7 @@ impl PartialSchema for StatusEvent {
 
 impl ToSchema for StatusEvent {}
 
-fn last_event_id(http: &HttpRequest) -> Option<i64> {
+fn last_event_id(http: &HttpRequest) -> Option<Sent> {
     let header = http.headers().get("last-event-id")?;
     header.to_str().ok()?.trim().parse().ok()
 }
@@ -119,22 +124,43 @@ fn every(period: Duration) -> Interval {
 }
 
 /// What the client has seen: a version, and whether it knew of a refund.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Sent {
     version: i64,
     refund_due: bool,
 }
 
-impl Sent {
-    fn up_to(version: Option<i64>) -> Self {
+impl Default for Sent {
+    fn default() -> Self {
         Self {
-            version: version.unwrap_or(-1),
+            version: -1,
             refund_due: false,
         }
     }
+}
 
-    /// Takes note of what is about to be sent; false when it is no news.
-    fn advance(&mut self, view: &OrderView) -> bool {
+/// As the id of an event.
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refund = if self.refund_due { "r" } else { "" };
+        write!(f, "{}{refund}", self.version)
+    }
+}
+
+impl FromStr for Sent {
+    type Err = ParseIntError;
+
+    fn from_str(id: &str) -> Result<Self, ParseIntError> {
+        let version = id.strip_suffix('r');
+        Ok(Self {
+            version: version.unwrap_or(id).parse()?,
+            refund_due: version.is_some(),
+        })
+    }
+}
+
+impl From<&OrderView> for Sent {
+    fn from(view: &OrderView) -> Self {
         let refund_due = matches!(
             view,
             OrderView::Decided {
@@ -142,13 +168,21 @@ impl Sent {
                 ..
             }
         );
-        let newer = view.version() > self.version;
-        let refund = refund_due && !self.refund_due && view.version() == self.version;
+        Self {
+            version: view.version(),
+            refund_due,
+        }
+    }
+}
+
+impl Sent {
+    /// Takes note of what is about to be sent; false when it is no news.
+    fn advance(&mut self, view: &OrderView) -> bool {
+        let next = Self::from(view);
+        let newer = next.version > self.version;
+        let refund = next.refund_due && !self.refund_due && next.version == self.version;
         if newer || refund {
-            *self = Self {
-                version: view.version(),
-                refund_due,
-            };
+            *self = next;
         }
         newer || refund
     }
@@ -229,10 +263,8 @@ impl StatusStream {
 fn event(view: &OrderView) -> Bytes {
     // A struct of numbers and texts always has a JSON form.
     let data = serde_json::to_string(&OrderBody::from(view)).unwrap_or_default();
-    Bytes::from(format!(
-        "event: status\nid: {}\ndata: {data}\n\n",
-        view.version()
-    ))
+    let id = Sent::from(view);
+    Bytes::from(format!("event: status\nid: {id}\ndata: {data}\n\n"))
 }
 
 #[cfg(test)]
@@ -276,7 +308,7 @@ mod tests {
 
     #[test]
     fn every_version_is_sent_once_and_none_goes_back() {
-        let mut sent = Sent::up_to(None);
+        let mut sent = Sent::default();
         let (waiting, unpaid) = (
             OrderView::Pending(pending()),
             decided(OrderStatus::Unpaid, false),
@@ -295,11 +327,16 @@ mod tests {
 
     #[test]
     fn a_client_that_resumes_gets_what_it_has_not_seen() {
-        let mut sent = Sent::up_to(Some(1));
+        let up_to = |id: &str| id.parse::<Sent>().unwrap();
+        let mut sent = up_to("1");
         assert!(!sent.advance(&decided(OrderStatus::Unpaid, false)));
         assert!(sent.advance(&decided(OrderStatus::Paid, false)));
-        let mut done = Sent::up_to(Some(2));
-        assert!(!done.advance(&decided(OrderStatus::Paid, false)));
+        assert!(!up_to("2").advance(&decided(OrderStatus::Paid, false)));
+        // The payment came after the expiry.
+        assert!(!up_to("2").advance(&decided(OrderStatus::Expired, false)));
+        assert!(up_to("2").advance(&decided(OrderStatus::Expired, true)));
+        let seen = Sent::from(&decided(OrderStatus::Expired, true)).to_string();
+        assert!(!up_to(&seen).advance(&decided(OrderStatus::Expired, true)));
     }
 
     #[test]

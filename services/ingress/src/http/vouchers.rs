@@ -121,7 +121,7 @@ pub(super) async fn page(
     http: &HttpRequest,
     which: Which,
 ) -> Result<HttpResponse, Problem> {
-    let page: PageQuery = request::query(http)?;
+    let page: PageQuery = request::page_query(http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.map(VoucherId::new).transpose();
     let before = before.map_err(|error| Problem::invalid(format!("before: {error}.")))?;

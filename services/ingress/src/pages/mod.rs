@@ -5,10 +5,11 @@ mod assets;
 mod operators;
 mod shop;
 
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{ACCEPT, ContentType, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpResponse, Resource, Route, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use askama::Template;
+use seckill_domain::VoucherId;
 
 use crate::http::resource;
 use crate::problem::Problem;
@@ -41,6 +42,35 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .service(get("/orders", web::get().to(shop::orders)))
         .service(get("/sign-in", web::get().to(shop::sign_in)))
         .service(get("/assets/{name}", web::get().to(assets::serve)));
+}
+
+/// What is under no other path: the page that was meant, or that there is none.
+pub(crate) async fn not_found(http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let problem = Problem::not_found("There is nothing under this path.");
+    if http.method() != Method::GET {
+        return Err(problem);
+    }
+    if let Some(meant) = as_it_is_called(http.path()) {
+        let mut redirect = HttpResponse::PermanentRedirect();
+        return Ok(redirect.insert_header((LOCATION, meant)).finish());
+    }
+    let accepts = http.headers().get(ACCEPT).map(HeaderValue::as_bytes);
+    if accepts.is_some_and(|types| types.windows(9).any(|part| part == b"text/html")) {
+        shop::not_served(&problem)
+    } else {
+        Err(problem)
+    }
+}
+
+/// The path of a page that somebody typed with one slash too many or too few.
+fn as_it_is_called(path: &str) -> Option<String> {
+    if path == "/docs" {
+        return Some("/docs/".to_owned());
+    }
+    let page = path.strip_suffix('/')?;
+    let sale = page.strip_prefix("/sales/").map(str::parse::<VoucherId>);
+    let is_page = ["/orders", "/sign-in", "/ops"].contains(&page) || matches!(sale, Some(Ok(_)));
+    is_page.then(|| page.to_owned())
 }
 
 /// The operators' page, on the admin listener.

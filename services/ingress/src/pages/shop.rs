@@ -55,6 +55,7 @@ struct SaleCard {
     price: String,
     status: &'static str,
     status_text: &'static str,
+    ended: bool,
     stock_left: i64,
     max_quantity: u32,
     opens_ms: i64,
@@ -64,7 +65,7 @@ struct SaleCard {
 impl SaleCard {
     fn new(view: &VoucherView, now: Timestamp) -> Self {
         let card = &view.card;
-        let status = view.status(now);
+        let (status, ended) = (view.status(now), view.has_ended(now));
         Self {
             voucher_id: card.voucher_id.get(),
             title: card.title.clone(),
@@ -74,8 +75,10 @@ impl SaleCard {
                 VoucherStatus::Scheduled => "Opens soon",
                 VoucherStatus::Open => "On sale",
                 VoucherStatus::SoldOut => "Sold out: may return when unpaid orders lapse",
-                VoucherStatus::Closed => "The sale is over",
+                VoucherStatus::Closed if ended => "The sale is over",
+                VoucherStatus::Closed => "Back in a moment: the stock is being loaded",
             },
+            ended,
             stock_left: view.stock_left(),
             max_quantity: card.max_quantity,
             opens_ms: millis(card.opens_at),
@@ -141,9 +144,7 @@ pub(super) async fn shelf(app: web::Data<App>) -> Result<HttpResponse, Problem> 
     };
     let now = timestamp_now();
     let cards = views.iter().map(|view| SaleCard::new(view, now));
-    let sales = cards
-        .filter(|card| card.status != VoucherStatus::Closed.as_str())
-        .collect();
+    let sales = cards.filter(|card| !card.ended).collect();
     let now_ms = now_ms();
     page(StatusCode::OK, &Shelf { now_ms, sales })
 }
@@ -187,7 +188,7 @@ fn payment_page(app: &App) -> &str {
 }
 
 /// A refusal as a page.
-fn not_served(problem: &Problem) -> Result<HttpResponse, Problem> {
+pub(super) fn not_served(problem: &Problem) -> Result<HttpResponse, Problem> {
     let status = actix_web::ResponseError::status_code(problem);
     let title = match status {
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => "Not found",
@@ -243,6 +244,7 @@ mod tests {
             price: "1.00 EUR".to_owned(),
             status: "open",
             status_text: "On sale",
+            ended: false,
             stock_left: 3,
             max_quantity: 1,
             opens_ms: 0,

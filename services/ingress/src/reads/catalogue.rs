@@ -127,17 +127,23 @@ impl VoucherStatus {
 }
 
 impl VoucherView {
+    /// Whether it takes no orders any more: its window is over, or an operator closed it.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        let closed_in_redis = self.served.as_ref().is_some_and(|view| view.sale_closed);
+        self.card.closed || closed_in_redis || now >= self.card.closes_at
+    }
+
     /// At this moment: a view that is a second old must not open late.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> VoucherStatus {
-        if self.card.closed || now >= self.card.closes_at {
+        if self.has_ended(now) {
             return VoucherStatus::Closed;
         }
         if now < self.card.opens_at {
             return VoucherStatus::Scheduled;
         }
         match &self.served {
-            Some(view) if view.sale_closed => VoucherStatus::Closed,
             Some(view) if view.stock > 0 => VoucherStatus::Open,
             Some(_) => VoucherStatus::SoldOut,
             None => VoucherStatus::Closed,
@@ -385,6 +391,9 @@ mod tests {
         assert_eq!(status(150, Some(0), false), VoucherStatus::SoldOut);
         assert_eq!(status(150, None, false), VoucherStatus::Closed);
         assert_eq!(status(50, None, false), VoucherStatus::Scheduled);
+        let at = Timestamp::from_micros(150);
+        assert!(!view(None, false).has_ended(at), "it is being loaded");
+        assert!(view(None, true).has_ended(at) && view(Some(3), true).has_ended(at));
         assert_eq!(view(Some(3), false).stock_left(), 3);
         assert_eq!(view(None, false).stock_left(), 9);
     }
