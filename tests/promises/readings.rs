@@ -213,7 +213,7 @@ async fn a_log_that_was_cut_at_its_beginning_is_refused() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_of_another_database_is_refused() -> Result<()> {
-    let (world, other) = (World::start()?, World::start()?);
+    let (world, mut other) = (World::start()?, World::start()?);
     promised(&world).await?;
     let (voucher, answers) = promised(&other).await?;
     // A record more than the other deployment's tables have taken: nothing is said by the log's end.
@@ -232,6 +232,7 @@ async fn the_log_of_another_database_is_refused() -> Result<()> {
     refused("DATABASE_URL belongs to another log".to_owned())?;
 
     // Two deployments whose topics have the same name, on two brokers.
+    other.projector.stop()?;
     let pool = other.database().await?;
     sqlx::query("UPDATE view_positions SET topic = $1")
         .bind(events(&world))

@@ -59,18 +59,6 @@ impl RecordReader {
         })
     }
 
-    /// What a partition holds at this moment.
-    ///
-    /// # Errors
-    /// [`ReadError`] when its leader does not answer.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub async fn extent(&self, partition: i32) -> Result<Stretch, ReadError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.extent(&inner.lock(), partition)).await
-    }
-
     /// The first record at `offset` or behind it; none where only the log's end follows.
     ///
     /// # Errors

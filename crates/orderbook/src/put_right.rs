@@ -202,7 +202,8 @@ async fn remove_rows(
         .bind(refunds)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM stock_adjustments WHERE event_id = ANY($1)")
+    sqlx::query("DELETE FROM stock_adjustments WHERE voucher_id = $1 AND event_id = ANY($2)")
+        .bind(voucher.get())
         .bind(adjustments)
         .execute(&mut *connection)
         .await?;

@@ -180,7 +180,7 @@ impl LoadSnapshot {
             .collect())
     }
 
-    /// Those of `ids` that the log has, as orders or as adjustments, by this position.
+    /// Those of `ids` that the log has, as orders or as adjustments of the sale, by this position.
     ///
     /// # Errors
     /// When the database fails.
@@ -188,9 +188,10 @@ impl LoadSnapshot {
         let rows: Vec<Uuid> = sqlx::query_scalar(
             "SELECT order_id FROM orders WHERE order_id = ANY($1)
              UNION ALL
-             SELECT event_id FROM stock_adjustments WHERE event_id = ANY($1)",
+             SELECT event_id FROM stock_adjustments WHERE event_id = ANY($1) AND voucher_id = $2",
         )
         .bind(ids)
+        .bind(self.sale.voucher_id.get())
         .fetch_all(&mut *self.transaction)
         .await?;
         Ok(rows.into_iter().collect())

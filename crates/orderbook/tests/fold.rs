@@ -5,8 +5,8 @@ mod common;
 
 use common::expected::{fold, rows};
 use common::{
-    Log, PARTITION, PRICE_CENTS, Stand, TOPIC, expired, log_from, logs, order_id, paid, reserved,
-    runner, scheduled, user, voucher,
+    Log, PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, expired, log_from, logs, order_id, paid,
+    reserved, runner, scheduled, user, voucher,
 };
 use proptest::prelude::*;
 use seckill_domain::{Decision, Event, LogBatch, Offset, OrderStatus};
@@ -38,6 +38,26 @@ async fn a_batch_moves_rows_and_position_together() {
 
     assert_eq!(applied.await.unwrap().decisions, fold(&log).decisions);
     assert_eq!(position(&stand).await, 9);
+    assert_eq!(rows(&stand.sql).await, fold(&log).rows());
+}
+
+/// As the rule has it, which decides within one sale.
+#[tokio::test]
+async fn an_adjustments_id_that_another_sale_has_used_stops_no_fold() {
+    let stand = Stand::new().await;
+    let (one, other) = (voucher(1), voucher(2));
+    let mut log = log_from(
+        0,
+        [
+            (one, scheduled(5)),
+            (other, scheduled(5)),
+            (one, adjusted(2, None)),
+            (other, adjusted(3, None)),
+        ],
+    );
+    log[3].1.event_id = log[2].1.event_id;
+    let batch = LogBatch::of_events(log.clone(), Offset::new(4));
+    stand.apply_batch(0, &batch).await.unwrap();
     assert_eq!(rows(&stand.sql).await, fold(&log).rows());
 }
 
