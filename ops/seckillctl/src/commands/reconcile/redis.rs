@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 
-/// How often a sale on which much is going on is walked through, in the hope of a quiet moment.
+/// How often a sale is walked through on which much is going on, or whose Redis did not answer in time.
 const WALKS: u32 = 5;
 const CORRECTIONS: u32 = 40;
 /// How often a correction is tried at the position that the fold has come to.
@@ -39,6 +39,11 @@ pub(super) async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Seen, Fail
         pages = match walk_once(stock, voucher).await {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(Seen::Closed),
+            // A busy moment; whatever was read is read again.
+            Err(StockError::Timeout) if attempt < WALKS => {
+                tokio::time::sleep(BETWEEN).await;
+                continue;
+            }
             Err(StockError::Protocol(what)) => return Ok(Seen::Unreadable(what)),
             Err(error) => return Err(anyhow::Error::new(error).context("REDIS_URL").into()),
         };
