@@ -18,7 +18,7 @@ async fn numbers(world: &World, voucher: VoucherId) -> Result<(Value, Value)> {
 }
 
 /// Deletes the event topic and makes it anew, under the services that run.
-async fn made_anew(world: &World) -> Result<()> {
+pub(crate) async fn made_anew(world: &World) -> Result<()> {
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
     let mut config = ClientConfig::new();

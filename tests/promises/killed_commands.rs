@@ -31,7 +31,7 @@ const REDRIVE: [&str; 9] = [
 ];
 
 /// Starts `seckillctl` and kills it as soon as `acted` says that it has done something.
-async fn killed_when<F>(
+pub(crate) async fn killed_when<F>(
     world: &World,
     arguments: &[&str],
     admin_url: &str,

@@ -1,5 +1,6 @@
 //! One file a promise, each over real services and stores of its own.
 
+mod accepted_log;
 mod alerts;
 mod another_log;
 mod bad_input;

@@ -103,7 +103,8 @@ pub struct OrderOutcome {
 pub struct SaleOutcome {
     /// What happened.
     pub phase: SalePhase,
-    /// Rises with every change of the sale: the offset of the record decided, plus one.
+    /// Rises with every change of the sale: the offset of the record decided, plus one, and as many more as
+    /// the view has lost offsets ([`crate::LogRef`]).
     pub version: i64,
     /// Units by which the stock changed.
     pub delta: i64,

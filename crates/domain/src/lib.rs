@@ -25,7 +25,7 @@ pub use event::{
     SaleScheduled, SeckillReserved, StockAdjusted,
 };
 pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
-pub use log_batch::{Identity, LastRecord, LogBatch};
+pub use log_batch::{Identity, LastRecord, LogBatch, LogRef};
 pub use money::{Currency, Money, MoneyError};
 pub use partition::partition_of;
 pub use ranges::EventError;
@@ -65,7 +65,7 @@ impl Epoch {
 }
 
 /// A position in one partition of the event topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(i64);
 
 impl Offset {

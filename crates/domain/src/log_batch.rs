@@ -30,6 +30,15 @@ pub struct LastRecord {
     pub identity: Identity,
 }
 
+/// Which of the logs that a partition has had a record stands in. The default is the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogRef {
+    /// How many logs the view had been made to accept before it folded the record.
+    pub number: i32,
+    /// How many offsets of records that it had folded were lost with the logs before.
+    pub lost_offsets: i64,
+}
+
 /// The records of one partition up to `to`, decoded. Every record is in exactly one of the three lists,
 /// each ascending by offset.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use seckill_domain as domain;
 use seckill_domain::{
-    Effect, EventId, Offset, OrderStatus, Outcome, RefundReason, RejectReason, SalePhase,
+    Effect, EventId, LogRef, Offset, OrderStatus, Outcome, RefundReason, RejectReason, SalePhase,
     Timestamp, VoucherId,
 };
 use uuid::Uuid;
@@ -40,19 +40,24 @@ pub struct OutcomeRecord {
 }
 
 impl OutcomeRecord {
-    /// The outcome of an effect that was decided in `partition` of the event topic.
+    /// The outcome of an effect that was decided in `partition` of the event topic, in that of its logs.
+    /// Another log has the offsets once more: its outcomes have other ids, and sales' versions go on rising.
     #[must_use]
-    pub fn new(effect: &Effect, partition: i32, occurred_at: Timestamp) -> Self {
+    pub fn new(effect: &Effect, partition: i32, log: LogRef, occurred_at: Timestamp) -> Self {
         let source = SourceRef {
             partition,
             offset: effect.offset,
         };
+        let mut outcome = effect.outcome.clone();
+        if let Outcome::Sale(sale) = &mut outcome {
+            sale.version += log.lost_offsets;
+        }
         Self {
-            event_id: id_of(source),
+            event_id: id_of(source, log),
             voucher_id: effect.voucher_id,
             occurred_at,
             source,
-            outcome: effect.outcome.clone(),
+            outcome,
         }
     }
 
@@ -96,11 +101,13 @@ impl OutcomeRecord {
     }
 }
 
-/// A UUID of version 8: partition and offset, and between them a mark of what it is made for.
-fn id_of(source: SourceRef) -> EventId {
+/// A UUID of version 8: partition and offset, and between them a mark of what it is made for and, in the 12
+/// bits beside the version, the number of the log.
+fn id_of(source: SourceRef, log: LogRef) -> EventId {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&source.partition.to_be_bytes());
     bytes[4..6].copy_from_slice(b"oc");
+    bytes[6..8].copy_from_slice(&log.number.to_be_bytes()[2..]);
     bytes[8..].copy_from_slice(&source.offset.get().to_be_bytes());
     EventId::from_uuid(Uuid::new_v8(bytes))
 }

@@ -41,7 +41,7 @@ impl Orderbook {
     pub async fn book_snapshot(&self, topic: &str) -> Result<BookSnapshot, OrderbookError> {
         let mut transaction = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
         let rows: Vec<RawPosition> = sqlx::query_as(
-            "SELECT partition, next_offset, last_offset, last_identity FROM view_positions
+            "SELECT partition, next_offset, last_offset, last_identity, log_number FROM view_positions
               WHERE view = 'orders' AND topic = $1",
         )
         .bind(topic)

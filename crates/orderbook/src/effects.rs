@@ -6,7 +6,7 @@ use seckill_domain::{
 };
 
 use crate::connections::Connection;
-use crate::positions::fold_position;
+use crate::positions::position_in_log;
 use crate::rows::{ORDER_COLUMNS, RawAdjustment, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all};
 use crate::skips::skipped_in;
 use crate::snapshot::BEGIN_SNAPSHOT;
@@ -23,6 +23,8 @@ pub struct EffectsPage {
     /// All of that in `[from, to)` is here. The bound that was asked for, or the fold's position,
     /// unless the limit cut the page off.
     pub to: Offset,
+    /// The number of the log that the offsets are of.
+    pub log_number: i32,
 }
 
 /// Whose effects, from where to where.
@@ -78,7 +80,7 @@ impl Orderbook {
         limit: usize,
     ) -> Result<EffectsPage, OrderbookError> {
         let mut snapshot = self.pool.begin_with(BEGIN_SNAPSHOT).await?;
-        let folded = fold_position(&mut snapshot, topic, partition).await?;
+        let (folded, log_number) = position_in_log(&mut snapshot, topic, partition).await?;
         let to = to.map_or(folded, |to| to.min(folded)).max(from);
         let range = Range {
             partition,
@@ -99,6 +101,7 @@ impl Orderbook {
             effects,
             skipped,
             to,
+            log_number,
         };
         Ok(cut(page, from, limit))
     }
@@ -111,6 +114,7 @@ fn cut(mut page: EffectsPage, from: Offset, limit: usize) -> EffectsPage {
         effects,
         skipped,
         to,
+        ..
     } = &mut page;
     effects.retain(|effect| (from..*to).contains(&effect.offset));
     effects.sort_unstable_by_key(|effect| effect.offset);

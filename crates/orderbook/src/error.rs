@@ -33,8 +33,11 @@ pub enum ApplyError {
         /// Where the fold is.
         actual: Offset,
     },
-    /// The fold has missed an operator's decision to skip a record: ask for all of them, and try again.
-    #[error("an operator has decided about a record ahead of the fold: ask again")]
+    /// The fold has missed an operator's decision, to skip a record or to accept another log: ask for all of
+    /// them, and try again if the log is still the same.
+    #[error(
+        "an operator has decided about a record ahead of the fold, or about its log: ask again"
+    )]
     DecisionMissed,
     /// The batch has a record of a schema that this version does not know.
     #[error(

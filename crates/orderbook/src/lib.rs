@@ -6,6 +6,7 @@
 //! view (claims of expiries, voucher ids, users and their ended sessions, the operators' audit, dead
 //! letters dealt with).
 
+mod accept_log;
 mod admin;
 mod apply;
 mod audit;
@@ -17,6 +18,7 @@ mod error;
 mod expected;
 mod expiry;
 mod migrate;
+mod other_log;
 mod positions;
 mod put_right;
 mod reads;
@@ -37,6 +39,7 @@ mod users;
 mod working_set;
 mod write;
 
+pub use accept_log::{AcceptLog, AcceptedLog, LostRecords};
 pub use admin::{AuditEntry, ScheduledRequest};
 pub use apply::{Adjustment, Applied, Reload};
 pub use audit::{OrderSums, SaleUnits};
@@ -46,6 +49,7 @@ pub use effects::EffectsPage;
 pub use error::{ApplyError, OrderbookError};
 pub use expected::ExpectedBook;
 pub use expiry::DueOrder;
+pub use other_log::Likeness;
 pub use positions::{FoldPosition, View};
 pub use put_right::FoldLock;
 pub use reads::{LedgerRow, OrderAsOf, SaleRow};

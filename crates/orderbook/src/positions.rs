@@ -8,13 +8,15 @@ use crate::admin::insert_audit;
 use crate::connections::Connection;
 use crate::{ApplyError, AuditEntry, Orderbook, OrderbookError, SkipDecisions};
 
-/// Where the fold of one partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the fold of one partition stands; at the beginning, where it never was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FoldPosition {
     /// Where it continues.
     pub next: Offset,
     /// A record below that which it has taken, by which it recognises its log; none where it has taken none.
     pub last: Option<LastRecord>,
+    /// How many other logs it was made to accept.
+    pub log_number: i32,
 }
 
 /// What has a position of its own.
@@ -70,7 +72,7 @@ impl Orderbook {
         partitions: &[i32],
     ) -> Result<Vec<(i32, FoldPosition)>, OrderbookError> {
         let rows: Vec<RawPosition> = sqlx::query_as(
-            "SELECT partition, next_offset, last_offset, last_identity FROM view_positions
+            "SELECT partition, next_offset, last_offset, last_identity, log_number FROM view_positions
               WHERE view = 'orders' AND topic = $1 AND partition = ANY($2)",
         )
         .bind(topic)
@@ -81,16 +83,12 @@ impl Orderbook {
         for row in rows {
             known.insert(row.partition, FoldPosition::try_from(row)?);
         }
-        let nowhere = FoldPosition {
-            next: Offset::new(0),
-            last: None,
-        };
-        let position = |p: &i32| (*p, known.get(p).copied().unwrap_or(nowhere));
+        let position = |p: &i32| (*p, known.get(p).copied().unwrap_or_default());
         Ok(partitions.iter().map(position).collect())
     }
 
-    /// Notes that all effects below `to` are carried out. Never moves back, so that a late call of
-    /// a projector that lost the partition does no harm.
+    /// Notes that all effects below `to` are carried out, of the log of that number. Never moves back, nor
+    /// in another log, so that a late call of a projector that lost the partition does no harm.
     ///
     /// # Errors
     /// When the database fails.
@@ -99,17 +97,20 @@ impl Orderbook {
         topic: &str,
         partition: i32,
         to: Offset,
+        log_number: i32,
     ) -> Result<(), OrderbookError> {
         sqlx::query(
-            "INSERT INTO view_positions AS p (view, topic, partition, next_offset)
-             VALUES ('effects', $1, $2, $3)
+            "INSERT INTO view_positions AS p (view, topic, partition, next_offset, log_number)
+             VALUES ('effects', $1, $2, $3, $4)
              ON CONFLICT (view, topic, partition)
              DO UPDATE SET next_offset = excluded.next_offset
-                     WHERE p.next_offset < excluded.next_offset",
+                     WHERE p.next_offset < excluded.next_offset
+                       AND p.log_number = excluded.log_number",
         )
         .bind(topic)
         .bind(partition)
         .bind(to.get())
+        .bind(log_number)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -166,20 +167,31 @@ pub(crate) async fn fold_position(
     topic: &str,
     partition: i32,
 ) -> Result<Offset, sqlx::Error> {
-    let position: Option<i64> = sqlx::query_scalar(
-        "SELECT next_offset FROM view_positions
+    let (position, _) = position_in_log(connection, topic, partition).await?;
+    Ok(position)
+}
+
+/// The fold's position, and the number of the log that it is one in.
+pub(crate) async fn position_in_log(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+) -> Result<(Offset, i32), sqlx::Error> {
+    let row: Option<(i64, i32)> = sqlx::query_as(
+        "SELECT next_offset, log_number FROM view_positions
           WHERE view = 'orders' AND topic = $1 AND partition = $2",
     )
     .bind(topic)
     .bind(partition)
     .fetch_optional(connection)
     .await?;
-    Ok(Offset::new(position.unwrap_or(0)))
+    let (position, log_number) = row.unwrap_or((0, 0));
+    Ok((Offset::new(position), log_number))
 }
 
-/// Moves the fold's position from `from` to the end of `batch`, if it is there and all decisions about
-/// records are known, and keeps the row locked until the transaction ends: from here on this transaction
-/// is the partition's only writer.
+/// Moves the fold's position from `from` to the end of `batch`, if it is there, in the same log, and all
+/// decisions about records are known, and keeps the row locked until the transaction ends: from here on this
+/// transaction is the partition's only writer.
 pub(crate) async fn compare_and_set(
     connection: &mut Connection,
     topic: &str,
@@ -193,7 +205,7 @@ pub(crate) async fn compare_and_set(
             SET next_offset = $4, last_offset = coalesce($5, last_offset),
                 last_identity = coalesce($6, last_identity)
           WHERE view = 'orders' AND topic = $1 AND partition = $2 AND next_offset = $3
-            AND skip_decisions = $7",
+            AND skip_decisions = $7 AND log_number = $8",
     )
     .bind(topic)
     .bind(partition)
@@ -202,6 +214,7 @@ pub(crate) async fn compare_and_set(
     .bind(batch.last.map(|last| last.offset.get()))
     .bind(batch.last.map(|last| last.identity.as_bytes().to_vec()))
     .bind(decisions.count)
+    .bind(decisions.log_number)
     .execute(&mut *connection)
     .await?;
     if moved.rows_affected() == 1 {
@@ -246,6 +259,7 @@ pub(crate) struct RawPosition {
     next_offset: i64,
     last_offset: Option<i64>,
     last_identity: Option<Vec<u8>>,
+    log_number: i32,
 }
 
 impl TryFrom<RawPosition> for FoldPosition {
@@ -269,6 +283,7 @@ impl TryFrom<RawPosition> for FoldPosition {
                 .zip(row.last_identity)
                 .map(last)
                 .transpose()?,
+            log_number: row.log_number,
         })
     }
 }

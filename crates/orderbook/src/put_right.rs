@@ -19,6 +19,7 @@ pub struct FoldLock {
     transaction: Transaction,
     partition: i32,
     position: Offset,
+    log_number: i32,
 }
 
 impl Orderbook {
@@ -32,18 +33,19 @@ impl Orderbook {
         partition: i32,
     ) -> Result<Option<FoldLock>, OrderbookError> {
         let mut transaction = self.pool.begin().await?;
-        let position: Option<i64> = sqlx::query_scalar(
-            "SELECT next_offset FROM view_positions
+        let position: Option<(i64, i32)> = sqlx::query_as(
+            "SELECT next_offset, log_number FROM view_positions
               WHERE view = 'orders' AND topic = $1 AND partition = $2 FOR UPDATE",
         )
         .bind(topic)
         .bind(partition)
         .fetch_optional(&mut *transaction)
         .await?;
-        Ok(position.map(|position| FoldLock {
+        Ok(position.map(|(position, log_number)| FoldLock {
             transaction,
             partition,
             position: Offset::new(position),
+            log_number,
         }))
     }
 }
@@ -53,6 +55,12 @@ impl FoldLock {
     #[must_use]
     pub const fn position(&self) -> Offset {
         self.position
+    }
+
+    /// The number of the log that it is held in.
+    #[must_use]
+    pub const fn log_number(&self) -> i32 {
+        self.log_number
     }
 
     /// Makes the rows of sales what they should be at [`Self::position`]: `(sale, its rows, whether Redis

@@ -75,10 +75,13 @@ impl ShadowFold {
     pub async fn apply(&mut self, batch: &LogBatch) -> Result<(), ApplyError> {
         let (topic, partition) = (&self.topic, self.partition);
         let decided = self.live.decided_from(topic, partition, self.position);
+        let records = decided.await?;
+        // Tables that were live once have a count of their own.
+        let (count, log_number) = self.tables.decision_count(topic, partition).await?;
         let skips = SkipDecisions {
-            records: decided.await?,
-            // Tables that were live once have a count of their own.
-            count: self.tables.decision_count(topic, partition).await?,
+            count,
+            log_number,
+            records,
         };
         let events = skips.take_from(batch)?;
         self.transact(batch, &events, &skips).await?;

@@ -134,7 +134,7 @@ impl Shadow {
             format!(
                 "UPDATE {schema}.view_positions AS own
                     SET last_offset = live.last_offset, last_identity = live.last_identity,
-                        skip_decisions = live.skip_decisions
+                        skip_decisions = live.skip_decisions, log_number = live.log_number
                    FROM {live}.view_positions AS live
                   WHERE own.view = 'orders' AND live.view = 'orders'
                     AND own.topic = live.topic AND own.partition = live.partition"

@@ -16,11 +16,19 @@ use crate::{ApplyError, BookSnapshot, Orderbook, OrderbookError};
 pub struct SkipDecisions {
     /// How often one was noted: a fold that has missed one cannot move.
     pub(crate) count: i32,
+    /// How many other logs the view had accepted: a fold that reads an earlier one cannot move.
+    pub(crate) log_number: i32,
     /// By the record's offset: whether the decision stands in the log.
     pub(crate) records: BTreeMap<Offset, bool>,
 }
 
 impl SkipDecisions {
+    /// The number of the log that these decisions are about.
+    #[must_use]
+    pub const fn log_number(&self) -> i32 {
+        self.log_number
+    }
+
     /// The batch without the records that were decided about.
     ///
     /// # Errors
@@ -75,26 +83,30 @@ impl Orderbook {
         from: Offset,
     ) -> Result<SkipDecisions, OrderbookError> {
         // The count first: a decision that is noted in between makes it too low, and the fold asks again.
-        let count = self.decision_count(topic, partition).await?;
+        let (count, log_number) = self.decision_count(topic, partition).await?;
         let records = self.decided_from(topic, partition, from).await?;
-        Ok(SkipDecisions { count, records })
+        Ok(SkipDecisions {
+            count,
+            log_number,
+            records,
+        })
     }
 
-    /// How often a decision was noted beside the position of these tables.
+    /// How often a decision was noted beside the position of these tables, and the number of their log.
     pub(crate) async fn decision_count(
         &self,
         topic: &str,
         partition: i32,
-    ) -> Result<i32, OrderbookError> {
-        let count: Option<i32> = sqlx::query_scalar(
-            "SELECT skip_decisions FROM view_positions
+    ) -> Result<(i32, i32), OrderbookError> {
+        let known: Option<(i32, i32)> = sqlx::query_as(
+            "SELECT skip_decisions, log_number FROM view_positions
               WHERE view = 'orders' AND topic = $1 AND partition = $2",
         )
         .bind(topic)
         .bind(partition)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(count.unwrap_or(0))
+        Ok(known.unwrap_or((0, 0)))
     }
 
     /// The decisions alone. Waits for none of the tables that a rebuild locks when it exchanges them.

@@ -143,7 +143,7 @@ async fn the_effects_position_never_moves_back() {
     let stand = Stand::new().await;
     for (to, expected) in [(5, 5), (3, 5), (8, 8)] {
         let book = &stand.book;
-        book.move_effects(TOPIC, PARTITION, Offset::new(to))
+        book.move_effects(TOPIC, PARTITION, Offset::new(to), 0)
             .await
             .unwrap();
         let effects = book

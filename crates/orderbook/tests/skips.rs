@@ -250,6 +250,7 @@ async fn the_view_remembers_the_last_record_that_it_took() {
     let first = FoldPosition {
         next: at(3),
         last: Some(last(2, 7)),
+        log_number: 0,
     };
     assert_eq!(of(&read().await.unwrap()), first);
     // The first part of a batch that was split does not end with its last record.

@@ -2,14 +2,14 @@
 -- some page of a walk; it may be in two. A sale with few holds is in one page as a whole.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 caller, 2 cursor (0 to begin), 3 holds to look at, about
+-- ARGV  1 caller, 2 cursor (0 to begin), 3 holds to look at, about, 4 1 if the sale may be shut
 -- reply absent | other_log | fence | shut | torn, or
 --       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
 --       price_cents, currency, opens_us, closes_us, hold_us, 1 if it asks for sale tokens, corrections
 --       made so far, now_us,
 --       then per field of the holds hash: its name, its text, 1 if what it names is pending, else 0
 
-local sale, refusal = usable_sale(ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
+local sale, refusal = sale_to_look_at(ARGV[4] == '1', ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
   'max_quantity', 'price_cents', 'currency', 'opens_us', 'closes_us', 'hold_us', 'sale_token')
 if not sale then
   return { refusal }

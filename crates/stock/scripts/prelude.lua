@@ -52,8 +52,8 @@ end
 
 -- The `state`, `load`, `fence` and the given fields of the sale in KEYS[1], with its holds in KEYS[2] and
 -- its outbox in KEYS[3], if it may be used by this caller; else nothing, and why: absent | other_log (another
--- deployment has loaded it) | fence | shut | torn (a part of it is missing).
-local function usable_sale(caller, ...)
+-- deployment has loaded it) | fence | shut | torn (a part of it is missing). One that is shut may be looked at.
+local function sale_to_look_at(also_shut, caller, ...)
   local sale = redis.call('HMGET', KEYS[1], 'log', 'state', 'load', 'fence', ...)
   local log = table.remove(sale, 1)
   local fence, own_log = parts_of(caller)
@@ -63,12 +63,16 @@ local function usable_sale(caller, ...)
     return nil, 'other_log'
   elseif sale[3] ~= fence then
     return nil, 'fence'
-  elseif sale[1] == 'shut' then
+  elseif sale[1] == 'shut' and not also_shut then
     return nil, 'shut'
   elseif not is_whole(sale[2], KEYS[2], KEYS[3]) then
     return nil, 'torn'
   end
   return sale
+end
+
+local function usable_sale(caller, ...)
+  return sale_to_look_at(false, caller, ...)
 end
 
 -- Whether the load that wrote this claim may go on.

@@ -167,7 +167,23 @@ impl Stock {
     ) -> Result<Option<AuditPage>, StockError> {
         self.connection_for(voucher)
             .await?
-            .audit(voucher, cursor)
+            .audit(voucher, cursor, false)
+            .await
+    }
+
+    /// The same, also of a sale that is shut: what it held before it is loaded anew. None: Redis has not what
+    /// was loaded, or not all of it.
+    ///
+    /// # Errors
+    /// As [`Self::audit`].
+    pub async fn audit_shut(
+        &self,
+        voucher: VoucherId,
+        cursor: HoldsCursor,
+    ) -> Result<Option<AuditPage>, StockError> {
+        self.connection_for(voucher)
+            .await?
+            .audit(voucher, cursor, true)
             .await
     }
 }
@@ -177,10 +193,11 @@ impl StockConnection {
         &self,
         voucher: VoucherId,
         cursor: HoldsCursor,
+        also_shut: bool,
     ) -> Result<Option<AuditPage>, StockError> {
         let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Audit, &[&keys.sale, &keys.holds, &keys.outbox]);
-        cmd.arg(cursor.0).arg(PAGE_ITEMS);
+        cmd.arg(cursor.0).arg(PAGE_ITEMS).arg(u8::from(also_shut));
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
             "ok" => read_page(&mut reply).map(Some),

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 mod cluster;
+mod cut;
 mod jars;
 mod tool;
 
@@ -194,6 +195,23 @@ impl Kafka {
     /// When the operating system refuses.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// Kills the broker, cuts the last `batches` batches off a partition, and starts it again: what is left
+    /// where a replica was elected that lacked them. Gives the offset at which the partition ends then.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`]; when the partition has fewer batches, or more than one segment.
+    pub fn restart_without_last(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batches: usize,
+    ) -> Result<i64> {
+        self.process.kill()?;
+        let end = cut::cut(&self.data, &format!("{topic}-{partition}"), batches)?;
+        self.restart()?;
+        Ok(end)
     }
 
     /// Kills the broker and starts it again with the same data on the same port.

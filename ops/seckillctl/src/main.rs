@@ -11,6 +11,7 @@ mod failure;
 mod log;
 mod output;
 mod settings;
+mod stock;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,16 +30,16 @@ const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
                                                   rebuild, reconcile
-  DATABASE_URL                                    db, order, topics lag, dlq, risk, replay --execute,
-                                                  rebuild, reconcile
-  REDIS_URL, PROMISE_DEADLINE_MS                  reconcile
+  DATABASE_URL                                    db, order, topics lag, topics accept, dlq, risk,
+                                                  replay --execute, rebuild, reconcile
+  REDIS_URL, PROMISE_DEADLINE_MS                  topics accept, reconcile
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
-dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile, topics reset and changes of risk rules
-print what they would do.
+dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile, topics reset, topics accept and changes
+of risk rules print what they would do.
 With --execute they do it, after a confirmation, and note who did it and why in the table ops_audit.
 
 Exit codes:
@@ -202,6 +203,7 @@ mod tests {
             ("seckillctl reconcile --execute", "--reason"),
             ("seckillctl topics reset --to-offset 0", "--view"),
             ("seckillctl topics reset --view effects", "--to-offset"),
+            ("seckillctl topics accept", "--partition"),
             (
                 "seckillctl replay --stdout --execute --reason x",
                 "--execute",
@@ -240,6 +242,7 @@ mod tests {
     fn the_commands_of_the_runbooks_are_real() {
         let runbooks = [
             include_str!("../../runbooks/dead-letters.md"),
+            include_str!("../../runbooks/fold-stands-still.md"),
             include_str!("../../runbooks/lag.md"),
             include_str!("../../runbooks/lost-redis.md"),
             include_str!("../../runbooks/rebuild.md"),

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Effect, Offset, StockOp, VoucherId};
+use seckill_domain::{Effect, LogRef, Offset, StockOp, VoucherId};
 use seckill_ephemeral::Key;
 use seckill_eventlog::OutcomeRecord;
-use seckill_orderbook::{OrderbookError, View};
+use seckill_orderbook::{AcceptedLog, View};
 use seckill_stock::{Probe, SettleReply, StockError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,10 @@ pub(crate) struct Worker {
     partition: i32,
     /// Everything below is settled and published.
     position: Offset,
+    /// The number of the log that the position is one in.
+    log_number: i32,
+    /// The logs that the view was made to accept.
+    logs: Vec<AcceptedLog>,
     /// Where this worker's last settle of a sale ended: the next continues there. A sale that is
     /// not in here is asked for its own position first.
     chain: HashMap<VoucherId, Offset>,
@@ -50,6 +54,8 @@ impl Worker {
             shared,
             partition,
             position: Offset::new(0),
+            log_number: 0,
+            logs: Vec::new(),
             chain: HashMap::new(),
             aside: HashSet::new(),
             stale: HashSet::new(),
@@ -62,17 +68,9 @@ impl Worker {
         mut folded: watch::Receiver<Offset>,
         mut seen: mpsc::Receiver<Seen>,
     ) {
-        let shared = Arc::clone(&self.shared);
-        let start = until_done(&self.stop, &shared.health, "postgresql", || async {
-            let effects = shared.position(self.partition, View::Effects).await?;
-            let fold = shared.position(self.partition, View::Orders).await?;
-            // A restored database may name effects of records that it has not folded again yet.
-            Ok::<_, OrderbookError>(effects.min(fold))
-        });
-        let Some(start) = start.await else {
+        if self.begin().await.is_none() {
             return;
-        };
-        self.position = start;
+        }
         loop {
             if self.carry_out().await.is_none() {
                 return;
@@ -84,6 +82,32 @@ impl Worker {
                 () = self.stop.cancelled() => return,
             }
         }
+    }
+
+    /// Takes the effects up where PostgreSQL says, in the log that it names.
+    async fn begin(&mut self) -> Option<()> {
+        let shared = Arc::clone(&self.shared);
+        let (partition, topic) = (self.partition, &shared.topics.events);
+        let start = until_done(&self.stop, &shared.health, "postgresql", || async {
+            let fold = shared.fold_position(partition).await?;
+            let effects = shared.position(partition, View::Effects).await?;
+            let mut logs = shared.orderbook.accepted_logs(topic).await?;
+            logs.retain(|log| log.partition == partition);
+            let known = logs.last().map_or(0, |log| log.log.number);
+            anyhow::ensure!(known == fold.log_number, "another log is accepted just now");
+            // A restored database may name effects of records that it has not folded again yet.
+            Ok((effects.min(fold.next), fold.log_number, logs))
+        });
+        (self.position, self.log_number, self.logs) = start.await?;
+        self.chain.clear();
+        Some(())
+    }
+
+    /// The log that this record stands in.
+    fn log_of(&self, offset: Offset) -> LogRef {
+        let mut latest_first = self.logs.iter().rev();
+        let own = latest_first.find(|log| log.from <= offset);
+        own.map_or_else(LogRef::default, |log| log.log)
     }
 
     /// A database that was restored has forgotten what was carried out: it is carried out again.
@@ -106,6 +130,10 @@ impl Worker {
                 shared.orderbook.effects_page(topic, partition, from, PAGE)
             })
             .await?;
+            if page.log_number != self.log_number {
+                self.begin().await?;
+                continue;
+            }
             if page.to <= self.position {
                 return Some(());
             }
@@ -127,7 +155,8 @@ impl Worker {
             self.publish(&page.effects).await?;
             fail::fail_point!("projector.after-outcomes");
             until_done(&self.stop, &shared.health, "postgresql", || {
-                shared.orderbook.move_effects(topic, partition, page.to)
+                let (book, log_number) = (&shared.orderbook, self.log_number);
+                book.move_effects(topic, partition, page.to, log_number)
             })
             .await?;
             self.position = page.to;
@@ -296,7 +325,8 @@ impl Worker {
         until_done(&self.stop, &shared.health, "outcomes", || async {
             let mut deliveries = Vec::with_capacity(effects.len());
             for effect in effects {
-                let outcome = OutcomeRecord::new(effect, self.partition, now);
+                let log = self.log_of(effect.offset);
+                let outcome = OutcomeRecord::new(effect, self.partition, log, now);
                 deliveries.push(shared.producer.send_outcome(&outcome, None)?);
             }
             for delivery in deliveries {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{LogBatch, Offset};
-use seckill_eventlog::{Assignment, Record};
-use seckill_orderbook::{ApplyError, SkipDecisions, View};
+use seckill_eventlog::{Assignment, Log, Record};
+use seckill_orderbook::{ApplyError, FoldPosition, SkipDecisions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::Shared;
 use crate::retry::until_done;
-use crate::same_log::{self, Log};
+use crate::same_log;
 use crate::standing::Cause;
 
 /// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     partition: i32,
     position: Offset,
+    /// The number of the log that is read, once it is known.
+    log_number: Option<i32>,
     /// What operators have decided about records from the position on.
     skips: SkipDecisions,
     records: mpsc::Receiver<Record>,
@@ -63,6 +65,7 @@ impl Worker {
             shared,
             partition: assignment.partition,
             position: assignment.start,
+            log_number: None,
             skips: SkipDecisions::default(),
             records: assignment.records,
             folded,
@@ -160,7 +163,7 @@ impl Worker {
             book.skip_decisions(topic, self.partition, self.position)
         });
         self.skips = read.await.ok_or(End::Revoked)?;
-        Ok(())
+        self.still_there().await
     }
 
     /// At least one record, and what comes within the linger after it.
@@ -194,13 +197,20 @@ impl Worker {
     }
 
     /// Nothing is folded at this moment: is the view where this fold left it? It is behind when the
-    /// database was restored, or an operator has had it accept another log.
-    async fn still_there(&self) -> Result<(), End> {
-        let actual = self.actual_position().await.ok_or(End::Revoked)?;
-        if actual < self.position {
-            return Err(End::Restart(actual));
+    /// database was restored, and in another log where an operator has had it accept one.
+    async fn still_there(&mut self) -> Result<(), End> {
+        self.look_for_view().await.map(drop)
+    }
+
+    /// Where the view stands, if this fold can go on from there.
+    async fn look_for_view(&mut self) -> Result<Offset, End> {
+        let FoldPosition {
+            next, log_number, ..
+        } = self.actual_position().await.ok_or(End::Revoked)?;
+        if next < self.position || *self.log_number.get_or_insert(log_number) != log_number {
+            return Err(End::Restart(next));
         }
-        Ok(())
+        Ok(next)
     }
 
     /// Applies a batch until its last record has moved the position. Where a record stops the fold, what
@@ -228,6 +238,7 @@ impl Worker {
                         let why = format!("PostgreSQL refuses what the fold writes: {why}");
                         self.stands(Cause::Refused, &why);
                         self.pause(LOOK_AGAIN).await?;
+                        self.still_there().await?;
                         rest.push(batch);
                     }
                 }
@@ -278,16 +289,13 @@ impl Worker {
     }
 
     async fn find_position(&mut self) -> Result<(), End> {
-        let actual = self.actual_position().await.ok_or(End::Revoked)?;
+        let actual = self.look_for_view().await?;
         tracing::info!(
             partition = self.partition,
             position = self.position.get(),
             actual = actual.get(),
             "a batch did not commit, or its COMMIT was not answered"
         );
-        if actual < self.position {
-            return Err(End::Restart(actual));
-        }
         self.moved(actual);
         Ok(())
     }
@@ -315,10 +323,10 @@ impl Worker {
         self.shared.standing.stops(self.partition, cause, why);
     }
 
-    async fn actual_position(&self) -> Option<Offset> {
+    async fn actual_position(&self) -> Option<FoldPosition> {
         let shared = &self.shared;
         until_done(&self.stop, &shared.health, "postgresql", || {
-            shared.position(self.partition, View::Orders)
+            shared.fold_position(self.partition)
         })
         .await
     }

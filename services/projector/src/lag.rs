@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill_domain::Offset;
-use seckill_eventlog::ReadError;
+use seckill_eventlog::{Log, ReadError};
 use seckill_orderbook::View;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::Shared;
-use crate::same_log::{self, Log};
+use crate::same_log;
 use crate::standing::{STALL, Stand};
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -61,6 +61,10 @@ impl Followed {
         if position != self.position || position >= ahead {
             self.position = position;
             self.since = now;
+        }
+        // What is ahead goes back where the log is another one that is shorter.
+        while self.ahead.back().is_some_and(|(_, end)| *end > ahead) {
+            self.ahead.pop_back();
         }
         if self.ahead.back().is_none_or(|(_, known)| *known < ahead) {
             self.ahead.push_back((now, ahead));

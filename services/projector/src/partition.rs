@@ -8,7 +8,7 @@ use seckill_ephemeral::SharedCache;
 use seckill_eventlog::{
     Assignment, ConsumerHandle, EventProducer, KafkaSettings, RecordReader, Topics,
 };
-use seckill_orderbook::{Orderbook, OrderbookError, View};
+use seckill_orderbook::{FoldPosition, Orderbook, OrderbookError, View};
 use seckill_stock::Stock;
 use seckill_telemetry::health::Health;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -43,6 +43,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Where the fold of one partition stands, and in which log.
+    pub(crate) async fn fold_position(
+        &self,
+        partition: i32,
+    ) -> Result<FoldPosition, OrderbookError> {
+        let topic = &self.topics.events;
+        let positions = self.orderbook.fold_positions(topic, &[partition]).await?;
+        let position = positions.first().map(|(_, position)| *position);
+        Ok(position.unwrap_or_default())
+    }
+
     /// Where a view of one partition stands.
     pub(crate) async fn position(
         &self,

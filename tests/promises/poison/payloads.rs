@@ -1,7 +1,7 @@
 //! Payloads that are no event, or hardly one, as bytes.
 
 use seckill_domain::{
-    Event, EventBody, EventId, Money, OrderId, OrderPaid, PaymentId, Reason, StockAdjusted,
+    Event, EventBody, EventId, LogRef, Money, OrderId, OrderPaid, PaymentId, Reason, StockAdjusted,
     Timestamp, VoucherId,
 };
 use seckill_eventlog::encode_event;
@@ -224,6 +224,6 @@ fn of_another_topic(voucher: VoucherId) -> Vec<u8> {
         outcome: seckill_domain::Outcome::Sale(phase),
     };
     let now = Timestamp::new(NOW_MICROS).expect("a time");
-    let outcome = seckill_eventlog::OutcomeRecord::new(&effect, 0, now);
+    let outcome = seckill_eventlog::OutcomeRecord::new(&effect, 0, LogRef::default(), now);
     seckill_eventlog::encode_outcome(&outcome)
 }

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use seckill_domain::{Effect, Offset, Outcome, SaleOutcome, SalePhase, TraceParent, VoucherId};
+use seckill_domain::{
+    Effect, LogRef, Offset, Outcome, SaleOutcome, SalePhase, TraceParent, VoucherId,
+};
 use seckill_domain::{Timestamp, partition_of};
 use seckill_eventlog::{
     DeadLetter, DeliveryError, EventProducer, KafkaSettings, OutcomeRecord, Topics, decode_outcome,
@@ -134,7 +136,12 @@ async fn a_tail_gives_what_is_written_after_it_began() {
                 delta: 0,
             }),
         };
-        OutcomeRecord::new(&effect, 3, Timestamp::from_micros(1_781_784_000_000_000))
+        OutcomeRecord::new(
+            &effect,
+            3,
+            LogRef::default(),
+            Timestamp::from_micros(1_781_784_000_000_000),
+        )
     };
     let send = |record: &OutcomeRecord| log.producer.send_outcome(record, None).unwrap();
     send(&outcome(1)).await.unwrap();

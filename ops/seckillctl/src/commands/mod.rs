@@ -1,5 +1,6 @@
 //! One file a group of commands.
 
+pub(crate) mod accept;
 pub(crate) mod completion;
 pub(crate) mod db;
 pub(crate) mod dlq;

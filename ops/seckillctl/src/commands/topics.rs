@@ -5,7 +5,7 @@ use clap::Subcommand;
 use seckill_eventlog::{KafkaSettings, Topics, check_topics, create_topics};
 use serde_json::json;
 
-use crate::commands::{lag, reset};
+use crate::commands::{accept, lag, reset};
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::settings::Settings;
@@ -34,12 +34,19 @@ pub(crate) enum Command {
     Lag,
     /// Plan to start a view from another offset; only effects can be moved, and only back.
     Reset(reset::Arguments),
+    /// Have a partition's view go on with a log that is not the one it was folded from.
+    ///
+    /// For a topic that was deleted and made anew, or a partition that was cut, where the lost records are gone for
+    /// good: the fold stands still, and `/readyz` of the projector says `another-log`. What was decided by records
+    /// that the log no longer has stays as PostgreSQL has it. The partition's sales are loaded anew.
+    Accept(accept::Arguments),
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
     match &command {
         Command::Lag => return lag::run(settings).await,
         Command::Reset(arguments) => return reset::run(arguments, settings).await,
+        Command::Accept(arguments) => return accept::run(arguments, settings).await,
         Command::Create { .. } | Command::Check => {}
     }
     let kafka = settings.kafka()?;

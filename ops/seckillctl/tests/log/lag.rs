@@ -36,7 +36,7 @@ async fn each_view_is_behind_by_its_own_position() {
     let batch = LogBatch::of_events(events[..3].to_vec(), middle);
     let applied = world.book.apply(topic, partition, start, &batch, &skips);
     applied.await.unwrap();
-    let moved = world.book.move_effects(topic, partition, Offset::new(1));
+    let moved = world.book.move_effects(topic, partition, Offset::new(1), 0);
     moved.await.unwrap();
 
     let lag = world.json(&["topics", "lag"]).await;
@@ -58,7 +58,7 @@ async fn each_view_is_behind_by_its_own_position() {
     let batch = LogBatch::of_events(events[3..].to_vec(), end);
     let applied = world.book.apply(topic, partition, middle, &batch, &skips);
     applied.await.unwrap();
-    let moved = world.book.move_effects(topic, partition, end);
+    let moved = world.book.move_effects(topic, partition, end, 0);
     moved.await.unwrap();
     let table = world.run(&["topics", "lag"]).await;
     let last = table.stdout.lines().last().unwrap();
@@ -72,7 +72,7 @@ async fn a_view_of_another_log_is_told_apart_from_one_without_lag() {
     let (partition, _) = write(&world).await;
     let moved = world
         .book
-        .move_effects(&world.topics.events, partition, Offset::new(5));
+        .move_effects(&world.topics.events, partition, Offset::new(5), 0);
     moved.await.unwrap();
     let refused = world.run(&["topics", "lag"]).await;
     assert_eq!(refused.code, Some(1));

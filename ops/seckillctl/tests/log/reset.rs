@@ -25,7 +25,7 @@ async fn carried_out() -> World {
     world.fold().await;
     let moved = world
         .book
-        .move_effects(&world.topics.events, 0, Offset::new(3));
+        .move_effects(&world.topics.events, 0, Offset::new(3), 0);
     moved.await.unwrap();
     world
 }

@@ -208,6 +208,7 @@ mod tests {
             skipped: Vec::new(),
             effects,
             to: Offset::new(to),
+            log_number: 0,
         };
         let compare = |page: EffectsPage| compare(&page, Offset::new(40), row().position);
         assert_eq!(compare(page(vec![], 50)), Some(true));

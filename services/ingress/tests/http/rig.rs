@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::{Client, RequestBuilder};
-use seckill_domain::{Effect, Offset, Timestamp, UserId, VoucherId};
+use seckill_domain::{Effect, LogRef, Offset, Timestamp, UserId, VoucherId};
 use seckill_eventlog::{
     EventProducer, KafkaSettings, OutcomeRecord, Record, Topics, create_topics, read_all,
 };
@@ -168,7 +168,12 @@ impl Rig {
             let settled = self.stock.settle(voucher, sale.epoch, at, to, &ops).await;
             assert!(matches!(settled.unwrap(), SettleReply::Settled { .. }));
         }
-        let outcome = OutcomeRecord::new(effect, PARTITION, Timestamp::from_micros(0));
+        let outcome = OutcomeRecord::new(
+            effect,
+            PARTITION,
+            LogRef::default(),
+            Timestamp::from_micros(0),
+        );
         let sent = self.producer.send_outcome(&outcome, None).unwrap();
         sent.await.unwrap();
     }

@@ -33,6 +33,8 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
         return Ok(plan(open.as_ref(), &stretches, act.closing(false)));
     };
     let _lock = site.lock().await?;
+    // From here on no other log is accepted.
+    site.refuse_other_logs().await?;
     let entry = warrant.entry(count);
     let ends: Vec<(i32, Offset)> = stretches.iter().map(|s| (s.partition, s.to)).collect();
     if open.is_some() {

@@ -95,6 +95,13 @@ pub(crate) async fn run(
         log: Log::open(settings)?,
         live: connect_with(settings, LIVE_CONNECTIONS)?,
     };
+    let reads_the_log = !matches!(
+        command,
+        Orders::Status | Orders::Abort(_) | Orders::Prune(_)
+    );
+    if reads_the_log {
+        site.refuse_other_logs().await?;
+    }
     match command {
         Orders::Start(act) => load::start(&site, &act, output).await,
         Orders::Status => report::status(&site).await,
@@ -159,6 +166,22 @@ impl Site {
                 "no rebuild is {}: see `seckillctl rebuild orders status`",
                 names.join(" or ")
             ))
+        })
+    }
+
+    /// Refuses a log that does not have all that was folded: tables folded from it would lack orders.
+    async fn refuse_other_logs(&self) -> Result<(), Failure> {
+        let accepted = self.live.accepted_logs(self.topic()).await;
+        let accepted = accepted
+            .context("cannot read the accepted logs: has `seckillctl db migrate` been run?")?;
+        accepted.last().map_or(Ok(()), |log| {
+            Err(Failure::Refused(format!(
+                "partition {} was folded up to {} from a log that is gone from {} on (`topics accept`): tables \
+                 that are folded from the one that is there would lack orders; nothing was done",
+                log.partition,
+                log.stood_at.get(),
+                log.from.get()
+            )))
         })
     }
 

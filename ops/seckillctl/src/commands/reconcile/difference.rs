@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use seckill_domain::{OrderId, VoucherId};
-use seckill_orderbook::{RowDifference, RowDifferenceKind};
+use seckill_orderbook::{AcceptedLog, RowDifference, RowDifferenceKind};
 use seckill_stock::{Drift, Loss, Remedy};
 use serde_json::{Value, json};
 
 use super::evidence::Evidence;
-use crate::output::{printable, table};
+use crate::output::{moment, printable, table};
 
 /// A cell that is longer is cut in the table; JSON has all of it.
 const CELL_MAX_CHARS: usize = 72;
@@ -120,6 +120,28 @@ impl Difference {
             "evidence": self.evidence.as_ref().map(Evidence::json),
         })
     }
+}
+
+/// Which history the log no longer has, and so nothing is compared with.
+pub(super) fn lost_text(log: &AcceptedLog) -> String {
+    format!(
+        "partition {}: the log is another one from {} on than was folded up to {} (accepted {}): rows of before are \
+         taken as they are",
+        log.partition,
+        log.from.get(),
+        log.stood_at.get(),
+        moment(log.accepted_at)
+    )
+}
+
+/// The same for programs.
+pub(super) fn lost_json(log: &AcceptedLog) -> Value {
+    json!({
+        "partition": log.partition,
+        "from": log.from.get(),
+        "stood_at": log.stood_at.get(),
+        "accepted_at": moment(log.accepted_at),
+    })
 }
 
 /// The differences as a table.

@@ -32,10 +32,14 @@ pub(super) enum Evidence {
         offset: Offset,
         why: String,
     },
-    /// No record names it, in all of what the partition holds: `records` below the offset `to`.
+    /// The record that decided it is lost; the tables have the order in this status.
+    TakenOver { partition: i32, status: OrderStatus },
+    /// No record names it, in all of what the partition holds from `from` on, where it is the tables' own:
+    /// `records` below the offset `to`.
     NotInLog {
         named: String,
         partition: i32,
+        from: Offset,
         to: Offset,
         records: u64,
     },
@@ -55,7 +59,8 @@ pub(super) async fn find(
         _ => None,
     };
     let mut deciding: BTreeMap<i32, BTreeSet<Offset>> = BTreeMap::new();
-    for order in differences.iter().filter_map(order) {
+    let is_in_log = |order: &&Order| !is_lost(order);
+    for order in differences.iter().filter_map(order).filter(is_in_log) {
         let partition = log.partition_of(order.order_id.voucher_id());
         deciding
             .entry(partition)
@@ -92,6 +97,11 @@ fn decided(order: &Order) -> Offset {
     }
 }
 
+/// Whether that record went with a log that is gone (`topics accept`).
+fn is_lost(order: &Order) -> bool {
+    decided(order) < Offset::new(0)
+}
+
 type Events = HashMap<(i32, Offset), Event>;
 
 async fn read_again(
@@ -119,6 +129,10 @@ fn of_order(order: &Order, log: &Log, events: &Events) -> Result<Evidence, Failu
         log.partition_of(order.order_id.voucher_id()),
         decided(order),
     );
+    if is_lost(order) {
+        let status = order.status;
+        return Ok(Evidence::TakenOver { partition, status });
+    }
     let event = events.get(&(partition, offset)).ok_or_else(|| {
         anyhow!(
             "the record at {partition}/{}, which decides about order {}, cannot be read again: nothing was done",
@@ -145,6 +159,7 @@ fn absent(fold: &LogFold<'_>, partition: i32, named: String, id: Uuid) -> Eviden
     Evidence::NotInLog {
         named,
         partition,
+        from: fold.begins(partition),
         to: fold.read_to(partition),
         records: fold.records(partition),
     }
@@ -165,12 +180,18 @@ impl Evidence {
             Self::PassedOver {
                 partition, offset, ..
             } => json!({ "partition": partition, "offset": offset.get() }),
+            Self::TakenOver { partition, status } => {
+                json!({ "partition": partition, "order_is": status.as_str() })
+            }
             Self::NotInLog {
                 partition,
+                from,
                 to,
                 records,
                 ..
-            } => json!({ "partition": partition, "from": 0, "to": to.get(), "records": records }),
+            } => json!({
+                "partition": partition, "from": from.get(), "to": to.get(), "records": records,
+            }),
             Self::Unreadable => json!({}),
         };
         json["says"] = self.to_string().into();
@@ -203,18 +224,25 @@ impl fmt::Display for Evidence {
                 "{partition}/{} names it, and every fold passes that record over: {why}",
                 offset.get()
             ),
+            Self::TakenOver { partition, status } => write!(
+                f,
+                "by the tables the order is {}; partition {partition} lacks the record of that",
+                status.as_str()
+            ),
             Self::NotInLog {
                 named,
                 partition,
+                from,
                 to,
                 records,
             } => {
-                let offsets = u64::try_from(to.get()).unwrap_or(0);
+                let (from, to) = (from.get(), to.get());
                 write!(
                     f,
-                    "no record of partition {partition} names {named}: it was read from offset 0 to its end, \
-                     {offsets}"
+                    "no record of partition {partition} names {named}: it was read from offset {from} to its \
+                     end, {to}"
                 )?;
+                let offsets = u64::try_from(to - from).unwrap_or(0);
                 match offsets.saturating_sub(*records) {
                     0 => Ok(()),
                     gaps => write!(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, LastRecord, Offset, OrderId, VoucherId};
 use seckill_eventlog::{Record, Stretch, decode_event};
-use seckill_orderbook::{BookSnapshot, ExpectedBook};
+use seckill_orderbook::{AcceptedLog, BookSnapshot, ExpectedBook, OrderbookError};
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -22,6 +22,8 @@ pub(super) struct LogFold<'a> {
     /// Orders and events that are named by a record that every fold passes over: where it stands, and why.
     passed_over: HashMap<Uuid, (i32, Offset, String)>,
     partitions: BTreeMap<i32, Partition>,
+    /// Of these partitions the log lacks what was folded before: the rows of then are taken as they are.
+    pub(super) accepted: BTreeMap<i32, AcceptedLog>,
 }
 
 #[derive(Default)]
@@ -43,16 +45,78 @@ impl<'a> LogFold<'a> {
         wanted: Option<HashSet<VoucherId>>,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Self, Failure> {
-        let partitions = partitions.into_iter();
-        let decided = snapshot.decided_skips(&log.topics.events).await;
-        Ok(Self {
+        let topic = &log.topics.events;
+        let partitions: BTreeMap<i32, Partition> = partitions
+            .into_iter()
+            .map(|partition| (partition, Partition::default()))
+            .collect();
+        let decided = snapshot.decided_skips(topic).await;
+        let accepted = snapshot.accepted_logs(topic).await;
+        // Of several of a partition the last counts.
+        let accepted = accepted
+            .context("cannot read which logs were accepted")?
+            .into_iter();
+        let accepted = accepted.map(|log| (log.partition, log));
+        let mut fold = Self {
             log,
             wanted,
             decided: decided.context("cannot read which records were skipped")?,
             book: ExpectedBook::default(),
             passed_over: HashMap::new(),
-            partitions: partitions.map(|p| (p, Partition::default())).collect(),
-        })
+            accepted: accepted
+                .filter(|(p, _)| partitions.contains_key(p))
+                .collect(),
+            partitions,
+        };
+        fold.take_over(snapshot).await?;
+        Ok(fold)
+    }
+
+    /// Begins where the log that is there was accepted, with the rows as they were then.
+    async fn take_over(&mut self, snapshot: &mut BookSnapshot) -> Result<(), Failure> {
+        if self.accepted.is_empty() {
+            return Ok(());
+        }
+        for (number, accepted) in &self.accepted {
+            self.book.begin_at(*number, accepted.from);
+            // The record by which the log is recognised may be the one before.
+            let last = snapshot.last_record(*number).map(|last| last.offset);
+            let from = last.map_or(accepted.from, |last| last.min(accepted.from));
+            if let Some(partition) = self.partitions.get_mut(number) {
+                partition.read_to = from.get();
+            }
+        }
+        for voucher in snapshot
+            .vouchers()
+            .await
+            .context("cannot read the tables")?
+        {
+            let accepted = self.accepted.get(&self.log.partition_of(voucher));
+            let Some(accepted) = accepted.filter(|_| self.wants(voucher)) else {
+                continue;
+            };
+            let from = accepted.from;
+            match snapshot.rows(voucher).await {
+                Ok(rows) => self.book.take_over(voucher, rows, from),
+                Err(error @ OrderbookError::Row { .. }) => {
+                    return Err(Failure::Refused(format!(
+                        "sale {voucher}: {error}; the log does not have all of its records any more, and \
+                         cannot say what is right: mend the row; nothing was compared or written"
+                    )));
+                }
+                Err(error) => {
+                    let error = anyhow::Error::new(error).context("cannot read the rows");
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the tables are still of the log that this fold is of.
+    pub(super) fn is_of_log(&self, number: i32, log_number: i32) -> bool {
+        let accepted = self.accepted.get(&number);
+        accepted.map_or(0, |accepted| accepted.log.number) == log_number
     }
 
     /// Reads the log to its end, folds it up to where the tables stood, and proves that it is theirs.
@@ -200,6 +264,12 @@ impl<'a> LogFold<'a> {
     /// How many records there are in what was read of a partition.
     pub(super) fn records(&self, number: i32) -> u64 {
         self.partitions.get(&number).map_or(0, |p| p.records)
+    }
+
+    /// From where on a partition is compared: its beginning, or that of another log.
+    pub(super) fn begins(&self, number: i32) -> Offset {
+        let accepted = self.accepted.get(&number);
+        accepted.map_or(Offset::new(0), |accepted| accepted.from)
     }
 
     /// Up to where a partition was read.

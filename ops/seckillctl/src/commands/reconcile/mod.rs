@@ -13,9 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Timestamp, VoucherId};
-use seckill_eventlog::cluster_id;
-use seckill_orderbook::Orderbook;
-use seckill_stock::{AuditField, AuditPage, DriftKind, LogIdentity, Stock, StockOptions, compare};
+use seckill_orderbook::{AcceptedLog, Orderbook};
+use seckill_stock::{AuditField, AuditPage, DriftKind, Stock, compare};
 use serde_json::json;
 
 use self::difference::{Difference, REWRITE, differences_table, losses};
@@ -27,6 +26,7 @@ use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Output, Report, tell};
 use crate::settings::{Need, Settings};
+use crate::stock::connect_stock;
 
 /// The producers' delivery timeout, unless the promise deadline is longer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +78,8 @@ struct Plan {
     not_in_redis: usize,
     /// Sales that were asked for, and are in no store.
     unknown: Vec<VoucherId>,
+    /// Partitions of which the log lacks what was folded before.
+    accepted: Vec<AcceptedLog>,
 }
 
 pub(crate) async fn run(
@@ -88,15 +90,10 @@ pub(crate) async fn run(
     settings.check(&[Need::Kafka, Need::Database, Need::Redis])?;
     let deadline = settings.promise_deadline()?;
     let log = Log::open(settings)?;
-    let identity = LogIdentity::default();
-    let id = cluster_id(&log.client).await.context("KAFKA_BROKERS")?;
-    identity.learn(&id.unwrap_or_default());
-    let options = StockOptions::new(settings.redis_url()?.expose());
-    let options = options.of_deployment(settings.kafka()?.topic_prefix, identity);
     let stores = Stores {
-        log,
         orderbook: connect(settings)?,
-        stock: Stock::new(options).context("REDIS_URL")?,
+        stock: connect_stock(settings, &log).await?,
+        log,
         in_flight: DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN,
     };
     stores.log.check_keeps_records().await?;
@@ -190,6 +187,7 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
         fold.read(&HashMap::new()).await?;
     }
     evidence::find(&stores.log, &fold, &mut plan.differences).await?;
+    plan.accepted = fold.accepted.values().copied().collect();
     plan.sales = vouchers.len();
     plan.not_in_redis = seen.len();
     plan.differences.sort_by_key(|d| d.voucher);
@@ -341,6 +339,7 @@ fn report(act: &Act, plan: &Plan, done: Option<(&Done, &[Difference])>) -> Repor
         "corrected": ids(&of.corrected),
         "reloaded": ids(&of.reloaded),
         "left": done.map(|(_, left)| list(left)),
+        "taken_as_they_are": plan.accepted.iter().map(difference::lost_json).collect::<Vec<_>>(),
     });
     let count = plan.differences.len();
     let mut text = format!("{count} differences in {} sales", plan.sales);
@@ -349,6 +348,9 @@ fn report(act: &Act, plan: &Plan, done: Option<(&Done, &[Difference])>) -> Repor
             "{text}, {} of which Redis does not serve",
             plan.not_in_redis
         );
+    }
+    for log in &plan.accepted {
+        text = format!("{text}\n{}", difference::lost_text(log));
     }
     if count > 0 {
         let differences = differences_table(&plan.differences);

@@ -146,6 +146,11 @@ async fn hold(
         let lock = orderbook.lock_fold(topic, partition).await;
         let lock = lock.context("cannot hold the fold")?;
         let lock = lock.ok_or_else(|| anyhow!("partition {partition} was never folded"))?;
+        if !fold.is_of_log(partition, lock.log_number()) {
+            return Err(Failure::Refused(format!(
+                "another log was accepted for partition {partition} meanwhile: repeat the command; nothing                  was written"
+            )));
+        }
         let position = lock.position();
         if attempt >= LOCK_ATTEMPTS {
             fold.read(&HashMap::from([(partition, position)])).await?;

@@ -1,0 +1,74 @@
+//! How much of the log that is there is the one that was folded.
+
+use anyhow::Context;
+use seckill_domain::{LastRecord, Offset};
+use seckill_eventlog::{Record, Stretch};
+use seckill_orderbook::Orderbook;
+
+use crate::failure::Failure;
+use crate::log::Log;
+
+/// Records that are compared with the tables at once.
+const PAGE: usize = 1_000;
+
+/// What is the same.
+pub(super) struct Kept {
+    /// Below it; from here on the log is read again.
+    pub(super) from: Offset,
+    /// The last record below that of which a row is.
+    pub(super) last: Option<LastRecord>,
+}
+
+/// Compares the records below `stood_at` with the rows that name them, from the log's first on. `from` is no
+/// higher than is shown: a record that is folded once more changes nothing, and one that is left out is lost.
+pub(super) async fn find(
+    log: &Log,
+    orderbook: &Orderbook,
+    held: Stretch,
+    stood_at: Offset,
+) -> Result<Kept, Failure> {
+    let stretch = Stretch {
+        to: held.to.min(stood_at).max(held.from),
+        ..held
+    };
+    let mut kept = Kept {
+        from: held.from,
+        last: None,
+    };
+    let mut records = log.scan(&log.topics.events, vec![stretch]).await?;
+    let mut begin = stretch.from;
+    while begin < stretch.to {
+        let mut page = Vec::new();
+        while page.len() < PAGE
+            && let Some(record) = records.next().await?
+        {
+            page.push(record);
+        }
+        let whole = page.len() == PAGE;
+        let to = page
+            .last()
+            .filter(|_| whole)
+            .map(|record| record.offset.next());
+        let to = to.unwrap_or(stretch.to);
+        let batch = Record::batch(&page, log.partitions, to);
+        let likeness = orderbook
+            .likeness(&log.topics.events, held.partition, begin, &batch)
+            .await;
+        let likeness = likeness.context("cannot compare the log with the tables")?;
+        let is_last = |record: &&Record| Some(record.offset) == likeness.last_match;
+        if let Some(last) = page.iter().find(is_last) {
+            kept = Kept {
+                from: last.offset.next(),
+                last: Some(LastRecord {
+                    offset: last.offset,
+                    identity: last.identity(),
+                }),
+            };
+        }
+        if likeness.differs_at.is_some() {
+            break;
+        }
+        begin = to;
+    }
+    Ok(kept)
+}

@@ -1,0 +1,141 @@
+//! Orders that were promised, not folded, and lost with the log. Redis granted them and has their holds until
+//! the sale is loaded anew: from those their events are written once more.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, anyhow};
+use seckill_domain::{
+    Event, EventBody, EventId, Money, OrderId, SeckillReserved, UserId, VoucherId,
+};
+use seckill_eventlog::Stretch;
+use seckill_stock::{AuditContent, AuditPage, Hold, HoldState, HoldsCursor, Stock};
+use uuid::Uuid;
+
+use super::Stores;
+use crate::failure::Failure;
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Promised {
+    /// The reservations of lost orders.
+    pub(super) events: Vec<Event>,
+    /// Sales of which Redis has not what was loaded: who was promised an order there, nobody knows.
+    pub(super) unknown: Vec<VoucherId>,
+}
+
+/// Looks for holds whose orders neither the tables nor the log from `from` on have, and that no pending event
+/// is of. `from` is the offset from which on the log is folded.
+pub(super) async fn find(stores: &Stores, from: Stretch) -> Result<Promised, Failure> {
+    let mut found = Promised::default();
+    let mut lost: BTreeMap<OrderId, Event> = BTreeMap::new();
+    let sales = stores.orderbook.sales_to_serve(&[stores.partition]).await;
+    for sale in sales.context("cannot read the tables")? {
+        let voucher = sale.voucher_id;
+        let Some(pages) = walk(&stores.stock, voucher).await? else {
+            found.unknown.extend(sale.loaded.then_some(voucher));
+            continue;
+        };
+        for page in &pages {
+            // What was granted in an epoch that has ended is not promised.
+            if page.numbers.epoch == sale.epoch {
+                for (order_id, event) in held(page, voucher)? {
+                    lost.insert(order_id, event);
+                }
+            }
+        }
+    }
+    for order_id in lost.keys().copied().collect::<Vec<_>>() {
+        let known = stores.orderbook.order(order_id).await;
+        if known.context("cannot read an order")?.is_some() {
+            lost.remove(&order_id);
+        }
+    }
+    if !lost.is_empty() {
+        leave_out_logged(stores, from, &mut lost).await?;
+    }
+    found.events = lost.into_values().collect();
+    Ok(found)
+}
+
+async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<AuditPage>>, Failure> {
+    let mut pages = Vec::new();
+    let mut cursor = Some(HoldsCursor::START);
+    while let Some(at) = cursor {
+        let page = stock.audit_shut(voucher, at).await;
+        let page = page.with_context(|| format!("sale {voucher} cannot be read in Redis"))?;
+        let Some(page) = page else { return Ok(None) };
+        cursor = page.next;
+        pages.push(page);
+    }
+    Ok(Some(pages))
+}
+
+/// The reservations whose decisions Redis does not know, and whose events it has seen acknowledged.
+fn held(page: &AuditPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, Failure> {
+    let terms = &page.numbers.terms;
+    let price = Money::new(terms.price_cents, terms.currency);
+    let price = price.with_context(|| format!("the price of sale {voucher} in Redis"))?;
+    let fields = page.fields.iter().filter(|field| !field.pending);
+    let event = |user_id: UserId, hold: &Hold| Event {
+        event_id: EventId::from_uuid(Uuid::now_v7()),
+        voucher_id: voucher,
+        occurred_at: hold.reserved_at,
+        body: EventBody::SeckillReserved(SeckillReserved {
+            order_id: hold.order_id,
+            user_id,
+            quantity: hold.quantity,
+            price,
+            pay_by: hold.pay_by,
+            epoch: page.numbers.epoch,
+            key_hash: hold.key_hash,
+        }),
+    };
+    let held = fields.filter_map(|field| match &field.content {
+        AuditContent::Hold(user, hold) if hold.state == HoldState::Held => {
+            Some((hold.order_id, event(*user, hold)))
+        }
+        _ => None,
+    });
+    Ok(held.collect())
+}
+
+/// After the holds were read: what was acknowledged until then is below this end of the log.
+async fn leave_out_logged(
+    stores: &Stores,
+    from: Stretch,
+    lost: &mut BTreeMap<OrderId, Event>,
+) -> Result<(), Failure> {
+    let log = &stores.log;
+    let extent = log.events_extent().await?;
+    let held = extent
+        .into_iter()
+        .find(|held| held.partition == stores.partition);
+    let to = held.map_or(from.to, |held| held.to);
+    let stretch = Stretch { to, ..from };
+    let mut records = log.scan(&log.topics.events, vec![stretch]).await?;
+    while let Some(record) = records.next().await? {
+        if let Ok(event) = record.event(log.partitions)
+            && let EventBody::SeckillReserved(reserved) = &event.body
+        {
+            lost.remove(&reserved.order_id);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the events and waits until the brokers have them. Repeated, it finds them in the log.
+pub(super) async fn write(stores: &Stores, events: &[Event]) -> Result<(), Failure> {
+    let unfinished =
+        "promised orders are not all written; nothing was changed in PostgreSQL: run it again";
+    if events.is_empty() {
+        return Ok(());
+    }
+    // Kept until the last ack: a producer that is dropped takes what it has not sent along.
+    let producer = stores.log.producer()?;
+    for event in events {
+        let delivery = producer.send_event(event, None);
+        let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;
+        delivery.await.map_err(|e| anyhow!(e)).context(unfinished)?;
+    }
+    Ok(())
+}

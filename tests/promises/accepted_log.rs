@@ -1,0 +1,348 @@
+//! A view that an operator has had accept another log than the one it was folded from: what was decided and
+//! what was promised stands, and the sales sell again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use redis::AsyncCommands;
+use seckill_domain::VoucherId;
+use seckill_eventlog::{KafkaSettings, Topics, read_all};
+use seckill_testkit::{Kafka, TestStack};
+use seckill_tests::{
+    Answer, Intruder, Runbook, SaleTerms, World, audit_stores, eventually, outcomes, until_ready,
+    until_unready,
+};
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::another_log::made_anew;
+use crate::killed_commands::killed_when;
+
+const PRICE_CENTS: i64 = 1_000;
+const ACT: [&str; 6] = ["--execute", "--yes", "--reason", "x", "--actor", "kim"];
+/// Buyers whose orders were promised, and lost before they were folded.
+const UNFOLDED: std::ops::Range<u64> = 51..54;
+
+/// A sale with orders that a log decided which is gone, and orders that another one has acknowledged.
+struct Scene {
+    world: World,
+    voucher: VoucherId,
+    answers: Vec<Answer>,
+}
+
+impl Scene {
+    /// Six buyers of a sale of forty units: one has paid, one has cancelled. All of it is folded and carried
+    /// out. Three more are promised an order that is not folded. Projector and ingress have ended.
+    async fn begin(kafka: Option<Kafka>) -> Result<Self> {
+        let mut stores = TestStack::builder();
+        if let Some(kafka) = kafka {
+            stores = stores.kafka(kafka);
+        }
+        let mut world = World::over(stores, &[("PROMISE_DEADLINE_MS", "500")])?;
+        let voucher = world.sale(SaleTerms::of(40)).await?;
+        let mut answers = world.client.orders(voucher, 1..7).await;
+        world
+            .client
+            .pay(order_of(&answers[0])?, "p1", PRICE_CENTS)
+            .await?;
+        world
+            .until_status(1, order_of(&answers[0])?, "paid")
+            .await?;
+        world.client.cancel(2, order_of(&answers[1])?).await?;
+        world
+            .until_status(2, order_of(&answers[1])?, "cancelled")
+            .await?;
+        world.quiet(voucher).await?;
+        world.until_carried_out().await?;
+        world.projector.stop()?;
+        for user in UNFOLDED {
+            let promised = world.client.order(voucher, user, None, 1).await?;
+            ensure!(promised.is_reserved(), "{promised:?}");
+            answers.push(promised);
+        }
+        let (redis, outbox) = (world.redis().await?, world.sale_key(voucher, "outbox"));
+        eventually("no event is pending", || {
+            let mut redis = redis.clone();
+            let outbox = outbox.clone();
+            // One field says which load made it.
+            async move { Ok(redis.hlen::<_, usize>(outbox).await? == 1) }
+        })
+        .await?;
+        world.ingress.stop()?;
+        Ok(Self {
+            world,
+            voucher,
+            answers,
+        })
+    }
+
+    fn partition(&self) -> Result<i32> {
+        Ok(Intruder::of(&self.world)?.home_of(self.voucher))
+    }
+
+    /// The other log grows past where the view stands: Redis still serves the sale.
+    async fn sells_on(&mut self) -> Result<()> {
+        let (world, voucher) = (&mut self.world, self.voucher);
+        world.ingress.restart(&[])?;
+        let promised = world.client.orders(voucher, 11..26).await;
+        ensure!(promised.iter().all(Answer::is_reserved), "{promised:?}");
+        // An order of before is paid, and one of now.
+        world
+            .client
+            .pay(order_of(&self.answers[2])?, "p3", PRICE_CENTS)
+            .await?;
+        world
+            .client
+            .pay(order_of(&promised[0])?, "p11", PRICE_CENTS)
+            .await?;
+        self.answers.extend(promised);
+        Ok(())
+    }
+
+    /// The partition stands still within a second of its assignment, and takes no orders.
+    async fn stands_still(&mut self) -> Result<()> {
+        let (partition, before) = (self.partition()?, self.rows().await?);
+        self.world.projector.relaunch(&[])?;
+        until_unready(&self.world.projector, "is another one than was folded").await?;
+        let output = self.world.projector.output()?;
+        let last = |what: &str| -> Result<OffsetDateTime> {
+            let lines = output
+                .lines()
+                .filter_map(|l| serde_json::from_str::<Value>(l).ok());
+            let mut lines = lines.filter(|l| l["message"] == what && l["partition"] == partition);
+            let line = lines
+                .next_back()
+                .with_context(|| format!("{what}: {output}"))?;
+            let time = line["timestamp"].as_str().unwrap_or_default();
+            Ok(OffsetDateTime::parse(time, &Rfc3339)?)
+        };
+        let took = last("the fold stands still")? - last("partition assigned")?;
+        ensure!(took < time::Duration::SECOND, "it took {took}");
+        let (world, voucher) = (&self.world, self.voucher);
+        eventually("the sale is shut", || async {
+            Ok(world.client.ledger(voucher).await?["redis_available"].is_null())
+        })
+        .await?;
+        let refused = world.client.order(voucher, 90, None, 1).await?;
+        ensure!(refused.status == 503, "{refused:?}");
+        ensure!(self.rows().await? == before, "something was folded");
+        Ok(())
+    }
+
+    /// How many records the log has.
+    async fn records(&self) -> Result<usize> {
+        let setting = |name| self.world.stack.setting(name);
+        let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "test");
+        let topic = Topics::new(setting("TOPIC_PREFIX")).events;
+        let records = read_all(&settings, &topic, Duration::from_secs(30)).await?;
+        Ok(records.len())
+    }
+
+    async fn rows(&self) -> Result<Vec<String>> {
+        let pool = self.world.database().await?;
+        let sql = "SELECT o::text FROM orders AS o UNION ALL SELECT v::text FROM vouchers AS v
+                   UNION ALL SELECT p::text FROM view_positions AS p ORDER BY 1";
+        Ok(sqlx::query_scalar(sql).fetch_all(&pool).await?)
+    }
+
+    /// What the runbook says for a log whose lost records are gone for good.
+    fn accept(&self) -> Result<String> {
+        let partition = format!("--partition {}", self.partition()?);
+        let runbook = Runbook::read("fold-stands-still.md")?.with("--partition 3", &partition)?;
+        let blocks = runbook.blocks().into_iter();
+        let accepts: Vec<_> = blocks
+            .filter(|block| block.contains("topics accept"))
+            .collect();
+        ensure!(!accepts.is_empty(), "the runbook accepts no log");
+        let run = |block: &String| runbook.run_block(&self.world, block);
+        tokio::task::block_in_place(|| accepts.iter().map(run).collect())
+    }
+
+    /// Everything is as if the log had never been lost, for buyers and in the books.
+    async fn is_back(&mut self) -> Result<()> {
+        let (world, voucher) = (&self.world, self.voucher);
+        until_ready(&world.projector).await?;
+        world.until_served(voucher).await?;
+        for (user, order, status) in [
+            (1, 0, "paid"),
+            (2, 1, "cancelled"),
+            (3, 2, "paid"),
+            (4, 3, "unpaid"),
+            (51, 6, "unpaid"),
+            (53, 8, "unpaid"),
+            (11, 9, "paid"),
+            (12, 10, "unpaid"),
+        ] {
+            let order = order_of(&self.answers[order])?;
+            world.until_status(user, order, status).await?;
+        }
+        // An order of before goes on, and so does the sale.
+        world
+            .client
+            .pay(order_of(&self.answers[3])?, "p4", PRICE_CENTS)
+            .await?;
+        world
+            .until_status(4, order_of(&self.answers[3])?, "paid")
+            .await?;
+        let again = world.client.order(voucher, 2, None, 1).await?;
+        ensure!(
+            again.is_reserved(),
+            "who cancelled may order again: {again:?}"
+        );
+        let twice = world.client.order(voucher, 1, None, 1).await?;
+        ensure!(twice.problem() == "already-ordered", "{twice:?}");
+        world.until_status(2, order_of(&again)?, "unpaid").await?;
+        self.answers.push(again);
+        world.quiet(voucher).await?;
+        world.until_carried_out().await?;
+        let found = audit_stores(world, voucher, &self.answers).await?;
+        ensure!(
+            (found.paid, found.unpaid, found.rejected) == (4, 20, 0),
+            "{found:?}"
+        );
+        self.tools_know().await?;
+        self.told().await
+    }
+
+    /// What compares with the log says what the log lacks, and takes nothing of it away.
+    async fn tools_know(&self) -> Result<()> {
+        let (world, before) = (&self.world, self.rows().await?);
+        let run = |line: &[&str]| tokio::task::block_in_place(|| world.stack.seckillctl(line));
+        let compared = run(&["reconcile"])?;
+        ensure!(compared.contains("0 differences in 1 sales"), "{compared}");
+        ensure!(compared.contains("the log is another one"), "{compared}");
+        let refused = run(&["rebuild", "orders", "check"]).err();
+        let refused = format!("{:#}", refused.context("it folds what is not there")?);
+        ensure!(refused.contains("would lack orders"), "{refused}");
+        ensure!(self.rows().await? == before, "they have changed rows");
+
+        // What is wrong with an order of since is put right, and nothing else.
+        let pool = world.database().await?;
+        sqlx::query("UPDATE orders SET amount_cents = 1 WHERE status = 'paid' AND user_id = 11")
+            .execute(&pool)
+            .await?;
+        let mended = run(&[&["reconcile"][..], &ACT].concat())?;
+        ensure!(mended.contains("0 differences are left"), "{mended}");
+        ensure!(self.rows().await? == before, "{mended}");
+        Ok(())
+    }
+
+    /// Consumers that know what they have seen by its id, and a sale by its version, miss nothing.
+    async fn told(&self) -> Result<()> {
+        let told = outcomes(&self.world, self.voucher).await?;
+        let mut by_id = std::collections::HashMap::new();
+        for outcome in &told {
+            let before = by_id.insert(outcome.event_id, &outcome.outcome);
+            ensure!(
+                before.is_none_or(|before| *before == outcome.outcome),
+                "two outcomes under one id: {before:?} and {outcome:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn order_of(answer: &Answer) -> Result<&str> {
+    answer.order_id().with_context(|| format!("{answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_accepts_a_log_that_was_made_anew_and_keeps_what_was_decided() -> Result<()> {
+    let mut scene = Scene::begin(None).await?;
+    made_anew(&scene.world).await?;
+    scene.sells_on().await?;
+    scene.stands_still().await?;
+    let said = scene.accept()?;
+    ensure!(said.contains("The fold goes on at 0."), "{said}");
+    ensure!(said.contains("3 orders, written once more"), "{said}");
+    scene.is_back().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_accepts_a_log_that_was_cut_and_grew_again_and_keeps_what_was_decided() -> Result<()>
+{
+    let mut scene = Scene::begin(Some(Kafka::start()?)).await?;
+    let partition = scene.partition()?;
+    let topic = Topics::new(scene.world.stack.setting("TOPIC_PREFIX")).events;
+    let broker = scene.world.stack.kafka.as_mut().context("its broker")?;
+    // What was not folded, the cancellation, the payment, and orders among them.
+    let end = broker.restart_without_last(&topic, partition, 7)?;
+    scene.sells_on().await?;
+    scene.stands_still().await?;
+    let said = scene.accept()?;
+    ensure!(
+        said.contains(&format!("The fold goes on at {end}.")),
+        "{end}: {said}"
+    );
+    scene.is_back().await
+}
+
+/// Nothing was written since: the view's position lies beyond the log. The projector is not started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_stands_beyond_the_end_of_a_cut_log_goes_on_when_that_is_accepted()
+-> Result<()> {
+    let mut scene = Scene::begin(Some(Kafka::start()?)).await?;
+    let partition = scene.partition()?;
+    let topic = Topics::new(scene.world.stack.setting("TOPIC_PREFIX")).events;
+    let broker = scene.world.stack.kafka.as_mut().context("its broker")?;
+    let end = broker.restart_without_last(&topic, partition, 7)?;
+    scene.world.ingress.relaunch(&[])?;
+    scene.world.projector.relaunch(&[])?;
+    until_unready(&scene.world.projector, "it was cut or made anew").await?;
+    let said = scene.accept()?;
+    ensure!(
+        said.contains(&format!("The fold goes on at {end}.")),
+        "{end}: {said}"
+    );
+    scene.sells_again().await
+}
+
+/// Under the services that run: nobody starts them anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_made_anew_under_running_services_is_noticed_and_accepted() -> Result<()> {
+    let mut scene = Scene::begin(None).await?;
+    scene.world.ingress.restart(&[])?;
+    scene.world.projector.restart(&[])?;
+    scene
+        .world
+        .until_status(51, order_of(&scene.answers[6])?, "unpaid")
+        .await?;
+    scene.world.until_carried_out().await?;
+    made_anew(&scene.world).await?;
+    until_unready(&scene.world.projector, "it was cut or made anew").await?;
+    let said = scene.accept()?;
+    ensure!(said.contains("The fold goes on at 0."), "{said}");
+    scene.sells_again().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acceptance_that_was_killed_before_its_commit_is_given_again() -> Result<()> {
+    let mut scene = Scene::begin(None).await?;
+    made_anew(&scene.world).await?;
+    scene.sells_on().await?;
+    scene.stands_still().await?;
+    let before = scene.records().await?;
+    // It comes to the transaction and not through it: somebody has the position's row.
+    let pool = scene.world.database().await?;
+    let mut lock = pool.begin().await?;
+    sqlx::query("SELECT FROM view_positions FOR UPDATE")
+        .execute(&mut *lock)
+        .await?;
+    let partition = scene.partition()?.to_string();
+    let accept = [&["topics", "accept", "--partition", &partition][..], &ACT].concat();
+    killed_when(&scene.world, &accept, "http://127.0.0.1:1", || async {
+        Ok(scene.records().await? == before + 3)
+    })
+    .await?;
+    lock.rollback().await?;
+    until_unready(&scene.world.projector, "is another one than was folded").await?;
+
+    let said = scene.accept()?;
+    ensure!(said.contains("0 orders, written once more"), "{said}");
+    ensure!(
+        scene.records().await? >= before + 3,
+        "they stand in the log"
+    );
+    scene.is_back().await
+}
