@@ -29,6 +29,7 @@ mod mute_stores;
 mod no_connection_left;
 mod one_key_one_order;
 mod ones_own;
+mod operator_keys;
 mod operators;
 mod orderly_end;
 mod outcomes;

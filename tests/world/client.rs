@@ -266,9 +266,24 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn admin_post(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.admin_post_with(path, body, &[]).await
+    }
+
+    /// The same with headers.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn admin_post_with(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
         let request = self.http.post(format!("{}{path}", self.admin_url));
-        self.send(request.bearer_auth(&self.admin_token).json(body))
-            .await
+        let request = request.bearer_auth(&self.admin_token).json(body);
+        let named =
+            |request: RequestBuilder, (name, value): &(&str, &str)| request.header(*name, *value);
+        self.send(headers.iter().fold(request, named)).await
     }
 
     /// GET from the admin listener.

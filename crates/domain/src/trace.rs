@@ -40,6 +40,12 @@ impl TraceParent {
             Err(_) => unreachable!(),
         }
     }
+
+    /// The 32 hexadecimal digits that tracing tools look a trace up by.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        &self.as_str()[3..35]
+    }
 }
 
 impl FromStr for TraceParent {
@@ -78,6 +84,12 @@ impl fmt::Debug for TraceParent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_id_is_the_second_part() {
+        let trace = TraceParent::generate(0xabc, 7);
+        assert_eq!(trace.trace_id(), format!("{:032x}", 0xabc));
+    }
 
     #[test]
     fn only_version_00_in_lower_case_with_ids_is_taken() {

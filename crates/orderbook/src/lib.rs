@@ -40,7 +40,7 @@ mod working_set;
 mod write;
 
 pub use accept_log::{AcceptLog, AcceptedLog, LostRecords};
-pub use admin::{AuditEntry, ScheduledRequest};
+pub use admin::{AuditEntry, RequestKey, SaleRequest};
 pub use apply::{Adjustment, Applied, Reload};
 pub use audit::{OrderSums, SaleUnits};
 pub use book_snapshot::BookSnapshot;

@@ -9,8 +9,36 @@ use common::{
     PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, at, expired, key, log_from, options, order_id,
     paid, reserved, scheduled, user, voucher,
 };
-use seckill_domain::{Epoch, EventBody, Offset, VoucherId};
-use seckill_orderbook::{AuditEntry, LedgerRow, Orderbook, OrderbookError, ScheduledRequest};
+use seckill_domain::{Epoch, EventBody, Offset, TraceParent, VoucherId};
+use seckill_orderbook::{
+    AuditEntry, LedgerRow, Orderbook, OrderbookError, RequestKey, SaleRequest,
+};
+
+const ENTRY: AuditEntry<'static> = AuditEntry {
+    actor: "ann",
+    command: "dlq replay",
+    reason: "schema mended",
+    affected: 3,
+    voucher_id: None,
+    trace: None,
+};
+
+#[derive(Debug, PartialEq, sqlx::FromRow)]
+struct Audited {
+    actor: String,
+    command: String,
+    reason: String,
+    affected: i64,
+    voucher_id: Option<i64>,
+    trace_id: Option<String>,
+}
+
+async fn audited(stand: &Stand) -> Vec<Audited> {
+    sqlx::query_as("SELECT * FROM ops_audit WHERE at <= now() ORDER BY id")
+        .fetch_all(&stand.sql)
+        .await
+        .unwrap()
+}
 
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_and_a_migrated_database_can_be_migrated_again() {
@@ -136,7 +164,11 @@ async fn a_refund_is_due_where_a_payment_could_not_be_honoured() {
 async fn voucher_ids_are_never_given_out_twice_and_never_one_that_the_log_has() {
     let stand = Stand::new().await;
     let book = &stand.book;
-    let take = || book.new_voucher_id();
+    let take = async || match book.request_sale(None, ENTRY).await {
+        Ok(SaleRequest::New(id)) => Ok(id),
+        Ok(other) => panic!("without a key: {other:?}"),
+        Err(error) => Err(error),
+    };
     let (a, b, c) = tokio::join!(take(), take(), take());
     let taken: HashSet<VoucherId> = [a, b, c].into_iter().map(Result::unwrap).collect();
     assert_eq!(taken.len(), 3);
@@ -169,48 +201,76 @@ async fn voucher_ids_are_never_given_out_twice_and_never_one_that_the_log_has() 
 #[tokio::test]
 async fn equal_requests_get_one_voucher_id_and_a_reused_key_none() {
     let stand = Stand::new().await;
-    let ask = |key_byte, body_byte| stand.book.scheduled_request(key(key_byte), key(body_byte));
+    let ask = |key_byte, body_byte| {
+        let (key, request) = (key(key_byte), key(body_byte));
+        stand
+            .book
+            .request_sale(Some(RequestKey { key, request }), ENTRY)
+    };
     let (a, b, c) = tokio::join!(ask(1, 1), ask(1, 1), ask(1, 1));
     let answers = [a.unwrap(), b.unwrap(), c.unwrap()];
     let new: Vec<VoucherId> = answers
         .iter()
         .filter_map(|answer| match answer {
-            ScheduledRequest::New(id) => Some(*id),
+            SaleRequest::New(id) => Some(*id),
             _ => None,
         })
         .collect();
     assert_eq!(new.len(), 1, "{answers:?}");
-    let same = |answer: &&ScheduledRequest| **answer == ScheduledRequest::Same(new[0]);
+    let same = |answer: &&SaleRequest| **answer == SaleRequest::Same(new[0]);
     assert_eq!(answers.iter().filter(same).count(), 2, "{answers:?}");
 
-    assert_eq!(ask(1, 2).await.unwrap(), ScheduledRequest::Reused);
+    assert_eq!(ask(1, 2).await.unwrap(), SaleRequest::Reused);
     let other = ask(2, 1).await.unwrap();
     assert!(
-        matches!(other, ScheduledRequest::New(id) if id != new[0]),
+        matches!(other, SaleRequest::New(id) if id != new[0]),
         "{other:?}"
     );
 }
 
 #[tokio::test]
-async fn an_operators_command_is_on_record() {
+async fn equal_changes_are_one_and_a_reused_key_changes_nothing() {
     let stand = Stand::new().await;
+    let v = voucher(7);
+    let ask = |key_byte, body_byte| {
+        let (key, request) = (key(key_byte), key(body_byte));
+        stand
+            .book
+            .request_change(v, Some(RequestKey { key, request }), ENTRY)
+    };
+    let (a, b, c) = tokio::join!(ask(1, 1), ask(1, 1), ask(1, 1));
+    let answers = [a.unwrap(), b.unwrap(), c.unwrap()];
+    let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
+    assert_eq!(
+        (count(SaleRequest::New(v)), count(SaleRequest::Same(v))),
+        (1, 2),
+        "{answers:?}"
+    );
+    assert_eq!(ask(1, 2).await.unwrap(), SaleRequest::Reused);
+    assert_eq!(ask(2, 2).await.unwrap(), SaleRequest::New(v));
+    assert_eq!(audited(&stand).await.len(), 2, "a repetition is no action");
+}
+
+#[tokio::test]
+async fn what_an_operator_does_is_on_record() {
+    let stand = Stand::new().await;
+    let trace = TraceParent::generate(0xfeed, 1);
     let entry = AuditEntry {
-        actor: "ann",
-        command: "dlq replay",
-        reason: "schema mended",
-        affected: 3,
+        voucher_id: Some(voucher(7)),
+        trace: Some(trace),
+        ..ENTRY
     };
     stand.book.audit(entry).await.unwrap();
-    let rows: Vec<(String, String, String, i64)> =
-        sqlx::query_as("SELECT actor, command, reason, affected FROM ops_audit WHERE at <= now()")
-            .fetch_all(&stand.sql)
-            .await
-            .unwrap();
-    let text = str::to_owned;
-    assert_eq!(
-        rows,
-        [(text("ann"), text("dlq replay"), text("schema mended"), 3)]
-    );
+    stand.book.request_sale(None, entry).await.unwrap();
+    let row = |voucher| Audited {
+        actor: "ann".to_owned(),
+        command: "dlq replay".to_owned(),
+        reason: "schema mended".to_owned(),
+        affected: 3,
+        voucher_id: Some(voucher),
+        trace_id: Some(format!("{:032x}", 0xfeed)),
+    };
+    assert_eq!(audited(&stand).await, [row(7), row(1)]);
 }
 
 #[tokio::test]

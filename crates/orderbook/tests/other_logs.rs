@@ -23,6 +23,8 @@ const ENTRY: AuditEntry<'static> = AuditEntry {
     command: "topics accept",
     reason: "a test",
     affected: 1,
+    voucher_id: None,
+    trace: None,
 };
 
 fn at(number: i64) -> Offset {

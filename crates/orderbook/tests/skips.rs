@@ -18,6 +18,8 @@ const ENTRY: AuditEntry<'static> = AuditEntry {
     command: "dlq skip",
     reason: "a test",
     affected: 1,
+    voucher_id: None,
+    trace: None,
 };
 
 fn at(number: i64) -> Offset {

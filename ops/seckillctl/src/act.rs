@@ -93,7 +93,7 @@ impl Act {
 }
 
 /// Whose shell it is, if that has a name that can be written down.
-fn user() -> Option<String> {
+pub(crate) fn user() -> Option<String> {
     std::env::var_os("USER")?.into_string().ok()
 }
 
@@ -123,6 +123,8 @@ impl Warrant {
             command: &self.command,
             reason: &self.reason,
             affected: i64::try_from(affected).unwrap_or(i64::MAX),
+            voucher_id: None,
+            trace: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use reqwest::{Method, RequestBuilder, StatusCode};
+use seckill_domain::{Actor, Reason};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,6 +19,15 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct AdminApi {
     http: reqwest::Client,
     admin: Admin,
+}
+
+/// Who asks for a change and why, and the key under which it is made once.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) actor: Option<Actor>,
+    /// Where the terms have none.
+    pub(crate) reason: Option<Reason>,
+    pub(crate) key: String,
 }
 
 /// The members of RFC 9457 that say what went wrong, and this API's list of bad fields.
@@ -49,18 +59,27 @@ impl AdminApi {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// The body of the answer to a POST of `body` to `path`; null where it has none.
+    /// The body of the answer to a POST of `body` to `path`, with the key that it went under.
     pub(crate) async fn post(
         &self,
         path: &str,
         body: &Value,
-        idempotency_key: Option<&str>,
+        asking: &Asking,
     ) -> Result<Value, Failure> {
-        let mut request = self.request(Method::POST, path).json(body);
-        if let Some(key) = idempotency_key {
-            request = request.header("Idempotency-Key", key);
+        let request = self.request(Method::POST, path).json(body);
+        let mut request = request.header("idempotency-key", &asking.key);
+        for (name, value) in [
+            ("x-operator", asking.actor.as_ref().map(Actor::as_str)),
+            ("x-reason", asking.reason.as_ref().map(Reason::as_str)),
+        ] {
+            if let Some(value) = value {
+                // As bytes: names and reasons need not be ASCII.
+                request = request.header(name, value.as_bytes());
+            }
         }
-        self.send(request).await
+        let mut answer = self.send(request).await?;
+        answer["idempotency_key"] = asking.key.as_str().into();
+        Ok(answer)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -1,11 +1,10 @@
 //! Records and events as JSON, and bytes as a hex dump.
 
-use seckill_domain::{Epoch, Event, EventBody, KeyHash, Money, TraceParent};
+use seckill_domain::{Epoch, Event, EventBody, KeyHash, Money, Timestamp};
 use seckill_eventlog::{Record, decode_event};
 use serde_json::{Map, Value, json};
 
 use crate::output::moment;
-use seckill_domain::Timestamp;
 
 /// An event's fields, under the names of its schema.
 pub(crate) fn event_json(event: &Event) -> Value {
@@ -122,11 +121,6 @@ pub(crate) fn written_at(record: &Record) -> Option<String> {
     Some(moment(Timestamp::new(millis.checked_mul(1000)?).ok()?))
 }
 
-/// The 32 hexadecimal digits that tracing tools look a trace up by.
-pub(crate) fn trace_id(trace: TraceParent) -> String {
-    trace.as_str().split('-').nth(1).unwrap_or("").to_owned()
-}
-
 /// 16 bytes a line: their place, in hexadecimal, and as ASCII.
 pub(crate) fn hex_dump(bytes: &[u8]) -> String {
     let line = |(row, bytes): (usize, &[u8])| {
@@ -159,11 +153,5 @@ mod tests {
         );
         assert!(lines[1].starts_with("00000010  00 7a  ") && lines[1].ends_with("  .z"));
         assert_eq!(hex_dump(&[]), "");
-    }
-
-    #[test]
-    fn a_trace_id_is_the_second_part() {
-        let trace = TraceParent::generate(0xabc, 7);
-        assert_eq!(trace_id(trace), format!("{:032x}", 0xabc));
     }
 }

@@ -2,16 +2,18 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use seckill_domain::{Currency, Reason, Terms, Timestamp, TimestampError, Title, VoucherId};
+use seckill_domain::{Actor, Currency, Reason, Terms, Timestamp, TimestampError, Title, VoucherId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
-use crate::admin::AdminApi;
+use crate::act::user;
+use crate::admin::{AdminApi, Asking};
 use crate::failure::Failure;
-use crate::output::{Report, fields, table};
+use crate::output::{Report, fields, table, tell};
 use crate::settings::Settings;
 
 /// What to do with sales.
@@ -35,11 +37,18 @@ pub(crate) enum Command {
     /// Take units off sale; refused while they are sold or held.
     Shrink(Adjustment),
     /// Take a sale off the shelf; its live orders can still be paid.
-    Close {
-        /// The sale.
-        #[arg(value_name = "ID")]
-        voucher: VoucherId,
-    },
+    Close(Closing),
+}
+
+/// In whose name, and under which key.
+#[derive(Debug, Args)]
+pub(crate) struct Repeatable {
+    /// Who, for the audit; else USER says so.
+    #[arg(long, value_name = "NAME", value_parser = Actor::written)]
+    actor: Option<Actor>,
+    /// Repeats the command that printed this key: what that one has done is not done again.
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    idempotency_key: Option<String>,
 }
 
 /// What is sold, when and how.
@@ -72,11 +81,11 @@ pub(crate) struct NewSale {
     /// Take orders only with a one-use token from the sale's page.
     #[arg(long)]
     require_sale_token: bool,
-    /// Makes the command safe to repeat: the same key with the same terms is the same sale.
-    ///
-    /// The times belong to the terms, so give those too.
-    #[arg(long, value_name = "KEY", requires_all = ["opens_at", "closes_at"])]
-    idempotency_key: Option<String>,
+    /// Why, for the audit.
+    #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
+    reason: Option<Reason>,
+    #[command(flatten)]
+    repeatable: Repeatable,
 }
 
 /// Which part of a list.
@@ -102,6 +111,38 @@ pub(crate) struct Adjustment {
     /// Why, for the record.
     #[arg(long, value_parser = Reason::written)]
     reason: Reason,
+    #[command(flatten)]
+    repeatable: Repeatable,
+}
+
+/// The end of a sale.
+#[derive(Debug, Args)]
+pub(crate) struct Closing {
+    /// The sale.
+    #[arg(value_name = "ID")]
+    voucher: VoucherId,
+    /// Why, for the audit.
+    #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
+    reason: Option<Reason>,
+    #[command(flatten)]
+    repeatable: Repeatable,
+}
+
+impl Repeatable {
+    /// Says, before anything is asked for, how to repeat it: by its key and by `terms` that were not given.
+    fn asking(&self, reason: Option<&Reason>, terms: &str) -> Asking {
+        let key = self.idempotency_key.clone();
+        let key = key.unwrap_or_else(|| Uuid::new_v4().to_string());
+        tell(format_args!(
+            "to repeat this: --idempotency-key {key}{terms}\n"
+        ));
+        let user = || Actor::written(&user()?).ok();
+        Asking {
+            actor: self.actor.clone().or_else(user),
+            reason: reason.cloned(),
+            key,
+        }
+    }
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
@@ -112,7 +153,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
         Command::Show { voucher } => show(&api, voucher).await,
         Command::Restock(change) => adjust(&api, &change, change.units).await,
         Command::Shrink(change) => adjust(&api, &change, -change.units).await,
-        Command::Close { voucher } => close(&api, voucher).await,
+        Command::Close(closing) => close(&api, &closing).await,
     }
 }
 
@@ -121,9 +162,20 @@ async fn create(api: &AdminApi, terms: &NewSale) -> Result<Report, Failure> {
     struct Created {
         voucher_id: i64,
     }
+    let repeatable = &terms.repeatable;
+    if repeatable.idempotency_key.is_some() && terms.opens_at.and(terms.closes_at).is_none() {
+        return Err(Failure::Usage(
+            "--idempotency-key needs the times of the command that it repeats: that one printed them"
+                .into(),
+        ));
+    }
     let body = scheduling(terms, OffsetDateTime::now_utc())?;
-    let key = terms.idempotency_key.as_deref();
-    let json = api.post("/vouchers", &body, key).await?;
+    let times = ["opens", "closes"].map(|end| {
+        let at = body[format!("{end}_at")].as_str().unwrap_or_default();
+        format!(" --{end}-at {at}")
+    });
+    let asking = repeatable.asking(terms.reason.as_ref(), &times.concat());
+    let json = api.post("/vouchers", &body, &asking).await?;
     let Created { voucher_id } = parse(&json)?;
     let text = format!("sale {voucher_id} is scheduled");
     Ok(Report { json, text })
@@ -252,19 +304,27 @@ fn ledger_text(ledger: &Ledger) -> String {
 async fn adjust(api: &AdminApi, change: &Adjustment, delta: i64) -> Result<Report, Failure> {
     let voucher = change.voucher;
     let body = json!({ "delta": delta, "reason": change.reason.as_str() });
-    let json = api
-        .post(&format!("/vouchers/{voucher}/stock"), &body, None)
-        .await?;
+    let asking = change.repeatable.asking(None, "");
+    let path = format!("/vouchers/{voucher}/stock");
+    let json = api.post(&path, &body, &asking).await?;
     let text = format!("sale {voucher}: a change of stock by {delta:+} is accepted");
     Ok(Report { json, text })
 }
 
-async fn close(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
-    let json = api
-        .post(&format!("/vouchers/{voucher}/close"), &json!({}), None)
-        .await?;
+async fn close(api: &AdminApi, closing: &Closing) -> Result<Report, Failure> {
+    let voucher = closing.voucher;
+    let asking = closing.repeatable.asking(closing.reason.as_ref(), "");
+    let path = format!("/vouchers/{voucher}/close");
+    let json = api.post(&path, &json!({}), &asking).await?;
     let text = format!("sale {voucher}: its end is accepted");
     Ok(Report { json, text })
+}
+
+/// As the admin API takes it.
+fn parse_key(text: &str) -> Result<String, String> {
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "1 to 255 visible ASCII characters".to_owned())
 }
 
 fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {

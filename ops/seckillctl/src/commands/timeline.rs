@@ -1,11 +1,11 @@
 //! What the log says of one order, as operators see it.
 
-use seckill_domain::OrderId;
+use seckill_domain::{OrderId, TraceParent};
 use seckill_eventlog::{HistoryError, HistoryStep, OrderHistory};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::decoded::{event_json, trace_id, written_at};
+use crate::decoded::{event_json, written_at};
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, table};
@@ -58,7 +58,7 @@ fn cells(step: &HistoryStep) -> [String; 5] {
         step.record.offset.get().to_string(),
         written_at(&step.record).unwrap_or_else(|| "-".to_owned()),
         step.event.body.name().to_owned(),
-        trace.map_or_else(|| "-".to_owned(), trace_id),
+        trace.map_or_else(|| "-".to_owned(), |t| t.trace_id().to_owned()),
         step.decided.clone(),
     ]
 }
@@ -67,7 +67,7 @@ fn step_json(step: &HistoryStep) -> Value {
     json!({
         "offset": step.record.offset.get(),
         "written_at": written_at(&step.record),
-        "trace_id": step.record.trace().map(trace_id),
+        "trace_id": step.record.trace().as_ref().map(TraceParent::trace_id),
         "event": event_json(&step.event),
         "decided": step.decided,
     })

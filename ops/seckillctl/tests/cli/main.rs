@@ -143,6 +143,8 @@ struct Request {
     line: String,
     authorization: String,
     idempotency_key: String,
+    operator: String,
+    reason: String,
     body: Value,
 }
 
@@ -179,6 +181,8 @@ fn admin_api(status: &str, body: &Value) -> (String, JoinHandle<Request>) {
         Request {
             authorization: header("authorization"),
             idempotency_key: header("idempotency-key"),
+            operator: header("x-operator"),
+            reason: header("x-reason"),
             line: lines.swap_remove(0),
             body: serde_json::from_slice(&content).unwrap_or(Value::Null),
         }

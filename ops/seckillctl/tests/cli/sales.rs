@@ -15,7 +15,14 @@ fn a_sale_is_put_up_with_its_terms_and_an_hour_to_run() {
     let request = server.join().unwrap();
     assert_eq!(request.line, "POST /admin/v1/vouchers HTTP/1.1");
     assert_eq!(request.authorization, "Bearer a token");
-    assert_eq!(request.idempotency_key, "");
+    let key = &request.idempotency_key;
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "to repeat this: --idempotency-key {key} --opens-at 2030-01-01T23:30:00+01:00 \
+             --closes-at 2030-01-02T00:30:00+01:00\n"
+        )
+    );
     assert_eq!(
         request.body,
         json!({
@@ -48,8 +55,9 @@ fn a_shrink_is_a_negative_change_and_its_refusal_is_told() {
     let (url, server) = admin_api("409 Conflict", &problem);
     let output = ask_admin_api(&url, &["sale", "shrink", "17", "5", "--reason", "broken"]);
     assert_eq!(output.status.code(), Some(1));
-    let message = "seckillctl: Stock committed: 3 units are free\n";
-    assert_eq!(stderr(&output), message);
+    let told = stderr(&output);
+    let message = "\nseckillctl: Stock committed: 3 units are free\n";
+    assert!(told.ends_with(message), "{told}");
     let request = server.join().unwrap();
     assert_eq!(request.line, "POST /admin/v1/vouchers/17/stock HTTP/1.1");
     assert_eq!(request.body, json!({ "delta": -5, "reason": "broken" }));
@@ -136,4 +144,53 @@ fn sales_are_listed_a_page_at_a_time() {
         request.line,
         "GET /admin/v1/vouchers?limit=1&before=18 HTTP/1.1"
     );
+}
+
+#[test]
+fn who_asks_and_why_and_under_which_key_goes_along_and_the_key_is_told_first() {
+    let commands: [&[&str]; 4] = [
+        &["restock", "17", "1", "--reason", "Kiste gefunden, größer"],
+        &["shrink", "17", "1", "--reason", "Kiste gefunden, größer"],
+        &["close", "17", "--reason", "Kiste gefunden, größer"],
+        &[
+            "create",
+            "--title",
+            "x",
+            "--price-cents",
+            "1",
+            "--stock",
+            "1",
+            "--reason",
+            "Kiste gefunden, größer",
+        ],
+    ];
+    for command in commands {
+        let (url, server) = admin_api("202 Accepted", &json!({ "voucher_id": 17 }));
+        let arguments = [&["sale"], command, &["--actor", "Åsa", "--output", "json"]].concat();
+        let output = ask_admin_api(&url, &arguments);
+        let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let request = server.join().unwrap();
+        assert_eq!(request.operator, "Åsa");
+        let reason = request.body["reason"].as_str().unwrap_or(&request.reason);
+        assert_eq!(reason, "Kiste gefunden, größer", "{command:?}");
+        assert_eq!(answer["idempotency_key"], request.idempotency_key.as_str());
+        assert!(stderr(&output).contains(&request.idempotency_key));
+    }
+    // Also where nobody answers: then it is needed most.
+    let lost = ask_admin_api("http://127.0.0.1:1", &["sale", "close", "17"]);
+    assert!(stderr(&lost).starts_with("to repeat this: --idempotency-key "));
+}
+
+#[test]
+fn a_repetition_sends_the_key_it_was_given() {
+    let (url, server) = admin_api("202 Accepted", &json!({ "event_id": "e" }));
+    let restock = "sale restock 17 5 --reason x --idempotency-key k1";
+    let restock: Vec<_> = restock.split_whitespace().collect();
+    stdout(&ask_admin_api(&url, &restock));
+    assert_eq!(server.join().unwrap().idempotency_key, "k1");
+    for bad in ["", "a b", "clé"] {
+        let key = format!("--idempotency-key={bad}");
+        let refused = ask_admin_api("http://127.0.0.1:1", &["sale", "close", "17", &key]);
+        assert_eq!(refused.status.code(), Some(2), "{bad:?}");
+    }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use seckill_domain::{EventBody, EventId, KeyHash, SaleScheduled, StockAdjusted, VoucherId};
-use seckill_orderbook::{SaleRow, ScheduledRequest};
+use seckill_domain::{EventBody, EventId, SaleScheduled, StockAdjusted, VoucherId};
+use seckill_orderbook::SaleRow;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::http::middleware::trace_of;
+use crate::http::operator::{Change, Noted};
 use crate::http::orders::why_closed;
 use crate::http::representation::VouchersPage;
 use crate::http::stock_request::{StockChange, StockRequest};
@@ -60,7 +60,7 @@ pub(crate) struct Timeline {
     responses((status = 202, description = "The sale is in the log.", body = SaleNamed)),
     security(("adminToken" = [])),
     extensions(
-        ("x-parameters" = json!(["Idempotency-Key"])),
+        ("x-parameters" = json!(["Idempotency-Key", "X-Operator", "X-Reason"])),
         ("x-problems" = json!(["idempotency-key-reused"])),
     ),
 )]
@@ -70,53 +70,36 @@ pub async fn schedule(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
-    let key_hash = request::key_hash(http.headers())?;
     let body: Map<String, Value> = body::json(&http, payload).await?;
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
-    let body_hash = request::hash(&terms::canonical(&terms));
+    let canonical = terms::canonical(&terms);
+    let change = Change::new(&app, &http, (&body.into(), &canonical), None)?;
     // The next id is one that no sale in the log has.
     app.operations.fold_has_caught_up().await?;
-    let voucher_id = voucher_id_for(&app, key_hash, body_hash).await?;
-    let trace = trace_of(&http);
+    let voucher_id = change.note_sale(&app).await?;
+    let trace = change.trace;
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms });
     let event = events::now(voucher_id, scheduled)?;
     app.reservations
         .publish(event, trace)
         .await
-        .map_err(|error| not_recorded(error, "with the same Idempotency-Key"))?;
+        .map_err(|error| not_recorded(error, change.repeat()))?;
     tracing::info!(%trace, %voucher_id, "sale is scheduled");
     Ok(HttpResponse::Accepted().json(SaleNamed {
         voucher_id: voucher_id.get(),
     }))
 }
 
-async fn voucher_id_for(
-    app: &App,
-    key_hash: Option<KeyHash>,
-    body_hash: KeyHash,
-) -> Result<VoucherId, Problem> {
-    let Some(key_hash) = key_hash else {
-        let new = app
-            .reads
-            .with_orderbook(|orderbook| async move { orderbook.new_voucher_id().await });
-        return Ok(new.await?);
-    };
-    let request = app.reads.with_orderbook(move |orderbook| async move {
-        orderbook.scheduled_request(key_hash, body_hash).await
-    });
-    match request.await? {
-        ScheduledRequest::New(voucher_id) | ScheduledRequest::Same(voucher_id) => Ok(voucher_id),
-        ScheduledRequest::Reused => Err(Problem::key_reused()),
-    }
-}
-
 /// Adds units to a sale, or takes some off.
 ///
-/// They are added, or taken off, once the event is folded.
+/// They are added, or taken off, once the event is folded. With an `Idempotency-Key` the same request
+/// again is the same event, and changes the stock once. A refusal is not remembered: the key may succeed
+/// later.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `not-found`, `stock-committed`, `unavailable`.
+/// `unauthorized`, `invalid-request`, `not-found`, `stock-committed`, `idempotency-key-reused`,
+/// `unavailable`.
 #[utoipa::path(
     post,
     path = "/admin/v1/vouchers/{voucher_id}/stock",
@@ -125,7 +108,10 @@ async fn voucher_id_for(
     request_body = StockRequest,
     responses((status = 202, description = "The change is in the log.", body = EventNamed)),
     security(("adminToken" = [])),
-    extensions(("x-problems" = json!(["ended", "not-found", "stock-committed"]))),
+    extensions(
+        ("x-parameters" = json!(["Idempotency-Key", "X-Operator"])),
+        ("x-problems" = json!(["ended", "idempotency-key-reused", "not-found", "stock-committed"])),
+    ),
 )]
 pub async fn adjust_stock(
     app: web::Data<App>,
@@ -135,67 +121,79 @@ pub async fn adjust_stock(
     auth::check_admin(&app.admin_token, http.headers())?;
     let voucher_id = request::voucher_id(&http)?;
     let request: StockRequest = body::json(&http, payload).await?;
-    let change = request.check()?;
+    let StockChange { delta, reason } = request.check()?;
     known_sale(&app, voucher_id).await?;
-    let delta = change.delta;
-    let event_id = if delta > 0 {
-        restock(&app, &http, voucher_id, change).await?
-    } else {
-        shrink(&app, &http, voucher_id, change).await?
-    };
-    tracing::info!(trace = %trace_of(&http), %voucher_id, %event_id, delta, "stock is changed");
+    let asked = json!({ "delta": delta });
+    let canonical = json!(["stock", voucher_id.get(), delta, reason.as_str()]).to_string();
+    let terms = (&asked, canonical.as_bytes());
+    let change = Change::new(&app, &http, terms, Some(&reason))?;
+    let Noted { event_id, again } = change.note(&app, voucher_id).await?;
+    if !(again && is_decided(&app, event_id).await?) {
+        let adjusted = StockAdjusted {
+            delta,
+            reason,
+            epoch: None,
+        };
+        if delta > 0 {
+            restock(&app, &change, (event_id, voucher_id), adjusted).await?;
+        } else {
+            shrink(&app, &change, (event_id, voucher_id), adjusted).await?;
+        }
+        tracing::info!(trace = %change.trace, %voucher_id, %event_id, delta, "stock is changed");
+    }
     Ok(HttpResponse::Accepted().json(EventNamed {
         event_id: event_id.to_string(),
     }))
 }
 
+async fn is_decided(app: &App, event_id: EventId) -> Result<bool, Problem> {
+    let found = app
+        .reads
+        .with_orderbook(move |orderbook| async move { orderbook.has_adjustment(event_id).await });
+    Ok(found.await?)
+}
+
 async fn restock(
     app: &App,
-    http: &HttpRequest,
-    voucher_id: VoucherId,
-    change: StockChange,
-) -> Result<EventId, Problem> {
-    let adjusted = EventBody::StockAdjusted(StockAdjusted {
-        delta: change.delta,
-        reason: change.reason,
-        epoch: None,
-    });
-    let event = events::now(voucher_id, adjusted)?;
-    let event_id = event.event_id;
-    app.reservations
-        .publish(event, trace_of(http))
-        .await
-        .map_err(|error| not_recorded(error, "once the ledger's adjusted shows that it was not"))?;
-    Ok(event_id)
+    change: &Change,
+    (event_id, voucher_id): (EventId, VoucherId),
+    adjusted: StockAdjusted,
+) -> Result<(), Problem> {
+    let event = events::with_id(event_id, voucher_id, EventBody::StockAdjusted(adjusted))?;
+    let published = app.reservations.publish(event, change.trace).await;
+    published.map_err(|error| not_recorded(error, change.repeat()))
 }
 
 /// The units are taken in Redis before the event is written: what is free now may not be later.
 async fn shrink(
     app: &App,
-    http: &HttpRequest,
-    voucher_id: VoucherId,
-    change: StockChange,
-) -> Result<EventId, Problem> {
-    let units = u32::try_from(change.delta.unsigned_abs()).map_err(Problem::internal)?;
+    change: &Change,
+    (event_id, voucher_id): (EventId, VoucherId),
+    adjusted: StockAdjusted,
+) -> Result<(), Problem> {
+    let units = u32::try_from(adjusted.delta.unsigned_abs()).map_err(Problem::internal)?;
     let taken = app
         .reservations
-        .shrink(voucher_id, units, change.reason, trace_of(http))
+        .shrink(voucher_id, event_id, units, adjusted.reason, change.trace)
         .await;
     match taken {
         // Without an ack the units are taken all the same, and the relay publishes the event.
-        Ok(event_id) | Err(ShrinkError::Unacknowledged { event_id }) => Ok(event_id),
+        Ok(()) | Err(ShrinkError::Unacknowledged) => Ok(()),
         Err(ShrinkError::Closed) => Err(why_closed(app, voucher_id).await),
         Err(ShrinkError::Committed { free }) => Err(Problem::stock_committed(free)),
-        Err(ShrinkError::Unavailable) => Err(Problem::unavailable(
-            "Whether units were taken is not known: look at the ledger before you try again.",
-        )),
+        Err(ShrinkError::Unavailable) => Err(Problem::unavailable(format!(
+            "Whether units were taken is not known: {}.",
+            change.repeat()
+        ))),
     }
 }
 
 /// Takes a sale off the shelf; live orders can still be paid.
 ///
+/// Closing it again changes nothing.
+///
 /// # Errors
-/// `unauthorized`, `not-found`, `unavailable`.
+/// `unauthorized`, `not-found`, `idempotency-key-reused`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/admin/v1/vouchers/{voucher_id}/close",
@@ -203,17 +201,23 @@ async fn shrink(
     tag = "Sales",
     responses((status = 202, description = "The closing is in the log.", body = SaleNamed)),
     security(("adminToken" = [])),
-    extensions(("x-problems" = json!(["invalid-request", "not-found"]))),
+    extensions(
+        ("x-parameters" = json!(["Idempotency-Key", "X-Operator", "X-Reason"])),
+        ("x-problems" = json!(["idempotency-key-reused", "invalid-request", "not-found"])),
+    ),
 )]
 pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     auth::check_admin(&app.admin_token, http.headers())?;
     let voucher_id = request::voucher_id(&http)?;
     let row = known_sale(&app, voucher_id).await?;
+    let canonical = json!(["close", voucher_id.get()]).to_string();
+    let terms = (&json!({}), canonical.as_bytes());
+    let change = Change::new(&app, &http, terms, None)?;
+    let Noted { event_id, .. } = change.note(&app, voucher_id).await?;
     if row.sale.closed.is_none() {
-        let trace = trace_of(&http);
-        let event = events::now(voucher_id, EventBody::SaleClosed)?;
-        app.reservations.publish(event, trace).await?;
-        tracing::info!(%trace, %voucher_id, "sale is closed");
+        let event = events::with_id(event_id, voucher_id, EventBody::SaleClosed)?;
+        app.reservations.publish(event, change.trace).await?;
+        tracing::info!(trace = %change.trace, %voucher_id, "sale is closed");
     }
     Ok(HttpResponse::Accepted().json(SaleNamed {
         voucher_id: voucher_id.get(),
@@ -325,9 +329,9 @@ fn not_recorded(error: PublishError, repeat: &'static str) -> Problem {
         PublishError::Overloaded => {
             Problem::unavailable("Nothing was recorded: try again in a moment.")
         }
-        PublishError::Unacknowledged | PublishError::Failed => Problem::unavailable(format!(
-            "Whether it was recorded is not known: send it again {repeat}."
-        )),
+        PublishError::Unacknowledged | PublishError::Failed => {
+            Problem::unavailable(format!("Whether it was recorded is not known: {repeat}."))
+        }
     }
     .because(error)
 }

@@ -12,7 +12,18 @@ use crate::reservations::PublishError;
 /// # Errors
 /// `invalid-request`, with the member that no reader of the log would take.
 pub fn now(voucher_id: VoucherId, body: EventBody) -> Result<Event, Problem> {
-    let event_id = EventId::from_uuid(Uuid::now_v7());
+    with_id(EventId::from_uuid(Uuid::now_v7()), voucher_id, body)
+}
+
+/// The same with an id that is known already.
+///
+/// # Errors
+/// As [`now`].
+pub fn with_id(
+    event_id: EventId,
+    voucher_id: VoucherId,
+    body: EventBody,
+) -> Result<Event, Problem> {
     Event::new(event_id, voucher_id, timestamp_now(), body).map_err(|error| {
         Problem::invalid_fields(&[FieldError {
             field: error.field,

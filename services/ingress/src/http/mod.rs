@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod events;
 pub mod middleware;
+mod operator;
 pub mod orders;
 pub mod orders_read;
 pub mod payments;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use seckill_domain::VoucherId;
+use seckill_domain::{Actor, Reason, VoucherId};
 
 /// The header of a renewed token, which no answer has that does not know the caller.
 pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";
@@ -39,6 +39,16 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
             "header",
             "Of the client's choice, one for each thing that is wanted: a repetition with the same key is answered as the first was.",
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
+        ),
+        "X-Operator" => (
+            "header",
+            "Who asks, for the audit: one line. Without it the caller's address is noted.",
+            json!({ "type": "string", "minLength": 1, "maxLength": Actor::MAX_CHARS }),
+        ),
+        "X-Reason" => (
+            "header",
+            "Why, for the audit: one line.",
+            json!({ "type": "string", "minLength": 1, "maxLength": Reason::MAX_CHARS }),
         ),
         "X-Sale-Token" => (
             "header",

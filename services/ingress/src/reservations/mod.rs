@@ -162,22 +162,24 @@ impl Reservations {
         answer.await.unwrap_or(Err(PlaceError::Unavailable))
     }
 
-    /// Takes `units` off a sale, first in Redis and then in the log, with the operator's `reason`.
-    /// Waits for the broker's ack, at most until the promise deadline.
+    /// Takes `units` off a sale, first in Redis and then in the log, with the operator's `reason`: once
+    /// for an event id, however often it is asked. Waits for the broker's ack, at most until the promise
+    /// deadline.
     ///
     /// # Errors
     /// [`ShrinkError`].
     pub async fn shrink(
         &self,
         voucher: VoucherId,
+        event_id: EventId,
         units: u32,
         reason: Reason,
         traceparent: TraceParent,
-    ) -> Result<EventId, ShrinkError> {
+    ) -> Result<(), ShrinkError> {
         self.check_kafka().map_err(|_| ShrinkError::Unavailable)?;
         let request = shrink::Shrink {
             voucher,
-            event_id: EventId::from_uuid(Uuid::now_v7()),
+            event_id,
             units,
             reason,
             traceparent,

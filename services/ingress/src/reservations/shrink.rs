@@ -22,8 +22,7 @@ pub(super) struct Shrink {
 }
 
 /// Carries a shrink out, also when the caller hangs up.
-pub(super) async fn run(shared: &Arc<Shared>, shrink: Shrink) -> Result<EventId, ShrinkError> {
-    let event_id = shrink.event_id;
+pub(super) async fn run(shared: &Arc<Shared>, shrink: Shrink) -> Result<(), ShrinkError> {
     let started_at = BootInstant::now();
     let taking = shared.spawn(take_and_send(Arc::clone(shared), shrink, started_at));
     // A task that panicked has logged it; whether the units were taken is unknown.
@@ -31,8 +30,8 @@ pub(super) async fn run(shared: &Arc<Shared>, shrink: Shrink) -> Result<EventId,
     let deadline = shared.options.promise_deadline;
     let patience = deadline.saturating_sub(started_at.elapsed());
     match tokio::time::timeout(patience, ack).await {
-        Ok(Ok(true)) => Ok(event_id),
-        _ => Err(ShrinkError::Unacknowledged { event_id }),
+        Ok(Ok(true)) => Ok(()),
+        _ => Err(ShrinkError::Unacknowledged),
     }
 }
 
@@ -54,7 +53,7 @@ async fn take_and_send(
         }
         Err(error) => {
             tracing::warn!(%event_id, %error, "not sent; the relay will publish it");
-            Err(ShrinkError::Unacknowledged { event_id })
+            Err(ShrinkError::Unacknowledged)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_domain::{EventId, KeyHash, OrderId, Timestamp, TraceParent, UserId};
+use seckill_domain::{KeyHash, OrderId, Timestamp, TraceParent, UserId};
 use seckill_orderbook::Orderbook;
 use seckill_stock::Stock;
 use uuid::Uuid;
@@ -134,10 +134,7 @@ pub enum ShrinkError {
     Unavailable,
     /// The units were taken; the event is not acknowledged yet, and will be published again.
     #[error("the units are taken, and the event is not acknowledged yet")]
-    Unacknowledged {
-        /// The adjustment.
-        event_id: EventId,
-    },
+    Unacknowledged,
 }
 
 /// Why it is not known that an event is in the log.

@@ -12,6 +12,8 @@ const AUDIT: AuditEntry<'static> = AuditEntry {
     command: "risk",
     reason: "a test",
     affected: 1,
+    voucher_id: None,
+    trace: None,
 };
 
 /// As a proxy passes it on, from a client at this address.

@@ -8,10 +8,11 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Conditions, Rig, distinct, eventually, order};
-use seckill_domain::{EventBody, KeyHash, Offset, OrderId, Reason, StockOp, TraceParent};
+use seckill_domain::{EventBody, EventId, KeyHash, Offset, OrderId, Reason, StockOp, TraceParent};
 use seckill_ingress::reservations::{PlaceError, Placed, PlacedState, PublishError, ShrinkError};
 use seckill_stock::SettleReply;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 type Answer = Result<Placed, PlaceError>;
 
@@ -160,16 +161,17 @@ async fn refusals_of_the_script_reach_the_buyer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shrink_takes_free_units_only_and_is_logged_with_its_reason() {
     let rig = Rig::start(Conditions::default()).await;
+    let event_id = EventId::from_uuid(Uuid::now_v7());
     let shrink = async |units| {
         let trace = TraceParent::generate(1, 1);
         let reason = Reason::new("water damage").unwrap();
         rig.reservations
-            .shrink(rig.voucher, units, reason, trace)
+            .shrink(rig.voucher, event_id, units, reason, trace)
             .await
     };
 
     assert_eq!(shrink(101).await, Err(ShrinkError::Committed { free: 100 }));
-    let event_id = shrink(30).await.unwrap();
+    shrink(30).await.unwrap();
 
     let logged = rig.logged_events().await;
     assert_eq!(logged.len(), 1);

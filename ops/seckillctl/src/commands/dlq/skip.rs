@@ -3,10 +3,10 @@
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{
-    Actor, Event, EventBody, EventId, Reason, RecordSkipped, Timestamp, VoucherId,
+    Actor, Event, EventBody, EventId, Reason, RecordSkipped, Timestamp, TraceParent, VoucherId,
 };
 use seckill_eventlog::ReadError;
-use seckill_orderbook::{SkipBegun, cause_of};
+use seckill_orderbook::{AuditEntry, SkipBegun, cause_of};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -113,16 +113,27 @@ async fn carry_out(
         "the decision is noted and not in the log, and the fold waits for it: repeat the command";
     // Kept until the ack: a producer that is dropped takes what it has not sent along.
     let producer = desk.log.producer()?;
-    let delivery = producer.send_event(&event, None);
+    let trace = new_trace();
+    let delivery = producer.send_event(&event, Some(trace));
     let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;
     fail::fail_point!("seckillctl.skip.after-produce");
     delivery.await.map_err(|e| anyhow!(e)).context(unfinished)?;
     fail::fail_point!("seckillctl.skip.after-ack");
+    let entry = AuditEntry {
+        voucher_id: Some(voucher_id),
+        trace: Some(trace),
+        ..warrant.entry(1)
+    };
     let finished = desk
         .orderbook
-        .finish_skip(topic, partition, offset, warrant.entry(1))
+        .finish_skip(topic, partition, offset, entry)
         .await;
     finished.context(unfinished)?;
     fail::fail_point!("seckillctl.skip.after-finish");
     Ok(())
+}
+
+fn new_trace() -> TraceParent {
+    let (span, _) = Uuid::new_v4().as_u64_pair();
+    TraceParent::generate(Uuid::new_v4().as_u128(), span)
 }
