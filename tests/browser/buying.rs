@@ -68,6 +68,33 @@ async fn a_buyer_buys_and_pays() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn amounts_have_the_decimals_of_their_currency_on_every_page() -> Result<()> {
+    let shop = Shop::open()?;
+    let browser = Browser::start(1280, 900).await?;
+    for (user, currency, amount) in [
+        (7, "JPY", "¥1000"),
+        (8, "KWD", "KWD 1.000"),
+        (9, "EUR", "€10.00"),
+    ] {
+        let terms = SaleTerms {
+            currency,
+            ..SaleTerms::of(3)
+        };
+        let voucher = shop.world.sale(terms).await?;
+        shop.visit(&browser, user, voucher).await?;
+        browser.says(".price", amount).await?;
+        browser.click("#buy").await?;
+        browser.click("#pay").await?;
+        browser.says("button#pay", &format!("Pay {amount}")).await?;
+        browser.click("button#pay").await?;
+        browser.says("#order-status", "paid").await?;
+        shop.go(&browser, "/orders").await?;
+        browser.says("#orders [data-slot=amount]", amount).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
     let shop = Shop::open()?;
     let terms = SaleTerms {

@@ -69,7 +69,10 @@ fn bad_sales() -> Vec<(&'static str, Vec<Value>)> {
         ("opens_at", moments()),
         ("closes_at", moments()),
         ("price_cents", vec![json!(-1), json!(i64::MIN)]),
-        ("currency", vec![json!("EU\0"), json!("eur"), json!("")]),
+        (
+            "currency",
+            ["EU\0", "eur", "", "XAU", "QQQ"].map(Value::from).to_vec(),
+        ),
         ("stock", vec![json!(-1), json!(0), json!(i64::MAX)]),
         (
             "max_quantity",
@@ -200,7 +203,7 @@ fn extreme_sales() -> [Value; 2] {
         "closes_at": LATEST, "hold_seconds": 86_400, "requires_sale_token": true,
     });
     let least = json!({
-        "title": "é", "price_cents": 0, "currency": "AAA", "stock": 1, "max_quantity": 1,
+        "title": "é", "price_cents": 0, "currency": "UYW", "stock": 1, "max_quantity": 1,
         "opens_at": "9999-12-31T23:59:59.999998Z", "closes_at": LATEST, "hold_seconds": 1,
     });
     [most, least]

@@ -8,6 +8,7 @@ mod catalogue;
 mod chaos;
 mod cluster;
 mod consumers;
+mod currencies;
 mod dead_letters;
 mod deaths;
 mod demo;

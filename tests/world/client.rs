@@ -236,9 +236,23 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn pay(&self, order_id: &str, payment_id: &str, amount_cents: i64) -> Result<Answer> {
+        self.pay_in(order_id, payment_id, (amount_cents, "EUR"))
+            .await
+    }
+
+    /// The same in another currency.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn pay_in(
+        &self,
+        order_id: &str,
+        payment_id: &str,
+        (amount_cents, currency): (i64, &str),
+    ) -> Result<Answer> {
         let body = json!({
             "payment_id": payment_id, "order_id": order_id, "amount_cents": amount_cents,
-            "currency": "EUR", "paid_at": "2026-01-01T00:00:00Z",
+            "currency": currency, "paid_at": "2026-01-01T00:00:00Z",
         })
         .to_string();
         let signature = self.signature(unix_seconds(), &body)?;

@@ -33,6 +33,8 @@ pub struct SaleTerms {
     pub closes_in_seconds: i64,
     /// Whether an order needs a sale token.
     pub requires_sale_token: bool,
+    /// Of the price, which is 1,000 of its minor units.
+    pub currency: &'static str,
 }
 
 impl SaleTerms {
@@ -46,6 +48,7 @@ impl SaleTerms {
             opens_in_seconds: -1,
             closes_in_seconds: 3_600,
             requires_sale_token: false,
+            currency: "EUR",
         }
     }
 
@@ -58,7 +61,7 @@ impl SaleTerms {
         let opens_at = now + time::Duration::seconds(self.opens_in_seconds);
         let closes_at = now + time::Duration::seconds(self.closes_in_seconds);
         Ok(json!({
-            "title": "One of many", "price_cents": 1_000, "currency": "EUR",
+            "title": "One of many", "price_cents": 1_000, "currency": self.currency,
             "stock": self.stock, "max_quantity": self.max_quantity,
             "opens_at": opens_at.format(&Rfc3339)?,
             "closes_at": closes_at.format(&Rfc3339)?,

@@ -83,15 +83,20 @@ impl Orderbook {
         Ok(noted)
     }
 
-    /// Whether the fold has decided on a change of stock.
+    /// Whether the fold has decided on a change of a sale's stock.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn has_adjustment(&self, event_id: EventId) -> Result<bool, OrderbookError> {
-        let found =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM stock_adjustments WHERE event_id = $1)");
-        let found = found.bind(event_id.as_uuid()).fetch_one(&self.pool).await?;
-        Ok(found)
+    pub async fn has_adjustment(
+        &self,
+        voucher: VoucherId,
+        event_id: EventId,
+    ) -> Result<bool, OrderbookError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM stock_adjustments WHERE event_id = $1 AND voucher_id = $2)",
+        );
+        let found = found.bind(event_id.as_uuid()).bind(voucher.get());
+        Ok(found.fetch_one(&self.pool).await?)
     }
 
     /// Notes what an operator did, by the database's clock.

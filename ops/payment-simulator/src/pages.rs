@@ -3,6 +3,7 @@
 use actix_web::http::header::{ContentType, LOCATION};
 use actix_web::{HttpResponse, web};
 use askama::Template;
+use seckill_domain::Money;
 use serde::Deserialize;
 
 use crate::webhook::Webhook;
@@ -20,6 +21,18 @@ pub(crate) struct Payment {
     pub(crate) amount_cents: i64,
     pub(crate) currency: String,
     return_to: String,
+}
+
+impl Payment {
+    /// As people read it, or as it came where it is no money.
+    fn amount(&self) -> String {
+        let currency = self.currency.parse().ok();
+        let money = currency.and_then(|currency| Money::new(self.amount_cents, currency).ok());
+        money.map_or_else(
+            || format!("{} {}", self.amount_cents, self.currency),
+            |money| money.to_string(),
+        )
+    }
 }
 
 #[derive(Template)]
@@ -40,12 +53,11 @@ pub(crate) async fn show(
     if !webhook.is_shop(&payment.return_to) {
         return HttpResponse::BadRequest().body("return_to is not an address of the shop\n");
     }
-    let cents = payment.amount_cents.unsigned_abs();
     let page = PayPage {
         order_id: &payment.order_id,
         amount_cents: payment.amount_cents,
         currency: &payment.currency,
-        amount: format!("{}.{:02} {}", cents / 100, cents % 100, payment.currency),
+        amount: payment.amount(),
         return_to: &payment.return_to,
     };
     match page.render() {
@@ -71,5 +83,27 @@ pub(crate) async fn pay(webhook: web::Data<Webhook>, payment: web::Form<Payment>
             HttpResponse::BadGateway()
                 .body(format!("Not paid: {error:#}. Go back and try again.\n"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_has_the_decimals_of_its_currency() {
+        let amount = |amount_cents, currency: &str| {
+            let payment = Payment {
+                order_id: String::new(),
+                amount_cents,
+                currency: currency.to_owned(),
+                return_to: String::new(),
+            };
+            payment.amount()
+        };
+        assert_eq!(amount(4900, "EUR"), "€49.00");
+        assert_eq!(amount(4900, "JPY"), "¥4900");
+        assert_eq!(amount(4900, "KWD"), "KWD 4.900");
+        assert_eq!(amount(-1, "bitcoin"), "-1 bitcoin");
     }
 }

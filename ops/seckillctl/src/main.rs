@@ -219,6 +219,10 @@ mod tests {
                 "three capital letters",
             ),
             (
+                "seckillctl sale create --title x --price-cents 1 --stock 1 --currency XAU",
+                "no currency of ISO 4217",
+            ),
+            (
                 "seckillctl sale create --title x --price-cents 1 --stock 1 --opens-at noon",
                 "RFC 3339",
             ),

@@ -65,9 +65,14 @@ function span(ms) {
   return days > 0 ? `${days} d ${clock}` : clock;
 }
 
+// As the server writes amounts: €49.00, ¥4900, KWD 4.900; plain minor units of a currency that nobody knows.
 function money(cents, currency) {
-  const format = new Intl.NumberFormat("en", { style: "currency", currency });
-  return format.format(cents / 100);
+  const known = Object.entries(DECIMALS).find(([, codes]) => codes.split(" ").includes(currency));
+  const decimals = known ? Number(known[0]) : 0;
+  const digits = String(cents).padStart(decimals + 1, "0");
+  const point = digits.length - decimals;
+  const part = decimals > 0 ? `.${digits.slice(point)}` : "";
+  return (PREFIXES[currency] ?? `${currency} `) + digits.slice(0, point) + part;
 }
 
 const WORDS = {

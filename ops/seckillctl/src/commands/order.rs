@@ -106,7 +106,9 @@ fn report(order: &Order, refund_due: bool) -> Report {
         ("reserved_offset", order.reserved_offset.get().into()),
         ("closed_offset", closed_offset.map(Offset::get).into()),
     ];
-    let text = members.each_ref().map(|(name, value)| (*name, cell(value)));
+    let amount = ("amount", order.amount.to_string());
+    let cells = members.iter().map(|(name, value)| (*name, cell(value)));
+    let text: Vec<_> = std::iter::once(amount).chain(cells).collect();
     Report {
         text: fields(&text),
         json: members
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(json["closed_offset"], 8);
         assert_eq!(json["payment_id"], Value::Null);
         for line in [
+            "amount           €98.00",
             "status           expired",
             "payment_id       -",
             "refund_due       true",

@@ -2,7 +2,9 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use seckill_domain::{Actor, Currency, Reason, Terms, Timestamp, TimestampError, Title, VoucherId};
+use seckill_domain::{
+    Actor, Currency, Money, Reason, Terms, Timestamp, TimestampError, Title, VoucherId,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -57,11 +59,11 @@ pub(crate) struct NewSale {
     /// What buyers see.
     #[arg(long, value_parser = Title::written)]
     title: Title,
-    /// The price of one unit, in cents.
+    /// The price of one unit, in minor units of the currency: 4900 is €49.00, ¥4900 or KWD 4.900.
     #[arg(long, value_name = "CENTS", value_parser = clap::value_parser!(i64).range(Terms::PRICE_CENTS))]
     price_cents: i64,
     /// Three capital letters of ISO 4217.
-    #[arg(long, default_value = "EUR")]
+    #[arg(long, default_value = "EUR", value_parser = Currency::in_use)]
     currency: Currency,
     /// Units on sale.
     #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(i64).range(Terms::STOCK))]
@@ -247,13 +249,20 @@ async fn list(api: &AdminApi, page: &Page) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
+/// As people read it, or as it came where it is no money.
+fn price(voucher: &Voucher) -> String {
+    let (cents, currency) = (voucher.price_cents, &voucher.currency);
+    let money = currency.parse().and_then(|of| Money::new(cents, of));
+    money.map_or_else(|_| format!("{cents} {currency}"), |money| money.to_string())
+}
+
 fn row(voucher: Voucher) -> [String; 8] {
-    let (units, cents) = (voucher.price_cents / 100, voucher.price_cents % 100);
+    let price = price(&voucher);
     [
         voucher.voucher_id.to_string(),
         voucher.status,
         voucher.stock_left.to_string(),
-        format!("{units}.{cents:02} {}", voucher.currency),
+        price,
         voucher.max_quantity.to_string(),
         voucher.opens_at,
         voucher.closes_at,

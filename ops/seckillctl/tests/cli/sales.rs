@@ -134,10 +134,7 @@ fn sales_are_listed_a_page_at_a_time() {
     let (url, server) = admin_api("200 OK", &page);
     let arguments = ["sale", "list", "--limit", "1", "--before", "18"];
     let listed = stdout(&ask_admin_api(&url, &arguments));
-    assert!(
-        listed.contains("17  open    3     49.05 EUR  2"),
-        "{listed}"
-    );
+    assert!(listed.contains("17  open    3     €49.05  2"), "{listed}");
     assert!(listed.ends_with("older sales: --before 17\n"), "{listed}");
     let request = server.join().unwrap();
     assert_eq!(
@@ -192,5 +189,25 @@ fn a_repetition_sends_the_key_it_was_given() {
         let key = format!("--idempotency-key={bad}");
         let refused = ask_admin_api("http://127.0.0.1:1", &["sale", "close", "17", &key]);
         assert_eq!(refused.status.code(), Some(2), "{bad:?}");
+    }
+}
+
+#[test]
+fn prices_have_the_decimals_of_their_currency() {
+    let sale = |currency: &str| {
+        json!({
+            "voucher_id": 17, "title": "x", "price_cents": 4900, "currency": currency,
+            "stock_left": 3, "max_quantity": 2, "opens_at": "2030-01-01T00:00:00Z",
+            "closes_at": "2030-01-02T00:00:00Z", "status": "open",
+        })
+    };
+    let vouchers: Vec<_> = ["EUR", "JPY", "KWD", "CLF", "QQQ"].map(sale).into();
+    let (url, server) = admin_api("200 OK", &json!({ "next": null, "vouchers": vouchers }));
+    let listed = stdout(&ask_admin_api(&url, &["sale", "list"]));
+    server.join().unwrap();
+    let shown = ["€49.00", "¥4900", "KWD 4.900", "CLF 0.4900", "QQQ 4900"];
+    for (line, price) in listed.lines().skip(1).zip(shown) {
+        let mut columns = line.split("  ").filter(|column| !column.is_empty());
+        assert_eq!(columns.nth(3).map(str::trim), Some(price), "{listed}");
     }
 }

@@ -128,7 +128,7 @@ pub async fn adjust_stock(
     let terms = (&asked, canonical.as_bytes());
     let change = Change::new(&app, &http, terms, Some(&reason))?;
     let Noted { event_id, again } = change.note(&app, voucher_id).await?;
-    if !(again && is_decided(&app, event_id).await?) {
+    if !(again && is_decided(&app, voucher_id, event_id).await?) {
         let adjusted = StockAdjusted {
             delta,
             reason,
@@ -146,10 +146,10 @@ pub async fn adjust_stock(
     }))
 }
 
-async fn is_decided(app: &App, event_id: EventId) -> Result<bool, Problem> {
-    let found = app
-        .reads
-        .with_orderbook(move |orderbook| async move { orderbook.has_adjustment(event_id).await });
+async fn is_decided(app: &App, voucher_id: VoucherId, event_id: EventId) -> Result<bool, Problem> {
+    let found = app.reads.with_orderbook(move |orderbook| async move {
+        orderbook.has_adjustment(voucher_id, event_id).await
+    });
     Ok(found.await?)
 }
 

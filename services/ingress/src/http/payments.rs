@@ -25,6 +25,7 @@ pub(crate) struct PaymentRequest {
         pattern = "^(?!00000000-00)[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
     )]
     order_id: String,
+    /// In minor units of the currency by ISO 4217: 4900 is €49.00, ¥4900 or KWD 4.900.
     #[schema(minimum = 0)]
     amount_cents: i64,
     #[schema(pattern = "^[A-Z]{3}$")]
@@ -104,7 +105,10 @@ fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {
         .map_err(|error| wrong("currency", error.to_string()))
         .ok();
     if request.amount_cents < 0 {
-        wrong("amount_cents", "an amount in cents is 0 or more".to_owned());
+        wrong(
+            "amount_cents",
+            "an amount in minor units is 0 or more".to_owned(),
+        );
     }
     let amount = currency.and_then(|currency| Money::new(request.amount_cents, currency).ok());
     let paid_at = rfc3339::parse(&request.paid_at)

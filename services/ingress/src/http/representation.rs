@@ -26,7 +26,7 @@ pub struct OrderBody {
     user_id: i64,
     /// Units.
     quantity: u32,
-    /// What is to be paid in all.
+    /// What is to be paid in all, in minor units of the currency by ISO 4217: 4900 is €49.00, ¥4900 or KWD 4.900.
     #[schema(minimum = 0)]
     amount_cents: i64,
     #[schema(pattern = "^[A-Z]{3}$")]
@@ -123,7 +123,7 @@ impl OrderBody {
 pub struct VoucherBody {
     voucher_id: i64,
     title: String,
-    /// Of one unit.
+    /// Of one unit, in minor units of the currency by ISO 4217: 4900 is €49.00, ¥4900 or KWD 4.900.
     #[schema(minimum = 0)]
     price_cents: i64,
     #[schema(pattern = "^[A-Z]{3}$")]

@@ -15,7 +15,7 @@ use crate::rfc3339;
 
 /// What the domain's texts are when somebody writes them, for the API's document: no control
 /// character, and at least one character that is no white space.
-pub(super) const ONE_LINE_PATTERN: &str =
+pub(crate) const ONE_LINE_PATTERN: &str =
     r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 const QUANTITY_DEFAULT: i64 = 1;
 const HOLD_DEFAULT_SECONDS: i64 = 900;
@@ -31,6 +31,9 @@ const MEMBERS: [&str; 9] = [
     "hold_seconds",
     "requires_sale_token",
 ];
+
+const PRICE: &str =
+    "Of one unit, in minor units of the currency by ISO 4217: 4900 is €49.00, ¥4900 or KWD 4.900.";
 
 /// The body, for the API's document: [`parse`] reads it member by member.
 pub(super) struct SaleRequest;
@@ -53,6 +56,8 @@ impl PartialSchema for SaleRequest {
         let title = text()
             .min_length(Some(1))
             .max_length(Some(Title::MAX_CHARS));
+        let price = ObjectBuilder::from(whole(Terms::PRICE_CENTS, None));
+        let codes = Currency::all_in_use().map(|currency| currency.to_string());
         let required = [
             "title",
             "price_cents",
@@ -65,8 +70,8 @@ impl PartialSchema for SaleRequest {
             .into_iter()
             .fold(ObjectBuilder::new(), ObjectBuilder::required)
             .property("title", title.pattern(Some(ONE_LINE_PATTERN)))
-            .property("price_cents", whole(Terms::PRICE_CENTS, None))
-            .property("currency", text().pattern(Some("^[A-Z]{3}$")))
+            .property("price_cents", price.description(Some(PRICE)))
+            .property("currency", text().enum_values(Some(codes)))
             .property("stock", whole(Terms::STOCK, None))
             .property(
                 "max_quantity",
@@ -208,8 +213,10 @@ impl Check<'_> {
 
     fn currency(&mut self) -> Option<Currency> {
         let expected = "three capital letters of ISO 4217, such as EUR";
-        let currency = self.text("currency", expected)?.parse();
-        currency.map_err(|_| self.refuse("currency", expected)).ok()
+        let currency = Currency::in_use(&self.text("currency", expected)?);
+        currency
+            .map_err(|error| self.refuse("currency", error.to_string()))
+            .ok()
     }
 
     fn time(&mut self, field: &'static str) -> Option<Timestamp> {
@@ -301,6 +308,9 @@ mod tests {
             ("price_cents", json!(Terms::PRICE_CENTS.end()), true),
             ("price_cents", json!(Terms::PRICE_CENTS.end() + 1), false),
             ("currency", json!("eur"), false),
+            ("currency", json!("JPY"), true),
+            ("currency", json!("XAU"), false),
+            ("currency", json!("QQQ"), false),
             ("stock", json!(0), false),
             ("stock", json!(Terms::STOCK.end()), true),
             ("stock", json!(Terms::STOCK.end() + 1), false),

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use seckill_domain::{Actor, Reason, VoucherId};
 
+use crate::http::terms::ONE_LINE_PATTERN;
+
 /// The header of a renewed token, which no answer has that does not know the caller.
 pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";
 
@@ -43,12 +45,12 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
         "X-Operator" => (
             "header",
             "Who asks, for the audit: one line. Without it the caller's address is noted.",
-            json!({ "type": "string", "minLength": 1, "maxLength": Actor::MAX_CHARS }),
+            one_line(Actor::MAX_CHARS),
         ),
         "X-Reason" => (
             "header",
             "Why, for the audit: one line.",
-            json!({ "type": "string", "minLength": 1, "maxLength": Reason::MAX_CHARS }),
+            one_line(Reason::MAX_CHARS),
         ),
         "X-Sale-Token" => (
             "header",
@@ -108,6 +110,10 @@ pub(super) fn header(name: &str) -> Option<(&'static str, Value)> {
     };
     let header = json!({ "description": description, "schema": schema, "example": example });
     Some((name, header))
+}
+
+fn one_line(max_chars: usize) -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": ONE_LINE_PATTERN })
 }
 
 fn text() -> Value {

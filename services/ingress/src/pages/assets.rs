@@ -24,6 +24,7 @@ const ASSETS: [Asset; 3] = [
         name: "shop.js",
         content_type: "text/javascript; charset=utf-8",
         text: concat!(
+            include_str!("../../assets/currencies.js"),
             include_str!("../../assets/sale_page.js"),
             include_str!("../../assets/account_pages.js"),
             include_str!("../../assets/shop.js"),
@@ -72,7 +73,10 @@ pub(super) async fn serve(http: HttpRequest) -> Result<HttpResponse, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use actix_web::test::TestRequest;
+    use seckill_domain::Currency;
 
     async fn cache_control(uri: &str) -> String {
         let request = TestRequest::get().uri(uri).param("name", "app.css");
@@ -87,6 +91,33 @@ mod tests {
         assert!(cache_control(&address).await.contains("immutable"));
         assert_eq!(cache_control("/assets/app.css?v=older").await, "no-store");
         assert_eq!(cache_control("/assets/app.css").await, "no-store");
+    }
+
+    #[test]
+    fn scripts_know_the_currencies_that_the_domain_knows() {
+        let mut decimals: BTreeMap<usize, Vec<Currency>> = BTreeMap::new();
+        for currency in Currency::all_in_use() {
+            let of = decimals.entry(currency.decimals().unwrap()).or_default();
+            of.push(currency);
+        }
+        let codes = |of: &[Currency]| {
+            of.iter()
+                .map(Currency::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let lines = decimals
+            .iter()
+            .map(|(n, of)| format!("  {n}: \"{}\",\n", codes(of)));
+        let signs = Currency::all_in_use().filter(|c| !c.prefix().starts_with(c.as_str()));
+        let signs = signs.map(|c| format!("{c}: \"{}\"", c.prefix()));
+        let expected = format!(
+            "const DECIMALS = {{\n{}}};\nconst PREFIXES = {{ {} }};\n",
+            lines.collect::<String>(),
+            signs.collect::<Vec<_>>().join(", ")
+        );
+        let script = include_str!("../../assets/currencies.js");
+        assert_eq!(script.split_once('\n').unwrap().1, expected);
     }
 
     #[test]

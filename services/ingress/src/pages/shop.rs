@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
-use seckill_domain::{Money, Timestamp};
+use seckill_domain::Timestamp;
 
 use super::page;
 use crate::http::events::timestamp_now;
@@ -69,7 +69,7 @@ impl SaleCard {
         Self {
             voucher_id: card.voucher_id.get(),
             title: card.title.clone(),
-            price: price(card.price),
+            price: card.price.to_string(),
             status: status.as_str(),
             status_text: match status {
                 VoucherStatus::Scheduled => "Opens soon",
@@ -85,11 +85,6 @@ impl SaleCard {
             closes_ms: millis(card.closes_at),
         }
     }
-}
-
-fn price(price: Money) -> String {
-    let (whole, cents) = (price.cents() / 100, price.cents() % 100);
-    format!("{whole}.{cents:02} {}", price.currency())
 }
 
 fn millis(at: Timestamp) -> i64 {
@@ -230,18 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn prices_have_their_cents() {
-        let euro = |cents| price(Money::new(cents, "EUR".parse().unwrap()).unwrap());
-        assert_eq!(euro(1999), "19.99 EUR");
-        assert_eq!(euro(5), "0.05 EUR");
-    }
-
-    #[test]
     fn a_title_is_text_and_never_markup() {
         let sale = SaleCard {
             voucher_id: 7,
             title: "<script>alert(1)</script>\"'&".to_owned(),
-            price: "1.00 EUR".to_owned(),
+            price: "€1.00".to_owned(),
             status: "open",
             status_text: "On sale",
             ended: false,
