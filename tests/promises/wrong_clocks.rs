@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use seckill_testkit::{Service, TestStack, clock, http};
+use seckill_testkit::{Redis, Service, TestStack, clock, http};
 use seckill_tests::{Answer, SaleTerms, World, audit, eventually, until_ready, until_unready};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -165,4 +165,51 @@ async fn of_postgresql_ahead() -> Result<()> {
 #[ignore = "long: waits until orders would expire"]
 async fn of_postgresql_behind() -> Result<()> {
     clock_of_postgresql(-OFF_SECONDS).await
+}
+
+/// Redis' clock is five minutes behind while orders are made, and is then put right: `pay_by` is long past.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits until orders expire"]
+async fn of_redis_behind_and_put_right() -> Result<()> {
+    let redis = Redis::with_own_clock()?;
+    let world = World::over(TestStack::builder().redis(redis), &SETTINGS)?;
+    let opened_long_ago = SaleTerms {
+        opens_in_seconds: -2 * OFF_SECONDS,
+        hold_seconds: 8,
+        ..terms()
+    };
+    let hold = Duration::from_secs(8);
+    let voucher = world.sale(opened_long_ago).await?;
+    world.stack.redis.set_clock(-OFF_SECONDS)?;
+    until_unready(&world.timeout, "clock-skew").await?;
+    let ordered = Instant::now();
+    let answers = world.client.orders(voucher, 1..4).await;
+    for answer in &answers {
+        // Whether it is *reserved* or *pending* is not the point here: it is an order.
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let left = (pay_by(answer)? - OffsetDateTime::now_utc()).as_seconds_f64();
+        assert!(left < -200.0, "Redis' clock wrote it: {left} s");
+    }
+    world.until_carried_out().await?;
+
+    world.stack.redis.set_clock(0)?;
+    until_ready(&world.timeout).await?;
+    let looks = Instant::now();
+    assert!(looks.duration_since(ordered) < hold / 2, "too slow to tell");
+    for (user, answer) in (1..).zip(&answers) {
+        let order_id = answer.order_id().context("no order id")?;
+        world.until_status(user, order_id, "expired").await?;
+        assert!(
+            ordered.elapsed() >= hold,
+            "{:?} after it was made",
+            ordered.elapsed()
+        );
+    }
+    let took = ordered.elapsed();
+    world.quiet(voucher).await?;
+    assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
+    println!(
+        "case clock of Redis -300 s and put right: expired after {took:?} of {hold:?} at least"
+    );
+    Ok(())
 }

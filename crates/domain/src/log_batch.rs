@@ -1,6 +1,6 @@
 //! What a fold takes at once: a range of one partition, decoded.
 
-use crate::{Event, Offset};
+use crate::{Event, Offset, OrderId, Timestamp};
 
 /// Tells one record from another: a hash of its key and its payload. By it a view recognises the log that
 /// it was folded from.
@@ -54,6 +54,9 @@ pub struct LogBatch {
     /// Records of a schema that this version does not have, and what is unknown. A fold passes one over
     /// only where an operator has decided so ([`crate::RecordSkipped`]).
     pub unknown: Vec<(Offset, String)>,
+    /// Orders whose reservations the log took noticeably later than they say they were made, and until when
+    /// they could be paid if they had been made then. Nothing is decided by it.
+    pub late: Vec<(Offset, (OrderId, Timestamp))>,
 }
 
 impl LogBatch {
@@ -66,6 +69,7 @@ impl LogBatch {
             events: Vec::new(),
             malformed: Vec::new(),
             unknown: Vec::new(),
+            late: Vec::new(),
         }
     }
 
@@ -105,6 +109,7 @@ impl LogBatch {
         self.events = tail(&mut self.events, from);
         self.malformed = tail(&mut self.malformed, from);
         self.unknown = tail(&mut self.unknown, from);
+        self.late = tail(&mut self.late, from);
     }
 
     /// The records before `middle`, and the rest.
@@ -116,6 +121,7 @@ impl LogBatch {
             events: tail(&mut self.events, middle),
             malformed: tail(&mut self.malformed, middle),
             unknown: tail(&mut self.unknown, middle),
+            late: tail(&mut self.late, middle),
         };
         self.to = middle;
         (self, rest)
@@ -130,7 +136,7 @@ fn tail<T>(list: &mut Vec<(Offset, T)>, middle: Offset) -> Vec<(Offset, T)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventBody, EventId, Timestamp, VoucherId};
+    use crate::{EventBody, EventId, VoucherId};
 
     /// Records at these offsets: those that 3 divides are malformed, the other even ones unknown.
     fn batch(offsets: &[i64], to: i64) -> LogBatch {
@@ -142,6 +148,10 @@ mod tests {
             } else if at % 2 == 0 {
                 batch.unknown.push((offset, "schema".to_owned()));
             } else {
+                let order = OrderId::from_parts(VoucherId::new(1).unwrap(), 1, 1);
+                batch
+                    .late
+                    .push((offset, (order, Timestamp::from_micros(*at))));
                 let event = Event {
                     event_id: EventId::from_uuid(uuid::Uuid::nil()),
                     voucher_id: VoucherId::new(1).unwrap(),

@@ -200,7 +200,9 @@ impl Worker {
             let told = error.to_string();
             let first = self.lanes.first().map(|lane| lane.sender.clone());
             // Nobody wants to know where the receiver is gone.
-            let _ = first.map(|sender| sender.blocking_send(Err(error)));
+            if let Some(sender) = first {
+                let _ = sender.blocking_send(Err(error));
+            }
             for lane in self.lanes.iter().skip(1) {
                 let same = ReadError::Thread(told.clone());
                 let _ = lane.sender.blocking_send(Err(same));

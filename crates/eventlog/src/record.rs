@@ -3,13 +3,17 @@
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage};
 use seckill_domain::{
-    Event, Identity, LastRecord, LogBatch, Offset, TraceParent, VoucherId, partition_of,
+    Event, EventBody, Identity, LastRecord, LogBatch, Offset, OrderId, Timestamp, TraceParent,
+    VoucherId, partition_of,
 };
 use sha2::{Digest, Sha256};
 
 use crate::error::DecodeError;
 use crate::events::decode_event;
 use crate::headers::{Headers, TRACEPARENT};
+
+/// Acks come within milliseconds, and the grace of an expiry is longer than this.
+const NOTICEABLY_LATE_US: i64 = 1_000_000;
 
 /// A record as it was read from a topic; nothing in it is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +69,31 @@ impl Record {
     pub fn batch(records: &[Self], partitions: i32, to: Offset) -> LogBatch {
         let mut batch = LogBatch::ending_at(to);
         for record in records {
-            sort_into(&mut batch, record.offset, record.event(partitions));
+            let event = record.event(partitions);
+            if let Some(late) = event.as_ref().ok().and_then(|event| record.late(event)) {
+                batch.late.push((record.offset, late));
+            }
+            sort_into(&mut batch, record.offset, event);
         }
         batch.last = records.last().map(|record| LastRecord {
             offset: record.offset,
             identity: record.identity(),
         });
         batch
+    }
+
+    /// If this reserves an order, and the log took it noticeably later than it says it was made: until when
+    /// it could be paid, had it been made then. The topic's timestamp is the broker's (`LogAppendTime`),
+    /// that of the event Redis'.
+    fn late(&self, event: &Event) -> Option<(OrderId, Timestamp)> {
+        let EventBody::SeckillReserved(reserved) = &event.body else {
+            return None;
+        };
+        let taken_us = self.timestamp_ms?.checked_mul(1_000)?;
+        let late_us = taken_us.checked_sub(event.occurred_at.as_micros())?;
+        let not_before = reserved.pay_by.as_micros().checked_add(late_us)?;
+        let not_before = Timestamp::new(not_before).ok()?;
+        (late_us > NOTICEABLY_LATE_US).then_some((reserved.order_id, not_before))
     }
 
     /// The event in a record of the event topic, which has `partitions` partitions. Its key has to

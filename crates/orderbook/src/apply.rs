@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::positions::compare_and_set;
 use crate::skips::insert_malformed;
 use crate::working_set::{self, WorkingSet};
-use crate::{ApplyError, Orderbook, SkipDecisions, write};
+use crate::{ApplyError, Orderbook, SkipDecisions, expiry, write};
 
 /// What a batch changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,7 @@ impl Orderbook {
         let decisions = fold(&mut states, &mut changes, &events);
         write::all(&mut transaction, partition, &states, &changes).await?;
         insert_malformed(&mut transaction, topic, partition, &batch.malformed).await?;
+        expiry::note_late(&mut transaction, &batch.late).await?;
         transaction.commit().await.map_err(ApplyError::of_commit)?;
         Ok(Applied { decisions })
     }

@@ -1,12 +1,17 @@
 //! Unpaid orders whose time is over. A claim keeps several instances from doing the same work; it
 //! decides nothing, because a second expiry of an order changes nothing. An order that stays unpaid after
 //! its expiry is in the log waits for the fold, and not for more expiries: it is claimed for longer each time.
+//!
+//! Redis' clock writes until when an order can be paid. Where it was behind and is put right, orders would
+//! lose time that was promised to them. The broker's clock tells as well when they were made: where it says
+//! later, that counts. The fold writes it down (`expiries_not_before`) and decides nothing by it.
 
 use std::time::Duration;
 
-use seckill_domain::{OrderId, Timestamp};
+use seckill_domain::{Offset, OrderId, Timestamp};
 use uuid::Uuid;
 
+use crate::connections::Connection;
 use crate::rows::order_id;
 use crate::sql_time::{SqlTime, interval};
 use crate::{Orderbook, OrderbookError};
@@ -47,7 +52,10 @@ impl Orderbook {
     /// When the database fails.
     pub async fn oldest_due(&self, grace: Duration) -> Result<Option<Timestamp>, OrderbookError> {
         let oldest: Option<SqlTime> = sqlx::query_scalar(
-            "SELECT min(pay_by) FROM orders WHERE status = 'unpaid' AND pay_by < now() - $1::interval",
+            "SELECT min(pay_by) FROM orders WHERE status = 'unpaid' AND pay_by < now() - $1::interval
+                AND NOT EXISTS (SELECT FROM expiries_not_before AS late
+                                 WHERE late.order_id = orders.order_id
+                                   AND late.not_before >= now() - $1::interval)",
         )
         .bind(interval(grace))
         .fetch_one(&self.pool)
@@ -74,6 +82,9 @@ impl Orderbook {
                   WHERE status = 'unpaid' AND pay_by < now() - $1::interval
                     AND NOT EXISTS (SELECT FROM expiry_claims AS c
                                      WHERE c.order_id = orders.order_id AND c.until > now())
+                    AND NOT EXISTS (SELECT FROM expiries_not_before AS late
+                                     WHERE late.order_id = orders.order_id
+                                       AND late.not_before >= now() - $1::interval)
                   ORDER BY pay_by, order_id LIMIT $2
              ), claimed AS (
                  INSERT INTO expiry_claims AS c (order_id, until, attempts)
@@ -130,7 +141,8 @@ impl Orderbook {
         Ok(())
     }
 
-    /// Deletes the claims of orders that are not unpaid any more, and says how many. Those of unpaid orders
+    /// Deletes the claims of orders that are not unpaid any more, and says how many, and what else is noted
+    /// of them. Claims of unpaid orders
     /// stay, also when they have run out: they say how long the next claim is.
     ///
     /// # Errors
@@ -146,6 +158,37 @@ impl Orderbook {
         )
         .execute(&self.pool)
         .await?;
+        sqlx::query(
+            "DELETE FROM expiries_not_before AS late
+              WHERE NOT EXISTS (SELECT FROM orders
+                                 WHERE orders.order_id = late.order_id AND status = 'unpaid')",
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(deleted.rows_affected())
     }
+}
+
+/// Notes until when orders can be paid that the log took late.
+pub(crate) async fn note_late(
+    connection: &mut Connection,
+    late: &[(Offset, (OrderId, Timestamp))],
+) -> Result<(), sqlx::Error> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let (orders, times): (Vec<Uuid>, Vec<SqlTime>) = late
+        .iter()
+        .map(|(_, (order, not_before))| (order.as_uuid(), SqlTime(*not_before)))
+        .unzip();
+    // An event that was published again was taken when its first copy was.
+    sqlx::query(
+        "INSERT INTO expiries_not_before (order_id, not_before)
+         SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ON CONFLICT (order_id) DO NOTHING",
+    )
+    .bind(orders)
+    .bind(times)
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -1,11 +1,13 @@
-//! Processes whose wall clock is wrong, by libfaketime.
+//! Processes whose wall clock is wrong, by libfaketime, or while they run by a library of our own.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
 
 use crate::process::wrapped;
 use crate::scratch::scratch_dir;
@@ -16,8 +18,11 @@ const LIBRARIES: &str = "/usr/lib";
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 /// What libfaketime does not do for C11's threads.
 const SHIM_SOURCE: &str = include_str!("clock/cnd_timedwait.c");
+/// A clock that is moved while its process runs.
+const STEPPING_SOURCE: &str = include_str!("clock/stepping.c");
 
 static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+static STEPPING: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// The environment of one of our services whose wall clock is `seconds` ahead (negative: behind) of
 /// the machine's. Its monotonic clocks stay true, as they do on a machine that is set wrong.
@@ -25,12 +30,57 @@ static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 /// # Errors
 /// When libfaketime is not installed, or there is no C compiler.
 pub fn off_by(seconds: i64) -> Result<[(&'static str, String); 4]> {
-    let shim = SHIM.get_or_init(|| compile_shim().map_err(|error| format!("{error:#}")));
-    let shim = shim.as_ref().map_err(|message| anyhow!("{message}"))?;
+    let shim = compiled(&SHIM, SHIM_SOURCE)?;
     let mut variables = variables(seconds)?;
     let (_, preload) = &mut variables[0];
     *preload = format!("{}:{preload}", shim.display());
     Ok(variables)
+}
+
+/// The wall clock of one process, which a test moves while it runs.
+#[derive(Debug)]
+pub struct SteppingClock {
+    directory: TempDir,
+}
+
+impl SteppingClock {
+    /// One that is right.
+    ///
+    /// # Errors
+    /// When its file cannot be written.
+    pub fn new() -> Result<Self> {
+        let clock = Self {
+            directory: scratch_dir("stepping-clock")?,
+        };
+        fs::write(clock.file(), [0; 8])?;
+        Ok(clock)
+    }
+
+    /// Moves it to so many seconds ahead of the machine's (negative: behind).
+    ///
+    /// # Errors
+    /// When its file cannot be written.
+    pub fn set(&self, seconds: i64) -> Result<()> {
+        // In place: the process has the file in its memory.
+        let file = fs::File::options().write(true).open(self.file())?;
+        file.write_all_at(&(seconds * 1_000_000).to_ne_bytes(), 0)?;
+        Ok(())
+    }
+
+    /// `command` under this clock.
+    ///
+    /// # Errors
+    /// When there is no C compiler.
+    pub fn command(&self, command: &Command) -> Result<Command> {
+        let library = compiled(&STEPPING, STEPPING_SOURCE)?;
+        let preload = format!("LD_PRELOAD={}", library.display());
+        let file = format!("STEPPING_CLOCK={}", self.file().display());
+        Ok(wrapped(command, "env", &[&preload, &file]))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("ahead_us")
+    }
 }
 
 /// `command`, which does not use C11's threads, with its clock off. Nothing outside of it is
@@ -60,11 +110,19 @@ fn variables(seconds: i64) -> Result<[(&'static str, String); 4]> {
     ])
 }
 
+fn compiled(
+    library: &'static OnceLock<Result<PathBuf, String>>,
+    source: &str,
+) -> Result<&'static PathBuf> {
+    let library = library.get_or_init(|| compile(source).map_err(|error| format!("{error:#}")));
+    library.as_ref().map_err(|message| anyhow!("{message}"))
+}
+
 /// The directory is kept for as long as this process may start others; the next run removes it.
-fn compile_shim() -> Result<PathBuf> {
+fn compile(text: &str) -> Result<PathBuf> {
     let directory = scratch_dir("clock")?.keep();
     let (source, library) = (directory.join("shim.c"), directory.join("shim.so"));
-    fs::write(&source, SHIM_SOURCE)?;
+    fs::write(&source, text)?;
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O2", "-o"])
         .args([&library, &source])

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::clock::SteppingClock;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::scratch::scratch_dir;
@@ -50,6 +51,8 @@ struct Home {
     persistence: Persistence,
     /// More of its command line.
     settings: Vec<String>,
+    /// A wall clock of its own.
+    clock: Option<SteppingClock>,
 }
 
 impl Home {
@@ -94,13 +97,41 @@ impl Redis {
         Self::with(None, Persistence::AppendOnly, &["--appendfsync", "no"])
     }
 
+    /// As [`Redis::start`], with a wall clock that is right at first: [`Redis::set_clock`].
+    ///
+    /// # Errors
+    /// As [`Redis::start`], and when there is no C compiler.
+    pub fn with_own_clock() -> Result<Self> {
+        Self::at(Home {
+            directory: scratch_dir("redis")?,
+            disk: None,
+            persistence: Persistence::None,
+            settings: Vec::new(),
+            clock: Some(SteppingClock::new()?),
+        })
+    }
+
+    /// Moves its own wall clock to so many seconds ahead of the machine's, while it runs.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        let clock = self.home.clock.as_ref();
+        clock.context("it has no clock of its own")?.set(seconds)
+    }
+
     fn with(disk: Option<PathBuf>, persistence: Persistence, settings: &[&str]) -> Result<Self> {
         let home = Home {
             directory: scratch_dir("redis")?,
             disk,
             persistence,
             settings: settings.iter().map(|&text| text.to_owned()).collect(),
+            clock: None,
         };
+        Self::at(home)
+    }
+
+    fn at(home: Home) -> Result<Self> {
         let mut attempt = 1;
         loop {
             let port = free_port()?;
@@ -222,6 +253,9 @@ impl Redis {
 fn spawn(home: &Home, port: u16) -> Result<Process> {
     let mut command = server_command(home.data(), port, home.persistence);
     command.args(&home.settings);
+    if let Some(clock) = &home.clock {
+        command = clock.command(&command)?;
+    }
     let log = home.directory.path().join("redis.log");
     let mut process = Process::spawn("redis-server", &command, &log)?;
     wait_for("answer of redis-server to PING", START_TIMEOUT, || {
