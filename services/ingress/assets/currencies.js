@@ -5,4 +5,4 @@ const DECIMALS = {
   3: "BHD IQD JOD KWD LYD OMR TND",
   4: "CLF UYW",
 };
-const PREFIXES = { EUR: "€", GBP: "£", JPY: "¥" };
+const PREFIXES = { JPY: "¥", EUR: "€", GBP: "£" };
