@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Kafka, Service, TestStack};
 use seckill_tests::{Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually_within};
@@ -271,9 +271,10 @@ async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -
         world.projector.restart(&[hangs])
     })?;
     let order = world.client.order(voucher, 1, None, 1).await?;
-    eventually_within(2 * BACK, "the fold hangs", || async {
+    eventually_within(6 * BACK, "the fold hangs", || async {
         let (status, text) = readiness(&world.projector).await?;
-        Ok(status == 503 && text.contains("has not moved"))
+        ensure!(status == 503, "{text}");
+        Ok(text.contains("has not moved"))
     })
     .await?;
     let status = tokio::task::block_in_place(|| {
