@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 const LANES: usize = 16;
 /// `{"alg":"none","typ":"JWT"}`.
 const ALGORITHM_NONE: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
-/// The last version that a client may say it has seen.
-const SEEN_ALL: (&str, &str) = ("Last-Event-ID", "2");
+/// The last version, and a refund: a client that says so has seen everything.
+const SEEN_ALL: (&str, &str) = ("Last-Event-ID", "2r");
 
 /// An answer with everything in it that could give something away.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,11 +55,18 @@ async fn an_order_goes_from_pending_to_paid_and_its_stream_follows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_is_scheduled_once_for_one_idempotency_key() {
-    let rig = Rig::start().await;
+    let mut rig = Rig::start().await;
     let body = Rig::sale(10);
     let first = rig.schedule(&body, "monday").await;
     assert_eq!(first.0, 202, "{first:?}");
+    let behind = rig.schedule(&body, "tuesday").await;
+    assert_eq!(
+        behind.0, 503,
+        "the fold does not have the first one: {behind:?}"
+    );
+    rig.fold().await;
     assert_eq!(rig.schedule(&body, "monday").await, first);
+    rig.fold().await;
     let other = rig.schedule(&Rig::sale(11), "monday").await;
     assert_eq!(other.0, 422);
     assert_eq!(
