@@ -181,9 +181,9 @@ async fn try_place(
         Err(refusal) => return Err(refused(app, origin, proof, refusal).await),
     };
     let status = match placed.state {
-        PlacedState::Reserved if now < placed.pay_by => RESERVED,
+        PlacedState::Reserved => RESERVED,
         PlacedState::Pending => PENDING,
-        PlacedState::Reserved | PlacedState::Released => how_it_ended(app, user_id, &placed).await,
+        PlacedState::Released => how_it_ended(app, user_id, &placed).await,
     };
     let response = HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/api/v1/orders/{}", placed.order_id)))
@@ -195,13 +195,13 @@ async fn try_place(
     Ok((response, status))
 }
 
-/// An order that a key was used for before, and that is over.
+/// An order that a key was used for before, and whose units have gone back.
 async fn how_it_ended(app: &App, user: UserId, order: &reservations::Placed) -> &'static str {
     match app.reads.order(order.order_id, user).await {
-        Ok(Some(OrderView::Decided { order, .. })) if order.status != OrderStatus::Unpaid => {
+        Ok(Some(OrderView::Decided { order, .. })) if order.status.is_final() => {
             order.status.as_str()
         }
-        // Its expiry is not decided yet, or PostgreSQL is away: its status tells later.
+        // PostgreSQL is away, or was restored: the order's status tells later.
         _ => PENDING,
     }
 }
