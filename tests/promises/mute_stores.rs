@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Kafka, Service, TestStack};
-use seckill_tests::{Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually_within};
+use seckill_tests::{
+    Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually_within, readiness,
+};
 
 /// From the loss of the connections until everything goes on.
 const BACK: Duration = Duration::from_secs(10);
@@ -38,10 +40,13 @@ async fn folded(world: &World) -> Result<i64> {
     Ok(folded)
 }
 
-/// What `/readyz` says.
-async fn readiness(service: &Service) -> Result<(u16, String)> {
-    let answer = reqwest::get(format!("{}/readyz", service.admin_url())).await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
+/// Waits until a service is not ready and names this store.
+async fn names(service: &Service, store: &str, within: Duration) -> Result<()> {
+    eventually_within(within, "it is not ready and says why", || async {
+        let (status, text) = readiness(service)?;
+        Ok(status == 503 && text.contains(store))
+    })
+    .await
 }
 
 /// SIGTERM, and the end within the grace period, which is what it is about: how long it took.
@@ -52,6 +57,23 @@ fn stop(service: &mut Service) -> Result<Duration> {
     let took = asked.elapsed();
     println!("  ended with {status} after {took:?}");
     Ok(took)
+}
+
+fn stop_all(world: &mut World) -> Result<()> {
+    tokio::task::block_in_place(|| {
+        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+            stop(service)?;
+        }
+        Ok(())
+    })
+}
+
+fn start_all(world: &mut World) -> Result<()> {
+    tokio::task::block_in_place(|| {
+        world.projector.restart(&[])?;
+        world.timeout.restart(&[])?;
+        world.ingress.restart(&[])
+    })
 }
 
 /// Everything that was promised is decided and carried out.
@@ -149,27 +171,14 @@ async fn sigterm_ends_services_in_their_grace_period_while_postgresql_is_mute() 
     wire.set(Line::Swallows);
     crowd.flows(50).await?;
     for service in [&world.projector, &world.timeout] {
-        eventually_within(2 * BACK, "it is not ready and says why", || async {
-            let (status, text) = readiness(service).await?;
-            Ok(status == 503 && text.contains("PostgreSQL"))
-        })
-        .await?;
+        names(service, "PostgreSQL", 2 * BACK).await?;
     }
     crowd.flows(50).await?;
     let answers = crowd.leave().await?;
-    tokio::task::block_in_place(|| {
-        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
-            stop(service)?;
-        }
-        anyhow::Ok(())
-    })?;
+    stop_all(&mut world)?;
 
     wire.set(Line::Delays(Duration::ZERO));
-    tokio::task::block_in_place(|| {
-        world.projector.restart(&[])?;
-        world.timeout.restart(&[])?;
-        world.ingress.restart(&[])
-    })?;
+    start_all(&mut world)?;
     in_balance(&world, voucher, &answers).await
 }
 
@@ -179,11 +188,7 @@ async fn a_service_that_waits_for_a_mute_store_at_its_start_ends_at_sigterm() ->
     wire.set(Line::Swallows);
     for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
         tokio::task::block_in_place(|| service.relaunch(&[]))?;
-        eventually_within(BACK, "it says what it waits for", || async {
-            let (status, text) = readiness(service).await?;
-            Ok(status == 503 && text.contains("PostgreSQL"))
-        })
-        .await?;
+        names(service, "PostgreSQL", BACK).await?;
         let took = tokio::task::block_in_place(|| stop(service))?;
         assert!(took < BACK, "{took:?}");
     }
@@ -203,25 +208,12 @@ async fn sigterm_ends_services_in_their_grace_period_while_redis_is_mute() -> Re
     wire.set(Line::Swallows);
     let services = [&world.ingress, &world.projector, &world.timeout];
     for service in services {
-        eventually_within(2 * BACK, "it is not ready and says why", || async {
-            let (status, text) = readiness(service).await?;
-            Ok(status == 503 && text.contains("redis"))
-        })
-        .await?;
+        names(service, "redis", 2 * BACK).await?;
     }
     let answers = crowd.leave().await?;
-    tokio::task::block_in_place(|| {
-        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
-            stop(service)?;
-        }
-        anyhow::Ok(())
-    })?;
+    stop_all(&mut world)?;
     wire.set(Line::Delays(Duration::ZERO));
-    tokio::task::block_in_place(|| {
-        world.projector.restart(&[])?;
-        world.timeout.restart(&[])?;
-        world.ingress.restart(&[])
-    })?;
+    start_all(&mut world)?;
     in_balance(&world, voucher, &answers).await
 }
 
@@ -241,20 +233,11 @@ async fn sigterm_ends_services_in_their_grace_period_while_kafka_is_mute() -> Re
         (caught.status, &caught.body["status"]),
         (202, &"pending".into())
     );
-    tokio::task::block_in_place(|| {
-        for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
-            stop(service)?;
-        }
-        anyhow::Ok(())
-    })?;
+    stop_all(&mut world)?;
     let mut answers = crowd.leave().await?;
     answers.push(caught);
     wire.set(Line::Delays(Duration::ZERO));
-    tokio::task::block_in_place(|| {
-        world.projector.restart(&[])?;
-        world.timeout.restart(&[])?;
-        world.ingress.restart(&[])
-    })?;
+    start_all(&mut world)?;
     in_balance(&world, voucher, &answers).await
 }
 
@@ -272,7 +255,7 @@ async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -
     })?;
     let order = world.client.order(voucher, 1, None, 1).await?;
     eventually_within(6 * BACK, "the fold hangs", || async {
-        let (status, text) = readiness(&world.projector).await?;
+        let (status, text) = readiness(&world.projector)?;
         ensure!(status == 503, "{text}");
         Ok(text.contains("has not moved"))
     })

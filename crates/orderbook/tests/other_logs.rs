@@ -6,26 +6,15 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    Log, PARTITION, PRICE_CENTS, Stand, TOPIC, log_from, logs, order_id, paid, reserved, runner,
-    scheduled, user, voucher,
+    ENTRY, Log, PARTITION, PRICE_CENTS, Stand, TOPIC, log_from, logs, order_id, paid, reserved,
+    runner, scheduled, user, voucher,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 use seckill_domain::{
     EventBody, Identity, LastRecord, LogBatch, LogRef, Offset, Order, OrderStatus, partition_of,
 };
-use seckill_orderbook::{
-    AcceptLog, ApplyError, AuditEntry, ExpectedBook, FoldPosition, Likeness, View,
-};
-
-const ENTRY: AuditEntry<'static> = AuditEntry {
-    actor: "ops",
-    command: "topics accept",
-    reason: "a test",
-    affected: 1,
-    voucher_id: None,
-    trace: None,
-};
+use seckill_orderbook::{AcceptLog, ApplyError, ExpectedBook, FoldPosition, Likeness, View};
 
 fn at(number: i64) -> Offset {
     Offset::new(number)

@@ -4,23 +4,14 @@
 mod common;
 
 use common::expected::{fold, rows};
-use common::{PARTITION, Stand, TOPIC, log_from, order_id, reserved, scheduled, user, voucher};
+use common::{
+    ENTRY, PARTITION, Stand, TOPIC, log_from, order_id, reserved, scheduled, user, voucher,
+};
 use seckill_domain::{
     Actor, EventId, Identity, LastRecord, LogBatch, Offset, Reason, RecordSkipped,
 };
-use seckill_orderbook::{
-    ApplyError, AuditEntry, FoldPosition, SkipBegun, SkipDecisions, SkipFate, cause_of,
-};
+use seckill_orderbook::{ApplyError, FoldPosition, SkipBegun, SkipDecisions, SkipFate, cause_of};
 use uuid::Uuid;
-
-const ENTRY: AuditEntry<'static> = AuditEntry {
-    actor: "ops",
-    command: "dlq skip",
-    reason: "a test",
-    affected: 1,
-    voucher_id: None,
-    trace: None,
-};
 
 fn at(number: i64) -> Offset {
     Offset::new(number)

@@ -16,7 +16,7 @@ use seckill_domain::{
     OrderExpired, OrderId, OrderPaid, PaymentId, Reason, SaleReloaded, SaleScheduled,
     SeckillReserved, StockAdjusted, Terms, Timestamp, Title, UserId, VoucherId,
 };
-use seckill_orderbook::{Applied, ApplyError, Orderbook, OrderbookOptions};
+use seckill_orderbook::{Applied, ApplyError, AuditEntry, Orderbook, OrderbookOptions};
 use seckill_testkit::Database;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -24,6 +24,16 @@ use uuid::Uuid;
 pub const TOPIC: &str = "test.order-events.v1";
 pub const PARTITION: i32 = 3;
 pub const PRICE_CENTS: i64 = 250;
+
+/// An operator's command, where a test is not about who does what.
+pub const ENTRY: AuditEntry<'static> = AuditEntry {
+    actor: "ops",
+    command: "a command",
+    reason: "a test",
+    affected: 1,
+    voucher_id: None,
+    trace: None,
+};
 
 pub type Log = Vec<(Offset, Event)>;
 
