@@ -65,6 +65,7 @@ mod same_end;
 mod schema_versions;
 mod sentinel;
 mod sign_in;
+mod sign_in_attacks;
 mod skip_deaths;
 mod skipped_records;
 mod sleepers;

@@ -15,7 +15,7 @@ pub(crate) const OFTEN: (&str, &str) = ("SIGN_IN_LIMITS", "100/1/1");
 /// A world whose buyers get their codes by mail.
 pub(crate) struct Shop {
     pub(crate) world: World,
-    mail: MailSink,
+    pub(crate) mail: MailSink,
 }
 
 impl Shop {

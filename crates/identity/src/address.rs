@@ -32,8 +32,11 @@ pub struct Domain(String);
 #[error("is no domain name like example.com")]
 pub struct DomainError;
 
-/// What stands for an address in names of keys: 32 hexadecimal digits that without the secret say
-/// nothing about it.
+/// Whose mail goes to one mailbox whatever dots are in the name, all of them under the first of these.
+const WITHOUT_DOTS: [&str; 2] = ["gmail.com", "googlemail.com"];
+
+/// What stands for an address, of mail or of a client, in names of keys: 32 hexadecimal digits that
+/// without the secret say nothing about it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddressHash(String);
 
@@ -51,11 +54,31 @@ impl Address {
         domains.is_empty() || domains.iter().any(|domain| domain.0 == own)
     }
 
+    /// The address that all spellings of its mailbox share, as far as their form tells: without what
+    /// follows a `+`, and where the provider ignores dots, without these.
+    #[must_use]
+    pub fn mailbox(&self) -> Self {
+        let (local, domain) = self.0.split_once('@').unwrap_or((&self.0, ""));
+        let name = local.split('+').next().filter(|name| !name.is_empty());
+        let name = name.unwrap_or(local);
+        if WITHOUT_DOTS.contains(&domain) {
+            Self(format!("{}@{}", name.replace('.', ""), WITHOUT_DOTS[0]))
+        } else {
+            Self(format!("{name}@{domain}"))
+        }
+    }
+
     /// Its hash under `secret`.
     #[must_use]
     pub fn hash(&self, secret: &[u8]) -> AddressHash {
         let digest = keyed_hash(secret, &["address", &self.0]);
-        AddressHash(hex::encode(&digest[..16]))
+        AddressHash::of(&digest)
+    }
+}
+
+impl AddressHash {
+    pub(crate) fn of(digest: &[u8; 32]) -> Self {
+        Self(hex::encode(&digest[..16]))
     }
 }
 
@@ -150,6 +173,22 @@ mod tests {
         let other: Address = "ada.lovelace@example.com".parse().unwrap();
         assert_ne!(typed.hash(b"key"), other.hash(b"key"));
         assert_ne!(typed.hash(b"key"), typed.hash(b"another"));
+    }
+
+    #[test]
+    fn a_mailbox_is_one_whatever_is_behind_a_plus_and_dots_count_where_the_provider_says_so() {
+        for (typed, mailbox) in [
+            ("ada@example.com", "ada@example.com"),
+            ("Ada+shop+2@Example.com", "ada@example.com"),
+            ("a.da@example.com", "a.da@example.com"),
+            ("A.d.a+1@GoogleMail.com", "ada@gmail.com"),
+            ("ada@gmail.com", "ada@gmail.com"),
+            ("+ada@example.com", "+ada@example.com"),
+        ] {
+            let address: Address = typed.parse().unwrap();
+            assert_eq!(address.mailbox().as_str(), mailbox, "{typed}");
+            assert_eq!(address.mailbox().mailbox(), address.mailbox(), "{typed}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The code that is mailed: six digits, and what is kept of it.
+//! The code that is mailed, and what is kept of it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use subtle::ConstantTimeEq;
@@ -10,11 +11,12 @@ use crate::{Address, AddressHash};
 
 /// Digits of a code.
 pub const CODE_DIGITS: usize = 6;
-const CODES: u32 = 1_000_000;
+/// Digits of a code while somebody guesses: too many to be guessed.
+pub const LONG_CODE_DIGITS: usize = 10;
 
-/// A code: six decimal digits. Never printed but into its mail.
+/// A code: so many decimal digits. Never printed but into its mail.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Code(u32);
+pub struct Code(String);
 
 /// The operating system has no random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,25 +33,26 @@ pub struct CodeKey(Vec<u8>);
 pub struct CodeHash(String);
 
 impl Code {
-    /// A new one, each as likely as any other.
+    /// A new one of so many digits, at most 19; each is as likely as any other.
     ///
     /// # Errors
     /// When the operating system has no random numbers.
-    pub fn random() -> Result<Self, RandomError> {
-        // What is left of 2^32 above a multiple of the number of codes is drawn again.
-        const BOUND: u32 = u32::MAX - u32::MAX % CODES;
+    pub fn random(digits: usize) -> Result<Self, RandomError> {
+        let codes = 10_u64.pow(u32::try_from(digits).unwrap_or(u32::MAX));
+        // What is left of 2^64 above a multiple of the number of codes is drawn again.
+        let bound = u64::MAX - u64::MAX % codes;
         loop {
-            let drawn = getrandom::u32().map_err(RandomError)?;
-            if drawn < BOUND {
-                return Ok(Self(drawn % CODES));
+            let drawn = getrandom::u64().map_err(RandomError)?;
+            if drawn < bound {
+                return Ok(Self(format!("{:0digits$}", drawn % codes)));
             }
         }
     }
 
     /// Its digits, for the mail.
     #[must_use]
-    pub fn digits(&self) -> String {
-        format!("{:06}", self.0)
+    pub fn digits(&self) -> &str {
+        &self.0
     }
 }
 
@@ -59,11 +62,9 @@ impl FromStr for Code {
     /// Spaces around and within are what people copy with it.
     fn from_str(text: &str) -> Result<Self, ()> {
         let digits: String = text.chars().filter(|c| *c != ' ').collect();
-        let fits = digits.len() == CODE_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
-        fits.then_some(digits)
-            .and_then(|digits| digits.parse().ok())
-            .map(Self)
-            .ok_or(())
+        let fits = [CODE_DIGITS, LONG_CODE_DIGITS].contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit());
+        fits.then_some(Self(digits)).ok_or(())
     }
 }
 
@@ -86,10 +87,16 @@ impl CodeKey {
         address.hash(&self.0)
     }
 
+    /// The hash of a client's address in names of keys.
+    #[must_use]
+    pub fn hash_client(&self, client: IpAddr) -> AddressHash {
+        AddressHash::of(&keyed_hash(&self.0, &["client", &client.to_string()]))
+    }
+
     /// The hash that is stored of a code for an address.
     #[must_use]
     pub fn hash_code(&self, address: &Address, code: &Code) -> CodeHash {
-        let digest = keyed_hash(&self.0, &["code", address.as_str(), &code.digits()]);
+        let digest = keyed_hash(&self.0, &["code", address.as_str(), code.digits()]);
         CodeHash(hex::encode(digest))
     }
 }
@@ -131,7 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_six_digits_also_with_the_spaces_of_a_copy() {
+    fn a_code_is_six_or_ten_digits_also_with_the_spaces_of_a_copy() {
+        let code: Code = "00004 00042".parse().unwrap();
+        assert_eq!(code.digits(), "0000400042");
         let code: Code = "000 042".parse().unwrap();
         assert_eq!(code.digits(), "000042");
         for text in [
@@ -151,9 +160,10 @@ mod tests {
 
     #[test]
     fn random_codes_differ_and_have_all_lengths_of_leading_zeros() {
-        let codes: Vec<String> = (0..2_000)
-            .map(|_| Code::random().unwrap().digits())
-            .collect();
+        let long = Code::random(LONG_CODE_DIGITS).unwrap();
+        assert_eq!(long.digits().parse::<Code>(), Ok(long.clone()));
+        let random = |_| Code::random(CODE_DIGITS).unwrap().digits().to_owned();
+        let codes: Vec<String> = (0..2_000).map(random).collect();
         assert!(codes.iter().all(|code| code.len() == CODE_DIGITS));
         assert!(codes.iter().any(|code| code.starts_with('0')));
         assert!(codes.iter().any(|code| code.starts_with('9')));

@@ -8,7 +8,7 @@ mod renewal;
 mod user_number;
 
 pub use address::{Address, AddressError, AddressHash, Domain, DomainError};
-pub use code::{CODE_DIGITS, Code, CodeHash, CodeKey, RandomError};
+pub use code::{CODE_DIGITS, Code, CodeHash, CodeKey, LONG_CODE_DIGITS, RandomError};
 pub use limits::{Limit, LimitError, Limits};
 pub use renewal::{Level, RENEWALS_MAX, Renewal, renew};
 pub use user_number::{USER_NUMBER_MIN, user_number};

@@ -1,4 +1,4 @@
-//! How often a code is sent to one address: levels of a sliding window.
+//! How often a code is sent to one mailbox: levels of a sliding window.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,10 @@ use std::time::Duration;
 const LEVELS_MAX: usize = 8;
 const COUNT_MAX: u32 = 100;
 const SECONDS_MAX: u64 = 24 * 60 * 60;
+/// How many clients it takes at least to block a mailbox for all others.
+const CLIENTS_TO_BLOCK: u32 = 5;
 
-/// One level: `count` codes within `window` block the address for `block`, from the last of them on.
+/// One level: `count` codes within `window` block the mailbox for `block`, from the last of them on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// Codes sent.
@@ -36,10 +38,21 @@ impl Limits {
     pub fn levels(&self) -> &[Limit] {
         &self.0
     }
+
+    /// The same for all clients together: what one of them may ask for does not block the others.
+    #[must_use]
+    pub fn of_all_clients(&self) -> Self {
+        let of_all = |level: &Limit| Limit {
+            count: level.count * CLIENTS_TO_BLOCK,
+            ..*level
+        };
+        Self(self.0.iter().map(of_all).collect())
+    }
 }
 
 impl Default for Limits {
-    /// One a minute; five within 5 minutes block for 5 minutes; ten within 20 minutes for 20.
+    /// One a minute; five within 5 minutes block for 5 minutes; ten within 20 minutes for 20; twenty
+    /// within a day for an hour.
     fn default() -> Self {
         let level = |count, window, block| Limit {
             count,
@@ -50,6 +63,7 @@ impl Default for Limits {
             level(1, 60, 60),
             level(5, 300, 300),
             level(10, 1200, 1200),
+            level(20, 86_400, 3600),
         ])
     }
 }
@@ -103,7 +117,10 @@ mod tests {
     #[test]
     fn the_default_is_the_contracts() {
         let default = Limits::default();
-        assert_eq!(default.to_string(), "1/60/60,5/300/300,10/1200/1200");
+        assert_eq!(
+            default.to_string(),
+            "1/60/60,5/300/300,10/1200/1200,20/86400/3600"
+        );
         assert_eq!(default.to_string().parse(), Ok(default));
     }
 

@@ -32,12 +32,19 @@ pub struct Revocations {
 }
 
 impl Orderbook {
-    /// The user of an address, made at the first call.
+    /// The user of an address, made at the first call. Where a mailbox is one user, an address that is no
+    /// user's is its mailbox' user; an address that was one before stays that one.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn user_of(&self, address: &Address) -> Result<UserId, OrderbookError> {
-        if let Some(known) = self.known_user(address).await? {
+    pub async fn user_of(
+        &self,
+        address: &Address,
+        mailbox_is_one_user: bool,
+    ) -> Result<UserId, OrderbookError> {
+        let mailbox = address.mailbox();
+        let shared = mailbox_is_one_user.then_some(&mailbox);
+        if let Some(known) = self.known_user(address, shared).await? {
             return Ok(known);
         }
         let key: Vec<u8> = sqlx::query_scalar("SELECT key FROM user_id_key")
@@ -45,34 +52,52 @@ impl Orderbook {
             .await?;
         let mut attempt = 0;
         loop {
-            let id = user_id(user_number(&key, address, attempt))?;
-            if self.insert_user(id, address).await? {
+            let id = user_id(user_number(&key, shared.unwrap_or(address), attempt))?;
+            // Of several users of one mailbox the first is the mailbox' user.
+            if self.insert_user(id, address, Some(&mailbox)).await?
+                || (shared.is_none() && self.insert_user(id, address, None).await?)
+            {
                 return Ok(id);
             }
             // Somebody else made it in between, or the number is another address's.
-            if let Some(known) = self.known_user(address).await? {
+            if let Some(known) = self.known_user(address, shared).await? {
                 return Ok(known);
             }
             attempt += 1;
         }
     }
 
-    async fn insert_user(&self, id: UserId, address: &Address) -> Result<bool, OrderbookError> {
+    async fn insert_user(
+        &self,
+        id: UserId,
+        address: &Address,
+        mailbox: Option<&Address>,
+    ) -> Result<bool, OrderbookError> {
         let made = sqlx::query(
-            "INSERT INTO users (user_id, email) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO users (user_id, email, mailbox) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(id.get())
         .bind(address.as_str())
+        .bind(mailbox.map(Address::as_str))
         .execute(&self.pool)
         .await?;
         Ok(made.rows_affected() == 1)
     }
 
-    async fn known_user(&self, address: &Address) -> Result<Option<UserId>, OrderbookError> {
-        let id: Option<i64> = sqlx::query_scalar("SELECT user_id FROM users WHERE email = $1")
-            .bind(address.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
+    /// The address' own user before its mailbox'.
+    async fn known_user(
+        &self,
+        address: &Address,
+        mailbox: Option<&Address>,
+    ) -> Result<Option<UserId>, OrderbookError> {
+        let id: Option<i64> = sqlx::query_scalar(
+            "SELECT user_id FROM users WHERE email = $1 OR mailbox = $2
+              ORDER BY email = $1 DESC LIMIT 1",
+        )
+        .bind(address.as_str())
+        .bind(mailbox.map(Address::as_str))
+        .fetch_optional(&self.pool)
+        .await?;
         id.map(user_id).transpose()
     }
 

@@ -1,15 +1,23 @@
 //! Signing in and out.
 
+use actix_web::http::header::{COOKIE, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_identity::{Address, Code};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::http::App;
 use crate::http::middleware::trace_of;
 use crate::problem::{FieldError, Problem};
-use crate::sign_in::{CodeError, ExchangeError};
+use crate::sign_in::codes::CODE_LIFE;
+use crate::sign_in::throttle::ThrottleError;
+use crate::sign_in::{Attempt, CodeError, ExchangeError};
 use crate::{body, rfc3339};
+
+/// The cookie with the challenge of the code that was asked for last. It is no credential: it only says which
+/// code is tried.
+pub(crate) const CHALLENGE: &str = "seckill-challenge";
 
 /// Who wants a code.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -25,8 +33,8 @@ pub(crate) struct CodeRequest {
 pub(crate) struct SignInRequest {
     #[schema(format = "email", max_length = 254, example = "ada@example.com")]
     email: String,
-    /// The six digits.
-    #[schema(pattern = "^[0-9]{6}$", example = "123456")]
+    /// The digits of the mail: six, or ten while somebody guesses codes.
+    #[schema(pattern = "^([0-9]{6}|[0-9]{10})$", example = "123456")]
     code: String,
 }
 
@@ -43,7 +51,8 @@ pub(crate) struct SignedIn {
 
 /// Has a code mailed.
 ///
-/// The answer is the same whether or not the address is known.
+/// The answer is the same whether or not the address is known. Its cookie belongs to the code: who sends it back
+/// with the code has five attempts of their own.
 ///
 /// # Errors
 /// `invalid-request`, `rate-limited`, `unavailable`.
@@ -54,7 +63,10 @@ pub(crate) struct SignedIn {
     tag = "Sign-in",
     request_body = CodeRequest,
     responses((status = 204, description = "A code is on its way.")),
-    extensions(("x-problems" = json!(["rate-limited"]))),
+    extensions(
+        ("x-headers" = json!({"204": ["Set-Cookie"]})),
+        ("x-problems" = json!(["rate-limited"])),
+    ),
 )]
 pub async fn send_code(
     app: web::Data<App>,
@@ -73,8 +85,11 @@ async fn try_send_code(
 ) -> Result<HttpResponse, Problem> {
     let request: CodeRequest = body::json(http, payload).await?;
     let address = address(&request.email)?;
-    match app.sign_in.send_code(address).await {
-        Ok(()) => Ok(HttpResponse::NoContent().finish()),
+    let client = app.trusted_proxies.client(http);
+    match app.sign_in.send_code(address, client).await {
+        Ok(challenge) => Ok(HttpResponse::NoContent()
+            .insert_header((SET_COOKIE, cookie(challenge)))
+            .finish()),
         Err(CodeError::Domain) => Err(field(
             "email",
             "an address of a domain that may sign in here",
@@ -82,6 +97,7 @@ async fn try_send_code(
         Err(CodeError::Blocked { retry_after }) => {
             Err(Problem::code_limited(app.sign_in.limits(), retry_after))
         }
+        Err(CodeError::Throttled(error)) => Err(error.into()),
         Err(error @ CodeError::NoMail) => {
             Err(Problem::unavailable("Nobody can sign in by mail here for now.").because(error))
         }
@@ -95,8 +111,11 @@ async fn try_send_code(
 
 /// Exchanges a code for a token.
 ///
+/// Without the cookie of the request for a code it is the address' newest code that is tried, and all who have not
+/// got it share five attempts.
+///
 /// # Errors
-/// `invalid-request`, `unauthorized`, `unavailable`.
+/// `invalid-request`, `unauthorized`, `rate-limited`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/api/v1/sign-in",
@@ -106,7 +125,8 @@ async fn try_send_code(
     responses((status = 200, description = "Signed in.", body = SignedIn)),
     extensions(
         ("x-headers" = json!({"200": ["Cache-Control"]})),
-        ("x-problems" = json!(["unauthorized"])),
+        ("x-parameters" = json!(["seckill-challenge"])),
+        ("x-problems" = json!(["rate-limited", "unauthorized"])),
     ),
 )]
 pub async fn sign_in(
@@ -129,8 +149,14 @@ async fn try_sign_in(
     let code: Code = request
         .code
         .parse()
-        .map_err(|()| field("code", "the six digits of the mail"))?;
-    let user_id = app.sign_in.exchange(address, code).await?;
+        .map_err(|()| field("code", "the digits of the mail: six, or ten"))?;
+    let attempt = Attempt {
+        address,
+        code,
+        challenge: challenge(http),
+        client: app.trusted_proxies.client(http),
+    };
+    let user_id = app.sign_in.exchange(attempt).await?;
     let issued = app.tokens.sign_in(user_id)?;
     tracing::info!(trace = %trace_of(http), %user_id, "signed in");
     Ok(HttpResponse::Ok()
@@ -166,9 +192,42 @@ pub async fn sign_out(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
     Ok(HttpResponse::NoContent().finish())
 }
 
+fn cookie(challenge: Uuid) -> String {
+    let (id, life_s) = (challenge.simple(), CODE_LIFE.as_secs());
+    format!("{CHALLENGE}={id}; Path=/api/v1/sign-in; Max-Age={life_s}; HttpOnly; SameSite=Strict")
+}
+
+/// Another's cookie, or none at all, is no mistake: it is just no challenge.
+fn challenge(http: &HttpRequest) -> Option<Uuid> {
+    let headers = http.headers().get_all(COOKIE);
+    let cookies = headers.filter_map(|value| value.to_str().ok());
+    let mut cookies = cookies.flat_map(|value| value.split(';'));
+    cookies.find_map(|cookie| {
+        let (name, value) = cookie.split_once('=')?;
+        (name.trim() == CHALLENGE)
+            .then_some(value.trim())?
+            .parse()
+            .ok()
+    })
+}
+
+impl From<ThrottleError> for Problem {
+    fn from(error: ThrottleError) -> Self {
+        match error {
+            ThrottleError::UsedUp {
+                policy,
+                per_minute,
+                retry_after,
+            } => Self::sign_in_limited(policy, per_minute, retry_after),
+            ThrottleError::Store(error) => ExchangeError::Store(error).into(),
+        }
+    }
+}
+
 impl From<ExchangeError> for Problem {
     fn from(error: ExchangeError) -> Self {
         match error {
+            ExchangeError::Throttled(error) => error.into(),
             ExchangeError::NotGood => Self::unauthorized(
                 "The code is not good, or no longer: look at the newest mail, or ask for another.",
             ),
@@ -195,4 +254,26 @@ fn field(field: &'static str, detail: &str) -> Problem {
 fn count(metric: &'static str, answer: &Result<HttpResponse, Problem>) {
     let name = answer.as_ref().map_or_else(Problem::name, |_| "ok");
     metrics::counter!(metric, "answer" => name).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn a_challenge_comes_back_as_it_was_given_out_among_other_cookies() {
+        let given = Uuid::new_v4();
+        let sent = cookie(given);
+        let pair = sent.split(';').next().unwrap();
+        let back = |header: &str| {
+            let request = TestRequest::default().insert_header((COOKIE, header));
+            challenge(&request.to_http_request())
+        };
+        assert_eq!(back(pair), Some(given));
+        assert_eq!(back(&format!("theme=dark; {pair}; x=y")), Some(given));
+        for none in ["", "theme=dark", "seckill-challenge=1", "seckill-challenge"] {
+            assert_eq!(back(none), None, "{none:?}");
+        }
+    }
 }

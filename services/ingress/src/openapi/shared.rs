@@ -4,17 +4,19 @@ use serde_json::{Value, json};
 
 use seckill_domain::{Actor, Reason, VoucherId};
 
+use crate::http::sign_in::CHALLENGE;
 use crate::http::terms::ONE_LINE_PATTERN;
 
 /// The header of a renewed token, which no answer has that does not know the caller.
 pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";
 
-const HEADERS: [&str; 7] = [
+const HEADERS: [&str; 8] = [
     "Cache-Control",
     "Location",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "Set-Cookie",
     "WWW-Authenticate",
     RENEWED_TOKEN,
 ];
@@ -55,6 +57,11 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
         "X-Sale-Token" => (
             "header",
             "A sale token of the caller for this sale. Sales whose `requires_sale_token` is true take no order without, and the operators' risk rules may not either.",
+            json!({ "type": "string" }),
+        ),
+        CHALLENGE => (
+            "cookie",
+            "As the request for the code was answered with it; any other counts as none.",
             json!({ "type": "string" }),
         ),
         "Last-Event-ID" => (
@@ -99,6 +106,11 @@ pub(super) fn header(name: &str) -> Option<(&'static str, Value)> {
             "Seconds to wait.",
             json!({ "type": "string", "pattern": "^[1-9][0-9]*$" }),
             "1",
+        ),
+        "Set-Cookie" => (
+            "`seckill-challenge`: to be sent back with the code.",
+            text(),
+            "seckill-challenge=5f0c1b0e6c5e4c0f8a8e2f6d3b1a9c7d; Path=/api/v1/sign-in; Max-Age=300; HttpOnly; SameSite=Strict",
         ),
         "WWW-Authenticate" => ("What to send.", text(), r#"Bearer realm="seckill""#),
         RENEWED_TOKEN => (

@@ -1,5 +1,6 @@
 //! Mails go out in the background: how long a server takes tells the client nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use lettre::transport::smtp::Error as SmtpError;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use seckill_identity::{Address, Code};
 use seckill_telemetry::settings::Secret;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::codes::CODE_LIFE;
+use super::queue::{self, FairQueue};
 
 /// Mails that may wait; more are refused before their code is counted.
 const QUEUE: usize = 1_000;
@@ -34,21 +36,22 @@ pub struct MailSettings {
     pub from: Mailbox,
 }
 
+#[derive(Debug)]
 struct Letter {
     to: Address,
     code: Code,
 }
 
 /// A place in the queue.
-pub struct Place<'a>(mpsc::Permit<'a, Letter>);
+pub struct Place(queue::Place<Letter>);
 
 /// The way to the queue.
 #[derive(Debug)]
-pub struct Mailer(mpsc::Sender<Letter>);
+pub struct Mailer(FairQueue<Letter>);
 
 /// The queue's other end.
 pub struct Postman {
-    letters: mpsc::Receiver<Letter>,
+    letters: FairQueue<Letter>,
     transport: Transport,
     from: Mailbox,
 }
@@ -71,59 +74,68 @@ impl Mailer {
     /// # Errors
     /// When the URL is none of a mail server.
     pub fn new(settings: &MailSettings) -> anyhow::Result<(Self, Postman)> {
-        let (sender, letters) = mpsc::channel(QUEUE);
+        let letters = FairQueue::new(QUEUE);
         let transport = Transport::from_url(settings.url.expose())
             // The error would quote the URL, and the password with it.
             .map_err(|_| anyhow::anyhow!("SMTP_URL is no smtp:// or smtps:// URL"))?
             .timeout(Some(SMTP_TIMEOUT))
             .build();
         let postman = Postman {
-            letters,
+            letters: letters.clone(),
             transport,
             from: settings.from.clone(),
         };
-        Ok((Self(sender), postman))
+        Ok((Self(letters), postman))
     }
 
-    /// A place for one mail; none when too many wait.
+    /// A place for one mail that a client asks for; none when too many wait, and no client has more waiting
+    /// than this one.
     #[must_use]
-    pub fn place(&self) -> Option<Place<'_>> {
-        self.0.try_reserve().ok().map(Place)
+    pub fn place(&self, client: IpAddr) -> Option<Place> {
+        let (place, pushed_out) = self.0.place(client)?;
+        if pushed_out.is_some() {
+            count("dropped");
+        }
+        Some(Place(place))
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// Puts the mail in.
     pub fn send(self, to: Address, code: Code) {
-        self.0.send(Letter { to, code });
+        self.0.fill(Letter { to, code });
     }
 }
 
 impl Postman {
     /// Sends what comes in; after `stop`, what is in the queue.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let (at_once, on_the_way) = (Arc::new(Semaphore::new(AT_ONCE)), TaskTracker::new());
-        loop {
-            let letter = tokio::select! {
-                letter = self.letters.recv() => letter,
-                () = stop.cancelled(), if !self.letters.is_closed() => {
-                    self.letters.close();
-                    continue;
-                }
-            };
-            let Some(letter) = letter else { break };
-            let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else {
-                break;
-            };
-            let (transport, from) = (self.transport.clone(), self.from.clone());
-            on_the_way.spawn(async move {
-                deliver(&transport, from, &letter).await;
-                drop(permit);
-            });
-        }
+        let closing = async {
+            stop.cancelled().await;
+            self.letters.close();
+        };
+        let delivering = async {
+            // First a hand that is free, then the letter whose turn it is by then.
+            while let Ok(permit) = Arc::clone(&at_once).acquire_owned().await {
+                let Some(letter) = self.letters.next().await else {
+                    break;
+                };
+                let (transport, from) = (self.transport.clone(), self.from.clone());
+                on_the_way.spawn(async move {
+                    deliver(&transport, from, &letter).await;
+                    drop(permit);
+                });
+            }
+        };
+        tokio::join!(closing, delivering);
         on_the_way.close();
         on_the_way.wait().await;
     }
+}
+
+fn count(result: &'static str) {
+    metrics::counter!("seckill_mails_total", "result" => result).increment(1);
 }
 
 /// A mail that was lost costs its reader a minute: the log says why, never to whom or what.
@@ -132,8 +144,7 @@ async fn deliver(transport: &Transport, from: Mailbox, letter: &Letter) {
         Ok(message) => send(transport, &message).await,
         Err(error) => Err(error),
     };
-    let result = if sent.is_ok() { "sent" } else { "failed" };
-    metrics::counter!("seckill_mails_total", "result" => result).increment(1);
+    count(if sent.is_ok() { "sent" } else { "failed" });
     if let Err(error) = sent {
         tracing::error!(error = format!("{error:#}"), "a mail was not sent");
     }

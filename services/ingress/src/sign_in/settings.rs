@@ -7,10 +7,13 @@ use seckill_identity::{Domain, Limits};
 use seckill_telemetry::settings::{Reader, Secret};
 
 use super::mailer::{MailSettings, check_url};
+use super::throttle::PerMinute;
 
 const TOKEN_LIFE_SECONDS: u64 = 3600;
 /// Below this a quarter of the life is no whole second.
 const TOKEN_LIFE_MIN_SECONDS: u64 = 4;
+const CLIENT_PER_MINUTE: u32 = 60;
+const GLOBAL_PER_MINUTE: u32 = 6_000;
 const MAIL_FROM: &str = "Flash sale <no-reply@localhost>";
 
 /// The settings of the sign-in.
@@ -20,15 +23,19 @@ pub struct SignInSettings {
     pub mail: Option<MailSettings>,
     /// Whose addresses may sign in; none: everybody's.
     pub allowed_domains: Vec<Domain>,
-    /// How often a code is sent to one address.
+    /// How often a code is sent to one mailbox.
     pub limits: Limits,
+    /// How many codes may be asked for, and how many attempts made.
+    pub per_minute: PerMinute,
+    /// Whether all addresses of a mailbox are one user.
+    pub mailbox_is_one_user: bool,
     /// How long a token is good.
     pub token_life: Duration,
 }
 
 impl SignInSettings {
-    /// Reads `SMTP_URL`, `MAIL_FROM`, `SIGN_IN_ALLOWED_DOMAINS`, `SIGN_IN_LIMITS` and
-    /// `TOKEN_LIFE_SECONDS`. None: at least one is wrong, and noted as such.
+    /// Reads `SMTP_URL`, `MAIL_FROM`, those that begin with `SIGN_IN_`, and `TOKEN_LIFE_SECONDS`. None: at
+    /// least one is wrong, and noted as such.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url: Option<Option<Secret>> = reader.optional("SMTP_URL");
         let url = reader.accept("SMTP_URL", url, |url| {
@@ -37,6 +44,9 @@ impl SignInSettings {
         let from = mailbox(reader);
         let allowed_domains = domains(reader);
         let limits = reader.or("SIGN_IN_LIMITS", Limits::default());
+        let client = reader.or("SIGN_IN_CLIENT_PER_MINUTE", CLIENT_PER_MINUTE);
+        let global = reader.or("SIGN_IN_GLOBAL_PER_MINUTE", GLOBAL_PER_MINUTE);
+        let mailbox_is_one_user = reader.or("SIGN_IN_MAILBOX_IS_ONE_USER", false);
         let life_s = reader.or("TOKEN_LIFE_SECONDS", TOKEN_LIFE_SECONDS);
         if life_s.is_some_and(|seconds| seconds < TOKEN_LIFE_MIN_SECONDS) {
             reader.refuse("TOKEN_LIFE_SECONDS", "is below 4");
@@ -46,6 +56,11 @@ impl SignInSettings {
             mail: url?.map(|url| MailSettings { url, from }),
             allowed_domains: allowed_domains?,
             limits: limits?,
+            per_minute: PerMinute {
+                client: client?,
+                global: global?,
+            },
+            mailbox_is_one_user: mailbox_is_one_user?,
             token_life: Duration::from_secs(life_s?),
         })
     }
@@ -106,6 +121,9 @@ mod tests {
             ("MAIL_FROM", "nobody"),
             ("SIGN_IN_ALLOWED_DOMAINS", "uni.example,a b"),
             ("SIGN_IN_LIMITS", "often"),
+            ("SIGN_IN_CLIENT_PER_MINUTE", "-1"),
+            ("SIGN_IN_GLOBAL_PER_MINUTE", "many"),
+            ("SIGN_IN_MAILBOX_IS_ONE_USER", "perhaps"),
             ("TOKEN_LIFE_SECONDS", "3"),
         ];
         let SettingsError(errors) = read(&bad).unwrap_err();

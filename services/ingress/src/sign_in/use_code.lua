@@ -1,6 +1,13 @@
--- Uses a code up: of two calls with the right one only the first gets 1.
--- KEYS[1] code  ARGV[1] the hash that matched
-if redis.call('HGET', KEYS[1], 'hash') == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
+-- Uses a code up, wherever it is stored: of two calls with the right one only the first gets 1.
+-- KEYS[1] newest code  KEYS[2] code of the challenge  KEYS[3] failed  ARGV[1] the hash that matched
+local used = 0
+for _, key in ipairs({KEYS[1], KEYS[2]}) do
+  if redis.call('HGET', key, 'hash') == ARGV[1] then
+    redis.call('DEL', key)
+    used = 1
+  end
 end
-return 0
+if used == 1 and redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('DECR', KEYS[3])
+end
+return used
