@@ -43,6 +43,25 @@ async fn a_buyer_signs_in_with_the_mailed_code_and_is_back_at_the_sale() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_signs_out_on_all_devices() -> Result<()> {
+    let shop = Shop::open()?;
+    let (here, there) = (
+        Browser::start(1280, 900).await?,
+        Browser::start(360, 800).await?,
+    );
+    for browser in [&here, &there] {
+        shop.remember(browser, 7).await?;
+        shop.go(browser, "/orders").await?;
+        browser.says("#message", "no orders yet").await?;
+    }
+    here.click("#sign-out-everywhere").await?;
+    here.shown("#sign-in-link").await?;
+    shop.go(&there, "/orders").await?;
+    there.shown("#email").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_buys_and_pays() -> Result<()> {
     let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(3)).await?;

@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 /// Who asks.
 const BUYER: u64 = 1;
+/// Who ends all sessions.
+const LEAVER: u64 = 3;
 
 /// Of the pages and of the viewer.
 const FILES: [&str; 3] = ["app.css", "operators.js", "swagger-ui.css"];
@@ -114,6 +116,7 @@ fn fuzz(world: &World, ids: &Ids, url: &str, how: &[&str]) -> Result<String> {
         .env("PYTHONPATH", directory.path())
         .env("BUYER_TOKEN", session(world, BUYER)?)
         .env("LEAVING_TOKEN", session(world, BUYER)?)
+        .env("EVERYWHERE_TOKEN", session(world, LEAVER)?)
         .envs([secret("ADMIN_TOKEN"), secret("PAYMENT_WEBHOOK_SECRET")])
         .output()
         .context("cannot run schemathesis")?;

@@ -3,6 +3,7 @@
 mod accepted_log;
 mod alerts;
 mod another_log;
+mod audit;
 mod bad_input;
 mod catalogue;
 mod chaos;
@@ -64,6 +65,7 @@ mod sale_tokens;
 mod same_end;
 mod schema_versions;
 mod sentinel;
+mod sessions;
 mod sign_in;
 mod sign_in_attacks;
 mod skip_deaths;

@@ -8,10 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use seckill_testkit::http;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::binary;
 use seckill_testkit::wait::wait_for;
+use seckill_testkit::{fresh_database, http};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -220,15 +220,23 @@ fn what_is_not_ours_or_empty_is_ignored() -> Result<()> {
 
 #[test]
 fn a_command_takes_what_is_not_text_where_it_may_stand() -> Result<()> {
-    let mut token = command("seckillctl", &GOOD)?;
-    with_empty_files(with_garbage(&mut token)).args(["token", "--user", "7"]);
-    let Output { status, stderr, .. } = token.env("USER", OsStr::from_bytes(GARBAGE)).output()?;
-    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    let database = fresh_database()?;
+    let url = database.url();
+    for arguments in [&["db", "migrate"][..], &["token", "--user", "7"]] {
+        let mut noted = command("seckillctl", &GOOD)?;
+        with_empty_files(with_garbage(&mut noted)).args(arguments);
+        noted
+            .env("USER", OsStr::from_bytes(GARBAGE))
+            .env("DATABASE_URL", &url);
+        let Output { status, stderr, .. } = noted.output()?;
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    }
 
     // A path need not be text; other arguments have to be.
     let directory = tempfile::tempdir()?;
     let file = directory.path().join(OsStr::from_bytes(GARBAGE));
-    std::fs::write(&file, "TOKEN_SECRET=a token secret of its own\n")?;
+    let settings = format!("TOKEN_SECRET=a token secret of its own\nDATABASE_URL={url}\n");
+    std::fs::write(&file, settings)?;
     let mut token = command("seckillctl", &[])?;
     token
         .args(["token", "--user", "7", "--env-file"])

@@ -36,6 +36,9 @@ pub struct AuditEntry<'a> {
     pub command: &'a str,
     /// Why, in the operator's words.
     pub reason: &'a str,
+    /// From where, as far as that is known and not just said: the address that a request came from, or the
+    /// account and the machine that a command ran on.
+    pub origin: Option<&'a str>,
     /// How many records, rows or keys it touched; of a request to the admin API, how many events it
     /// asked for.
     pub affected: i64,
@@ -115,12 +118,13 @@ pub(crate) async fn insert_audit(
     entry: AuditEntry<'_>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO ops_audit (actor, command, reason, affected, voucher_id, trace_id)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO ops_audit (actor, command, reason, origin, affected, voucher_id, trace_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(entry.actor)
     .bind(entry.command)
     .bind(entry.reason)
+    .bind(entry.origin)
     .bind(entry.affected)
     .bind(entry.voucher_id.map(VoucherId::get))
     .bind(entry.trace.as_ref().map(TraceParent::trace_id))

@@ -9,7 +9,7 @@ use crate::OrderbookError;
 use crate::connections::{Pool, PoolOptions, Session};
 
 /// How to reach the database, and how long to wait for it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OrderbookOptions {
     /// `postgres://user:password@host:port/database`, parameters as libpq's.
     pub database_url: String,

@@ -1,35 +1,11 @@
-//! Books beside the view: who signed in, and which sessions were signed out.
+//! A book beside the view: who signed in.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
-use seckill_domain::{Timestamp, UserId};
+use seckill_domain::{TraceParent, UserId};
 use seckill_identity::{Address, user_number};
-use uuid::Uuid;
 
-use crate::sql_time::{SqlTime, interval};
 use crate::{Orderbook, OrderbookError};
-
-/// A transaction's time is that of its beginning: one that began earlier than the last look may
-/// have ended after it.
-const OVERLAP: Duration = Duration::from_secs(60);
-
-/// A session that was signed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RevokedSession {
-    /// The session.
-    pub session_id: Uuid,
-    /// No token of it is good after this.
-    pub expires_at: Timestamp,
-}
-
-/// What was signed out between two looks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocations {
-    /// Where the next look begins, by the database's clock.
-    pub as_of: Timestamp,
-    /// Sessions; some may have been seen before.
-    pub sessions: Vec<RevokedSession>,
-}
 
 impl Orderbook {
     /// The user of an address, made at the first call. Where a mailbox is one user, an address that is no
@@ -101,65 +77,23 @@ impl Orderbook {
         id.map(user_id).transpose()
     }
 
-    /// Notes that a session was signed out. Doing it again changes nothing.
+    /// Notes that a user has shown the right code, and from where.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn revoke_session(
+    pub async fn note_sign_in(
         &self,
-        session: RevokedSession,
         user: UserId,
+        from: Option<IpAddr>,
+        trace: TraceParent,
     ) -> Result<(), OrderbookError> {
-        sqlx::query(
-            "INSERT INTO revoked_sessions (session_id, user_id, expires_at) VALUES ($1, $2, $3)
-             ON CONFLICT (session_id) DO NOTHING",
-        )
-        .bind(session.session_id)
-        .bind(user.get())
-        .bind(SqlTime(session.expires_at))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// The sessions signed out since the last look, all that count at the first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn revoked_sessions(
-        &self,
-        since: Option<Timestamp>,
-    ) -> Result<Revocations, OrderbookError> {
-        let SqlTime(as_of): SqlTime = sqlx::query_scalar("SELECT now()")
-            .fetch_one(&self.pool)
-            .await?;
-        let rows: Vec<(Uuid, SqlTime)> = sqlx::query_as(
-            "SELECT session_id, expires_at FROM revoked_sessions
-              WHERE expires_at > now() AND ($1::timestamptz IS NULL OR revoked_at > $1 - $2)",
-        )
-        .bind(since.map(SqlTime))
-        .bind(interval(OVERLAP))
-        .fetch_all(&self.pool)
-        .await?;
-        let session = |(session_id, SqlTime(expires_at))| RevokedSession {
-            session_id,
-            expires_at,
-        };
-        Ok(Revocations {
-            as_of,
-            sessions: rows.into_iter().map(session).collect(),
-        })
-    }
-
-    /// Forgets sessions whose tokens have all expired; says how many.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_expired_sessions(&self) -> Result<u64, OrderbookError> {
-        let deleted = sqlx::query("DELETE FROM revoked_sessions WHERE expires_at < now()")
+        sqlx::query("INSERT INTO sign_ins (user_id, address, trace_id) VALUES ($1, $2, $3)")
+            .bind(user.get())
+            .bind(from.map(|address| address.to_string()))
+            .bind(trace.trace_id())
             .execute(&self.pool)
             .await?;
-        Ok(deleted.rows_affected())
+        Ok(())
     }
 }
 
@@ -168,6 +102,6 @@ const MISSING: OrderbookError = OrderbookError::Row {
     column: "user_id",
 };
 
-fn user_id(id: i64) -> Result<UserId, OrderbookError> {
+pub(crate) fn user_id(id: i64) -> Result<UserId, OrderbookError> {
     UserId::new(id).map_err(|_| MISSING)
 }

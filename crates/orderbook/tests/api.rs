@@ -15,6 +15,7 @@ use seckill_orderbook::{
 };
 
 const ENTRY: AuditEntry<'static> = AuditEntry {
+    origin: None,
     actor: "ann",
     command: "dlq replay",
     reason: "schema mended",
@@ -52,6 +53,16 @@ async fn a_url_that_is_none_is_refused_and_a_migrated_database_can_be_migrated_a
 
     stand.book.migrate().await.unwrap();
     stand.book.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_is_not_printed() {
+    let stand = Stand::new().await;
+    let mut options = options(&stand.database);
+    options.database_url = "postgres://shop:hunter2@127.0.0.1:1/shop".to_owned();
+    let book = Orderbook::connect(&options).unwrap();
+    let printed = format!("{book:?}");
+    assert!(!printed.contains("hunter2"), "{printed}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Commands that change something: a plan by default, carried out with `--execute`, confirmed,
 //! and noted in `ops_audit`.
 
+use std::fs;
 use std::io::{BufRead, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,6 +40,7 @@ pub(crate) struct Warrant {
     actor: String,
     reason: String,
     command: String,
+    origin: String,
 }
 
 impl Act {
@@ -65,14 +68,11 @@ impl Act {
         let (true, Some(reason)) = (self.execute && affected > 0, &self.reason) else {
             return Ok(None);
         };
-        let actor = self
-            .actor
-            .clone()
-            .or_else(user)
-            .filter(|name| !name.is_empty());
-        let actor = actor.ok_or_else(|| {
-            Failure::Usage("--actor is needed: USER is not set, and the audit wants a name".into())
-        })?;
+        let actor = self.actor.clone().or_else(user).unwrap_or_default();
+        if actor.is_empty() {
+            let needed = "--actor is needed: USER is not set, and the audit wants a name";
+            return Err(Failure::Usage(needed.into()));
+        }
         if !self.yes {
             let stdin = std::io::stdin();
             if !stdin.is_terminal() {
@@ -84,17 +84,28 @@ impl Act {
             tell(format_args!("Type \"{phrase}\" to go on: "));
             confirm(phrase, &mut stdin.lock())?;
         }
-        Ok(Some(Warrant {
-            actor,
-            reason: reason.clone(),
-            command: arguments(),
-        }))
+        Ok(Some(Warrant::new(actor, reason)))
     }
 }
 
 /// Whose shell it is, if that has a name that can be written down.
 pub(crate) fn user() -> Option<String> {
     std::env::var_os("USER")?.into_string().ok()
+}
+
+/// The account that this runs under, and the machine, as the system says and not as a variable does:
+/// `kim@ops-1`.
+fn origin() -> String {
+    let uid = fs::metadata("/proc/self").map(|process| process.uid());
+    let uid = uid.map_or_else(|_| "?".to_owned(), |uid| uid.to_string());
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|account| {
+        let mut fields = account.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}@{}", name.unwrap_or(uid), machine.trim())
 }
 
 /// The command line without the program; what is not UTF-8 in it is shown as such.
@@ -116,12 +127,22 @@ fn confirm(phrase: &str, answers: &mut impl BufRead) -> Result<(), Failure> {
 }
 
 impl Warrant {
+    pub(crate) fn new(actor: String, reason: &str) -> Self {
+        Self {
+            actor,
+            reason: reason.to_owned(),
+            command: arguments(),
+            origin: origin(),
+        }
+    }
+
     /// The row for the audit.
     pub(crate) fn entry(&self, affected: usize) -> AuditEntry<'_> {
         AuditEntry {
             actor: &self.actor,
             command: &self.command,
             reason: &self.reason,
+            origin: Some(&self.origin),
             affected: i64::try_from(affected).unwrap_or(i64::MAX),
             voucher_id: None,
             trace: None,
@@ -178,6 +199,7 @@ mod tests {
             (entry.actor, entry.reason, entry.affected),
             ("kim", "because", 2)
         );
+        assert!(entry.origin.unwrap().contains('@'));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use seckill_telemetry::{failpoints, panics};
 
 use crate::commands::{
-    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, token, topics,
+    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, session, token, topics,
 };
 use crate::failure::Failure;
 use crate::output::{Output, Report, print, tell, written};
@@ -31,16 +31,17 @@ Settings are read from the environment, or from --env-file alone where it is giv
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
                                                   rebuild, reconcile
   DATABASE_URL                                    db, order, topics lag, topics accept, dlq, risk,
-                                                  replay --execute, rebuild, reconcile
+                                                  session, token, replay --execute, rebuild, reconcile
   REDIS_URL, PROMISE_DEADLINE_MS                  topics accept, reconcile
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 
-dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile, topics reset, topics accept and changes
-of risk rules print what they would do.
+dlq redrive, dlq discard, replay --to-topic, rebuild, reconcile, session end, topics reset, topics accept
+and changes of risk rules print what they would do.
 With --execute they do it, after a confirmation, and note who did it and why in the table ops_audit.
+token notes there whose token was made, too.
 
 Exit codes:
   0  done, or as much of it as somebody read
@@ -57,7 +58,7 @@ Examples:
   seckillctl topics lag
   seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001
   seckillctl dlq list --cause 'unknown schema'
-  curl -H \"Authorization: Bearer $(seckillctl token --user 7)\" http://127.0.0.1:8080/api/v1/orders";
+  seckillctl token --user 7 | sed 's/^/Authorization: Bearer /' | curl -H @- http://127.0.0.1:8080/api/v1/orders";
 
 /// Operates a flash-sale pipeline: its topics, its database, its sales and its orders.
 #[derive(Debug, Parser)]
@@ -81,7 +82,10 @@ enum Command {
     /// See orders, and how they came to be.
     #[command(subcommand)]
     Order(order::Command),
-    /// Make a buyer's bearer token.
+    /// End sessions of buyers.
+    #[command(subcommand)]
+    Session(session::Command),
+    /// Make a buyer's bearer token, and note in the audit who did.
     Token(token::Arguments),
     /// Make the Kafka topics, check them, or see how far the views are behind.
     #[command(subcommand)]
@@ -144,7 +148,8 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
     match cli.command {
         Command::Sale(command) => sale::run(command, &settings).await,
         Command::Order(command) => order::run(command, &settings).await,
-        Command::Token(arguments) => token::run(&arguments, &settings),
+        Command::Session(command) => session::run(command, &settings).await,
+        Command::Token(arguments) => token::run(&arguments, &settings).await,
         Command::Topics(command) => topics::run(command, &settings).await,
         Command::Db(command) => db::run(command, &settings).await,
         Command::Risk(command) => risk::run(command, &settings).await,
@@ -189,7 +194,7 @@ mod tests {
             ("seckillctl sale show 0", "a voucher id is"),
             ("seckillctl order show 42", "an order id is"),
             ("seckillctl token --user -1", "-1"),
-            ("seckillctl token --user 7 --ttl 1x", "90s, 15m, 1h or 7d"),
+            ("seckillctl token --user 7 --ttl 1x", "90s, 15m or 12h"),
             ("seckillctl topics create --replication 0", "--replication"),
             ("seckillctl sale restock 1 0 --reason x", "UNITS"),
             ("seckillctl sale shrink 1 5", "--reason"),

@@ -46,6 +46,8 @@ pub(crate) enum Need {
     Database,
     /// [`Settings::redis_url`] and [`Settings::promise_deadline`].
     Redis,
+    /// [`Settings::token_secret`].
+    TokenSecret,
 }
 
 impl Settings {
@@ -62,6 +64,7 @@ impl Settings {
                 Need::Kafka => drop(kafka(&mut reader)),
                 Need::Database => drop(database_url(&mut reader)),
                 Need::Redis => drop((redis_url(&mut reader), promise_deadline(&mut reader))),
+                Need::TokenSecret => drop(token_secret(&mut reader)),
             }
         }
         reader.finish(Some(()))
@@ -111,9 +114,7 @@ impl Settings {
 
     /// `TOKEN_SECRET`.
     pub(crate) fn token_secret(&self) -> Result<Secret, SettingsError> {
-        let mut reader = Reader::new(&self.0);
-        let secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
-        reader.finish(secret)
+        self.read(token_secret)
     }
 
     fn read<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T, SettingsError> {
@@ -142,6 +143,10 @@ fn kafka(reader: &mut Reader<'_>) -> Option<Kafka> {
 fn database_url(reader: &mut Reader<'_>) -> Option<String> {
     let url: Option<String> = reader.required("DATABASE_URL");
     reader.accept("DATABASE_URL", url, |url| check_database_url(url))
+}
+
+fn token_secret(reader: &mut Reader<'_>) -> Option<Secret> {
+    reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES)
 }
 
 fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {

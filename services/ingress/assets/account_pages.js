@@ -64,6 +64,7 @@ function ordersPage() {
   }
 
   byId("more").addEventListener("click", more);
+  byId("sign-out-everywhere").addEventListener("click", () => call("POST", "/api/v1/sign-out/everywhere").then(forget, (error) => say(error.message)));
   setInterval(() => rows.forEach((row) => row.isLive() && row.tick()), 500);
   more().then(refresh);
 }

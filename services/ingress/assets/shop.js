@@ -150,12 +150,13 @@ async function* eventsOf(body) {
   }
 }
 
-byId("sign-out").addEventListener("click", async () => {
-  await call("POST", "/api/v1/sign-out").catch(() => {});
+function forget() {
   setToken(null);
   for (const name of Object.keys(localStorage)) if (name.startsWith("seckill.")) localStorage.removeItem(name);
   location.assign("/");
-});
+}
+
+byId("sign-out").addEventListener("click", () => call("POST", "/api/v1/sign-out").then(forget, forget));
 
 showSignedIn();
 ({ sale: salePage, orders: ordersPage, "sign-in": signInPage })[page]?.();

@@ -13,6 +13,7 @@ use seckill_telemetry::logs::{LogFormat, check_filter};
 use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
 
 use crate::admission::Places;
+use crate::auth::NamedTokens;
 use crate::limits::{Rates, TrustedProxies};
 use crate::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
@@ -45,6 +46,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What an operator has to present.
     pub admin_token: Secret,
+    /// Or one of these, which says who it is.
+    pub admin_tokens: NamedTokens,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
     /// The HMAC key of the payment provider's webhook.
@@ -104,6 +107,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         SocketAddr::from(([127, 0, 0, 1], 8081)),
     );
     let admin_token = reader.secret("ADMIN_TOKEN", MIN_SECRET_BYTES);
+    let admin_tokens = reader.or("ADMIN_TOKENS", NamedTokens::default());
     let token_secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
     let payment_webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
@@ -130,6 +134,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         admin_listen: admin_listen?,
         admin_token: admin_token?,
+        admin_tokens: admin_tokens?,
         token_secret: token_secret?,
         payment_webhook_secret: payment_webhook_secret?,
         payment_page: payment_page?,
@@ -256,6 +261,7 @@ mod tests {
     fn every_mistake_is_named_at_once() {
         let bad = [
             ("ADMIN_TOKEN", "short"),
+            ("ADMIN_TOKENS", "kim=short"),
             ("EVENT_PARTITIONS", "0"),
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),
@@ -273,7 +279,10 @@ mod tests {
             "PAYMENT_WEBHOOK_SECRET",
         ];
         for name in bad.map(|(name, _)| name).into_iter().chain(missing) {
-            let named = errors.iter().filter(|e| e.starts_with(name)).count();
+            let named = errors
+                .iter()
+                .filter(|e| e.starts_with(&format!("{name} ")))
+                .count();
             assert_eq!(named, 1, "{name}: {errors:#?}");
         }
         assert_eq!(errors.len(), bad.len() + missing.len(), "{errors:#?}");

@@ -21,9 +21,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::auth::Operators;
 use crate::background::Background;
 use crate::config::Config;
-use crate::http::{App, STREAMS_MAX, admin_routes, middleware, public_routes};
+use crate::http::sign_in::SIGN_INS_TOTAL;
+use crate::http::{ADMIN_REFUSED_TOTAL, App, STREAMS_MAX, admin_routes, middleware, public_routes};
 use crate::limits::{Budgets, Limits};
 use crate::listener::{ListenerOptions, listen};
 use crate::operations::Operations;
@@ -234,6 +236,9 @@ async fn end_without_producer(
 
 fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postman>)> {
     let runtime = Handle::current();
+    // Alerts ask how fast they grow, also from none.
+    metrics::counter!(ADMIN_REFUSED_TOTAL).increment(0);
+    metrics::counter!(SIGN_INS_TOTAL, "answer" => "unauthorized").increment(0);
     let options = ReservationsOptions {
         promise_deadline: config.promise_deadline,
         delivery_timeout: clients.kafka.delivery_timeout,
@@ -275,7 +280,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         tokens: Tokens::new(&config.token_secret, config.sign_in.token_life, revoked),
         sale_tokens: SaleTokens::new(&config.token_secret),
         sign_in,
-        admin_token: config.admin_token.clone(),
+        operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
         payment_webhook_secret: config.payment_webhook_secret.clone(),
         payment_page: config.payment_page.clone(),
         limits: Limits::new(config.rate_limits, budgets),

@@ -9,6 +9,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use seckill_domain::{IdError, Timestamp, UserId};
 use seckill_identity::{Level, Renewal, renew};
+use seckill_orderbook::EndedSessions;
 use seckill_telemetry::settings::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,6 +21,11 @@ use crate::revoked::Revoked;
 
 /// The issuer and the audience of this project's tokens.
 pub const ISSUER: &str = "seckill";
+/// For so long after all of a user's sessions were ended, tokens of theirs may be about that were made before:
+/// by another issuer, too.
+const FOREIGN_LIFE: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+/// An instance that has not heard of it yet may renew a token of an ended session.
+const RENEWED_LATE: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct MintedClaims {
@@ -119,10 +125,32 @@ impl Tokens {
     /// `unauthorized` without a token, or with one that is not good.
     pub fn authenticate(&self, request: &HttpRequest) -> Result<UserId, Problem> {
         let caller = self.caller(request.headers())?;
-        if let Some(renewed) = self.renewed(&caller, unix_seconds())? {
+        self.renew(request, &caller)?;
+        Ok(caller.user_id)
+    }
+
+    /// Renews the caller's token if this request does so: then the answer will carry the new one.
+    ///
+    /// # Errors
+    /// `internal` when it cannot be signed.
+    pub fn renew(&self, request: &HttpRequest, caller: &Caller) -> Result<(), Problem> {
+        if let Some(renewed) = self.renewed(caller, unix_seconds())? {
             request.extensions_mut().insert(RenewedToken(renewed));
         }
-        Ok(caller.user_id)
+        Ok(())
+    }
+
+    /// Whether a token that was good still is: it has not expired, and its session is not over.
+    #[must_use]
+    pub fn is_still_good(&self, caller: &Caller) -> bool {
+        let (_, expires) = caller.issued_and_expires;
+        unix_seconds() < expires && !self.is_over(caller)
+    }
+
+    fn is_over(&self, caller: &Caller) -> bool {
+        let began = || caller.began();
+        self.revoked
+            .contains(caller.session_id, caller.user_id, began)
     }
 
     /// Who calls; renews nothing.
@@ -131,7 +159,7 @@ impl Tokens {
     /// As [`Self::authenticate`].
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let caller = self.caller_to_sign_out(headers)?;
-        if self.revoked.contains(caller.session_id) {
+        if self.is_over(&caller) {
             return Err(Problem::unauthorized(
                 "This session was signed out: sign in again.",
             ));
@@ -160,7 +188,8 @@ impl Tokens {
     /// # Errors
     /// `internal` when it cannot be signed.
     pub fn sign_in(&self, user_id: UserId) -> Result<Issued, Problem> {
-        self.issue(user_id, Uuid::new_v4(), Renewal::SIGNED_IN, unix_seconds())
+        // It says when the session began, and renewed tokens have it, too.
+        self.issue(user_id, Uuid::now_v7(), Renewal::SIGNED_IN, unix_seconds())
     }
 
     /// Ends a session here. Gives the time after which none of its tokens can be good: another
@@ -172,6 +201,22 @@ impl Tokens {
         let expires_at = timestamp(unix_seconds().max(expires).saturating_add(2 * life_s));
         self.revoked.insert(caller.session_id, expires_at);
         expires_at
+    }
+
+    /// Ends all sessions of the caller here that have begun so far.
+    #[must_use]
+    pub fn revoke_all(&self, caller: &Caller) -> EndedSessions {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = micros(now.unwrap_or_default());
+        let good_for = FOREIGN_LIFE.max(2 * self.life);
+        let ended = EndedSessions {
+            user_id: caller.user_id,
+            // Another instance's clock may be ahead.
+            up_to: now.max(caller.began()),
+            expires_at: timestamp(unix_seconds().saturating_add(good_for.as_secs())),
+        };
+        self.revoked.insert_all(ended);
+        ended
     }
 
     fn renewed(&self, caller: &Caller, now: u64) -> Result<Option<String>, Problem> {
@@ -209,6 +254,22 @@ impl Tokens {
             token: token.map_err(Problem::internal)?,
             expires_at: timestamp(exp),
         })
+    }
+}
+
+impl Caller {
+    /// When the session began. Where only its token says something about that: when that was issued, or
+    /// before, as far as one of an ended session may have been renewed.
+    fn began(&self) -> Timestamp {
+        let begun = self.session_id.get_timestamp();
+        let of_session = (self.session_id.get_version_num() == 7).then_some(begun);
+        if let Some(begun) = of_session.flatten() {
+            let (seconds, nanos) = begun.to_unix();
+            return micros(Duration::new(seconds, nanos));
+        }
+        let (issued, _) = self.issued_and_expires;
+        let late = self.renewal.map_or(0, |_| RENEWED_LATE.as_secs());
+        timestamp(issued.saturating_sub(late))
     }
 }
 
@@ -275,8 +336,11 @@ fn unix_seconds() -> u64 {
 }
 
 fn timestamp(unix_seconds: u64) -> Timestamp {
-    let micros = unix_seconds.saturating_mul(1_000_000);
-    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    micros(Duration::from_secs(unix_seconds))
+}
+
+fn micros(since_1970: Duration) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! in each transaction, prepares nothing by name, and sends no statement outside a transaction. That works
 //! through every pooler, and takes three more ways to the server a transaction.
 
+use std::fmt;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor, Row};
 use uuid::Uuid;
@@ -25,10 +27,19 @@ const FINDS_OUT: [(&str, &str); 4] = [
 ];
 
 /// How to connect, and what a session is set to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Session {
     connect: PgConnectOptions,
     settings: Vec<(&'static str, String)>,
+}
+
+/// Without how to connect: that has a password.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {

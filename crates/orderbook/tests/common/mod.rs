@@ -27,6 +27,7 @@ pub const PRICE_CENTS: i64 = 250;
 
 /// An operator's command, where a test is not about who does what.
 pub const ENTRY: AuditEntry<'static> = AuditEntry {
+    origin: None,
     actor: "ops",
     command: "a command",
     reason: "a test",

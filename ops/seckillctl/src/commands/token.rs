@@ -10,22 +10,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use crate::act::{Warrant, user};
+use crate::commands::db::connect;
 use crate::failure::Failure;
 use crate::output::{Report, moment};
-use crate::settings::Settings;
+use crate::settings::{Need, Settings};
 
 /// Issuer and audience of every token.
 const SECKILL: &str = "seckill";
+/// No token is good for longer.
+const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the token is to say.
+/// What the token is to say, and who wants it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The buyer.
     #[arg(long, value_name = "ID")]
     user: UserId,
-    /// How long it is good for: a number and s, m, h or d.
+    /// How long it is good for: a number and s, m or h, up to a day.
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     ttl: Duration,
+    /// Why, for the audit.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Who, for the audit; else USER says so.
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
 }
 
 /// The claims that the ingress demands. Times in seconds since the Unix epoch.
@@ -39,7 +49,18 @@ struct Claims {
     aud: String,
 }
 
-pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+    settings.check(&[Need::TokenSecret, Need::Database])?;
+    let report = made(arguments, settings)?;
+    // Before anybody has it.
+    let actor = arguments.actor.clone().or_else(user).unwrap_or_default();
+    let warrant = Warrant::new(actor, &arguments.reason);
+    let noted = connect(settings)?.audit(warrant.entry(1)).await;
+    noted.context("cannot note in ops_audit that a token is made, and so none is")?;
+    Ok(report)
+}
+
+fn made(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
     let secret = settings.token_secret()?;
     let issued_at = OffsetDateTime::now_utc();
     let claims = claims(arguments.user, issued_at, arguments.ttl)?;
@@ -67,19 +88,20 @@ fn claims(user: UserId, issued_at: OffsetDateTime, ttl: Duration) -> anyhow::Res
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
-    const EXPECTED: &str = "give a positive number and a unit, such as 90s, 15m, 1h or 7d";
+    const EXPECTED: &str =
+        "give a positive number and a unit, up to a day, such as 90s, 15m or 12h";
     let unit_at = text.len().saturating_sub(1);
     let (number, unit) = text.split_at_checked(unit_at).ok_or(EXPECTED)?;
     let unit_seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
         _ => return Err(EXPECTED),
     };
     let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-    let seconds = number.checked_mul(unit_seconds).filter(|&s| s > 0);
-    seconds.map(Duration::from_secs).ok_or(EXPECTED)
+    let ttl = number.checked_mul(unit_seconds).map(Duration::from_secs);
+    let ttl = ttl.filter(|ttl| !ttl.is_zero() && *ttl <= TTL_MAX);
+    ttl.ok_or(EXPECTED)
 }
 
 #[cfg(test)]
@@ -93,9 +115,11 @@ mod tests {
         let arguments = Arguments {
             user: UserId::new(7).unwrap(),
             ttl,
+            reason: String::new(),
+            actor: None,
         };
         let settings = Settings::from([("TOKEN_SECRET", SECRET)]);
-        run(&arguments, &settings).unwrap().text
+        made(&arguments, &settings).unwrap().text
     }
 
     fn verify(token: &str, secret: &str) -> jsonwebtoken::errors::Result<Claims> {
@@ -116,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_have_a_unit_and_are_positive() {
-        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604_800)] {
+    fn lengths_of_time_have_a_unit_are_positive_and_at_most_a_day() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3600), ("24h", 86_400)] {
             assert_eq!(parse_ttl(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in [
@@ -127,6 +151,9 @@ mod tests {
             "0s",
             "-1h",
             "1.5h",
+            "25h",
+            "86401s",
+            "7d",
             "1x",
             "1é",
             "999999999999999999999d",

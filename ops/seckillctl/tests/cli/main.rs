@@ -124,12 +124,57 @@ fn risk_rules_are_planned_then_carried_out_and_noted() {
 }
 
 #[test]
+fn a_token_is_on_record_before_anybody_has_it_and_good_for_a_day_at_most() {
+    let database = fresh_database().unwrap();
+    let url = database.url();
+    let secret = ("TOKEN_SECRET", "a secret of thirty-two characters");
+    let settings = [("DATABASE_URL", url.as_str()), secret, ("USER", "kim")];
+    let token = ["token", "--user", "7", "--ttl", "24h", "--reason", "a test"];
+    let unnoted = seckillctl(&token, &settings);
+    assert_eq!(unnoted.status.code(), Some(1), "{}", stderr(&unnoted));
+    assert_eq!(String::from_utf8_lossy(&unnoted.stdout), "");
+    stdout(&seckillctl(&["db", "migrate"], &settings));
+    let made = stdout(&seckillctl(&token, &settings));
+    let rows = audited(&url);
+    let [(actor, command, reason, origin, login)] = &rows[..] else {
+        panic!("{rows:?}")
+    };
+    assert_eq!((actor.as_str(), reason.as_str()), ("kim", "a test"));
+    assert!(command.starts_with("token --user 7 --ttl 24h"), "{command}");
+    assert!(!command.contains(made.trim()), "{command}");
+    // Whatever USER says.
+    let origin = origin.as_deref().unwrap_or_default();
+    assert!(
+        origin.contains('@') && !origin.starts_with("kim@"),
+        "{origin}"
+    );
+    assert!(login.as_deref().is_some_and(|login| !login.is_empty()));
+    let long = seckillctl(&["token", "--user", "7", "--ttl", "25h"], &settings);
+    assert_eq!(long.status.code(), Some(2), "{}", stderr(&long));
+    assert_eq!(audited(&url).len(), 1);
+}
+
+type AuditRow = (String, String, String, Option<String>, Option<String>);
+
+fn audited(url: &str) -> Vec<AuditRow> {
+    let read = async {
+        let pool = sqlx::PgPool::connect(url).await.unwrap();
+        let sql = "SELECT actor, command, reason, origin, login FROM ops_audit ORDER BY id";
+        sqlx::query_as(sql).fetch_all(&pool).await.unwrap()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(read)
+}
+
+#[test]
 fn missing_settings_are_usage_errors_that_name_them() {
     for (arguments, name) in [
         (vec!["topics", "check"], "KAFKA_BROKERS"),
         (vec!["db", "migrate"], "DATABASE_URL"),
         (vec!["sale", "list"], "ADMIN_TOKEN"),
         (vec!["token", "--user", "7"], "TOKEN_SECRET"),
+        (vec!["token", "--user", "7"], "DATABASE_URL"),
+        (vec!["session", "end", "--user", "7"], "DATABASE_URL"),
         (vec!["sale", "list", "--env-file", "/nowhere"], "/nowhere"),
     ] {
         let output = seckillctl(&arguments, &[]);

@@ -2,10 +2,20 @@
 
 use std::fs::File;
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
+use seckill_testkit::{Database, fresh_database};
 use serde_json::json;
 
-use crate::{admin_api, ask_admin_api, stderr, stdout};
+use crate::{admin_api, ask_admin_api, seckillctl, stderr, stdout};
+
+/// Where it is noted that a token was made.
+static AUDIT: LazyLock<Database> = LazyLock::new(|| {
+    let database = fresh_database().unwrap();
+    let url = database.url();
+    stdout(&seckillctl(&["db", "migrate"], &[("DATABASE_URL", &url)]));
+    database
+});
 
 /// Every way to standard output: a report, help, and what is printed as it is.
 const PRINTED: [&[&str]; 5] = [
@@ -20,6 +30,7 @@ fn printing_to(arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<S
     let mut command = Command::new(env!("CARGO_BIN_EXE_seckillctl"));
     command.args(arguments).env_clear();
     command.env("TOKEN_SECRET", "a secret of thirty-two characters");
+    command.env("DATABASE_URL", AUDIT.url());
     command.stdout(stdout).stderr(stderr);
     command.spawn().unwrap().wait_with_output().unwrap()
 }

@@ -6,9 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{EventBody, EventId, SaleScheduled, StockAdjusted, VoucherId};
 use seckill_orderbook::SaleRow;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::body;
+use crate::http::members::Members;
 use crate::http::operator::{Change, Noted};
 use crate::http::orders::why_closed;
 use crate::http::representation::VouchersPage;
@@ -20,7 +22,6 @@ use crate::operations::{Overview, TimelineStep};
 use crate::problem::Problem;
 use crate::reads::Ledger;
 use crate::reservations::{PublishError, ShrinkError};
-use crate::{auth, body};
 
 const NO_STORE: (&str, &str) = ("cache-control", "no-store");
 
@@ -69,12 +70,12 @@ pub async fn schedule(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
-    let body: Map<String, Value> = body::json(&http, payload).await?;
+    let operator = app.operator(&http)?;
+    let Members(body) = body::json(&http, payload).await?;
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
     let canonical = terms::canonical(&terms);
-    let change = Change::new(&app, &http, (&body.into(), &canonical), None)?;
+    let change = Change::new((&app, &operator), &http, (&body.into(), &canonical), None)?;
     // The next id is one that no sale in the log has.
     app.operations.fold_has_caught_up().await?;
     let voucher_id = change.note_sale(&app).await?;
@@ -118,7 +119,7 @@ pub async fn adjust_stock(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    let operator = app.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
     let request: StockRequest = body::json(&http, payload).await?;
     let StockChange { delta, reason } = request.check()?;
@@ -126,7 +127,7 @@ pub async fn adjust_stock(
     let asked = json!({ "delta": delta });
     let canonical = json!(["stock", voucher_id.get(), delta, reason.as_str()]).to_string();
     let terms = (&asked, canonical.as_bytes());
-    let change = Change::new(&app, &http, terms, Some(&reason))?;
+    let change = Change::new((&app, &operator), &http, terms, Some(&reason))?;
     let Noted { event_id, again } = change.note(&app, voucher_id).await?;
     if !(again && is_decided(&app, voucher_id, event_id).await?) {
         let adjusted = StockAdjusted {
@@ -207,12 +208,12 @@ async fn shrink(
     ),
 )]
 pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    let operator = app.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
     let row = known_sale(&app, voucher_id).await?;
     let canonical = json!(["close", voucher_id.get()]).to_string();
     let terms = (&json!({}), canonical.as_bytes());
-    let change = Change::new(&app, &http, terms, None)?;
+    let change = Change::new((&app, &operator), &http, terms, None)?;
     let Noted { event_id, .. } = change.note(&app, voucher_id).await?;
     if row.sale.closed.is_none() {
         let event = events::with_id(event_id, voucher_id, EventBody::SaleClosed)?;
@@ -241,7 +242,7 @@ pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespons
     ),
 )]
 pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    app.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
     let found = app.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
@@ -266,7 +267,7 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     ),
 )]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    app.operator(&http)?;
     vouchers::page(&app, &http, Which::All).await
 }
 
@@ -284,7 +285,7 @@ pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
 pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    app.operator(&http)?;
     let overview = app.operations.overview().await?;
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(overview))
 }
@@ -306,7 +307,7 @@ pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
     ),
 )]
 pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    auth::check_admin(&app.admin_token, http.headers())?;
+    app.operator(&http)?;
     let order_id = request::order_id(&http)?;
     let steps = app.operations.timeline(order_id).await?;
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;

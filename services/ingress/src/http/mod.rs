@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod events;
+mod members;
 pub mod middleware;
 mod operator;
 pub mod orders;
@@ -20,12 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, Resource, Route, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use seckill_telemetry::settings::Secret;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::auth::{Operator, Operators};
 use crate::limits::{Limits, TrustedProxies};
 use crate::openapi;
 use crate::operations::Operations;
@@ -37,10 +39,13 @@ use crate::reservations::Reservations;
 use crate::risk::Risk;
 use crate::sale_tokens::SaleTokens;
 use crate::sign_in::SignIn;
-use crate::tokens::Tokens;
+use crate::tokens::{Caller, Tokens};
 
 /// The most streams that may be open at a time.
 pub const STREAMS_MAX: usize = 10_000;
+
+/// Counts requests to the operators' API without a good token.
+pub(crate) const ADMIN_REFUSED_TOTAL: &str = "seckill_admin_refused_total";
 
 /// What handlers share: one for the whole process.
 pub struct App {
@@ -59,7 +64,7 @@ pub struct App {
     /// How somebody becomes one.
     pub sign_in: SignIn,
     /// Who is an operator.
-    pub admin_token: Secret,
+    pub operators: Operators,
     /// Who is the payment provider.
     pub payment_webhook_secret: Secret,
     /// Where buyers pay; without it pages have no such button.
@@ -87,6 +92,38 @@ impl App {
         self.started.load(Ordering::Acquire)
     }
 
+    /// The buyer whose token the request carries, if no operator has blocked them. If this request renews
+    /// the token, the answer will carry the new one.
+    ///
+    /// # Errors
+    /// `unauthorized`, `denied`.
+    pub fn buyer(&self, http: &HttpRequest) -> Result<Caller, Problem> {
+        let caller = self.tokens.caller(http.headers())?;
+        self.risk.check_user(caller.user_id)?;
+        self.tokens.renew(http, &caller)?;
+        Ok(caller)
+    }
+
+    /// The operator whose token the request carries.
+    ///
+    /// # Errors
+    /// `unauthorized` without such a token; it is counted, and logged with the address.
+    pub fn operator(&self, http: &HttpRequest) -> Result<Operator, Problem> {
+        self.operators.find(http.headers()).ok_or_else(|| {
+            metrics::counter!(ADMIN_REFUSED_TOTAL).increment(1);
+            let (trace, path) = (middleware::trace_of(http), http.path());
+            let address = self.trusted_proxies.client(http);
+            tracing::warn!(%trace, ?address, path, "a request without an admin token was refused");
+            Problem::unauthorized("Send Authorization: Bearer with the admin token.")
+        })
+    }
+
+    /// Whether what was begun for a caller may go on.
+    #[must_use]
+    pub fn is_still_welcome(&self, caller: &Caller) -> bool {
+        self.tokens.is_still_good(caller) && self.risk.check_user(caller.user_id).is_ok()
+    }
+
     /// Requests may be served from now on.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
@@ -109,6 +146,10 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/sign-out",
             [(Method::POST, web::post().to(sign_in::sign_out))],
+        ))
+        .service(resource(
+            "/sign-out/everywhere",
+            [(Method::POST, web::post().to(sign_in::sign_out_everywhere))],
         ))
         .service(resource(
             "/vouchers",

@@ -8,6 +8,7 @@ use seckill_orderbook::{AuditEntry, RequestKey, SaleRequest};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::auth::Operator;
 use crate::http::middleware::trace_of;
 use crate::http::{App, request};
 use crate::problem::{FieldError, Problem};
@@ -19,6 +20,8 @@ const REASON: &str = "X-Reason";
 #[derive(Clone)]
 pub(super) struct Change {
     actor: String,
+    /// The address that the request came from.
+    origin: Option<String>,
     reason: String,
     /// The request's line and its terms.
     command: String,
@@ -40,9 +43,9 @@ impl Change {
     /// Without a `reason` among the terms a header may have one.
     ///
     /// # Errors
-    /// 400 for a header that cannot be used.
+    /// 400 for a header that cannot be used, or that names another operator than whose token it is.
     pub(super) fn new(
-        app: &App,
+        (app, operator): (&App, &Operator),
         http: &HttpRequest,
         (asked, canonical): (&Value, &[u8]),
         reason: Option<&Reason>,
@@ -52,10 +55,23 @@ impl Change {
             Some(reason) => Some(reason.clone()),
             None => header(http.headers(), REASON, Reason::written)?,
         };
-        let actor = header(http.headers(), OPERATOR, Actor::written)?;
-        let actor = actor.map_or_else(|| caller(app, http), |actor| actor.to_string());
+        let address = app.trusted_proxies.client(http);
+        let origin = address.map(|address| address.to_string());
+        let said = header(http.headers(), OPERATOR, Actor::written)?;
+        if let (Some(said), Some(known)) = (&said, &operator.name)
+            && said != known
+        {
+            return Err(Problem::invalid_fields(&[FieldError {
+                field: OPERATOR,
+                detail: "the name that the token is of, or none".to_owned(),
+            }]));
+        }
+        let actor = said.or_else(|| operator.name.clone());
+        let actor = actor.map(|actor| actor.to_string());
         Ok(Self {
-            actor,
+            // There is one admin token for all whose name is not known.
+            actor: actor.or_else(|| origin.clone()).unwrap_or_default(),
+            origin,
             reason: reason.unwrap_or_default().to_string(),
             command: format!("{} {} {asked}", http.method(), http.path()),
             trace: trace_of(http),
@@ -115,6 +131,7 @@ impl Change {
             actor: &self.actor,
             command: &self.command,
             reason: &self.reason,
+            origin: self.origin.as_deref(),
             affected: 1,
             voucher_id: None,
             trace: Some(self.trace),
@@ -125,12 +142,6 @@ impl Change {
 fn event_id(key: KeyHash, voucher: VoucherId) -> EventId {
     let named = request::hash(format!("{voucher} {key}").as_bytes());
     EventId::from_uuid(Uuid::new_v8(*named.as_bytes()))
-}
-
-/// Who calls, where nobody says so: there is one admin token for all operators.
-fn caller(app: &App, http: &HttpRequest) -> String {
-    let address = app.trusted_proxies.client(http);
-    address.map_or_else(String::new, |address| address.to_string())
 }
 
 fn header<T, E: ToString>(

@@ -254,11 +254,11 @@ pub(super) async fn why_closed(app: &App, voucher_id: VoucherId) -> Problem {
     security(("token" = [])),
     extensions(
         ("x-headers" = json!({"*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["invalid-request", "not-cancellable", "not-found"])),
+        ("x-problems" = json!(["denied", "invalid-request", "not-cancellable", "not-found"])),
     ),
 )]
 pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(&http)?;
+    let user_id = app.buyer(&http)?.user_id;
     let order_id = request::order_id(&http)?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;

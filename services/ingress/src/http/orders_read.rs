@@ -29,11 +29,11 @@ const PAGE_MAX: u32 = 100;
     security(("token" = [])),
     extensions(
         ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["invalid-request", "not-found"])),
+        ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
     ),
 )]
 pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(&http)?;
+    let user_id = app.buyer(&http)?.user_id;
     let order_id = request::order_id(&http)?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
@@ -70,11 +70,11 @@ struct PageQuery {
     security(("token" = [])),
     extensions(
         ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["invalid-request"])),
+        ("x-problems" = json!(["denied", "invalid-request"])),
     ),
 )]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(&http)?;
+    let user_id = app.buyer(&http)?.user_id;
     let page: PageQuery = request::page_query(&http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.as_deref().map(parse_cursor).transpose()?;

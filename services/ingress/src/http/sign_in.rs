@@ -18,6 +18,8 @@ use crate::{body, rfc3339};
 /// The cookie with the challenge of the code that was asked for last. It is no credential: it only says which
 /// code is tried.
 pub(crate) const CHALLENGE: &str = "seckill-challenge";
+/// Counts attempts at codes.
+pub(crate) const SIGN_INS_TOTAL: &str = "seckill_sign_ins_total";
 
 /// Who wants a code.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -115,7 +117,7 @@ async fn try_send_code(
 /// got it share five attempts.
 ///
 /// # Errors
-/// `invalid-request`, `unauthorized`, `rate-limited`, `unavailable`.
+/// `invalid-request`, `unauthorized`, `denied`, `rate-limited`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/api/v1/sign-in",
@@ -126,7 +128,7 @@ async fn try_send_code(
     extensions(
         ("x-headers" = json!({"200": ["Cache-Control"]})),
         ("x-parameters" = json!(["seckill-challenge"])),
-        ("x-problems" = json!(["rate-limited", "unauthorized"])),
+        ("x-problems" = json!(["denied", "rate-limited", "unauthorized"])),
     ),
 )]
 pub async fn sign_in(
@@ -135,7 +137,7 @@ pub async fn sign_in(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let answer = try_sign_in(&app, &http, payload).await;
-    count("seckill_sign_ins_total", &answer);
+    count(SIGN_INS_TOTAL, &answer);
     answer
 }
 
@@ -150,15 +152,20 @@ async fn try_sign_in(
         .code
         .parse()
         .map_err(|()| field("code", "the digits of the mail: six, or ten"))?;
+    let (client, trace) = (app.trusted_proxies.client(http), trace_of(http));
     let attempt = Attempt {
         address,
         code,
         challenge: challenge(http),
-        client: app.trusted_proxies.client(http),
+        client,
+        trace,
     };
-    let user_id = app.sign_in.exchange(attempt).await?;
+    let user_id = app.sign_in.exchange(attempt).await.inspect_err(|error| {
+        tracing::info!(%trace, ?client, %error, "not signed in");
+    })?;
+    app.risk.check_user(user_id)?;
     let issued = app.tokens.sign_in(user_id)?;
-    tracing::info!(trace = %trace_of(http), %user_id, "signed in");
+    tracing::info!(%trace, %user_id, ?client, "signed in");
     Ok(HttpResponse::Ok()
         .insert_header(("cache-control", "no-store"))
         .json(SignedIn {
@@ -189,6 +196,31 @@ pub async fn sign_out(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
         .sign_out(caller.user_id, caller.session_id, expires_at)
         .await?;
     tracing::info!(trace = %trace_of(&http), user_id = %caller.user_id, "signed out");
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Ends all sessions of the caller that have begun so far.
+///
+/// Here at once and on other instances within seconds; open streams end, too.
+///
+/// # Errors
+/// `unauthorized`; `unavailable` when only this instance knows of it: sign in, and send it again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sign-out/everywhere",
+    operation_id = "signOutEverywhere",
+    tag = "Sign-in",
+    responses((status = 204, description = "The sessions are over.")),
+    security(("token" = [])),
+)]
+pub async fn sign_out_everywhere(
+    app: web::Data<App>,
+    http: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let caller = app.tokens.caller(http.headers())?;
+    let ended = app.tokens.revoke_all(&caller);
+    app.sign_in.sign_out_everywhere(ended).await?;
+    tracing::info!(trace = %trace_of(&http), user_id = %caller.user_id, "signed out everywhere");
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -9,7 +9,7 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{Stream, stream};
-use seckill_domain::{OrderId, UserId};
+use seckill_domain::OrderId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,8 @@ use crate::http::representation::OrderBody;
 use crate::http::{App, request};
 use crate::outcomes::Subscription;
 use crate::problem::Problem;
-use crate::reads::{OrderView, Reads};
+use crate::reads::OrderView;
+use crate::tokens::Caller;
 
 /// Shorter than the idle time-outs of common proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -47,11 +48,12 @@ const REREAD: Duration = Duration::from_secs(5);
     extensions(
         ("x-parameters" = json!(["Last-Event-ID"])),
         ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["invalid-request", "not-found"])),
+        ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
     ),
 )]
 pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(&http)?;
+    let caller = app.buyer(&http)?;
+    let user_id = caller.user_id;
     let order_id = request::order_id(&http)?;
     let permit =
         app.streams.clone().try_acquire_owned().map_err(|_| {
@@ -67,9 +69,9 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         return Ok(HttpResponse::NoContent().finish());
     }
     let status = StatusStream {
-        reads: app.reads.clone(),
+        app: app.clone(),
         order_id,
-        user_id,
+        caller,
         subscription,
         sent: seen,
         unread: Some(view),
@@ -189,9 +191,9 @@ impl Sent {
 }
 
 struct StatusStream {
-    reads: Reads,
+    app: web::Data<App>,
     order_id: OrderId,
-    user_id: UserId,
+    caller: Caller,
     subscription: Subscription,
     sent: Sent,
     unread: Option<OrderView>,
@@ -246,10 +248,14 @@ impl StatusStream {
         }
     }
 
-    /// Some(None): nothing can be said now. None: the order, pending until now, came to nothing;
-    /// the client that asks again is told so.
+    /// Some(None): nothing can be said now. None: the order, pending until now, came to nothing, or the
+    /// session is over; the client that asks again is told so.
     async fn read(&self) -> Option<Option<OrderView>> {
-        match self.reads.order(self.order_id, self.user_id).await {
+        if !self.app.is_still_welcome(&self.caller) {
+            return None;
+        }
+        let found = self.app.reads.order(self.order_id, self.caller.user_id);
+        match found.await {
             Ok(Some(view)) => Some(Some(view)),
             Ok(None) => None,
             Err(error) => {
@@ -271,7 +277,7 @@ fn event(view: &OrderView) -> Bytes {
 mod tests {
     use super::*;
     use crate::reads::PendingOrder;
-    use seckill_domain::{Money, Offset, Order, OrderStatus, Timestamp, VoucherId};
+    use seckill_domain::{Money, Offset, Order, OrderStatus, Timestamp, UserId, VoucherId};
 
     fn pending() -> PendingOrder {
         PendingOrder {

@@ -57,11 +57,11 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
     security(("token" = [])),
     extensions(
         ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["invalid-request", "not-found"])),
+        ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
     ),
 )]
 pub async fn sale_token(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.tokens.authenticate(&http)?;
+    let user_id = app.buyer(&http)?.user_id;
     let voucher_id = request::voucher_id(&http)?;
     let issued = app
         .sale_tokens

@@ -43,7 +43,7 @@ use complete::complete;
         (name = "Pages", description = "For people."),
     ),
     paths(
-        sign_in::send_code, sign_in::sign_in, sign_in::sign_out,
+        sign_in::send_code, sign_in::sign_in, sign_in::sign_out, sign_in::sign_out_everywhere,
         vouchers::list, vouchers::one, vouchers::sale_token,
         orders::place, orders::cancel, orders_read::list, orders_read::one, sse::stream,
         payments::webhook,

@@ -90,6 +90,12 @@ impl Rules {
         (rules, unknown)
     }
 
+    /// Whether an operator has blocked this user.
+    #[must_use]
+    pub fn blocks(&self, user: UserId) -> bool {
+        self.users.contains(&user)
+    }
+
     fn add(&mut self, row: &RiskRule) -> bool {
         match row.rule.as_str() {
             "user-blocked" => {

@@ -119,6 +119,19 @@ impl Risk {
         }
     }
 
+    /// Refuses a user whom an operator has blocked: nothing of theirs goes on.
+    ///
+    /// # Errors
+    /// `denied`.
+    pub fn check_user(&self, user: UserId) -> Result<(), Problem> {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        if rules.blocks(user) {
+            Err(Problem::denied(Rule::UserBlocked))
+        } else {
+            Ok(())
+        }
+    }
+
     /// How many users were seen at an address, this one included; no more than one over `most` are kept.
     fn count(&self, user: UserId, address: IpAddr, most: usize) -> usize {
         let users = self.crowds.get_with(subscriber(address), Users::default);

@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use seckill_domain::{Timestamp, UserId};
+use seckill_domain::{Timestamp, TraceParent, UserId};
 use seckill_ephemeral::{Ephemeral, EphemeralError};
 use seckill_identity::{Address, CODE_DIGITS, Code, CodeKey, Domain, LONG_CODE_DIGITS, Limits};
-use seckill_orderbook::{Orderbook, OrderbookError, RevokedSession};
+use seckill_orderbook::{EndedSessions, Orderbook, OrderbookError, RevokedSession};
 use seckill_telemetry::settings::Secret;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -186,6 +186,22 @@ impl SignIn {
         }
     }
 
+    /// Tells all instances that all of a user's sessions have ended.
+    ///
+    /// # Errors
+    /// As [`Self::sign_out`].
+    pub async fn sign_out_everywhere(&self, ended: EndedSessions) -> Result<(), ExchangeError> {
+        let orderbook = self.0.orderbook.clone();
+        let task = self
+            .0
+            .runtime
+            .spawn(async move { orderbook.end_sessions(ended, None).await });
+        match task.await {
+            Ok(noted) => Ok(noted?),
+            Err(error) => Err(ExchangeError::Defect(error.to_string())),
+        }
+    }
+
     /// Learns of the sign-outs on other instances.
     ///
     /// # Errors
@@ -193,7 +209,7 @@ impl SignIn {
     pub async fn learn_sign_outs(&self) -> Result<(), OrderbookError> {
         let since = *self.known_until();
         let news = self.0.orderbook.revoked_sessions(since).await?;
-        self.0.revoked.learn(&news.sessions, news.as_of);
+        self.0.revoked.learn(&news);
         *self.known_until() = Some(news.as_of);
         Ok(())
     }
@@ -215,6 +231,8 @@ pub struct Attempt {
     pub challenge: Option<Uuid>,
     /// From where it comes, if that is known.
     pub client: Option<IpAddr>,
+    /// The request's trace.
+    pub trace: TraceParent,
 }
 
 /// Whom limits are about; all that come from nowhere are one.
@@ -294,6 +312,10 @@ impl Inner {
         // First the user: a database that is away must not cost the code.
         let user = self.orderbook.user_of(address, self.mailbox_is_one_user);
         let user = user.await?;
+        let noted = self
+            .orderbook
+            .note_sign_in(user, attempt.client, attempt.trace);
+        noted.await?;
         if self.codes.use_up(&who, &stored).await? {
             Ok(user)
         } else {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::rig::{Rig, eventually};
 
 const AUDIT: AuditEntry<'static> = AuditEntry {
+    origin: None,
     actor: "kim",
     command: "risk",
     reason: "a test",

@@ -1,0 +1,201 @@
+//! What operators do is on record with what they cannot just say of themselves, what was tried and failed is counted
+//! and in the log with its address, and so is who signs in.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use seckill_testkit::http;
+use seckill_tests::{SaleTerms, World, eventually};
+use serde_json::{Value, json};
+
+use crate::sign_in::Shop;
+
+const KIMS: &str = "a token of kim and as long as 32 bytes";
+const KNOWN: (&str, &str) = ("ADMIN_TOKENS", "kim=a token of kim and as long as 32 bytes");
+
+type Row = (String, String, Option<String>, Option<String>);
+
+async fn rows(world: &World) -> Result<Vec<Row>> {
+    let sql = "SELECT actor, command, origin, login FROM ops_audit ORDER BY id";
+    Ok(sqlx::query_as(sql)
+        .fetch_all(&world.database().await?)
+        .await?)
+}
+
+/// Every operation of the operators' document that is not only asked, by its method and path.
+async fn changing(world: &World) -> Result<Vec<(Method, String)>> {
+    let url = format!("{}/openapi.json", world.client.admin_url);
+    let document: Value = reqwest::get(url).await?.json().await?;
+    let paths = document["paths"].as_object().context("paths")?;
+    let mut found = Vec::new();
+    for (path, operations) in paths {
+        for method in operations.as_object().context("operations")?.keys() {
+            if !["get", "head", "parameters"].contains(&method.as_str()) {
+                found.push((method.to_uppercase().parse()?, path.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn request(world: &World, method: &Method, path: &str, body: &Value) -> RequestBuilder {
+    let url = format!("{}{path}", world.client.admin_url);
+    reqwest::Client::new()
+        .request(method.clone(), url)
+        .json(body)
+}
+
+fn counted(world: &World, metric: &str) -> Result<f64> {
+    let url = world.ingress.admin_url();
+    let address = url.strip_prefix("http://").context("an address")?.parse()?;
+    let (_, text) = http::get(address, "/metrics")?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{metric} ")));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    Ok(value
+        .with_context(|| format!("{metric} in {text}"))?
+        .parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_that_changes_something_is_on_record_with_where_it_came_from() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let sale = json!({
+        "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock": 1, "max_quantity": 1,
+        "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2999-01-01T00:00:00Z", "hold_seconds": 60,
+    });
+    let bodies: BTreeMap<&str, Value> = [
+        ("/admin/v1/vouchers", sale),
+        (
+            "/admin/v1/vouchers/{voucher_id}/stock",
+            json!({ "delta": 1, "reason": "count" }),
+        ),
+        ("/admin/v1/vouchers/{voucher_id}/close", json!({})),
+    ]
+    .into();
+    let mut noted = rows(&world).await?.len();
+    // A sale takes no changes once it is closed.
+    let mut operations = changing(&world).await?;
+    operations.sort_by_key(|(_, path)| path.ends_with("/close"));
+    assert_eq!(operations.len(), bodies.len(), "{operations:?}");
+    world.until_carried_out().await?;
+    for (method, path) in operations {
+        let body = bodies
+            .get(path.as_str())
+            .with_context(|| format!("a body for {path}"))?;
+        let path = path.replace("{voucher_id}", &voucher.to_string());
+        let answer = request(&world, &method, &path, body)
+            .bearer_auth(world.stack.setting("ADMIN_TOKEN"))
+            .header("x-operator", "kim")
+            .send()
+            .await?;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
+        let rows = rows(&world).await?;
+        noted += 1;
+        assert_eq!(rows.len(), noted, "{path}");
+        let (actor, command, origin, login) = rows.last().context("a row")?;
+        assert_eq!(
+            (actor.as_str(), origin.as_deref()),
+            ("kim", Some("127.0.0.1"))
+        );
+        assert!(
+            command.starts_with(&format!("{method} {path} ")),
+            "{command}"
+        );
+        assert!(login.as_deref().is_some_and(|login| !login.is_empty()));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_token_it_is_stands_in_the_audit_and_nobody_can_say_otherwise() -> Result<()> {
+    let world = World::with(&[KNOWN])?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let path = format!("/admin/v1/vouchers/{voucher}/stock");
+    let body = json!({ "delta": 1, "reason": "count" });
+    let ask = |operator: Option<&'static str>| {
+        let request = request(&world, &Method::POST, &path, &body).bearer_auth(KIMS);
+        match operator {
+            Some(name) => request.header("x-operator", name),
+            None => request,
+        }
+    };
+    for operator in [None, Some("kim")] {
+        assert_eq!(ask(operator).send().await?.status(), StatusCode::ACCEPTED);
+        assert_eq!(rows(&world).await?.last().context("a row")?.0, "kim");
+    }
+    let before = rows(&world).await?.len();
+    assert_eq!(
+        ask(Some("lee")).send().await?.status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(rows(&world).await?.len(), before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_admin_call_is_counted_and_logged_with_its_address_and_without_its_token()
+-> Result<()> {
+    let world = World::start()?;
+    let metric = "seckill_admin_refused_total";
+    assert!(
+        counted(&world, metric)?.abs() < 0.5,
+        "it is there before it counts"
+    );
+    for (method, path) in changing(&world).await? {
+        let path = path.replace("{voucher_id}", "7");
+        let request =
+            request(&world, &method, &path, &json!({})).bearer_auth("a guess, of some length");
+        assert_eq!(
+            request.send().await?.status(),
+            StatusCode::UNAUTHORIZED,
+            "{path}"
+        );
+    }
+    assert!((counted(&world, metric)? - 3.0).abs() < 0.5);
+    let log = world.ingress.output()?;
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("without an admin token"));
+    let lines: Vec<_> = lines.filter(|line| line.contains("127.0.0.1")).collect();
+    assert!(!lines.is_empty(), "{log}");
+    assert!(!log.contains("a guess, of some length"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_is_on_record_with_the_address_and_who_fails_is_counted_and_logged()
+-> Result<()> {
+    let shop = Shop::open(&[])?;
+    let signed_in = shop.sign_in("ada@example.com").await?;
+    let rows: Vec<(i64, String, String)> =
+        sqlx::query_as("SELECT user_id, address, trace_id FROM sign_ins")
+            .fetch_all(&shop.world.database().await?)
+            .await?;
+    let [(user, address, trace)] = &rows[..] else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(
+        (json!(user), address.as_str()),
+        (signed_in["user_id"].clone(), "127.0.0.1")
+    );
+    assert_eq!(trace.len(), 32, "{trace}");
+
+    let guess = json!({ "email": "ada@example.com", "code": "000000" });
+    let request = shop.world.client.request(Method::POST, "/api/v1/sign-in");
+    assert_eq!(
+        shop.world.client.send(request.json(&guess)).await?.status,
+        401
+    );
+    let metric = r#"seckill_sign_ins_total{answer="unauthorized"}"#;
+    assert!((counted(&shop.world, metric)? - 1.0).abs() < 0.5);
+    eventually("the log says so", || async {
+        let log = shop.world.ingress.output()?;
+        let mut lines = log.lines().filter(|line| line.contains("not signed in"));
+        Ok(lines.any(|line| line.contains("127.0.0.1") && !line.contains("ada@")))
+    })
+    .await
+}
