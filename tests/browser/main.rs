@@ -8,5 +8,6 @@ mod browser;
 mod buying;
 mod documents;
 mod operators;
+mod redirects;
 mod shop;
 mod sizes;

@@ -300,3 +300,37 @@ async fn what_people_type_finds_its_page_and_no_answer_has_a_parsers_words() -> 
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_take_the_queries_of_their_documents_and_a_sale_each_member_once() -> Result<()> {
+    let world = World::start()?;
+    let client = &world.client;
+    for list in ["/api/v1/vouchers", "/api/v1/orders", "/admin/v1/vouchers"] {
+        for (query, status) in [("limit=3", 200), ("limit=3&limit=4", 400), ("limt=3", 400)] {
+            let path = format!("{list}?{query}");
+            let answer = if list.starts_with("/admin") {
+                client.admin_get(&path).await?
+            } else {
+                client.get(1, &path).await?
+            };
+            assert_eq!(answer.status, status, "{path}: {answer:?}");
+        }
+    }
+    let sale = r#""title": "Lamp", "price_cents": 999, "currency": "EUR", "max_quantity": 1,
+        "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2999-01-01T00:00:00Z""#;
+    for (stock, status) in [
+        (r#""stock": 1, "stock": 1000"#, 400),
+        (r#""stock": 1, "stok": 1"#, 400),
+        (r#""stock": 1"#, 202),
+    ] {
+        let answer = reqwest::Client::new()
+            .post(format!("{}/admin/v1/vouchers", client.admin_url))
+            .bearer_auth(world.stack.setting("ADMIN_TOKEN"))
+            .header("content-type", "application/json")
+            .body(format!("{{{sale}, {stock}}}"))
+            .send()
+            .await?;
+        assert_eq!(answer.status(), status, "{stock}");
+    }
+    Ok(())
+}

@@ -64,6 +64,7 @@ mod runbooks;
 mod sale_tokens;
 mod same_end;
 mod schema_versions;
+mod secrets;
 mod sentinel;
 mod sessions;
 mod sign_in;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 /// Where settings are read from, and what is wrong with that.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Source {
     /// As the operating system has them: a path need not be UTF-8, and a value that is not is a mistake only
     /// if somebody reads it.
@@ -76,6 +76,16 @@ impl Source {
     fn set(&self, name: &str) -> Option<&OsStr> {
         let value = self.values.get(name)?;
         (!value.is_empty()).then_some(value)
+    }
+}
+
+/// Names without values: some are secret.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("names", &self.values.keys())
+            .field("mistakes", &self.mistakes)
+            .finish()
     }
 }
 
@@ -251,6 +261,16 @@ mod tests {
         let secret = reader.secret("TOKEN_SECRET", 16).unwrap();
         assert_eq!(secret.expose(), "0123456789abcdef");
         assert!(!format!("{secret:?}").contains("0123"));
+    }
+
+    #[test]
+    fn where_settings_come_from_is_printed_without_their_values() {
+        let source = Source::from_iter([("REDIS_URL", "redis://:hunter2@a")]);
+        let reader = Reader::new(&source);
+        for printed in [format!("{source:?}"), format!("{reader:?}")] {
+            assert!(printed.contains("REDIS_URL"), "{printed}");
+            assert!(!printed.contains("hunter2"), "{printed}");
+        }
     }
 
     #[test]

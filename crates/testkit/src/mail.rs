@@ -1,8 +1,9 @@
 //! A mail sink: an SMTP server that takes every message, keeps it as a file, and sends nothing on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,12 +207,21 @@ fn keep(directory: &Path, next: &AtomicU64, to: &[String], text: &str) -> io::Re
     let number = next.fetch_add(1, Ordering::Relaxed);
     let file: PathBuf = directory.join(format!("{number:08}.eml"));
     let partial = file.with_extension("partial");
-    fs::write(&partial, format!("X-Envelope-To: {}\n{text}", to.join(" ")))?;
+    let mut options = File::options();
+    // A mail has a code that signs somebody in.
+    let mut mail = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)?;
+    mail.write_all(format!("X-Envelope-To: {}\n{text}", to.join(" ")).as_bytes())?;
     fs::rename(&partial, &file)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn send(sink: &MailSink, to: &str, body: &str) {
@@ -252,5 +262,17 @@ mod tests {
         assert_eq!(mails[0].number(6), Some("123456"));
         assert!(mails[0].text.ends_with("\n.dot\n"), "{}", mails[0].text);
         assert!(sink.mails_to("eve@example.com").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_mail_is_its_owners_alone() {
+        let sink = MailSink::start().unwrap();
+        send(&sink, "ada@example.com", "the code is 123456");
+        let files: Vec<_> = fs::read_dir(sink.directory.path()).unwrap().collect();
+        assert_eq!(files.len(), 1);
+        for file in files {
+            let mode = file.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
     }
 }

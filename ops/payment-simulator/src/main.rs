@@ -32,6 +32,17 @@ impl Config {
         let mut reader = Reader::new(source);
         let listen = SocketAddr::from(([127, 0, 0, 1], 8084));
         let listen = reader.or("PAYMENT_SIMULATOR_LISTEN", listen);
+        // Whoever reaches it pays without money.
+        let anywhere = reader.or("PAYMENT_SIMULATOR_ANYWHERE", false);
+        let listen = reader.accept("PAYMENT_SIMULATOR_LISTEN", listen, |listen| {
+            if listen.ip().is_loopback() || anywhere == Some(true) {
+                return Ok(());
+            }
+            Err(
+                "whoever reaches it pays without money, so it listens on this machine alone; \
+                 with PAYMENT_SIMULATOR_ANYWHERE=true elsewhere, too",
+            )
+        });
         let ingress_url = reader.or("INGRESS_URL", "http://127.0.0.1:8080".to_owned());
         let ingress_url = reader.accept("INGRESS_URL", ingress_url, |url| check_url(url));
         let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
@@ -106,4 +117,33 @@ async fn run(config: Config) -> anyhow::Result<()> {
     .run()
     .await
     .context("the listener ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_listens_on_loopback_alone_unless_it_is_told_twice() {
+        let load = |listen: &str, anywhere: &str| {
+            Config::load(&Source::from_iter([
+                ("PAYMENT_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),
+                ("PAYMENT_SIMULATOR_LISTEN", listen),
+                ("PAYMENT_SIMULATOR_ANYWHERE", anywhere),
+            ]))
+        };
+        for loopback in ["", "127.0.0.1:0", "127.8.9.1:1", "[::1]:1"] {
+            assert!(load(loopback, "").is_ok(), "{loopback}");
+        }
+        for elsewhere in ["0.0.0.0:8084", "[::]:8084", "192.0.2.1:8084"] {
+            for anywhere in ["", "false"] {
+                let SettingsError(errors) = load(elsewhere, anywhere).err().unwrap();
+                assert!(
+                    errors[0].starts_with("PAYMENT_SIMULATOR_LISTEN"),
+                    "{errors:?}"
+                );
+            }
+            assert!(load(elsewhere, "true").is_ok(), "{elsewhere}");
+        }
+    }
 }

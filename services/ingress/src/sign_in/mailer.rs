@@ -56,16 +56,45 @@ pub struct Postman {
     from: Mailbox,
 }
 
-/// Whether this is a mail server's address: [`MailSettings::url`].
+/// Whether this is a mail server's address ([`MailSettings::url`]) that mails go to unread by others.
 ///
 /// # Errors
-/// That it is none.
-pub fn check_url(url: &Secret) -> Result<(), &'static str> {
+/// That it is not.
+pub fn check_url(url: &Secret, without_tls_to: Option<&str>) -> Result<(), &'static str> {
     // The library's own error would quote the address, and the password with it.
-    let parsed = Transport::from_url(url.expose());
-    parsed
-        .map(drop)
-        .map_err(|_| "it is no smtp:// or smtps:// URL")
+    Transport::from_url(url.expose()).map_err(|_| "it is no smtp:// or smtps:// URL")?;
+    let Some((server, query)) = without_tls(url.expose()) else {
+        return Ok(());
+    };
+    let is_loopback = |host: &str| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+    };
+    // Opportunistic: whoever is in between may say that there is no TLS.
+    let is_encrypted = query.split('&').any(|pair| pair == "tls=required");
+    if is_encrypted || is_loopback(server) || without_tls_to == Some(server) {
+        Ok(())
+    } else {
+        Err(
+            "mails with codes would go unencrypted: add ?tls=required, or name the host in SMTP_WITHOUT_TLS_TO",
+        )
+    }
+}
+
+/// The host and the query of an `smtp://` URL.
+fn without_tls(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.trim().split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("smtp") {
+        return None;
+    }
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let end = host
+        .rfind(':')
+        .filter(|colon| !host[*colon..].contains(']'));
+    Some((&host[..end.unwrap_or(host.len())], query))
 }
 
 impl Mailer {
@@ -156,12 +185,21 @@ async fn send(transport: &Transport, message: &Message) -> anyhow::Result<()> {
         match transport.send(message.clone()).await {
             Ok(_) => return Ok(()),
             Err(error) if attempt < ATTEMPTS && may_work_later(&error) => {
-                tracing::warn!(%error, attempt, "the mail server did not take a mail");
+                let error = told(&error);
+                tracing::warn!(error, attempt, "the mail server did not take a mail");
                 tokio::time::sleep(RETRY * attempt).await;
                 attempt += 1;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => anyhow::bail!(told(&error)),
         }
+    }
+}
+
+/// Without a server's own words: they often quote the address.
+fn told(error: &SmtpError) -> String {
+    match error.status() {
+        Some(code) => format!("the mail server answered {code}"),
+        None => error.to_string(),
     }
 }
 
@@ -171,7 +209,9 @@ fn may_work_later(error: &SmtpError) -> bool {
 }
 
 fn compose(from: Mailbox, letter: &Letter) -> anyhow::Result<Message> {
-    let to = letter.to.as_str().parse().context("the address")?;
+    // The library's own error may quote it.
+    let to = letter.to.as_str().parse();
+    let to = to.map_err(|_| anyhow::anyhow!("the library takes the address for none"))?;
     let minutes = CODE_LIFE.as_secs() / 60;
     let text = format!(
         "Your code to sign in: {}\r\n\r\n\
@@ -206,6 +246,35 @@ mod tests {
         assert!(text.contains("sign in: 000042\r\n"), "{text}");
         let to = mail.envelope().to();
         assert_eq!(to.len(), 1, "{to:?}");
+    }
+
+    #[test]
+    fn mails_go_unencrypted_to_this_machine_alone_and_where_they_are_told_to() {
+        let check = |url: &str| check_url(&Secret::new(url), Some("mail"));
+        for good in [
+            "smtps://mail.example",
+            "smtp://shop:hunter2@mail.example:587?tls=required",
+            "smtp://127.0.0.1:1025",
+            "smtp://127.8.9.1",
+            "smtp://[::1]:1025",
+            "smtp://localhost:25",
+            "smtp://mail:1025",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "smtp://mail.example",
+            "SMTP://mail.example:25",
+            "smtp://mail.example:25?tls=opportunistic",
+            "smtp://localhost:x@mail.example",
+            "smtp://localhost.mail.example",
+            "smtp://[2001:db8::1]:25",
+            "smtp://mail.example/?tls=",
+            "http://mail.example",
+        ] {
+            let refused = check(bad).unwrap_err();
+            assert!(!refused.contains("mail.example"), "{refused}");
+        }
     }
 
     #[tokio::test]

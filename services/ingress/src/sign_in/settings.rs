@@ -38,8 +38,11 @@ impl SignInSettings {
     /// least one is wrong, and noted as such.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url: Option<Option<Secret>> = reader.optional("SMTP_URL");
+        let plain: Option<Option<String>> = reader.optional("SMTP_WITHOUT_TLS_TO");
+        let plain = plain.flatten();
         let url = reader.accept("SMTP_URL", url, |url| {
-            url.as_ref().map_or(Ok(()), check_url)
+            url.as_ref()
+                .map_or(Ok(()), |url| check_url(url, plain.as_deref()))
         });
         let from = mailbox(reader);
         let allowed_domains = domains(reader);
@@ -106,7 +109,7 @@ mod tests {
         assert!(settings.mail.is_none() && settings.allowed_domains.is_empty());
         assert_eq!(settings.token_life, Duration::from_secs(3600));
         let settings = read(&[
-            ("SMTP_URL", "smtp://shop:hunter2@mail.example"),
+            ("SMTP_URL", "smtps://shop:hunter2@mail.example"),
             ("SIGN_IN_ALLOWED_DOMAINS", "uni.example, Example.COM"),
         ]);
         let settings = settings.unwrap();
