@@ -52,6 +52,8 @@ fn no_texts() -> Vec<Value> {
         "two\nlines",
         "\u{1b}[2J",
         "\u{9b}",
+        "two\u{2028}lines",
+        "Lamp \u{202e}gnp.exe",
         "",
         " \t ",
     ]

@@ -13,7 +13,9 @@ pub enum TextError {
     #[error("holds U+0000, which PostgreSQL cannot store")]
     Nul,
     /// Too long, blank, or with control characters.
-    #[error("1 to {max_chars} characters, not all of them spaces and none a control character")]
+    #[error(
+        "1 to {max_chars} characters, not all of them spaces and none that controls how others are shown"
+    )]
     NotOneLine {
         /// The most characters.
         max_chars: usize,
@@ -50,7 +52,8 @@ macro_rules! text {
             /// space at its ends is cut off.
             ///
             /// # Errors
-            /// [`TextError`] when it is blank, too long, or holds a control character.
+            /// [`TextError`] when it is blank, too long, or holds a character that controls how the others
+            /// are shown.
             pub fn written(text: &str) -> Result<Self, TextError> {
                 Self::new(one_line(text, Self::MAX_CHARS)?)
             }
@@ -93,11 +96,17 @@ fn without_nul(text: String) -> Result<String, TextError> {
 fn one_line(text: &str, max_chars: usize) -> Result<&str, TextError> {
     let trimmed = text.trim();
     let fits = !trimmed.is_empty() && text.chars().count() <= max_chars;
-    if fits && !text.contains(char::is_control) {
+    if fits && !text.contains(controls) {
         Ok(trimmed)
     } else {
         Err(TextError::NotOneLine { max_chars })
     }
+}
+
+/// Control characters, line and paragraph separators, and what turns the direction of other characters: a
+/// text with these can look like another one.
+fn controls(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -126,6 +135,10 @@ mod tests {
             written(" Lamp, 第一排 🎫 "),
             Some("Lamp, 第一排 🎫".to_owned())
         );
+        // Marks that letters and signs are written with.
+        for good in ["\u{1f469}\u{200d}\u{1f4bb}", "\u{200f}שלום", "e\u{301}"] {
+            assert_eq!(written(good), Some(good.to_owned()));
+        }
         let longest = "é".repeat(Title::MAX_CHARS);
         assert_eq!(written(&longest), Some(longest.clone()));
         for bad in [
@@ -137,6 +150,10 @@ mod tests {
             "\u{1b}[2J",
             "a\u{9b}",
             "\u{7f}",
+            "two\u{2028}lines",
+            "two\u{2029}paragraphs",
+            "Lamp \u{202e}gnp.exe",
+            "a\u{2066}b\u{2069}",
         ] {
             assert_eq!(written(bad), None, "{bad:?}");
         }

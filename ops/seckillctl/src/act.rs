@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use seckill_domain::{Actor, Reason};
 use seckill_orderbook::AuditEntry;
 use tokio::time::Instant;
 
@@ -27,18 +28,18 @@ pub(crate) struct Act {
     #[arg(long, requires = "execute")]
     yes: bool,
     /// Why, for the audit.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
+    #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
+    reason: Option<Reason>,
     /// Who, for the audit; else USER says so.
-    #[arg(long, value_name = "NAME")]
-    actor: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = Actor::written)]
+    actor: Option<Actor>,
 }
 
 /// The right to act, with what the audit wants to know.
 #[derive(Debug)]
 pub(crate) struct Warrant {
-    actor: String,
-    reason: String,
+    pub(crate) actor: Actor,
+    pub(crate) reason: Reason,
     command: String,
     origin: String,
 }
@@ -68,11 +69,10 @@ impl Act {
         let (true, Some(reason)) = (self.execute && affected > 0, &self.reason) else {
             return Ok(None);
         };
-        let actor = self.actor.clone().or_else(user).unwrap_or_default();
-        if actor.is_empty() {
-            let needed = "--actor is needed: USER is not set, and the audit wants a name";
-            return Err(Failure::Usage(needed.into()));
-        }
+        let actor = self.actor.clone().or_else(user).ok_or_else(|| {
+            let needed = "--actor is needed: USER names nobody, and the audit wants a name";
+            Failure::Usage(needed.into())
+        })?;
         if !self.yes {
             let stdin = std::io::stdin();
             if !stdin.is_terminal() {
@@ -84,13 +84,14 @@ impl Act {
             tell(format_args!("Type \"{phrase}\" to go on: "));
             confirm(phrase, &mut stdin.lock())?;
         }
-        Ok(Some(Warrant::new(actor, reason)))
+        Ok(Some(Warrant::new(actor, reason.clone())))
     }
 }
 
 /// Whose shell it is, if that has a name that can be written down.
-pub(crate) fn user() -> Option<String> {
-    std::env::var_os("USER")?.into_string().ok()
+pub(crate) fn user() -> Option<Actor> {
+    let name = std::env::var_os("USER")?.into_string().ok()?;
+    Actor::written(&name).ok()
 }
 
 /// The account that this runs under, and the machine, as the system says and not as a variable does:
@@ -127,10 +128,10 @@ fn confirm(phrase: &str, answers: &mut impl BufRead) -> Result<(), Failure> {
 }
 
 impl Warrant {
-    pub(crate) fn new(actor: String, reason: &str) -> Self {
+    pub(crate) fn new(actor: Actor, reason: Reason) -> Self {
         Self {
             actor,
-            reason: reason.to_owned(),
+            reason,
             command: arguments(),
             origin: origin(),
         }
@@ -139,9 +140,9 @@ impl Warrant {
     /// The row for the audit.
     pub(crate) fn entry(&self, affected: usize) -> AuditEntry<'_> {
         AuditEntry {
-            actor: &self.actor,
+            actor: self.actor.as_str(),
             command: &self.command,
-            reason: &self.reason,
+            reason: self.reason.as_str(),
             origin: Some(&self.origin),
             affected: i64::try_from(affected).unwrap_or(i64::MAX),
             voucher_id: None,
@@ -184,8 +185,8 @@ mod tests {
         Act {
             execute,
             yes,
-            reason: Some("because".into()),
-            actor: Some("kim".into()),
+            reason: Reason::written("because").ok(),
+            actor: Actor::written("kim").ok(),
         }
     }
 

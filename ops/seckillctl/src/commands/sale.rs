@@ -138,7 +138,6 @@ impl Repeatable {
         tell(format_args!(
             "to repeat this: --idempotency-key {key}{terms}\n"
         ));
-        let user = || Actor::written(&user()?).ok();
         Asking {
             actor: self.actor.clone().or_else(user),
             reason: reason.cloned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use seckill_domain::{Timestamp, UserId};
+use seckill_domain::{Actor, Reason, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -31,11 +31,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     ttl: Duration,
     /// Why, for the audit.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
+    reason: Option<Reason>,
     /// Who, for the audit; else USER says so.
-    #[arg(long, value_name = "NAME")]
-    actor: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = Actor::written)]
+    actor: Option<Actor>,
 }
 
 /// The claims that the ingress demands. Times in seconds since the Unix epoch.
@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Re
     let report = made(arguments, settings)?;
     // Before anybody has it.
     let actor = arguments.actor.clone().or_else(user).unwrap_or_default();
-    let warrant = Warrant::new(actor, &arguments.reason);
+    let warrant = Warrant::new(actor, arguments.reason.clone().unwrap_or_default());
     let noted = connect(settings)?.audit(warrant.entry(1)).await;
     noted.context("cannot note in ops_audit that a token is made, and so none is")?;
     Ok(report)
@@ -115,7 +115,7 @@ mod tests {
         let arguments = Arguments {
             user: UserId::new(7).unwrap(),
             ttl,
-            reason: String::new(),
+            reason: None,
             actor: None,
         };
         let settings = Settings::from([("TOKEN_SECRET", SECRET)]);

@@ -15,8 +15,7 @@ use crate::rfc3339;
 
 /// What the domain's texts are when somebody writes them, for the API's document: no control
 /// character, and at least one character that is no white space.
-pub(crate) const ONE_LINE_PATTERN: &str =
-    r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+pub(crate) const ONE_LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*[^\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069][^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$";
 const QUANTITY_DEFAULT: i64 = 1;
 const HOLD_DEFAULT_SECONDS: i64 = 900;
 

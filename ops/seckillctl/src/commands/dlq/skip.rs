@@ -2,9 +2,7 @@
 //! the log, then carried out. Whoever dies in between leaves a fold that waits, and repeats the command.
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{
-    Actor, Event, EventBody, EventId, Reason, RecordSkipped, Timestamp, TraceParent, VoucherId,
-};
+use seckill_domain::{Event, EventBody, EventId, RecordSkipped, Timestamp, TraceParent, VoucherId};
 use seckill_eventlog::ReadError;
 use seckill_orderbook::{AuditEntry, SkipBegun, cause_of};
 use serde_json::json;
@@ -55,10 +53,8 @@ pub(super) async fn run(desk: &Desk, source: Source, act: &Act) -> Result<Report
         let skip = RecordSkipped {
             partition: source.partition,
             offset: source.offset,
-            reason: Reason::written(warrant.entry(1).reason)
-                .map_err(|error| Failure::Usage(format!("--reason: {error}")))?,
-            actor: Actor::written(warrant.entry(1).actor)
-                .map_err(|error| Failure::Usage(format!("--actor: {error}")))?,
+            reason: warrant.reason.clone(),
+            actor: warrant.actor.clone(),
         };
         carry_out(desk, voucher_id, skip, warrant).await?;
     }
