@@ -1,4 +1,4 @@
-//! What README tells a newcomer to paste does what it says.
+//! What README tells a newcomer to paste does what it says, and shows no secret.
 
 use std::fs;
 use std::process::Command;
@@ -55,5 +55,49 @@ async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<
         .next_back()
         .is_some_and(|event| event.contains("\"paid\""));
     assert!(paid, "the stream ends with the payment: {printed}");
+    Ok(())
+}
+
+/// What `ps` would show of these is known to everybody on the machine.
+const PROGRAMS: [&str; 4] = ["curl ", "openssl ", "psql ", "redis-cli "];
+const SECRETS: [&str; 6] = [
+    "$TOKEN",
+    "$ADMIN_TOKEN",
+    "$PAYMENT_WEBHOOK_SECRET",
+    "$TOKEN_SECRET",
+    "$POSTGRES_PASSWORD",
+    "$(seckillctl token",
+];
+
+/// Also of commands that go on over several lines.
+fn commands(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    joined.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn no_command_in_readme_or_a_runbook_has_a_secret_among_its_arguments() -> Result<()> {
+    let root = workspace_root();
+    let mut pages = vec![root.join("README.md"), root.join("docker-compose.yml")];
+    for directory in ["docs", "ops/runbooks", "ops/k8s"] {
+        for entry in fs::read_dir(root.join(directory)).into_iter().flatten() {
+            pages.push(entry?.path());
+        }
+    }
+    let mut seen = 0;
+    for page in pages.iter().filter(|page| page.is_file()) {
+        let Ok(text) = fs::read_to_string(page) else {
+            continue;
+        };
+        for command in commands(&text) {
+            let program = PROGRAMS.iter().filter_map(|name| command.find(name)).min();
+            let Some(begin) = program else { continue };
+            seen += 1;
+            let arguments = &command[begin..];
+            let found = SECRETS.iter().find(|secret| arguments.contains(**secret));
+            assert!(found.is_none(), "{}: {command}", page.display());
+        }
+    }
+    assert!(seen > 5, "{seen}");
     Ok(())
 }

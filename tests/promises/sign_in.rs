@@ -1,5 +1,11 @@
 //! Who signs in is one user everywhere, renews less and less, and is out everywhere once signed out.
 
+mod attacks;
+mod sessions;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use jsonwebtoken::dangerous::insecure_decode;
@@ -300,4 +306,41 @@ async fn without_redis_a_token_stays_good_and_codes_wait() -> Result<()> {
         Ok(shop.code("eve@example.com").await.is_ok())
     })
     .await
+}
+
+/// A mail server that quotes whom it does not know.
+fn refusing() -> Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let url = format!("smtp://{}", listener.local_addr()?);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            let say = |line: &str| (&stream).write_all(format!("{line}\r\n").as_bytes());
+            let _ = say("220 here");
+            while let Some(Ok(line)) = lines.next() {
+                let _ = match line.strip_prefix("RCPT TO:") {
+                    Some(to) => say(&format!("550 5.1.1 {to}: no such mailbox")),
+                    None => say("250 ok"),
+                };
+            }
+        }
+    });
+    Ok(url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_a_mail_server_refuses_is_not_in_the_log() -> Result<()> {
+    let url = refusing()?;
+    let world = World::over(TestStack::builder(), &[("SMTP_URL", &url)])?;
+    let asked = json!({ "email": "no.such.person@example.com" });
+    let request = world.client.request(Method::POST, "/api/v1/sign-in/codes");
+    assert_eq!(world.client.send(request.json(&asked)).await?.status, 204);
+    eventually("the log says why", || async {
+        Ok(world.ingress.output()?.contains("a mail was not sent"))
+    })
+    .await?;
+    let log = world.ingress.output()?;
+    assert!(log.contains("550"), "{log}");
+    assert!(!log.contains("no.such.person"), "{log}");
+    Ok(())
 }

@@ -240,6 +240,7 @@ impl Market {
     /// When a sale does not add up.
     pub async fn close(mut self) -> Result<()> {
         self.world.projector.resume()?;
+        self.world.until_carried_out().await?;
         for (voucher, answers) in &self.sales {
             self.world.quiet(*voucher).await?;
             audit(&self.world, *voucher, answers).await?;

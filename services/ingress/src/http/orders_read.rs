@@ -44,7 +44,6 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
 
 /// Where a page begins: `before` is the `next` of the page before.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
     /// Entries of the page: 20 if left out, moved to the nearest from 1 to 100.

@@ -127,24 +127,6 @@ impl Problem {
         .with_header(RATE_LIMIT, &format!("\"codes\";r=0;t={seconds}"))
     }
 
-    /// 429: too many codes were asked for or tried from one client, or by all; `policy` says which.
-    #[must_use]
-    pub fn sign_in_limited(policy: &str, per_minute: u32, retry_after: Duration) -> Self {
-        let seconds = whole_seconds(retry_after);
-        Self::new(
-            "rate-limited",
-            "Too many requests",
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many sign-ins were attempted: wait as long as Retry-After says.",
-        )
-        .with_header(header::RETRY_AFTER, &seconds)
-        .with_header(
-            RATE_LIMIT_POLICY,
-            &format!("\"{policy}\";q={per_minute};w=60"),
-        )
-        .with_header(RATE_LIMIT, &format!("\"{policy}\";r=0;t={seconds}"))
-    }
-
     /// 401: the caller is not known.
     #[must_use]
     pub fn unauthorized(detail: &'static str) -> Self {

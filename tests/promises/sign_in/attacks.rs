@@ -10,7 +10,7 @@ use seckill_testkit::TestStack;
 use seckill_tests::{Client, World, eventually};
 use serde_json::json;
 
-use crate::sign_in::{OFTEN, Shop};
+use super::{OFTEN, Shop};
 
 /// Requests name their client.
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");

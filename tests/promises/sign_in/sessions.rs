@@ -8,7 +8,7 @@ use reqwest::{Method, Response};
 use seckill_tests::{Client, EXECUTE, SaleTerms, World, eventually};
 use serde_json::Value;
 
-use crate::sign_in::{OFTEN, Shop};
+use super::{OFTEN, Shop};
 
 /// Sessions are read again every second, and streams every five.
 const SECONDS: Duration = Duration::from_secs(20);
