@@ -14,24 +14,33 @@ use uuid::Uuid;
 
 use crate::admission::Class;
 use crate::body;
-use crate::http::App;
+use crate::http::{App, request};
+use crate::pages;
 use crate::problem::Problem;
 use crate::tokens::RenewedToken;
 
 const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 
-/// Gives the request its trace, measures it, and logs a failure with its cause.
+/// Gives the request its trace, measures it, and logs a failure with its cause. A path that is spelled in
+/// another way than the routes gets no further.
 ///
 /// # Errors
 /// Those of the service behind it.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let started = Instant::now();
     let trace = incoming(&request).unwrap_or_else(generate);
     request.extensions_mut().insert(trace);
-    let response = next.call(request).await?;
+    let response = if request::is_canonical(request.path()) {
+        next.call(request).await?.map_into_left_body()
+    } else {
+        let http = request.into_parts().0;
+        let refusal = pages::not_found(http.clone()).await;
+        let refusal = refusal.unwrap_or_else(|problem| problem.respond());
+        ServiceResponse::new(http, refusal).map_into_right_body()
+    };
     let pattern = response.request().match_pattern();
     // A path that is no route is the client's text: as a label it would make a series a request.
     let route = pattern.unwrap_or_else(|| "unmatched".to_owned());

@@ -1,4 +1,4 @@
-//! The parts of a request outside its body: ids in the path, headers, the query.
+//! The parts of a request outside its body: the path and the ids in it, headers, the query.
 
 use std::str::FromStr;
 
@@ -12,6 +12,13 @@ use uuid::Uuid;
 use crate::problem::Problem;
 
 const KEY_MAX_BYTES: usize = 255;
+
+/// Whether a path is spelled as the routes are. None of them needs an escape; the router would decode one,
+/// while the gate and proxies in front look at the text as it came.
+#[must_use]
+pub fn is_canonical(path: &str) -> bool {
+    !path.contains('%')
+}
 
 /// The voucher in the path.
 ///

@@ -55,7 +55,8 @@ pub(crate) async fn not_found(http: HttpRequest) -> Result<HttpResponse, Problem
         return Ok(redirect.insert_header((LOCATION, meant)).finish());
     }
     let accepts = http.headers().get(ACCEPT).map(HeaderValue::as_bytes);
-    if accepts.is_some_and(|types| types.windows(9).any(|part| part == b"text/html")) {
+    let wants_page = accepts.is_some_and(|types| types.windows(9).any(|part| part == b"text/html"));
+    if wants_page || http.path().starts_with("/sales/") {
         shop::not_served(&problem)
     } else {
         Err(problem)

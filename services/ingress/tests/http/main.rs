@@ -5,6 +5,7 @@
 
 mod admission;
 mod codes;
+mod paths;
 mod rig;
 mod shared_limits;
 

@@ -1,0 +1,131 @@
+//! One path, one meaning: what the gate, a proxy in front and the router take from a path is the same.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use actix_web::http::Method;
+use seckill_domain::VoucherId;
+use seckill_ingress::admission::Class;
+use seckill_ingress::openapi;
+use serde_json::Value;
+
+use crate::rig::Rig;
+
+const ORDER: &str = "00000000-0700-8000-8000-040000000001";
+
+/// One operation of a document, with ids in its path.
+struct Operation {
+    id: String,
+    method: String,
+    path: String,
+}
+
+fn operations(document: &Value, voucher: VoucherId) -> Vec<Operation> {
+    let of_path = |(path, methods): (&String, &Value)| {
+        let path = path
+            .replace("{voucher_id}", &voucher.to_string())
+            .replace("{order_id}", ORDER)
+            .replace("/docs/{name}", "/docs/index.html")
+            .replace("{name}", "app.css");
+        assert!(!path.contains('{'), "{path}");
+        let methods = methods.as_object().unwrap().clone();
+        methods
+            .into_iter()
+            .map(move |(method, operation)| Operation {
+                id: operation["operationId"].as_str().unwrap().to_owned(),
+                method: method.to_uppercase(),
+                path: path.clone(),
+            })
+    };
+    let paths = document["paths"].as_object().unwrap();
+    paths.iter().flat_map(of_path).collect()
+}
+
+/// Other texts that a router, a proxy or a person may take for the same path.
+fn spellings(path: &str) -> Vec<String> {
+    let mut others = Vec::new();
+    for (place, byte) in path.bytes().enumerate().skip(1) {
+        let (before, after) = (&path[..place], &path[place + 1..]);
+        others.push(format!("{before}%{byte:02x}{after}"));
+        others.push(format!("{before}%{byte:02X}{after}"));
+        if byte == b'/' {
+            for more in ["//", "/./", "/x/../"] {
+                others.push(format!("{before}{more}{after}"));
+            }
+        }
+    }
+    let escapes = path.bytes().skip(1).map(|byte| format!("%{byte:02x}"));
+    others.push(format!("/{}", escapes.collect::<String>()));
+    for end in ["/", "//", "%2f", "%00"] {
+        others.push(format!("{path}{end}"));
+    }
+    for begin in ["/", "/.", "/x/..", "/%2e"] {
+        others.push(format!("{begin}{path}"));
+    }
+    others.push(path.to_uppercase());
+    others.retain(|other| other != path);
+    others
+}
+
+/// Status and head of the answer to a request without anything but its first line.
+fn ask(url: &str, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, _) = text.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), head.to_lowercase())
+}
+
+/// Which paths are not answered as they should be: the document's own by their operations, all other
+/// spellings of them by a 404 or by where the path is that was meant.
+fn wrong(url: &str, operations: &[Operation]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for Operation { method, path, .. } in operations {
+        for asked in std::iter::once(path.clone()).chain(spellings(path)) {
+            let (status, head) = ask(url, method, &asked);
+            let moved = |known: &Operation| head.contains(&format!("location: {}\r\n", known.path));
+            let leads_nowhere = match status {
+                404 => true,
+                308 => operations.iter().any(moved),
+                _ => false,
+            };
+            if leads_nowhere == (asked == *path) {
+                wrong.push(format!("{method} {asked}: {status}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_is_reached_under_one_spelling_of_its_path_only() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(10).await;
+    let public = operations(&openapi::public(), voucher);
+    let admin = operations(&openapi::admin(), voucher);
+    assert!(public.len() > 15 && admin.len() > 12);
+    let (url, admin_url) = (rig.service.url(), rig.service.admin_url());
+    let found = tokio::task::spawn_blocking(move || {
+        [wrong(&url, &public), wrong(&admin_url, &admin)].concat()
+    });
+    let found = found.await.unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_gate_knows_every_operation() {
+    let voucher = VoucherId::new(7).unwrap();
+    for Operation { id, method, path } in operations(&openapi::public(), voucher) {
+        let expected = match id.as_str() {
+            "placeOrder" => Class::Order(voucher),
+            "recordPayment" | "cancelOrder" => Class::Payment,
+            _ if path.starts_with("/api/") => Class::Read,
+            _ => Class::Page,
+        };
+        let method: Method = method.parse().unwrap();
+        assert_eq!(Class::of(&method, &path), expected, "{id}");
+    }
+}
