@@ -1,7 +1,7 @@
 //! From the Buy button to the end of an order.
 
 use anyhow::{Context, Result};
-use seckill_tests::{SaleTerms, audit, eventually};
+use seckill_tests::{SaleTerms, audit};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -16,15 +16,7 @@ async fn a_buyer_signs_in_with_the_mailed_code_and_is_back_at_the_sale() -> Resu
     browser.click("#buy").await?;
 
     let address = "someone@example.com";
-    browser.shown("#email").await?.send_keys(address).await?;
-    browser.click("#email-form button").await?;
-    browser.says("#message", "on its way").await?;
-    eventually("the mail is there", || async {
-        Ok(!shop.mail.mails_to(address)?.is_empty())
-    })
-    .await?;
-    let mails = shop.mail.mails_to(address)?;
-    let code = mails[0].number(6).context("a mail without a code")?;
+    let code = shop.mailed_code(&browser, address).await?;
     browser.shown("#code").await?.send_keys("000000").await?;
     browser.click("#code-form button[type=submit]").await?;
     browser.says("#message", "code").await?;

@@ -1,6 +1,6 @@
 //! Whoever signs in stays in the shop, wherever the address of the page says to go on to.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use seckill_tests::eventually;
 
 use crate::browser::Browser;
@@ -31,15 +31,7 @@ const NEXT: [(&str, &str); 20] = [
 ];
 
 async fn sign_in(shop: &Shop, browser: &Browser, address: &str) -> Result<()> {
-    browser.shown("#email").await?.send_keys(address).await?;
-    browser.click("#email-form button").await?;
-    browser.says("#message", "on its way").await?;
-    eventually("the mail is there", || async {
-        Ok(!shop.mail.mails_to(address)?.is_empty())
-    })
-    .await?;
-    let mails = shop.mail.mails_to(address)?;
-    let code = mails[0].number(6).context("a mail without a code")?;
+    let code = shop.mailed_code(browser, address).await?;
     browser.shown("#code").await?.send_keys(code).await?;
     browser.click("#code-form button[type=submit]").await
 }

@@ -1,11 +1,11 @@
 //! The services, the payment simulator, and a browser in front of them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Env, ServiceSpec};
 use seckill_testkit::{MailSink, Service};
-use seckill_tests::World;
+use seckill_tests::{World, eventually};
 
 use crate::browser::Browser;
 
@@ -52,6 +52,20 @@ impl Shop {
     pub(crate) async fn go(&self, browser: &Browser, path: &str) -> Result<()> {
         let address = format!("{}{path}", self.world.ingress.url());
         Ok(browser.driver.goto(address).await?)
+    }
+
+    /// Asks for a code on the sign-in page that is open, and reads it in the mail.
+    pub(crate) async fn mailed_code(&self, browser: &Browser, address: &str) -> Result<String> {
+        browser.shown("#email").await?.send_keys(address).await?;
+        browser.click("#email-form button").await?;
+        browser.says("#message", "on its way").await?;
+        eventually("the mail is there", || async {
+            Ok(!self.mail.mails_to(address)?.is_empty())
+        })
+        .await?;
+        let mails = self.mail.mails_to(address)?;
+        let code = mails[0].number(6).context("a mail without a code")?;
+        Ok(code.to_owned())
     }
 
     /// Opens a sale's page as a user who has signed in before.

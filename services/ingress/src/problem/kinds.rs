@@ -92,19 +92,37 @@ impl Problem {
     /// 429: too many requests; `policy` and `limit_per_second` name the limit that was hit.
     #[must_use]
     pub fn rate_limited(policy: &str, limit_per_second: u32, retry_after: Duration) -> Self {
-        let seconds = whole_seconds(retry_after);
+        let detail = "Too many orders were attempted: wait as long as Retry-After says.";
+        Self::limited(policy, (limit_per_second, 1), retry_after, detail)
+    }
+
+    /// 429: too many codes were asked for or tried from one client, or by all; `policy` says which.
+    #[must_use]
+    pub fn sign_in_limited(policy: &str, per_minute: u32, retry_after: Duration) -> Self {
+        let detail = "Too many sign-ins were attempted: wait as long as Retry-After says.";
+        Self::limited(policy, (per_minute, 60), retry_after, detail)
+    }
+
+    /// `count` requests within `seconds` are the limit.
+    fn limited(
+        policy: &str,
+        (count, seconds): (u32, u32),
+        retry_after: Duration,
+        detail: &'static str,
+    ) -> Self {
+        let wait = whole_seconds(retry_after);
         Self::new(
             Self::RATE_LIMITED,
             "Too many requests",
             StatusCode::TOO_MANY_REQUESTS,
-            "Too many orders were attempted: wait as long as Retry-After says.",
+            detail,
         )
-        .with_header(header::RETRY_AFTER, &seconds)
+        .with_header(header::RETRY_AFTER, &wait)
         .with_header(
             RATE_LIMIT_POLICY,
-            &format!("\"{policy}\";q={limit_per_second};w=1"),
+            &format!("\"{policy}\";q={count};w={seconds}"),
         )
-        .with_header(RATE_LIMIT, &format!("\"{policy}\";r=0;t={seconds}"))
+        .with_header(RATE_LIMIT, &format!("\"{policy}\";r=0;t={wait}"))
     }
 
     /// 429: too many codes were sent to one address.

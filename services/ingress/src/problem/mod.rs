@@ -2,7 +2,6 @@
 //! says what to do next.
 
 mod kinds;
-mod sign_in;
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};

@@ -176,14 +176,8 @@ impl SignIn {
             session_id,
             expires_at,
         };
-        let task = self
-            .0
-            .runtime
-            .spawn(async move { orderbook.revoke_session(session, user).await });
-        match task.await {
-            Ok(noted) => Ok(noted?),
-            Err(error) => Err(ExchangeError::Defect(error.to_string())),
-        }
+        self.note(async move { orderbook.revoke_session(session, user).await })
+            .await
     }
 
     /// Tells all instances that all of a user's sessions have ended.
@@ -192,11 +186,15 @@ impl SignIn {
     /// As [`Self::sign_out`].
     pub async fn sign_out_everywhere(&self, ended: EndedSessions) -> Result<(), ExchangeError> {
         let orderbook = self.0.orderbook.clone();
-        let task = self
-            .0
-            .runtime
-            .spawn(async move { orderbook.end_sessions(ended, None).await });
-        match task.await {
+        self.note(async move { orderbook.end_sessions(ended, None).await })
+            .await
+    }
+
+    async fn note(
+        &self,
+        work: impl Future<Output = Result<(), OrderbookError>> + Send + 'static,
+    ) -> Result<(), ExchangeError> {
+        match self.0.runtime.spawn(work).await {
             Ok(noted) => Ok(noted?),
             Err(error) => Err(ExchangeError::Defect(error.to_string())),
         }
