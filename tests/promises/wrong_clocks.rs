@@ -2,9 +2,11 @@
 //! where the two clocks that the time to pay depends on disagree, nothing expires at all, and
 //! whoever watches is told.
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use seckill_domain::VoucherId;
 use seckill_testkit::{Redis, Service, TestStack, clock, http};
 use seckill_tests::{Answer, SaleTerms, World, audit, eventually, until_ready, until_unready};
 use time::OffsetDateTime;
@@ -110,11 +112,25 @@ fn skew_seconds(service: &Service) -> Result<f64> {
     Ok(line.context("no such gauge")?.trim().parse()?)
 }
 
+/// Puts a sale up on a server that has just been restarted: the connections of before are answered
+/// with 503 until each of them is found broken.
+async fn sale_after_a_restart(world: &World) -> Result<VoucherId> {
+    let voucher = OnceCell::new();
+    eventually("a sale is taken", || async {
+        voucher.set(world.schedule(terms()).await?).ok();
+        Ok(true)
+    })
+    .await?;
+    let voucher = voucher.into_inner().context("a sale")?;
+    world.until_served(voucher).await?;
+    Ok(voucher)
+}
+
 async fn clock_of_postgresql(off_seconds: i64) -> Result<()> {
     let mut world = World::over(TestStack::builder().private_postgres(), &SETTINGS)?;
     let server = world.stack.postgres.as_mut().context("its own server")?;
     server.restart_with_clock_off_by(off_seconds)?;
-    let voucher = world.sale(terms()).await?;
+    let voucher = sale_after_a_restart(&world).await?;
     let answers = world.client.orders(voucher, 1..4).await;
     let last = pay_by(answers.last().context("an answer")?)?;
     until_unready(&world.timeout, "clock-skew").await?;
