@@ -164,6 +164,7 @@ fn sale_row(sale: &Sale, partition: i32) -> Value {
         "price_cents": terms.price.cents(), "currency": terms.price.currency().as_str(),
         "initial_stock": terms.stock, "adjusted": sale.adjusted, "stock_left": sale.available,
         "unpaid_units": sale.unpaid, "paid_units": sale.paid,
+        "on_shelf": sale.available > 0 || sale.unpaid > 0 || sale.paid == 0,
         "max_quantity": terms.max_quantity, "hold_seconds": terms.hold_seconds,
         "requires_sale_token": terms.requires_sale_token, "epoch": sale.epoch.get(),
         "opens_at": terms.opens_at.as_micros(), "closes_at": terms.closes_at.as_micros(),

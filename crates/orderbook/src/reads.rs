@@ -114,8 +114,18 @@ impl Orderbook {
         limit: u32,
         before: Option<VoucherId>,
     ) -> Result<Vec<SaleRow>, OrderbookError> {
-        let on_shelf = "(stock_left > 0 OR unpaid_units > 0 OR paid_units = 0)";
-        self.sales_where(on_shelf, limit, before).await
+        self.sales_where("on_shelf", limit, before).await
+    }
+
+    /// No sale has a higher id than this: the last that was given out, and 0 before the first.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn last_voucher_id(&self) -> Result<i64, OrderbookError> {
+        let last = sqlx::query_scalar(
+            "SELECT greatest((SELECT last_id FROM voucher_ids), (SELECT max(voucher_id) FROM vouchers))",
+        );
+        Ok(last.fetch_one(&self.pool).await?)
     }
 
     /// Units free of many sales; those that there are.
@@ -146,11 +156,11 @@ impl Orderbook {
     ) -> Result<Vec<SaleRow>, OrderbookError> {
         let sql = format!(
             "SELECT {SALE_COLUMNS}, partition, loaded, retired FROM vouchers
-              WHERE {condition} AND ($1::bigint IS NULL OR voucher_id < $1)
+              WHERE {condition} AND voucher_id < $1
               ORDER BY voucher_id DESC LIMIT $2"
         );
         let rows: Vec<RawSaleRow> = sqlx::query_as(&sql)
-            .bind(before.map(VoucherId::get))
+            .bind(before.map_or(i64::MAX, VoucherId::get))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
