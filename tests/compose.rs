@@ -42,12 +42,7 @@ fn compose() -> Value {
 
 fn chosen() -> Variables {
     CHOSEN
-        .map(|name| {
-            (
-                name.to_owned(),
-                "0123456789abcdef0123456789abcdef".to_owned(),
-            )
-        })
+        .map(|name| (name.to_owned(), format!("{name:0>32}")))
         .into()
 }
 

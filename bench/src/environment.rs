@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
-
-const SECRET_MIN_BYTES: usize = 16;
+use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// A running stack, as `cargo xtask up` describes it in the environment.
 #[derive(Clone)]

@@ -40,9 +40,12 @@ const GOOD: [(&str, &str); 6] = [
     ("KAFKA_BROKERS", "127.0.0.1:9"),
     ("REDIS_URL", "redis://127.0.0.1:9"),
     ("DATABASE_URL", "postgres://shop@127.0.0.1:9/shop"),
-    ("ADMIN_TOKEN", "an admin token of its own"),
-    ("TOKEN_SECRET", "a token secret of its own"),
-    ("PAYMENT_WEBHOOK_SECRET", "a webhook secret of its own"),
+    ("ADMIN_TOKEN", "an admin token of its own, long enough"),
+    ("TOKEN_SECRET", "a token secret of its own, long enough"),
+    (
+        "PAYMENT_WEBHOOK_SECRET",
+        "a webhook secret of its own, long enough",
+    ),
 ];
 
 /// The services, and where each listens for its health.
@@ -235,7 +238,8 @@ fn a_command_takes_what_is_not_text_where_it_may_stand() -> Result<()> {
     // A path need not be text; other arguments have to be.
     let directory = tempfile::tempdir()?;
     let file = directory.path().join(OsStr::from_bytes(GARBAGE));
-    let settings = format!("TOKEN_SECRET=a token secret of its own\nDATABASE_URL={url}\n");
+    let settings =
+        format!("TOKEN_SECRET=a token secret of its own, long enough\nDATABASE_URL={url}\n");
     std::fs::write(&file, settings)?;
     let mut token = command("seckillctl", &[])?;
     token

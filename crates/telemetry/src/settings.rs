@@ -8,6 +8,9 @@ use std::fmt::{self, Display};
 use std::path::Path;
 use std::str::FromStr;
 
+/// An HMAC key or a token that is shorter can be guessed.
+pub const SECRET_MIN_BYTES: usize = 32;
+
 /// Where settings are read from, and what is wrong with that.
 #[derive(Clone, Default)]
 pub struct Source {
@@ -183,6 +186,14 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(Secret(secret))
+    }
+
+    /// A secret that may be missing, of at least `min_bytes` bytes.
+    pub fn optional_secret(&mut self, name: &str, min_bytes: usize) -> Option<Option<Secret>> {
+        match self.text(name)? {
+            None => Some(None),
+            Some(_) => self.secret(name, min_bytes).map(Some),
+        }
     }
 
     /// `value`, which was read as `name`, if `check` finds nothing wrong with it.

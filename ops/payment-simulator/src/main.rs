@@ -13,12 +13,11 @@ use actix_web::{App, HttpServer, web};
 use anyhow::Context;
 use seckill_telemetry::logs::{self, LogFormat};
 use seckill_telemetry::ops::Ops;
-use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 use seckill_telemetry::shutdown;
 
 use crate::webhook::Webhook;
 
-const MIN_SECRET_BYTES: usize = 16;
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Config {
@@ -45,7 +44,7 @@ impl Config {
         });
         let ingress_url = reader.or("INGRESS_URL", "http://127.0.0.1:8080".to_owned());
         let ingress_url = reader.accept("INGRESS_URL", ingress_url, |url| check_url(url));
-        let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
+        let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", SECRET_MIN_BYTES);
         let config = || {
             Some(Self {
                 listen: listen?,

@@ -8,10 +8,7 @@ use std::time::Duration;
 use seckill_eventlog::{check_brokers, check_topic_prefix};
 use seckill_orderbook::check_database_url;
 use seckill_stock::check_url;
-use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
-
-/// What the ingress demands of a secret.
-const MIN_SECRET_BYTES: usize = 16;
+use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// Where settings come from.
 #[derive(Debug)]
@@ -146,7 +143,7 @@ fn database_url(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 fn token_secret(reader: &mut Reader<'_>) -> Option<Secret> {
-    reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES)
+    reader.secret("TOKEN_SECRET", SECRET_MIN_BYTES)
 }
 
 fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {

@@ -28,14 +28,19 @@ pub enum Class {
     Payment,
     /// A new order of this voucher.
     Order(VoucherId),
-    /// Everything else of the API: the status of an order, the catalogue, sign-in.
+    /// Everything else of the API: the status of an order, the catalogue.
     Read,
-    /// A page or a part of one, from memory or a copy.
+    /// What reads a body first, and takes its place when that is there ([`Admission::payment`],
+    /// [`Admission::read`]): a body that dribbles in keeps nobody out.
+    Body,
+    /// A page or a part of one. From memory it costs nothing; one that has to be read takes a place then
+    /// ([`Admission::page`]).
     Page,
 }
 
 impl Class {
-    /// By method and path alone: nothing else has been looked at when this is asked.
+    /// By method and path alone: nothing else has been looked at when this is asked. A path in another
+    /// spelling than the route's leads nowhere, whatever its class ([`crate::http::request::is_canonical`]).
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         let Some(path) = path.strip_prefix("/api/v1/") else {
@@ -47,7 +52,10 @@ impl Class {
         let between = |prefix: &'static str, suffix: &'static str| {
             path.strip_prefix(prefix)?.strip_suffix(suffix)
         };
-        if path == "payments/webhook" || between("orders/", "/cancel").is_some() {
+        if ["payments/webhook", "sign-in", "sign-in/codes"].contains(&path) {
+            return Self::Body;
+        }
+        if between("orders/", "/cancel").is_some() {
             return Self::Payment;
         }
         // A path that names no voucher is answered for as little.
@@ -61,7 +69,7 @@ impl Class {
 pub struct Places {
     /// Payments and cancellations.
     pub payments: usize,
-    /// Everything of the API that is neither these nor a new order.
+    /// Everything of the API that is neither these nor a new order; and as many pages.
     pub reads: usize,
 }
 
@@ -69,6 +77,7 @@ pub struct Places {
 pub struct Admission {
     payments: Room,
     reads: Room,
+    pages: Room,
     orders: [(NoRoom, Counter); 3],
     orders_answered: Counter,
     orders_http: Counter,
@@ -88,6 +97,7 @@ impl Admission {
         Self {
             payments: Room::new("payments", places.payments),
             reads: Room::new("reads", places.reads),
+            pages: Room::new("pages", places.reads),
             orders: NoRoom::ALL.map(refused),
             orders_answered: metrics::counter!("seckill_orders_total", "answer" => refusal.name()),
             orders_http: metrics::counter!("seckill_http_requests_total",
@@ -104,7 +114,7 @@ impl Admission {
         match class {
             Class::Payment => self.payments.enter().map(Admitted::Place),
             Class::Read => self.reads.enter().map(Admitted::Place),
-            Class::Page => Some(Admitted::Uncounted),
+            Class::Page | Class::Body => Some(Admitted::Uncounted),
             Class::Order(voucher) => match reservations.check_room(voucher) {
                 Ok(()) => Some(Admitted::Uncounted),
                 Err(cause) => {
@@ -113,6 +123,30 @@ impl Admission {
                 }
             },
         }
+    }
+
+    /// The place of a payment whose body is there.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn payment(&self) -> Result<Place, Problem> {
+        self.payments.enter().ok_or_else(Problem::overloaded)
+    }
+
+    /// The place of any other call whose body is there.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn read(&self) -> Result<Place, Problem> {
+        self.reads.enter().ok_or_else(Problem::overloaded)
+    }
+
+    /// The place of a page that has to be read.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn page(&self) -> Result<Place, Problem> {
+        self.pages.enter().ok_or_else(Problem::overloaded)
     }
 
     /// The answer to who was not let in.
@@ -195,12 +229,16 @@ mod tests {
         let of = |method, path: &str| Class::of(&method, path);
         let order = Class::Order(VoucherId::new(7).unwrap());
         assert_eq!(of(Method::POST, "/api/v1/vouchers/7/orders"), order);
-        for path in ["/api/v1/payments/webhook", "/api/v1/orders/abc/cancel"] {
-            assert_eq!(of(Method::POST, path), Class::Payment, "{path}");
+        for (path, class) in [
+            ("/api/v1/orders/abc/cancel", Class::Payment),
+            ("/api/v1/payments/webhook", Class::Body),
+            ("/api/v1/sign-in", Class::Body),
+        ] {
+            assert_eq!(of(Method::POST, path), class, "{path}");
             assert_eq!(of(Method::GET, path), Class::Read, "{path}");
         }
         for path in [
-            "/api/v1/sign-in",
+            "/api/v1/sign-out",
             "/api/v1/vouchers/seven/orders",
             "/api/v1/vouchers/7/orders/8",
         ] {

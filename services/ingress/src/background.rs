@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::App;
+use crate::outcomes;
 use crate::reservations::RelayOptions;
 use crate::sign_in::mailer::Postman;
 use crate::startup::Clients;
@@ -57,8 +58,8 @@ impl Background {
         };
         tasks.spawn(until(stop(), checks.run()));
         tasks.spawn(until(stop(), learn_sign_outs(app.clone())));
-        tasks.spawn(until(stop(), forget_sign_outs(clients.orderbook.clone())));
-        let (risk, orderbook) = (app.clone(), clients.orderbook.clone());
+        tasks.spawn(until(stop(), forget_sign_outs(clients.door.clone())));
+        let (risk, orderbook) = (app.clone(), clients.door.clone());
         tasks.spawn(until(
             stop(),
             async move { risk.risk.follow(orderbook).await },
@@ -103,9 +104,9 @@ fn follow(
     let (kafka, topic) = (clients.kafka.clone(), clients.topics.outcomes.clone());
     async move {
         while !stop.is_cancelled() {
-            let watchers = app.watchers.clone();
-            let reads = app.reads.clone();
-            let followed = watchers.follow(kafka.clone(), topic.clone(), reads, stop.clone());
+            let (streams, reads) = (app.streams.clone(), app.reads.clone());
+            let (kafka, topic) = (kafka.clone(), topic.clone());
+            let followed = outcomes::follow(streams, kafka, topic, reads, stop.clone());
             if let Err(error) = followed.await {
                 tracing::warn!(%error, "streams fall back to reading every few seconds");
             }

@@ -1,14 +1,20 @@
 //! Request bodies: JSON of at most 64 KiB.
 
+mod arriving;
+
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
+pub use self::arriving::Arriving;
+use crate::http::App;
 use crate::problem::Problem;
 
 /// The most bytes of a body that are kept.
@@ -17,16 +23,33 @@ pub const LIMIT_BYTES: usize = 64 * 1024;
 /// sends is reset, and the client does not get to see the answer.
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 /// How long a client may take to send its body.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// The payment provider sends from a server, and repeats what was not taken.
+pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(5);
+/// A body that takes longer is counted as one that is on its way: most come with their heads.
+const PROMPT: Duration = Duration::from_millis(100);
 /// The same, for a body that nobody is going to look at.
 const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reads the whole body, whatever it is. Empty when there is none.
 ///
 /// # Errors
-/// 413 over [`LIMIT_BYTES`], 408 when it does not come, 400 when the connection breaks.
-pub async fn read_raw(payload: Payload) -> Result<Bytes, Problem> {
-    tokio::time::timeout(DEADLINE, collect(payload))
+/// 413 over [`LIMIT_BYTES`], 408 when it does not come within `deadline`, 400 when the connection breaks,
+/// 503 when too many others are on their way from the same address.
+pub async fn read_raw(
+    request: &HttpRequest,
+    payload: Payload,
+    deadline: Duration,
+) -> Result<Bytes, Problem> {
+    let mut body = pin!(collect(payload));
+    if let Ok(prompt) = timeout(PROMPT, body.as_mut()).await {
+        return prompt;
+    }
+    let app = request.app_data::<Data<App>>();
+    let _arrival = app
+        .map(|app| app.arriving.enter(app.trusted_proxies.client(request)))
+        .transpose()?;
+    timeout(deadline.saturating_sub(PROMPT), body)
         .await
         .map_err(|_| Problem::body_too_slow())?
 }
@@ -35,7 +58,7 @@ pub async fn read_raw(payload: Payload) -> Result<Bytes, Problem> {
 /// has left something unread cannot be used again.
 pub async fn discard(mut payload: dev::Payload) {
     let mut left_bytes = READ_LIMIT_BYTES;
-    let _ = tokio::time::timeout(DISCARD_DEADLINE, async {
+    let _ = timeout(DISCARD_DEADLINE, async {
         while let Some(Ok(chunk)) = payload.next().await {
             match left_bytes.checked_sub(chunk.len()) {
                 Some(left) => left_bytes = left,
@@ -84,7 +107,7 @@ pub async fn optional_json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Option<T>, Problem> {
-    let body = read_raw(payload).await?;
+    let body = read_raw(request, payload, DEADLINE).await?;
     if body.is_empty() {
         return Ok(None);
     }

@@ -10,16 +10,15 @@ use seckill_eventlog::{check_brokers, check_topic_prefix};
 use seckill_orderbook::check_database_url;
 use seckill_stock::check_url;
 use seckill_telemetry::logs::{LogFormat, check_filter};
-use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 use crate::admission::Places;
 use crate::auth::NamedTokens;
-use crate::limits::{Rates, TrustedProxies};
+use crate::limits::{ProxyHeader, Rates, TrustedProxies};
 use crate::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
+use crate::webhook::check_secret;
 
-/// An HMAC key or token shorter than this can be guessed.
-const MIN_SECRET_BYTES: usize = 16;
 /// The `Debug` of a configuration leaves out what may hold a password: addresses of stores.
 const REDACTED: &str = "(redacted)";
 /// actix reckons a wait's end from a clock that it renews twice a second, later on a busy thread. An end
@@ -50,8 +49,12 @@ pub struct Config {
     pub admin_tokens: NamedTokens,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
+    /// Another whose tokens are good, too, while the key changes.
+    pub token_secret_previous: Option<Secret>,
     /// The HMAC key of the payment provider's webhook.
     pub payment_webhook_secret: Secret,
+    /// Another whose signatures are good, too, while the key changes.
+    pub payment_webhook_secret_previous: Option<Secret>,
     /// Where buyers pay; the pages have no such button without it.
     pub payment_page: Option<PaymentPage>,
     /// How quickly the broker has to acknowledge for an order to be called reserved.
@@ -62,6 +65,8 @@ pub struct Config {
     pub queue_patience: Duration,
     /// How many requests that are no orders may be under way.
     pub places: Places,
+    /// How many bodies may be on their way from one address.
+    pub bodies_per_address: usize,
     /// How often orders may be attempted.
     pub rate_limits: Rates,
     /// Whether all instances together may attempt so many of a voucher, and in all.
@@ -106,18 +111,18 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         "INGRESS_ADMIN_LISTEN",
         SocketAddr::from(([127, 0, 0, 1], 8081)),
     );
-    let admin_token = reader.secret("ADMIN_TOKEN", MIN_SECRET_BYTES);
+    let secrets = Secrets::read(reader);
     let admin_tokens = reader.or("ADMIN_TOKENS", NamedTokens::default());
-    let token_secret = reader.secret("TOKEN_SECRET", MIN_SECRET_BYTES);
-    let payment_webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", MIN_SECRET_BYTES);
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
     let order_queue_ms = at_least(reader, "ADMISSION_ORDER_QUEUE_MS", 500, &1);
     let places = places(reader);
+    let bodies_per_address = at_least(reader, "ADMISSION_BODIES_PER_ADDRESS", 1_000, &1);
     let rate_limits = rates(reader);
     let rate_limits_shared = reader.or("RATE_LIMIT_SHARED", false);
     let trusted_proxies = reader.or("TRUSTED_PROXIES", TrustedProxies::default());
+    let proxy_header = reader.or("TRUSTED_PROXIES_HEADER", ProxyHeader::default());
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
@@ -133,18 +138,21 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         event_partitions: event_partitions?,
         listen: listen?,
         admin_listen: admin_listen?,
-        admin_token: admin_token?,
+        admin_token: secrets.admin_token?,
         admin_tokens: admin_tokens?,
-        token_secret: token_secret?,
-        payment_webhook_secret: payment_webhook_secret?,
+        token_secret: secrets.token?,
+        token_secret_previous: secrets.token_previous?,
+        payment_webhook_secret: secrets.webhook?,
+        payment_webhook_secret_previous: secrets.webhook_previous?,
         payment_page: payment_page?,
         promise_deadline: Duration::from_millis(promise_deadline_ms?),
         max_in_flight: max_in_flight?,
         queue_patience: Duration::from_millis(order_queue_ms?),
         places: places?,
+        bodies_per_address: bodies_per_address?,
         rate_limits: rate_limits?,
         rate_limits_shared: rate_limits_shared?,
-        trusted_proxies: trusted_proxies?,
+        trusted_proxies: trusted_proxies?.writing(proxy_header?),
         sign_in: sign_in?,
         workers: workers?,
         keep_alive: Duration::from_secs(keep_alive_seconds?),
@@ -152,6 +160,59 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         log_filter: log_filter?,
         log_format: log_format?,
     })
+}
+
+/// What nobody else may know; no two of them alike: who is told one must not know another.
+struct Secrets {
+    admin_token: Option<Secret>,
+    token: Option<Secret>,
+    token_previous: Option<Option<Secret>>,
+    webhook: Option<Secret>,
+    webhook_previous: Option<Option<Secret>>,
+}
+
+impl Secrets {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let (webhook, webhook_previous) =
+            ("PAYMENT_WEBHOOK_SECRET", "PAYMENT_WEBHOOK_SECRET_PREVIOUS");
+        let mut read = Self {
+            admin_token: reader.secret("ADMIN_TOKEN", SECRET_MIN_BYTES),
+            token: reader.secret("TOKEN_SECRET", SECRET_MIN_BYTES),
+            token_previous: reader.optional_secret("TOKEN_SECRET_PREVIOUS", SECRET_MIN_BYTES),
+            webhook: reader.secret(webhook, SECRET_MIN_BYTES),
+            webhook_previous: reader.optional_secret(webhook_previous, SECRET_MIN_BYTES),
+        };
+        read.webhook = reader.accept(webhook, read.webhook, check_secret);
+        read.webhook_previous = reader.accept(webhook_previous, read.webhook_previous, |secret| {
+            secret.as_ref().map_or(Ok(()), check_secret)
+        });
+        read.refuse_equal(reader);
+        read
+    }
+
+    fn refuse_equal(&self, reader: &mut Reader<'_>) {
+        let all = [
+            ("ADMIN_TOKEN", self.admin_token.as_ref()),
+            ("TOKEN_SECRET", self.token.as_ref()),
+            (
+                "TOKEN_SECRET_PREVIOUS",
+                self.token_previous.iter().flatten().next(),
+            ),
+            ("PAYMENT_WEBHOOK_SECRET", self.webhook.as_ref()),
+            (
+                "PAYMENT_WEBHOOK_SECRET_PREVIOUS",
+                self.webhook_previous.iter().flatten().next(),
+            ),
+        ];
+        for (place, (name, secret)) in all.iter().enumerate() {
+            let same = all[..place]
+                .iter()
+                .find(|(_, other)| secret.is_some() && other == secret);
+            if let Some((other, _)) = same {
+                reader.refuse(name, &format!("is the same as {other}"));
+            }
+        }
+    }
 }
 
 fn places(reader: &mut Reader<'_>) -> Option<Places> {
@@ -217,6 +278,7 @@ impl std::fmt::Debug for Config {
             .field("max_in_flight", &self.max_in_flight)
             .field("queue_patience", &self.queue_patience)
             .field("places", &self.places)
+            .field("bodies_per_address", &self.bodies_per_address)
             .field("rate_limits", &self.rate_limits)
             .field("rate_limits_shared", &self.rate_limits_shared)
             .field("trusted_proxies", &self.trusted_proxies)
@@ -236,9 +298,12 @@ mod tests {
         ("KAFKA_BROKERS", "127.0.0.1:9092"),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:6379"),
         ("DATABASE_URL", "postgres://shop:hunter2@127.0.0.1/shop"),
-        ("ADMIN_TOKEN", "an admin token of its own"),
-        ("TOKEN_SECRET", "a token secret of its own"),
-        ("PAYMENT_WEBHOOK_SECRET", "a webhook secret of its own"),
+        ("ADMIN_TOKEN", "an admin token of its own, long enough"),
+        ("TOKEN_SECRET", "a token secret of its own, long enough"),
+        (
+            "PAYMENT_WEBHOOK_SECRET",
+            "a webhook secret of its own, long enough",
+        ),
     ];
 
     #[test]
@@ -286,6 +351,45 @@ mod tests {
             assert_eq!(named, 1, "{name}: {errors:#?}");
         }
         assert_eq!(errors.len(), bad.len() + missing.len(), "{errors:#?}");
+    }
+
+    #[test]
+    fn secrets_have_32_bytes_and_no_two_of_them_are_alike() {
+        let refused = |name: &'static str, value: &'static str| {
+            let settings = GOOD.into_iter().chain([(name, value)]);
+            let SettingsError(errors) = Config::load(&Source::from_iter(settings)).unwrap_err();
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            errors[0].clone()
+        };
+        let names = [
+            "ADMIN_TOKEN",
+            "TOKEN_SECRET",
+            "TOKEN_SECRET_PREVIOUS",
+            "PAYMENT_WEBHOOK_SECRET",
+            "PAYMENT_WEBHOOK_SECRET_PREVIOUS",
+        ];
+        let another = |name: &str| {
+            GOOD[3..]
+                .iter()
+                .find(|(other, _)| *other != name)
+                .unwrap()
+                .1
+        };
+        for name in names {
+            let short = refused(name, "short by one: thirty-one bytes.");
+            assert_eq!(short, format!("{name} is shorter than 32 bytes"));
+            let same = refused(name, another(name));
+            assert!(same.contains(" is the same as "), "{same}");
+            assert!(!same.contains("of its own"), "{same}");
+        }
+        let own = refused(
+            "TOKEN_SECRET_PREVIOUS",
+            "a token secret of its own, long enough",
+        );
+        assert_eq!(own, "TOKEN_SECRET_PREVIOUS is the same as TOKEN_SECRET");
+        let no_key = "whsec_which is no base64 at all, ever";
+        let no_key = refused("PAYMENT_WEBHOOK_SECRET_PREVIOUS", no_key);
+        assert!(no_key.contains("base64"), "{no_key}");
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
-use hmac::{Hmac, Mac};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, Validation};
 use seckill_domain::{Timestamp, UserId, VoucherId};
 use seckill_telemetry::settings::Secret;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::keyring::{Keyring, derived};
 use crate::problem::Problem;
 
 /// Where an order carries its token.
@@ -94,30 +93,22 @@ impl PageProof {
 }
 
 /// Makes and checks sale tokens: JWTs, HS256, under a key derived from that of sign-in tokens.
-pub struct SaleTokens {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    validation: Validation,
-}
+pub struct SaleTokens(Keyring);
 
 impl SaleTokens {
-    /// `secret` is `TOKEN_SECRET`: the same on every instance, so each takes the others' tokens.
+    /// `secret` is `TOKEN_SECRET`: the same on every instance, so each takes the others' tokens. Those of
+    /// `previous` are good, too.
     #[must_use]
-    pub fn new(secret: &Secret) -> Self {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
-            .expect("HMAC takes keys of every length");
-        mac.update(b"sale tokens");
-        let key = mac.finalize().into_bytes();
+    pub fn new(secret: &Secret, previous: Option<&Secret>) -> Self {
+        let key = |secret: &Secret| derived(secret.expose().as_bytes(), b"sale tokens");
+        let previous = previous.map(key);
+        let previous = previous.as_ref().map(<[u8; 32]>::as_slice);
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["aud"]);
         // Times are looked at here: what has expired is told from what was never good.
         validation.validate_exp = false;
-        Self {
-            encoding: EncodingKey::from_secret(&key),
-            decoding: DecodingKey::from_secret(&key),
-            validation,
-        }
+        Self(Keyring::new(&key(secret), previous, validation))
     }
 
     /// A new token of `user` for one order of `voucher`, whether or not there is such a sale.
@@ -139,9 +130,8 @@ impl SaleTokens {
             issued_us: now.as_micros(),
             expires_us,
         };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding);
         Ok(IssuedSaleToken {
-            token: token.map_err(Problem::internal)?,
+            token: self.0.sign(&claims).map_err(Problem::internal)?,
             issued_at: now,
             expires_at: Timestamp::from_micros(expires_us),
         })
@@ -167,11 +157,9 @@ impl SaleTokens {
     }
 
     fn check(&self, token: &str, user: UserId, voucher: VoucherId, now: Timestamp) -> PageProof {
-        let Ok(data) = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-        else {
+        let Ok(claims) = self.0.check::<Claims>(token) else {
             return PageProof::Invalid;
         };
-        let claims = data.claims;
         if claims.sub != user.to_string() || claims.voucher_id != voucher.get() {
             return PageProof::Invalid;
         }
@@ -228,12 +216,12 @@ mod tests {
 
     /// Of user 42 for voucher 7.
     fn token() -> String {
-        let issued = SaleTokens::new(&secret()).issue(user(42), voucher(7), NOW);
+        let issued = SaleTokens::new(&secret(), None).issue(user(42), voucher(7), NOW);
         issued.unwrap().token
     }
 
     fn check(token: &str, at: Timestamp) -> PageProof {
-        SaleTokens::new(&secret()).check(token, user(42), voucher(7), at)
+        SaleTokens::new(&secret(), None).check(token, user(42), voucher(7), at)
     }
 
     #[test]
@@ -264,12 +252,16 @@ mod tests {
 
     #[test]
     fn a_token_is_of_one_buyer_one_sale_and_one_secret() {
-        let (ours, token) = (SaleTokens::new(&secret()), token());
+        let (ours, token) = (SaleTokens::new(&secret(), None), token());
         let invalid = PageProof::Invalid;
         assert_eq!(ours.check(&token, user(43), voucher(7), NOW), invalid);
         assert_eq!(ours.check(&token, user(42), voucher(8), NOW), invalid);
-        let others = SaleTokens::new(&Secret::new("another secret"));
+        let another = Secret::new("another secret");
+        let others = SaleTokens::new(&another, None);
         assert_eq!(others.check(&token, user(42), voucher(7), NOW), invalid);
+        let changing = SaleTokens::new(&another, Some(&secret()));
+        let proof = changing.check(&token, user(42), voucher(7), NOW);
+        assert!(proof.nonce().is_some(), "the secret changes: {proof:?}");
     }
 
     #[test]
@@ -306,7 +298,7 @@ mod tests {
         let life = Duration::from_secs(60);
         let sign_in = tokens::mint(&secret(), user(42), life).unwrap();
         assert_eq!(check(&sign_in, NOW), PageProof::Invalid);
-        let sign_ins = Tokens::new(&secret(), life, Revoked::default());
+        let sign_ins = Tokens::new(&secret(), None, life, Revoked::default());
         let mut headers = HeaderMap::new();
         let bearer = HeaderValue::from_str(&format!("Bearer {}", token())).unwrap();
         headers.insert(AUTHORIZATION, bearer);
@@ -320,7 +312,7 @@ mod tests {
             for value in values {
                 headers.append(HEADER, HeaderValue::from_bytes(value).unwrap());
             }
-            SaleTokens::new(&secret()).proof(&headers, user(42), voucher(7), NOW)
+            SaleTokens::new(&secret(), None).proof(&headers, user(42), voucher(7), NOW)
         };
         let token = token();
         assert_eq!(proof(&[]), PageProof::Missing);

@@ -17,19 +17,18 @@ use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::shutdown;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::auth::Operators;
 use crate::background::Background;
+use crate::body::Arriving;
 use crate::config::Config;
 use crate::http::sign_in::SIGN_INS_TOTAL;
-use crate::http::{ADMIN_REFUSED_TOTAL, App, STREAMS_MAX, admin_routes, middleware, public_routes};
+use crate::http::{ADMIN_REFUSED_TOTAL, App, admin_routes, middleware, public_routes};
 use crate::limits::{Budgets, Limits};
 use crate::listener::{ListenerOptions, listen};
 use crate::operations::Operations;
-use crate::outcomes::Watchers;
 use crate::preflight;
 use crate::reads::{ReadSources, Reads};
 use crate::reservations::{RelayOptions, Reservations, ReservationsOptions};
@@ -38,12 +37,16 @@ use crate::risk::Risk;
 use crate::sale_tokens::SaleTokens;
 use crate::sign_in::SignIn;
 use crate::sign_in::mailer::Postman;
+use crate::streams::Streams;
 use crate::tokens::Tokens;
+use crate::webhook::Webhook;
 
 /// What this service is called in Kafka, PostgreSQL and `ce_source`.
 const SERVICE: &str = "seckill-ingress";
 
 const DATABASE_CONNECTIONS: u32 = 16;
+/// For sign-ins, sign-outs and risk rules.
+const DOOR_CONNECTIONS: u32 = 4;
 const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 const DATABASE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +59,8 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// The stores' clients. None of them has connected yet.
 pub(crate) struct Clients {
     pub(crate) orderbook: Orderbook,
+    /// What keeps the door shut, on connections of its own: no flood of reads takes them.
+    pub(crate) door: Orderbook,
     /// Each use its own connection, so that none waits for another.
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
@@ -70,16 +75,18 @@ pub(crate) struct Clients {
 
 impl Clients {
     fn new(config: &Config) -> anyhow::Result<Self> {
-        let orderbook = Orderbook::connect(&OrderbookOptions {
-            database_url: config.database_url.clone(),
-            application_name: SERVICE.to_owned(),
-            max_connections: DATABASE_CONNECTIONS,
-            holds_connections: false,
-            acquire_timeout: DATABASE_ACQUIRE_TIMEOUT,
-            statement_timeout: DATABASE_STATEMENT_TIMEOUT,
-            idle_transaction_timeout: DATABASE_IDLE_TRANSACTION_TIMEOUT,
-        })
-        .context("DATABASE_URL cannot be used")?;
+        let orderbook = |max_connections| {
+            Orderbook::connect(&OrderbookOptions {
+                database_url: config.database_url.clone(),
+                application_name: SERVICE.to_owned(),
+                max_connections,
+                holds_connections: false,
+                acquire_timeout: DATABASE_ACQUIRE_TIMEOUT,
+                statement_timeout: DATABASE_STATEMENT_TIMEOUT,
+                idle_transaction_timeout: DATABASE_IDLE_TRANSACTION_TIMEOUT,
+            })
+            .context("DATABASE_URL cannot be used")
+        };
         let (redis_url, prefix) = (&config.redis_url, &config.topic_prefix);
         let log = LogIdentity::default();
         let options = StockOptions::new(redis_url).of_deployment(prefix, log.clone());
@@ -91,7 +98,8 @@ impl Clients {
         let producer = EventProducer::new(&kafka, &topics, config.event_partitions)
             .context("KAFKA_BROKERS")?;
         Ok(Self {
-            orderbook,
+            orderbook: orderbook(DATABASE_CONNECTIONS)?,
+            door: orderbook(DOOR_CONNECTIONS)?,
             stock_orders: stock().context("REDIS_URL cannot be used")?,
             stock_reads: stock()?,
             stock_relay: stock()?,
@@ -192,7 +200,7 @@ impl Application {
                 let background = Background::start(&self.app, &self.ops, &self.clients, relay);
                 background.deliver(self.postman);
                 // Before the first order; while the database is away, as soon as it is back.
-                if let Err(error) = self.app.risk.refresh(&self.clients.orderbook).await {
+                if let Err(error) = self.app.risk.refresh(&self.clients.door).await {
                     tracing::warn!(%error, "no risk rules yet");
                 }
                 self.app.set_started();
@@ -264,7 +272,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
     let (sign_in, postman) = SignIn::new(
         &config.sign_in,
         &config.token_secret,
-        (clients.ephemeral.clone(), clients.orderbook.clone()),
+        (clients.ephemeral.clone(), clients.door.clone()),
         revoked.clone(),
         runtime.clone(),
     )?;
@@ -272,26 +280,38 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         redis: clients.ephemeral.clone(),
         runtime: runtime.clone(),
     });
+    let previous = config.token_secret_previous.as_ref();
     let app = App {
         admission: Admission::new(config.places),
+        arriving: Arriving::new(config.bodies_per_address),
         reservations: Reservations::new(stock, producer, options, runtime.clone()),
         reads: Reads::new(sources, runtime),
         operations,
-        tokens: Tokens::new(&config.token_secret, config.sign_in.token_life, revoked),
-        sale_tokens: SaleTokens::new(&config.token_secret),
+        tokens: Tokens::new(
+            &config.token_secret,
+            previous,
+            config.sign_in.token_life,
+            revoked,
+        ),
+        sale_tokens: SaleTokens::new(&config.token_secret, previous),
         sign_in,
         operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
-        payment_webhook_secret: config.payment_webhook_secret.clone(),
+        webhook: webhook(config)?,
         payment_page: config.payment_page.clone(),
         limits: Limits::new(config.rate_limits, budgets),
         risk: Risk::default(),
         trusted_proxies: config.trusted_proxies.clone(),
-        watchers: Watchers::default(),
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        streams: Streams::new(),
         stop_streams: CancellationToken::new(),
         started: AtomicBool::new(false),
     };
     Ok((app, postman))
+}
+
+fn webhook(config: &Config) -> anyhow::Result<Webhook> {
+    let previous = config.payment_webhook_secret_previous.as_ref();
+    let made = Webhook::new(&config.payment_webhook_secret, previous);
+    made.map_err(|error| anyhow::anyhow!("PAYMENT_WEBHOOK_SECRET: {error}"))
 }
 
 fn relay_options(clients: &Clients, partitions: i32) -> RelayOptions {
@@ -372,6 +392,7 @@ impl Ending<'_> {
         background.stop(SHUTDOWN_MARGIN).await;
         self.admin.stop(true).await;
         self.clients.orderbook.close().await;
+        self.clients.door.close().await;
         tracing::info!("ended in order");
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpRequest};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation};
 use seckill_domain::{IdError, Timestamp, UserId};
 use seckill_identity::{Level, Renewal, renew};
 use seckill_orderbook::EndedSessions;
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::auth::bearer;
+use crate::keyring::Keyring;
 use crate::problem::Problem;
 use crate::revoked::Revoked;
 
@@ -89,30 +90,30 @@ pub struct RenewedToken(pub String);
 /// Checks and issues buyers' tokens: JWTs, HS256, `iss` and `aud` [`ISSUER`], `exp` in the future,
 /// `sub` the user id in decimal, the session not signed out.
 pub struct Tokens {
-    decoding: DecodingKey,
-    encoding: EncodingKey,
-    validation: Validation,
+    keys: Keyring,
     life: Duration,
     revoked: Revoked,
 }
 
 impl Tokens {
-    /// `secret` is the key that tokens are signed with, `life` how long a new one is good, `revoked`
-    /// the sessions that are not.
+    /// `secret` is the key that tokens are signed with, `previous` another that is good, too, `life` how
+    /// long a new token is good, `revoked` the sessions that are not.
     #[must_use]
-    pub fn new(secret: &Secret, life: Duration, revoked: Revoked) -> Self {
-        // The algorithm is ours to choose, never the token's.
+    pub fn new(
+        secret: &Secret,
+        previous: Option<&Secret>,
+        life: Duration,
+        revoked: Revoked,
+    ) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        let key = secret.expose().as_bytes();
+        let previous = previous.map(|secret| secret.expose().as_bytes());
         Self {
-            decoding: DecodingKey::from_secret(key),
-            encoding: EncodingKey::from_secret(key),
-            validation,
+            keys: Keyring::new(secret.expose().as_bytes(), previous, validation),
             life,
             revoked,
         }
@@ -178,9 +179,11 @@ impl Tokens {
             )
         };
         let token = bearer(headers).ok_or_else(refused)?;
-        let data = jsonwebtoken::decode::<VerifiedClaims>(token, &self.decoding, &self.validation)
+        let claims: VerifiedClaims = self
+            .keys
+            .check(token)
             .map_err(|error| refused().because(error))?;
-        caller(token, &data.claims).map_err(|error| refused().because(error))
+        caller(token, &claims).map_err(|error| refused().because(error))
     }
 
     /// The first token of a new session.
@@ -249,9 +252,8 @@ impl Tokens {
         };
         let exp = now.saturating_add(self.life.as_secs());
         let claims = claims(user_id, now, exp, Some(session));
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding);
         Ok(Issued {
-            token: token.map_err(Problem::internal)?,
+            token: self.keys.sign(&claims).map_err(Problem::internal)?,
             expires_at: timestamp(exp),
         })
     }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use jsonwebtoken::{DecodingKey, Validation};
 
-    const SECRET: &str = "0123456789abcdef";
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
     fn minted(ttl: Duration) -> String {
         let arguments = Arguments {

@@ -22,16 +22,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
-use seckill_telemetry::settings::Secret;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::auth::{Operator, Operators};
+use crate::body::Arriving;
 use crate::limits::{Limits, TrustedProxies};
 use crate::openapi;
 use crate::operations::Operations;
-use crate::outcomes::Watchers;
 use crate::pages::{self, PaymentPage};
 use crate::problem::Problem;
 use crate::reads::Reads;
@@ -39,10 +37,9 @@ use crate::reservations::Reservations;
 use crate::risk::Risk;
 use crate::sale_tokens::SaleTokens;
 use crate::sign_in::SignIn;
+use crate::streams::Streams;
 use crate::tokens::{Caller, Tokens};
-
-/// The most streams that may be open at a time.
-pub const STREAMS_MAX: usize = 10_000;
+use crate::webhook::Webhook;
 
 /// Counts requests to the operators' API without a good token.
 pub(crate) const ADMIN_REFUSED_TOTAL: &str = "seckill_admin_refused_total";
@@ -51,6 +48,8 @@ pub(crate) const ADMIN_REFUSED_TOTAL: &str = "seckill_admin_refused_total";
 pub struct App {
     /// Who is let in at all.
     pub admission: Admission,
+    /// Whose bodies are on their way.
+    pub arriving: Arriving,
     /// Takes orders and publishes events.
     pub reservations: Reservations,
     /// Answers questions.
@@ -66,7 +65,7 @@ pub struct App {
     /// Who is an operator.
     pub operators: Operators,
     /// Who is the payment provider.
-    pub payment_webhook_secret: Secret,
+    pub webhook: Webhook,
     /// Where buyers pay; without it pages have no such button.
     pub payment_page: Option<PaymentPage>,
     /// How often somebody may order.
@@ -76,9 +75,7 @@ pub struct App {
     /// Whose word is taken for where a request comes from.
     pub trusted_proxies: TrustedProxies,
     /// Who waits for which order.
-    pub watchers: Watchers,
-    /// Places for streams.
-    pub streams: Arc<Semaphore>,
+    pub streams: Streams,
     /// Ends all streams: they would hold a shutdown up for ever.
     pub stop_streams: CancellationToken,
     /// Whether the start has checked everything that orders depend on.

@@ -154,10 +154,12 @@ async fn try_place(
     let user_id = app.tokens.authenticate(http)?;
     let voucher_id = request::voucher_id(http)?;
     app.limits.admit_order(user_id, voucher_id, standing)?;
+    let address = app.trusted_proxies.client(http);
     let origin = Origin {
         user: user_id,
         voucher: voucher_id,
-        address: app.trusted_proxies.client(http),
+        address,
+        claimed: address.or_else(|| app.trusted_proxies.claimed(http)),
         trace: trace_of(http),
     };
     let now = events::timestamp_now();

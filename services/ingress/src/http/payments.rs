@@ -3,12 +3,14 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::http::middleware::trace_of;
 use crate::http::{App, events};
 use crate::problem::{FieldError, Problem};
-use crate::{body, rfc3339, webhook};
+use crate::webhook::SignatureError;
+use crate::{body, rfc3339};
 
 /// A payment that succeeded. More members are allowed: providers add some.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,8 +62,13 @@ pub async fn webhook(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = body::read_raw(payload).await?;
-    check_signature(&app, &http, &body)?;
+    // Whoever signs nothing, or another thing, gets no place among the payments, however long it takes.
+    let now_unix_seconds = OffsetDateTime::now_utc().unix_timestamp();
+    let claim = app.webhook.claim(http.headers(), now_unix_seconds);
+    let claim = claim.map_err(unsigned)?;
+    let body = body::read_raw(&http, payload, body::PROVIDER_DEADLINE).await?;
+    app.webhook.check(&claim, &body).map_err(unsigned)?;
+    let _place = app.admission.payment()?;
     body::check_is_json(&http)?;
     let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
     let trace = trace_of(&http);
@@ -72,20 +79,11 @@ pub async fn webhook(
     Ok(HttpResponse::Accepted().json(Recorded {}))
 }
 
-fn check_signature(app: &App, http: &HttpRequest, body: &[u8]) -> Result<(), Problem> {
-    let header = http
-        .headers()
-        .get("x-signature")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let now_unix_seconds = time::OffsetDateTime::now_utc().unix_timestamp();
-    let secret = &app.payment_webhook_secret;
-    webhook::verify(secret, now_unix_seconds, header, body).map_err(|error| {
-        tracing::warn!(trace = %trace_of(http), %error, "payment webhook refused");
-        Problem::unauthorized(
-            "Send X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> of this moment.",
-        )
-    })
+fn unsigned(_: SignatureError) -> Problem {
+    Problem::unauthorized(
+        "Send X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> of this moment, or the \
+         headers of Standard Webhooks.",
+    )
 }
 
 fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {

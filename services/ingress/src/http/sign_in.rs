@@ -86,6 +86,7 @@ async fn try_send_code(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let request: CodeRequest = body::json(http, payload).await?;
+    let _place = app.admission.read()?;
     let address = address(&request.email)?;
     let client = app.trusted_proxies.client(http);
     match app.sign_in.send_code(address, client).await {
@@ -147,6 +148,7 @@ async fn try_sign_in(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let request: SignInRequest = body::json(http, payload).await?;
+    let _place = app.admission.read()?;
     let address = address(&request.email)?;
     let code: Code = request
         .code

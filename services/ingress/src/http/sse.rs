@@ -10,7 +10,6 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{Stream, stream};
 use seckill_domain::OrderId;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -19,9 +18,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::representation::OrderBody;
 use crate::http::{App, request};
-use crate::outcomes::Subscription;
 use crate::problem::Problem;
 use crate::reads::OrderView;
+use crate::streams::OpenStream;
 use crate::tokens::Caller;
 
 /// Shorter than the idle time-outs of common proxies.
@@ -53,14 +52,12 @@ const REREAD: Duration = Duration::from_secs(5);
 )]
 pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let caller = app.buyer(&http)?;
-    let user_id = caller.user_id;
-    let order_id = request::order_id(&http)?;
-    let permit =
-        app.streams.clone().try_acquire_owned().map_err(|_| {
-            Problem::unavailable("Too many streams are open: poll the order instead.")
-        })?;
+    let (user_id, order_id) = (caller.user_id, request::order_id(&http)?);
     // Listen first, read second: what changes in between is heard.
-    let subscription = app.watchers.subscribe(order_id);
+    let listening = app.streams.open(order_id, user_id);
+    let listening = listening.ok_or_else(|| {
+        Problem::unavailable("Too many streams are open: poll the order instead.")
+    })?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
     let seen = last_event_id(&http).unwrap_or_default();
@@ -69,16 +66,15 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         return Ok(HttpResponse::NoContent().finish());
     }
     let status = StatusStream {
-        app: app.clone(),
         order_id,
         caller,
-        subscription,
+        listening,
         sent: seen,
         unread: Some(view),
         heartbeat: every(HEARTBEAT),
         reread: every(REREAD),
         stop: app.stop_streams.clone(),
-        _permit: permit,
+        app,
     };
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -194,13 +190,12 @@ struct StatusStream {
     app: web::Data<App>,
     order_id: OrderId,
     caller: Caller,
-    subscription: Subscription,
+    listening: OpenStream,
     sent: Sent,
     unread: Option<OrderView>,
     heartbeat: Interval,
     reread: Interval,
     stop: CancellationToken,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// What ended a wait.
@@ -241,21 +236,22 @@ impl StatusStream {
 
     async fn wait(&mut self) -> Woken {
         tokio::select! {
-            () = self.subscription.changed() => Woken::Read,
+            () = self.listening.changed() => Woken::Read,
             _ = self.reread.tick() => Woken::Read,
             _ = self.heartbeat.tick() => Woken::Heartbeat,
             () = self.stop.cancelled() => Woken::Stop,
         }
     }
 
-    /// Some(None): nothing can be said now. None: the order, pending until now, came to nothing, or the
-    /// session is over; the client that asks again is told so.
+    /// Some(None): nothing can be said now. None: the session is over, or the order, pending until now, came
+    /// to nothing; the client that asks again is told so.
     async fn read(&self) -> Option<Option<OrderView>> {
         if !self.app.is_still_welcome(&self.caller) {
             return None;
         }
-        let found = self.app.reads.order(self.order_id, self.caller.user_id);
-        match found.await {
+        let (reads, user_id) = (&self.app.reads, self.caller.user_id);
+        let read = self.listening.read(|| reads.order(self.order_id, user_id));
+        match read.await {
             Ok(Some(view)) => Some(Some(view)),
             Ok(None) => None,
             Err(error) => {

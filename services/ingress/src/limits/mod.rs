@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use seckill_domain::{UserId, VoucherId};
 
-pub use self::address::TrustedProxies;
 pub(crate) use self::address::subscriber;
+pub use self::address::{ProxyHeader, TrustedProxies};
 use self::bucket::{Buckets, Taken};
 pub use self::shared::Budgets;
 use self::shared::SharedBuckets;

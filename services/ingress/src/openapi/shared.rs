@@ -150,7 +150,7 @@ pub(super) fn security_scheme(name: &str) -> Option<Value> {
             "type": "apiKey",
             "in": "header",
             "name": "X-Signature",
-            "description": "t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> under the secret shared with the provider, of this moment.",
+            "description": "t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> under the secret shared with the provider, of this moment; several v1 may stand in it. Or webhook-id, webhook-timestamp and webhook-signature of Standard Webhooks.",
         }),
         _ => return None,
     };

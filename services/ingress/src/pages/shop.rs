@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
-use seckill_domain::Timestamp;
+use seckill_domain::{Timestamp, VoucherId};
 
 use super::page;
 use crate::http::events::timestamp_now;
@@ -133,9 +134,9 @@ fn now_ms() -> i64 {
 
 /// `GET /`: the newest sales that are not over.
 pub(super) async fn shelf(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let views = match app.reads.vouchers(SHELF_MAX, None).await {
+    let views = match shelf_of(&app).await {
         Ok(views) => views,
-        Err(error) => return not_served(&error.into()),
+        Err(problem) => return not_served(&problem),
     };
     let now = timestamp_now();
     let cards = views.iter().map(|view| SaleCard::new(view, now));
@@ -147,7 +148,7 @@ pub(super) async fn shelf(app: web::Data<App>) -> Result<HttpResponse, Problem> 
 /// `GET /sales/{voucher_id}`.
 pub(super) async fn sale(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let found = match request::voucher_id(&http) {
-        Ok(voucher_id) => app.reads.voucher(voucher_id).await.map_err(Problem::from),
+        Ok(voucher_id) => voucher(&app, voucher_id).await,
         Err(problem) => Err(problem),
     };
     let view = match found {
@@ -161,6 +162,22 @@ pub(super) async fn sale(app: web::Data<App>, http: HttpRequest) -> Result<HttpR
         payment_page: payment_page(&app),
     };
     page(StatusCode::OK, &sale)
+}
+
+async fn shelf_of(app: &App) -> Result<Arc<[VoucherView]>, Problem> {
+    if let Some(views) = app.reads.remembered_shelf(SHELF_MAX).await {
+        return Ok(views);
+    }
+    let _place = app.admission.page()?;
+    Ok(app.reads.vouchers(SHELF_MAX, None).await?)
+}
+
+async fn voucher(app: &App, id: VoucherId) -> Result<Option<VoucherView>, Problem> {
+    if let Some(view) = app.reads.remembered_voucher(id).await {
+        return Ok(view);
+    }
+    let _place = app.admission.page()?;
+    Ok(app.reads.voucher(id).await?)
 }
 
 /// `GET /orders`. The orders themselves come through the API: only the script has the token.

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::future::Cache;
-use seckill_domain::{Timestamp, VoucherId};
+use seckill_domain::VoucherId;
 use seckill_ephemeral::{CARD, Key, SHELF, SharedCache, Tiered};
 use seckill_orderbook::SaleRow;
-use seckill_stock::{Probe, SaleView};
+use seckill_stock::Probe;
 
 use super::card::Card;
+use super::voucher::VoucherView;
 use super::{Inner, ReadError, Reads};
 
 /// How long a row is remembered that is unknown or over.
@@ -86,78 +87,6 @@ where
         .build()
 }
 
-/// A sale with its stock.
-#[derive(Debug, Clone)]
-pub struct VoucherView {
-    /// What is printed on it.
-    pub card: Arc<Card>,
-    /// Its numbers in Redis; none while Redis does not serve it.
-    pub served: Option<SaleView>,
-    /// Units free by PostgreSQL, where Redis does not serve it.
-    available: i64,
-}
-
-/// Whether an order has a chance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VoucherStatus {
-    /// Before its window.
-    Scheduled,
-    /// In its window, with units, and served.
-    Open,
-    /// In its window and served, with no units left for now.
-    SoldOut,
-    /// Over, off the shelf, or not served for now.
-    Closed,
-}
-
-impl VoucherStatus {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Scheduled, Self::Open, Self::SoldOut, Self::Closed];
-
-    /// As answers spell it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Open => "open",
-            Self::SoldOut => "sold_out",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-impl VoucherView {
-    /// Whether it takes no orders any more: its window is over, or an operator closed it.
-    #[must_use]
-    pub fn has_ended(&self, now: Timestamp) -> bool {
-        let closed_in_redis = self.served.as_ref().is_some_and(|view| view.sale_closed);
-        self.card.closed || closed_in_redis || now >= self.card.closes_at
-    }
-
-    /// At this moment: a view that is a second old must not open late.
-    #[must_use]
-    pub fn status(&self, now: Timestamp) -> VoucherStatus {
-        if self.has_ended(now) {
-            return VoucherStatus::Closed;
-        }
-        if now < self.card.opens_at {
-            return VoucherStatus::Scheduled;
-        }
-        match &self.served {
-            Some(view) if view.stock > 0 => VoucherStatus::Open,
-            Some(_) => VoucherStatus::SoldOut,
-            None => VoucherStatus::Closed,
-        }
-    }
-
-    /// Units free, by Redis where it serves the sale.
-    #[must_use]
-    pub fn stock_left(&self) -> i64 {
-        let by_redis = self.served.as_ref().map(|view| view.stock);
-        by_redis.unwrap_or(self.available)
-    }
-}
-
 impl Reads {
     /// A sale's row, at most a tenth of a second old; that there is none, or that it is over, is
     /// remembered for a second. None: there is no such sale.
@@ -176,9 +105,15 @@ impl Reads {
     pub async fn voucher(&self, id: VoucherId) -> Result<Option<VoucherView>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
+            if inner.is_beyond_all(id).await {
+                return Ok(None);
+            }
             let read = Box::pin(async {
                 match inner.card(id).await? {
-                    Some(card) => Ok(inner.with_stock(vec![card]).await.pop()),
+                    Some(card) => {
+                        inner.last_id.saw(id);
+                        Ok(inner.with_stock(vec![card]).await.pop())
+                    }
                     None => Ok(None),
                 }
             });
@@ -186,6 +121,18 @@ impl Reads {
             cached.map_err(shared)
         })
         .await
+    }
+
+    /// What [`Self::voucher`] answers without asking anybody; none where it would ask.
+    pub async fn remembered_voucher(&self, id: VoucherId) -> Option<Option<VoucherView>> {
+        self.0.caches.vouchers.get(&id).await
+    }
+
+    /// The same of the first page of [`Self::vouchers`].
+    pub async fn remembered_shelf(&self, limit: u32) -> Option<Arc<[VoucherView]>> {
+        let (before, all) = (None, false);
+        let page = Page { limit, before, all };
+        self.0.caches.pages.get(&page).await
     }
 
     /// At most `limit` sales on the shelf, the newest first, with their stock at most a second old;
@@ -216,9 +163,15 @@ impl Reads {
         self.page(Page { limit, before, all }).await
     }
 
-    async fn page(&self, page: Page) -> Result<Arc<[VoucherView]>, ReadError> {
+    async fn page(&self, mut page: Page) -> Result<Arc<[VoucherView]>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
+            // From beyond the newest sale on it is the first page, which everybody has.
+            if let Some(before) = page.before
+                && inner.is_beyond_all(before).await
+            {
+                page.before = None;
+            }
             let read = Box::pin(async {
                 let cards = inner.cards_of(page).await?;
                 Ok(inner.with_stock(cards).await.into())
@@ -232,6 +185,7 @@ impl Reads {
     /// Drops this process' copies of a sale: an outcome says that it has changed.
     pub async fn forget(&self, id: VoucherId) {
         let caches = &self.0.caches;
+        self.0.last_id.saw(id);
         caches.cards.drop_copy(&Key::card(id)).await;
         caches.shelf.drop_copy(&Key::shelf()).await;
         caches.rows.invalidate(&id).await;
@@ -241,7 +195,15 @@ impl Reads {
 }
 
 impl Inner {
+    /// Whether no sale has such a high id, or not one that any instance has heard of for long.
+    async fn is_beyond_all(&self, id: VoucherId) -> bool {
+        self.last_id.is_before(id, &self.sources.orderbook).await
+    }
+
     pub(super) async fn sale(&self, id: VoucherId) -> Result<Option<Arc<SaleRow>>, ReadError> {
+        if self.is_beyond_all(id).await {
+            return Ok(None);
+        }
         let read = async { Ok(self.sources.orderbook.sale(id).await?.map(Arc::new)) };
         let cached = self.caches.rows.try_get_with(id, read).await;
         cached.map_err(shared)
@@ -331,70 +293,4 @@ impl Inner {
 
 fn shared(error: Arc<ReadError>) -> ReadError {
     Arc::unwrap_or_clone(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use seckill_domain::{Epoch, Money, Offset};
-
-    const OPENS: Timestamp = Timestamp::from_micros(100);
-    const CLOSES: Timestamp = Timestamp::from_micros(200);
-
-    fn view(stock: Option<i64>, closed: bool) -> VoucherView {
-        let card = Card {
-            voucher_id: VoucherId::new(7).unwrap(),
-            title: "Lamp".to_owned(),
-            price: Money::new(500, "EUR".parse().unwrap()).unwrap(),
-            max_quantity: 1,
-            requires_sale_token: false,
-            opens_at: OPENS,
-            closes_at: CLOSES,
-            closed,
-            available_then: 9,
-        };
-        let served = stock.map(|stock| SaleView {
-            stock,
-            held: 0,
-            unsettled: 0,
-            epoch: Epoch::FIRST,
-            position: Offset::new(1),
-            sale_closed: closed,
-            opens_at: OPENS,
-            closes_at: CLOSES,
-            max_quantity: 1,
-        });
-        VoucherView {
-            card: Arc::new(card),
-            served,
-            available: 9,
-        }
-    }
-
-    fn status(at: i64, stock: Option<i64>, closed: bool) -> VoucherStatus {
-        view(stock, closed).status(Timestamp::from_micros(at))
-    }
-
-    #[test]
-    fn the_window_is_half_open_and_a_close_ends_it() {
-        assert_eq!(status(99, Some(9), false), VoucherStatus::Scheduled);
-        assert_eq!(status(100, Some(9), false), VoucherStatus::Open);
-        assert_eq!(status(199, Some(9), false), VoucherStatus::Open);
-        assert_eq!(status(200, Some(9), false), VoucherStatus::Closed);
-        assert_eq!(status(99, Some(9), true), VoucherStatus::Closed);
-        assert_eq!(status(150, Some(9), true), VoucherStatus::Closed);
-    }
-
-    #[test]
-    fn open_only_when_redis_serves_it_with_units() {
-        assert_eq!(status(150, Some(1), false), VoucherStatus::Open);
-        assert_eq!(status(150, Some(0), false), VoucherStatus::SoldOut);
-        assert_eq!(status(150, None, false), VoucherStatus::Closed);
-        assert_eq!(status(50, None, false), VoucherStatus::Scheduled);
-        let at = Timestamp::from_micros(150);
-        assert!(!view(None, false).has_ended(at), "it is being loaded");
-        assert!(view(None, true).has_ended(at) && view(Some(3), true).has_ended(at));
-        assert_eq!(view(Some(3), false).stock_left(), 3);
-        assert_eq!(view(None, false).stock_left(), 9);
-    }
 }

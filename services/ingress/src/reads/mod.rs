@@ -2,8 +2,10 @@
 
 mod card;
 mod catalogue;
+mod last_id;
 mod ledger;
 mod orders;
+mod voucher;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,11 +17,12 @@ use tokio::runtime::Handle;
 
 use crate::problem::Problem;
 use catalogue::Caches;
+use last_id::LastId;
 
 pub use card::Card;
-pub use catalogue::{VoucherStatus, VoucherView};
 pub use ledger::Ledger;
 pub use orders::{OrderView, PendingOrder};
+pub use voucher::{VoucherStatus, VoucherView};
 
 /// Why there is no answer. Cached answers are shared, and so are their errors: only texts.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,6 +95,7 @@ pub struct Reads(Arc<Inner>);
 struct Inner {
     sources: ReadSources,
     caches: Caches,
+    last_id: LastId,
     runtime: Handle,
 }
 
@@ -102,6 +106,7 @@ impl Reads {
     pub fn new(sources: ReadSources, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
             caches: Caches::new(&sources.cache),
+            last_id: LastId::new(),
             sources,
             runtime,
         }))

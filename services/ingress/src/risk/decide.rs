@@ -63,7 +63,7 @@ pub enum Decision {
 pub struct Attempt {
     /// Whose.
     pub user: UserId,
-    /// From where, if that is known.
+    /// From where, as far as that is known or said.
     pub address: Option<IpAddr>,
     /// How many users have tried from there within the hour, this one included.
     pub users_at_address: usize,

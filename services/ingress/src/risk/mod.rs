@@ -38,6 +38,8 @@ pub struct Origin {
     pub voucher: VoucherId,
     /// From where, if that is known.
     pub address: Option<IpAddr>,
+    /// The same, or else what somebody says.
+    pub claimed: Option<IpAddr>,
     /// The request's trace.
     pub trace: TraceParent,
 }
@@ -55,8 +57,9 @@ impl Origin {
         let Self {
             user,
             voucher,
-            address,
+            claimed: address,
             trace,
+            ..
         } = self;
         count("deny", rule);
         tracing::info!(%trace, %user, %voucher, ?address, rule, "order denied");
@@ -96,12 +99,17 @@ impl Risk {
     /// # Errors
     /// `denied`.
     pub fn admit(&self, origin: Origin, page: PageProof) -> Result<(), Problem> {
-        let Origin { user, address, .. } = origin;
+        let Origin {
+            user,
+            address,
+            claimed,
+            ..
+        } = origin;
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let counted = rules.users_per_address().zip(address);
         let attempt = Attempt {
             user,
-            address,
+            address: claimed,
             users_at_address: counted.map_or(0, |(most, at)| self.count(user, at, most)),
             page,
         };

@@ -29,7 +29,7 @@ fn signed(algorithm: Algorithm, key: &str, claims: &Value) -> String {
 }
 
 fn tokens() -> Tokens {
-    Tokens::new(&secret(), LIFE, Revoked::default())
+    Tokens::new(&secret(), None, LIFE, Revoked::default())
 }
 
 fn authenticate(token: &str) -> Option<UserId> {
@@ -49,6 +49,24 @@ fn a_minted_token_is_taken_until_it_expires() {
     )
     .unwrap();
     assert_eq!(authenticate(&other), None);
+}
+
+#[test]
+fn while_the_secret_changes_tokens_of_both_are_good_and_new_ones_name_their_key() {
+    let (old, new) = (Secret::new("the old one"), Secret::new("the new one"));
+    let of = |secret, previous| Tokens::new(secret, previous, LIFE, Revoked::default());
+    let (before, between, after) = (of(&old, None), of(&new, Some(&old)), of(&new, None));
+    let user = UserId::new(42).unwrap();
+    let issued = [&before, &between].map(|tokens| tokens.sign_in(user).unwrap().token);
+    let takes = |tokens: &Tokens| {
+        let caller = |token: &String| tokens.caller(&headers(&format!("Bearer {token}")));
+        issued.each_ref().map(|token| caller(token).is_ok())
+    };
+    assert_eq!(takes(&before), [true, false]);
+    assert_eq!(takes(&between), [true, true]);
+    assert_eq!(takes(&after), [false, true]);
+    let ids = issued.map(|token| jsonwebtoken::decode_header(&token).unwrap().kid.unwrap());
+    assert_ne!(ids[0], ids[1]);
 }
 
 #[test]

@@ -136,6 +136,63 @@ async fn a_rule_holds_within_seconds_on_every_instance_and_no_longer_than_it_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_address_is_blocked_however_the_proxy_writes_it() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(100).await;
+    let settings = [("RATE_LIMIT_USER_PER_SECOND", "0")];
+    let service = behind_a_proxy(&rig, &settings);
+    let standard = [settings[0], ("TRUSTED_PROXIES_HEADER", "forwarded")];
+    let standard = behind_a_proxy(&rig, &standard);
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let [v4, v6] = ["203.0.113.9", "2001:db8::/64"].map(|subject| RiskRule {
+        rule: "address-blocked".to_owned(),
+        subject: subject.to_owned(),
+        value: 0,
+    });
+    for rule in [&v4, &v6] {
+        rig.orderbook().put_risk_rule(rule, AUDIT).await.unwrap();
+    }
+    let denied = async |service: &Service, header: &str, from: &[u8]| {
+        let request = rig.http.post(format!("{}{path}", service.url()));
+        let request = request.bearer_auth(rig.token(8)).header(header, from);
+        request.send().await.unwrap().status() == 403
+    };
+    let plain = "x-forwarded-for";
+    eventually("the rules to hold", async || {
+        denied(&service, plain, b"203.0.113.9").await
+            && denied(&standard, "forwarded", b"for=203.0.113.9").await
+    })
+    .await;
+    for from in [
+        &b"203.0.113.9:51234"[..],
+        b"\"[2001:db8::1]:443\"",
+        b"198.51.100.1, 2001:db8::1",
+        b"\xff, 203.0.113.9",
+        b"caf\xc3\xa9, 203.0.113.9:51234, 127.0.0.2",
+        b"203.0.113.9, unknown",
+    ] {
+        assert!(
+            denied(&service, plain, from).await,
+            "{}",
+            from.escape_ascii()
+        );
+    }
+    for from in [
+        &b"for=\"203.0.113.9:51234\";proto=https"[..],
+        b"for=198.51.100.1, For=\"[2001:db8::1]:443\"",
+        b"for=\", for=203.0.113.9;host=\"a, for=1.1.1.1\"",
+    ] {
+        assert!(
+            denied(&standard, "forwarded", from).await,
+            "{}",
+            from.escape_ascii()
+        );
+    }
+    assert!(!denied(&service, plain, b"203.0.113.9, 198.51.100.1:80").await);
+    assert!(!denied(&service, plain, b"unknown").await, "nor the proxy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crowded_address_takes_no_more_users_but_keeps_those_it_has() {
     let mut rig = Rig::start().await;
     let voucher = rig.scheduled_and_loaded(100).await;

@@ -5,9 +5,13 @@
 
 mod admission;
 mod codes;
+mod misses;
 mod paths;
 mod rig;
 mod shared_limits;
+mod signatures;
+mod slow_bodies;
+mod streams;
 
 use std::time::Duration;
 

@@ -24,9 +24,9 @@ use uuid::Uuid;
 const PARTITIONS: i32 = 1;
 const PARTITION: i32 = 0;
 const PATIENCE: Duration = Duration::from_secs(30);
-const TOKEN_SECRET: &str = "the token secret of the tests";
-const ADMIN_TOKEN: &str = "the admin token of the tests";
-const WEBHOOK_SECRET: &str = "the webhook secret of the tests";
+pub(crate) const TOKEN_SECRET: &str = "the token secret of the tests, long enough";
+const ADMIN_TOKEN: &str = "the admin token of the tests, long enough";
+pub(crate) const WEBHOOK_SECRET: &str = "the webhook secret of the tests, long enough";
 
 /// Status and body.
 pub(crate) type Answer = (u16, Value);
@@ -41,7 +41,7 @@ pub(crate) struct Rig {
     producer: EventProducer,
     kafka: KafkaSettings,
     topics: Topics,
-    _database: Database,
+    pub(crate) database: Database,
 }
 
 impl Rig {
@@ -80,7 +80,7 @@ impl Rig {
             orderbook,
             kafka,
             topics,
-            _database: database,
+            database,
         }
     }
 
@@ -237,6 +237,37 @@ impl Rig {
             .header("content-type", "application/json")
             .body(body);
         answer(request).await.0
+    }
+
+    /// Puts another ingress in place of the rig's, with these settings besides.
+    pub(crate) fn serve_with(&mut self, settings: &[(&str, &str)]) {
+        let mut spec = self.spec();
+        let settings = settings.iter().map(|(name, value)| (*name, *value));
+        spec.env
+            .extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self.service = Service::start(spec).unwrap();
+    }
+
+    /// The sum of all series of a metric whose labels contain this.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let url = format!("{}/metrics", self.service.admin_url());
+        let text = self
+            .http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let of_name = |line: &&str| {
+            let series = line.split([' ', '{']).next();
+            series == Some(name) && line.contains(labels)
+        };
+        let values = text.lines().filter(of_name);
+        values
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     /// Reads an order's stream to its end.
