@@ -72,7 +72,7 @@ pub struct Reload {
 /// A fold's transaction finds rows by their keys. A table that was filled a moment ago has no statistics,
 /// and a plan made while it was small is kept: a scan of all rows then looks cheaper than finding those of
 /// a batch, and every batch costs what the table has grown to.
-pub(crate) const BEGIN_FOLD: &str = "BEGIN; SET LOCAL enable_seqscan = off; \
+pub(crate) const BEGIN_FOLD: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 impl Orderbook {

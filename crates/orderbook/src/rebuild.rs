@@ -5,6 +5,7 @@ use seckill_domain::Offset;
 
 use crate::admin::insert_audit;
 use crate::connections::{Connection, LONGEST, Transaction};
+use crate::rebuild_proof::Indexes;
 use crate::rebuild_record::{RebuildPhase, RebuildRecord, Schemas, note_phase};
 use crate::{AuditEntry, Orderbook, OrderbookError};
 
@@ -154,12 +155,16 @@ impl Shadow {
         self.tables.positions(&self.topic, partitions, view).await
     }
 
-    /// Makes the tables by the migrations that the live ones were made by, or brings them up to date.
-    /// Until [`Self::complete`] they are without the indexes that a load would only be slowed by.
+    /// Makes the tables by the migrations that the live ones were made by, or brings them up to date, with
+    /// the indexes that somebody has given the live ones. Until [`Self::complete`] they are without the
+    /// indexes that a load would only be slowed by.
+    ///
+    /// Gives what they differ in otherwise: [`Self::structural_differences`]. Where there is something, they
+    /// will never be able to go live.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn prepare(&self) -> Result<(), OrderbookError> {
+    pub async fn prepare(&self) -> Result<Vec<String>, OrderbookError> {
         let schema = &self.schema;
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
         sqlx::query(&sql).execute(&self.live.pool).await?;
@@ -169,10 +174,34 @@ impl Shadow {
             .fetch_one(&mut *transaction)
             .await?;
         if made {
+            self.make_more_indexes(&mut transaction).await?;
             self.set_indexes_aside(&mut transaction).await?;
             self.grant_as_live(&mut transaction).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.differences(Indexes::NotYetMade).await
+    }
+
+    /// Those that the live tables have and no migration makes.
+    async fn make_more_indexes(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        let definitions: Vec<String> = sqlx::query_scalar(
+            "SELECT replace(pg_get_indexdef(i.indexrelid), ' ON ' || $1 || '.', ' ON ' || $2 || '.')
+               FROM pg_index AS i JOIN pg_class AS t ON t.oid = i.indrelid
+               JOIN pg_class AS c ON c.oid = i.indexrelid
+              WHERE t.relnamespace = $1::regnamespace AND t.relname = ANY($3)
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
+                AND NOT EXISTS (SELECT FROM pg_class AS own
+                                 WHERE own.relnamespace = $2::regnamespace AND own.relname = c.relname)",
+        )
+        .bind(&self.schemas.live)
+        .bind(&self.schema)
+        .bind(VIEW_TABLES.as_slice())
+        .fetch_all(&mut *connection)
+        .await?;
+        for sql in definitions {
+            sqlx::query(&sql).execute(&mut *connection).await?;
+        }
+        Ok(())
     }
 
     /// Primary keys stay: the fold finds the rows of a sale by them.

@@ -68,15 +68,23 @@ impl Shadow {
         self.tables.book_snapshot(&self.topic).await
     }
 
-    /// What these tables are made of and the live ones are not, or the other way round: columns,
-    /// constraints, indexes and settings, a line each. Empty when they can take each other's place.
+    /// What these tables are made of and the live ones are not, or the other way round, a line each:
+    /// columns, constraints, indexes, settings, and what refers to the tables and would go on to refer to
+    /// the old ones. Empty when they can take each other's place.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn structural_differences(&self) -> Result<Vec<String>, OrderbookError> {
+        self.differences(Indexes::Compared).await
+    }
+
+    pub(crate) async fn differences(
+        &self,
+        indexes: Indexes,
+    ) -> Result<Vec<String>, OrderbookError> {
         let (live, own) = (
-            structure(&self.live, &self.schemas.live),
-            structure(&self.tables, &self.schema),
+            structure(&self.live, &self.schemas.live, indexes),
+            structure(&self.tables, &self.schema, indexes),
         );
         let (live, own) = futures_util::future::join(live, own).await;
         let (live, own) = (live?, own?);
@@ -89,7 +97,19 @@ impl Shadow {
     }
 }
 
-async fn structure(book: &Orderbook, schema: &str) -> Result<Vec<String>, OrderbookError> {
+/// Whether indexes are part of a comparison: a copy that is being loaded has not all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Indexes {
+    Compared,
+    NotYetMade,
+}
+
+/// Views are left out: [`Shadow::exchange`] makes them anew.
+async fn structure(
+    book: &Orderbook,
+    schema: &str,
+    indexes: Indexes,
+) -> Result<Vec<String>, OrderbookError> {
     let lines = sqlx::query_scalar(
         "WITH t AS (SELECT oid, relname, reloptions FROM pg_class
                      WHERE relnamespace = $1::regnamespace AND relname = ANY($2))
@@ -105,11 +125,20 @@ async fn structure(book: &Orderbook, schema: &str) -> Result<Vec<String>, Orderb
            FROM t JOIN pg_constraint AS c ON conrelid = t.oid
          UNION ALL
          SELECT format('index %s', replace(pg_get_indexdef(indexrelid), $1 || '.', ''))
-           FROM t JOIN pg_index ON indrelid = t.oid
+           FROM t JOIN pg_index ON indrelid = t.oid WHERE $3
+         UNION ALL
+         SELECT pg_describe_object(d.classid, d.objid, d.objsubid)
+           FROM t JOIN pg_depend AS d ON refclassid = 'pg_class'::regclass AND refobjid = t.oid
+           LEFT JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+           LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+           LEFT JOIN pg_class AS v ON v.oid = r.ev_class
+          WHERE d.deptype IN ('n', 'a') AND c.relkind IS DISTINCT FROM 'i'
+            AND v.relkind IS DISTINCT FROM 'v'
          ORDER BY 1",
     )
     .bind(schema)
     .bind(VIEW_TABLES.as_slice())
+    .bind(indexes == Indexes::Compared)
     .fetch_all(&book.pool)
     .await?;
     Ok(lines)

@@ -170,6 +170,7 @@ impl Shadow {
         .bind(VIEW_TABLES.as_slice())
         .fetch_all(&mut *connection)
         .await?;
+        let views = self.views_of_live(connection).await?;
         let mut steps = vec![format!("CREATE SCHEMA {new_name}")];
         for table in VIEW_TABLES {
             steps.push(format!("ALTER TABLE {live}.{table} SET SCHEMA {new_name}"));
@@ -177,10 +178,32 @@ impl Shadow {
         }
         steps.extend(rest.iter().map(|step| format!("{step} {new_name}")));
         steps.push(format!("DROP SCHEMA {schema}"));
+        steps.extend(views);
         // One way there and back for all of it: everybody is waiting.
         let steps = steps.join("; ");
         sqlx::raw_sql(&steps).execute(&mut *connection).await?;
         Ok(())
+    }
+
+    /// Statements that make somebody's views of the live tables anew: a view goes on to read the tables
+    /// that it was made of, wherever they are put.
+    async fn views_of_live(&self, connection: &mut Connection) -> Result<Vec<String>, sqlx::Error> {
+        sqlx::query_scalar(
+            "SELECT format('CREATE OR REPLACE VIEW %s%s AS %s', v.oid::regclass,
+                    ' WITH (' || array_to_string(v.reloptions, ', ') || ')',
+                    rtrim(pg_get_viewdef(v.oid), ';'))
+               FROM pg_class AS v
+              WHERE v.relkind = 'v' AND EXISTS (
+                    SELECT FROM pg_rewrite AS r
+                      JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                      JOIN pg_class AS t ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+                     WHERE r.ev_class = v.oid AND t.relnamespace = $1::regnamespace
+                       AND t.relname = ANY($2))",
+        )
+        .bind(&self.schemas.live)
+        .bind(VIEW_TABLES.as_slice())
+        .fetch_all(connection)
+        .await
     }
 }
 

@@ -83,7 +83,11 @@ pub enum RebuildError {
         live: Offset,
     },
     /// The two sets of tables are not made alike.
-    #[error("the copy is not made as the live tables are; abort it and start again: {}", .0.join("; "))]
+    #[error(
+        "the copy cannot take the place of the live tables. What only those have would be lost: keep it in \
+         tables of your own, take it away from them, abort this rebuild and start again: {}",
+        .0.join("; ")
+    )]
     NotAlike(Vec<String>),
     /// The proof failed.
     #[error(

@@ -24,6 +24,10 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// What the demand took and nobody has asked for since is closed.
 const NOT_NEEDED: Duration = Duration::from_secs(600);
 
+/// What the database's own default may not change: a transaction of the fold, of an exchange or of a
+/// reconciliation has to see what others have committed meanwhile.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// What a pool is given.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolOptions {
@@ -95,7 +99,7 @@ impl Pool {
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
-        self.begin_with("BEGIN").await
+        self.begin_with(BEGIN).await
     }
 
     /// Begins by a string that begins with BEGIN.
@@ -107,7 +111,7 @@ impl Pool {
     async fn for_one(&self) -> Result<Connection, sqlx::Error> {
         let mut connection = self.acquire().await?;
         if self.shares_sessions() {
-            connection.begin("BEGIN").await?;
+            connection.begin(BEGIN).await?;
         }
         Ok(connection)
     }

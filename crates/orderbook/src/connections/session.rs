@@ -17,9 +17,11 @@ use uuid::Uuid;
 const MARK: &str = "seckill.session";
 /// A pooler that refuses a setting at the start: `protocol_violation`.
 const REFUSED_AT_START: &str = "08P01";
-/// The server finds out within a quarter of a minute that a client is gone without a word, and lets go of
-/// what that held. Of the connection itself, so that it means nothing behind a pooler.
-const FINDS_OUT: [(&str, &str); 4] = [
+/// Of a session of its own only. A statement outside a transaction sees what others have committed, whatever
+/// the database's default is. And the server finds out within a quarter of a minute that a client is gone
+/// without a word, and lets go of what that held.
+const OWN: [(&str, &str); 5] = [
+    ("default_transaction_isolation", "read committed"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "4"),
@@ -71,7 +73,7 @@ impl Session {
     pub(crate) async fn connect_directly(&self) -> Result<Option<PgConnection>, sqlx::Error> {
         let mark = Uuid::new_v4().simple().to_string();
         let settings = self.settings.iter().map(|(name, value)| (*name, &**value));
-        let settings = settings.chain(FINDS_OUT).chain([(MARK, &*mark)]);
+        let settings = settings.chain(OWN).chain([(MARK, &*mark)]);
         let settings = settings.map(|(name, value)| (name, at_start(value)));
         let mut connection = match self.connect.clone().options(settings).connect().await {
             Ok(connection) => connection,

@@ -6,6 +6,7 @@ use anyhow::Context;
 use seckill_domain::Offset;
 use seckill_eventlog::Stretch;
 use seckill_orderbook::{RebuildPhase, RebuildRecord};
+use seckill_rebuild::RebuildError;
 use serde_json::json;
 
 use super::progress::Progress;
@@ -47,10 +48,11 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
     let phases = [RebuildPhase::Loading, RebuildPhase::Following];
     let record = site.rebuild_in(&phases).await?;
     let shadow = site.shadow(&record)?;
-    shadow
-        .prepare()
-        .await
-        .context("cannot make the copy's tables")?;
+    let unlike = shadow.prepare().await;
+    let unlike = unlike.context("cannot make the copy's tables")?;
+    if !unlike.is_empty() {
+        return Err(failed(RebuildError::NotAlike(unlike)));
+    }
     let mut copy = site.copy(shadow).await?;
     let (began, progress) = (Instant::now(), Progress::begin(events, &copy.progress()));
     let loaded = copy.load(&ends).await;
