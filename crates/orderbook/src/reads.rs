@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use seckill_domain::{Epoch, Offset, Order, OrderId, Sale, Timestamp, UserId, VoucherId};
+use seckill_domain::{
+    Epoch, Offset, Order, OrderId, PaymentId, Sale, Timestamp, UserId, VoucherId,
+};
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
@@ -212,6 +214,27 @@ impl Orderbook {
             .fetch_all(&self.pool)
             .await?;
         all(rows)
+    }
+
+    /// The order for which a payment id of a sale came first, honoured or to be given back. Only what
+    /// the fold has is known.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn order_of_payment(
+        &self,
+        voucher: VoucherId,
+        payment: &PaymentId,
+    ) -> Result<Option<OrderId>, OrderbookError> {
+        let id: Option<Uuid> = sqlx::query_scalar(
+            "SELECT order_id FROM orders WHERE voucher_id = $1 AND payment_id = $2
+             UNION ALL SELECT order_id FROM refunds WHERE voucher_id = $1 AND payment_id = $2",
+        )
+        .bind(voucher.get())
+        .bind(payment.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        id.map(|id| order_id(id, "refunds")).transpose()
     }
 
     /// Those of `orders` for which at least one payment has to go back.

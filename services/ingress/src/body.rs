@@ -15,8 +15,10 @@ use tokio::time::timeout;
 
 pub use self::arriving::Arriving;
 use crate::http::App;
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
 
+/// Some serializers write it before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The most bytes of a body that are kept.
 pub const LIMIT_BYTES: usize = 64 * 1024;
 /// The most bytes of a body that are read. A connection that is closed while the client still
@@ -115,13 +117,27 @@ pub async fn optional_json<T: DeserializeOwned>(
     parse(&body)
 }
 
-/// Parses a body that was read before.
+/// Parses a body that was read before. A byte order mark before it is passed over.
 ///
 /// # Errors
-/// 400 when the JSON is malformed or is not a `T`.
+/// 400 when the JSON is malformed or is not a `T`, with the member that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::invalid(format!("The body is not the JSON expected: {error}.")))
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    serde_json::from_slice(body).map_err(|error| not_expected::<T>(body, &error))
+}
+
+/// Reads a body that did not parse once more, to find the member that is wrong.
+fn not_expected<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Problem {
+    let json = &mut serde_json::Deserializer::from_slice(body);
+    match serde_path_to_error::deserialize::<_, T>(json) {
+        Err(wrong) if error.is_data() && wrong.path().iter().len() > 0 => {
+            Problem::invalid_fields(&[FieldError {
+                field: wrong.path().to_string().into(),
+                detail: wrong.into_inner().to_string(),
+            }])
+        }
+        _ => Problem::invalid(format!("The body is not the JSON expected: {error}.")),
+    }
 }
 
 async fn collect(mut payload: Payload) -> Result<Bytes, Problem> {

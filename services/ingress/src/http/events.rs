@@ -24,12 +24,8 @@ pub fn with_id(
     voucher_id: VoucherId,
     body: EventBody,
 ) -> Result<Event, Problem> {
-    Event::new(event_id, voucher_id, timestamp_now(), body).map_err(|error| {
-        Problem::invalid_fields(&[FieldError {
-            field: error.field,
-            detail: error.problem.to_owned(),
-        }])
-    })
+    Event::new(event_id, voucher_id, timestamp_now(), body)
+        .map_err(|error| Problem::invalid_fields(&[FieldError::new(error.field, error.problem)]))
 }
 
 /// This host's clock. Nothing is decided by it but what people are shown.

@@ -61,10 +61,10 @@ impl Change {
         if let (Some(said), Some(known)) = (&said, &operator.name)
             && said != known
         {
-            return Err(Problem::invalid_fields(&[FieldError {
-                field: OPERATOR,
-                detail: "the name that the token is of, or none".to_owned(),
-            }]));
+            return Err(Problem::invalid_fields(&[FieldError::new(
+                OPERATOR,
+                "the name that the token is of, or none",
+            )]));
         }
         let actor = said.or_else(|| operator.name.clone());
         let actor = actor.map(|actor| actor.to_string());
@@ -154,12 +154,8 @@ fn header<T, E: ToString>(
     };
     let text = str::from_utf8(value.as_bytes()).map_err(|error| error.to_string());
     let read = text.and_then(|text| read(text).map_err(|error| error.to_string()));
-    read.map(Some).map_err(|detail| {
-        Problem::invalid_fields(&[FieldError {
-            field: name,
-            detail,
-        }])
-    })
+    read.map(Some)
+        .map_err(|detail| Problem::invalid_fields(&[FieldError::new(name, detail)]))
 }
 
 #[cfg(test)]

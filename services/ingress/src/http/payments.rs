@@ -1,5 +1,7 @@
 //! The payment provider's webhook.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId};
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,9 @@ use crate::http::{App, events};
 use crate::problem::{FieldError, Problem};
 use crate::webhook::SignatureError;
 use crate::{body, rfc3339};
+
+/// How long PostgreSQL is asked whether the payment is known.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A payment that succeeded. More members are allowed: providers add some.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,10 +49,10 @@ pub(crate) struct Recorded {}
 /// The payment provider says that a payment succeeded.
 ///
 /// Whether it can be honoured is decided by the log, where it is only recorded here: one that cannot
-/// be makes a refund due. A provider that gets no 202 repeats it.
+/// be makes a refund due. A provider that gets no 202 repeats it. One payment is for one order.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `unavailable`.
+/// `unauthorized`, `invalid-request`, `payment-id-reused`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/api/v1/payments/webhook",
@@ -55,6 +60,7 @@ pub(crate) struct Recorded {}
     tag = "Payments",
     request_body = PaymentRequest,
     responses((status = 202, description = "The payment is in the log.", body = Recorded)),
+    extensions(("x-problems" = json!(["payment-id-reused"]))),
     security(("webhookSignature" = [])),
 )]
 pub async fn webhook(
@@ -71,12 +77,26 @@ pub async fn webhook(
     let _place = app.admission.payment()?;
     body::check_is_json(&http)?;
     let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
+    refuse_for_another_order(&app, &paid).await?;
     let trace = trace_of(&http);
     let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
     let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid))?;
     app.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
     Ok(HttpResponse::Accepted().json(Recorded {}))
+}
+
+/// The fold takes a payment id once in a sale, for the order that came first, and passes over what comes
+/// later under it: nobody is to be thanked for that. While PostgreSQL does not say, the payment is recorded.
+async fn refuse_for_another_order(app: &App, paid: &OrderPaid) -> Result<(), Problem> {
+    let (voucher, payment) = (paid.order_id.voucher_id(), paid.payment_id.clone());
+    let look = app.reads.with_orderbook(move |orderbook| async move {
+        orderbook.order_of_payment(voucher, &payment).await
+    });
+    match tokio::time::timeout(LOOK_TIMEOUT, look).await {
+        Ok(Ok(Some(known))) if known != paid.order_id => Err(Problem::payment_id_reused(known)),
+        _ => Ok(()),
+    }
 }
 
 fn unsigned(_: SignatureError) -> Problem {
@@ -88,7 +108,7 @@ fn unsigned(_: SignatureError) -> Problem {
 
 fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {
     let mut errors = Vec::new();
-    let mut wrong = |field, detail: String| errors.push(FieldError { field, detail });
+    let mut wrong = |field, detail: String| errors.push(FieldError::new(field, detail));
     let payment_id = PaymentId::new(request.payment_id)
         .map_err(|error| wrong("payment_id", error.to_string()))
         .ok();
@@ -138,7 +158,7 @@ mod tests {
             paid_at: "0001-01-01T00:00:00Z".to_owned(),
         })
         .unwrap_err();
-        let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
+        let fields: Vec<_> = errors.iter().map(|error| &*error.field).collect();
         assert_eq!(
             fields,
             [

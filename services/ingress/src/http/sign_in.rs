@@ -279,10 +279,7 @@ fn address(text: &str) -> Result<Address, Problem> {
 }
 
 fn field(field: &'static str, detail: &str) -> Problem {
-    Problem::invalid_fields(&[FieldError {
-        field,
-        detail: detail.to_owned(),
-    }])
+    Problem::invalid_fields(&[FieldError::new(field, detail)])
 }
 
 fn count(metric: &'static str, answer: &Result<HttpResponse, Problem>) {

@@ -64,10 +64,10 @@ impl StockRequest {
     pub(super) fn check(&self) -> Result<StockChange, Problem> {
         let mut errors = Vec::new();
         if self.delta == 0 || self.delta.unsigned_abs() > DELTA_MAX.unsigned_abs() {
-            errors.push(FieldError {
-                field: "delta",
-                detail: format!("units from -{DELTA_MAX} to {DELTA_MAX}, but not 0"),
-            });
+            errors.push(FieldError::new(
+                "delta",
+                format!("units from -{DELTA_MAX} to {DELTA_MAX}, but not 0"),
+            ));
         }
         let reason = Reason::written(&self.reason);
         match reason {
@@ -78,10 +78,7 @@ impl StockRequest {
                 });
             }
             Ok(_) => {}
-            Err(error) => errors.push(FieldError {
-                field: "reason",
-                detail: error.to_string(),
-            }),
+            Err(error) => errors.push(FieldError::new("reason", error.to_string())),
         }
         Err(Problem::invalid_fields(&errors))
     }

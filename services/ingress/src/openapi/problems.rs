@@ -27,10 +27,7 @@ pub(super) struct Kind {
 /// One of each, but `method-not-allowed`, which no operation answers.
 fn samples() -> Vec<Problem> {
     let voucher = VoucherId::new(7).expect("7 is a voucher id");
-    let wrong = FieldError {
-        field: "email",
-        detail: "has no @".to_owned(),
-    };
+    let wrong = FieldError::new("email", "has no @");
     vec![
         Problem::sold_out(),
         Problem::already_ordered(OrderId::from_parts(voucher, 1, 1)),
@@ -38,6 +35,7 @@ fn samples() -> Vec<Problem> {
         Problem::ended(),
         Problem::quantity_limit(2),
         Problem::key_reused(),
+        Problem::payment_id_reused(OrderId::from_parts(voucher, 1, 1)),
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
         Problem::denied(Rule::UserBlocked),

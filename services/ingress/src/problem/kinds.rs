@@ -86,6 +86,19 @@ impl Problem {
         )
     }
 
+    /// 422: the payment is another order's.
+    #[must_use]
+    pub fn payment_id_reused(order_id: OrderId) -> Self {
+        Self::new(
+            "payment-id-reused",
+            "Payment id reused",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This payment_id came for the order in order_id before, and counts for that one. Where \
+             it was another payment, send it under an id of its own.",
+        )
+        .with_member("order_id", json!(order_id.to_string()))
+    }
+
     /// The name of [`Problem::rate_limited`].
     pub const RATE_LIMITED: &'static str = "rate-limited";
 

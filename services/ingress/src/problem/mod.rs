@@ -21,9 +21,19 @@ pub const TYPE_BASE: &str = "https://seckill.example/problems/";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The member of the body.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What it has to be.
     pub detail: String,
+}
+
+impl FieldError {
+    /// A mistake in a member of the body that has no members of its own.
+    pub fn new(field: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            detail: detail.into(),
+        }
+    }
 }
 
 /// A refusal, ready to be answered.
