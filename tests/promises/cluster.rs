@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
+use seckill_testkit::redis::Redis;
 use seckill_testkit::{RedisCluster, TestStack};
 use seckill_tests::{Answer, Crowd, Interruption, SaleTerms, World, audit, eventually};
 
@@ -138,12 +139,13 @@ async fn neighbour(
     }
 }
 
-/// Its replica is dead, so that nobody takes over, and it hangs: the worst of both. What concerns its own sale
+/// Nobody takes over for a master whose replica is dead, and it hangs or dies itself. What concerns its own sale
 /// waits. Sales of the other masters sell, are settled, expire and are loaded; and when it is back, its own sale is
 /// caught up, although the effects have long gone past it.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: a hanging master is found out by time-outs"]
-async fn a_master_without_a_replica_holds_up_its_own_sales_only() -> Result<()> {
+async fn a_shard_is_away(
+    leaves: fn(&mut Redis) -> Result<()>,
+    returns: fn(&mut Redis) -> Result<()>,
+) -> Result<()> {
     let mut redis = RedisCluster::start(NODE_TIMEOUT_MS)?;
     let world = over(&redis)?;
     let (voucher, owner, _) = sale(&world, &redis).await?;
@@ -158,7 +160,7 @@ async fn a_master_without_a_replica_holds_up_its_own_sales_only() -> Result<()> 
     world.quiet(voucher).await?;
 
     redis.node_mut(owner + 3).kill()?;
-    redis.node_mut(owner).pause()?;
+    leaves(redis.node_mut(owner))?;
     let given_up = answers[0].order_id().expect("an order id").to_owned();
     client.cancel(1, &given_up).await?;
     world.until_status(1, &given_up, "cancelled").await?;
@@ -180,11 +182,24 @@ async fn a_master_without_a_replica_holds_up_its_own_sales_only() -> Result<()> 
     })
     .await?;
 
-    redis.node_mut(owner).resume()?;
+    returns(redis.node_mut(owner))?;
     eventually("its own sale sells again", || async {
         Ok(client.order(voucher, 20, Some("again"), 1).await?.status == 202)
     })
     .await?;
     answers.push(client.order(voucher, 20, Some("again"), 1).await?);
     sold_out(&world, voucher, answers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a hanging master is found out by time-outs"]
+async fn a_master_without_a_replica_that_hangs_holds_up_its_own_sales_only() -> Result<()> {
+    a_shard_is_away(Redis::pause, Redis::resume).await
+}
+
+/// It comes back with nothing: its sales are loaded.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: the Cluster takes seconds to notice"]
+async fn a_master_and_its_replica_that_are_killed_take_only_their_own_sales_along() -> Result<()> {
+    a_shard_is_away(Redis::kill, Redis::restart).await
 }

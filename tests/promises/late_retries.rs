@@ -158,3 +158,94 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     assert_eq!((found.unpaid, found.available), (1, 9));
     Ok(())
 }
+
+/// A reload waits for as long as the projector's setting says: what comes later is no promise, whatever this
+/// ingress' own setting is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let point = "ingress.after-lua";
+    let longer = [
+        ("PROMISE_DEADLINE_MS", "60000"),
+        ("SECKILL_FAILPOINTS", &format!("{point}=stop")),
+    ];
+    let mut patient = world.stack.start_ingress(&longer)?;
+    let of_patient = world.client_of(&patient);
+    let first = tokio::spawn(async move { of_patient.order(voucher, 1, None, 1).await });
+    await_stop(&patient, point).await?;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    patient.resume()?;
+    let late = first.await??;
+    assert_eq!(
+        (late.status, &late.body["status"]),
+        (202, &"pending".into())
+    );
+    let said = "PROMISE_DEADLINE_MS is longer here than for the projector";
+    assert!(patient.output()?.contains(said));
+    let order_id = late.order_id().context("an order id")?;
+    world.until_status(1, order_id, "unpaid").await?;
+
+    let soon = world.client_of(&patient).order(voucher, 2, None, 1).await?;
+    assert!(soon.is_reserved(), "{soon:?}");
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &[late, soon]).await?;
+    Ok(())
+}
+
+/// The first attempt took the units, and its answer was lost. The ingress stands still before the second, and
+/// Redis is lost and loaded meanwhile: they are not taken once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shrink_is_not_asked_again_after_a_pause_in_which_the_sale_was_loaded() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "1000")])?;
+    let voucher = world.sale(SaleTerms::of(20)).await?;
+    let wire = SlowWire::before(([127, 0, 0, 1], world.stack.redis.port()).into()).await?;
+    let url = format!("redis://127.0.0.1:{}", wire.port());
+    let point = "ingress.before-asking-again";
+    let stop = format!("{point}=stop");
+    let mut sleeper = world
+        .stack
+        .start_ingress(&[("SECKILL_FAILPOINTS", &stop), ("REDIS_URL", &url)])?;
+    let of_sleeper = world.client_of(&sleeper);
+    let path = format!("/admin/v1/vouchers/{voucher}/stock");
+    let body = json!({ "delta": -5, "reason": "broken" });
+    wire.delay_answers(Duration::from_millis(800));
+    let first = tokio::spawn({
+        let (path, body) = (path.clone(), body.clone());
+        async move {
+            of_sleeper
+                .admin_post_with(&path, &body, &[("idempotency-key", "k")])
+                .await
+        }
+    });
+    await_stop(&sleeper, point).await?;
+    wire.delay_answers(Duration::ZERO);
+    let mut redis = world.redis().await?;
+    let keys = ["sale", "holds", "outbox"].map(|part| world.sale_key(voucher, part));
+    let _: () = redis.del(&keys).await?;
+    world.until_served(voucher).await?;
+
+    sleeper.resume()?;
+    let late = first.await??;
+    assert!(late.is_planned_503(), "{late:?}");
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(
+        (&ledger["available"], &ledger["redis_available"]),
+        (&20.into(), &20.into())
+    );
+    // Given again under the same key, it is done, and once.
+    for _ in 0..2 {
+        let again = world
+            .client
+            .admin_post_with(&path, &body, &[("idempotency-key", "k")])
+            .await?;
+        assert_eq!(again.status, 202, "{again:?}");
+    }
+    let ledger = world.quiet(voucher).await?;
+    assert_eq!(
+        (&ledger["available"], &ledger["redis_available"]),
+        (&15.into(), &15.into())
+    );
+    audit(&world, voucher, &[]).await?;
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_right_payment_counts_and_every_other_is_a_refund() -> Result<()> {
@@ -58,6 +58,43 @@ async fn a_payment_for_an_order_that_nobody_knows_is_a_refund() -> Result<()> {
     })
     .await?;
     audit(&world, voucher, &[]).await?;
+    Ok(())
+}
+
+/// A payment is for one order: who sends it for another one is told so, and that order can be paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_id_that_counts_for_one_order_is_refused_for_another() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    let answers = world.client.orders(voucher, 1..4).await;
+    let ids: Vec<&str> = answers.iter().filter_map(Answer::order_id).collect();
+
+    assert_eq!(
+        world.client.pay(ids[0], "honoured", 1_000).await?.status,
+        202
+    );
+    assert_eq!(world.client.pay(ids[1], "refund", 999).await?.status, 202);
+    world.until_status(1, ids[0], "paid").await?;
+    eventually("the refund is seen", || async {
+        let path = format!("/api/v1/orders/{}", ids[1]);
+        Ok(world.client.get(2, &path).await?.body["refund_due"] == true)
+    })
+    .await?;
+    for (payment, first) in [("honoured", ids[0]), ("refund", ids[1])] {
+        let other = world.client.pay(ids[2], payment, 1_000).await?;
+        assert_eq!((other.status, other.problem()), (422, "payment-id-reused"));
+        assert_eq!(other.body["order_id"], first, "{other:?}");
+        let again = world.client.pay(first, payment, 1_000).await?;
+        assert_eq!(again.status, 202, "the same again has no effect: {again:?}");
+    }
+    assert_eq!(
+        world.client.pay(ids[2], "its-own", 1_000).await?.status,
+        202
+    );
+    world.until_status(3, ids[2], "paid").await?;
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.paid, found.unpaid), (2, 1));
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::service::run_binary;
 use seckill_testkit::{PgBouncer, PoolMode, TestStack};
-use seckill_tests::{Crowd, EXECUTE, SaleTerms, World, audit};
+use seckill_tests::{Crowd, EXECUTE, Trade, World};
 
 /// A name that has to be quoted.
 const SCHEMA: &str = "Shop 1";
@@ -60,39 +60,9 @@ impl Site {
     /// A whole sale: reserved, paid, cancelled, expired, looked at.
     async fn sells(&self) -> Result<()> {
         let world = &self.world;
-        let short = SaleTerms {
-            hold_seconds: 1,
-            ..SaleTerms::of(10)
-        };
-        let (lapses, voucher) = (
-            world.sale(short).await?,
-            world.sale(SaleTerms::of(5_000)).await?,
-        );
-        let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 10..5_000);
-        let expires = world.client.order(lapses, 1, None, 1).await?;
-        let paid = world.client.order(voucher, 1, None, 1).await?;
-        let cancelled = world.client.order(voucher, 2, None, 1).await?;
-        let id = |answer: &seckill_tests::Answer| {
-            let id = answer.order_id().map(str::to_owned);
-            id.with_context(|| format!("no order id: {answer:?}"))
-        };
-        world.until_status(1, &id(&paid)?, "unpaid").await?;
-        world.until_status(2, &id(&cancelled)?, "unpaid").await?;
-        let done = world.client.pay(&id(&paid)?, "p-1", 1_000).await?;
-        ensure!(done.status < 300, "{done:?}");
-        let done = world.client.cancel(2, &id(&cancelled)?).await?;
-        ensure!(done.status < 300, "{done:?}");
-        world.until_status(1, &id(&paid)?, "paid").await?;
-        world.until_status(2, &id(&cancelled)?, "cancelled").await?;
-        world.until_status(1, &id(&expires)?, "expired").await?;
-        crowd.flows(200).await?;
-
-        self.rebuilds(&crowd).await?;
-
-        let mut answers = crowd.leave().await?;
-        answers.extend([paid, cancelled]);
-        world.quiet(voucher).await?;
-        audit(world, voucher, &answers).await?;
+        let trade = Trade::begin(world).await?;
+        self.rebuilds(&trade.crowd).await?;
+        trade.end(world).await?;
         let report = self.seckillctl(&["reconcile", "--output", "json"])?;
         println!("reconcile: {report}");
         for service in [&world.ingress, &world.projector, &world.timeout] {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use seckill_domain::VoucherId;
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
 
@@ -144,6 +144,62 @@ async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()
     for (who, status) in [(&carol, 404), (&bob_again, 200), (&bob, 200)] {
         let found = with_token(&shop, who, Method::GET, &bobs_order).await?;
         assert_eq!(found.status, status, "{who}");
+    }
+    Ok(())
+}
+
+/// PostgreSQL comes back without the last orders of a sale that is leaving Redis, between its two looks at it and
+/// between the two stores. Nobody is told that there is no such order, and the sale ends with all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_while_a_sale_leaves_redis_loses_no_order_of_it() -> Result<()> {
+    for point in [
+        "projector.retire.before-redis",
+        "projector.retire.after-redis",
+    ] {
+        let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+        let voucher = world.sale(SaleTerms::of(20)).await?;
+        let pool = world.database().await?;
+        let mut answers = world.client.orders(voucher, 1..4).await;
+        world.until_carried_out().await?;
+        back_up(&pool).await?;
+        answers.extend(world.client.orders(voucher, 4..7).await);
+        for answer in &answers {
+            let id = answer.order_id().context("an order id")?;
+            world.client.pay(id, id, 1_000).await?;
+        }
+        world.quiet(voucher).await?;
+        arm(&mut world.projector, point, "stop")?;
+        let close = format!("/admin/v1/vouchers/{voucher}/close");
+        let told = world
+            .client
+            .admin_post(&close, &serde_json::json!({}))
+            .await?;
+        assert_eq!(told.status, 202, "{told:?}");
+        await_stop(&world.projector, point).await?;
+
+        restore(&pool).await?;
+        for (user, answer) in (1..).zip(&answers) {
+            let path = format!("/api/v1/orders/{}", answer.order_id().context("an id")?);
+            let found = world.client.get(user, &path).await?;
+            ensure!(
+                found.status == 200 || found.is_planned_503(),
+                "{point}: {found:?}"
+            );
+        }
+        world.projector.resume()?;
+        let retired = "SELECT retired AND paid_units = 6 FROM vouchers WHERE voucher_id = $1";
+        eventually("it has ended, with all its orders", || async {
+            let row = sqlx::query_scalar(retired).bind(voucher.get());
+            Ok(row.fetch_one(&pool).await?)
+        })
+        .await?;
+        for (user, answer) in (1..).zip(&answers) {
+            let id = answer.order_id().context("an order id")?;
+            world.until_status(user, id, "paid").await?;
+        }
+        let late = world.client.order(voucher, 9, None, 1).await?;
+        assert_eq!((late.status, late.problem()), (403, "ended"), "{point}");
+        world.until_carried_out().await?;
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ use anyhow::{Result, ensure};
 use redis::AsyncCommands;
 use seckill_domain::{Event, EventBody, Offset, SaleState, VoucherId, partition_of};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use sqlx::postgres::PgPoolOptions;
 
 use crate::client::Answer;
 use crate::find_redis::connection_for;
@@ -233,8 +232,7 @@ struct Rows {
 }
 
 async fn read_rows(world: &World, voucher: VoucherId) -> Result<Rows> {
-    let url = world.stack.setting("DATABASE_URL");
-    let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
+    let pool = world.database().await?;
     let (initial, adjusted, available): (i64, i64, i64) = sqlx::query_as(
         "SELECT initial_stock, adjusted, stock_left FROM vouchers WHERE voucher_id = $1",
     )

@@ -20,13 +20,15 @@ mod proxy;
 mod raw;
 mod runbook;
 mod tables;
+mod trade;
 mod world;
 
 pub use auditor::{Audit, audit, audit_stores};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use faults::{
-    arm, await_death, await_stop, leader_of, readiness, revive, until_ready, until_unready,
+    arm, await_death, await_stop, copies_of, leader_of, readiness, revive, until_ready,
+    until_unready,
 };
 pub use framing::{Fate, Framing, NO_REQUESTS};
 pub use injections::{Injection, Victim};
@@ -41,4 +43,5 @@ pub use outcomes::{check_outcomes, outcomes};
 pub use proxy::{Line, SlowWire};
 pub use raw::{Raw, RawAnswer};
 pub use runbook::Runbook;
+pub use trade::Trade;
 pub use world::{SaleTerms, World, eventually, eventually_within};

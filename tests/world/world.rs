@@ -1,5 +1,6 @@
 //! The three services over stores of their own.
 
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,7 @@ use seckill_testkit::stack::Builder;
 use seckill_testkit::{Service, TestStack};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -215,7 +217,10 @@ impl World {
     /// # Errors
     /// When PostgreSQL does not answer.
     pub async fn database(&self) -> Result<PgPool> {
-        Ok(PgPool::connect(self.stack.setting("DATABASE_URL")).await?)
+        // Rows are compared as texts, whatever this database's defaults are.
+        let options = PgConnectOptions::from_str(self.stack.setting("DATABASE_URL"))?
+            .options([("bytea_output", "hex")]);
+        Ok(PgPool::connect_with(options).await?)
     }
 
     /// A look at Redis, past the services.

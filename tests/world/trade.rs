@@ -1,0 +1,69 @@
+//! A sale with orders that come to every end there is, and buyers who keep coming.
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::VoucherId;
+
+use crate::auditor::{Audit, audit};
+use crate::client::Answer;
+use crate::crowd::Crowd;
+use crate::world::{SaleTerms, World};
+
+/// A sale under way.
+#[derive(Debug)]
+pub struct Trade {
+    /// The sale.
+    pub voucher: VoucherId,
+    /// Its buyers.
+    pub crowd: Crowd,
+    answers: Vec<Answer>,
+}
+
+impl Trade {
+    /// Puts a sale up in which one order is paid and one cancelled, and one in which an order expires;
+    /// others are placed all the while.
+    ///
+    /// # Errors
+    /// When one of them does not get to its end in time.
+    pub async fn begin(world: &World) -> Result<Self> {
+        let short = SaleTerms {
+            hold_seconds: 1,
+            ..SaleTerms::of(10)
+        };
+        let lapses = world.sale(short).await?;
+        let voucher = world.sale(SaleTerms::of(5_000)).await?;
+        let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 10..5_000);
+        let expires = world.client.order(lapses, 1, None, 1).await?;
+        let paid = world.client.order(voucher, 1, None, 1).await?;
+        let cancelled = world.client.order(voucher, 2, None, 1).await?;
+        let id = |answer: &Answer| {
+            let id = answer.order_id().map(str::to_owned);
+            id.with_context(|| format!("no order id: {answer:?}"))
+        };
+        world.until_status(1, &id(&paid)?, "unpaid").await?;
+        world.until_status(2, &id(&cancelled)?, "unpaid").await?;
+        let done = world.client.pay(&id(&paid)?, "p-1", 1_000).await?;
+        ensure!(done.status == 202, "{done:?}");
+        let done = world.client.cancel(2, &id(&cancelled)?).await?;
+        ensure!(done.status == 202, "{done:?}");
+        world.until_status(1, &id(&paid)?, "paid").await?;
+        world.until_status(2, &id(&cancelled)?, "cancelled").await?;
+        world.until_status(1, &id(&expires)?, "expired").await?;
+        crowd.flows(200).await?;
+        Ok(Self {
+            voucher,
+            crowd,
+            answers: vec![paid, cancelled],
+        })
+    }
+
+    /// Sends the buyers home, and holds every answer against the stores.
+    ///
+    /// # Errors
+    /// When something does not come to rest, or does not hold.
+    pub async fn end(self, world: &World) -> Result<Audit> {
+        let mut answers = self.crowd.leave().await?;
+        answers.extend(self.answers);
+        world.quiet(self.voucher).await?;
+        audit(world, self.voucher, &answers).await
+    }
+}
