@@ -7,10 +7,12 @@ use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
 use seckill_domain::VoucherId;
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_testkit::{Kafka, TestStack};
+use seckill_testkit::kafka::run_kafka_configs;
+use seckill_testkit::stack::Builder;
+use seckill_testkit::{KafkaCluster, TestStack};
 use seckill_tests::{
-    Answer, Intruder, Runbook, SaleTerms, World, audit_stores, eventually, outcomes, until_ready,
-    until_unready,
+    Answer, Intruder, Runbook, SaleTerms, World, audit_stores, copies_of, eventually, leader_of,
+    outcomes, until_ready, until_unready,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -32,20 +34,37 @@ struct Scene {
 }
 
 impl Scene {
-    /// Six buyers of a sale of forty units: one has paid, one has cancelled. All of it is folded and carried
-    /// out. Three more are promised an order that is not folded. Projector and ingress have ended.
-    async fn begin(kafka: Option<Kafka>) -> Result<Self> {
-        let mut stores = TestStack::builder();
-        if let Some(kafka) = kafka {
-            stores = stores.kafka(kafka);
-        }
-        let mut world = World::over(stores, &[])?;
+    async fn begin(stores: Builder) -> Result<Self> {
+        let mut scene = Self::opens(stores).await?;
+        scene.goes_on().await?;
+        Ok(scene)
+    }
+
+    /// The first four buyers of a sale of forty units. All of it is folded and carried out.
+    async fn opens(stores: Builder) -> Result<Self> {
+        let world = World::over(stores, &[])?;
         let voucher = world.sale(SaleTerms::of(40)).await?;
-        let mut answers = world.client.orders(voucher, 1..7).await;
-        world
-            .client
-            .pay(order_of(&answers[0])?, "p1", PRICE_CENTS)
-            .await?;
+        let answers = world.client.orders(voucher, 1..5).await;
+        world.quiet(voucher).await?;
+        world.until_carried_out().await?;
+        Ok(Self {
+            world,
+            voucher,
+            answers,
+        })
+    }
+
+    /// What the lost log decided: two more buyers, one of the six has paid and one has cancelled. Three more are
+    /// promised an order that is not folded. Projector and ingress have ended.
+    async fn goes_on(&mut self) -> Result<()> {
+        let (world, voucher, answers) = (&mut self.world, self.voucher, &mut self.answers);
+        answers.extend(world.client.orders(voucher, 5..7).await);
+        eventually("a payment is taken", || async {
+            let first = order_of(&answers[0])?;
+            let paid = world.client.pay(first, "p1", PRICE_CENTS).await?;
+            Ok(paid.status == 202)
+        })
+        .await?;
         world
             .until_status(1, order_of(&answers[0])?, "paid")
             .await?;
@@ -69,12 +88,7 @@ impl Scene {
             async move { Ok(redis.hlen::<_, usize>(outbox).await? == 1) }
         })
         .await?;
-        world.ingress.stop()?;
-        Ok(Self {
-            world,
-            voucher,
-            answers,
-        })
+        world.ingress.stop().map(drop)
     }
 
     fn partition(&self) -> Result<i32> {
@@ -128,6 +142,30 @@ impl Scene {
         ensure!(refused.status == 503, "{refused:?}");
         ensure!(self.rows().await? == before, "something was folded");
         Ok(())
+    }
+
+    fn brokers(&mut self) -> Result<&mut KafkaCluster> {
+        let brokers = self.world.stack.kafka_cluster.as_mut();
+        brokers.context("its brokers")
+    }
+
+    fn allows_unclean_elections(&self, allowed: bool) -> Result<()> {
+        let topic = Topics::new(self.world.stack.setting("TOPIC_PREFIX")).events;
+        let brokers = self.world.stack.setting("KAFKA_BROKERS");
+        tokio::task::block_in_place(|| {
+            run_kafka_configs(&format!(
+                "kafka-configs --bootstrap-server {brokers} --alter --entity-type topics --entity-name {topic} \
+                 --add-config unclean.leader.election.enable={allowed}"
+            ))
+        })
+        .map(drop)
+    }
+
+    /// Where the fold stands in the sale's partition.
+    async fn position(&self) -> Result<i64> {
+        let sql = "SELECT next_offset FROM view_positions WHERE view = 'orders' AND partition = $1";
+        let position = sqlx::query_scalar(sql).bind(self.partition()?);
+        Ok(position.fetch_one(&self.world.database().await?).await?)
     }
 
     /// How many records the log has.
@@ -274,7 +312,7 @@ fn order_of(answer: &Answer) -> Result<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_accepts_a_log_that_was_made_anew_and_keeps_what_was_decided() -> Result<()> {
-    let mut scene = Scene::begin(None).await?;
+    let mut scene = Scene::begin(TestStack::builder()).await?;
     made_anew(&scene.world).await?;
     scene.sells_on().await?;
     scene.stands_still().await?;
@@ -287,7 +325,7 @@ async fn a_view_accepts_a_log_that_was_made_anew_and_keeps_what_was_decided() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_accepts_a_log_that_was_cut_and_grew_again_and_keeps_what_was_decided() -> Result<()>
 {
-    let mut scene = Scene::begin(Some(Kafka::start()?)).await?;
+    let mut scene = Scene::begin(TestStack::builder().private_kafka()).await?;
     let partition = scene.partition()?;
     let topic = Topics::new(scene.world.stack.setting("TOPIC_PREFIX")).events;
     let broker = scene.world.stack.kafka.as_mut().context("its broker")?;
@@ -306,7 +344,7 @@ async fn a_view_accepts_a_log_that_was_cut_and_grew_again_and_keeps_what_was_dec
 /// Nothing was written since: the view's position lies beyond the log, and the client does not ask again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_stands_beyond_the_end_of_a_cut_log_accepts_it() -> Result<()> {
-    let mut scene = Scene::begin(Some(Kafka::start()?)).await?;
+    let mut scene = Scene::begin(TestStack::builder().private_kafka()).await?;
     let partition = scene.partition()?;
     let topic = Topics::new(scene.world.stack.setting("TOPIC_PREFIX")).events;
     let broker = scene.world.stack.kafka.as_mut().context("its broker")?;
@@ -323,9 +361,47 @@ async fn a_view_that_stands_beyond_the_end_of_a_cut_log_accepts_it() -> Result<(
     scene.sells_again().await
 }
 
+/// One of the partition's two copies was away for the last records, and leads when the other one dies: somebody
+/// has allowed that.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: three brokers"]
+async fn a_view_accepts_a_log_that_an_unclean_election_has_cut_and_keeps_what_was_decided()
+-> Result<()> {
+    let brokers = KafkaCluster::start(3)?;
+    let stores = TestStack::builder().kafka_cluster(brokers).topic_copies(2);
+    let mut scene = Scene::opens(stores).await?;
+    scene.allows_unclean_elections(true)?;
+    let (leader, follower) = copies_of(&scene.world, scene.voucher)?;
+    scene.brokers()?.kill(follower)?;
+    let kept = scene.position().await?;
+    scene.goes_on().await?;
+    scene.brokers()?.kill(leader)?;
+    scene.brokers()?.restart(follower)?;
+    eventually("the copy that lacks records leads", || async {
+        Ok(leader_of(&scene.world, scene.voucher)? == Some(follower))
+    })
+    .await?;
+    scene.brokers()?.restart(leader)?;
+    // While they are allowed no service starts.
+    scene.allows_unclean_elections(false)?;
+    // It may have given its clients up.
+    let timeout = &mut scene.world.timeout;
+    if timeout.exit_status()?.is_some() {
+        timeout.relaunch(&[])?;
+    }
+    scene.sells_on().await?;
+    scene.stands_still().await?;
+    let said = scene.accept()?;
+    ensure!(
+        said.contains(&format!("The fold goes on at {kept}.")),
+        "{kept}: {said}"
+    );
+    scene.is_back().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acceptance_that_was_killed_before_its_commit_is_given_again() -> Result<()> {
-    let mut scene = Scene::begin(None).await?;
+    let mut scene = Scene::begin(TestStack::builder()).await?;
     made_anew(&scene.world).await?;
     scene.sells_on().await?;
     scene.stands_still().await?;

@@ -92,6 +92,22 @@ pub async fn until_ready(service: &Service) -> Result<()> {
 /// # Errors
 /// When no broker answers.
 pub fn leader_of(world: &World, voucher: VoucherId) -> Result<Option<usize>> {
+    let (leader, _) = placement(world, voucher)?;
+    Ok(usize::try_from(leader).ok())
+}
+
+/// The id of the broker that leads a sale's partition, and that of the first other one that has a copy.
+///
+/// # Errors
+/// When no broker answers, or there is no leader or no other copy.
+pub fn copies_of(world: &World, voucher: VoucherId) -> Result<(usize, usize)> {
+    let (leader, copies) = placement(world, voucher)?;
+    let other = copies.into_iter().find(|copy| *copy != leader);
+    let other = other.context("no other copy")?;
+    Ok((usize::try_from(leader)?, usize::try_from(other)?))
+}
+
+fn placement(world: &World, voucher: VoucherId) -> Result<(i32, Vec<i32>)> {
     let setting = |name| world.stack.setting(name);
     let topic = format!("{}seckill.order-events.v1", setting("TOPIC_PREFIX"));
     let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
@@ -102,6 +118,6 @@ pub fn leader_of(world: &World, voucher: VoucherId) -> Result<Option<usize>> {
     let metadata = client.fetch_metadata(Some(&topic), Duration::from_secs(10))?;
     let topic = metadata.topics().first().context("no such topic")?;
     let mut found = topic.partitions().iter().filter(|p| p.id() == wanted);
-    let leader = found.next().context("no such partition")?.leader();
-    Ok(usize::try_from(leader).ok())
+    let partition = found.next().context("no such partition")?;
+    Ok((partition.leader(), partition.replicas().to_vec()))
 }

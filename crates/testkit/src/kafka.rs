@@ -29,6 +29,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
 const HEAP_MB: u32 = 512;
+/// Short, for restarts: after a SIGKILL the controller lets the broker in again only when the killed one's
+/// session is over.
+const SESSION_MS: u64 = 3_000;
 const CLUSTER_ID: &str = "c2Vja2lsbC1sb2NhbC0wMQ";
 
 /// The ports of a broker that is its own controller.
@@ -63,6 +66,8 @@ pub(crate) struct Node {
     /// The controllers' ports, by node from 1; the node's own among them.
     pub(crate) controllers: Vec<u16>,
     pub(crate) heap_mb: u32,
+    /// After how long a silence the controller fences it.
+    pub(crate) session_ms: u64,
 }
 
 impl Node {
@@ -74,6 +79,7 @@ impl Node {
             advertised: ports.broker,
             controllers: vec![ports.controller],
             heap_mb: HEAP_MB,
+            session_ms: SESSION_MS,
         }
     }
 }
@@ -95,7 +101,15 @@ impl Kafka {
     /// # Errors
     /// When Java or Maven is missing or the broker does not come up; the message has its log.
     pub fn start() -> Result<Self> {
-        Self::with(None, None)
+        Self::with(None, None, SESSION_MS)
+    }
+
+    /// As [`Kafka::start`], with another time after which the controller fences a broker that is silent.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn with_session_timeout(session_ms: u64) -> Result<Self> {
+        Self::with(None, None, session_ms)
     }
 
     /// As [`Kafka::start`], with its data on a disk of the test's own.
@@ -103,7 +117,7 @@ impl Kafka {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn on_disk(data: &Path) -> Result<Self> {
-        Self::with(Some(data), None)
+        Self::with(Some(data), None, SESSION_MS)
     }
 
     /// As [`Kafka::start`], for clients that come through a proxy: that is where the broker tells
@@ -113,10 +127,10 @@ impl Kafka {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn behind_proxy(proxy_port: u16) -> Result<Self> {
-        Self::with(None, Some(proxy_port))
+        Self::with(None, Some(proxy_port), SESSION_MS)
     }
 
-    fn with(data: Option<&Path>, proxy_port: Option<u16>) -> Result<Self> {
+    fn with(data: Option<&Path>, proxy_port: Option<u16>, session_ms: u64) -> Result<Self> {
         install_jars()?;
         let directory = scratch_dir("kafka")?;
         let data = data.map_or_else(|| directory.path().join("data"), |disk| disk.join("data"));
@@ -124,6 +138,7 @@ impl Kafka {
         loop {
             let mut node = Node::alone(Ports::free()?);
             node.advertised = proxy_port.unwrap_or(node.advertised);
+            node.session_ms = session_ms;
             match spawn(directory.path(), &data, &node) {
                 Ok(process) => {
                     return Ok(Self {
@@ -348,8 +363,6 @@ fn java(heap_mb: u32) -> Command {
     command
 }
 
-/// The short session is for restarts: after a SIGKILL the controller lets the broker in again only when
-/// the killed one's session is over.
 fn properties(data: &Path, node: &Node) -> String {
     let Ports { broker, controller } = node.ports;
     let voters: Vec<String> = (1..)
@@ -376,13 +389,14 @@ offsets.topic.num.partitions=8
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=3000
+broker.session.timeout.ms={}
 broker.heartbeat.interval.ms=500
 ",
         node.id,
         voters.join(","),
         node.advertised,
-        data.display()
+        data.display(),
+        node.session_ms
     )
 }
 

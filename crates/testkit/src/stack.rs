@@ -20,6 +20,7 @@ pub struct Builder {
     private_postgres: bool,
     kafka: Option<Kafka>,
     kafka_cluster: Option<KafkaCluster>,
+    topic_copies: Option<usize>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     schema: Option<String>,
@@ -52,6 +53,13 @@ impl Builder {
     #[must_use]
     pub fn kafka_cluster(mut self, brokers: KafkaCluster) -> Self {
         self.kafka_cluster = Some(brokers);
+        self
+    }
+
+    /// Copies of each topic: as many as there are brokers, unless a test wants fewer.
+    #[must_use]
+    pub fn topic_copies(mut self, copies: usize) -> Self {
+        self.topic_copies = Some(copies);
         self
     }
 
@@ -112,7 +120,7 @@ impl Builder {
         };
         let mut env = environment(&brokers, &redis.url(), &database_url);
         env.extend(self.settings);
-        let replicas = replicas.to_string();
+        let replicas = self.topic_copies.unwrap_or(replicas).to_string();
         let create = ["topics", "create", "--replication", &replicas];
         run_binary("seckillctl", &create, &env)?;
         run_binary("seckillctl", &["db", "migrate"], &env)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Kafka, Node, Ports, install_jars};
+use super::{Kafka, Node, Ports, SESSION_MS, install_jars};
 
 /// Several on one machine: small, each takes a few hundred megabytes all the same.
 const HEAP_MB: u32 = 256;
@@ -30,6 +30,7 @@ impl KafkaCluster {
                 advertised: ports.broker,
                 controllers: controllers.clone(),
                 heap_mb: HEAP_MB,
+                session_ms: SESSION_MS,
             })
         };
         let mut nodes: Vec<Kafka> = (1..).zip(ports).map(launch).collect::<Result<_>>()?;
