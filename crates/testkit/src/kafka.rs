@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 mod cluster;
 mod cut;
@@ -32,7 +33,6 @@ const HEAP_MB: u32 = 512;
 /// Short, for restarts: after a SIGKILL the controller lets the broker in again only when the killed one's
 /// session is over.
 const SESSION_MS: u64 = 3_000;
-const CLUSTER_ID: &str = "c2Vja2lsbC1sb2NhbC0wMQ";
 
 /// The ports of a broker that is its own controller.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,8 @@ pub(crate) struct Node {
     /// The controllers' ports, by node from 1; the node's own among them.
     pub(crate) controllers: Vec<u16>,
     pub(crate) heap_mb: u32,
+    /// By which a deployment knows its log: each cluster has its own.
+    pub(crate) cluster_id: String,
     /// After how long a silence the controller fences it.
     pub(crate) session_ms: u64,
 }
@@ -79,6 +81,7 @@ impl Node {
             advertised: ports.broker,
             controllers: vec![ports.controller],
             heap_mb: HEAP_MB,
+            cluster_id: cluster_id(),
             session_ms: SESSION_MS,
         }
     }
@@ -297,7 +300,7 @@ fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
     }
     let output = java(64)
         .args(["kafka.tools.StorageTool", "format"])
-        .args(["--cluster-id", CLUSTER_ID, "--config"])
+        .args(["--cluster-id", &node.cluster_id, "--config"])
         .arg(properties_file(directory))
         .stdin(Stdio::null())
         .output()
@@ -361,6 +364,12 @@ fn java(heap_mb: u32) -> Command {
         // The star is Java's, not a shell's: no shell is involved.
         .args(["-cp", &format!("{}/*", libs().display())]);
     command
+}
+
+/// A random id, in the alphabet that Kafka wants.
+fn cluster_id() -> String {
+    let digits = Uuid::new_v4().simple().to_string();
+    format!("{}A", &digits[..21])
 }
 
 fn properties(data: &Path, node: &Node) -> String {

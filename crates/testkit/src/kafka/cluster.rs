@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Kafka, Node, Ports, SESSION_MS, install_jars};
+use super::{Kafka, Node, Ports, SESSION_MS, cluster_id, install_jars};
 
 /// Several on one machine: small, each takes a few hundred megabytes all the same.
 const HEAP_MB: u32 = 256;
@@ -23,6 +23,7 @@ impl KafkaCluster {
         install_jars()?;
         let ports: Vec<Ports> = (0..size).map(|_| Ports::free()).collect::<Result<_>>()?;
         let controllers: Vec<u16> = ports.iter().map(|ports| ports.controller).collect();
+        let cluster_id = cluster_id();
         let launch = |(id, ports): (usize, Ports)| {
             Kafka::launch(Node {
                 id,
@@ -30,6 +31,7 @@ impl KafkaCluster {
                 advertised: ports.broker,
                 controllers: controllers.clone(),
                 heap_mb: HEAP_MB,
+                cluster_id: cluster_id.clone(),
                 session_ms: SESSION_MS,
             })
         };
