@@ -1,5 +1,5 @@
 //! Redis Cluster: a master dies or stands still and its replica takes over, and a slot moves to
-//! another master, all in mid-sale. The sale is closed, never a guess, and open again by itself;
+//! another master, all in mid-sale. The sale is not served, never guessed at, and open again by itself;
 //! sales on other masters go on.
 
 use anyhow::Result;
@@ -46,7 +46,7 @@ async fn sold_out(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a failover takes seconds"]
-async fn a_master_dies_and_only_its_own_sales_are_closed() -> Result<()> {
+async fn a_master_dies_and_only_its_own_sales_are_not_served() -> Result<()> {
     let mut redis = RedisCluster::start(NODE_TIMEOUT_MS)?;
     let world = over(&redis)?;
     let (voucher, owner, _) = sale(&world, &redis).await?;

@@ -23,7 +23,7 @@ async fn a_sale_whose_redis_restarts_empty_goes_on_where_it_was() -> Result<()> 
     assert_eq!(
         (refused.status, refused.problem()),
         (503, "unavailable"),
-        "closed, never a guess"
+        "refused, never a guess"
     );
     eventually("the sale is open again", || async {
         let answer = world.client.order(voucher, 31, None, 1).await?;

@@ -1,4 +1,4 @@
-//! Redis loses a part of what it had, while orders flow: the sale is closed within a second, and open
+//! Redis loses a part of what it had, while orders flow: the sale is refused within a second, and open
 //! again by itself.
 
 use anyhow::Result;

@@ -24,7 +24,7 @@ async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
     assert_eq!(
         (refused.status, refused.problem()),
         (503, "unavailable"),
-        "closed, never a guess"
+        "refused, never a guess"
     );
 
     revive(&mut world.projector)?;

@@ -1,4 +1,4 @@
-//! How long a large sale is closed when Redis has lost it.
+//! How long a large sale is not served when Redis has lost it.
 
 use std::time::{Duration, Instant};
 

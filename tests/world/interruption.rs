@@ -1,4 +1,4 @@
-//! How long a sale was closed to buyers.
+//! How long a sale was not served to buyers.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ impl Interruption {
     }
 
     /// Sends one buyer after the other, from user `first` on, until one is refused because the sale
-    /// is closed, and until another gets an order again; prints when, and gives all answers.
+    /// is not served, and until another gets an order again; prints when, and gives all answers.
     ///
     /// # Errors
     /// When that does not happen in time.
@@ -39,24 +39,24 @@ impl Interruption {
         first: u64,
     ) -> Result<Vec<Answer>> {
         let mut answers = Vec::new();
-        let mut closed: Option<Duration> = None;
+        let mut stopped: Option<Duration> = None;
         for user in first.. {
             anyhow::ensure!(
                 self.began.elapsed() < DEADLINE,
-                "{}: closed after {closed:?}, and not open again",
+                "{}: not served after {stopped:?}, and not open again",
                 self.name
             );
             if let Ok(answer) = client.order(voucher, user, None, 1).await {
                 if answer.status == 503 {
-                    closed.get_or_insert(self.began.elapsed());
+                    stopped.get_or_insert(self.began.elapsed());
                 }
                 let accepted = answer.status == 202;
                 answers.push(answer);
-                if accepted && let Some(closed) = closed {
+                if accepted && let Some(stopped) = stopped {
                     println!(
-                        "case {}: closed_ms={} reopened_ms={}",
+                        "case {}: stopped_ms={} reopened_ms={}",
                         self.name,
-                        closed.as_millis(),
+                        stopped.as_millis(),
                         self.began.elapsed().as_millis()
                     );
                     break;

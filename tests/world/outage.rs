@@ -1,4 +1,4 @@
-//! How long a sale was closed, by what the log says of it.
+//! How long a sale was not served, by what the log says of it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::auditor::read_log;
 use crate::world::World;
 
 /// Nothing may be granted by what was lost for longer.
-const CLOSED_WITHIN_MS: i64 = 1_000;
+const STOPPED_WITHIN_MS: i64 = 1_000;
 
 /// A fault that costs a sale its data in Redis.
 #[derive(Debug)]
@@ -19,11 +19,11 @@ pub struct Outage {
     at: Timestamp,
 }
 
-/// When it closed and opened, after the fault.
+/// When it stopped and reopened, after the fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// The last order granted by what was lost.
-    pub closed_ms: i64,
+    pub stopped_ms: i64,
     /// The first granted by what was loaded again.
     pub reopened_ms: i64,
     /// From the new epoch on: without the drain, whose length is a setting.
@@ -60,7 +60,7 @@ impl Outage {
     /// again, after the fault; both by the clock of Redis, which is this machine's.
     ///
     /// # Errors
-    /// When the sale was not closed within a second, or is not open again.
+    /// When the sale was still served after a second, or is not open again.
     pub async fn report(&self, world: &World, case: &str) -> Result<Times> {
         let log = read_log(world, self.voucher).await?;
         let reloaded_at = log.iter().rev().find_map(|(_, event)| match event.body {
@@ -79,15 +79,18 @@ impl Outage {
         let new = new.filter(|(epoch, _)| *epoch > self.epoch);
         let first_new = new.map(|(_, event)| self.ms_until(event.occurred_at)).min();
 
-        let closed_ms = last_old.unwrap_or(0).max(0);
+        let stopped_ms = last_old.unwrap_or(0).max(0);
         let reopened_ms = first_new.context("nothing was granted after the load")?;
         let after_drain_ms = reopened_ms - self.ms_until(reloaded_at);
         println!(
-            "case {case}: closed_ms={closed_ms} reopened_ms={reopened_ms} of which after_drain_ms={after_drain_ms}"
+            "case {case}: stopped_ms={stopped_ms} reopened_ms={reopened_ms} of which after_drain_ms={after_drain_ms}"
         );
-        ensure!(closed_ms < CLOSED_WITHIN_MS, "closed after {closed_ms} ms");
+        ensure!(
+            stopped_ms < STOPPED_WITHIN_MS,
+            "stopped after {stopped_ms} ms"
+        );
         Ok(Times {
-            closed_ms,
+            stopped_ms,
             reopened_ms,
             after_drain_ms,
         })

@@ -1,4 +1,4 @@
--- Closes a sale so that the projector loads it anew: claim, drain, a new epoch.
+-- Takes a sale out of service, so that the projector loads it anew: claim, drain, a new epoch.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 caller, 2 epoch: that of a sale that was loaded since is a later one, and stays open

@@ -156,7 +156,7 @@ impl AuditContent {
 }
 
 impl Stock {
-    /// A page of a walk through a sale's holds. None: closed.
+    /// A page of a walk through a sale's holds. None: not served.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
@@ -201,7 +201,7 @@ impl StockConnection {
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
             "ok" => read_page(&mut reply).map(Some),
-            _ if reply.is_closed() => Ok(None),
+            _ if reply.is_not_served() => Ok(None),
             _ => Err(reply.unexpected()),
         }
     }

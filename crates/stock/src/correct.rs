@@ -53,7 +53,7 @@ pub struct HoldCorrection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CorrectReply {
     /// Not to be used over this connection: it will be loaded anew, and right by that.
-    Closed,
+    NotServed,
     /// Not as the audit saw it: nothing was changed, audit again.
     Moved,
     /// A number would be below zero: nothing was changed, and only a load can put it right.
@@ -80,7 +80,7 @@ impl Stock {
             .await
     }
 
-    /// Closes a sale, so that the projector loads it anew, if it is of this epoch.
+    /// Takes a sale out of service if it is of this epoch, so that the projector loads it anew.
     ///
     /// # Errors
     /// As any call.
@@ -133,7 +133,7 @@ fn read_reply(reply: &crate::reply::Reply) -> Result<CorrectReply, StockError> {
         "ok" => Ok(CorrectReply::Done),
         "moved" => Ok(CorrectReply::Moved),
         "short" => Ok(CorrectReply::Short),
-        _ if reply.is_closed() => Ok(CorrectReply::Closed),
+        _ if reply.is_not_served() => Ok(CorrectReply::NotServed),
         _ => Err(reply.unexpected()),
     }
 }

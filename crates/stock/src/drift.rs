@@ -75,7 +75,7 @@ pub enum Remedy {
     Again,
     /// A guarded correction. The sale stays open.
     Correct(Correction),
-    /// A load, which closes the sale for about the promise deadline.
+    /// A load. The sale is not served for about the promise deadline.
     Reload,
 }
 

@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::MAX_ITEMS;
 
-/// Why a call has no answer. Whatever a sale itself answers, also *closed*, is not an error.
+/// Why a call has no answer. What a sale itself answers, also that it is not served, is not an error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StockError {
     /// Redis is away, not a master, loading, or refuses writes: nothing was changed, or it is not

@@ -6,7 +6,7 @@
 //! next, the event is still there to be published.
 //!
 //! A sale answers only to callers who talk to the server it was loaded into (its [`Fence`]); any
-//! other is told *closed*, and the sale is loaded anew ([`StockConnection::claim`] to
+//! other is told that the sale is not served, and the sale is loaded anew ([`StockConnection::claim`] to
 //! [`StockConnection::open`]). A call whose answer is lost ([`StockError::Timeout`]) may have been
 //! executed: ask again with the same ids.
 

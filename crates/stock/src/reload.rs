@@ -342,7 +342,7 @@ impl StockConnection {
         match reply.answer() {
             "ok" => reply.offset().map(Some),
             "kept" => Ok(None),
-            _ if reply.is_closed() => Ok(None),
+            _ if reply.is_not_served() => Ok(None),
             _ => Err(reply.unexpected()),
         }
     }

@@ -35,7 +35,7 @@ impl Reply {
     }
 
     /// Whether the sale may not be used over this connection.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub(crate) fn is_not_served(&self) -> bool {
         matches!(
             self.answer(),
             "absent" | "other_log" | "fence" | "shut" | "torn"

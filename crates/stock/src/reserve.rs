@@ -49,7 +49,7 @@ pub enum Attempt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveReply {
     /// There is no such sale here, it was loaded into another server, or is being loaded.
-    Closed,
+    NotServed,
     /// The sale has decided.
     Decided {
         /// One outcome a request, in order.
@@ -87,7 +87,7 @@ pub enum ReserveOutcome {
         /// That order.
         order_id: OrderId,
     },
-    /// The sale is over or closed.
+    /// The sale is over: its window, or an operator closed it.
     Ended,
     /// The sale has not begun.
     NotStarted {
@@ -110,8 +110,8 @@ pub enum ReserveOutcome {
 /// The answer to a shrink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShrinkReply {
-    /// As for [`ReserveReply::Closed`].
-    Closed,
+    /// As for [`ReserveReply::NotServed`].
+    NotServed,
     /// Fewer units are free.
     Refused {
         /// Units free.
@@ -147,7 +147,7 @@ impl StockConnection {
         }
         let keys = SaleKeys::of(self.prefix(), voucher);
         let mut named = vec![&*keys.sale, &keys.holds, &keys.outbox];
-        // Only if it is used: in a Cluster a key that is not there yet closes a sale whose slot moves.
+        // Only if it is used: in a Cluster a call with a key that is not there yet is refused while the slot moves.
         if requests.iter().any(|request| request.sale_token.is_some()) {
             named.push(&keys.tokens);
         }
@@ -172,8 +172,8 @@ impl StockConnection {
             };
         }
         let mut reply = self.run(&cmd).await?;
-        if reply.is_closed() {
-            return Ok(ReserveReply::Closed);
+        if reply.is_not_served() {
+            return Ok(ReserveReply::NotServed);
         }
         let header = Header::read(&mut reply)?;
         let outcomes = requests
@@ -200,7 +200,7 @@ impl StockConnection {
         cmd.arg(event_id.to_string()).arg(units);
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
-            _ if reply.is_closed() => Ok(ShrinkReply::Closed),
+            _ if reply.is_not_served() => Ok(ShrinkReply::NotServed),
             "refused" => Ok(ShrinkReply::Refused {
                 free: reply.parse()?,
             }),
@@ -219,7 +219,7 @@ impl StockConnection {
         let keys = SaleKeys::of(self.prefix(), voucher);
         let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.holds, &keys.outbox]);
         add_acks(&mut cmd, acks)?;
-        Ok(!self.run(&cmd).await?.is_closed())
+        Ok(!self.run(&cmd).await?.is_not_served())
     }
 }
 

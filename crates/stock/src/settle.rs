@@ -13,7 +13,7 @@ use crate::{MAX_ITEMS, StockConnection, StockError};
 pub enum SettleReply {
     /// Not to be used over this connection, or of an earlier epoch: it will be loaded anew, up to a
     /// position that covers this call.
-    Closed,
+    NotServed,
     /// Decisions between the sale's position and this call's are missing: nothing was changed.
     Gap {
         /// The sale's position.
@@ -45,8 +45,8 @@ impl StockConnection {
         }
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
-            "epoch" => Ok(SettleReply::Closed),
-            _ if reply.is_closed() => Ok(SettleReply::Closed),
+            "epoch" => Ok(SettleReply::NotServed),
+            _ if reply.is_not_served() => Ok(SettleReply::NotServed),
             "gap" => Ok(SettleReply::Gap {
                 position: reply.offset()?,
             }),

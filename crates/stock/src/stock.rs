@@ -228,7 +228,7 @@ impl Stock {
         connection.shrink(voucher, event_id, units).await
     }
 
-    /// Clears up to [`crate::MAX_ITEMS`] acknowledged events. False: closed, nothing was cleared.
+    /// Clears up to [`crate::MAX_ITEMS`] acknowledged events. False: not served, nothing was cleared.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] for more items.
@@ -237,7 +237,7 @@ impl Stock {
         connection.clear(voucher, acks).await
     }
 
-    /// A page of the pending events that are at least so old, by Redis' clock. None: closed.
+    /// A page of the pending events that are at least so old, by Redis' clock. None: not served.
     ///
     /// # Errors
     /// As any call.
@@ -259,7 +259,7 @@ impl Stock {
         self.connection_for(voucher).await?.probe(voucher).await
     }
 
-    /// What a sale is at and a user's hold, at one moment. A closed sale shows no hold.
+    /// What a sale is at and a user's hold, at one moment. One that is not served shows no hold.
     ///
     /// # Errors
     /// As any call.

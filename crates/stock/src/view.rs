@@ -20,7 +20,7 @@ const PAGE_ITEMS: usize = MAX_ITEMS / 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// Not to be used over this connection.
-    Closed {
+    NotServed {
         /// The epoch of the sale that is there, if one is.
         epoch: Option<Epoch>,
     },
@@ -158,7 +158,7 @@ impl StockConnection {
         self.outbox_page(voucher, None, cursor, age_us).await
     }
 
-    /// A page of a sale in use, or of the shut one that `nonce` has claimed. None: closed, or lost.
+    /// A page of a sale in use, or of the shut one that `nonce` has claimed. None: not served, or lost.
     pub(crate) async fn outbox_page(
         &self,
         voucher: VoucherId,
@@ -184,7 +184,7 @@ impl StockConnection {
                 next: None,
             })),
             "lost" => Ok(None),
-            _ if reply.is_closed() => Ok(None),
+            _ if reply.is_not_served() => Ok(None),
             _ => Err(reply.unexpected()),
         }
     }
@@ -198,9 +198,9 @@ impl StockConnection {
 }
 
 fn read_probe(reply: &mut Reply) -> Result<Probe, StockError> {
-    if reply.is_closed() {
+    if reply.is_not_served() {
         let epoch = reply.next_text()?.as_deref().map(parse).transpose()?;
-        return Ok(Probe::Closed {
+        return Ok(Probe::NotServed {
             epoch: epoch.map(Epoch::new),
         });
     }

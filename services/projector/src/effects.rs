@@ -183,7 +183,7 @@ impl Worker {
         }
         let ops = &ops[ops.partition_point(|(offset, _)| *offset < from)..];
         match self.settle_in_chunks(voucher_id, from, ops, to).await? {
-            Settled::Done | Settled::Closed => Some(()),
+            Settled::Done | Settled::NotServed => Some(()),
             Settled::Gap => self.settle_from_rows(voucher_id, to).await,
         }
     }
@@ -220,7 +220,7 @@ impl Worker {
                 .filter_map(|effect| Some((effect.offset, effect.stock?)))
                 .collect();
             let settled = self.settle_in_chunks(voucher_id, view.position, &ops, page.to);
-            if matches!(settled.await?, Settled::Closed) {
+            if matches!(settled.await?, Settled::NotServed) {
                 return Some(());
             }
         }
@@ -240,7 +240,7 @@ impl Worker {
         .await?;
         // An order of a sale that was never scheduled: Redis cannot have it.
         let Some(epoch) = sale.map(|row| row.sale.epoch) else {
-            return Some(Settled::Closed);
+            return Some(Settled::NotServed);
         };
         let chunks = ops.chunks(SETTLE_MAX).chain(ops.is_empty().then_some(ops));
         let mut left = ops.len();
@@ -252,7 +252,7 @@ impl Worker {
             };
             let settle = || shared.stock.settle(voucher_id, epoch, from, end, chunk);
             let Some(reply) = self.ask(voucher_id, settle).await? else {
-                return Some(Settled::Closed);
+                return Some(Settled::NotServed);
             };
             match reply {
                 SettleReply::Settled { position } => {
@@ -263,9 +263,9 @@ impl Worker {
                     self.chain.remove(&voucher_id);
                     return Some(Settled::Gap);
                 }
-                SettleReply::Closed => {
+                SettleReply::NotServed => {
                     self.chain.remove(&voucher_id);
-                    return Some(Settled::Closed);
+                    return Some(Settled::NotServed);
                 }
             }
         }
@@ -342,7 +342,7 @@ enum Settled {
     /// Redis has everything.
     Done,
     /// Redis does not serve the sale: its load will bring this.
-    Closed,
+    NotServed,
     /// Redis stands before where this worker continued.
     Gap,
 }

@@ -50,7 +50,7 @@ fn action(sale: &ServedSale, probe: &Probe) -> Action {
         }
         // Also a sale that is over: what Redis held when it was lost may still become orders, until
         // another epoch begins.
-        Probe::Open(_) | Probe::Closed { .. } => Action::Load,
+        Probe::Open(_) | Probe::NotServed { .. } => Action::Load,
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_sale_is_loaded_when_redis_does_not_serve_its_epoch() {
-        let closed = Probe::Closed { epoch: None };
+        let not_served = Probe::NotServed { epoch: None };
         let seen = Seen {
             voucher_id: VoucherId::new(1).unwrap(),
             position: Offset::new(5),
@@ -308,14 +308,14 @@ mod tests {
         assert_eq!(action(&sale(2, false, 0), &open(2)), Action::CatchUp(seen));
         assert_eq!(action(&sale(2, false, 0), &open(3)), Action::CatchUp(seen));
         assert_eq!(action(&sale(2, false, 0), &open(1)), Action::Load);
-        assert_eq!(action(&sale(2, false, 0), &closed), Action::Load);
+        assert_eq!(action(&sale(2, false, 0), &not_served), Action::Load);
         assert_eq!(
-            action(&sale(2, true, 1), &closed),
+            action(&sale(2, true, 1), &not_served),
             Action::Load,
             "its hold can lapse"
         );
         assert_eq!(
-            action(&sale(2, true, 0), &closed),
+            action(&sale(2, true, 0), &not_served),
             Action::Load,
             "what Redis held may still become orders"
         );

@@ -63,7 +63,7 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
                 promise(&sim, order_id);
             }
         }
-        Ok(ReserveReply::Closed | ReserveReply::Refused) | Err(_) => {}
+        Ok(ReserveReply::NotServed | ReserveReply::Refused) | Err(_) => {}
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
     sim.world().trace(|| format!("{id} of {user}: {probe:?}"));
     let own = match &probe {
         Probe::Open { hold, .. } => hold.filter(|hold| hold.order_id == id),
-        Probe::Closed => None,
+        Probe::NotServed => None,
     };
     if own.is_some_and(|hold| hold.state == HoldState::Held) {
         return;
@@ -44,7 +44,7 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
     let guarded = sim.world().guards.status_needs_position;
     let unknown = match probe {
         _ if own.is_some() => false,
-        Probe::Closed => retired || ledger.state.sale.is_none(),
+        Probe::NotServed => retired || ledger.state.sale.is_none(),
         Probe::Open {
             epoch, position, ..
         } => !guarded || (ledger.epoch() == Some(epoch) && ledger.folded >= position),

@@ -24,7 +24,7 @@ struct Worker {
 
 enum Settled {
     Done,
-    Closed,
+    NotServed,
     Gap,
 }
 
@@ -126,7 +126,7 @@ impl Worker {
                 return;
             }
             let ops = page.ops();
-            if let Settled::Closed = self.settle_in_chunks(position, &ops, page.to).await {
+            if let Settled::NotServed = self.settle_in_chunks(position, &ops, page.to).await {
                 return;
             }
         }
@@ -140,7 +140,7 @@ impl Worker {
     ) -> Settled {
         pause().await;
         let Some(epoch) = self.sim.book().epoch() else {
-            return Settled::Closed;
+            return Settled::NotServed;
         };
         let chunks = ops.chunks(SETTLE_MAX).chain(ops.is_empty().then_some(ops));
         let mut left = ops.len();
@@ -170,9 +170,9 @@ impl Worker {
                     self.chain = None;
                     return Settled::Gap;
                 }
-                SettleReply::Closed => {
+                SettleReply::NotServed => {
                     self.chain = None;
-                    return Settled::Closed;
+                    return Settled::NotServed;
                 }
             }
         }

@@ -45,7 +45,7 @@ async fn look(sim: &Sim, me: usize) -> Result<(), CallError> {
             }
             Ok(())
         }
-        Probe::Open { .. } | Probe::Closed => {
+        Probe::Open { .. } | Probe::NotServed => {
             load(sim, me, book.loaded);
             Ok(())
         }

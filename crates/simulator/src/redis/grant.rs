@@ -16,7 +16,7 @@ pub(crate) struct Reserve {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ReserveReply {
-    Closed,
+    NotServed,
     Granted { entry: Entry, epoch: Epoch },
     Repeated { order_id: OrderId, state: HoldState },
     Refused,
@@ -24,7 +24,7 @@ pub(crate) enum ReserveReply {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ShrinkReply {
-    Closed,
+    NotServed,
     Refused,
     Taken { entry: Entry, epoch: Epoch },
 }
@@ -39,7 +39,7 @@ impl Script<'_> {
         let now = self.now;
         self.clear(acks)?;
         let Ok(sale) = self.usable_sale() else {
-            return Ok(ReserveReply::Closed);
+            return Ok(ReserveReply::NotServed);
         };
         let epoch = sale.epoch;
         let by_earlier = self.guards.earlier_keys;
@@ -86,7 +86,7 @@ impl Script<'_> {
     ) -> Result<ShrinkReply, CallError> {
         let now = self.now;
         let Ok(sale) = self.usable_sale() else {
-            return Ok(ShrinkReply::Closed);
+            return Ok(ShrinkReply::NotServed);
         };
         let epoch = sale.epoch;
         let by_id = self.guards.shrink_hold_by_id;

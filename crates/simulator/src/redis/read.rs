@@ -8,7 +8,7 @@ use super::node::{CallError, Script, Unusable};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Probe {
-    Closed,
+    NotServed,
     Open {
         epoch: Epoch,
         position: Offset,
@@ -28,7 +28,7 @@ impl Script<'_> {
                 position: sale.position,
                 hold: user.and_then(|user| sale.holds.get(&user).copied()),
             },
-            Err(_) => Probe::Closed,
+            Err(_) => Probe::NotServed,
         }
     }
 
@@ -41,7 +41,7 @@ impl Script<'_> {
         Ok(true)
     }
 
-    /// What is pending for at least `older_than` ticks; none: closed.
+    /// What is pending for at least `older_than` ticks; none: not served.
     pub(crate) fn outbox(&self, older_than: u64) -> Result<Outbox, Unusable> {
         let sale = self.usable_sale()?;
         let newest = self.now.saturating_sub(older_than);

@@ -8,7 +8,7 @@ use crate::guards::Guards;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SettleReply {
-    Closed,
+    NotServed,
     Gap,
     Settled(Offset),
 }
@@ -23,17 +23,17 @@ impl Script<'_> {
     ) -> Result<SettleReply, CallError> {
         let guards = *self.guards;
         let Ok(sale) = self.usable_sale() else {
-            return Ok(SettleReply::Closed);
+            return Ok(SettleReply::NotServed);
         };
         if sale.epoch < epoch && guards.settle_epoch {
-            return Ok(SettleReply::Closed);
+            return Ok(SettleReply::NotServed);
         }
         if sale.position < from && guards.gap_refused {
             return Ok(SettleReply::Gap);
         }
         self.begin_writing()?;
         let Some(sale) = self.usable_sale_mut() else {
-            return Ok(SettleReply::Closed);
+            return Ok(SettleReply::NotServed);
         };
         for (offset, op) in ops {
             if *offset >= sale.position || !guards.position_guard {

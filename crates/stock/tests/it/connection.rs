@@ -101,8 +101,8 @@ async fn a_refusal_for_the_fence_ends_the_connection_but_not_at_every_call() {
             "the fence is not read anew"
         );
         for _ in 0..20 {
-            let closed = server.stock.probe(voucher()).await.unwrap();
-            assert!(matches!(closed, Probe::Closed { epoch: Some(_) }));
+            let probe = server.stock.probe(voucher()).await.unwrap();
+            assert!(matches!(probe, Probe::NotServed { epoch: Some(_) }));
         }
         made = connections_received(&mut raw).await - before;
     }

@@ -3,7 +3,7 @@
 use seckill_domain::{Epoch, Offset};
 use seckill_stock::{ClaimReply, LogIdentity, ReserveReply, Stock};
 
-use crate::load::assert_closed;
+use crate::load::assert_not_served;
 use crate::support::{Server, granted, load, nonce, options, request, sale, units, voucher};
 
 /// A handle of a deployment with this prefix, on the log of this Kafka cluster.
@@ -21,7 +21,7 @@ async fn each_has_its_own_sales_under_its_prefix() {
         deployment(&server, "two.", "B"),
     );
     load(&one, &sale(10), Offset::new(1)).await;
-    assert_closed(&two, None).await;
+    assert_not_served(&two, None).await;
     load(&two, &sale(3), Offset::new(1)).await;
     granted(&one, &request(1, 11)).await;
     granted(&two, &request(1, 11)).await;
@@ -42,7 +42,7 @@ async fn a_sale_of_another_log_is_refused_and_stays_as_it_is() {
     let (one, two) = (deployment(&server, "", "A"), deployment(&server, "", "B"));
     load(&one, &sale(10), Offset::new(1)).await;
     granted(&one, &request(1, 11)).await;
-    assert_closed(&two, Some(Epoch::FIRST)).await;
+    assert_not_served(&two, Some(Epoch::FIRST)).await;
     let connection = two.connection_for(voucher()).await.unwrap();
     let claim = connection.claim(voucher(), nonce(5), Epoch::new(9)).await;
     assert_eq!(claim.unwrap(), ClaimReply::OtherLog);

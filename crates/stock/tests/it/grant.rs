@@ -231,8 +231,8 @@ async fn every_refusal_has_its_name_and_takes_nothing() {
         quantity,
         ..request(1, 11)
     };
-    let closed = server.stock.reserve(voucher(), &[quantity(1)], &[]).await;
-    assert_eq!(closed.unwrap(), ReserveReply::Closed);
+    let reply = server.stock.reserve(voucher(), &[quantity(1)], &[]).await;
+    assert_eq!(reply.unwrap(), ReserveReply::NotServed);
 
     let mut terms = sale(2);
     terms.terms.opens_at = FAR_FUTURE;
@@ -295,8 +295,8 @@ async fn a_shrink_takes_its_units_once() {
     assert_eq!(shrink(1, 4).await.unwrap(), ShrinkReply::Taken(taken));
     assert_eq!(units(&server.stock).await, (6, 0, 0));
     assert!(outbox(&server.stock).await.is_empty());
-    let closed = server.stock.shrink(other_voucher(), event(3), 1).await;
-    assert_eq!(closed.unwrap(), ShrinkReply::Closed);
+    let reply = server.stock.shrink(other_voucher(), event(3), 1).await;
+    assert_eq!(reply.unwrap(), ShrinkReply::NotServed);
 }
 
 #[tokio::test]
@@ -350,8 +350,8 @@ async fn the_outbox_comes_in_pages_and_by_age() {
     let hour = Duration::from_secs(3600);
     let young = server.stock.outbox(voucher(), hour, start).await.unwrap();
     assert!(young.unwrap().entries.is_empty());
-    let closed = server.stock.outbox(other_voucher(), hour, start).await;
-    assert_eq!(closed.unwrap(), None);
+    let reply = server.stock.outbox(other_voucher(), hour, start).await;
+    assert_eq!(reply.unwrap(), None);
 }
 
 #[tokio::test]

@@ -24,29 +24,29 @@ pub(crate) fn load_hold(number: u64, user_number: i64, place: HoldPlace) -> Load
     }
 }
 
-pub(crate) async fn assert_closed(stock: &Stock, epoch: Option<Epoch>) {
+pub(crate) async fn assert_not_served(stock: &Stock, epoch: Option<Epoch>) {
     let from = Offset::new(1);
     let reserved = stock.reserve(voucher(), &[request(1, 1)], &[]).await;
-    assert_eq!(reserved.unwrap(), ReserveReply::Closed);
+    assert_eq!(reserved.unwrap(), ReserveReply::NotServed);
     let shrunk = stock.shrink(voucher(), event(1), 1).await;
-    assert_eq!(shrunk.unwrap(), ShrinkReply::Closed);
+    assert_eq!(shrunk.unwrap(), ShrinkReply::NotServed);
     assert!(!stock.clear(voucher(), &[]).await.unwrap());
     let page = stock.outbox(voucher(), std::time::Duration::ZERO, OutboxCursor::START);
     assert_eq!(page.await.unwrap(), None);
     let settled = stock.settle(voucher(), Epoch::FIRST, from, from, &[]).await;
-    assert_eq!(settled.unwrap(), SettleReply::Closed);
+    assert_eq!(settled.unwrap(), SettleReply::NotServed);
     let retired = stock.retire(voucher(), Offset::new(0)).await;
     assert_eq!(retired.unwrap(), None);
-    let closed = Probe::Closed { epoch };
-    assert_eq!(stock.probe(voucher()).await.unwrap(), closed);
+    let not_served = Probe::NotServed { epoch };
+    assert_eq!(stock.probe(voucher()).await.unwrap(), not_served);
     assert_eq!(
         stock.hold(voucher(), user(1)).await.unwrap(),
-        (closed, None)
+        (not_served, None)
     );
 }
 
 #[tokio::test]
-async fn a_restarted_server_is_closed_until_the_sale_is_loaded() {
+async fn a_restarted_server_serves_nothing_until_the_sale_is_loaded() {
     let mut server = Server::with_sale().await;
     granted(&server.stock, &request(1, 11)).await;
     let fence = server
@@ -59,7 +59,7 @@ async fn a_restarted_server_is_closed_until_the_sale_is_loaded() {
     server.redis.restart().unwrap();
     // The broken connection is found out by the call that uses it.
     assert!(server.stock.probe(voucher()).await.is_err());
-    assert_closed(&server.stock, None).await;
+    assert_not_served(&server.stock, None).await;
     assert_ne!(
         server
             .stock
@@ -94,7 +94,7 @@ async fn a_failover_closes_what_was_loaded_before_it() {
         done.unwrap();
     }
     assert!(server.stock.survey(&[voucher()]).await.failure.is_some());
-    assert_closed(&server.stock, Some(Epoch::FIRST)).await;
+    assert_not_served(&server.stock, Some(Epoch::FIRST)).await;
     let connection = server.stock.connection_for(voucher()).await.unwrap();
     assert_ne!(connection.fence(), &fence);
 
@@ -120,7 +120,7 @@ async fn a_sale_in_use_is_claimed_only_for_a_later_epoch() {
     let claim = connection.claim(voucher(), nonce(5), Epoch::new(2)).await;
     let promised_under = Some(PROMISE);
     assert_eq!(claim.unwrap(), ClaimReply::Claimed { promised_under });
-    assert_closed(&server.stock, Some(Epoch::FIRST)).await;
+    assert_not_served(&server.stock, Some(Epoch::FIRST)).await;
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn a_closed_sale_is_retired_when_it_is_at_rest() {
     settle(3, release(&reservation)).await;
     assert_eq!(retire(5).await, None, "behind");
     assert_eq!(retire(3).await, Some(4), "the position that it had");
-    let gone = Probe::Closed { epoch: None };
+    let gone = Probe::NotServed { epoch: None };
     assert_eq!(stock.probe(voucher()).await.unwrap(), gone);
     let mut raw = server.raw().await;
     let keys: Vec<String> = redis::cmd("KEYS")

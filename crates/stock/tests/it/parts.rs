@@ -3,14 +3,14 @@
 use seckill_domain::{Epoch, Offset};
 use seckill_stock::{HoldPlace, LoadReply, OpenReply};
 
-use crate::load::{assert_closed, load_hold};
+use crate::load::{assert_not_served, load_hold};
 use crate::support::{
     CLAIMED, PROMISE, Server, granted, load, nonce, request, sale, units, view, voucher,
 };
 
 /// The fence does not see it: the server is the same.
 #[tokio::test]
-async fn a_sale_of_which_a_part_was_deleted_is_closed_until_it_is_loaded() {
+async fn a_sale_of_which_a_part_was_deleted_is_not_served_until_it_is_loaded() {
     let server = Server::with_sale().await;
     let stock = &server.stock;
     let mut raw = server.raw().await;
@@ -21,7 +21,7 @@ async fn a_sale_of_which_a_part_was_deleted_is_closed_until_it_is_loaded() {
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(format!("seckill:{{7}}:{part}"));
         unlink.exec_async(&mut raw).await.unwrap();
-        assert_closed(stock, Some(before)).await;
+        assert_not_served(stock, Some(before)).await;
         let epoch = before.next();
         let sale = seckill_domain::Sale { epoch, ..sale(10) };
         load(stock, &sale, Offset::new(1)).await;

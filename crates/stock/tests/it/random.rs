@@ -164,7 +164,7 @@ impl World<'_> {
             .reserve(self.voucher, &self.last_batch, &[])
             .await;
         let ReserveReply::Decided { outcomes, .. } = reply.unwrap() else {
-            panic!("closed");
+            panic!("not served");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
             self.auditor.reserve(request, outcome);
@@ -178,7 +178,7 @@ impl World<'_> {
             .stock
             .reserve_again(self.voucher, &self.last_batch, &[]);
         let ReserveReply::Decided { outcomes, .. } = reply.await.unwrap() else {
-            panic!("closed");
+            panic!("not served");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
             self.auditor.reserve_again(request, outcome);
@@ -265,7 +265,7 @@ impl World<'_> {
         );
         let reply = reply.await.unwrap();
         if self.loaded_epoch().await < self.epoch() {
-            assert_eq!(reply, SettleReply::Closed);
+            assert_eq!(reply, SettleReply::NotServed);
             return;
         }
         for (offset, op) in &ops {

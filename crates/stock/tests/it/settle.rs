@@ -90,7 +90,7 @@ async fn a_zombie_and_a_gap_change_nothing() {
         .stock
         .settle(voucher(), later_epoch, position, position, &[])
         .await;
-    assert_eq!(refused.unwrap(), SettleReply::Closed);
+    assert_eq!(refused.unwrap(), SettleReply::NotServed);
 }
 
 #[tokio::test]

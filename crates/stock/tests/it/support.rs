@@ -165,7 +165,7 @@ pub(crate) async fn granted(stock: &Stock, request: &ReserveRequest) -> PendingR
 pub(crate) async fn view(stock: &Stock) -> SaleView {
     match stock.probe(voucher()).await.expect("Redis answers") {
         Probe::Open(view) => view,
-        Probe::Closed { epoch } => panic!("closed, epoch {epoch:?}"),
+        Probe::NotServed { epoch } => panic!("not served, epoch {epoch:?}"),
     }
 }
 

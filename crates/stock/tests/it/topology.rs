@@ -58,12 +58,13 @@ async fn a_failover_is_followed_and_closes_what_was_loaded_before_it() {
     assert_eq!(cut_off_after, Duration::from_secs(12));
 
     redis.fail_over().unwrap();
-    eventually("the sale is closed by its fence", async || {
+    eventually("the sale is not served because of its fence", async || {
         let survey = stock.survey(&[voucher(7)]).await;
-        let closed = Probe::Closed {
+        let not_served = Probe::NotServed {
             epoch: Some(Epoch::FIRST),
         };
-        survey.failure.is_none() && matches!(&survey.probes[..], [Ok(probe)] if *probe == closed)
+        survey.failure.is_none()
+            && matches!(&survey.probes[..], [Ok(probe)] if *probe == not_served)
     })
     .await;
     assert_ne!(redis.master().unwrap(), Some(0));
@@ -72,8 +73,8 @@ async fn a_failover_is_followed_and_closes_what_was_loaded_before_it() {
     // Run id, replication id, and how many failovers there have been.
     assert!(before.fence().as_str().ends_with(":0"), "{before:?}");
     assert!(!after.fence().as_str().ends_with(":0"), "{after:?}");
-    let closed = reserve(&stock, 7, 2).await.unwrap();
-    assert_eq!(closed, ReserveReply::Closed);
+    let reply = reserve(&stock, 7, 2).await.unwrap();
+    assert_eq!(reply, ReserveReply::NotServed);
 }
 
 /// Its server may have been stopped, or cut off, and not know that it was replaced.
@@ -94,8 +95,8 @@ async fn a_silent_connection_is_not_used_before_asking_who_is_master() {
     })
     .await;
     // The old connection is open, and over it there would be no answer.
-    let closed = reserve(&stock, 7, 2).await.unwrap();
-    assert_eq!(closed, ReserveReply::Closed);
+    let reply = reserve(&stock, 7, 2).await.unwrap();
+    assert_eq!(reply, ReserveReply::NotServed);
 }
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn a_sale_is_where_its_slot_is_and_is_loaded_again_where_it_moves() {
             let probe = stock.probe(voucher(7)).await;
             matches!(
                 probe,
-                Ok(Probe::Closed {
+                Ok(Probe::NotServed {
                     epoch: Some(Epoch::FIRST)
                 })
             )

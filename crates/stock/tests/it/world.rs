@@ -89,7 +89,7 @@ impl<'a> World<'a> {
     pub(crate) async fn loaded_epoch(&self) -> Epoch {
         match self.stock.probe(self.voucher).await.unwrap() {
             Probe::Open(view) => view.epoch,
-            Probe::Closed { .. } => panic!("closed"),
+            Probe::NotServed { .. } => panic!("not served"),
         }
     }
 
@@ -255,7 +255,7 @@ impl<'a> World<'a> {
     /// Redis is what the auditor says.
     pub(crate) async fn compare(&self) {
         let Probe::Open(view) = self.stock.probe(self.voucher).await.unwrap() else {
-            panic!("closed");
+            panic!("not served");
         };
         let auditor = &self.auditor;
         assert_eq!(view.stock, auditor.stock, "stock");

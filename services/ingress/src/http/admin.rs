@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::body;
 use crate::http::members::Members;
 use crate::http::operator::{Change, Noted};
-use crate::http::orders::why_closed;
+use crate::http::orders::why_not_served;
 use crate::http::representation::VouchersPage;
 use crate::http::stock_request::{StockChange, StockRequest};
 use crate::http::terms::SaleRequest;
@@ -180,7 +180,7 @@ async fn shrink(
     match taken {
         // Without an ack the units are taken all the same, and the relay publishes the event.
         Ok(()) | Err(ShrinkError::Unacknowledged) => Ok(()),
-        Err(ShrinkError::Closed) => Err(why_closed(app, voucher_id).await),
+        Err(ShrinkError::NotServed) => Err(why_not_served(app, voucher_id).await),
         Err(ShrinkError::Committed { free }) => Err(Problem::stock_committed(free)),
         Err(ShrinkError::Unavailable) => Err(Problem::unavailable(format!(
             "Whether units were taken is not known: {}.",

@@ -210,7 +210,7 @@ async fn how_it_ended(app: &App, user: UserId, order: &reservations::Placed) -> 
 
 async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceError) -> Problem {
     match refusal {
-        PlaceError::Closed => why_closed(app, origin.voucher).await,
+        PlaceError::NotServed => why_not_served(app, origin.voucher).await,
         PlaceError::Overloaded => Problem::overloaded(),
         PlaceError::Unavailable => {
             Problem::unavailable("Orders cannot be taken right now: repeat it in a moment.")
@@ -229,7 +229,7 @@ async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceErro
 }
 
 /// Redis does not serve the sale: PostgreSQL knows whether that is for now or for good.
-pub(super) async fn why_closed(app: &App, voucher_id: VoucherId) -> Problem {
+pub(super) async fn why_not_served(app: &App, voucher_id: VoucherId) -> Problem {
     match app.reads.sale(voucher_id).await {
         Ok(None) => Problem::not_found("There is no such voucher."),
         Ok(Some(row)) if row.retired => Problem::ended(),

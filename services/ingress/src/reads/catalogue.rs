@@ -272,7 +272,7 @@ impl Inner {
                 .unwrap_or(card.available_then),
             served: match probe {
                 Ok(Probe::Open(view)) => Some(view),
-                Ok(Probe::Closed { .. }) | Err(_) => None,
+                Ok(Probe::NotServed { .. }) | Err(_) => None,
             },
             card,
         };

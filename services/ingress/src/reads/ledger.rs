@@ -95,7 +95,7 @@ impl Inner {
         let view = match self.sources.stock.probe(voucher).await? {
             Probe::Open(view) => view,
             // One row, read at one moment.
-            Probe::Closed { .. } => return Ok(Some(Ledger::new(&row, None, true))),
+            Probe::NotServed { .. } => return Ok(Some(Ledger::new(&row, None, true))),
         };
         let sale = orderbook.sale(voucher).await?.ok_or(ReadError::Behind)?;
         let same_point = self

@@ -137,7 +137,7 @@ impl Inner {
     async fn may_be_stale(&self, probe: &Probe, voucher: VoucherId) -> Result<bool, ReadError> {
         match probe {
             Probe::Open(_) => Ok(!self.sources.stock.takes_writes(voucher).await?),
-            Probe::Closed { .. } => Ok(false),
+            Probe::NotServed { .. } => Ok(false),
         }
     }
 
@@ -170,8 +170,8 @@ fn verdict(probe: &Probe, hold: Option<&Hold>, ledger: Option<&LedgerRow>) -> Ve
     let unknown = match (probe, ledger) {
         _ if hold.is_some() => false,
         // Without a row nothing was ever loaded, and so nothing granted.
-        (Probe::Closed { .. }, None) => true,
-        (Probe::Closed { .. }, Some(row)) => row.retired,
+        (Probe::NotServed { .. }, None) => true,
+        (Probe::NotServed { .. }, Some(row)) => row.retired,
         (Probe::Open(_), None) => false,
         (Probe::Open(view), Some(row)) => covers(row, view.epoch, view.position),
     };
@@ -233,15 +233,15 @@ mod tests {
 
     #[test]
     fn a_sale_that_redis_does_not_serve_says_nothing_unless_it_is_over_or_never_was() {
-        let closed = Probe::Closed { epoch: None };
+        let not_served = Probe::NotServed { epoch: None };
         let row = ledger(1, 5);
-        assert_eq!(verdict(&closed, None, None), Verdict::Unknown);
-        assert_eq!(verdict(&closed, None, Some(&row)), Verdict::Undecided);
+        assert_eq!(verdict(&not_served, None, None), Verdict::Unknown);
+        assert_eq!(verdict(&not_served, None, Some(&row)), Verdict::Undecided);
         let over = LedgerRow {
             retired: true,
             ..row
         };
-        assert_eq!(verdict(&closed, None, Some(&over)), Verdict::Unknown);
+        assert_eq!(verdict(&not_served, None, Some(&over)), Verdict::Unknown);
     }
 
     #[test]

@@ -232,7 +232,7 @@ pub(super) fn enqueue(
 /// queued before it closed its queue.
 async fn run(lane: Arc<Lane>, mut queue: mpsc::Receiver<Request>) {
     let slots = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
-    // Closed never: the slots are this actor's own.
+    // `acquire_owned` fails only on a semaphore that was closed, and nobody closes this one.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let batch = next_batch(&lane, &mut queue).await;
         let Some(last) = batch.last() else {

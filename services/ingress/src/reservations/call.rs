@@ -84,7 +84,7 @@ pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemapho
             let deadline = shared.promise_deadline.of_sale(promise_deadline);
             see_through(&lane, granted, first_sent_at, deadline).await;
         }
-        Ok(ReserveReply::Closed) => refuse_all(waiters, PlaceError::Closed),
+        Ok(ReserveReply::NotServed) => refuse_all(waiters, PlaceError::NotServed),
         Err(error) => {
             log_failure(lane.voucher, &error);
             refuse_all(waiters, PlaceError::Unavailable);

@@ -136,7 +136,7 @@ impl Reservations {
     /// made. Waits for the broker's ack, at most until the promise deadline.
     ///
     /// # Errors
-    /// [`PlaceError`]. After [`PlaceError::Unavailable`], or [`PlaceError::Closed`] while Redis
+    /// [`PlaceError`]. After [`PlaceError::Unavailable`], or [`PlaceError::NotServed`] while Redis
     /// comes and goes, the order may exist all the same: asking again with the same key tells.
     pub async fn place(&self, voucher: VoucherId, order: PlaceOrder) -> Result<Placed, PlaceError> {
         let shared = &self.shared;

@@ -122,7 +122,7 @@ impl Relay<'_> {
                 .stock
                 .outbox(voucher, older_than, cursor)
                 .await?;
-            // Closed: the sale is being loaded, and the load takes its outbox over.
+            // Not served: the sale is being loaded, and the load takes its outbox over.
             let Some(page) = page else { return Ok(()) };
             for entries in page.entries.chunks(MAX_ITEMS) {
                 self.publish(voucher, entries).await?;

@@ -71,7 +71,7 @@ async fn take(
     match reply {
         Ok(ShrinkReply::Taken(taken)) => Ok(taken),
         Ok(ShrinkReply::Refused { free }) => Err(ShrinkError::Committed { free }),
-        Ok(ShrinkReply::Closed) => Err(ShrinkError::Closed),
+        Ok(ShrinkReply::NotServed) => Err(ShrinkError::NotServed),
         Err(error) => {
             log_failure(shrink.voucher, &error);
             Err(ShrinkError::Unavailable)

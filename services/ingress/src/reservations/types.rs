@@ -73,7 +73,7 @@ pub enum PlacedState {
 pub enum PlaceError {
     /// Redis does not serve this sale: unknown, over, or being loaded.
     #[error("the sale is not served at the moment")]
-    Closed,
+    NotServed,
     /// Too many orders wait already. No stock was touched.
     #[error("too many orders are being taken")]
     Overloaded,
@@ -121,7 +121,7 @@ pub enum PlaceError {
 pub enum ShrinkError {
     /// Redis does not serve this sale: unknown, over, or being loaded.
     #[error("the sale is not served at the moment")]
-    Closed,
+    NotServed,
     /// Fewer units are free.
     #[error("only {free} units are neither sold nor held")]
     Committed {

@@ -155,7 +155,7 @@ async fn refusals_of_the_script_reach_the_buyer() {
     );
     let unknown = seckill_domain::VoucherId::new(8).unwrap();
     let answer = rig.reservations.place(unknown, order(2, None)).await;
-    assert_eq!(answer, Err(PlaceError::Closed));
+    assert_eq!(answer, Err(PlaceError::NotServed));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ impl Rig {
     pub(crate) async fn view(&self) -> SaleView {
         match self.stock.probe(self.voucher).await.unwrap() {
             Probe::Open(view) => view,
-            Probe::Closed { .. } => panic!("the sale is not served"),
+            Probe::NotServed { .. } => panic!("the sale is not served"),
         }
     }
 

@@ -102,7 +102,7 @@ impl Auditor {
             .zip(survey.probes)
             .filter_map(|(sale, probe)| match probe {
                 Ok(Probe::Open(view)) => Some((sale, view)),
-                Ok(Probe::Closed { .. }) | Err(_) => None,
+                Ok(Probe::NotServed { .. }) | Err(_) => None,
             })
             .collect();
         let serves: HashSet<_> = served.iter().map(|(sale, _)| sale.voucher_id).collect();

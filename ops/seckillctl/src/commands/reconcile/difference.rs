@@ -32,7 +32,7 @@ pub(super) struct Difference {
 
 pub(super) const REWRITE: &str = "write the rows of the fold";
 pub(super) const CORRECT: &str = "correct under guard";
-pub(super) const RELOAD: &str = "close and load anew";
+pub(super) const RELOAD: &str = "shut and load anew";
 
 impl Difference {
     /// Of a row against the log; `lost` are the live orders that the log does not have, or not live.

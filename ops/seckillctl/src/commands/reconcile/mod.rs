@@ -32,7 +32,7 @@ use crate::stock::connect_stock;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Two clocks, and an ack on its way.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How often a sale is looked at again that was loaded, or closed, during the comparison.
+/// How often a sale is looked at again that was loaded, or not served, during the comparison.
 const ROUNDS: u32 = 5;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
@@ -242,7 +242,7 @@ fn compare_redis(
     for (voucher, seen) in seen {
         let pages = match &seen {
             Seen::Pages(pages) => pages,
-            Seen::Closed => {
+            Seen::NotServed => {
                 left.insert(voucher, seen);
                 continue;
             }

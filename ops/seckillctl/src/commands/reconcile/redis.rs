@@ -26,7 +26,7 @@ const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
 /// What was seen of a sale.
 pub(super) enum Seen {
     /// Redis does not serve it: its load will bring what is right.
-    Closed,
+    NotServed,
     Pages(Vec<AuditPage>),
     /// Its numbers are none.
     Unreadable(String),
@@ -38,7 +38,7 @@ pub(super) async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Seen, Fail
     for attempt in 1..=WALKS {
         pages = match walk_once(stock, voucher).await {
             Ok(Some(pages)) => pages,
-            Ok(None) => return Ok(Seen::Closed),
+            Ok(None) => return Ok(Seen::NotServed),
             // A busy moment; whatever was read is read again.
             Err(StockError::Timeout) if attempt < WALKS => {
                 tokio::time::sleep(BETWEEN).await;
@@ -122,7 +122,7 @@ pub(super) async fn put_right(
     for _ in 0..CORRECTIONS {
         let pages = match walk(stock, voucher).await? {
             Seen::Pages(pages) => pages,
-            Seen::Closed | Seen::Unreadable(_) => break,
+            Seen::NotServed | Seen::Unreadable(_) => break,
         };
         let truth = truth_of_tables(orderbook, topic, partition, voucher).await?;
         let findings = truth.and_then(|truth| compare(&pages, &truth, &is_orphan));
@@ -134,7 +134,7 @@ pub(super) async fn put_right(
                 match correct(stock, orderbook, (topic, partition), voucher, correction).await? {
                     CorrectReply::Done => mended = Mended::Corrected,
                     CorrectReply::Moved => {}
-                    CorrectReply::Closed | CorrectReply::Short => break,
+                    CorrectReply::NotServed | CorrectReply::Short => break,
                 }
             }
             Remedy::Reload => break,
@@ -147,7 +147,9 @@ pub(super) async fn put_right(
     match stock.shut(voucher, epoch).await.context("REDIS_URL")? {
         CorrectReply::Done => Ok(Mended::Shut(epoch.next())),
         // It is being loaded, or was.
-        CorrectReply::Closed | CorrectReply::Moved | CorrectReply::Short => Ok(Mended::Shut(epoch)),
+        CorrectReply::NotServed | CorrectReply::Moved | CorrectReply::Short => {
+            Ok(Mended::Shut(epoch))
+        }
     }
 }
 
