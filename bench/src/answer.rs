@@ -1,27 +1,25 @@
 //! What an order's caller is told, sorted by kind.
 
 use hyper::StatusCode;
-use seckill_domain::OrderId;
+use seckill_domain::{OrderId, Refusal};
 use serde::Deserialize;
 
 use crate::client::Reply;
 
-/// The refusals of the API, by the last part of their `type`.
-const PROBLEMS: [&str; 14] = [
-    "sold-out",
-    "already-ordered",
-    "not-started",
-    "ended",
+/// What an order may be answered with beside what its sale refuses it for ([`Refusal`]), by the last
+/// part of the `type`.
+const OTHER_PROBLEMS: [&str; 11] = [
     "denied",
-    "quantity-limit",
-    "idempotency-key-reused",
-    "rate-limited",
-    "unauthorized",
-    "not-found",
-    "unavailable",
-    "overloaded",
-    "invalid-request",
     "internal",
+    "invalid-request",
+    "not-found",
+    "overloaded",
+    "payload-too-large",
+    "rate-limited",
+    "request-timeout",
+    "unauthorized",
+    "unavailable",
+    "unsupported-media-type",
 ];
 /// What limits are of, as `RateLimit` names them.
 const SCOPES: [&str; 4] = ["address", "user", "voucher", "global"];
@@ -131,17 +129,23 @@ fn read_limited(reply: &Reply) -> Option<Answer> {
     Some(Answer::Limited { scope })
 }
 
+fn problems() -> impl Iterator<Item = &'static str> {
+    let refusals = Refusal::examples().map(Refusal::name);
+    refusals.into_iter().chain(OTHER_PROBLEMS)
+}
+
 fn read_problem(body: &[u8]) -> &'static str {
     let problem: Option<Problem> = serde_json::from_slice(body).ok();
     let name = problem.and_then(|p| p.kind.rsplit('/').next());
-    PROBLEMS
-        .into_iter()
+    problems()
         .find(|known| Some(*known) == name)
         .unwrap_or(UNKNOWN_PROBLEM)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use hyper::header::HeaderValue;
 
     use super::*;
@@ -153,6 +157,20 @@ mod tests {
             body: body.into(),
             rate_limit: None,
         }))
+    }
+
+    #[test]
+    fn the_problems_are_those_that_the_api_documents_for_an_order() {
+        let document = include_str!("../../docs/openapi.json");
+        let document: serde_json::Value = serde_json::from_str(document).unwrap();
+        let place = &document["paths"]["/api/v1/vouchers/{voucher_id}/orders"]["post"];
+        let answers = place["responses"].as_object().unwrap().values();
+        let examples = answers
+            .filter_map(|a| a["content"]["application/problem+json"]["examples"].as_object());
+        let documented: BTreeSet<&str> = examples
+            .flat_map(|e| e.keys().map(String::as_str))
+            .collect();
+        assert_eq!(problems().collect::<BTreeSet<_>>(), documented);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use redis::Cmd;
 use seckill_domain::{
-    Currency, Epoch, EventId, KeyHash, Money, OrderId, Timestamp, TraceParent, UserId, VoucherId,
+    Currency, Epoch, EventId, KeyHash, Money, OrderId, Refusal, Timestamp, TraceParent, UserId,
+    VoucherId,
 };
 use uuid::Uuid;
 
@@ -77,34 +78,11 @@ pub enum ReserveOutcome {
         /// Until when it may be paid.
         pay_by: Timestamp,
     },
-    /// The same key with another quantity.
-    KeyReused,
     /// Of a repeated call: the user has had another order since, so nobody can tell what became of
     /// this one. Nothing is granted; a new order id may be.
     Superseded,
-    /// The user has a live order.
-    AlreadyOrdered {
-        /// That order.
-        order_id: OrderId,
-    },
-    /// The sale is over: its window, or an operator closed it.
-    Ended,
-    /// The sale has not begun.
-    NotStarted {
-        /// When it does.
-        opens_at: Timestamp,
-    },
-    /// The sale asks for a sale token, and there is none.
-    TokenRequired,
-    /// The sale token was used for another order.
-    TokenUsed,
-    /// Not between 1 and the limit.
-    QuantityLimit {
-        /// The limit.
-        max_quantity: u32,
-    },
-    /// Fewer units are free.
-    SoldOut,
+    /// The sale refuses it.
+    Refused(Refusal),
 }
 
 /// The answer to a shrink.
@@ -274,21 +252,27 @@ impl Header {
                     pay_by: reply.timestamp()?,
                 }
             }
-            "key_reused" => ReserveOutcome::KeyReused,
             "superseded" => ReserveOutcome::Superseded,
-            "already_ordered" => ReserveOutcome::AlreadyOrdered {
+            refusal => ReserveOutcome::Refused(self.refusal(refusal, reply)?),
+        })
+    }
+
+    fn refusal(&self, name: &str, reply: &mut Reply) -> Result<Refusal, StockError> {
+        Ok(match name {
+            "sold_out" => Refusal::SoldOut,
+            "already_ordered" => Refusal::AlreadyOrdered {
                 order_id: reply.parse()?,
             },
-            "ended" => ReserveOutcome::Ended,
-            "not_started" => ReserveOutcome::NotStarted {
+            "not_started" => Refusal::NotStarted {
                 opens_at: self.opens_at,
             },
-            "token_required" => ReserveOutcome::TokenRequired,
-            "token_used" => ReserveOutcome::TokenUsed,
-            "quantity_limit" => ReserveOutcome::QuantityLimit {
+            "ended" => Refusal::Ended,
+            "quantity_limit" => Refusal::QuantityLimit {
                 max_quantity: self.max_quantity,
             },
-            "sold_out" => ReserveOutcome::SoldOut,
+            "key_reused" => Refusal::KeyReused,
+            "token_required" => Refusal::TokenRequired,
+            "token_used" => Refusal::TokenUsed,
             other => return Err(unexpected(other)),
         })
     }

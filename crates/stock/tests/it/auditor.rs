@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use seckill_domain::{EventId, KeyHash, OrderId, StockOp, Timestamp, UserId};
+use seckill_domain::{EventId, KeyHash, OrderId, Refusal, StockOp, Timestamp, UserId};
 use seckill_stock::{HoldState, PendingEvent, ReserveOutcome, ReserveRequest};
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ impl Auditor {
     fn by_earlier_key(&self, request: &ReserveRequest) -> Option<ReserveOutcome> {
         let earlier = self.earlier.get(&(request.user_id, request.key_hash?))?;
         if earlier.units != request.quantity {
-            return Some(ReserveOutcome::KeyReused);
+            return Some(ReserveOutcome::Refused(Refusal::KeyReused));
         }
         Some(ReserveOutcome::Repeated {
             order_id: earlier.order_id,
@@ -131,7 +131,7 @@ impl Auditor {
             }
             let same_key = request.key_hash.is_some() && request.key_hash == hold.key_hash;
             if same_key && hold.units != request.quantity {
-                return Some(ReserveOutcome::KeyReused);
+                return Some(ReserveOutcome::Refused(Refusal::KeyReused));
             }
             if same_key || same_order {
                 return Some(ReserveOutcome::Repeated {
@@ -146,17 +146,22 @@ impl Auditor {
             }
             if hold.state != HoldState::Released {
                 let order_id = hold.order_id;
-                return Some(ReserveOutcome::AlreadyOrdered { order_id });
+                return Some(ReserveOutcome::Refused(Refusal::AlreadyOrdered {
+                    order_id,
+                }));
             }
         }
         if self.closed {
-            return Some(ReserveOutcome::Ended);
+            return Some(ReserveOutcome::Refused(Refusal::Ended));
         }
         if !(1..=self.limit).contains(&request.quantity) {
             let max_quantity = self.limit;
-            return Some(ReserveOutcome::QuantityLimit { max_quantity });
+            return Some(ReserveOutcome::Refused(Refusal::QuantityLimit {
+                max_quantity,
+            }));
         }
-        (self.stock < i64::from(request.quantity)).then_some(ReserveOutcome::SoldOut)
+        (self.stock < i64::from(request.quantity))
+            .then_some(ReserveOutcome::Refused(Refusal::SoldOut))
     }
 
     /// Follows one decision of the log, unless it was followed before.

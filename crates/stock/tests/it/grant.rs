@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_domain::{Epoch, EventBody, Offset, StockOp, Timestamp};
+use seckill_domain::{Epoch, EventBody, Offset, Refusal, StockOp, Timestamp};
 use seckill_stock::{
     Ack, HoldState, MAX_REQUESTS, OutboxCursor, PendingEvent, ReserveOutcome, ReserveReply,
     ReserveRequest, SettleReply, ShrinkReply, StockError,
@@ -75,8 +75,11 @@ async fn a_batch_is_decided_in_order_and_sees_itself() {
     .await;
     assert!(matches!(outcomes[0], ReserveOutcome::Granted(_)));
     let order_id = order(1);
-    assert_eq!(outcomes[1], ReserveOutcome::AlreadyOrdered { order_id });
-    assert_eq!(outcomes[2], ReserveOutcome::SoldOut);
+    assert_eq!(
+        outcomes[1],
+        ReserveOutcome::Refused(Refusal::AlreadyOrdered { order_id })
+    );
+    assert_eq!(outcomes[2], ReserveOutcome::Refused(Refusal::SoldOut));
     assert!(matches!(outcomes[3], ReserveOutcome::Granted(_)));
     assert_eq!(outcomes[4], outcomes[0], "the same order id, in one batch");
     assert_eq!(units(&server.stock).await, (0, 3, 3));
@@ -137,7 +140,7 @@ async fn a_key_answers_with_its_order_also_after_the_release() {
         ..with_key(3, 1)
     };
     let reused = reserve_one(&server.stock, &other_quantity).await;
-    assert_eq!(reused, ReserveOutcome::KeyReused);
+    assert_eq!(reused, ReserveOutcome::Refused(Refusal::KeyReused));
 
     settle_one(&server, 1, confirm(&first)).await;
     settle_one(&server, 2, release(&first)).await;
@@ -169,7 +172,7 @@ async fn every_key_answers_with_its_order_whatever_was_ordered_since() {
             ..with_key(91, key_number)
         };
         let reused = reserve_one(&server.stock, &other_quantity).await;
-        assert_eq!(reused, ReserveOutcome::KeyReused);
+        assert_eq!(reused, ReserveOutcome::Refused(Refusal::KeyReused));
         let again = [with_key(92, key_number)];
         let again = server.stock.reserve_again(voucher(), &again, &[]).await;
         assert_eq!(again.unwrap(), decided(vec![answer]), "sent again");
@@ -237,31 +240,31 @@ async fn every_refusal_has_its_name_and_takes_nothing() {
     let mut terms = sale(2);
     terms.terms.opens_at = FAR_FUTURE;
     reload(&server, &mut terms).await;
-    let not_started = ReserveOutcome::NotStarted {
+    let not_started = ReserveOutcome::Refused(Refusal::NotStarted {
         opens_at: FAR_FUTURE,
-    };
+    });
     assert_eq!(reserve_one(&server.stock, &quantity(1)).await, not_started);
 
     terms.terms.opens_at = Timestamp::from_micros(0);
     terms.terms.closes_at = Timestamp::from_micros(1);
     reload(&server, &mut terms).await;
     let ended = reserve_one(&server.stock, &quantity(1)).await;
-    assert_eq!(ended, ReserveOutcome::Ended);
+    assert_eq!(ended, ReserveOutcome::Refused(Refusal::Ended));
 
     terms.terms.closes_at = FAR_FUTURE;
     reload(&server, &mut terms).await;
-    let limit = ReserveOutcome::QuantityLimit { max_quantity: 3 };
+    let limit = ReserveOutcome::Refused(Refusal::QuantityLimit { max_quantity: 3 });
     assert_eq!(reserve_one(&server.stock, &quantity(0)).await, limit);
     assert_eq!(reserve_one(&server.stock, &quantity(4)).await, limit);
     let sold_out = reserve_one(&server.stock, &quantity(3)).await;
-    assert_eq!(sold_out, ReserveOutcome::SoldOut);
+    assert_eq!(sold_out, ReserveOutcome::Refused(Refusal::SoldOut));
     assert_eq!(units(&server.stock).await, (2, 0, 0));
 
     terms.closed = Some((Timestamp::from_micros(1), Offset::new(0)));
     reload(&server, &mut terms).await;
     assert!(view(&server.stock).await.sale_closed);
     let ended = reserve_one(&server.stock, &quantity(1)).await;
-    assert_eq!(ended, ReserveOutcome::Ended);
+    assert_eq!(ended, ReserveOutcome::Refused(Refusal::Ended));
     assert!(outbox(&server.stock).await.is_empty());
 }
 

@@ -1,6 +1,6 @@
 //! Sales that ask for a sale token: one token, one order, remembered in the step that grants it.
 
-use seckill_domain::{Epoch, Offset};
+use seckill_domain::{Epoch, Offset, Refusal};
 use seckill_stock::{ReserveOutcome, ReserveReply, ReserveRequest};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ fn with(number: u64, key_number: u8, token: Option<u128>) -> ReserveRequest {
 async fn an_order_without_a_token_takes_nothing() {
     let server = asking_for_tokens().await;
     let refused = reserve_one(&server.stock, &with(1, 1, None)).await;
-    assert_eq!(refused, ReserveOutcome::TokenRequired);
+    assert_eq!(refused, ReserveOutcome::Refused(Refusal::TokenRequired));
     assert_eq!(units(&server.stock).await, (10, 0, 0));
 }
 
@@ -48,12 +48,15 @@ async fn a_token_is_for_one_order_however_often_that_is_repeated() {
     }
     let order_id = order(1);
     let second = reserve_one(&server.stock, &with(5, 2, Some(91))).await;
-    assert_eq!(second, ReserveOutcome::AlreadyOrdered { order_id });
+    assert_eq!(
+        second,
+        ReserveOutcome::Refused(Refusal::AlreadyOrdered { order_id })
+    );
 
     settle_one(&server, 1, confirm(&first)).await;
     settle_one(&server, 2, release(&first)).await;
     let used = reserve_one(&server.stock, &with(6, 2, Some(91))).await;
-    assert_eq!(used, ReserveOutcome::TokenUsed);
+    assert_eq!(used, ReserveOutcome::Refused(Refusal::TokenUsed));
     assert_eq!(units(&server.stock).await, (10, 0, 0));
 
     let next = granted(&server.stock, &with(7, 2, Some(92))).await;
@@ -75,7 +78,7 @@ async fn where_redis_lost_the_hold_the_same_order_may_be_placed_again() {
     load(&server.stock, &again, Offset::new(1)).await;
 
     let used = reserve_one(&server.stock, &with(2, 2, Some(91))).await;
-    assert_eq!(used, ReserveOutcome::TokenUsed);
+    assert_eq!(used, ReserveOutcome::Refused(Refusal::TokenUsed));
     let same_id = with(1, 2, Some(91));
     let repeated = server.stock.reserve_again(voucher(), &[same_id], &[]).await;
     let decided = repeated.unwrap();

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use seckill_domain::{EventBody, OrderCancelled, OrderStatus, UserId, VoucherId};
+use seckill_domain::{EventBody, OrderCancelled, OrderStatus, Refusal, UserId, VoucherId};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Number;
 use utoipa::ToSchema;
@@ -80,6 +80,13 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     }
 }
 
+/// The problems that an order may be answered with.
+fn why_not_placed() -> Vec<&'static str> {
+    let others = ["denied", "invalid-request", "not-found", "rate-limited"];
+    let refusals = Refusal::examples().map(Refusal::name);
+    refusals.into_iter().chain(others).collect()
+}
+
 /// Orders units of a voucher.
 ///
 /// The same `Idempotency-Key` again gives the same order again, also after that has ended: `status` then says
@@ -102,11 +109,7 @@ fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
             "202": ["Location"],
             "*": ["RateLimit", "RateLimit-Policy", "X-Renewed-Token"],
         })),
-        ("x-problems" = json!([
-            "already-ordered", "denied", "ended", "idempotency-key-reused", "invalid-request",
-            "not-found", "not-started", "quantity-limit", "rate-limited", "sale-token-required",
-            "sale-token-used", "sold-out",
-        ])),
+        ("x-problems" = json!(why_not_placed())),
     ),
 )]
 pub async fn place(
@@ -215,16 +218,13 @@ async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceErro
         PlaceError::Unavailable => {
             Problem::unavailable("Orders cannot be taken right now: repeat it in a moment.")
         }
-        PlaceError::KeyReused => Problem::key_reused(),
-        PlaceError::AlreadyOrdered { order_id } => Problem::already_ordered(order_id),
-        PlaceError::Ended => Problem::ended(),
-        PlaceError::NotStarted { opens_at } => Problem::not_started(opens_at),
-        PlaceError::TokenRequired => {
-            origin.denied(Problem::sale_token_required(origin.voucher, proof))
+        PlaceError::Refused(refusal) => {
+            let problem = Problem::refused(refusal, origin.voucher, proof);
+            match refusal {
+                Refusal::TokenRequired | Refusal::TokenUsed => origin.denied(problem),
+                _ => problem,
+            }
         }
-        PlaceError::TokenUsed => origin.denied(Problem::sale_token_used(origin.voucher)),
-        PlaceError::QuantityLimit { max_quantity } => Problem::quantity_limit(max_quantity),
-        PlaceError::SoldOut => Problem::sold_out(),
     }
 }
 

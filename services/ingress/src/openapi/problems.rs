@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::http::header::CONTENT_TYPE;
-use seckill_domain::{OrderId, Timestamp, VoucherId};
+use seckill_domain::{OrderId, Refusal, VoucherId};
 use serde_json::{Map, Value, json};
 
 use crate::body::LIMIT_BYTES;
@@ -28,19 +28,13 @@ pub(super) struct Kind {
 fn samples() -> Vec<Problem> {
     let voucher = VoucherId::new(7).expect("7 is a voucher id");
     let wrong = FieldError::new("email", "has no @");
-    vec![
-        Problem::sold_out(),
-        Problem::already_ordered(OrderId::from_parts(voucher, 1, 1)),
-        Problem::not_started(Timestamp::from_micros(1_777_629_600_000_000)),
-        Problem::ended(),
-        Problem::quantity_limit(2),
-        Problem::key_reused(),
+    let refused =
+        Refusal::examples().map(|refusal| Problem::refused(refusal, voucher, PageProof::Missing));
+    let others = [
         Problem::payment_id_reused(OrderId::from_parts(voucher, 1, 1)),
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
         Problem::denied(Rule::UserBlocked),
-        Problem::sale_token_required(voucher, PageProof::Missing),
-        Problem::sale_token_used(voucher),
         Problem::not_found("There is no such voucher."),
         Problem::not_cancellable("The order is paid already."),
         Problem::stock_committed(3),
@@ -51,7 +45,8 @@ fn samples() -> Vec<Problem> {
         Problem::body_too_large(LIMIT_BYTES),
         Problem::not_json(),
         Problem::internal("only the log has it"),
-    ]
+    ];
+    refused.into_iter().chain(others).collect()
 }
 
 pub(super) fn kinds() -> Vec<Kind> {
@@ -145,7 +140,7 @@ mod tests {
             assert!(known.iter().any(|known| known == name), "{name}");
             seen += 1;
         }
-        assert!(seen >= known.len(), "{seen}");
+        assert!(seen + Refusal::examples().len() >= known.len(), "{seen}");
     }
 
     #[test]

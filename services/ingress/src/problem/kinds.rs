@@ -1,4 +1,4 @@
-//! Every refusal there is.
+//! Every problem that does not depend on the sale.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -6,86 +6,15 @@ use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
-use seckill_domain::{OrderId, Timestamp, VoucherId};
+use seckill_domain::OrderId;
 use seckill_identity::Limits;
 use serde_json::json;
 
 use super::{FieldError, Problem};
 use crate::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use crate::rfc3339;
 use crate::risk::Rule;
-use crate::sale_tokens::PageProof;
 
 impl Problem {
-    /// 409: nothing is left.
-    #[must_use]
-    pub fn sold_out() -> Self {
-        Self::new(
-            "sold-out",
-            "Sold out",
-            StatusCode::CONFLICT,
-            "Not enough units are left. Units of unpaid orders come back: watch the voucher.",
-        )
-    }
-
-    /// 409: the buyer has a live order of this voucher.
-    #[must_use]
-    pub fn already_ordered(order_id: OrderId) -> Self {
-        Self::new(
-            "already-ordered",
-            "Already ordered",
-            StatusCode::CONFLICT,
-            "You have an order of this voucher: pay or cancel the one in order_id.",
-        )
-        .with_member("order_id", json!(order_id.to_string()))
-    }
-
-    /// 403: the window has not opened.
-    #[must_use]
-    pub fn not_started(opens_at: Timestamp) -> Self {
-        Self::new(
-            "not-started",
-            "Not started",
-            StatusCode::FORBIDDEN,
-            "The sale opens at opens_at: try again then.",
-        )
-        .with_member("opens_at", json!(rfc3339::format(opens_at)))
-    }
-
-    /// 403: the window has closed, or the sale was closed.
-    #[must_use]
-    pub fn ended() -> Self {
-        Self::new(
-            "ended",
-            "Ended",
-            StatusCode::FORBIDDEN,
-            "The sale is over and takes no more orders.",
-        )
-    }
-
-    /// 422: the quantity is not from 1 to the sale's limit.
-    #[must_use]
-    pub fn quantity_limit(max_quantity: u32) -> Self {
-        Self::new(
-            "quantity-limit",
-            "Quantity not allowed",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("One order is of 1 to {max_quantity} units: change quantity."),
-        )
-        .with_member("max_quantity", json!(max_quantity))
-    }
-
-    /// 422: the key was used for another request.
-    #[must_use]
-    pub fn key_reused() -> Self {
-        Self::new(
-            "idempotency-key-reused",
-            "Idempotency key reused",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "This Idempotency-Key came with another request before: use a new key.",
-        )
-    }
-
     /// 422: the payment is another order's.
     #[must_use]
     pub fn payment_id_reused(order_id: OrderId) -> Self {
@@ -185,31 +114,6 @@ impl Problem {
         };
         Self::new("denied", "Denied", StatusCode::FORBIDDEN, detail)
             .with_member("rule", json!(rule.as_str()))
-    }
-
-    /// 403: the sale takes orders only with a sale token, and `token` says what was wrong with this one.
-    #[must_use]
-    pub fn sale_token_required(voucher: VoucherId, proof: PageProof) -> Self {
-        Self::new(
-            "sale-token-required",
-            "Sale token required",
-            StatusCode::FORBIDDEN,
-            "This sale takes orders only from its page: get a token at token_url, and send it as X-Sale-Token.",
-        )
-        .with_member("token", json!(proof.as_str()))
-        .with_member("token_url", json!(token_url(voucher)))
-    }
-
-    /// 409: the sale token was used for another order.
-    #[must_use]
-    pub fn sale_token_used(voucher: VoucherId) -> Self {
-        Self::new(
-            "sale-token-used",
-            "Sale token used",
-            StatusCode::CONFLICT,
-            "A sale token is good for one order, and this one had its: get a new one at token_url.",
-        )
-        .with_member("token_url", json!(token_url(voucher)))
     }
 
     /// 404: there is no such thing, or it is somebody else's.
@@ -344,10 +248,6 @@ impl Problem {
         )
         .because(cause)
     }
-}
-
-fn token_url(voucher: VoucherId) -> String {
-    format!("/api/v1/vouchers/{voucher}/sale-token")
 }
 
 /// Rounded up, at least 1: a client that comes back a moment too early only adds load.

@@ -2,6 +2,7 @@
 //! says what to do next.
 
 mod kinds;
+mod refusal;
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -178,9 +179,10 @@ impl ResponseError for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sale_tokens::PageProof;
     use actix_web::body::to_bytes;
     use actix_web::http::Method;
-    use seckill_domain::{OrderId, VoucherId};
+    use seckill_domain::{OrderId, Refusal, VoucherId};
     use std::time::Duration;
 
     async fn shape(problem: Problem) -> (HttpResponse<()>, Value) {
@@ -192,7 +194,12 @@ mod tests {
     #[actix_web::test]
     async fn a_problem_has_the_members_of_rfc_9457_and_its_own() {
         let order_id = OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 2);
-        let (head, body) = shape(Problem::already_ordered(order_id)).await;
+        let (head, body) = shape(Problem::refused(
+            Refusal::AlreadyOrdered { order_id },
+            order_id.voucher_id(),
+            PageProof::Missing,
+        ))
+        .await;
         assert_eq!(head.status(), 409);
         assert_eq!(
             head.headers().get("content-type").unwrap(),

@@ -178,19 +178,8 @@ fn publish_granted(
                 pay_by,
                 state: what_to_say(Evidence::Repeated { settled, released }, deadline),
             }),
-            ReserveOutcome::KeyReused => Err(PlaceError::KeyReused),
             ReserveOutcome::Superseded => Err(PlaceError::Unavailable),
-            ReserveOutcome::AlreadyOrdered { order_id } => {
-                Err(PlaceError::AlreadyOrdered { order_id })
-            }
-            ReserveOutcome::Ended => Err(PlaceError::Ended),
-            ReserveOutcome::NotStarted { opens_at } => Err(PlaceError::NotStarted { opens_at }),
-            ReserveOutcome::TokenRequired => Err(PlaceError::TokenRequired),
-            ReserveOutcome::TokenUsed => Err(PlaceError::TokenUsed),
-            ReserveOutcome::QuantityLimit { max_quantity } => {
-                Err(PlaceError::QuantityLimit { max_quantity })
-            }
-            ReserveOutcome::SoldOut => Err(PlaceError::SoldOut),
+            ReserveOutcome::Refused(refusal) => Err(refusal.into()),
         };
         waiter.answer(answer);
     }

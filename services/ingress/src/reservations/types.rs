@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_domain::{KeyHash, OrderId, Timestamp, TraceParent, UserId};
+use seckill_domain::{KeyHash, OrderId, Refusal, Timestamp, TraceParent, UserId};
 use seckill_orderbook::Orderbook;
 use seckill_stock::Stock;
 use uuid::Uuid;
@@ -81,39 +81,9 @@ pub enum PlaceError {
     /// may have been taken after all; asking again with the same key tells.
     #[error("orders cannot be taken at the moment")]
     Unavailable,
-    /// The key was used for another quantity.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// The buyer has a live order.
-    #[error("the buyer has the live order {order_id}")]
-    AlreadyOrdered {
-        /// That order.
-        order_id: OrderId,
-    },
-    /// The sale is over.
-    #[error("the sale has ended")]
-    Ended,
-    /// The sale has not begun.
-    #[error("the sale has not begun")]
-    NotStarted {
-        /// When it begins.
-        opens_at: Timestamp,
-    },
-    /// The sale asks for a sale token.
-    #[error("the sale asks for a sale token")]
-    TokenRequired,
-    /// The sale token was used for another order.
-    #[error("the sale token was used for another order")]
-    TokenUsed,
-    /// Less than one unit or more than the sale allows.
-    #[error("an order has 1 to {max_quantity} units")]
-    QuantityLimit {
-        /// The most units.
-        max_quantity: u32,
-    },
-    /// Not that many units are free.
-    #[error("sold out")]
-    SoldOut,
+    /// The sale refuses it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// Why units were not taken from a sale.

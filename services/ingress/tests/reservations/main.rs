@@ -8,7 +8,9 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Conditions, Rig, distinct, eventually, order};
-use seckill_domain::{EventBody, EventId, KeyHash, Offset, OrderId, Reason, StockOp, TraceParent};
+use seckill_domain::{
+    EventBody, EventId, KeyHash, Offset, OrderId, Reason, Refusal, StockOp, TraceParent,
+};
 use seckill_ingress::reservations::{PlaceError, Placed, PlacedState, PublishError, ShrinkError};
 use seckill_stock::SettleReply;
 use tokio::task::JoinSet;
@@ -64,7 +66,9 @@ async fn a_hundred_units_go_to_exactly_a_hundred_of_two_thousand_buyers() {
     );
     let reserved: Vec<OrderId> = answers.iter().flatten().map(|p| p.order_id).collect();
     assert_eq!(reserved.len(), 100);
-    let sold_out = answers.iter().filter(|a| **a == Err(PlaceError::SoldOut));
+    let sold_out = answers
+        .iter()
+        .filter(|a| **a == Err(PlaceError::Refused(Refusal::SoldOut)));
     assert_eq!(sold_out.count(), 1_900);
     let logged = rig.logged().await;
     assert_eq!(logged.len(), 100);
@@ -142,16 +146,19 @@ async fn refusals_of_the_script_reach_the_buyer() {
     let order_id = first.unwrap().order_id;
     assert_eq!(
         place(order(1, None)).await,
-        PlaceError::AlreadyOrdered { order_id }
+        PlaceError::Refused(Refusal::AlreadyOrdered { order_id })
     );
     let mut other_quantity = order(1, Some(1));
     other_quantity.quantity = 2;
-    assert_eq!(place(other_quantity).await, PlaceError::KeyReused);
+    assert_eq!(
+        place(other_quantity).await,
+        PlaceError::Refused(Refusal::KeyReused)
+    );
     let mut greedy = order(2, None);
     greedy.quantity = 3;
     assert_eq!(
         place(greedy).await,
-        PlaceError::QuantityLimit { max_quantity: 2 }
+        PlaceError::Refused(Refusal::QuantityLimit { max_quantity: 2 })
     );
     let unknown = seckill_domain::VoucherId::new(8).unwrap();
     let answer = rig.reservations.place(unknown, order(2, None)).await;
