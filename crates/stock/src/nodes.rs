@@ -12,8 +12,11 @@ use crate::address::Address;
 use crate::slots::SlotMap;
 use crate::{StockConnection, StockError, StockOptions, address, sentinel};
 
-/// What was found out about who is master this long ago is not asked again.
-const LOCATED_LATELY: Duration = Duration::from_millis(100);
+/// A call for one sale that needs a connection asks who is master, unless that was asked this long ago.
+const MASTERS_KNOWN_FOR: Duration = Duration::from_millis(100);
+/// The same for calls to all masters. They are made by the clock, and only read: a master that was cut
+/// off would go on answering them.
+const MASTERS_KNOWN_FOR_READS: Duration = Duration::from_secs(1);
 
 /// One server, and the connection to it while there is one.
 #[derive(Debug)]
@@ -167,7 +170,7 @@ impl Nodes {
         {
             return Ok(connection);
         }
-        let masters = self.located(LOCATED_LATELY).await?;
+        let masters = self.located(MASTERS_KNOWN_FOR).await?;
         let node = &masters.nodes[masters.place_of(voucher)?];
         self.connect(node).await
     }
@@ -185,11 +188,16 @@ impl Nodes {
         node.connect(&self.options).await
     }
 
-    /// The masters, asked for anew unless that was done within `lately`.
+    /// The masters, for a call to all of them.
     ///
     /// # Errors
-    /// What asking failed with.
-    pub(crate) async fn located(&self, lately: Duration) -> Result<Arc<Masters>, StockError> {
+    /// What asking for them failed with.
+    pub(crate) async fn masters(&self) -> Result<Arc<Masters>, StockError> {
+        self.located(MASTERS_KNOWN_FOR_READS).await
+    }
+
+    /// The masters, asked for anew unless that was done within `lately`.
+    async fn located(&self, lately: Duration) -> Result<Arc<Masters>, StockError> {
         if !matches!(self.address, Address::Single(_)) {
             let asked_at = Instant::now();
             let mut last = self.locating.lock().await;

@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::keys::{LoadKeys, SaleKeys};
 use crate::reply::{NONE, key_hash_text};
 use crate::script::Script;
-use crate::{MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, StockConnection, StockError};
+use crate::{
+    MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, Stock, StockConnection, StockError,
+};
 
 /// After which an abandoned claim or load is forgotten; each call of a load begins it anew.
 const ABANDONED_AFTER_SECONDS: u32 = 600;
@@ -110,6 +112,34 @@ pub struct LoadShrink {
     pub event_id: EventId,
     /// Units.
     pub units: i64,
+}
+
+impl Stock {
+    /// Takes a sale out of Redis that is closed, or whose window is over by Redis' clock, if nothing is
+    /// unsettled or pending and every decision below `position` is settled; gives the position that it
+    /// had, or none where it stays. Whether unpaid orders are left, and whether PostgreSQL has come that
+    /// far, is the caller's to know.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn retire(
+        &self,
+        voucher: VoucherId,
+        position: Offset,
+    ) -> Result<Option<Offset>, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        let keys = SaleKeys::of(connection.prefix(), voucher);
+        let mut cmd =
+            connection.invocation(Script::Retire, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(position.get());
+        let mut reply = connection.run(&cmd).await?;
+        match reply.answer() {
+            "ok" => reply.offset().map(Some),
+            "kept" => Ok(None),
+            _ if reply.is_not_served() => Ok(None),
+            _ => Err(reply.unexpected()),
+        }
+    }
 }
 
 impl StockConnection {
@@ -327,24 +357,6 @@ impl StockConnection {
         let mut cmd = self.invocation(script, &keys);
         cmd.arg(nonce.to_string());
         cmd
-    }
-
-    /// See [`crate::Stock::retire`].
-    pub(crate) async fn retire(
-        &self,
-        voucher: VoucherId,
-        position: Offset,
-    ) -> Result<Option<Offset>, StockError> {
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Retire, &[&keys.sale, &keys.holds, &keys.outbox]);
-        cmd.arg(position.get());
-        let mut reply = self.run(&cmd).await?;
-        match reply.answer() {
-            "ok" => reply.offset().map(Some),
-            "kept" => Ok(None),
-            _ if reply.is_not_served() => Ok(None),
-            _ => Err(reply.unexpected()),
-        }
     }
 
     fn chunk(&self, voucher: VoucherId, nonce: Uuid, kind: &str) -> Cmd {

@@ -13,8 +13,8 @@ use crate::keys::SaleKeys;
 use crate::reply::{NONE, Reply, key_hash_text, unexpected};
 use crate::script::Script;
 use crate::{
-    Ack, MAX_ITEMS, MAX_REQUESTS, PendingEvent, PendingReservation, PendingShrink, StockConnection,
-    StockError,
+    Ack, MAX_ITEMS, MAX_REQUESTS, PendingEvent, PendingReservation, PendingShrink, Stock,
+    StockConnection, StockError,
 };
 
 /// One buyer's request.
@@ -110,9 +110,92 @@ struct Header {
     promise_deadline: Option<Duration>,
 }
 
+impl Stock {
+    /// Clears up to [`crate::MAX_ITEMS`] acknowledged events, then decides up to
+    /// [`crate::MAX_REQUESTS`] requests in order, all in one step.
+    /// Without an answer it may be repeated with the same ids, by [`Self::reserve_again`].
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more items.
+    pub async fn reserve(
+        &self,
+        voucher: VoucherId,
+        requests: &[ReserveRequest],
+        acks: &[Ack],
+    ) -> Result<ReserveReply, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        connection
+            .reserve(voucher, requests, acks, Attempt::First)
+            .await
+    }
+
+    /// [`Self::reserve`] once more after an attempt whose outcome is not known: gives what that one was
+    /// granted, or grants it now, unless the user has had another order since.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`].
+    pub async fn reserve_again(
+        &self,
+        voucher: VoucherId,
+        requests: &[ReserveRequest],
+        acks: &[Ack],
+    ) -> Result<ReserveReply, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        connection
+            .reserve(voucher, requests, acks, Attempt::Again)
+            .await
+    }
+
+    /// Takes `units`, at least 1, off a sale, open or closed, once for an event id.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for fewer than 1.
+    pub async fn shrink(
+        &self,
+        voucher: VoucherId,
+        event_id: EventId,
+        units: i64,
+    ) -> Result<ShrinkReply, StockError> {
+        if units < 1 {
+            return Err(StockError::Protocol("a shrink takes units".to_owned()));
+        }
+        let connection = self.connection_for(voucher).await?;
+        let keys = SaleKeys::of(connection.prefix(), voucher);
+        let mut cmd =
+            connection.invocation(Script::Shrink, &[&keys.sale, &keys.holds, &keys.outbox]);
+        cmd.arg(event_id.to_string()).arg(units);
+        let mut reply = connection.run(&cmd).await?;
+        match reply.answer() {
+            _ if reply.is_not_served() => Ok(ShrinkReply::NotServed),
+            "refused" => Ok(ShrinkReply::Refused {
+                free: reply.parse()?,
+            }),
+            "taken" => Ok(ShrinkReply::Taken(PendingShrink {
+                event_id,
+                epoch: reply.epoch()?,
+                units: reply.parse()?,
+                at: reply.timestamp()?,
+            })),
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    /// Clears up to [`crate::MAX_ITEMS`] acknowledged events. False: not served, nothing was cleared.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more items.
+    pub async fn clear(&self, voucher: VoucherId, acks: &[Ack]) -> Result<bool, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        let keys = SaleKeys::of(connection.prefix(), voucher);
+        let mut cmd =
+            connection.invocation(Script::Clear, &[&keys.sale, &keys.holds, &keys.outbox]);
+        add_acks(&mut cmd, acks)?;
+        Ok(!connection.run(&cmd).await?.is_not_served())
+    }
+}
+
 impl StockConnection {
-    /// See [`crate::Stock::reserve`].
-    pub(crate) async fn reserve(
+    async fn reserve(
         &self,
         voucher: VoucherId,
         requests: &[ReserveRequest],
@@ -161,43 +244,6 @@ impl StockConnection {
             outcomes: outcomes.collect::<Result<_, _>>()?,
             promise_deadline: header.promise_deadline,
         })
-    }
-
-    /// See [`crate::Stock::shrink`].
-    pub(crate) async fn shrink(
-        &self,
-        voucher: VoucherId,
-        event_id: EventId,
-        units: i64,
-    ) -> Result<ShrinkReply, StockError> {
-        if units < 1 {
-            return Err(StockError::Protocol("a shrink takes units".to_owned()));
-        }
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Shrink, &[&keys.sale, &keys.holds, &keys.outbox]);
-        cmd.arg(event_id.to_string()).arg(units);
-        let mut reply = self.run(&cmd).await?;
-        match reply.answer() {
-            _ if reply.is_not_served() => Ok(ShrinkReply::NotServed),
-            "refused" => Ok(ShrinkReply::Refused {
-                free: reply.parse()?,
-            }),
-            "taken" => Ok(ShrinkReply::Taken(PendingShrink {
-                event_id,
-                epoch: reply.epoch()?,
-                units: reply.parse()?,
-                at: reply.timestamp()?,
-            })),
-            _ => Err(reply.unexpected()),
-        }
-    }
-
-    /// See [`crate::Stock::clear`].
-    pub(crate) async fn clear(&self, voucher: VoucherId, acks: &[Ack]) -> Result<bool, StockError> {
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Clear, &[&keys.sale, &keys.holds, &keys.outbox]);
-        add_acks(&mut cmd, acks)?;
-        Ok(!self.run(&cmd).await?.is_not_served())
     }
 }
 

@@ -6,7 +6,7 @@ use seckill_domain::{Epoch, Offset, StockOp, VoucherId};
 use crate::keys::SaleKeys;
 use crate::reply::{NONE, key_hash_text};
 use crate::script::Script;
-use crate::{MAX_ITEMS, StockConnection, StockError};
+use crate::{MAX_ITEMS, Stock, StockError};
 
 /// The answer to a settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,13 @@ pub enum SettleReply {
     },
 }
 
-impl StockConnection {
-    /// See [`crate::Stock::settle`].
-    pub(crate) async fn settle(
+impl Stock {
+    /// Carries up to [`crate::MAX_ITEMS`] decisions out: all of the voucher's from `from` up to, not
+    /// including, `to`, in order. `epoch` is PostgreSQL's. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// As any call; [`StockError::Protocol`] for more items, or when they are not in order.
+    pub async fn settle(
         &self,
         voucher: VoucherId,
         epoch: Epoch,
@@ -37,13 +41,15 @@ impl StockConnection {
         ops: &[(Offset, StockOp)],
     ) -> Result<SettleReply, StockError> {
         check_ops(from, to, ops)?;
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Settle, &[&keys.sale, &keys.holds, &keys.outbox]);
+        let connection = self.connection_for(voucher).await?;
+        let keys = SaleKeys::of(connection.prefix(), voucher);
+        let mut cmd =
+            connection.invocation(Script::Settle, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(epoch.get()).arg(from.get()).arg(to.get());
         for (offset, op) in ops {
             add_op(&mut cmd, *offset, op);
         }
-        let mut reply = self.run(&cmd).await?;
+        let mut reply = connection.run(&cmd).await?;
         match reply.answer() {
             "epoch" => Ok(SettleReply::NotServed),
             _ if reply.is_not_served() => Ok(SettleReply::NotServed),

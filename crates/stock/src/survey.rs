@@ -1,7 +1,6 @@
 //! Looking at many sales at once, wherever they are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::ErrorKind;
 use seckill_domain::VoucherId;
@@ -9,10 +8,6 @@ use tokio::task::JoinSet;
 
 use crate::nodes::{Node, Nodes};
 use crate::{Probe, StockError};
-
-/// A survey asks who is master again after this time: it only reads, and a master that was cut off
-/// would go on answering it.
-const LOCATE_EVERY: Duration = Duration::from_secs(1);
 
 /// What many sales are at.
 #[derive(Debug)]
@@ -25,7 +20,7 @@ pub struct Survey {
 
 impl Survey {
     pub(crate) async fn take(nodes: &Arc<Nodes>, vouchers: &[VoucherId]) -> Self {
-        let masters = match nodes.located(LOCATE_EVERY).await {
+        let masters = match nodes.masters().await {
             Ok(masters) => masters,
             Err(error) => {
                 return Self {

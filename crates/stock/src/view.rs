@@ -10,7 +10,7 @@ use crate::keys::SaleKeys;
 use crate::reply::{NONE, Reply, key_hash_text, parse, parse_optional, timestamp};
 use crate::reserve::read_price;
 use crate::script::Script;
-use crate::{MAX_ITEMS, PendingEvent, StockConnection, StockError};
+use crate::{MAX_ITEMS, PendingEvent, Stock, StockConnection, StockError};
 
 /// Entries looked at in one page. HSCAN may return somewhat more than it is asked for, so this is
 /// well below [`MAX_ITEMS`].
@@ -98,14 +98,74 @@ pub struct OutboxPage {
     pub next: Option<OutboxCursor>,
 }
 
-impl StockConnection {
-    /// See [`crate::Stock::probe`].
-    pub(crate) async fn probe(&self, voucher: VoucherId) -> Result<Probe, StockError> {
-        let mut reply = self.run(&self.probe_call(voucher, None)).await?;
+impl Stock {
+    /// What a sale is at.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn probe(&self, voucher: VoucherId) -> Result<Probe, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        let mut reply = connection
+            .run(&connection.probe_call(voucher, None))
+            .await?;
         read_probe(&mut reply)
     }
 
-    /// See [`crate::Stock::survey`].
+    /// What a sale is at and a user's hold, at one moment. One that is not served shows no hold.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn hold(
+        &self,
+        voucher: VoucherId,
+        user: UserId,
+    ) -> Result<(Probe, Option<Hold>), StockError> {
+        let connection = self.connection_for(voucher).await?;
+        let mut reply = connection
+            .run(&connection.probe_call(voucher, Some(user)))
+            .await?;
+        let probe = read_probe(&mut reply)?;
+        let hold = match reply.next_text()? {
+            Some(text) => Some(Hold::from_text(&text)?),
+            None => None,
+        };
+        Ok((probe, hold))
+    }
+
+    /// Whether the server that answers for a sale serves it and takes writes: a master that was cut
+    /// off answers reads for as long as it lives.
+    ///
+    /// # Errors
+    /// As any call: also [`StockError::Unavailable`] where it has too few replicas.
+    pub async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
+        let connection = self.connection_for(voucher).await?;
+        let keys = SaleKeys::of(connection.prefix(), voucher);
+        let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
+        let reply = connection
+            .run(&connection.invocation(Script::Vouch, &parts))
+            .await?;
+        Ok(reply.answer() == "ok")
+    }
+
+    /// A page of the pending events that are at least so old, by Redis' clock. None: not served.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn outbox(
+        &self,
+        voucher: VoucherId,
+        older_than: Duration,
+        cursor: OutboxCursor,
+    ) -> Result<Option<OutboxPage>, StockError> {
+        let age_us = u64::try_from(older_than.as_micros())
+            .map_err(|_| StockError::Protocol("an age beyond all time".to_owned()))?;
+        let connection = self.connection_for(voucher).await?;
+        connection.outbox_page(voucher, None, cursor, age_us).await
+    }
+}
+
+impl StockConnection {
+    /// See [`Stock::survey`].
     pub(crate) async fn probe_many(
         &self,
         vouchers: &[VoucherId],
@@ -121,41 +181,6 @@ impl StockConnection {
             }
         }
         Ok(probes)
-    }
-
-    /// See [`crate::Stock::hold`].
-    pub(crate) async fn hold(
-        &self,
-        voucher: VoucherId,
-        user: UserId,
-    ) -> Result<(Probe, Option<Hold>), StockError> {
-        let mut reply = self.run(&self.probe_call(voucher, Some(user))).await?;
-        let probe = read_probe(&mut reply)?;
-        let hold = match reply.next_text()? {
-            Some(text) => Some(Hold::from_text(&text)?),
-            None => None,
-        };
-        Ok((probe, hold))
-    }
-
-    /// See [`crate::Stock::takes_writes`].
-    pub(crate) async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
-        let reply = self.run(&self.invocation(Script::Vouch, &parts)).await?;
-        Ok(reply.answer() == "ok")
-    }
-
-    /// See [`crate::Stock::outbox`].
-    pub(crate) async fn outbox(
-        &self,
-        voucher: VoucherId,
-        older_than: Duration,
-        cursor: OutboxCursor,
-    ) -> Result<Option<OutboxPage>, StockError> {
-        let age_us = u64::try_from(older_than.as_micros())
-            .map_err(|_| StockError::Protocol("an age beyond all time".to_owned()))?;
-        self.outbox_page(voucher, None, cursor, age_us).await
     }
 
     /// A page of a sale in use, or of the shut one that `nonce` has claimed. None: not served, or lost.
