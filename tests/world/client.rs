@@ -1,15 +1,14 @@
 //! A shopper's, a provider's and an operator's HTTP calls.
 
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use hmac::{Hmac, Mac};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Method, RequestBuilder, Response};
+use seckill_credentials::signature;
+use seckill_credentials::token::{self, Claims};
 use seckill_domain::VoucherId;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -106,9 +105,8 @@ impl Client {
     /// When it cannot be signed.
     pub fn token(&self, user: u64) -> Result<String> {
         let now = unix_seconds();
-        self.sign(&json!({
-            "sub": user.to_string(), "iat": now, "exp": now + 3600, "iss": "seckill", "aud": "seckill",
-        }))
+        let claims = Claims::new(user, now, Duration::from_secs(3600));
+        Ok(token::sign(&self.token_secret, &claims)?)
     }
 
     /// A token with any claims.
@@ -116,12 +114,7 @@ impl Client {
     /// # Errors
     /// When it cannot be signed.
     pub fn sign(&self, claims: &Value) -> Result<String> {
-        let key = EncodingKey::from_secret(self.token_secret.as_bytes());
-        Ok(jsonwebtoken::encode(
-            &Header::new(Algorithm::HS256),
-            claims,
-            &key,
-        )?)
+        Ok(token::sign(&self.token_secret, claims)?)
     }
 
     /// A request to the public listener, to be completed by the test.
@@ -267,12 +260,10 @@ impl Client {
     /// The `X-Signature` of a body at a Unix second.
     ///
     /// # Errors
-    /// Never in practice: any key length is good for HMAC.
+    /// When the second is beyond all time.
     pub fn signature(&self, at: u64, body: &str) -> Result<String> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.webhook_secret.as_bytes())?;
-        mac.update(format!("{at}.{body}").as_bytes());
-        let digest = hex::encode(mac.finalize().into_bytes());
-        Ok(format!("t={at},v1={digest}"))
+        let at = i64::try_from(at)?;
+        Ok(signature::sign(&self.webhook_secret, at, body.as_bytes()))
     }
 
     /// POST to the admin listener.

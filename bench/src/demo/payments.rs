@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
+use seckill_credentials::signature;
 use seckill_domain::OrderId;
 use seckill_telemetry::settings::Secret;
 use serde::Serialize;
@@ -13,7 +14,6 @@ use time::format_description::well_known::Rfc3339;
 
 use super::evidence::PaymentRecord;
 use crate::client::{Call, Calls, Endpoint, Reply};
-use crate::credentials;
 
 const WEBHOOK_PATH: &str = "/api/v1/payments/webhook";
 const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
@@ -68,7 +68,7 @@ impl PaymentCalls {
                 currency,
                 paid_at: &paid_at,
             })?;
-            let signature = credentials::signature(secret, now.unix_timestamp(), &body);
+            let signature = signature::sign(secret.expose(), now.unix_timestamp(), &body);
             Ok((*index, body.into(), HeaderValue::try_from(signature)?))
         };
         Ok(Self {

@@ -7,7 +7,6 @@ mod background;
 pub mod body;
 pub mod config;
 pub mod http;
-mod keyring;
 pub mod limits;
 mod listener;
 pub mod openapi;

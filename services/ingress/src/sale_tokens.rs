@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 use jsonwebtoken::{Algorithm, Validation};
+use seckill_credentials::token::{Keyring, derived};
 use seckill_domain::{Timestamp, UserId, VoucherId};
 use seckill_telemetry::settings::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::keyring::{Keyring, derived};
 use crate::problem::Problem;
 
 /// Where an order carries its token.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpRequest};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation};
+use seckill_credentials::token::{self, Claims, Keyring, demands};
 use seckill_domain::{IdError, Timestamp, UserId};
 use seckill_identity::{Level, Renewal, renew};
 use seckill_orderbook::EndedSessions;
@@ -16,12 +16,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::auth::bearer;
-use crate::keyring::Keyring;
 use crate::problem::Problem;
 use crate::revoked::Revoked;
 
-/// The issuer and the audience of this project's tokens.
-pub const ISSUER: &str = "seckill";
 /// For so long after all of a user's sessions were ended, tokens of theirs may be about that were made before:
 /// by another issuer, too.
 const FOREIGN_LIFE: Duration = Duration::from_secs(31 * 24 * 60 * 60);
@@ -30,13 +27,10 @@ const RENEWED_LATE: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct MintedClaims {
-    sub: String,
-    iat: u64,
-    exp: u64,
-    iss: &'static str,
-    aud: &'static str,
     #[serde(flatten)]
-    session: Option<SessionClaims>,
+    registered: Claims,
+    #[serde(flatten)]
+    session: SessionClaims,
 }
 
 /// What our sign-in adds. Tokens of another issuer lack it: they are good, and never renewed.
@@ -87,8 +81,7 @@ pub struct Issued {
 #[derive(Debug, Clone)]
 pub struct RenewedToken(pub String);
 
-/// Checks and issues buyers' tokens: JWTs, HS256, `iss` and `aud` [`ISSUER`], `exp` in the future,
-/// `sub` the user id in decimal, the session not signed out.
+/// Checks and issues buyers' tokens: [`demands`] holds, and the session is not signed out.
 pub struct Tokens {
     keys: Keyring,
     life: Duration,
@@ -105,15 +98,9 @@ impl Tokens {
         life: Duration,
         revoked: Revoked,
     ) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = 0;
         let previous = previous.map(|secret| secret.expose().as_bytes());
         Self {
-            keys: Keyring::new(secret.expose().as_bytes(), previous, validation),
+            keys: Keyring::new(secret.expose().as_bytes(), previous, demands()),
             life,
             revoked,
         }
@@ -250,11 +237,13 @@ impl Tokens {
             lvl: renewal.level.number(),
             rnw: renewal.count,
         };
-        let exp = now.saturating_add(self.life.as_secs());
-        let claims = claims(user_id, now, exp, Some(session));
+        let claims = MintedClaims {
+            registered: Claims::new(user_id, now, self.life),
+            session,
+        };
         Ok(Issued {
             token: self.keys.sign(&claims).map_err(Problem::internal)?,
-            expires_at: timestamp(exp),
+            expires_at: timestamp(claims.registered.exp),
         })
     }
 }
@@ -286,25 +275,8 @@ impl fmt::Debug for Tokens {
 /// # Errors
 /// When the token cannot be signed.
 pub fn mint(secret: &Secret, user: UserId, ttl: Duration) -> anyhow::Result<String> {
-    let now = unix_seconds();
-    let claims = claims(user, now, now.saturating_add(ttl.as_secs()), None);
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    Ok(jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &claims,
-        &key,
-    )?)
-}
-
-fn claims(user: UserId, iat: u64, exp: u64, session: Option<SessionClaims>) -> MintedClaims {
-    MintedClaims {
-        sub: user.to_string(),
-        iat,
-        exp,
-        iss: ISSUER,
-        aud: ISSUER,
-        session,
-    }
+    let claims = Claims::new(user, unix_seconds(), ttl);
+    Ok(token::sign(secret.expose(), &claims)?)
 }
 
 fn caller(token: &str, claims: &VerifiedClaims) -> Result<Caller, IdError> {

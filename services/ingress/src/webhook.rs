@@ -11,9 +11,8 @@ use actix_web::http::header::HeaderMap;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hmac::{Hmac, Mac};
+use seckill_credentials::signature::{Code, code};
 use seckill_telemetry::settings::Secret;
-use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::seldom::Seldom;
@@ -28,8 +27,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-type Code = [u8; 32];
 
 /// Why a signature is not good. Not told to the caller: it would only help who tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,14 +85,6 @@ enum Form {
     Standard,
 }
 
-/// The header's value for `body` at `unix_seconds`.
-#[must_use]
-pub fn sign(secret: &Secret, unix_seconds: i64, body: &[u8]) -> String {
-    let prefix = format!("{unix_seconds}.");
-    let code = code(secret.expose().as_bytes(), prefix.as_bytes(), body);
-    format!("t={unix_seconds},v1={}", hex::encode(code))
-}
-
 /// Whether a secret can be a key. One of Standard Webhooks has to be what it looks like.
 ///
 /// # Errors
@@ -145,7 +134,7 @@ impl Webhook {
                 Form::Own => &key.own,
                 Form::Standard => &key.standard,
             };
-            let expected = code(key, &claim.prefix, body);
+            let expected = code(key, &[&claim.prefix, body]);
             let known = claim.codes.iter().map(|code| code.ct_eq(&expected));
             known.fold(Choice::from(0), Choice::bitor).into()
         };
@@ -255,13 +244,6 @@ fn standard_key(secret: &str) -> Result<Vec<u8>, &'static str> {
         Ok(key) if key.len() >= STANDARD_KEY_MIN_BYTES => Ok(key),
         _ => Err("after whsec_ there are at least 24 bytes in base64"),
     }
-}
-
-fn code(key: &[u8], prefix: &[u8], body: &[u8]) -> Code {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
-    mac.update(prefix);
-    mac.update(body);
-    mac.finalize().into_bytes().into()
 }
 
 impl std::fmt::Debug for Key {

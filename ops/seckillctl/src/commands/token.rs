@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use seckill_credentials::token::{self, Claims};
 use seckill_domain::{Actor, Reason, Timestamp, UserId};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -16,8 +15,6 @@ use crate::failure::Failure;
 use crate::output::{Report, moment};
 use crate::settings::{Need, Settings};
 
-/// Issuer and audience of every token.
-const SECKILL: &str = "seckill";
 /// No token is good for longer.
 const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -38,17 +35,6 @@ pub(crate) struct Arguments {
     actor: Option<Actor>,
 }
 
-/// The claims that the ingress demands. Times in seconds since the Unix epoch.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Claims {
-    /// The user id as a decimal string.
-    sub: String,
-    iat: i64,
-    exp: i64,
-    iss: String,
-    aud: String,
-}
-
 pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
     settings.check(&[Need::TokenSecret, Need::Database])?;
     let report = made(arguments, settings)?;
@@ -62,28 +48,15 @@ pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Re
 
 fn made(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
     let secret = settings.token_secret()?;
-    let issued_at = OffsetDateTime::now_utc();
-    let claims = claims(arguments.user, issued_at, arguments.ttl)?;
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-        .context("cannot sign the token")?;
-    let expires_at = moment(Timestamp::from_micros(claims.exp.saturating_mul(1_000_000)));
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp());
+    let now = now.context("the clock is before 1970")?;
+    let claims = Claims::new(arguments.user, now, arguments.ttl);
+    let token = token::sign(secret.expose(), &claims).context("cannot sign the token")?;
+    let exp = i64::try_from(claims.exp).unwrap_or(i64::MAX);
+    let expires_at = moment(Timestamp::from_micros(exp.saturating_mul(1_000_000)));
     Ok(Report {
         json: json!({ "token": token, "user_id": claims.sub, "expires_at": expires_at }),
         text: token,
-    })
-}
-
-fn claims(user: UserId, issued_at: OffsetDateTime, ttl: Duration) -> anyhow::Result<Claims> {
-    let iat = issued_at.unix_timestamp();
-    let ttl_seconds = i64::try_from(ttl.as_secs()).ok();
-    let exp = ttl_seconds.and_then(|ttl| iat.checked_add(ttl));
-    Ok(Claims {
-        sub: user.to_string(),
-        iat,
-        exp: exp.context("--ttl is longer than time itself; give a shorter one")?,
-        iss: SECKILL.to_owned(),
-        aud: SECKILL.to_owned(),
     })
 }
 
@@ -107,7 +80,8 @@ fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jsonwebtoken::{DecodingKey, Validation};
+    use seckill_credentials::token::{Error, Keyring, demands};
+    use serde_json::Value;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -122,20 +96,16 @@ mod tests {
         made(&arguments, &settings).unwrap().text
     }
 
-    fn verify(token: &str, secret: &str) -> jsonwebtoken::errors::Result<Claims> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[SECKILL]);
-        validation.set_audience(&[SECKILL]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let key = DecodingKey::from_secret(secret.as_bytes());
-        jsonwebtoken::decode(token, &key, &validation).map(|data| data.claims)
+    fn verify(token: &str, secret: &str) -> Result<Value, Error> {
+        Keyring::new(secret.as_bytes(), None, demands()).check(token)
     }
 
     #[test]
     fn a_token_passes_the_check_of_the_contract_and_lasts_its_ttl() {
         let claims = verify(&minted(Duration::from_secs(900)), SECRET).unwrap();
-        assert_eq!(claims.sub, "7");
-        assert_eq!(claims.exp - claims.iat, 900);
+        assert_eq!(claims["sub"], "7");
+        let [exp, iat] = ["exp", "iat"].map(|name| claims[name].as_u64().unwrap());
+        assert_eq!(exp - iat, 900);
         assert!(verify(&minted(Duration::from_secs(900)), "another secret..").is_err());
     }
 

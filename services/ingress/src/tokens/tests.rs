@@ -3,6 +3,7 @@
 use super::*;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::test::TestRequest;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use seckill_identity::RENEWALS_MAX;
 use serde_json::{Value, json};
 

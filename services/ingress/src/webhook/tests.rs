@@ -1,4 +1,5 @@
 use actix_web::http::header::{HeaderName, HeaderValue};
+use seckill_credentials::signature;
 use standardwebhooks::Webhook as Official;
 
 use super::*;
@@ -21,6 +22,10 @@ fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
         headers.append(HeaderName::from_static(name), value);
     }
     headers
+}
+
+fn sign(secret: &Secret, unix_seconds: i64, body: &[u8]) -> String {
+    signature::sign(secret.expose(), unix_seconds, body)
 }
 
 /// As the handler does it.

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::{Client, RequestBuilder};
+use seckill_credentials::signature;
 use seckill_domain::{Effect, LogRef, Offset, Timestamp, UserId, VoucherId};
 use seckill_eventlog::{
     EventProducer, KafkaSettings, OutcomeRecord, Record, Topics, create_topics, read_all,
 };
-use seckill_ingress::{tokens, webhook};
+use seckill_ingress::tokens;
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions, View};
 use seckill_stock::{
     ClaimReply, LoadReply, LogIdentity, OpenReply, SettleReply, Stock, StockOptions,
@@ -230,7 +231,7 @@ impl Rig {
         .to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let seconds = i64::try_from(now.as_secs()).unwrap();
-        let signature = webhook::sign(&Secret::new(WEBHOOK_SECRET), seconds, body.as_bytes());
+        let signature = signature::sign(WEBHOOK_SECRET, seconds, body.as_bytes());
         let url = format!("{}/api/v1/payments/webhook", self.service.url());
         let request = self.http.post(url).header("x-signature", signature);
         let request = request

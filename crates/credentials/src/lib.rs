@@ -1,0 +1,5 @@
+//! What callers prove themselves with. The ingress checks it; tests, the benchmark, the payment
+//! simulator and `seckillctl` make it.
+
+pub mod signature;
+pub mod token;
