@@ -1,6 +1,8 @@
 //! What every service process has around its work: settings, logs, metrics, health, shutdown, what a
-//! panic does, a clock that runs on while the process is stopped, and named failpoints for tests.
+//! panic does, what every HTTP answer has, a clock that runs on while the process is stopped, and named
+//! failpoints for tests.
 
+pub mod answers;
 pub mod clock;
 pub mod failpoints;
 pub mod health;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::{ALLOW, ContentType};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, HttpServer, Resource, Route, web};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers;
 use crate::health::Health;
 
 /// Latency buckets in seconds: half a millisecond to ten seconds.
@@ -58,7 +60,12 @@ impl Ops {
     /// # Errors
     /// When the address cannot be bound.
     pub fn serve(self, listen: SocketAddr, stop: CancellationToken) -> std::io::Result<Server> {
-        let server = HttpServer::new(move || App::new().configure(|config| self.routes(config)))
+        let app = move || {
+            App::new()
+                .wrap(from_fn(answers::observe))
+                .configure(|config| self.routes(config))
+        };
+        let server = HttpServer::new(app)
             .workers(1)
             .disable_signals()
             .shutdown_signal(async move { stop.cancelled().await })
@@ -86,7 +93,7 @@ impl Ops {
 fn resource(path: &str, get: Route) -> Resource {
     let other = || async {
         HttpResponse::MethodNotAllowed()
-            .insert_header((ALLOW, "GET"))
+            .insert_header((ALLOW, "GET, HEAD"))
             .finish()
     };
     web::resource(path)

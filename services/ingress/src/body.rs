@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -71,11 +71,16 @@ pub async fn discard(mut payload: dev::Payload) {
     .await;
 }
 
-/// Checks the Content-Type of a request that has a body.
+/// Checks what a request with a body says of it.
 ///
 /// # Errors
-/// 415 when it is not `application/json`.
+/// 415 when it is in a coding, or not `application/json`.
 pub fn check_is_json(request: &HttpRequest) -> Result<(), Problem> {
+    let codings = request.headers().get_all(CONTENT_ENCODING);
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if !codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::coded());
+    }
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)
@@ -104,7 +109,7 @@ pub async fn json<T: DeserializeOwned>(
 /// Reads a body that may be left out; `null` is none, too.
 ///
 /// # Errors
-/// As [`read_raw`], 415 when it is not JSON, 400 when the JSON is malformed or is not a `T`.
+/// As [`read_raw`] and [`check_is_json`], 400 when the JSON is malformed or is not a `T`.
 pub async fn optional_json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,

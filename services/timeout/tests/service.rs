@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::{HOUR_US, PARTITIONS, World};
@@ -62,6 +63,22 @@ async fn it_expires_what_is_due_and_ends_in_order() {
     })
     .unwrap();
     assert_eq!(service.stop().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_health_is_asked_for_by_head_too_and_kept_by_nobody() {
+    let world = World::start().await;
+    let service = Service::start(spec(&world, PARTITIONS)).unwrap();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let mut stream = TcpStream::connect(admin_address(&service)).unwrap();
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("cache-control: no-store\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

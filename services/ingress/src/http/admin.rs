@@ -23,8 +23,6 @@ use crate::problem::Problem;
 use crate::reads::Ledger;
 use crate::reservations::{PublishError, ShrinkError};
 
-const NO_STORE: (&str, &str) = ("cache-control", "no-store");
-
 /// Which sale it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SaleNamed {
@@ -246,7 +244,7 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     let voucher_id = request::voucher_id(&http)?;
     let found = app.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
-    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(ledger))
+    Ok(HttpResponse::Ok().json(ledger))
 }
 
 /// All sales, also those off the shelf.
@@ -268,7 +266,8 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
 )]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     app.operator(&http)?;
-    vouchers::page(&app, &http, Which::All).await
+    let page = vouchers::page(&app, &http, Which::All).await?;
+    Ok(HttpResponse::Ok().json(page))
 }
 
 /// How far the views are behind the log, and dead letters.
@@ -287,7 +286,7 @@ pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse
 pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     app.operator(&http)?;
     let overview = app.operations.overview().await?;
-    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(overview))
+    Ok(HttpResponse::Ok().json(overview))
 }
 
 /// What the log has of an order, and what was decided.
@@ -311,9 +310,7 @@ pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
     let order_id = request::order_id(&http)?;
     let steps = app.operations.timeline(order_id).await?;
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;
-    Ok(HttpResponse::Ok()
-        .insert_header(NO_STORE)
-        .json(Timeline { records: steps }))
+    Ok(HttpResponse::Ok().json(Timeline { records: steps }))
 }
 
 /// A sale that was just scheduled may not be folded yet.

@@ -1,15 +1,18 @@
-//! Around every request: its trace, its metrics, the log line of a failure, and the gate that
-//! stays shut until the start has checked everything.
+//! Around every request: its trace, its metrics, what every answer has, the log line of a failure, and the
+//! gate that stays shut until the start has checked everything.
 
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use seckill_domain::TraceParent;
+use seckill_telemetry::answers;
 use uuid::Uuid;
 
 use crate::admission::Class;
@@ -27,10 +30,11 @@ const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 /// # Errors
 /// Those of the service behind it.
 pub async fn observe(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
+    let is_head = answers::take_head(&mut request);
     let trace = incoming(&request).unwrap_or_else(generate);
     request.extensions_mut().insert(trace);
     let response = if request::is_canonical(request.path()) {
@@ -53,7 +57,7 @@ pub async fn observe(
     }
     metrics::histogram!("seckill_http_request_seconds", "route" => route)
         .record(started.elapsed().as_secs_f64());
-    Ok(response)
+    Ok(answers::complete(response, is_head))
 }
 
 /// Refuses what there is no room for, before anything is done for it. A body that is on its way is
@@ -65,7 +69,7 @@ pub async fn admit(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let refusal = {
+    let mut refusal = {
         let Some(app) = request.app_data::<web::Data<App>>() else {
             return Ok(next.call(request).await?.map_into_left_body());
         };
@@ -75,6 +79,7 @@ pub async fn admit(
             None => app.admission.refusal(),
         }
     };
+    answers::add_headers(refusal.headers_mut());
     let headers = request.headers();
     if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
         body::discard(request.take_payload()).await;
@@ -102,7 +107,7 @@ pub async fn require_started(
     }
 }
 
-/// Puts the token that this request has renewed into its answer, whatever that is.
+/// Puts the token that this request has renewed into its answer, whatever that is: nobody may keep it then.
 ///
 /// # Errors
 /// Those of the service behind it.
@@ -115,7 +120,9 @@ pub async fn hand_out_renewed_token(
     if let Some(RenewedToken(token)) = renewed
         && let Ok(value) = HeaderValue::from_str(&token)
     {
-        response.headers_mut().insert(RENEWED_TOKEN, value);
+        let headers = response.headers_mut();
+        headers.insert(RENEWED_TOKEN, value);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(response)
 }

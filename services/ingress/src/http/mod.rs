@@ -229,12 +229,16 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(pages::not_found));
 }
 
-/// A path and its methods; any other method is answered with those in `Allow`.
+/// A path and its methods; any other method is answered with those in `Allow`. HEAD comes here as GET.
 pub(crate) fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
     let mut resource = web::resource(path);
-    let mut allowed = Vec::with_capacity(N);
+    let mut allowed = Vec::with_capacity(N + 1);
     for (method, route) in routes {
+        let is_get = method == Method::GET;
         allowed.push(method);
+        if is_get {
+            allowed.push(Method::HEAD);
+        }
         resource = resource.route(route);
     }
     let allowed: Arc<[Method]> = allowed.into();
@@ -293,7 +297,7 @@ mod tests {
         let request = TestRequest::delete().uri("/both").to_request();
         let response = call_service(&service, request).await;
         assert_eq!(response.status(), 405);
-        assert_eq!(response.headers().get("allow").unwrap(), "GET, POST");
+        assert_eq!(response.headers().get("allow").unwrap(), "GET, HEAD, POST");
         let body: Value = read_body_json(response).await;
         assert!(
             body["type"]

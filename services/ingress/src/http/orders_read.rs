@@ -37,9 +37,7 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
     let order_id = request::order_id(&http)?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
-    Ok(HttpResponse::Ok()
-        .insert_header(("cache-control", "no-store"))
-        .json(OrderBody::from(&view)))
+    Ok(HttpResponse::Ok().json(OrderBody::from(&view)))
 }
 
 /// Where a page begins: `before` is the `next` of the page before.
@@ -82,9 +80,7 @@ pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse
     let full = orders.len() == limit as usize;
     let next = orders.last().filter(|_| full).and_then(cursor_after);
     let orders = orders.iter().map(OrderBody::from).collect();
-    Ok(HttpResponse::Ok()
-        .insert_header(("cache-control", "no-store"))
-        .json(OrdersPage { orders, next }))
+    Ok(HttpResponse::Ok().json(OrdersPage { orders, next }))
 }
 
 /// `<reserved_at>_<order id>`: both, because orders may be reserved in the same microsecond.

@@ -168,13 +168,11 @@ async fn try_sign_in(
     app.risk.check_user(user_id)?;
     let issued = app.tokens.sign_in(user_id)?;
     tracing::info!(%trace, %user_id, ?client, "signed in");
-    Ok(HttpResponse::Ok()
-        .insert_header(("cache-control", "no-store"))
-        .json(SignedIn {
-            token: issued.token,
-            user_id: user_id.get(),
-            expires_at: rfc3339::format(issued.expires_at),
-        }))
+    Ok(HttpResponse::Ok().json(SignedIn {
+        token: issued.token,
+        user_id: user_id.get(),
+        expires_at: rfc3339::format(issued.expires_at),
+    }))
 }
 
 /// Ends the token's session.

@@ -78,7 +78,6 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     };
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header(("cache-control", "no-store"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(status.into_stream()))
 }

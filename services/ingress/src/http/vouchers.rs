@@ -16,8 +16,6 @@ const PAGE_MAX: u32 = 100;
 /// As long as the answer is remembered here, so that a proxy in front may do the same.
 const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
 
-const NO_STORE: (&str, &str) = ("cache-control", "no-store");
-
 /// A sale.
 ///
 /// # Errors
@@ -66,9 +64,7 @@ pub async fn sale_token(app: web::Data<App>, http: HttpRequest) -> Result<HttpRe
     let issued = app
         .sale_tokens
         .issue(user_id, voucher_id, timestamp_now())?;
-    Ok(HttpResponse::Ok()
-        .insert_header(NO_STORE)
-        .json(SaleTokenBody::from(issued)))
+    Ok(HttpResponse::Ok().json(SaleTokenBody::from(issued)))
 }
 
 /// Where a page begins: `before` is the `next` of the page before.
@@ -102,7 +98,8 @@ pub(super) struct PageQuery {
     ),
 )]
 pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    page(&app, &http, Which::OnShelf).await
+    let page = page(&app, &http, Which::OnShelf).await?;
+    Ok(HttpResponse::Ok().insert_header(CACHE_CONTROL).json(page))
 }
 
 /// Which sales a page has.
@@ -120,7 +117,7 @@ pub(super) async fn page(
     app: &App,
     http: &HttpRequest,
     which: Which,
-) -> Result<HttpResponse, Problem> {
+) -> Result<VouchersPage, Problem> {
     let page: PageQuery = request::page_query(http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.map(VoucherId::new).transpose();
@@ -137,7 +134,5 @@ pub(super) async fn page(
         .iter()
         .map(|view| VoucherBody::new(view, now))
         .collect();
-    Ok(HttpResponse::Ok()
-        .insert_header(CACHE_CONTROL)
-        .json(VouchersPage { vouchers, next }))
+    Ok(VouchersPage { vouchers, next })
 }

@@ -31,7 +31,7 @@ use complete::complete;
         title = "Flash-sale orders",
         description = "What buyers and the payment provider are served. Every refusal is \
             `application/problem+json` (RFC 9457) with a stable `type`. A method that a path does not \
-            take is answered 405 with `Allow`. A request may bring a W3C `traceparent`, which goes \
+            take is answered 405 with `Allow`; HEAD is taken wherever GET is. A request may bring a W3C `traceparent`, which goes \
             with its event.",
     ),
     servers((url = "/")),
@@ -58,7 +58,7 @@ struct PublicApi;
         title = "Flash-sale orders: operators",
         description = "What operators are served, on the admin listener. Every refusal is \
             `application/problem+json` (RFC 9457) with a stable `type`. A method that a path does not \
-            take is answered 405 with `Allow`.",
+            take is answered 405 with `Allow`; HEAD is taken wherever GET is.",
     ),
     servers((url = "/")),
     tags(

@@ -33,7 +33,6 @@ fn serve(name: &str) -> Result<HttpResponse, Problem> {
         .content_type(file.content_type)
         .insert_header(("content-security-policy", CONTENT_SECURITY_POLICY))
         .insert_header(("referrer-policy", "same-origin"))
-        .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("cache-control", "no-cache"))
         .body(file.bytes.into_owned()))
 }

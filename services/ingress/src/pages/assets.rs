@@ -66,7 +66,6 @@ pub(super) async fn serve(http: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CACHE_CONTROL, cache_control))
-        .insert_header(("x-content-type-options", "nosniff"))
         .body(asset.text))
 }
 

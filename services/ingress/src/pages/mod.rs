@@ -21,17 +21,14 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
      frame-ancestors 'none'";
 
-const HEADERS: [(&str, &str); 6] = [
+const HEADERS: [(&str, &str); 4] = [
     ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("referrer-policy", "same-origin"),
-    ("x-content-type-options", "nosniff"),
     ("cross-origin-opener-policy", "same-origin"),
     (
         "permissions-policy",
         "camera=(), geolocation=(), microphone=()",
     ),
-    // The page carries the server's clock.
-    ("cache-control", "no-store"),
 ];
 
 /// The buyers' pages, on the public listener.

@@ -237,6 +237,18 @@ impl Problem {
         )
     }
 
+    /// 415: the body is compressed, or in another coding.
+    #[must_use]
+    pub fn coded() -> Self {
+        Self::new(
+            "unsupported-media-type",
+            "Unsupported media type",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "A body is read as it is: send it without Content-Encoding.",
+        )
+        .with_header(header::ACCEPT_ENCODING, "identity")
+    }
+
     /// 500: a mistake of this program; the client is told nothing, the log has the cause.
     #[must_use]
     pub fn internal(cause: impl Display) -> Self {

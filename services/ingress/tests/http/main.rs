@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
 mod admission;
+mod answers;
 mod codes;
 mod misses;
+mod operations;
 mod paths;
 mod rig;
 mod shared_limits;

@@ -1,45 +1,11 @@
 //! One path, one meaning: what the gate, a proxy in front and the router take from a path is the same.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use actix_web::http::Method;
 use seckill_domain::VoucherId;
 use seckill_ingress::admission::Class;
-use seckill_ingress::openapi;
-use serde_json::Value;
 
+use crate::operations::{Operation, admin, ask, public};
 use crate::rig::Rig;
-
-const ORDER: &str = "00000000-0700-8000-8000-040000000001";
-
-/// One operation of a document, with ids in its path.
-struct Operation {
-    id: String,
-    method: String,
-    path: String,
-}
-
-fn operations(document: &Value, voucher: VoucherId) -> Vec<Operation> {
-    let of_path = |(path, methods): (&String, &Value)| {
-        let path = path
-            .replace("{voucher_id}", &voucher.to_string())
-            .replace("{order_id}", ORDER)
-            .replace("/docs/{name}", "/docs/index.html")
-            .replace("{name}", "app.css");
-        assert!(!path.contains('{'), "{path}");
-        let methods = methods.as_object().unwrap().clone();
-        methods
-            .into_iter()
-            .map(move |(method, operation)| Operation {
-                id: operation["operationId"].as_str().unwrap().to_owned(),
-                method: method.to_uppercase(),
-                path: path.clone(),
-            })
-    };
-    let paths = document["paths"].as_object().unwrap();
-    paths.iter().flat_map(of_path).collect()
-}
 
 /// Other texts that a router, a proxy or a person may take for the same path.
 fn spellings(path: &str) -> Vec<String> {
@@ -67,33 +33,21 @@ fn spellings(path: &str) -> Vec<String> {
     others
 }
 
-/// Status and head of the answer to a request without anything but its first line.
-fn ask(url: &str, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let (head, _) = text.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), head.to_lowercase())
-}
-
 /// Which paths are not answered as they should be: the document's own by their operations, all other
 /// spellings of them by a 404 or by where the path is that was meant.
 fn wrong(url: &str, operations: &[Operation]) -> Vec<String> {
     let mut wrong = Vec::new();
     for Operation { method, path, .. } in operations {
         for asked in std::iter::once(path.clone()).chain(spellings(path)) {
-            let (status, head) = ask(url, method, &asked);
-            let moved = |known: &Operation| head.contains(&format!("location: {}\r\n", known.path));
-            let leads_nowhere = match status {
+            let answer = ask(url, method, &asked, "");
+            let moved = |known: &Operation| answer.header("location") == Some(&known.path);
+            let leads_nowhere = match answer.status {
                 404 => true,
                 308 => operations.iter().any(moved),
                 _ => false,
             };
             if leads_nowhere == (asked == *path) {
-                wrong.push(format!("{method} {asked}: {status}"));
+                wrong.push(format!("{method} {asked}: {}", answer.status));
             }
         }
     }
@@ -104,8 +58,7 @@ fn wrong(url: &str, operations: &[Operation]) -> Vec<String> {
 async fn a_route_is_reached_under_one_spelling_of_its_path_only() {
     let mut rig = Rig::start().await;
     let voucher = rig.scheduled_and_loaded(10).await;
-    let public = operations(&openapi::public(), voucher);
-    let admin = operations(&openapi::admin(), voucher);
+    let (public, admin) = (public(voucher), admin(voucher));
     assert!(public.len() > 15 && admin.len() > 12);
     let (url, admin_url) = (rig.service.url(), rig.service.admin_url());
     let found = tokio::task::spawn_blocking(move || {
@@ -118,7 +71,10 @@ async fn a_route_is_reached_under_one_spelling_of_its_path_only() {
 #[test]
 fn the_gate_knows_every_operation() {
     let voucher = VoucherId::new(7).unwrap();
-    for Operation { id, method, path } in operations(&openapi::public(), voucher) {
+    for Operation {
+        id, method, path, ..
+    } in public(voucher)
+    {
         let expected = match id.as_str() {
             "placeOrder" => Class::Order(voucher),
             "cancelOrder" => Class::Payment,

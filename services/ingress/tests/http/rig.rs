@@ -26,7 +26,7 @@ const PARTITIONS: i32 = 1;
 const PARTITION: i32 = 0;
 const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const TOKEN_SECRET: &str = "the token secret of the tests, long enough";
-const ADMIN_TOKEN: &str = "the admin token of the tests, long enough";
+pub(crate) const ADMIN_TOKEN: &str = "the admin token of the tests, long enough";
 pub(crate) const WEBHOOK_SECRET: &str = "the webhook secret of the tests, long enough";
 
 /// Status and body.
