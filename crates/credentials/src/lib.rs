@@ -1,5 +1,6 @@
 //! What callers prove themselves with. The ingress checks it; tests, the benchmark, the payment
 //! simulator and `seckillctl` make it.
 
+mod jwt;
 pub mod signature;
 pub mod token;

@@ -45,6 +45,14 @@ pub fn program() -> Result<PathBuf> {
     Ok(interpreter())
 }
 
+/// A program that one of the packages brings, after [`install_packages`].
+///
+/// # Errors
+/// As [`install_packages`].
+pub fn tool(name: &str) -> Result<PathBuf> {
+    Ok(program()?.with_file_name(name))
+}
+
 /// Installs the packages with pip into `target/python`, unless those of the committed lists are there.
 ///
 /// # Errors
@@ -74,7 +82,8 @@ pub fn install_packages() -> Result<()> {
     let [list, _] = LISTS.map(|list| workspace_root().join(list));
     run(Command::new(interpreter())
         .args(["-m", "pip", "install", "--quiet", "--no-input"])
-        .args(["--disable-pip-version-check", "--only-binary=:all:", "-r"])
+        .args(["--disable-pip-version-check", "--only-binary=:all:"])
+        .args(["--require-hashes", "-r"])
         .arg(&list))
     .with_context(|| {
         format!(

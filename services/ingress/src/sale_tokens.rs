@@ -5,8 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
-use jsonwebtoken::{Algorithm, Validation};
-use seckill_credentials::token::{Keyring, derived};
+use seckill_credentials::token::{Algorithm, Keyring, Validation, derived};
 use seckill_domain::{Timestamp, UserId, VoucherId};
 use seckill_telemetry::settings::Secret;
 use serde::{Deserialize, Serialize};
