@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md says of every step which test shows it: the tests are there.
+//! ARCHITECTURE.md says of every step, and docs/security.md of every threat, which test shows it: the tests are
+//! there.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -37,6 +38,39 @@ fn every_step_between_two_stores_names_a_test_that_exists() {
             assert!(there, "{test} is not in {}", path.display());
         }
     }
+}
+
+/// Whether a file has a test of this name.
+fn has_test(code: &str, name: &str) -> bool {
+    let definition = code.find(&format!("fn {name}("));
+    definition.is_some_and(|at| {
+        let before = code[..at].rsplit("\n\n").next().unwrap_or_default();
+        before.contains("test]") || before.contains("test(")
+    })
+}
+
+#[test]
+fn every_threat_has_a_defence_and_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let tables = page.split("| Threat | Defence | Test |\n").skip(1);
+    let is_row = |line: &&str| line.starts_with('|');
+    let rows = tables.flat_map(|table| table.lines().take_while(is_row).skip(1));
+    let mut seen = 0;
+    for row in rows {
+        seen += 1;
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(
+            cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()),
+            "{row}"
+        );
+        for (file, test) in tests(row) {
+            let code = std::fs::read_to_string(root.join(file));
+            let code = code.unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(has_test(&code, test), "{test} is not in {file}");
+        }
+    }
+    assert!(seen >= 50, "{seen} rows");
 }
 
 /// A rebuild has no effects because nothing that it is made of, all the way down, could have one.
