@@ -91,7 +91,10 @@ async fn try_send_code(
     let client = app.trusted_proxies.client(http);
     match app.sign_in.send_code(address, client).await {
         Ok(challenge) => Ok(HttpResponse::NoContent()
-            .insert_header((SET_COOKIE, cookie(challenge)))
+            .insert_header((
+                SET_COOKIE,
+                cookie(challenge, app.trusted_proxies.came_by_tls(http)),
+            ))
             .finish()),
         Err(CodeError::Domain) => Err(field(
             "email",
@@ -224,9 +227,12 @@ pub async fn sign_out_everywhere(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn cookie(challenge: Uuid) -> String {
+fn cookie(challenge: Uuid, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
     let (id, life_s) = (challenge.simple(), CODE_LIFE.as_secs());
-    format!("{CHALLENGE}={id}; Path=/api/v1/sign-in; Max-Age={life_s}; HttpOnly; SameSite=Strict")
+    format!(
+        "{CHALLENGE}={id}; Path=/api/v1/sign-in; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
+    )
 }
 
 /// Another's cookie, or none at all, is no mistake: it is just no challenge.
@@ -293,7 +299,9 @@ mod tests {
     #[test]
     fn a_challenge_comes_back_as_it_was_given_out_among_other_cookies() {
         let given = Uuid::new_v4();
-        let sent = cookie(given);
+        let sent = cookie(given, false);
+        assert!(!sent.contains("Secure"));
+        assert_eq!(cookie(given, true), format!("{sent}; Secure"));
         let pair = sent.split(';').next().unwrap();
         let back = |header: &str| {
             let request = TestRequest::default().insert_header((COOKIE, header));

@@ -123,6 +123,30 @@ impl TrustedProxies {
         addresses.find(|address| !self.trusts(*address))
     }
 
+    /// Whether the nearest proxy says that its client came by TLS.
+    #[must_use]
+    pub fn came_by_tls(&self, request: &HttpRequest) -> bool {
+        let peer = request.peer_addr();
+        if !peer.is_some_and(|peer| self.trusts(peer.ip().to_canonical())) {
+            return false;
+        }
+        let last = |name: &str| {
+            let line = request.headers().get_all(name).last();
+            line.and_then(|line| from_the_right(line.as_bytes(), b',').next())
+        };
+        match self.header {
+            ProxyHeader::XForwardedFor => last("x-forwarded-proto")
+                .is_some_and(|scheme| scheme.trim_ascii().eq_ignore_ascii_case(b"https")),
+            ProxyHeader::Forwarded => last(self.header.name()).is_some_and(|element| {
+                from_the_right(element, b';').any(|pair| {
+                    let pair = pair.trim_ascii();
+                    let known: [&[u8]; 2] = [b"proto=https", b"proto=\"https\""];
+                    known.iter().any(|known| pair.eq_ignore_ascii_case(known))
+                })
+            }),
+        }
+    }
+
     /// The nearest first.
     fn hops(&self, request: &HttpRequest) -> impl Iterator<Item = Option<IpAddr>> {
         let lines = request.headers().get_all(self.header.name());
@@ -327,6 +351,34 @@ mod tests {
         let other = request("10.1.2.3", ProxyHeader::Forwarded, &[b"for=1.1.1.1"]);
         let found = proxies(ProxyHeader::XForwardedFor).client(&other);
         assert_eq!(found.unwrap().to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_its_client_came_by_tls() {
+        let by_tls = |peer: &str, header: ProxyHeader, name: &'static str, lines: &[&str]| {
+            let peer = format!("{peer}:1").parse().unwrap();
+            let mut request = TestRequest::default().peer_addr(peer);
+            for line in lines {
+                request = request.append_header((name, *line));
+            }
+            proxies(header).came_by_tls(&request.to_http_request())
+        };
+        let (plain, proto) = (ProxyHeader::XForwardedFor, "x-forwarded-proto");
+        assert!(by_tls("10.0.0.1", plain, proto, &["https"]));
+        assert!(by_tls("10.0.0.1", plain, proto, &["http", "http, HTTPS"]));
+        assert!(!by_tls("10.0.0.1", plain, proto, &["https, http"]));
+        assert!(!by_tls("10.0.0.1", plain, proto, &[]));
+        assert!(!by_tls("203.0.113.9", plain, proto, &["https"]));
+        let (standard, name) = (ProxyHeader::Forwarded, "forwarded");
+        let line = "for=203.0.113.9;proto=http, for=10.0.0.2; Proto=\"https\"";
+        assert!(by_tls("10.0.0.1", standard, name, &[line]));
+        assert!(!by_tls(
+            "10.0.0.1",
+            standard,
+            name,
+            &["for=a;proto=https, for=10.0.0.2"]
+        ));
+        assert!(!by_tls("10.0.0.1", standard, proto, &["https"]));
     }
 
     #[test]

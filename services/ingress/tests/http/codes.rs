@@ -7,7 +7,8 @@ use redis::aio::MultiplexedConnection;
 use seckill_ephemeral::Ephemeral;
 use seckill_identity::{Address, CodeHash, CodeKey, Limits};
 use seckill_ingress::sign_in::codes::{Codes, NewCode, Requested, Who};
-use seckill_testkit::Redis;
+use seckill_ingress::sign_in::throttle::{Act, PerMinute, Throttle, Whose};
+use seckill_testkit::{Redis, RedisCluster};
 use uuid::Uuid;
 
 struct Stand {
@@ -234,4 +235,39 @@ async fn codes_grow_once_an_address_was_guessed_at_twenty_times_a_day() {
     stand.pass(300).await;
     let by_all = stand.request(Uuid::new_v4(), "x", true).await;
     assert_eq!(by_all, long, "whoever was guessed at");
+}
+
+/// Each call's keys are in one slot, also with a deployment's prefix before them.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_the_sign_in_works_on_a_cluster() {
+    let cluster = RedisCluster::start(2_000).unwrap();
+    let redis = Ephemeral::new(&cluster.url(), "shop-1.").unwrap();
+    let codes = Codes::new(redis.clone(), Limits::default());
+    let per_minute = PerMinute {
+        client: 100,
+        global: 100,
+    };
+    let throttle = Throttle::new(redis, per_minute);
+    let key = CodeKey::derived_from("key");
+    // Many, so that every master has some.
+    for number in 0..20 {
+        let who = who(&key, &format!("buyer{number}@example.com"), number);
+        for act in [Act::Code, Act::Attempt] {
+            for whose in [Whose::Client(&who.client), Whose::All] {
+                throttle.take(act, whose).await.unwrap();
+                throttle.give_back(act, whose).await;
+            }
+        }
+        throttle.note_failure().await.unwrap();
+        throttle.is_under_attack().await.unwrap();
+        let challenge = Uuid::new_v4();
+        let asked = codes.request(&who, challenge, &code("usual"), false).await;
+        assert!(matches!(asked.unwrap(), Requested::Send { .. }));
+        let again = codes.request(&who, challenge, &code("usual"), false).await;
+        assert!(matches!(again.unwrap(), Requested::Blocked(_)));
+        let newest = codes.take_attempt(&who, None).await.unwrap();
+        assert!(newest.is_some());
+        let own = codes.take_attempt(&who, Some(challenge)).await.unwrap();
+        assert!(codes.use_up(&who, &own.unwrap()).await.unwrap());
+    }
 }
