@@ -199,3 +199,28 @@ async fn who_signs_in_is_on_record_with_the_address_and_who_fails_is_counted_and
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_an_operator_makes_is_on_record_and_ends_within_a_day() -> Result<()> {
+    let world = World::start()?;
+    let mine = [
+        "token", "--user", "7", "--actor", "kim", "--reason", "a call",
+    ];
+    let token = world.seckillctl(&mine)?;
+    let token = token.trim();
+    let orders = world.client.request(Method::GET, "/api/v1/orders");
+    let answer = orders.bearer_auth(token).send().await?;
+    assert_eq!(answer.status(), StatusCode::OK);
+    for too_long in ["25h", "86401s"] {
+        let refused = world.seckillctl(&["token", "--user", "7", "--ttl", too_long]);
+        assert!(refused.is_err(), "{too_long}: {refused:?}");
+    }
+    let rows = rows(&world).await?;
+    let [(actor, command, ..)] = &rows[..] else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(actor, "kim");
+    assert!(command.starts_with("token --user 7"), "{command}");
+    assert!(!command.contains(token), "{command}");
+    Ok(())
+}
