@@ -73,8 +73,10 @@ impl Orderbook {
             // A generic plan made while a table was empty would scan it for as long as the
             // connection lives. Planning anew costs a fraction of a millisecond.
             ("plan_cache_mode", "force_custom_plan".to_owned()),
-            // Costs of a batch's arrays look high enough to compile, which takes longer.
+            // Costs of a batch's arrays look high enough to compile, or to start processes that share the
+            // work, which takes longer.
             ("jit", "off".to_owned()),
+            ("max_parallel_workers_per_gather", "0".to_owned()),
         ];
         let pool = PoolOptions {
             max_connections: options.max_connections,

@@ -1,4 +1,8 @@
 //! The part of the state that a batch of events can touch, read from the tables.
+//!
+//! Where rows are found by more than one column, the keys are an array, and a subquery finds the rows of each
+//! key. Its `OFFSET 0` keeps the planner from turning that round: it would look through all keys for each row of
+//! a table that it believes to be small.
 
 use std::collections::HashMap;
 
@@ -105,8 +109,9 @@ pub(crate) async fn load_whole(
     load_sales(connection, &named, set).await?;
     let (first, last): (Vec<Uuid>, Vec<Uuid>) = vouchers.iter().map(|v| order_ids_of(*v)).unzip();
     let sql = format!(
-        "SELECT {ORDER_COLUMNS} FROM unnest($1::uuid[], $2::uuid[]) AS of_sale (first, last)
-           JOIN orders ON order_id BETWEEN first AND last"
+        "SELECT o.* FROM unnest($1::uuid[], $2::uuid[]) AS of_sale (first, last),
+        LATERAL (SELECT {ORDER_COLUMNS} FROM orders
+                  WHERE order_id BETWEEN first AND last OFFSET 0) AS o"
     );
     let rows: Vec<RawOrder> = sqlx::query_as(&sql)
         .bind(first)
@@ -209,10 +214,10 @@ async fn load_orders(
     let sql = format!(
         "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = ANY($1)
          UNION ALL
-         SELECT {ORDER_COLUMNS} FROM orders
-           JOIN unnest($2::bigint[], $3::bigint[]) AS buyer (of_voucher, of_user)
-             ON voucher_id = of_voucher AND user_id = of_user
-          WHERE status IN ('unpaid', 'paid')"
+         SELECT o.* FROM unnest($2::bigint[], $3::bigint[]) AS buyer (of_voucher, of_user),
+         LATERAL (SELECT {ORDER_COLUMNS} FROM orders
+                   WHERE voucher_id = of_voucher AND user_id = of_user
+                     AND status IN ('unpaid', 'paid') OFFSET 0) AS o"
     );
     let rows: Vec<RawOrder> = sqlx::query_as(&sql)
         .bind(&named.orders)
@@ -236,10 +241,13 @@ async fn load_payments(
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
     let rows: Vec<(i64, String, bool)> = sqlx::query_as(
-        "WITH named AS (SELECT * FROM unnest($1::bigint[], $2::text[]) AS n (voucher_id, payment_id))
-         SELECT voucher_id, payment_id, true FROM orders JOIN named USING (voucher_id, payment_id)
-         UNION ALL
-         SELECT voucher_id, payment_id, false FROM refunds JOIN named USING (voucher_id, payment_id)",
+        "SELECT n.*, honoured FROM unnest($1::bigint[], $2::text[]) AS n (voucher_id, payment_id),
+         LATERAL (SELECT true AS honoured FROM orders AS o
+                   WHERE o.voucher_id = n.voucher_id AND o.payment_id = n.payment_id
+                  UNION ALL
+                  SELECT false FROM refunds AS r
+                   WHERE r.voucher_id = n.voucher_id AND r.payment_id = n.payment_id
+                  OFFSET 0) AS fate",
     )
     .bind(&named.payments.0)
     .bind(&named.payments.1)
@@ -278,9 +286,9 @@ async fn load_reloads(
     set: &mut WorkingSet,
 ) -> Result<(), OrderbookError> {
     let rows: Vec<(i64, Uuid, bool)> = sqlx::query_as(
-        "SELECT voucher_id, nonce, accepted FROM sale_reloads
-           JOIN unnest($1::bigint[], $2::uuid[]) AS named (voucher_id, nonce)
-          USING (voucher_id, nonce)",
+        "SELECT n.*, accepted FROM unnest($1::bigint[], $2::uuid[]) AS n (voucher_id, nonce),
+         LATERAL (SELECT accepted FROM sale_reloads AS r
+                   WHERE r.voucher_id = n.voucher_id AND r.nonce = n.nonce OFFSET 0) AS known",
     )
     .bind(&named.nonces.0)
     .bind(&named.nonces.1)

@@ -1,5 +1,7 @@
 //! A folded batch into the tables, one statement a table.
 
+use std::collections::HashSet;
+
 use seckill_domain::{Order, OrderId, Refund, Sale, VoucherId};
 
 use crate::apply::{Adjustment, Changes, Reload};
@@ -15,7 +17,13 @@ pub(crate) async fn all(
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     let order = |id: &OrderId| states.get(&id.voucher_id())?.orders.get(id);
-    let closed: Vec<&Order> = changes.closed_orders.iter().filter_map(order).collect();
+    // What began in this batch, too, is written once.
+    let began: HashSet<&OrderId> = changes.new_orders.iter().collect();
+    let older = changes
+        .closed_orders
+        .iter()
+        .filter(|id| !began.contains(id));
+    let closed: Vec<&Order> = older.filter_map(order).collect();
     let new: Vec<&Order> = changes.new_orders.iter().filter_map(order).collect();
     let sale = |(id, was_in_redis): (&VoucherId, &bool)| {
         Some((states.get(id)?.sale.as_ref()?, *was_in_redis))
@@ -26,7 +34,7 @@ pub(crate) async fn all(
 
     // Closed ones first: a buyer's next live order must not meet the last one.
     if !closed.is_empty() {
-        close_orders(connection, &closed).await?;
+        close_orders(connection, partition, &closed).await?;
     }
     if !new.is_empty() {
         insert_orders(connection, partition, &new).await?;
@@ -65,22 +73,17 @@ fn payment_id(order: &Order) -> Option<String> {
     Some(order.payment_id.as_ref()?.as_str().to_owned())
 }
 
-async fn close_orders(connection: &mut Connection, orders: &[&Order]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE orders SET status = c.status, closed_at = c.closed_at,
-                closed_offset = c.closed_offset, payment_id = c.payment_id
-           FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
-             AS c (order_id, status, closed_at, closed_offset, payment_id)
-          WHERE orders.order_id = c.order_id",
-    )
-    .bind(column(orders, |o| o.order_id.as_uuid()))
-    .bind(column(orders, |o| o.status.as_str()))
-    .bind(column(orders, |o| closed_at(o)))
-    .bind(column(orders, |o| closed_offset(o)))
-    .bind(column(orders, |o| payment_id(o)))
-    .execute(connection)
-    .await?;
-    Ok(())
+/// The rows are there, and only their ends are new. An UPDATE would need a join, and so a plan: this finds each
+/// row by its key, whatever is known of the table.
+async fn close_orders(
+    connection: &mut Connection,
+    partition: i32,
+    orders: &[&Order],
+) -> Result<(), sqlx::Error> {
+    let update = "ON CONFLICT (order_id) DO UPDATE
+        SET status = excluded.status, closed_at = excluded.closed_at,
+            closed_offset = excluded.closed_offset, payment_id = excluded.payment_id";
+    put_orders(connection, partition, orders, update).await
 }
 
 pub(crate) async fn insert_orders(
@@ -88,39 +91,49 @@ pub(crate) async fn insert_orders(
     partition: i32,
     orders: &[&Order],
 ) -> Result<(), sqlx::Error> {
+    put_orders(connection, partition, orders, "").await
+}
+
+async fn put_orders(
+    connection: &mut Connection,
+    partition: i32,
+    orders: &[&Order],
+    on_conflict: &str,
+) -> Result<(), sqlx::Error> {
     let currencies = column(orders, |o| o.amount.currency());
     let key_hashes = column(orders, |o| o.key_hash);
-    sqlx::query(
+    let sql = format!(
         "INSERT INTO orders (partition, order_id, voucher_id, user_id, quantity, amount_cents,
                 currency, status, reject_reason, reserved_at, pay_by, key_hash, reserved_offset,
                 closed_at, closed_offset, payment_id)
          SELECT $1, * FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[],
                 $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[],
                 $11::timestamptz[], $12::bytea[], $13::bigint[], $14::timestamptz[],
-                $15::bigint[], $16::text[])",
-    )
-    .bind(partition)
-    .bind(column(orders, |o| o.order_id.as_uuid()))
-    .bind(column(orders, |o| o.order_id.voucher_id().get()))
-    .bind(column(orders, |o| o.user_id.get()))
-    .bind(column(orders, |o| i64::from(o.quantity)))
-    .bind(column(orders, |o| o.amount.cents()))
-    .bind(column(&currencies, |c| c.as_str().to_owned()))
-    .bind(column(orders, |o| o.status.as_str()))
-    .bind(column(orders, |o| {
-        o.rejected.map(seckill_domain::RejectReason::as_str)
-    }))
-    .bind(column(orders, |o| SqlTime(o.reserved_at)))
-    .bind(column(orders, |o| SqlTime(o.pay_by)))
-    .bind(column(&key_hashes, |k| {
-        k.map(|hash| hash.as_bytes().to_vec())
-    }))
-    .bind(column(orders, |o| o.reserved_offset.get()))
-    .bind(column(orders, |o| closed_at(o)))
-    .bind(column(orders, |o| closed_offset(o)))
-    .bind(column(orders, |o| payment_id(o)))
-    .execute(connection)
-    .await?;
+                $15::bigint[], $16::text[]) {on_conflict}"
+    );
+    sqlx::query(&sql)
+        .bind(partition)
+        .bind(column(orders, |o| o.order_id.as_uuid()))
+        .bind(column(orders, |o| o.order_id.voucher_id().get()))
+        .bind(column(orders, |o| o.user_id.get()))
+        .bind(column(orders, |o| i64::from(o.quantity)))
+        .bind(column(orders, |o| o.amount.cents()))
+        .bind(column(&currencies, |c| c.as_str().to_owned()))
+        .bind(column(orders, |o| o.status.as_str()))
+        .bind(column(orders, |o| {
+            o.rejected.map(seckill_domain::RejectReason::as_str)
+        }))
+        .bind(column(orders, |o| SqlTime(o.reserved_at)))
+        .bind(column(orders, |o| SqlTime(o.pay_by)))
+        .bind(column(&key_hashes, |k| {
+            k.map(|hash| hash.as_bytes().to_vec())
+        }))
+        .bind(column(orders, |o| o.reserved_offset.get()))
+        .bind(column(orders, |o| closed_at(o)))
+        .bind(column(orders, |o| closed_offset(o)))
+        .bind(column(orders, |o| payment_id(o)))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

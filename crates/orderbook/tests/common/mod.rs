@@ -47,7 +47,11 @@ pub struct Stand {
 
 impl Stand {
     pub async fn new() -> Self {
-        let database = seckill_testkit::fresh_database().unwrap();
+        Self::over(seckill_testkit::fresh_database().unwrap()).await
+    }
+
+    /// On a database of a server of the test's own.
+    pub async fn over(database: Database) -> Self {
         let book = Orderbook::connect(&options(&database)).unwrap();
         book.migrate().await.unwrap();
         let sql = PgPool::connect(&database.url()).await.unwrap();

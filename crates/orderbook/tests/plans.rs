@@ -1,0 +1,185 @@
+//! What a batch reads is in proportion to the batch, and never to the tables: by the plans that the server
+//! itself has noted down for each statement, in every state that the tables' statistics can be in.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use common::{PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid};
+use common::{adjusted, reloaded, reserved, scheduled, user, voucher};
+use seckill_domain::{EventBody, Offset, VoucherId};
+use seckill_testkit::postgres::{Postgres, PostgresOptions};
+use serde_json::Value;
+
+/// Rows that a statement may touch for each record of the batch: its index entries, the row, and what it is
+/// joined with.
+const ROWS_A_RECORD: u64 = 8;
+/// And for the batch itself: a table of that many rows may be read whole.
+const ROWS_A_BATCH: u64 = 1_000;
+
+/// A server that notes down how it has carried out each statement.
+fn server() -> Postgres {
+    let settings = [
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_analyze", "on"),
+        ("auto_explain.log_timing", "off"),
+        ("auto_explain.log_format", "json"),
+        ("autovacuum", "off"),
+    ];
+    Postgres::with(PostgresOptions {
+        settings: settings
+            .map(|(name, value)| (name, value.to_owned()))
+            .into(),
+        ..PostgresOptions::default()
+    })
+    .unwrap()
+}
+
+/// The plans in a part of the server's log.
+fn plans(log: &str) -> Vec<Value> {
+    let parts = log.split("  plan:\n").skip(1);
+    let json = |part: &str| -> String {
+        let lines = part.lines().take_while(|line| line.starts_with('\t'));
+        lines.collect()
+    };
+    parts
+        .map(|part| serde_json::from_str(&json(part)).unwrap())
+        .collect()
+}
+
+/// The most rows that one node of a plan has touched, and whether processes were started for it.
+fn look(node: &Value, touched: &mut u64, is_parallel: &mut bool) {
+    let number = |name: &str| node[name].as_f64().unwrap_or(0.0);
+    let rows: f64 = [
+        "Actual Rows",
+        "Rows Removed by Filter",
+        "Rows Removed by Join Filter",
+        "Rows Removed by Index Recheck",
+    ]
+    .map(number)
+    .iter()
+    .sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of rows"
+    )]
+    {
+        *touched = (*touched).max((rows * number("Actual Loops")) as u64);
+    }
+    let kind = node["Node Type"].as_str().unwrap_or_default();
+    *is_parallel |= kind.starts_with("Gather");
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        look(child, touched, is_parallel);
+    }
+}
+
+struct Sale {
+    stand: Stand,
+    server: Postgres,
+    next: i64,
+    orders: u64,
+}
+
+fn v() -> VoucherId {
+    voucher(1)
+}
+
+impl Sale {
+    async fn begin() -> Self {
+        let server = server();
+        let stand = Stand::over(server.fresh_database().unwrap()).await;
+        let mut sale = Self {
+            stand,
+            server,
+            next: 0,
+            orders: 0,
+        };
+        sale.fold(vec![scheduled(2_000_000)]).await;
+        sale
+    }
+
+    async fn fold(&mut self, bodies: Vec<EventBody>) {
+        let log = log_from(self.next, bodies.into_iter().map(|body| (v(), body)));
+        self.stand.apply(self.next, &log).await.unwrap();
+        self.next += i64::try_from(log.len()).unwrap();
+    }
+
+    fn reserves(&mut self, count: u64) -> Vec<EventBody> {
+        let first = self.orders;
+        self.orders += count;
+        let order = |n: u64| {
+            let buyer = user(i64::try_from(n + 1).unwrap());
+            reserved(order_id(v(), n), buyer, 1)
+        };
+        (first..self.orders).map(order).collect()
+    }
+
+    /// A batch of everything that orders meet: half of the records new orders, the others end older ones.
+    fn batch(&mut self, size: u64) -> Vec<EventBody> {
+        let oldest = self.orders;
+        let mut bodies = self.reserves(size.div_ceil(2));
+        let ends = |n: u64| {
+            let id = order_id(v(), oldest - 1 - n);
+            let buyer = user(i64::try_from(oldest - n).unwrap());
+            match n % 4 {
+                0 => paid(id, &format!("p{}", oldest - n), PRICE_CENTS),
+                1 => cancelled(id, buyer),
+                2 => expired(id),
+                _ => paid(id, &format!("late{}", oldest - n), 1),
+            }
+        };
+        let more = size - u64::try_from(bodies.len()).unwrap();
+        bodies.extend((0..more.min(oldest)).map(ends));
+        if size > 10 {
+            bodies.push(adjusted(1, None));
+            bodies.push(reloaded(9, u128::from(oldest) + 1));
+        }
+        bodies
+    }
+
+    /// Folds a batch and reads its effects; no statement of either may touch more than the batch is worth.
+    async fn costs_what_it_is(&mut self, state: &str, size: u64) {
+        let noted = self.server.output().unwrap().len();
+        let (from, bodies) = (self.next, self.batch(size));
+        self.fold(bodies).await;
+        let page = self
+            .stand
+            .book
+            .effects_page(TOPIC, PARTITION, Offset::new(from), 1_000)
+            .await;
+        assert!(!page.unwrap().effects.is_empty());
+
+        let log = self.server.output().unwrap();
+        let plans = plans(&log[noted..]);
+        assert!(plans.len() >= 8, "{state} {size}: {} plans", plans.len());
+        for plan in plans {
+            let (mut touched, mut is_parallel) = (0, false);
+            look(&plan["Plan"], &mut touched, &mut is_parallel);
+            assert!(
+                touched <= size * ROWS_A_RECORD + ROWS_A_BATCH && !is_parallel,
+                "{state}, a batch of {size} touches {touched} rows, parallel: {is_parallel}: {:.300}",
+                plan["Query Text"].to_string()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_touches_what_it_names_whatever_is_known_of_the_tables() {
+    let mut sale = Sale::begin().await;
+    for size in [2, 50, 1_000] {
+        sale.costs_what_it_is("nearly empty", size).await;
+    }
+    while sale.orders < 100_000 {
+        let bodies = sale.reserves(1_000);
+        sale.fold(bodies).await;
+    }
+    for size in [2, 50, 1_000] {
+        sale.costs_what_it_is("never analysed", size).await;
+    }
+    sale.stand.execute("ANALYZE").await.unwrap();
+    for size in [2, 50, 1_000] {
+        sale.costs_what_it_is("analysed", size).await;
+    }
+}
