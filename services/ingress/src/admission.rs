@@ -18,7 +18,8 @@ use seckill_domain::VoucherId;
 use crate::problem::Problem;
 use crate::reservations::{NoRoom, Reservations};
 
-const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
+/// The route of [`Class::Order`].
+pub(crate) const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
 const REFUSED_TOTAL: &str = "seckill_admission_refused_total";
 
 /// What a request of the public listener is for.

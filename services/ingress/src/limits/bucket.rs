@@ -1,47 +1,28 @@
-//! Token buckets by key: so many keys, and no longer than they are used.
+//! Token buckets by key, each of one second's worth.
+//!
+//! Of a bucket only the moment is kept at which it will be full again (the generic cell rate algorithm). One
+//! that nobody has used for a second is full, as one that was never used: it is forgotten.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use seckill_telemetry::clock::BootInstant;
 
 use crate::problem::Problem;
 
-/// Keys of one kind that are remembered at a time; beyond that, those used longest ago are forgotten,
-/// and start afresh.
-pub(super) const REMEMBERED_MAX: u64 = 10_000;
-/// A key that was not used for so long is forgotten.
-const IDLE_MAX: Duration = Duration::from_secs(3_600);
-
-type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
-
-/// A cache of what is known of each key.
-pub(super) fn remembered<K, V>() -> Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Cache::builder()
-        .max_capacity(REMEMBERED_MAX)
-        .time_to_idle(IDLE_MAX)
-        // The default policy keeps what is used often, and would not remember a new key at all.
-        .eviction_policy(EvictionPolicy::lru())
-        .build()
-}
+const SECOND_NS: u64 = 1_000_000_000;
+/// Locks, so that threads rarely meet at one.
+const SHARDS: usize = 64;
 
 /// The buckets of one kind of key; none where there is no limit.
 pub(super) struct Buckets<K> {
     policy: &'static str,
-    limit: Option<(NonZeroU32, Cache<K, Arc<Bucket>>)>,
-    clock: DefaultClock,
+    limit: Option<(NonZeroU32, Meter<K>)>,
+    origin: BootInstant,
 }
 
 /// One token, taken out of a bucket.
@@ -64,13 +45,13 @@ impl Taken {
     }
 }
 
-impl<K: Hash + Eq + Send + Sync + Clone + 'static> Buckets<K> {
+impl<K: Hash + Eq + Clone> Buckets<K> {
     /// `per_second` tokens a second and at most as many at once; 0 is no limit.
     pub(super) fn new(policy: &'static str, per_second: u32) -> Self {
         Self {
             policy,
-            limit: NonZeroU32::new(per_second).map(|rate| (rate, remembered())),
-            clock: DefaultClock::default(),
+            limit: NonZeroU32::new(per_second).map(|rate| (rate, Meter::new(rate))),
+            origin: BootInstant::now(),
         }
     }
 
@@ -79,22 +60,13 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> Buckets<K> {
     /// # Errors
     /// `rate-limited`.
     pub(super) fn take(&self, key: &K) -> Result<Option<Taken>, Problem> {
-        let Some((rate, buckets)) = &self.limit else {
+        let Some((rate, meter)) = &self.limit else {
             return Ok(None);
         };
-        let bucket = buckets.get_with_by_ref(key, || {
-            // A clock of its own asks the processor what it is, which takes a virtual one longer than an
-            // order's whole request.
-            let quota = Quota::per_second(*rate);
-            let bucket = RateLimiter::direct_with_clock(quota, self.clock.clone());
-            Arc::new(bucket.with_middleware())
-        });
-        match bucket.check() {
-            Ok(state) => Ok(Some(self.taken(*rate, state.remaining_burst_capacity()))),
-            Err(not_until) => {
-                let wait = not_until.wait_time_from(self.clock.now());
-                Err(self.refused(*rate, wait))
-            }
+        let now_ns = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX / 2);
+        match meter.take(key, now_ns) {
+            Ok(left) => Ok(Some(self.taken(*rate, left))),
+            Err(wait) => Err(self.refused(*rate, wait)),
         }
     }
 
@@ -133,20 +105,156 @@ impl<K> fmt::Debug for Buckets<K> {
     }
 }
 
+/// Times are nanoseconds since one origin.
+struct Meter<K> {
+    /// A token drips in after so long.
+    interval_ns: u64,
+    /// An empty bucket is full after so long: a second, or a little less where the rate does not divide it.
+    worth_ns: u64,
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard<K>>>,
+}
+
+/// When buckets will be full again: of those used in this second, and of those used in the last.
+struct Shard<K> {
+    second: u64,
+    this: HashMap<K, u64>,
+    last: HashMap<K, u64>,
+}
+
+impl<K: Hash + Eq + Clone> Meter<K> {
+    fn new(rate: NonZeroU32) -> Self {
+        let rate = u64::from(rate.get());
+        let interval_ns = (SECOND_NS / rate).max(1);
+        let shard = || {
+            Mutex::new(Shard {
+                second: 0,
+                this: HashMap::new(),
+                last: HashMap::new(),
+            })
+        };
+        Self {
+            interval_ns,
+            worth_ns: (interval_ns * rate).min(SECOND_NS),
+            hasher: RandomState::new(),
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+        }
+    }
+
+    /// Takes a token, and says how many are left; or how long the next one takes.
+    fn take(&self, key: &K, now_ns: u64) -> Result<u32, Duration> {
+        let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[hash]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        shard.turn(now_ns / SECOND_NS);
+        let full_at = shard.full_at(key).unwrap_or(0).max(now_ns) + self.interval_ns;
+        let Some(left_ns) = (now_ns + self.worth_ns).checked_sub(full_at) else {
+            return Err(Duration::from_nanos(full_at - self.worth_ns - now_ns));
+        };
+        shard.this.insert(key.clone(), full_at);
+        Ok(u32::try_from(left_ns / self.interval_ns).unwrap_or(u32::MAX))
+    }
+}
+
+impl<K: Hash + Eq> Shard<K> {
+    /// Forgets what was last used before the second before `second`.
+    fn turn(&mut self, second: u64) {
+        let passed = second.saturating_sub(self.second);
+        if passed == 0 {
+            return;
+        }
+        std::mem::swap(&mut self.this, &mut self.last);
+        self.this.clear();
+        if passed > 1 {
+            self.last.clear();
+        }
+        self.second = second;
+    }
+
+    fn full_at(&self, key: &K) -> Option<u64> {
+        self.this.get(key).or_else(|| self.last.get(key)).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn meter(rate: u32) -> Meter<u8> {
+        Meter::new(NonZeroU32::new(rate).unwrap())
+    }
+
+    fn remembered(meter: &Meter<u8>) -> usize {
+        let count = |shard: &Mutex<Shard<u8>>| {
+            let shard = shard.lock().unwrap();
+            shard.this.len() + shard.last.len()
+        };
+        meter.shards.iter().map(count).sum()
+    }
 
     #[test]
-    fn so_many_are_remembered_and_the_newest_is_among_them() {
-        let buckets = Buckets::new("user", 1);
-        for key in 0..REMEMBERED_MAX + 500 {
-            buckets.take(&key).unwrap();
+    fn a_full_bucket_has_a_seconds_worth_and_then_a_token_at_a_time() {
+        for rate in [1, 3, 5, 7, 70_000] {
+            let meter = meter(rate);
+            for left in (0..rate).rev() {
+                assert_eq!(meter.take(&1, 5 * MS), Ok(left), "{rate}");
+            }
+            let wait = meter.take(&1, 5 * MS).unwrap_err();
+            let token = 5 * MS + u64::try_from(wait.as_nanos()).unwrap();
+            assert!(meter.take(&1, token - 1).is_err());
+            assert_eq!(meter.take(&1, token), Ok(0));
         }
-        let (_, cache) = buckets.limit.as_ref().unwrap();
-        cache.run_pending_tasks();
-        assert!(cache.entry_count() <= REMEMBERED_MAX);
-        assert!(cache.contains_key(&(REMEMBERED_MAX + 499)));
-        assert!(!cache.contains_key(&0));
+    }
+
+    #[test]
+    fn who_was_refused_waits_no_longer_for_having_asked() {
+        let meter = meter(1);
+        meter.take(&1, 0).unwrap();
+        for ms in 1..1_000 {
+            assert!(meter.take(&1, ms * MS).is_err());
+        }
+        assert_eq!(meter.take(&1, 1_000 * MS), Ok(0));
+    }
+
+    #[test]
+    fn what_is_full_again_is_forgotten_and_nothing_else() {
+        let meter = meter(1);
+        for key in 0..=u8::MAX {
+            meter.take(&key, 999 * MS).unwrap();
+        }
+        for key in 0..=u8::MAX {
+            let asks = [1_000, 1_998, 1_999].map(|ms| meter.take(&key, ms * MS).is_ok());
+            assert_eq!(asks, [false, false, true]);
+        }
+        for shard in 0..=u8::MAX {
+            let _turned = meter.take(&shard, 60_000 * MS);
+        }
+        assert!(remembered(&meter) <= 256, "{}", remembered(&meter));
+        assert_eq!(meter.take(&7, 120_000 * MS), Ok(0));
+    }
+
+    proptest! {
+        /// Held against a bucket that forgets nothing and counts tokens.
+        #[test]
+        fn every_answer_is_that_of_a_bucket_that_drips(
+            rate in prop::sample::select(vec![1_u32, 2, 4, 5, 8, 10, 1_000]),
+            steps_ms in prop::collection::vec(0_u64..1_500, 1..200),
+        ) {
+            let (meter, interval) = (meter(rate), SECOND_NS / u64::from(rate));
+            let (mut now, mut filled, mut drops) = (0, 0, SECOND_NS);
+            for step in steps_ms {
+                now += step * MS / 4;
+                drops = (drops + (now - filled)).min(SECOND_NS);
+                filled = now;
+                let expected = drops.checked_sub(interval);
+                drops = expected.unwrap_or(drops);
+                let left = expected.map(|left| u32::try_from(left / interval).unwrap());
+                prop_assert_eq!(meter.take(&1, now).ok(), left);
+            }
+        }
     }
 }

@@ -5,16 +5,22 @@ use std::hash::Hash;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use redis::Script;
 use seckill_ephemeral::{Ephemeral, EphemeralError};
 use tokio::runtime::Handle;
 
-use super::bucket::{Buckets, Taken, remembered};
+use super::bucket::{Buckets, Taken};
 use super::lease::{Ask, Grant, Lease, Verdict};
 use crate::problem::Problem;
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lease.lua")));
+
+/// Leases of one kind of key that are held at a time; beyond that, those used longest ago are given up.
+const LEASES_MAX: u64 = 10_000;
+/// A lease that was not used for so long is given up.
+const IDLE_MAX: Duration = Duration::from_secs(3_600);
 
 /// Where the shared budgets are, and what asks for them.
 #[derive(Debug, Clone)]
@@ -45,7 +51,12 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
         let budgets = budgets.filter(|_| own.rate().is_some());
         let shared = budgets.map(|budgets| Shared {
             budgets,
-            leases: remembered(),
+            leases: Cache::builder()
+                .max_capacity(LEASES_MAX)
+                .time_to_idle(IDLE_MAX)
+                // The default policy keeps what is used often, and would not take a new key at all.
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             name,
         });
         Self { own, shared }
