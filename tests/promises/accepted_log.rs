@@ -280,7 +280,7 @@ impl Scene {
         ensure!(refused.contains("would lack orders"), "{refused}");
         ensure!(self.rows().await? == before, "they have changed rows");
 
-        // What is wrong with an order of since is put right, and nothing else.
+        // What is wrong with an order of since is repaired, and nothing else.
         let pool = world.database().await?;
         sqlx::query("UPDATE orders SET amount_cents = 1 WHERE status = 'paid' AND user_id = 11")
             .execute(&pool)

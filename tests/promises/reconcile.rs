@@ -1,4 +1,4 @@
-//! What somebody wrote into a store behind the services' backs is found, named and put right; what is
+//! What somebody wrote into a store behind the services' backs is found, named and repaired; what is
 //! merely under way is not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,8 @@ pub(crate) async fn reconcile(world: &World, arguments: &[&str]) -> Result<Value
     Ok(serde_json::from_str(&world.seckillctl(&all)?)?)
 }
 
-/// Puts right what is wrong.
-pub(crate) async fn put_right(world: &World, arguments: &[&str]) -> Result<Value> {
+/// Repairs what is wrong.
+pub(crate) async fn repair(world: &World, arguments: &[&str]) -> Result<Value> {
     reconcile(world, &[arguments, &["--allow-removal"], &EXECUTE].concat()).await
 }
 
@@ -81,7 +81,7 @@ async fn insist<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a sale for each, and a load"]
-async fn each_wrong_thing_is_found_named_and_put_right() -> Result<()> {
+async fn each_wrong_thing_is_found_named_and_repaired() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let victims = victims(&world, Injection::ALL.len() + 1).await?;
     let clean = reconcile(&world, &[]).await?;
@@ -108,16 +108,16 @@ async fn each_wrong_thing_is_found_named_and_put_right() -> Result<()> {
 
     // One alone: the others stay as they are.
     let first = victims[0].voucher.to_string();
-    let done = put_right(&world, &["--voucher", &*first]).await?;
+    let done = repair(&world, &["--voucher", &*first]).await?;
     ensure!(done["rows_written"] == 1, "{done:#}");
     let left = found(&reconcile(&world, &[]).await?)?;
     ensure!(left.len() == Injection::ALL.len() - 1, "{left:?}");
 
-    let done = put_right(&world, &[]).await?;
+    let done = repair(&world, &[]).await?;
     ensure!(done["executed"] == true, "{done:#}");
     ensure!(done["left"] == serde_json::json!([]), "{done:#}");
     let left = reconcile(&world, &[]).await?;
-    ensure!(found(&left)?.is_empty(), "not put right: {left:#}");
+    ensure!(found(&left)?.is_empty(), "not repaired: {left:#}");
     for victim in &victims {
         world.quiet(victim.voucher).await?;
         audit(&world, victim.voucher, &[]).await?;
@@ -169,7 +169,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     );
     ensure!(seen_after.as_secs() < 5, "{seen_after:?}");
 
-    let done = put_right(&world, &[]).await?;
+    let done = repair(&world, &[]).await?;
     let corrected = serde_json::json!([voucher.get()]);
     ensure!(done["corrected"] == corrected, "no reload: {done:#}");
 
@@ -184,7 +184,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
         .query_async(&mut redis)
         .await?;
     ensure!(lost == 1, "buyer {buyer} had a hold");
-    let done = put_right(&world, &[]).await?;
+    let done = repair(&world, &[]).await?;
     ensure!(done["differences"][0]["kind"] == "missing-hold", "{done:#}");
     ensure!(done["corrected"] == corrected, "no reload: {done:#}");
     crowd.flows(1).await?;

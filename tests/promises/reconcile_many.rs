@@ -11,7 +11,7 @@ use seckill_domain::VoucherId;
 use seckill_tests::{Client, Injection, Victim, World, audit, eventually};
 use tokio::task::JoinSet;
 
-use crate::reconcile::{PRICE_CENTS, alarms, found, put_right, reconcile, victims};
+use crate::reconcile::{PRICE_CENTS, alarms, found, reconcile, repair, victims};
 
 const SALES: usize = 1_000;
 /// Sales beyond those in which something is injected.
@@ -77,7 +77,7 @@ async fn one(client: &Client, voucher: VoucherId, user: u64, what: u8) -> Result
     Ok(())
 }
 
-/// Injects a batch, and has it found and put right. Gives how many were missed and how many sales were
+/// Injects a batch, and has it found and repaired. Gives how many were missed and how many sales were
 /// named in which nothing was wrong.
 async fn batch(
     world: &World,
@@ -104,18 +104,18 @@ async fn batch(
     if !missed.is_empty() || !false_alarms.is_empty() {
         println!("missed: {missed:?}; false alarms: {false_alarms:?}; {plan:#}");
     }
-    put_right(world, &[]).await?;
+    repair(world, &[]).await?;
     let left = reconcile(world, &[]).await?;
     ensure!(
         found(&left)?.is_empty(),
-        "not put right: {left:#}; {injected:?}"
+        "not repaired: {left:#}; {injected:?}"
     );
     Ok((missed.len(), false_alarms.len()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a thousand injections take minutes"]
-async fn a_thousand_wrong_things_are_found_and_put_right_under_traffic() -> Result<()> {
+async fn a_thousand_wrong_things_are_found_and_repaired_under_traffic() -> Result<()> {
     let seed = std::env::var("SEED")
         .ok()
         .and_then(|text| text.parse().ok());

@@ -186,7 +186,7 @@ async fn of_postgresql_behind() -> Result<()> {
 /// Redis' clock is five minutes behind while orders are made, and is then put right: `pay_by` is long past.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: waits until orders expire"]
-async fn of_redis_behind_and_put_right() -> Result<()> {
+async fn of_redis_behind_and_set_right() -> Result<()> {
     let redis = Redis::with_own_clock()?;
     let world = World::over(TestStack::builder().redis(redis), &SETTINGS)?;
     let opened_long_ago = SaleTerms {

@@ -138,6 +138,6 @@ async fn a_sale_is_quiet_for_buyers_of_whom_nothing_was_decided_since() {
 
     let log = log_from(7, [(v, adjusted(1, None))]);
     stand.apply(7, &log).await.unwrap();
-    assert_eq!(quiet(3, 7).await, None, "a shrink may be what is put right");
+    assert_eq!(quiet(3, 7).await, None, "a shrink may be what is repaired");
     assert_eq!(quiet(3, 8).await, Some(Offset::new(8)));
 }

@@ -86,16 +86,16 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Of what is there, when `right` takes its place.
-    pub(crate) fn of(found: &AuditContent, right: Option<&AuditContent>) -> Option<Self> {
-        match (found, right) {
-            (AuditContent::Hold(_, hold), right) if hold.state != HoldState::Released => {
+    /// Of what is there, when `expected` takes its place.
+    pub(crate) fn of(actual: &AuditContent, expected: Option<&AuditContent>) -> Option<Self> {
+        match (actual, expected) {
+            (AuditContent::Hold(_, hold), expected) if hold.state != HoldState::Released => {
                 let order = hold.order_id;
-                let stays = |right: &AuditContent| {
-                    matches!(right, AuditContent::Hold(_, right)
-                        if right.order_id == order && right.state != HoldState::Released)
+                let stays = |expected: &AuditContent| {
+                    matches!(expected, AuditContent::Hold(_, expected)
+                        if expected.order_id == order && expected.state != HoldState::Released)
                 };
-                (!right.is_some_and(stays)).then_some(Self::Order(order))
+                (!expected.is_some_and(stays)).then_some(Self::Order(order))
             }
             (AuditContent::Shrink { event_id, .. }, None) => Some(Self::Shrink(*event_id)),
             (AuditContent::Unreadable, None) => Some(Self::Unreadable),

@@ -1,4 +1,4 @@
-//! Putting a sale right that an audit found wrong.
+//! Repairing a sale that an audit found wrong.
 
 use seckill_domain::{Epoch, Offset, UserId, VoucherId};
 
@@ -44,26 +44,26 @@ pub struct HoldCorrection {
     /// Its name.
     pub field: String,
     /// Its text in the audit; none: it was not there.
-    pub seen: Option<String>,
+    pub actual: Option<String>,
     /// Its text from now on; none: it goes.
-    pub right: Option<String>,
+    pub expected: Option<String>,
 }
 
 /// The answer to a correction, and to a shutting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CorrectReply {
-    /// Not to be used over this connection: it will be loaded anew, and right by that.
+    /// Not to be used over this connection: it will be loaded anew, which repairs it.
     NotServed,
     /// Not as the audit saw it: nothing was changed, audit again.
     Moved,
-    /// A number would be below zero: nothing was changed, and only a load can put it right.
+    /// A number would be below zero: nothing was changed, and only a load can repair it.
     Short,
     /// Done.
     Done,
 }
 
 impl Stock {
-    /// Puts a sale right, if it is still where the audit saw it. After [`StockError::Timeout`] audit
+    /// Repairs a sale, if it is still where the audit saw it. After [`StockError::Timeout`] audit
     /// again: a late arrival of this call is refused once another correction was made, and what it
     /// would correct is gone once it was.
     ///
@@ -112,8 +112,8 @@ impl StockConnection {
             .arg(correction.unsettled);
         for hold in &correction.holds {
             cmd.arg(&hold.field)
-                .arg(hold.seen.as_deref().unwrap_or(NONE))
-                .arg(hold.right.as_deref().unwrap_or(NONE));
+                .arg(hold.actual.as_deref().unwrap_or(NONE))
+                .arg(hold.expected.as_deref().unwrap_or(NONE));
         }
         let reply = self.run(&cmd).await?;
         read_reply(&reply)

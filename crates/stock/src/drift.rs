@@ -1,4 +1,4 @@
-//! Redis against the log: what differs at the sale's own position, and what puts it right. Units in
+//! Redis against the log: what differs at the sale's own position, and what repairs it. Units in
 //! flight are no difference.
 
 use std::collections::{HashMap, HashSet};
@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use seckill_domain::{Offset, Order, OrderId, UserId};
 
 use crate::contents::{Loss, Units, held, is_of, released, settled};
-use crate::truth::SaleTruth;
+use crate::expected::ExpectedSale;
 use crate::{
     AuditContent, AuditField, AuditNumbers, AuditPage, Correction, Hold, HoldCorrection, HoldState,
     MAX_ITEMS,
@@ -63,12 +63,12 @@ pub struct Drift {
     /// What should be there.
     pub expected: String,
     /// What is there.
-    pub found: String,
+    pub actual: String,
 }
 
-/// What puts a sale right.
+/// What repairs a sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remedy {
+pub enum Repair {
     /// There is nothing to do.
     None,
     /// The log is ahead of what was read in a way that bears on it: audit again.
@@ -79,41 +79,42 @@ pub enum Remedy {
     Reload,
 }
 
-/// What an audit of one sale found.
+/// What an audit of one sale came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Findings {
+pub struct DriftReport {
     /// The differences.
     pub drifts: Vec<Drift>,
-    /// What puts them right.
-    pub remedy: Remedy,
+    /// What repairs them.
+    pub repair: Repair,
 }
 
-/// Compares the pages of one walk with `truth`, which was read after it. `is_orphan` says of a hold or a
+/// Compares the pages of one walk with `expected`, which was read after it. `is_orphan` says of a hold or a
 /// taken shrink that the log does not know, by when it was granted and whether its event is pending,
-/// whether it never will; otherwise it is in flight. None: `truth` was read before a record that
+/// whether it never will; otherwise it is in flight. None: `expected` was read before a record that
 /// Redis has settled already, or is of another epoch, or the sale was loaded anew during the walk.
 #[must_use]
 pub fn compare(
     pages: &[AuditPage],
-    truth: &SaleTruth,
+    expected: &ExpectedSale,
     is_orphan: &dyn Fn(&AuditField) -> bool,
-) -> Option<Findings> {
+) -> Option<DriftReport> {
     let (first, last) = (pages.first()?, pages.last()?);
-    let epoch = truth.sale().epoch;
-    let comparable =
-        |page: &AuditPage| page.numbers.epoch == epoch && page.numbers.position <= truth.position();
+    let epoch = expected.sale().epoch;
+    let comparable = |page: &AuditPage| {
+        page.numbers.epoch == epoch && page.numbers.position <= expected.position()
+    };
     if !pages.iter().all(comparable) {
         return None;
     }
     let mut audit = Audit {
-        truth,
+        expected,
         is_orphan,
         drifts: Vec::new(),
         fixes: Vec::new(),
         again: false,
         seen: HashSet::new(),
-        found: Units::default(),
-        right: Units::default(),
+        actual: Units::default(),
+        repaired: Units::default(),
     };
     for page in pages {
         for field in &page.fields {
@@ -141,7 +142,7 @@ pub fn at_one_moment(pages: &[AuditPage]) -> bool {
 }
 
 struct Audit<'a> {
-    truth: &'a SaleTruth,
+    expected: &'a ExpectedSale,
     is_orphan: &'a dyn Fn(&AuditField) -> bool,
     drifts: Vec<Drift>,
     fixes: Vec<HoldCorrection>,
@@ -150,12 +151,12 @@ struct Audit<'a> {
     /// A field may be in two pages.
     seen: HashSet<String>,
     /// By the holds as they are, and as they will be.
-    found: Units,
-    right: Units,
+    actual: Units,
+    repaired: Units,
 }
 
 enum Verdict {
-    Right,
+    AsExpected,
     Wrong(DriftKind, Option<AuditContent>),
 }
 
@@ -164,7 +165,7 @@ impl Audit<'_> {
         if !self.seen.insert(field.name.clone()) {
             return;
         }
-        self.found.add(&field.content);
+        self.actual.add(&field.content);
         let (verdict, user, order) = match &field.content {
             AuditContent::Hold(user, hold) => {
                 let verdict = self.hold(*user, hold, field, position);
@@ -175,35 +176,35 @@ impl Audit<'_> {
             }
             AuditContent::Unreadable => {
                 let user: Option<UserId> = field.name.parse().ok();
-                let live = user.and_then(|user| self.truth.live_of(user, position));
-                let right = live.map(settled);
-                (Verdict::Wrong(DriftKind::WrongHold, right), user, None)
+                let live = user.and_then(|user| self.expected.live_of(user, position));
+                let expected = live.map(settled);
+                (Verdict::Wrong(DriftKind::WrongHold, expected), user, None)
             }
         };
         match verdict {
-            Verdict::Right => self.right.add(&field.content),
-            Verdict::Wrong(kind, right) => {
-                self.again |= user.is_some_and(|u| self.truth.moved_since(u, position));
-                self.wrong(kind, user, order, Some(field), right.as_ref());
+            Verdict::AsExpected => self.repaired.add(&field.content),
+            Verdict::Wrong(kind, expected) => {
+                self.again |= user.is_some_and(|u| self.expected.moved_since(u, position));
+                self.wrong(kind, user, order, Some(field), expected.as_ref());
             }
         }
     }
 
     fn hold(&self, user: UserId, hold: &Hold, field: &AuditField, position: Offset) -> Verdict {
-        let live = self.truth.live_of(user, position);
-        let known = self.truth.order(hold.order_id);
+        let live = self.expected.live_of(user, position);
+        let known = self.expected.order(hold.order_id);
         match (hold.state, live) {
-            (HoldState::Released, None) => Verdict::Right,
-            (HoldState::Settled, Some(order)) if is_of(hold, order) => Verdict::Right,
+            (HoldState::Released, None) => Verdict::AsExpected,
+            (HoldState::Settled, Some(order)) if is_of(hold, order) => Verdict::AsExpected,
             (HoldState::Released, Some(order)) => {
                 Verdict::Wrong(DriftKind::MissingHold, Some(settled(order)))
             }
             (_, Some(order)) => Verdict::Wrong(DriftKind::WrongHold, Some(settled(order))),
             (HoldState::Held, None) => match known {
-                Some(order) if order.reserved_offset >= position => Verdict::Right,
+                Some(order) if order.reserved_offset >= position => Verdict::AsExpected,
                 Some(_) => Verdict::Wrong(DriftKind::WrongHold, Some(released(user, hold))),
                 None if (self.is_orphan)(field) => Verdict::Wrong(DriftKind::OrphanHold, None),
-                None => Verdict::Right,
+                None => Verdict::AsExpected,
             },
             (HoldState::Settled, None) => match known {
                 Some(order) if order.reserved_offset < position => {
@@ -218,27 +219,27 @@ impl Audit<'_> {
 
     fn shrink(&self, field: &AuditField, decided: bool, position: Offset) -> Verdict {
         let AuditContent::Shrink { event_id, .. } = field.content else {
-            return Verdict::Right;
+            return Verdict::AsExpected;
         };
-        let known = self.truth.shrink(event_id);
+        let known = self.expected.shrink(event_id);
         match known {
-            _ if decided => Verdict::Right,
-            Some(at) if at >= position => Verdict::Right,
+            _ if decided => Verdict::AsExpected,
+            Some(at) if at >= position => Verdict::AsExpected,
             Some(_) => {
-                let mut right = field.content.clone();
-                if let AuditContent::Shrink { decided, .. } = &mut right {
+                let mut expected = field.content.clone();
+                if let AuditContent::Shrink { decided, .. } = &mut expected {
                     *decided = true;
                 }
-                Verdict::Wrong(DriftKind::WrongHold, Some(right))
+                Verdict::Wrong(DriftKind::WrongHold, Some(expected))
             }
             None if (self.is_orphan)(field) => Verdict::Wrong(DriftKind::OrphanHold, None),
-            None => Verdict::Right,
+            None => Verdict::AsExpected,
         }
     }
 
     /// Live orders, all through the walk, whose buyers have no field.
     fn missing(&mut self, from: Offset, to: Offset) {
-        let (at_first, at_last) = (self.truth.live_at(from), self.truth.live_at(to));
+        let (at_first, at_last) = (self.expected.live_at(from), self.expected.live_at(to));
         let mut missing: Vec<&Order> = at_first
             .into_values()
             .filter(|order| {
@@ -249,10 +250,16 @@ impl Audit<'_> {
             .collect();
         missing.sort_unstable_by_key(|order| order.order_id);
         for order in missing {
-            self.again |= self.truth.moved_since(order.user_id, from);
-            let (user, right) = (order.user_id, settled(order));
+            self.again |= self.expected.moved_since(order.user_id, from);
+            let (user, expected) = (order.user_id, settled(order));
             let kind = DriftKind::MissingHold;
-            self.wrong(kind, Some(user), Some(order.order_id), None, Some(&right));
+            self.wrong(
+                kind,
+                Some(user),
+                Some(order.order_id),
+                None,
+                Some(&expected),
+            );
         }
     }
 
@@ -262,13 +269,13 @@ impl Audit<'_> {
         user: Option<UserId>,
         order: Option<OrderId>,
         field: Option<&AuditField>,
-        right: Option<&AuditContent>,
+        expected: Option<&AuditContent>,
     ) {
-        if let Some(right) = right {
-            self.right.add(right);
+        if let Some(expected) = expected {
+            self.repaired.add(expected);
         }
-        let loses = field.and_then(|field| Loss::of(&field.content, right));
-        let right = right.and_then(AuditContent::to_text);
+        let loses = field.and_then(|field| Loss::of(&field.content, expected));
+        let expected = expected.and_then(AuditContent::to_text);
         let say = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), str::to_owned);
         self.drifts.push(Drift {
             kind,
@@ -276,30 +283,30 @@ impl Audit<'_> {
             order,
             loses,
             field: field.map(|f| f.name.clone()),
-            expected: say(right.as_deref()),
-            found: say(field.map(|f| f.text.as_str())),
+            expected: say(expected.as_deref()),
+            actual: say(field.map(|f| f.text.as_str())),
         });
         let name = field.map(|f| f.name.clone());
         let name = name.or_else(|| user.map(|user| user.to_string()));
         self.fixes.push(HoldCorrection {
             field: name.unwrap_or_default(),
-            seen: field.map(|f| f.text.clone()),
-            right,
+            actual: field.map(|f| f.text.clone()),
+            expected,
         });
     }
 
     fn terms(&mut self, numbers: &AuditNumbers) {
-        let (sale, found) = (self.truth.sale(), &numbers.terms);
+        let (sale, actual) = (self.expected.sale(), &numbers.terms);
         let terms = &sale.terms;
-        let right = found.max_quantity == terms.max_quantity
-            && found.price_cents == terms.price.cents()
-            && found.currency == terms.price.currency()
-            && found.opens_at == terms.opens_at
-            && found.closes_at == terms.closes_at
-            && found.hold_us == i64::from(terms.hold_seconds) * 1_000_000
-            && found.requires_sale_token == terms.requires_sale_token;
-        let closed = self.truth.closed_at(numbers.position);
-        if right && closed == numbers.sale_closed {
+        let same = actual.max_quantity == terms.max_quantity
+            && actual.price_cents == terms.price.cents()
+            && actual.currency == terms.price.currency()
+            && actual.opens_at == terms.opens_at
+            && actual.closes_at == terms.closes_at
+            && actual.hold_us == i64::from(terms.hold_seconds) * 1_000_000
+            && actual.requires_sale_token == terms.requires_sale_token;
+        let closed = self.expected.closed_at(numbers.position);
+        if same && closed == numbers.sale_closed {
             return;
         }
         self.drifts.push(Drift {
@@ -309,45 +316,45 @@ impl Audit<'_> {
             loses: None,
             field: None,
             expected: format!("{terms:?}, closed: {closed}"),
-            found: format!("{found:?}, closed: {}", numbers.sale_closed),
+            actual: format!("{actual:?}, closed: {}", numbers.sale_closed),
         });
     }
 
     /// Where the whole sale was seen at one moment, its numbers are those of its holds. Where it was not,
     /// they can still be held against each other: what is in flight is in both sides of each sum.
-    fn finish(mut self, last: &AuditPage, at_one_moment: bool) -> Findings {
+    fn finish(mut self, last: &AuditPage, at_one_moment: bool) -> DriftReport {
         let numbers = &last.numbers;
-        let available = self.truth.available_at(numbers.position);
-        let live: HashMap<_, _> = self.truth.live_at(numbers.position);
+        let available = self.expected.available_at(numbers.position);
+        let live: HashMap<_, _> = self.expected.live_at(numbers.position);
         let live: i64 = live.values().map(|o| i64::from(o.quantity)).sum();
-        let (mut found, mut right) = (self.found, self.right);
+        let (mut actual, mut repaired) = (self.actual, self.repaired);
         if !at_one_moment {
             // Fewer held than live and unsettled may be a shrink that was taken during the walk.
             let held = numbers.held.min(live + numbers.unsettled);
             let unsettled = numbers.unsettled;
-            found = Units { held, unsettled };
-            right = found;
+            actual = Units { held, unsettled };
+            repaired = actual;
         }
         let kind_before = self.drifts.len();
-        let stock = (available - found.unsettled, available - right.unsettled);
+        let stock = (available - actual.unsettled, available - repaired.unsettled);
         self.number(DriftKind::Stock, numbers.stock, stock);
-        self.number(DriftKind::Held, numbers.held, (found.held, right.held));
-        let unsettled = (found.unsettled, right.unsettled);
+        self.number(DriftKind::Held, numbers.held, (actual.held, repaired.held));
+        let unsettled = (actual.unsettled, repaired.unsettled);
         self.number(DriftKind::Unsettled, numbers.unsettled, unsettled);
         let numbers_differ = self.drifts.len() > kind_before;
-        let removes_units = self.fixes.iter().any(|fix| fix.right.is_none());
+        let removes_units = self.fixes.iter().any(|fix| fix.expected.is_none());
         // Without one moment it is not known which of the numbers counts the hold that goes.
         let ambiguous =
-            !at_one_moment && (removes_units || (numbers_differ && numbers.held != right.held));
+            !at_one_moment && (removes_units || (numbers_differ && numbers.held != repaired.held));
         let terms = self.drifts.iter().any(|d| d.kind == DriftKind::Terms);
-        let remedy = if self.drifts.is_empty() {
-            Remedy::None
+        let repair = if self.drifts.is_empty() {
+            Repair::None
         } else if terms || ambiguous || self.fixes.len() > MAX_ITEMS {
-            Remedy::Reload
+            Repair::Reload
         } else if self.again {
-            Remedy::Again
+            Repair::Again
         } else {
-            Remedy::Correct(Correction {
+            Repair::Correct(Correction {
                 epoch: numbers.epoch,
                 from: numbers.position,
                 // What is granted and settled meanwhile moves a number that is off and leaves it off by
@@ -355,32 +362,32 @@ impl Audit<'_> {
                 to: if self.fixes.is_empty() {
                     Offset::new(i64::MAX)
                 } else {
-                    self.truth.position()
+                    self.expected.position()
                 },
                 corrections: numbers.corrections,
                 stock: stock.1 - numbers.stock,
-                held: right.held - numbers.held,
-                unsettled: right.unsettled - numbers.unsettled,
+                held: repaired.held - numbers.held,
+                unsettled: repaired.unsettled - numbers.unsettled,
                 holds: self.fixes,
             })
         };
-        Findings {
+        DriftReport {
             drifts: self.drifts,
-            remedy,
+            repair,
         }
     }
 
     /// A number that is neither what the holds as they are say, nor as they will be.
-    fn number(&mut self, kind: DriftKind, actual: i64, (found, right): (i64, i64)) {
-        if actual != found && actual != right {
+    fn number(&mut self, kind: DriftKind, number: i64, (actual, repaired): (i64, i64)) {
+        if number != actual && number != repaired {
             self.drifts.push(Drift {
                 kind,
                 user: None,
                 order: None,
                 loses: None,
                 field: None,
-                expected: format!("{right} units"),
-                found: format!("{actual} units"),
+                expected: format!("{repaired} units"),
+                actual: format!("{number} units"),
             });
         }
     }

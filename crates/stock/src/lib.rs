@@ -18,6 +18,7 @@ mod contents;
 mod correct;
 mod drift;
 mod error;
+mod expected;
 mod keys;
 mod nodes;
 mod pending;
@@ -32,7 +33,6 @@ mod settle;
 mod slots;
 mod stock;
 mod survey;
-mod truth;
 mod view;
 
 pub use address::{Address, check_url, tcp_settings};
@@ -40,15 +40,15 @@ pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, H
 pub use connection::{Fence, LogIdentity, StockConnection, StockOptions};
 pub use contents::Loss;
 pub use correct::{CorrectReply, Correction, HoldCorrection};
-pub use drift::{Drift, DriftKind, Findings, Remedy, at_one_moment, compare};
+pub use drift::{Drift, DriftKind, DriftReport, Repair, at_one_moment, compare};
 pub use error::StockError;
+pub use expected::ExpectedSale;
 pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
 pub use reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
 pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
 pub use settle::SettleReply;
 pub use stock::Stock;
 pub use survey::Survey;
-pub use truth::SaleTruth;
 pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
 
 /// The most items in one call, of any kind.

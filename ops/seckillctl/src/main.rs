@@ -99,7 +99,7 @@ enum Command {
     /// Fold the log into new tables beside the live ones, prove them, and put them into their place.
     #[command(subcommand)]
     Rebuild(rebuild::Command),
-    /// Compare PostgreSQL and Redis with the log, and put right what differs.
+    /// Compare PostgreSQL and Redis with the log, and repair what differs.
     Reconcile(reconcile::Arguments),
     /// See and change the rules about whose orders are refused.
     #[command(subcommand)]

@@ -6,10 +6,10 @@ mod numbers;
 use seckill_domain::{Epoch, EventId, Offset, Order, OrderStatus, Sale, Timestamp};
 use uuid::Uuid;
 
-use super::{DriftKind, Findings, Remedy, compare};
+use super::{DriftKind, DriftReport, Repair, compare};
 use crate::contents::settled;
+use crate::expected::ExpectedSale;
 use crate::samples::{STOCK, ended, order, sale, terms};
-use crate::truth::SaleTruth;
 use crate::{
     AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, Correction, Hold, HoldState,
 };
@@ -130,46 +130,46 @@ impl Case {
         }
     }
 
-    fn compare_pages(&self, pages: &[AuditPage]) -> Option<Findings> {
-        let truth = SaleTruth::new(
+    fn compare_pages(&self, pages: &[AuditPage]) -> Option<DriftReport> {
+        let expected = ExpectedSale::new(
             self.sale.clone(),
             Offset::new(self.read_at),
             self.orders.clone(),
             self.adjustments.clone(),
         );
-        compare(pages, &truth, &|_| self.orphans)
+        compare(pages, &expected, &|_| self.orphans)
     }
 
-    fn findings(&self) -> Findings {
+    fn report(&self) -> DriftReport {
         self.compare_pages(&[self.page()]).unwrap()
     }
 }
 
-fn kinds(findings: &Findings) -> Vec<DriftKind> {
-    findings.drifts.iter().map(|drift| drift.kind).collect()
+fn kinds(report: &DriftReport) -> Vec<DriftKind> {
+    report.drifts.iter().map(|drift| drift.kind).collect()
 }
 
 /// What is added to stock, held and unsettled, and the fields that are written: name and whether it stays.
 type Change = ([i64; 3], Vec<(String, bool)>);
 
-fn correction(findings: &Findings) -> Option<Change> {
-    let Remedy::Correct(Correction {
+fn correction(report: &DriftReport) -> Option<Change> {
+    let Repair::Correct(Correction {
         stock,
         held,
         unsettled,
         holds,
         ..
-    }) = &findings.remedy
+    }) = &report.repair
     else {
         return None;
     };
     let holds = holds
         .iter()
-        .map(|fix| (fix.field.clone(), fix.right.is_some()));
+        .map(|fix| (fix.field.clone(), fix.expected.is_some()));
     Some(([*stock, *held, *unsettled], holds.collect()))
 }
 
-/// What it is, its kinds of difference, and what puts it right as [`Change`] has it.
+/// What it is, its kinds of difference, and its repair as [`Change`] has it.
 type Wrong<'a> = (
     &'a str,
     Case,
@@ -178,24 +178,24 @@ type Wrong<'a> = (
     &'a [(&'a str, bool)],
 );
 
-/// Each is found to be wrong so, and put right so.
+/// Each is found to be wrong in this way, and is repaired in this way.
 fn expect(cases: Vec<Wrong<'_>>) {
     for (what, case, differences, numbers, fields) in cases {
-        let findings = case.findings();
-        assert_eq!(kinds(&findings), differences, "{what}: {findings:#?}");
+        let report = case.report();
+        assert_eq!(kinds(&report), differences, "{what}: {report:#?}");
         let fields: Vec<_> = fields
             .iter()
             .map(|(f, stays)| ((*f).to_owned(), *stays))
             .collect();
-        assert_eq!(correction(&findings), Some((numbers, fields)), "{what}");
+        assert_eq!(correction(&report), Some((numbers, fields)), "{what}");
     }
 }
 
 /// Each is no difference at all.
 fn expect_none(cases: Vec<(&str, Case)>) {
     for (what, case) in cases {
-        let findings = case.findings();
-        assert_eq!(kinds(&findings), [], "{what}: {findings:#?}");
-        assert_eq!(findings.remedy, Remedy::None, "{what}");
+        let report = case.report();
+        assert_eq!(kinds(&report), [], "{what}: {report:#?}");
+        assert_eq!(report.repair, Repair::None, "{what}");
     }
 }

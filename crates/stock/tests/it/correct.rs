@@ -1,18 +1,18 @@
-//! What an audit found wrong is put right while the sale goes on selling.
+//! What an audit found wrong is repaired while the sale goes on selling.
 
 use seckill_domain::{Epoch, Offset, UserId};
-use seckill_stock::{CorrectReply, Correction, HoldsCursor, Remedy, SaleTruth, compare};
+use seckill_stock::{CorrectReply, Correction, ExpectedSale, HoldsCursor, Repair, compare};
 
 use crate::support::{Server, confirm, granted, hold_state, request, sale, units, user, voucher};
 
-/// The remedy for what is wrong in a sale of which the log has nothing but its schedule.
-async fn remedy(server: &Server) -> Correction {
+/// The repair for what is wrong in a sale of which the log has nothing but its schedule.
+async fn repair(server: &Server) -> Correction {
     let page = server.stock.audit(voucher(), HoldsCursor::START).await;
     let pages = [page.unwrap().expect("the sale is open")];
-    let truth = SaleTruth::new(sale(10), Offset::new(1), [], Vec::new());
-    let findings = compare(&pages, &truth, &|_| false).expect("comparable");
-    match findings.remedy {
-        Remedy::Correct(correction) => correction,
+    let expected = ExpectedSale::new(sale(10), Offset::new(1), [], Vec::new());
+    let report = compare(&pages, &expected, &|_| false).expect("comparable");
+    match report.repair {
+        Repair::Correct(correction) => correction,
         other => panic!("{other:?}"),
     }
 }
@@ -31,7 +31,7 @@ async fn correct(server: &Server, correction: &Correction) -> CorrectReply {
 }
 
 #[tokio::test]
-async fn a_number_is_put_right_once_wherever_the_sale_has_come_to() {
+async fn a_number_is_repaired_once_wherever_the_sale_has_come_to() {
     let server = Server::with_sale().await;
     let mut raw = server.raw().await;
     let _: i64 = redis::cmd("HINCRBY")
@@ -39,7 +39,7 @@ async fn a_number_is_put_right_once_wherever_the_sale_has_come_to() {
         .query_async(&mut raw)
         .await
         .unwrap();
-    let correction = remedy(&server).await;
+    let correction = repair(&server).await;
     go_on_selling(&server).await;
     assert_eq!(units(&server.stock).await, (10, 1, 0), "one too many");
 
@@ -50,7 +50,7 @@ async fn a_number_is_put_right_once_wherever_the_sale_has_come_to() {
 }
 
 #[tokio::test]
-async fn a_hold_is_put_right_only_where_the_log_is_known_to_have_nothing_of_its_buyer() {
+async fn a_hold_is_repaired_only_where_the_log_is_known_to_have_nothing_of_its_buyer() {
     let server = Server::with_sale().await;
     let mut raw = server.raw().await;
     let _: i64 = redis::cmd("HSET")
@@ -58,7 +58,7 @@ async fn a_hold_is_put_right_only_where_the_log_is_known_to_have_nothing_of_its_
         .query_async(&mut raw)
         .await
         .unwrap();
-    let mut correction = remedy(&server).await;
+    let mut correction = repair(&server).await;
     assert_eq!(correction.buyers(), [user(11)] as [UserId; 1]);
     go_on_selling(&server).await;
 

@@ -58,7 +58,7 @@ enum Verdict {
 const FORWARD: &str =
     "forward: effects in between would never be carried out, and units not come back";
 const ORDERS: &str = "rows and position change together: `seckillctl rebuild orders` folds the log anew \
-                      beside them, `seckillctl reconcile` puts single rows right";
+                      beside them, `seckillctl reconcile` repairs single rows";
 const RUNS: &str = "a projector runs, and would move its effects forward again: stop all of them, reset, \
                     and start them; orders are taken meanwhile";
 const CUT: &str = "the log does not go back so far";

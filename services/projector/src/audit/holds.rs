@@ -7,10 +7,10 @@ use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_eventlog::{Stretch, backlog};
 use seckill_orderbook::OrderSums;
 use seckill_stock::{
-    AuditContent, AuditField, AuditPage, Drift, DriftKind, HoldsCursor, SaleTruth, compare,
+    AuditContent, AuditField, AuditPage, Drift, DriftKind, ExpectedSale, HoldsCursor, compare,
 };
 
-use super::sightings::{ORDER_SUMS, PAYMENTS, Sighting};
+use super::observations::{ORDER_SUMS, Observation, PAYMENTS};
 use crate::partition::Shared;
 
 /// Holds whose order the log does not seem to have, and the end of the log when that was first seen: once
@@ -25,7 +25,7 @@ type Key = (VoucherId, String, String);
 
 fn key_of(voucher: VoucherId, drift: &Drift) -> Key {
     let field = drift.field.clone().unwrap_or_default();
-    (voucher, field, drift.found.clone())
+    (voucher, field, drift.actual.clone())
 }
 
 /// All that is wrong with one sale, except that `orphans` still have to prove themselves. None: it cannot
@@ -35,7 +35,7 @@ pub(super) async fn audit(
     voucher: VoucherId,
     partition: i32,
     orphans: &mut Orphans,
-) -> anyhow::Result<Option<Vec<Sighting>>> {
+) -> anyhow::Result<Option<Vec<Observation>>> {
     let mut pages: Vec<AuditPage> = Vec::new();
     let mut cursor = Some(HoldsCursor::START);
     while let Some(at) = cursor {
@@ -55,26 +55,26 @@ pub(super) async fn audit(
     };
     let adjustments = rows.adjustments.iter();
     let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
-    let truth = SaleTruth::new(sale, position, rows.orders, adjustments.collect());
+    let expected = ExpectedSale::new(sale, position, rows.orders, adjustments.collect());
     let now = pages.last().map(|page| page.numbers.now);
     let in_flight = in_flight(shared);
     let overdue = |field: &AuditField| now.is_some_and(|now| is_overdue(field, now, in_flight));
-    let Some(found) = compare(&pages, &truth, &overdue) else {
+    let Some(report) = compare(&pages, &expected, &overdue) else {
         return Ok(None);
     };
     let mut seen = Vec::new();
     let is_orphan = |drift: &Drift| drift.kind == DriftKind::OrphanHold;
     orphans.keep(
         voucher,
-        found.drifts.iter().filter(|drift| is_orphan(drift)),
+        report.drifts.iter().filter(|drift| is_orphan(drift)),
     );
-    for drift in found.drifts {
+    for drift in report.drifts {
         let counts = !is_orphan(&drift)
             || orphans
                 .proved(shared, voucher, partition, &drift, position)
                 .await?;
         if counts {
-            seen.push(sighting(drift));
+            seen.push(observation(drift));
         }
     }
     if let Some(sums) = shared.orderbook.order_sums(voucher).await? {
@@ -156,23 +156,23 @@ async fn nothing_between(
     Ok(found.is_empty())
 }
 
-fn sighting(drift: Drift) -> Sighting {
+fn observation(drift: Drift) -> Observation {
     let Drift {
         kind,
         field,
         expected,
-        found,
+        actual,
         ..
     } = drift;
-    Sighting {
+    Observation {
         invariant: kind.as_str(),
         // A hold is the same fault only while it stays what it is; numbers go on changing.
-        of: field.map_or_else(String::new, |field| format!("{field} {found}")),
-        detail: format!("expected {expected}, found {found}"),
+        of: field.map_or_else(String::new, |field| format!("{field} {actual}")),
+        detail: format!("expected {expected}, found {actual}"),
     }
 }
 
-fn of_sums(sums: &OrderSums) -> Vec<Sighting> {
+fn of_sums(sums: &OrderSums) -> Vec<Observation> {
     let mut seen = Vec::new();
     let pairs = [
         ("unpaid units", sums.unpaid_units, sums.unpaid_in_orders),
@@ -181,7 +181,7 @@ fn of_sums(sums: &OrderSums) -> Vec<Sighting> {
     ];
     for (what, by_sale, by_orders) in pairs {
         if by_sale != by_orders {
-            seen.push(Sighting {
+            seen.push(Observation {
                 invariant: ORDER_SUMS,
                 of: what.to_owned(),
                 detail: format!("{by_sale} {what} by the sale, {by_orders} by its orders"),
@@ -189,7 +189,7 @@ fn of_sums(sums: &OrderSums) -> Vec<Sighting> {
         }
     }
     if sums.payments_with_two_ends > 0 {
-        seen.push(Sighting {
+        seen.push(Observation {
             invariant: PAYMENTS,
             of: String::new(),
             detail: format!(

@@ -1,9 +1,9 @@
 //! The stores are held against each other while the traffic runs: every sale's units each second, and one
 //! sale after the other hold by hold. Only looks: the service goes on, a metric and a log line say what
-//! is wrong, `seckillctl reconcile` puts it right.
+//! is wrong, `seckillctl reconcile` repairs it.
 
 mod holds;
-mod sightings;
+mod observations;
 mod units;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::holds::Orphans;
-use self::sightings::{INVARIANTS, Scope, Sightings};
+use self::observations::{INVARIANTS, Observations, Scope};
 use self::units::{Compared, Units};
 use crate::partition::Shared;
 use crate::watch::{Owned, lock};
@@ -41,7 +41,7 @@ pub(crate) struct Auditor {
     shared: Arc<Shared>,
     owned: Owned,
     units: Units,
-    sightings: Sightings,
+    observations: Observations,
     orphans: Orphans,
     /// Sales to be scanned, in turn.
     rotation: VecDeque<VoucherId>,
@@ -60,7 +60,7 @@ impl Auditor {
             shared,
             owned,
             units: Units::default(),
-            sightings: Sightings::default(),
+            observations: Observations::default(),
             orphans: Orphans::default(),
             rotation: VecDeque::new(),
             rest_until: Instant::now(),
@@ -108,7 +108,7 @@ impl Auditor {
         let serves: HashSet<_> = served.iter().map(|(sale, _)| sale.voucher_id).collect();
         known.retain(|voucher| serves.contains(voucher) || !looked_at.contains(voucher));
         self.units.retain(|voucher| known.contains(&voucher));
-        self.sightings.retain(|voucher| known.contains(&voucher));
+        self.observations.retain(|voucher| known.contains(&voucher));
         self.orphans.retain(|voucher| known.contains(&voucher));
         self.rotation.retain(|voucher| known.contains(voucher));
 
@@ -143,11 +143,11 @@ impl Auditor {
                 let Some(found) = self.units.compare(view, *since, &units) else {
                     continue;
                 };
-                let seen = found.sightings(view);
+                let seen = found.observations(view);
                 if !seen.is_empty() {
                     self.units.forget(voucher);
                 }
-                self.sightings.note(Scope::Units, voucher, &seen);
+                self.observations.note(Scope::Units, voucher, &seen);
                 compared.insert(voucher, found);
             }
         }
@@ -189,7 +189,7 @@ impl Auditor {
         }
         let suspect = |voucher: &VoucherId| {
             let held = compared.get(voucher).is_some_and(|found| found.held != 0);
-            held || self.sightings.suspects(*voucher) || self.orphans.concern(*voucher)
+            held || self.observations.suspects(*voucher) || self.orphans.concern(*voucher)
         };
         let mut turn: Vec<_> = partitions.keys().copied().filter(suspect).collect();
         turn.truncate(SCANNED_SALES);
@@ -219,7 +219,7 @@ impl Auditor {
                 tracing::debug!(%voucher, error = format!("{error:#}"), "sale was not audited");
             }
             if let Ok(Some(seen)) = seen {
-                self.sightings.note(Scope::Holds, voucher, &seen);
+                self.observations.note(Scope::Holds, voucher, &seen);
                 metrics::counter!("seckill_audit_scanned_sales_total").increment(1);
             }
         }
@@ -230,7 +230,7 @@ impl Auditor {
     }
 
     fn measure(&self, compared: &HashMap<VoucherId, Compared>) {
-        let alarms = self.sightings.alarms();
+        let alarms = self.observations.alarms();
         for invariant in INVARIANTS {
             let sales = alarms.get(invariant).copied().unwrap_or(0);
             metrics::gauge!("seckill_audit_violations", "invariant" => invariant).set(sales as f64);

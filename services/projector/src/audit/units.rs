@@ -7,7 +7,7 @@ use seckill_domain::{Epoch, Offset, VoucherId};
 use seckill_orderbook::SaleUnits;
 use seckill_stock::SaleView;
 
-use super::sightings::{REDIS_HELD, REDIS_STOCK, Sighting};
+use super::observations::{Observation, REDIS_HELD, REDIS_STOCK};
 
 /// What has moved in a sale from the position that Redis stood at up to the one PostgreSQL was read at.
 /// What is in the log does not change: while Redis stands still, only what came since has to be read.
@@ -44,7 +44,7 @@ impl Units {
         memo.map_or(view.position, |memo| memo.read_to)
     }
 
-    /// Reads the sale from Redis' position on next time: what was remembered may have been put right
+    /// Reads the sale from Redis' position on next time: what was remembered may have been repaired
     /// in the tables.
     pub(super) fn forget(&mut self, voucher: VoucherId) {
         self.memos.remove(&voucher);
@@ -87,10 +87,10 @@ impl Units {
 }
 
 impl Compared {
-    pub(super) fn sightings(&self, view: &SaleView) -> Vec<Sighting> {
+    pub(super) fn observations(&self, view: &SaleView) -> Vec<Observation> {
         let mut seen = Vec::new();
         let mut add = |invariant, units: i64, what: &str| {
-            seen.push(Sighting {
+            seen.push(Observation {
                 invariant,
                 of: units.to_string(),
                 detail: format!("{units:+} units {what} at position {}", view.position.get()),

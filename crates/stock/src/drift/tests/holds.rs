@@ -9,7 +9,7 @@ use crate::samples::{ended, order};
 use crate::{AuditContent, AuditField, Hold, HoldState, Loss};
 
 #[test]
-fn a_hold_that_is_not_its_orders_is_named_and_put_right() {
+fn a_hold_that_is_not_its_orders_is_named_and_repaired() {
     use DriftKind::{MissingHold, WrongHold};
     let first = |c: &mut Case, change: fn(&mut Hold)| {
         let found = c.fields.iter_mut().find(|f| f.name == "1").unwrap();
@@ -71,7 +71,7 @@ fn a_hold_that_is_not_its_orders_is_named_and_put_right() {
 }
 
 #[test]
-fn a_hold_without_a_live_order_is_named_and_put_right() {
+fn a_hold_without_a_live_order_is_named_and_repaired() {
     use DriftKind::{OrphanHold, WrongHold};
     let lingering = |state| {
         Case::with(|c| {
@@ -125,7 +125,7 @@ fn a_hold_without_a_live_order_is_named_and_put_right() {
 fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
     let (live, gone, unknown) = (order(1, 2, 10), order(2, 1, 20), order(9, 3, 50));
     let losses = |change: &dyn Fn(&mut Case)| {
-        let found = Case::with(change).findings().drifts;
+        let found = Case::with(change).report().drifts;
         found.iter().find_map(|drift| drift.loses)
     };
     let instead = |name: &'static str, of: AuditField| {
@@ -174,7 +174,7 @@ fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
 }
 
 #[test]
-fn a_field_that_no_script_writes_is_named_and_put_right() {
+fn a_field_that_no_script_writes_is_named_and_repaired() {
     use DriftKind::WrongHold;
     let unreadable = |name: &'static str| {
         Case::with(move |c| {

@@ -1,14 +1,14 @@
-//! The sale's numbers and terms, walks through it that take time, and what puts all of it right.
+//! The sale's numbers and terms, walks through it that take time, and what repairs all of it.
 
 use seckill_domain::{Epoch, Offset, OrderStatus, Timestamp};
 
 use super::{Case, HERE, correction, expect, hold, kinds, sound};
-use crate::drift::{DriftKind, Remedy, at_one_moment};
+use crate::drift::{DriftKind, Repair, at_one_moment};
 use crate::samples::{ended, order, user};
 use crate::{AuditTerms, HoldState, MAX_ITEMS};
 
 #[test]
-fn a_number_that_is_off_is_named_and_put_right() {
+fn a_number_that_is_off_is_named_and_repaired() {
     use DriftKind::{Held, Stock, Unsettled};
     let off = |stock, held, unsettled| Case::with(|c| c.count(stock, held, unsettled));
     expect(vec![
@@ -62,9 +62,9 @@ fn other_terms_are_mended_by_a_load() {
             other(|terms| terms.requires_sale_token = true),
         ),
     ] {
-        let findings = case.findings();
-        assert_eq!(kinds(&findings), [DriftKind::Terms], "{what}");
-        assert_eq!(findings.remedy, Remedy::Reload, "{what}");
+        let report = case.report();
+        assert_eq!(kinds(&report), [DriftKind::Terms], "{what}");
+        assert_eq!(report.repair, Repair::Reload, "{what}");
     }
 }
 
@@ -77,9 +77,9 @@ fn a_hold_whose_order_has_moved_since_is_audited_again() {
         c.sale.available += 2;
         c.read_at = HERE + 1;
     };
-    let findings = Case::with(ahead).findings();
-    assert_eq!(kinds(&findings), [DriftKind::MissingHold]);
-    assert_eq!(findings.remedy, Remedy::Again);
+    let report = Case::with(ahead).report();
+    assert_eq!(kinds(&report), [DriftKind::MissingHold]);
+    assert_eq!(report.repair, Repair::Again);
 
     let settled_early = Case::with(|c| {
         c.fields.push(hold(&order(9, 3, HERE), HoldState::Settled));
@@ -88,9 +88,9 @@ fn a_hold_whose_order_has_moved_since_is_audited_again() {
         c.sale.available -= 3;
         c.read_at = HERE + 1;
     });
-    let findings = settled_early.findings();
-    assert_eq!(findings.drifts[0].kind, DriftKind::WrongHold);
-    assert_eq!(findings.remedy, Remedy::Again);
+    let report = settled_early.report();
+    assert_eq!(report.drifts[0].kind, DriftKind::WrongHold);
+    assert_eq!(report.repair, Repair::Again);
 }
 
 #[test]
@@ -119,28 +119,28 @@ fn a_walk_that_took_more_than_a_moment_compares_sums() {
     // Somebody was granted three units between the pages, and their hold was in neither.
     let granted = [case.page(), later(-3, 3, 3)];
     assert!(!at_one_moment(&granted));
-    let findings = case.compare_pages(&granted).unwrap();
-    assert_eq!(findings.remedy, Remedy::None, "{findings:#?}");
+    let report = case.compare_pages(&granted).unwrap();
+    assert_eq!(report.repair, Repair::None, "{report:#?}");
 
     // The same, and a unit is missing.
-    let findings = case.compare_pages(&[case.page(), later(-4, 3, 3)]).unwrap();
-    assert_eq!(kinds(&findings), [DriftKind::Stock]);
-    assert_eq!(correction(&findings), Some(([1, 0, 0], Vec::new())));
+    let report = case.compare_pages(&[case.page(), later(-4, 3, 3)]).unwrap();
+    assert_eq!(kinds(&report), [DriftKind::Stock]);
+    assert_eq!(correction(&report), Some(([1, 0, 0], Vec::new())));
 
     // A field that the walk came by twice is one field; the clock alone is no other moment.
     let mut twice = [case.page(), case.page()];
     twice[1].numbers.now = Timestamp::from_micros(9);
     assert!(at_one_moment(&twice));
-    let findings = case.compare_pages(&twice).unwrap();
-    assert_eq!(findings.remedy, Remedy::None, "{findings:#?}");
+    let report = case.compare_pages(&twice).unwrap();
+    assert_eq!(report.repair, Repair::None, "{report:#?}");
 
     // Which number counts a hold that goes is not known: the sale is loaded.
     let orphan = Case::with(|c| c.fields.push(hold(&order(9, 3, 50), HoldState::Settled)));
-    let findings = orphan
+    let report = orphan
         .compare_pages(&[orphan.page(), later(-3, 3, 3)])
         .unwrap();
-    assert!(kinds(&findings).contains(&DriftKind::OrphanHold));
-    assert_eq!(findings.remedy, Remedy::Reload);
+    assert!(kinds(&report).contains(&DriftKind::OrphanHold));
+    assert_eq!(report.repair, Repair::Reload);
 }
 
 #[test]
@@ -153,17 +153,17 @@ fn more_than_one_call_may_change_is_a_load() {
             c.count(-count, count, 0);
         })
     };
-    let findings = missing(many).findings();
-    assert_eq!(findings.drifts.len(), MAX_ITEMS);
-    assert!(correction(&findings).is_some());
-    assert_eq!(missing(many + 1).findings().remedy, Remedy::Reload);
+    let report = missing(many).report();
+    assert_eq!(report.drifts.len(), MAX_ITEMS);
+    assert!(correction(&report).is_some());
+    assert_eq!(missing(many + 1).report().repair, Repair::Reload);
 }
 
 #[test]
 fn a_difference_says_whose_it_is_and_both_sides() {
     let mut case = sound();
     case.fields.retain(|f| f.name != "1");
-    let [drift] = &case.findings().drifts[..] else {
+    let [drift] = &case.report().drifts[..] else {
         panic!("one difference");
     };
     assert_eq!(
@@ -171,7 +171,7 @@ fn a_difference_says_whose_it_is_and_both_sides() {
         (Some(user(1)), Some(case.orders[0].order_id))
     );
     assert_eq!(
-        (drift.field.as_deref(), drift.found.as_str()),
+        (drift.field.as_deref(), drift.actual.as_str()),
         (None, "none")
     );
     assert!(drift.expected.contains("|2|s|"), "{drift:?}");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use seckill_domain::{OrderId, VoucherId};
 use seckill_orderbook::{AcceptedLog, RowDifference, RowDifferenceKind};
-use seckill_stock::{Drift, Loss, Remedy};
+use seckill_stock::{Drift, Loss, Repair};
 use serde_json::{Value, json};
 
 use super::evidence::Evidence;
@@ -72,7 +72,7 @@ impl Difference {
     }
 
     /// Of Redis against the log.
-    pub(super) fn of_drift(voucher: VoucherId, drift: &Drift, remedy: &Remedy) -> Self {
+    pub(super) fn of_drift(voucher: VoucherId, drift: &Drift, repair: &Repair) -> Self {
         let order = drift.order.map(|order| format!("order {order}"));
         let user = drift.user.map(|user| format!("user {user}"));
         let of: Vec<String> = user.into_iter().chain(order).collect();
@@ -82,10 +82,10 @@ impl Difference {
             kind: drift.kind.as_str(),
             of: of.join(" "),
             expected: drift.expected.clone(),
-            found: drift.found.clone(),
-            repair: match remedy {
-                Remedy::Reload => RELOAD,
-                Remedy::None | Remedy::Again | Remedy::Correct(_) => CORRECT,
+            found: drift.actual.clone(),
+            repair: match repair {
+                Repair::Reload => RELOAD,
+                Repair::None | Repair::Again | Repair::Correct(_) => CORRECT,
             },
             loses: drift.loses,
             evidence: None,

@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis against the log: what differs, and what puts it right. Plan and execution are
+//! PostgreSQL and Redis against the log: what differs, and what repairs it. Plan and execution are
 //! apart: what is printed without `--execute` is what is carried out with it.
 
 mod difference;
@@ -38,7 +38,7 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
 /// Compare the tables with the log's fold, and Redis with the log at the sale's own position.
 ///
-/// Units in flight are no difference. Rows are put right by writing what the log's fold says, with the
+/// Units in flight are no difference. Rows are repaired by writing what the log's fold says, with the
 /// fold held where it is; Redis by a correction that is refused if the sale has moved, or, where
 /// that cannot be, by closing the sale, which the projector then loads anew (about PROMISE_DEADLINE_MS).
 /// Only rows and holds that differ are touched. At the end the same sales are compared once more; what
@@ -253,16 +253,16 @@ fn compare_redis(
             }
         };
         let position = fold.read_to(stores.log.partition_of(voucher));
-        let truth = redis::truth(fold.book.rows(voucher), position);
+        let expected = redis::expected(fold.book.rows(voucher), position);
         let now = now_of(pages);
         let is_orphan = |field: &AuditField| redis::is_overdue(field, now, stores.in_flight);
-        match truth.and_then(|truth| compare(pages, &truth, &is_orphan)) {
+        match expected.and_then(|expected| compare(pages, &expected, &is_orphan)) {
             Some(found) => {
                 let orphans = found.drifts.iter();
                 let orphans = orphans.filter(|d| d.kind == DriftKind::OrphanHold);
-                let orphans = orphans.filter_map(|d| Some((d.field.clone()?, d.found.clone())));
+                let orphans = orphans.filter_map(|d| Some((d.field.clone()?, d.actual.clone())));
                 plan.orphans.entry(voucher).or_default().extend(orphans);
-                let of = |d| Difference::of_drift(voucher, d, &found.remedy);
+                let of = |d| Difference::of_drift(voucher, d, &found.repair);
                 plan.differences.extend(found.drifts.iter().map(of));
             }
             None => {
@@ -286,7 +286,7 @@ struct Done {
     reloaded: Vec<VoucherId>,
 }
 
-/// Rows first: Redis is put right by what they say.
+/// Rows first: Redis is repaired by what they say.
 async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Done, Failure> {
     let of = |rows: bool| {
         let differences = plan.differences.iter();
@@ -297,7 +297,7 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
     let mut done = Done::default();
     if !rows.is_empty() {
         let (log, orderbook) = (&stores.log, &stores.orderbook);
-        done.rows = tables::put_right(log, orderbook, &rows, warrant).await?;
+        done.rows = tables::repair(log, orderbook, &rows, warrant).await?;
     }
     if redis.is_empty() {
         return Ok(done);
@@ -310,7 +310,7 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
         let orphans = plan.orphans.get(&voucher).unwrap_or(&none);
         let place = (&*stores.log.topics.events, stores.log.partition_of(voucher));
         let (stock, orderbook) = (&stores.stock, &stores.orderbook);
-        match redis::put_right(stock, orderbook, place, voucher, orphans).await? {
+        match redis::repair(stock, orderbook, place, voucher, orphans).await? {
             Mended::Already => {}
             Mended::Corrected => done.corrected.push(voucher),
             Mended::Shut(epoch) => shut.push((voucher, epoch)),

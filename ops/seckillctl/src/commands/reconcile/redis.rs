@@ -1,4 +1,4 @@
-//! Redis against the log, and put right under guard, or by a load.
+//! Redis against the log, and repaired under guard, or by a load.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow};
 use seckill_domain::{Epoch, Offset, Timestamp, VoucherId};
 use seckill_orderbook::{Orderbook, OrderbookError, SaleRows};
 use seckill_stock::{
-    AuditContent, AuditField, AuditPage, CorrectReply, Correction, Findings, HoldsCursor, Remedy,
-    SaleTruth, Stock, StockError, at_one_moment, compare,
+    AuditContent, AuditField, AuditPage, CorrectReply, Correction, DriftReport, ExpectedSale,
+    HoldsCursor, Repair, Stock, StockError, at_one_moment, compare,
 };
 use tokio::time::Instant;
 
@@ -72,11 +72,11 @@ async fn walk_once(
 }
 
 /// What the log means for Redis. None for a sale that was never scheduled.
-pub(super) fn truth(rows: SaleRows, position: Offset) -> Option<SaleTruth> {
+pub(super) fn expected(rows: SaleRows, position: Offset) -> Option<ExpectedSale> {
     let adjustments = rows.adjustments.iter();
     let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
     let adjustments = adjustments.collect();
-    Some(SaleTruth::new(
+    Some(ExpectedSale::new(
         rows.sale?,
         position,
         rows.orders,
@@ -96,7 +96,7 @@ pub(super) fn is_overdue(field: &AuditField, now: Timestamp, in_flight: Duration
     !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
 }
 
-/// How a sale was put right.
+/// How a sale was repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mended {
     /// There was nothing left to do.
@@ -106,9 +106,9 @@ pub(super) enum Mended {
     Shut(Epoch),
 }
 
-/// Puts one sale right, whose rows are the log's fold. `orphans`: name and text of fields of which the
+/// Repairs one sale, whose rows are the log's fold. `orphans`: name and text of fields of which the
 /// log has shown that it does not have them.
-pub(super) async fn put_right(
+pub(super) async fn repair(
     stock: &Stock,
     orderbook: &Orderbook,
     (topic, partition): (&str, i32),
@@ -124,25 +124,25 @@ pub(super) async fn put_right(
             Seen::Pages(pages) => pages,
             Seen::NotServed | Seen::Unreadable(_) => break,
         };
-        let truth = truth_of_tables(orderbook, topic, partition, voucher).await?;
-        let findings = truth.and_then(|truth| compare(&pages, &truth, &is_orphan));
-        let remedy = findings.map_or(Remedy::Again, |found: Findings| found.remedy);
-        match remedy {
-            Remedy::None => return Ok(mended),
-            Remedy::Again => tokio::time::sleep(BETWEEN).await,
-            Remedy::Correct(correction) => {
+        let expected = expected_of_tables(orderbook, topic, partition, voucher).await?;
+        let report = expected.and_then(|expected| compare(&pages, &expected, &is_orphan));
+        let repair = report.map_or(Repair::Again, |report: DriftReport| report.repair);
+        match repair {
+            Repair::None => return Ok(mended),
+            Repair::Again => tokio::time::sleep(BETWEEN).await,
+            Repair::Correct(correction) => {
                 match correct(stock, orderbook, (topic, partition), voucher, correction).await? {
                     CorrectReply::Done => mended = Mended::Corrected,
                     CorrectReply::Moved => {}
                     CorrectReply::NotServed | CorrectReply::Short => break,
                 }
             }
-            Remedy::Reload => break,
+            Repair::Reload => break,
         }
     }
     // A correction would not do, or so much is going on that none finds the sale where it was seen.
-    let truth = truth_of_tables(orderbook, topic, partition, voucher).await?;
-    let epoch = truth.map(|truth| truth.sale().epoch);
+    let expected = expected_of_tables(orderbook, topic, partition, voucher).await?;
+    let epoch = expected.map(|expected| expected.sale().epoch);
     let epoch = epoch.ok_or_else(|| anyhow!("sale {voucher} is not in the log"))?;
     match stock.shut(voucher, epoch).await.context("REDIS_URL")? {
         CorrectReply::Done => Ok(Mended::Shut(epoch.next())),
@@ -182,17 +182,17 @@ async fn correct(
     Ok(CorrectReply::Moved)
 }
 
-async fn truth_of_tables(
+async fn expected_of_tables(
     orderbook: &Orderbook,
     topic: &str,
     partition: i32,
     voucher: VoucherId,
-) -> Result<Option<SaleTruth>, Failure> {
+) -> Result<Option<ExpectedSale>, Failure> {
     let rows = async {
         let mut snapshot = orderbook.book_snapshot(topic).await?;
         let position = snapshot.position(partition);
         let rows = snapshot.rows(voucher).await?;
-        Ok::<_, OrderbookError>(truth(rows, position))
+        Ok::<_, OrderbookError>(expected(rows, position))
     };
     Ok(rows.await.context("cannot read the rows")?)
 }

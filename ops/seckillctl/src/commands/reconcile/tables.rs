@@ -1,4 +1,4 @@
-//! PostgreSQL against the log, and put right by the log's fold.
+//! PostgreSQL against the log, and repaired by the log's fold.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -95,7 +95,7 @@ async fn extra_orders(
 
 /// Writes the fold's rows of these sales, a short transaction a partition, in which the fold is held
 /// where it is. Gives how many rows were written or removed.
-pub(super) async fn put_right(
+pub(super) async fn repair(
     log: &Log,
     orderbook: &Orderbook,
     vouchers: &BTreeSet<VoucherId>,
@@ -174,7 +174,7 @@ async fn rewrite(
         (*voucher, fold.book.rows(*voucher), was_in_redis)
     };
     let sales: Vec<_> = vouchers.iter().map(sale).collect();
-    let rows = lock.put_right(&sales).await;
+    let rows = lock.repair(&sales).await;
     let rows = rows.context("the rows were not written; nothing was changed")?;
     let committed = lock.commit(warrant.entry(rows)).await;
     committed.context("unknown whether the rows were written: run it again")?;

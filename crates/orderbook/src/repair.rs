@@ -69,7 +69,7 @@ impl FoldLock {
     ///
     /// # Errors
     /// When the database fails or refuses.
-    pub async fn put_right(
+    pub async fn repair(
         &mut self,
         sales: &[(VoucherId, SaleRows, bool)],
     ) -> Result<usize, OrderbookError> {

@@ -1,4 +1,4 @@
-//! What was found wrong, and whether it was found again: one sighting is no alarm.
+//! What was found wrong, and whether it was found again: one observation is no alarm.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -27,9 +27,9 @@ pub(super) const PAYMENTS: &str = "payments";
 
 /// Something that is wrong with a sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct Observation {
     pub(super) invariant: &'static str,
-    /// What it is about; two sightings with the same are the same fault.
+    /// What it is about; two observations with the same are the same fault.
     pub(super) of: String,
     /// For people.
     pub(super) detail: String,
@@ -45,30 +45,30 @@ pub(super) enum Scope {
 type Fault = (&'static str, String);
 
 #[derive(Debug, Default)]
-pub(super) struct Sightings {
+pub(super) struct Observations {
     last: HashMap<(Scope, VoucherId), HashSet<Fault>>,
     alarms: HashMap<(Scope, VoucherId), BTreeSet<Fault>>,
 }
 
-impl Sightings {
+impl Observations {
     /// Notes all that an audit of a sale saw, which may be nothing.
-    pub(super) fn note(&mut self, scope: Scope, voucher: VoucherId, seen: &[Sighting]) {
+    pub(super) fn note(&mut self, scope: Scope, voucher: VoucherId, seen: &[Observation]) {
         let key = (scope, voucher);
-        let fault = |s: &Sighting| (s.invariant, s.of.clone());
+        let fault = |s: &Observation| (s.invariant, s.of.clone());
         let now: HashSet<Fault> = seen.iter().map(fault).collect();
         let before = self.last.remove(&key).unwrap_or_default();
         let alarms = self.alarms.remove(&key).unwrap_or_default();
         let confirmed: BTreeSet<Fault> = now.intersection(&before).cloned().collect();
-        for sighting in seen {
-            let fault = fault(sighting);
+        for observation in seen {
+            let fault = fault(observation);
             if confirmed.contains(&fault) && !alarms.contains(&fault) {
-                let Sighting {
+                let Observation {
                     invariant,
                     of,
                     detail,
-                } = sighting;
+                } = observation;
                 tracing::error!(%voucher, invariant, of, detail,
-                    "the stores disagree: seckillctl reconcile says how to put it right");
+                    "the stores disagree: seckillctl reconcile says how to repair it");
             }
         }
         for (invariant, of) in alarms.difference(&confirmed) {
@@ -113,8 +113,8 @@ impl Sightings {
 mod tests {
     use super::*;
 
-    fn sighting(of: &str) -> Sighting {
-        Sighting {
+    fn observation(of: &str) -> Observation {
+        Observation {
             invariant: REDIS_STOCK,
             of: of.to_owned(),
             detail: String::new(),
@@ -124,18 +124,25 @@ mod tests {
     #[test]
     fn what_is_seen_once_is_no_alarm_and_what_is_gone_is_none_any_more() {
         let voucher = VoucherId::new(7).unwrap();
-        let mut sightings = Sightings::default();
-        let alarms = |s: &Sightings| s.alarms().get(REDIS_STOCK).copied().unwrap_or(0);
-        sightings.note(Scope::Units, voucher, &[sighting("-1")]);
-        assert_eq!((alarms(&sightings), sightings.suspects(voucher)), (0, true));
-        sightings.note(Scope::Units, voucher, &[sighting("-2")]);
-        assert_eq!(alarms(&sightings), 0, "another fault than the one before");
-        sightings.note(Scope::Units, voucher, &[sighting("-2")]);
-        sightings.note(Scope::Holds, voucher, &[]);
-        assert_eq!(alarms(&sightings), 1);
-        sightings.note(Scope::Units, voucher, &[]);
+        let mut observations = Observations::default();
+        let alarms = |s: &Observations| s.alarms().get(REDIS_STOCK).copied().unwrap_or(0);
+        observations.note(Scope::Units, voucher, &[observation("-1")]);
         assert_eq!(
-            (alarms(&sightings), sightings.suspects(voucher)),
+            (alarms(&observations), observations.suspects(voucher)),
+            (0, true)
+        );
+        observations.note(Scope::Units, voucher, &[observation("-2")]);
+        assert_eq!(
+            alarms(&observations),
+            0,
+            "another fault than the one before"
+        );
+        observations.note(Scope::Units, voucher, &[observation("-2")]);
+        observations.note(Scope::Holds, voucher, &[]);
+        assert_eq!(alarms(&observations), 1);
+        observations.note(Scope::Units, voucher, &[]);
+        assert_eq!(
+            (alarms(&observations), observations.suspects(voucher)),
             (0, false)
         );
     }

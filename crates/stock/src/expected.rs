@@ -6,7 +6,7 @@ use seckill_domain::{EventId, Offset, Order, OrderId, OrderStatus, Sale, UserId}
 
 /// One sale as the log, or PostgreSQL, has it at `position`.
 #[derive(Debug, Clone)]
-pub struct SaleTruth {
+pub struct ExpectedSale {
     sale: Sale,
     position: Offset,
     orders: HashMap<OrderId, Order>,
@@ -14,7 +14,7 @@ pub struct SaleTruth {
     adjustments: Vec<(EventId, i64, bool, Offset)>,
 }
 
-impl SaleTruth {
+impl ExpectedSale {
     /// `adjustments`: event, units (negative for a shrink), whether accepted, and where decided.
     #[must_use]
     pub fn new(

@@ -1,4 +1,4 @@
-//! The truth at an earlier position is what the fold said there.
+//! The expected at an earlier position is what the fold said there.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use super::SaleTruth;
+use super::ExpectedSale;
 use crate::samples::{ended, euros, order, order_id, sale, terms, user, voucher};
 
 const USERS: i64 = 4;
@@ -85,8 +85,8 @@ fn body(step: &Step, made: &mut Vec<UserId>) -> Option<EventBody> {
     })
 }
 
-/// The state after each record, and what the last of them is as the truth.
-fn fold(steps: &[Step]) -> (Vec<SaleState>, SaleTruth) {
+/// The state after each record, and what the last of them is as the expected.
+fn fold(steps: &[Step]) -> (Vec<SaleState>, ExpectedSale) {
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms: terms() });
     let mut made = Vec::new();
     let bodies = steps.iter().filter_map(|step| body(step, &mut made));
@@ -107,20 +107,20 @@ fn fold(steps: &[Step]) -> (Vec<SaleState>, SaleTruth) {
     }
     let end = Offset::new(i64::try_from(states.len()).unwrap());
     let orders = state.orders.into_values();
-    let truth = SaleTruth::new(state.sale.unwrap(), end, orders, adjustments);
-    (states, truth)
+    let expected = ExpectedSale::new(state.sale.unwrap(), end, orders, adjustments);
+    (states, expected)
 }
 
 proptest! {
     #[test]
     fn every_position_of_a_random_log_is_known_from_its_end(steps in steps()) {
-        let (states, truth) = fold(&steps);
+        let (states, expected) = fold(&steps);
         for (offset, state) in (0..).zip(&states) {
             let then = Offset::new(offset + 1);
             let sale = state.sale.as_ref().unwrap();
-            prop_assert_eq!(truth.available_at(then), sale.available, "at {:?}", then);
-            prop_assert_eq!(truth.closed_at(then), sale.closed.is_some());
-            let live: HashMap<UserId, OrderId> = truth
+            prop_assert_eq!(expected.available_at(then), sale.available, "at {:?}", then);
+            prop_assert_eq!(expected.closed_at(then), sale.closed.is_some());
+            let live: HashMap<UserId, OrderId> = expected
                 .live_at(then)
                 .into_iter()
                 .map(|(user, order)| (user, order.order_id))
@@ -128,7 +128,7 @@ proptest! {
             prop_assert_eq!(&live, &state.live);
             for number in 1..=USERS {
                 let user = user(number);
-                let of_user = truth.live_of(user, then).map(|order| order.order_id);
+                let of_user = expected.live_of(user, then).map(|order| order.order_id);
                 prop_assert_eq!(of_user, state.live.get(&user).copied());
                 // What has moved since is what differs between then and the end, or did in between.
                 let last = states.last().unwrap();
@@ -139,7 +139,7 @@ proptest! {
                     orders
                 };
                 let moved = orders_of(state) != orders_of(last);
-                prop_assert_eq!(truth.moved_since(user, then), moved);
+                prop_assert_eq!(expected.moved_since(user, then), moved);
             }
         }
     }
@@ -152,15 +152,19 @@ fn an_adjustment_is_found_by_its_event() {
         (event(1), -2, true, Offset::new(5)),
         (event(2), -9, false, Offset::new(6)),
     ];
-    let truth = SaleTruth::new(sale(8), Offset::new(9), [], adjustments);
-    let at = |n| truth.shrink(event(n));
+    let expected = ExpectedSale::new(sale(8), Offset::new(9), [], adjustments);
+    let at = |n| expected.shrink(event(n));
     assert_eq!(
         (at(1), at(2), at(3)),
         (Some(Offset::new(5)), Some(Offset::new(6)), None)
     );
     // The refused one took nothing; the accepted one had not been taken before its own offset.
     for (then, available) in [(5, 10), (6, 8), (7, 8)] {
-        assert_eq!(truth.available_at(Offset::new(then)), available, "{then}");
+        assert_eq!(
+            expected.available_at(Offset::new(then)),
+            available,
+            "{then}"
+        );
     }
 }
 
@@ -174,7 +178,7 @@ fn a_record_counts_from_the_offset_after_it() {
     ] {
         let given_back = if live_after { 7 } else { 10 };
         let orders = [ended(order(1, 3, 20), status, 30)];
-        let truth = SaleTruth::new(sale(given_back), Offset::new(40), orders, Vec::new());
+        let expected = ExpectedSale::new(sale(given_back), Offset::new(40), orders, Vec::new());
         for (then, live, free) in [
             (20, false, 10),
             (21, true, 7),
@@ -184,13 +188,13 @@ fn a_record_counts_from_the_offset_after_it() {
         ] {
             let then = Offset::new(then);
             assert_eq!(
-                truth.live_of(user(1), then).is_some(),
+                expected.live_of(user(1), then).is_some(),
                 live,
                 "{status:?} {then:?}"
             );
-            assert_eq!(truth.available_at(then), free, "{status:?} {then:?}");
+            assert_eq!(expected.available_at(then), free, "{status:?} {then:?}");
         }
-        let moved = [19, 20, 21, 30, 31].map(|n| truth.moved_since(user(1), Offset::new(n)));
+        let moved = [19, 20, 21, 30, 31].map(|n| expected.moved_since(user(1), Offset::new(n)));
         assert_eq!(moved, [true, true, true, true, false], "{status:?}");
     }
 }
