@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
-use seckill_eventlog::{KafkaSettings, Record, Topics, decode_event, event_extent, read_all};
+use seckill_eventlog::{
+    KafkaSettings, Record, Topics, decode_event, event_offset_ranges, read_all,
+};
 use seckill_tests::{Answer, Client, SaleTerms, World, await_death, eventually};
 use serde_json::{Value, json};
 
@@ -37,7 +39,7 @@ fn log(world: &World) -> (KafkaSettings, Topics) {
 async fn adjusted(world: &World, voucher: VoucherId) -> Result<Value> {
     let (settings, topics) = log(world);
     let partitions = world.stack.setting("EVENT_PARTITIONS").parse()?;
-    let ends = event_extent(&settings, &topics.events, partitions).await?;
+    let ends = event_offset_ranges(&settings, &topics.events, partitions).await?;
     let pool = world.database().await?;
     for end in ends.iter().filter(|end| !end.is_empty()) {
         eventually("the log is carried out", || async {

@@ -64,15 +64,15 @@ pub async fn read_events(
 ) -> Result<Vec<EventStream>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
     blocking(move || {
-        let spans = Reader::open(&settings, &topic, Reach::Whole)?.spans;
+        let ranges = Reader::open(&settings, &topic, Reach::Whole)?.ranges;
         for (partition, start) in &starts {
-            let span = spans.iter().find(|span| span.partition == *partition);
-            if !span.is_some_and(|span| (span.from..=span.to).contains(start)) {
+            let range = ranges.iter().find(|range| range.partition == *partition);
+            if !range.is_some_and(|range| (range.from..=range.to).contains(start)) {
                 return Err(ReadError::NotInLog {
                     partition: *partition,
                     offset: start.get(),
-                    from: span.map_or(0, |s| s.from.get()),
-                    to: span.map_or(0, |s| s.to.get()),
+                    from: range.map_or(0, |s| s.from.get()),
+                    to: range.map_or(0, |s| s.to.get()),
                 });
             }
         }

@@ -5,9 +5,9 @@ use seckill_domain::{
     RejectReason, SaleState, partition_of,
 };
 
-use crate::reader::{ReadError, Stretch};
+use crate::reader::{OffsetRange, ReadError};
 use crate::record::Record;
-use crate::scan::{event_extent, first_since, scan};
+use crate::scan::{event_offset_ranges, first_since, scan};
 use crate::settings::KafkaSettings;
 
 /// Records that wait for the fold at the most.
@@ -65,8 +65,8 @@ impl OrderHistory {
     ) -> Result<Self, HistoryError> {
         let key = order_id.voucher_id().to_string();
         let partition = partition_of(key.as_bytes(), partitions);
-        let stretch = stretch(settings, topic, partitions, partition, until_ms).await?;
-        let mut records = scan(settings, topic, stretch, BUFFER_RECORDS).await?;
+        let range = range(settings, topic, partitions, partition, until_ms).await?;
+        let mut records = scan(settings, topic, range, BUFFER_RECORDS).await?;
         let mut history = Self::default();
         while let Some(record) = records.next().await? {
             // Only this voucher's are decoded: the partition has others', usually far more.
@@ -97,19 +97,19 @@ impl OrderHistory {
     }
 }
 
-async fn stretch(
+async fn range(
     settings: &KafkaSettings,
     topic: &str,
     partitions: i32,
     partition: i32,
     until_ms: Option<i64>,
-) -> Result<Vec<Stretch>, HistoryError> {
-    let held = event_extent(settings, topic, partitions).await?;
+) -> Result<Vec<OffsetRange>, HistoryError> {
+    let held = event_offset_ranges(settings, topic, partitions).await?;
     let mut held: Vec<_> = held
         .into_iter()
-        .filter(|stretch| stretch.partition == partition)
+        .filter(|range| range.partition == partition)
         .collect();
-    if held.iter().any(|stretch| stretch.from > Offset::new(0)) {
+    if held.iter().any(|range| range.from > Offset::new(0)) {
         return Err(HistoryError::Truncated);
     }
     if let Some(until_ms) = until_ms {
@@ -118,8 +118,8 @@ async fn stretch(
             .into_iter()
             .filter(|(number, _)| *number == partition)
         {
-            for stretch in &mut held {
-                stretch.to = stretch.to.min(end);
+            for range in &mut held {
+                range.to = range.to.min(end);
             }
         }
     }

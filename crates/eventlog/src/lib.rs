@@ -47,11 +47,11 @@ pub use outcomes::{OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with
 pub use partitions::Assignment;
 pub use producer::{Delivered, DeliveryError, EventProducer, SendError};
 pub use rdkafka::error::KafkaError;
-pub use reader::{ReadError, Stretch, read_all, tail};
+pub use reader::{OffsetRange, ReadError, read_all, tail};
 pub use record::Record;
 pub use record_reader::RecordReader;
 pub use same_log::Log;
-pub use scan::{Backlog, Scan, backlog, event_extent, extent, first_since, scan};
+pub use scan::{Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan};
 pub use schemas::SchemaIds;
 pub use settings::KafkaSettings;
 pub use topic_settings::TopicFault;

@@ -64,7 +64,7 @@ pub enum ReadError {
 
 /// The records of one partition in `[from, to)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct OffsetRange {
     /// The partition.
     pub partition: i32,
     /// The first offset.
@@ -73,7 +73,7 @@ pub struct Stretch {
     pub to: Offset,
 }
 
-impl Stretch {
+impl OffsetRange {
     /// How many offsets it has; 0 where it ends before it begins.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -111,7 +111,7 @@ pub(crate) struct Reader {
     pub(crate) consumer: BaseConsumer,
     topic: String,
     /// Each partition's records when reading began.
-    pub(crate) spans: Vec<Stretch>,
+    pub(crate) ranges: Vec<OffsetRange>,
 }
 
 impl Reader {
@@ -131,11 +131,11 @@ impl Reader {
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
             .set("enable.partition.eof", tells_of_ends)
             .create()?;
-        let mut spans = Vec::new();
+        let mut ranges = Vec::new();
         let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {
             let (low, high) = watermarks(consumer.client(), topic, partition, deadline)?;
-            spans.push(Stretch {
+            ranges.push(OffsetRange {
                 partition,
                 from: Offset::new(low),
                 to: Offset::new(high),
@@ -144,7 +144,7 @@ impl Reader {
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
-            spans,
+            ranges,
         })
     }
 
@@ -187,15 +187,15 @@ impl Reader {
         }
     }
 
-    /// Hands the records of `stretches`, which are in the log, to `sink` until it has enough. Those of
+    /// Hands the records of `ranges`, which are in the log, to `sink` until it has enough. Those of
     /// one partition are in their order.
     pub(crate) fn read(
         &self,
-        stretches: &[Stretch],
+        ranges: &[OffsetRange],
         idle_timeout: Duration,
         mut sink: impl FnMut(Record) -> Next,
     ) -> Result<(), ReadError> {
-        let mut open: Vec<_> = stretches.iter().filter(|s| !s.is_empty()).collect();
+        let mut open: Vec<_> = ranges.iter().filter(|s| !s.is_empty()).collect();
         let starts: Vec<_> = open.iter().map(|s| (s.partition, s.from)).collect();
         self.assign(&starts)?;
         let mut deadline = Instant::now() + idle_timeout;
@@ -211,8 +211,8 @@ impl Reader {
                 None => {}
                 Some(Ok(message)) => {
                     let (partition, next) = (message.partition(), message.offset() + 1);
-                    if let Some(stretch) = open.iter().find(|s| s.partition == partition) {
-                        let to = stretch.to.get();
+                    if let Some(range) = open.iter().find(|s| s.partition == partition) {
+                        let to = range.to.get();
                         let wanted = if next <= to {
                             sink(Record::copy_of(&message))
                         } else {
@@ -257,10 +257,10 @@ impl Watched {
             return Ok(());
         }
         self.look_due = Instant::now() + LOOK_EVERY;
-        let mut stand = Vec::with_capacity(reader.spans.len());
-        for span in &reader.spans {
-            let at = position(&reader.consumer, &reader.topic, span.partition)?;
-            stand.push((span.partition, at.max(span.to).get()));
+        let mut stand = Vec::with_capacity(reader.ranges.len());
+        for range in &reader.ranges {
+            let at = position(&reader.consumer, &reader.topic, range.partition)?;
+            stand.push((range.partition, at.max(range.to).get()));
         }
         match self.watch.look(&stand) {
             Verdict::Fine | Verdict::Doubtful => Ok(()),
@@ -313,7 +313,7 @@ pub async fn tail(
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || {
         let reader = Reader::open(&settings, &topic, Reach::Tail)?;
-        let ends: Vec<_> = reader.spans.iter().map(|s| (s.partition, s.to)).collect();
+        let ends: Vec<_> = reader.ranges.iter().map(|s| (s.partition, s.to)).collect();
         reader.assign(&ends)?;
         Ok(reader)
     });
@@ -343,7 +343,7 @@ pub async fn read_all(
     blocking(move || {
         let reader = Reader::open(&settings, &topic, Reach::Whole)?;
         let mut records = Vec::new();
-        reader.read(&reader.spans, idle_timeout, |record| {
+        reader.read(&reader.ranges, idle_timeout, |record| {
             records.push(record);
             Next::Record
         })?;

@@ -13,7 +13,7 @@ use seckill_domain::{EventBody, EventId, Offset, RecordSkipped};
 use uuid::Uuid;
 
 use crate::events::decode_event;
-use crate::reader::{ReadError, Stretch, blocking, is_lasting};
+use crate::reader::{OffsetRange, ReadError, blocking, is_lasting};
 use crate::record::Record;
 use crate::schemas::{RecordKind, kind_of};
 use crate::settings::{KafkaSettings, watermarks};
@@ -144,10 +144,14 @@ impl Inner {
         self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn extent(&self, consumer: &BaseConsumer, partition: i32) -> Result<Stretch, ReadError> {
+    fn offset_range(
+        &self,
+        consumer: &BaseConsumer,
+        partition: i32,
+    ) -> Result<OffsetRange, ReadError> {
         let deadline = Instant::now() + WATERMARK_TIMEOUT;
         let (low, high) = watermarks(consumer.client(), &self.topic, partition, deadline)?;
-        Ok(Stretch {
+        Ok(OffsetRange {
             partition,
             from: Offset::new(low),
             to: Offset::new(high),
@@ -185,7 +189,7 @@ impl Inner {
         mut see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let consumer = self.lock();
-        let held = self.extent(&consumer, partition)?;
+        let held = self.offset_range(&consumer, partition)?;
         if from < held.from || from > held.to {
             return Err(ReadError::NotInLog {
                 partition,

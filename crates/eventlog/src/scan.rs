@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{Offset, partition_of};
 use tokio::sync::mpsc;
 
-use crate::reader::{Next, Reach, ReadError, Reader, Stretch, blocking};
+use crate::reader::{Next, OffsetRange, Reach, ReadError, Reader, blocking};
 use crate::record::Record;
 use crate::settings::KafkaSettings;
 use crate::topics::TopicError;
@@ -23,26 +23,29 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub async fn extent(settings: &KafkaSettings, topic: &str) -> Result<Vec<Stretch>, ReadError> {
+pub async fn offset_ranges(
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<Vec<OffsetRange>, ReadError> {
     let (settings, topic) = (settings.clone(), topic.to_owned());
-    blocking(move || Ok(Reader::open(&settings, &topic, Reach::Whole)?.spans)).await
+    blocking(move || Ok(Reader::open(&settings, &topic, Reach::Whole)?.ranges)).await
 }
 
-/// [`extent`] of the first `partitions` partitions of the event topic, `EVENT_PARTITIONS`. More may
+/// [`offset_ranges`] of the first `partitions` partitions of the event topic, `EVENT_PARTITIONS`. More may
 /// have been added to it: they are empty, since no event is ever written there.
 ///
 /// # Errors
-/// As [`extent`]; [`TopicError::Partitions`] when there are fewer, when the others hold records, or
+/// As [`offset_ranges`]; [`TopicError::Partitions`] when there are fewer, when the others hold records, or
 /// when a record stands where that number of partitions would not have put it.
 ///
 /// # Panics
 /// Outside a tokio runtime; when `partitions` is not positive.
-pub async fn event_extent(
+pub async fn event_offset_ranges(
     settings: &KafkaSettings,
     topic: &str,
     partitions: i32,
-) -> Result<Vec<Stretch>, ReadError> {
-    let mut held = extent(settings, topic).await?;
+) -> Result<Vec<OffsetRange>, ReadError> {
+    let mut held = offset_ranges(settings, topic).await?;
     let expected = usize::try_from(partitions).unwrap_or(0);
     if held.len() == expected {
         return Ok(held);
@@ -55,7 +58,7 @@ pub async fn event_extent(
     if held.len() < expected || held.drain(expected..).any(|added| !added.is_empty()) {
         return Err(refused.into());
     }
-    let first = |held: &Stretch| Stretch {
+    let first = |held: &OffsetRange| OffsetRange {
         to: held.from.next().min(held.to),
         ..*held
     };
@@ -73,7 +76,7 @@ pub async fn event_extent(
 /// epoch) or later; the partition's end where there is none.
 ///
 /// # Errors
-/// As [`extent`].
+/// As [`offset_ranges`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -86,19 +89,19 @@ pub async fn first_since(
     blocking(move || {
         let reader = Reader::open(&settings, &topic, Reach::Whole)?;
         let mut asked = TopicPartitionList::new();
-        for span in &reader.spans {
+        for range in &reader.ranges {
             let timestamp = KafkaOffset::Offset(timestamp_ms);
-            asked.add_partition_offset(&topic, span.partition, timestamp)?;
+            asked.add_partition_offset(&topic, range.partition, timestamp)?;
         }
         let found = reader.consumer.offsets_for_times(asked, LOOK_UP_TIMEOUT)?;
-        let first = |span: &Stretch| {
-            let element = found.find_partition(&topic, span.partition);
+        let first = |range: &OffsetRange| {
+            let element = found.find_partition(&topic, range.partition);
             match element.map(|e| e.offset()) {
-                Some(KafkaOffset::Offset(offset)) => (span.partition, Offset::new(offset)),
-                _ => (span.partition, span.to),
+                Some(KafkaOffset::Offset(offset)) => (range.partition, Offset::new(offset)),
+                _ => (range.partition, range.to),
             }
         };
-        Ok(reader.spans.iter().map(first).collect())
+        Ok(reader.ranges.iter().map(first).collect())
     })
     .await
 }
@@ -118,29 +121,29 @@ impl Scan {
     }
 }
 
-/// Reads `stretches`, which have to lie within the topic's [`extent`], at most one a partition.
+/// Reads `ranges`, which have to lie within the topic's [`offset_ranges`], at most one a partition.
 /// Records of one partition are in their order. A slow receiver holds the reading up, at
 /// `buffer_records` records; one that is dropped ends it.
 ///
 /// # Errors
-/// As [`extent`]; what goes wrong later comes from [`Scan::next`].
+/// As [`offset_ranges`]; what goes wrong later comes from [`Scan::next`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn scan(
     settings: &KafkaSettings,
     topic: &str,
-    stretches: Vec<Stretch>,
+    ranges: Vec<OffsetRange>,
     buffer_records: usize,
 ) -> Result<Scan, ReadError> {
-    scan_while(settings, topic, stretches, buffer_records, Next::Record).await
+    scan_while(settings, topic, ranges, buffer_records, Next::Record).await
 }
 
 /// `then` is what follows each record.
 async fn scan_while(
     settings: &KafkaSettings,
     topic: &str,
-    stretches: Vec<Stretch>,
+    ranges: Vec<OffsetRange>,
     buffer_records: usize,
     then: Next,
 ) -> Result<Scan, ReadError> {
@@ -154,7 +157,7 @@ async fn scan_while(
                 Ok(()) => then,
                 Err(_) => Next::End,
             };
-            let end = reader.read(&stretches, IDLE_TIMEOUT, sink).map(|()| None);
+            let end = reader.read(&ranges, IDLE_TIMEOUT, sink).map(|()| None);
             // Nobody wants to know when the receiver is gone.
             let _ = sender.blocking_send(end);
         })
@@ -176,16 +179,16 @@ pub struct Backlog {
 /// transaction's end takes one.
 ///
 /// # Errors
-/// As [`extent`].
+/// As [`offset_ranges`].
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn backlog(
     settings: &KafkaSettings,
     topic: &str,
-    unread: &[Stretch],
+    unread: &[OffsetRange],
 ) -> Result<HashMap<i32, Backlog>, ReadError> {
-    let waiting = unread.iter().filter(|stretch| !stretch.is_empty());
+    let waiting = unread.iter().filter(|range| !range.is_empty());
     let waiting: Vec<_> = waiting.copied().collect();
     let mut found = HashMap::new();
     if waiting.is_empty() {

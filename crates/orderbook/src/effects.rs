@@ -12,7 +12,7 @@ use crate::skips::skipped_in;
 use crate::snapshot::BEGIN_SNAPSHOT;
 use crate::{Orderbook, OrderbookError, SkippedRecord};
 
-/// The effects of a stretch of one partition.
+/// The effects of a range of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectsPage {
     /// Ascending by offset; at most one an offset.

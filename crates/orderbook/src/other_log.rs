@@ -10,7 +10,7 @@ use crate::snapshot::BEGIN_SNAPSHOT;
 use crate::working_set;
 use crate::{Orderbook, OrderbookError};
 
-/// What a stretch of a log has in common with the tables.
+/// What a range of a log has in common with the tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Likeness {
     /// The last record that a row names, before any that differs.
@@ -33,7 +33,7 @@ enum Found<'b> {
 }
 
 impl Orderbook {
-    /// Compares a stretch of a partition, from `from` to the batch's end, with the rows. A record that no row
+    /// Compares a range of a partition, from `from` to the batch's end, with the rows. A record that no row
     /// names is the same if it would change nothing: it was folded, and decided nothing then.
     ///
     /// # Errors

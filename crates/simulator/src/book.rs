@@ -40,7 +40,7 @@ impl Default for Book {
 }
 
 impl Book {
-    /// Folds a stretch of the log and moves the position.
+    /// Folds a range of the log and moves the position.
     pub(crate) fn apply(&mut self, guards: &Guards, events: &[Event]) {
         for event in events {
             let offset = self.folded;

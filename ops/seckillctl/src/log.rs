@@ -3,8 +3,8 @@
 use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
-    EventProducer, EventStream, KafkaSettings, Record, RecordReader, Scan, Stretch, TopicError,
-    Topics, check_topics, event_extent, extent, first_since, read_events, scan,
+    EventProducer, EventStream, KafkaSettings, OffsetRange, Record, RecordReader, Scan, TopicError,
+    Topics, check_topics, event_offset_ranges, first_since, offset_ranges, read_events, scan,
 };
 use time::OffsetDateTime;
 
@@ -49,27 +49,27 @@ impl Log {
     }
 
     /// What each partition of `topic` holds now.
-    pub(crate) async fn extent(&self, topic: &str) -> Result<Vec<Stretch>, Failure> {
-        let found = extent(&self.client, topic).await;
+    pub(crate) async fn offset_ranges(&self, topic: &str) -> Result<Vec<OffsetRange>, Failure> {
+        let found = offset_ranges(&self.client, topic).await;
         Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
     /// What each partition of the event topic holds now. Refuses a topic that was not divided by
     /// EVENT_PARTITIONS: every voucher would be looked for in the wrong one.
-    pub(crate) async fn events_extent(&self) -> Result<Vec<Stretch>, Failure> {
+    pub(crate) async fn event_ranges(&self) -> Result<Vec<OffsetRange>, Failure> {
         let topic = &self.topics.events;
-        let found = event_extent(&self.client, topic, self.partitions).await;
+        let found = event_offset_ranges(&self.client, topic, self.partitions).await;
         Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
-    /// `stretches` without what was written before `since` or after `until`.
+    /// `ranges` without what was written before `since` or after `until`.
     pub(crate) async fn between(
         &self,
         topic: &str,
-        mut stretches: Vec<Stretch>,
+        mut ranges: Vec<OffsetRange>,
         since: Option<OffsetDateTime>,
         until: Option<OffsetDateTime>,
-    ) -> Result<Vec<Stretch>, Failure> {
+    ) -> Result<Vec<OffsetRange>, Failure> {
         for (time, is_end) in [(since, false), (until, true)] {
             let Some(time) = time else { continue };
             // Kafka's timestamps are milliseconds: what `until` names is still within.
@@ -78,25 +78,25 @@ impl Log {
             let found = first_since(&self.client, topic, millis).await;
             let found = found.with_context(|| self.cannot_read(topic))?;
             for (partition, first) in found {
-                for stretch in stretches.iter_mut().filter(|s| s.partition == partition) {
+                for range in ranges.iter_mut().filter(|s| s.partition == partition) {
                     if is_end {
-                        stretch.to = stretch.to.min(first);
+                        range.to = range.to.min(first);
                     } else {
-                        stretch.from = stretch.from.max(first);
+                        range.from = range.from.max(first);
                     }
                 }
             }
         }
-        Ok(stretches)
+        Ok(ranges)
     }
 
-    /// Reads `stretches`, which lie within the topic's extent, at most one a partition.
+    /// Reads `ranges`, which lie within what the topic holds, at most one a partition.
     pub(crate) async fn scan(
         &self,
         topic: &str,
-        stretches: Vec<Stretch>,
+        ranges: Vec<OffsetRange>,
     ) -> Result<Records, Failure> {
-        let records = scan(&self.client, topic, stretches, BUFFER_RECORDS).await;
+        let records = scan(&self.client, topic, ranges, BUFFER_RECORDS).await;
         Ok(Records(records.with_context(|| self.cannot_read(topic))?))
     }
 

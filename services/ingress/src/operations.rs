@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
-    HistoryError, KafkaSettings, OrderHistory, ReadError as LogError, Stretch, Topics, backlog,
-    event_extent,
+    HistoryError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError, Topics, backlog,
+    event_offset_ranges,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, View};
 use serde::Serialize;
@@ -190,7 +190,7 @@ impl Inner {
             .orderbook
             .positions(topic, &numbers, View::Orders)
             .await?;
-        let held = event_extent(&self.kafka, topic, self.partitions).await?;
+        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
         let skipped = self.orderbook.skipped_records(topic).await?;
         let open = skipped.iter().filter(|record| record.fate.is_none());
         Ok(Overview {
@@ -204,15 +204,15 @@ impl Inner {
     async fn catch_up(&self) -> Result<bool, LookError> {
         let topic = &self.topics.events;
         let numbers: Vec<i32> = (0..self.partitions).collect();
-        let held = event_extent(&self.kafka, topic, self.partitions).await?;
+        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
         let deadline = Instant::now() + FOLD_PATIENCE;
         loop {
             let fold = self
                 .orderbook
                 .positions(topic, &numbers, View::Orders)
                 .await?;
-            let mut unread = held.iter().map(|stretch| unread(stretch, &fold));
-            if unread.all(|stretch| stretch.is_empty()) {
+            let mut unread = held.iter().map(|range| unread(range, &fold));
+            if unread.all(|range| range.is_empty()) {
                 return Ok(true);
             }
             if Instant::now() > deadline {
@@ -223,8 +223,8 @@ impl Inner {
         }
     }
 
-    async fn lag(&self, held: &[Stretch], view: &[(i32, Offset)]) -> Result<Lag, LookError> {
-        let unread: Vec<Stretch> = held.iter().map(|stretch| unread(stretch, view)).collect();
+    async fn lag(&self, held: &[OffsetRange], view: &[(i32, Offset)]) -> Result<Lag, LookError> {
+        let unread: Vec<OffsetRange> = held.iter().map(|range| unread(range, view)).collect();
         let behind = backlog(&self.kafka, &self.topics.events, &unread).await?;
         let now_ms = timestamp_now().as_micros() / 1000;
         let oldest_ms = behind.values().filter_map(|b| b.oldest_ms).min();
@@ -236,9 +236,9 @@ impl Inner {
     }
 }
 
-fn unread(held: &Stretch, view: &[(i32, Offset)]) -> Stretch {
+fn unread(held: &OffsetRange, view: &[(i32, Offset)]) -> OffsetRange {
     let position = view.iter().find(|(number, _)| *number == held.partition);
-    Stretch {
+    OffsetRange {
         from: position.map_or(held.from, |(_, offset)| held.from.max(*offset)),
         ..*held
     }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_a_view_has_not_reached_is_unread() {
-        let held = Stretch {
+        let held = OffsetRange {
             partition: 1,
             from: Offset::new(10),
             to: Offset::new(30),

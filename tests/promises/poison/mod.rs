@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use seckill_domain::VoucherId;
-use seckill_eventlog::{KafkaSettings, Record, Topics, extent, read_all};
+use seckill_eventlog::{KafkaSettings, Record, Topics, offset_ranges, read_all};
 use seckill_testkit::produce::{Answer, produce};
 use seckill_tests::{Intruder, SaleTerms, World, audit, eventually_within};
 
@@ -91,7 +91,7 @@ async fn until_read_to_the_end(world: &World) -> Result<()> {
         .fetch_all(&pool)
         .await?;
         let positions: BTreeMap<i32, i64> = rows.into_iter().collect();
-        let held = extent(&settings, &topics.events).await?;
+        let held = offset_ranges(&settings, &topics.events).await?;
         let mut behind = held.iter().filter(|held| {
             let position = positions.get(&held.partition).copied().unwrap_or(0);
             position != held.to.get()
@@ -183,8 +183,8 @@ fn note(letter: &Record, name: &str) -> Result<String> {
 /// The operators' export has a line for every record, the strangest too.
 async fn check_replay(world: &World) -> Result<()> {
     let (settings, topics) = kafka(world);
-    let held = extent(&settings, &topics.events).await?;
-    let records: u64 = held.iter().map(seckill_eventlog::Stretch::len).sum();
+    let held = offset_ranges(&settings, &topics.events).await?;
+    let records: u64 = held.iter().map(seckill_eventlog::OffsetRange::len).sum();
     let lines = world.stack.seckillctl(&["replay", "--stdout"])?;
     assert_eq!(lines.lines().count() as u64, records);
     Ok(())

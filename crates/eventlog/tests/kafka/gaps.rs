@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::Offset;
-use seckill_eventlog::{Record, Stretch, backlog, extent, read_all, read_events, scan};
+use seckill_eventlog::{OffsetRange, Record, backlog, offset_ranges, read_all, read_events, scan};
 
 use crate::support::{Log, PARTITIONS, SOON, View, assigned, read};
 
@@ -46,7 +46,9 @@ async fn an_end_of_the_log_that_belongs_to_no_record_is_reached_and_is_no_lag() 
     commit(transaction(&log, partition).await).await;
 
     let end_of = async || {
-        let held = extent(&log.settings, &log.topics.events).await.unwrap();
+        let held = offset_ranges(&log.settings, &log.topics.events)
+            .await
+            .unwrap();
         *held.iter().find(|h| h.partition == partition).unwrap()
     };
     // Four records and the end of the transaction, which may come a moment after the commit's answer.
@@ -65,7 +67,7 @@ async fn an_end_of_the_log_that_belongs_to_no_record_is_reached_and_is_no_lag() 
 
     let behind = async |from: i64| {
         let from = Offset::new(from);
-        let unread = [Stretch { from, ..all }];
+        let unread = [OffsetRange { from, ..all }];
         let found = backlog(&log.settings, &log.topics.events, &unread).await;
         found.unwrap().get(&partition).map(|b| b.events)
     };
@@ -76,7 +78,7 @@ async fn an_end_of_the_log_that_belongs_to_no_record_is_reached_and_is_no_lag() 
     );
     assert_eq!(behind(3).await, Some(2));
     let from = Offset::new(4);
-    let rest = vec![Stretch { from, ..all }];
+    let rest = vec![OffsetRange { from, ..all }];
     let rest = scan(&log.settings, &log.topics.events, rest, 1).await;
     assert_eq!(rest.unwrap().next().await.unwrap(), None);
 
@@ -101,7 +103,9 @@ async fn a_transaction_that_is_left_open_holds_nothing_back() {
     let open = transaction(&log, partition).await;
     log.write(42, 2).await;
 
-    let held = extent(&log.settings, &log.topics.events).await.unwrap();
+    let held = offset_ranges(&log.settings, &log.topics.events)
+        .await
+        .unwrap();
     let all = held.iter().find(|h| h.partition == partition).unwrap();
     assert_eq!(all.to, Offset::new(4));
     let records = read_all(&log.settings, &log.topics.events, SOON)

@@ -1,13 +1,13 @@
 //! Reading a part of a topic, and copying it.
 
 use seckill_domain::Offset;
-use seckill_eventlog::{Record, Scan, Stretch, extent, first_since, read_all, scan};
+use seckill_eventlog::{OffsetRange, Record, Scan, first_since, offset_ranges, read_all, scan};
 
 use crate::support::{Log, PARTITIONS, SOON};
 
-async fn scanned(log: &Log, stretches: Vec<Stretch>) -> Vec<Record> {
+async fn scanned(log: &Log, ranges: Vec<OffsetRange>) -> Vec<Record> {
     // A buffer of one: the reader has to wait for its receiver.
-    let records = scan(&log.settings, &log.topics.events, stretches, 1).await;
+    let records = scan(&log.settings, &log.topics.events, ranges, 1).await;
     let mut records: Scan = records.unwrap();
     let mut found = Vec::new();
     let all = async {
@@ -26,13 +26,15 @@ async fn a_stretch_is_read_from_its_first_to_its_last_record() {
     let log = Log::create().await;
     let (one, two) = (log.write(1, 5).await, log.write(2, 5).await);
     assert_ne!(one, two);
-    let held = extent(&log.settings, &log.topics.events).await.unwrap();
+    let held = offset_ranges(&log.settings, &log.topics.events)
+        .await
+        .unwrap();
     assert_eq!(held.len(), usize::try_from(PARTITIONS).unwrap());
-    let lengths: u64 = held.iter().map(Stretch::len).sum();
+    let lengths: u64 = held.iter().map(OffsetRange::len).sum();
     assert_eq!(lengths, 10);
     assert_eq!(scanned(&log, held).await.len(), 10);
 
-    let middle = Stretch {
+    let middle = OffsetRange {
         partition: one,
         from: Offset::new(1),
         to: Offset::new(4),

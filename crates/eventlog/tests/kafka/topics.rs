@@ -5,8 +5,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use seckill_domain::partition_of;
 use seckill_eventlog::{
-    EventProducer, ReadError, TopicError, Topics, check_topics, create_topics, event_extent,
-    extent, read_all, read_events,
+    EventProducer, ReadError, TopicError, Topics, check_topics, create_topics, event_offset_ranges,
+    offset_ranges, read_all, read_events,
 };
 
 use crate::support::{Log, PARTITIONS, SOON, reservation};
@@ -68,7 +68,7 @@ async fn widen(log: &Log, partitions: usize) {
     altered.unwrap().remove(0).unwrap();
     // Brokers learn of them a moment later.
     let deadline = Instant::now() + SOON;
-    let found = async || extent(&log.settings, &log.topics.events).await;
+    let found = async || offset_ranges(&log.settings, &log.topics.events).await;
     while !matches!(found().await, Ok(held) if held.len() == partitions) {
         assert!(Instant::now() < deadline, "never {partitions}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -97,7 +97,7 @@ async fn partitions_that_were_added_stay_empty_and_what_is_there_is_read() {
     let at = knows_of_eight.send_copy(&log.topics.events, copy);
     assert_eq!(at.unwrap().await.unwrap().partition, copy.partition);
 
-    let held = event_extent(&log.settings, &log.topics.events, PARTITIONS).await;
+    let held = event_offset_ranges(&log.settings, &log.topics.events, PARTITIONS).await;
     let held = held.unwrap();
     assert_eq!(held.len(), 4);
     let topic = (log.topics.events.as_str(), PARTITIONS);
@@ -124,7 +124,7 @@ async fn a_topic_that_was_divided_otherwise_is_not_read() {
     });
     log.write(voucher.unwrap(), 1).await;
     for expected in [1, 2, 3, 5] {
-        let read = event_extent(&log.settings, &log.topics.events, expected).await;
+        let read = event_offset_ranges(&log.settings, &log.topics.events, expected).await;
         assert!(
             matches!(
                 &read,

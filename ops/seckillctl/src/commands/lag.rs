@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::Offset;
-use seckill_eventlog::{Backlog, Stretch, backlog};
+use seckill_eventlog::{Backlog, OffsetRange, backlog};
 use seckill_orderbook::{Orderbook, View};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -41,10 +41,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
     // Before the log's ends, so that no view can seem to be ahead of the log.
     let effects = positions(&orderbook, &log, &numbers, View::Effects).await?;
     let fold = positions(&orderbook, &log, &numbers, View::Orders).await?;
-    let extent = log.events_extent().await?;
-    let fold_lag = lag(&log, &extent, &fold).await?;
-    let effects_lag = lag(&log, &extent, &effects).await?;
-    let row = |held: &Stretch| {
+    let ranges = log.event_ranges().await?;
+    let fold_lag = lag(&log, &ranges, &fold).await?;
+    let effects_lag = lag(&log, &ranges, &effects).await?;
+    let row = |held: &OffsetRange| {
         let place = |view: &HashMap<i32, Offset>| position(view, held.partition);
         let of = |lag: &HashMap<i32, Lag>| lag.get(&held.partition).copied().unwrap_or_default();
         Row {
@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
             effects_lag: of(&effects_lag),
         }
     };
-    let rows: Vec<_> = extent.iter().map(row).collect();
+    let rows: Vec<_> = ranges.iter().map(row).collect();
     check(&rows)?;
     Ok(report(&rows))
 }
@@ -77,8 +77,8 @@ fn position(view: &HashMap<i32, Offset>, partition: i32) -> Offset {
     view.get(&partition).copied().unwrap_or(Offset::new(0))
 }
 
-fn unread(held: &Stretch, position: Offset) -> Stretch {
-    Stretch {
+fn unread(held: &OffsetRange, position: Offset) -> OffsetRange {
+    OffsetRange {
         from: position.max(held.from),
         ..*held
     }
@@ -87,10 +87,10 @@ fn unread(held: &Stretch, position: Offset) -> Stretch {
 /// How far the view is behind, where it is.
 async fn lag(
     log: &Log,
-    extent: &[Stretch],
+    ranges: &[OffsetRange],
     view: &HashMap<i32, Offset>,
 ) -> Result<HashMap<i32, Lag>, Failure> {
-    let unread: Vec<_> = extent
+    let unread: Vec<_> = ranges
         .iter()
         .map(|s| unread(s, position(view, s.partition)))
         .collect();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Offset, OrderId, VoucherId};
-use seckill_eventlog::{Delivery, Record, Stretch, Topics};
+use seckill_eventlog::{Delivery, OffsetRange, Record, Topics};
 use seckill_orderbook::Orderbook;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -75,25 +75,25 @@ pub(crate) async fn run(
     if let Some(target) = &arguments.to_topic {
         refuse_own(&log, target)?;
     }
-    let stretches = arguments.stretches(&log).await?;
+    let ranges = arguments.ranges(&log).await?;
     let Some(target) = &arguments.to_topic else {
-        print(arguments, &log, stretches).await?;
+        print(arguments, &log, ranges).await?;
         return Ok(None);
     };
-    log.extent(target).await?;
-    let count = count(arguments, &log, &stretches).await?;
+    log.offset_ranges(target).await?;
+    let count = count(arguments, &log, &ranges).await?;
     let warrant = arguments.act.warrant(&format!("replay {count}"), count)?;
     if let Some(warrant) = &warrant {
         let orderbook = connect(settings)?;
         let reachable = orderbook.ping().await;
         reachable.context("nothing was copied: the audit cannot be written")?;
-        let (copied, result) = copy(arguments, &log, stretches.clone(), target).await;
+        let (copied, result) = copy(arguments, &log, ranges.clone(), target).await;
         note(&orderbook, warrant, copied).await?;
         result.with_context(|| format!("the replay broke off after {copied} records"))?;
     }
     Ok(Some(report(
         arguments,
-        &stretches,
+        &ranges,
         (count, target),
         warrant.is_some(),
     )))
@@ -126,15 +126,15 @@ impl Arguments {
         voucher.map(|v| log.partition_of(v)).or(self.partition)
     }
 
-    async fn stretches(&self, log: &Log) -> Result<Vec<Stretch>, Failure> {
-        let mut stretches = log.events_extent().await?;
+    async fn ranges(&self, log: &Log) -> Result<Vec<OffsetRange>, Failure> {
+        let mut ranges = log.event_ranges().await?;
         match self.partition(log) {
             Some(partition) if partition >= log.partitions => {
                 let last = log.partitions - 1;
                 let message = format!("--partition {partition}: the last one is {last}");
                 return Err(Failure::Usage(message));
             }
-            Some(partition) => stretches.retain(|s| s.partition == partition),
+            Some(partition) => ranges.retain(|s| s.partition == partition),
             None if self.from_offset.or(self.to_offset).is_some() => {
                 let message = "offsets need --partition, --voucher or --order: each partition has \
                                its own";
@@ -142,12 +142,12 @@ impl Arguments {
             }
             None => {}
         }
-        for stretch in &mut stretches {
+        for range in &mut ranges {
             let bound = |offset: Option<i64>, default| offset.map_or(default, Offset::new);
-            stretch.from = stretch.from.max(bound(self.from_offset, stretch.from));
-            stretch.to = stretch.to.min(bound(self.to_offset, stretch.to));
+            range.from = range.from.max(bound(self.from_offset, range.from));
+            range.to = range.to.min(bound(self.to_offset, range.to));
         }
-        log.between(&log.topics.events, stretches, self.since, self.until)
+        log.between(&log.topics.events, ranges, self.since, self.until)
             .await
     }
 
@@ -162,8 +162,8 @@ impl Arguments {
     }
 }
 
-async fn count(arguments: &Arguments, log: &Log, stretches: &[Stretch]) -> Result<usize, Failure> {
-    let mut records = log.scan(&log.topics.events, stretches.to_vec()).await?;
+async fn count(arguments: &Arguments, log: &Log, ranges: &[OffsetRange]) -> Result<usize, Failure> {
+    let mut records = log.scan(&log.topics.events, ranges.to_vec()).await?;
     let mut count = 0;
     while let Some(record) = records.next().await? {
         count += usize::from(arguments.wants(&record, log));
@@ -171,9 +171,9 @@ async fn count(arguments: &Arguments, log: &Log, stretches: &[Stretch]) -> Resul
     Ok(count)
 }
 
-async fn print(arguments: &Arguments, log: &Log, stretches: Vec<Stretch>) -> Result<(), Failure> {
+async fn print(arguments: &Arguments, log: &Log, ranges: Vec<OffsetRange>) -> Result<(), Failure> {
     let mut throttle = arguments.per_second.map(Throttle::new);
-    let mut records = log.scan(&log.topics.events, stretches).await?;
+    let mut records = log.scan(&log.topics.events, ranges).await?;
     while let Some(record) = records.next().await? {
         if !arguments.wants(&record, log) {
             continue;
@@ -190,24 +190,24 @@ async fn print(arguments: &Arguments, log: &Log, stretches: Vec<Stretch>) -> Res
 async fn copy(
     arguments: &Arguments,
     log: &Log,
-    stretches: Vec<Stretch>,
+    ranges: Vec<OffsetRange>,
     target: &str,
 ) -> (usize, Result<(), Failure>) {
     let mut copied = 0;
-    let result = copy_into(arguments, log, stretches, target, &mut copied).await;
+    let result = copy_into(arguments, log, ranges, target, &mut copied).await;
     (copied, result)
 }
 
 async fn copy_into(
     arguments: &Arguments,
     log: &Log,
-    stretches: Vec<Stretch>,
+    ranges: Vec<OffsetRange>,
     target: &str,
     copied: &mut usize,
 ) -> Result<(), Failure> {
     let producer = log.producer()?;
     let mut throttle = Throttle::new(arguments.per_second.unwrap_or(DEFAULT_PER_SECOND));
-    let mut records = log.scan(&log.topics.events, stretches).await?;
+    let mut records = log.scan(&log.topics.events, ranges).await?;
     let mut in_flight = VecDeque::new();
     while let Some(record) = records.next().await? {
         if !arguments.wants(&record, log) {
@@ -243,11 +243,11 @@ async fn note(orderbook: &Orderbook, warrant: &Warrant, copied: usize) -> Result
 
 fn report(
     arguments: &Arguments,
-    stretches: &[Stretch],
+    ranges: &[OffsetRange],
     (count, target): (usize, &str),
     executed: bool,
 ) -> Report {
-    let read: Vec<_> = stretches.iter().filter(|s| !s.is_empty()).collect();
+    let read: Vec<_> = ranges.iter().filter(|s| !s.is_empty()).collect();
     let rows: Vec<_> = read
         .iter()
         .map(|s| {
@@ -258,14 +258,14 @@ fn report(
     let text = table(["PARTITION", "FROM", "TO"], &rows);
     let verb = if executed { "copied" } else { "to copy" };
     let closing = arguments.act.closing(executed);
-    let stretches: Vec<_> = read
+    let ranges: Vec<_> = read
         .iter()
         .map(|s| json!({ "partition": s.partition, "from": s.from.get(), "to": s.to.get() }))
         .collect();
     Report {
         text: format!("{text}\n{count} records {verb} to {target}{closing}"),
         json: json!({
-            "stretches": stretches,
+            "stretches": ranges,
             "records": count,
             "to_topic": target,
             "executed": executed,

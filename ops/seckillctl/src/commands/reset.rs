@@ -99,16 +99,16 @@ async fn plan(
     log: &Log,
     orderbook: &Orderbook,
 ) -> Result<Vec<Move>, Failure> {
-    let mut extent = log.events_extent().await?;
+    let mut ranges = log.event_ranges().await?;
     if let Some(partition) = arguments.partition {
-        extent.retain(|held| held.partition == partition);
-        if extent.is_empty() {
+        ranges.retain(|held| held.partition == partition);
+        if ranges.is_empty() {
             return Err(Failure::NotFound(format!(
                 "there is no partition {partition}"
             )));
         }
     }
-    let numbers: Vec<i32> = extent.iter().map(|held| held.partition).collect();
+    let numbers: Vec<i32> = ranges.iter().map(|held| held.partition).collect();
     let view = match arguments.view {
         NamedView::Orders => View::Orders,
         NamedView::Effects => View::Effects,
@@ -129,7 +129,7 @@ async fn plan(
             NamedView::Effects => Verdict::Back(from.get() - to),
         },
     };
-    let starts = extent.iter().map(|held| held.from.get());
+    let starts = ranges.iter().map(|held| held.from.get());
     Ok(positions.into_iter().zip(starts).map(one).collect())
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use seckill_domain::{Offset, Timestamp, VoucherId};
-use seckill_eventlog::{Stretch, backlog};
+use seckill_eventlog::{OffsetRange, backlog};
 use seckill_orderbook::OrderSums;
 use seckill_stock::{
     AuditContent, AuditField, AuditPage, Drift, DriftKind, ExpectedSale, HoldsCursor, compare,
@@ -114,8 +114,8 @@ impl Orphans {
         if let Some(end) = self.ends.get(&key) {
             return Ok(folded >= *end || nothing_between(shared, partition, folded, *end).await?);
         }
-        let extent = seckill_eventlog::extent(&shared.kafka, &shared.topics.events).await?;
-        let held = extent.iter().find(|held| held.partition == partition);
+        let ranges = seckill_eventlog::offset_ranges(&shared.kafka, &shared.topics.events).await?;
+        let held = ranges.iter().find(|held| held.partition == partition);
         if let Some(held) = held {
             self.ends.insert(key, held.to);
         }
@@ -147,7 +147,7 @@ async fn nothing_between(
     from: Offset,
     to: Offset,
 ) -> anyhow::Result<bool> {
-    let between = Stretch {
+    let between = OffsetRange {
         partition,
         from,
         to,

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use seckill_domain::{LastRecord, Offset};
-use seckill_eventlog::{Record, Stretch};
+use seckill_eventlog::{OffsetRange, Record};
 use seckill_orderbook::Orderbook;
 
 use crate::failure::Failure;
@@ -24,10 +24,10 @@ pub(super) struct Kept {
 pub(super) async fn find(
     log: &Log,
     orderbook: &Orderbook,
-    held: Stretch,
+    held: OffsetRange,
     stood_at: Offset,
 ) -> Result<Kept, Failure> {
-    let stretch = Stretch {
+    let range = OffsetRange {
         to: held.to.min(stood_at).max(held.from),
         ..held
     };
@@ -35,9 +35,9 @@ pub(super) async fn find(
         from: held.from,
         last: None,
     };
-    let mut records = log.scan(&log.topics.events, vec![stretch]).await?;
-    let mut begin = stretch.from;
-    while begin < stretch.to {
+    let mut records = log.scan(&log.topics.events, vec![range]).await?;
+    let mut begin = range.from;
+    while begin < range.to {
         let mut page = Vec::new();
         while page.len() < PAGE
             && let Some(record) = records.next().await?
@@ -49,7 +49,7 @@ pub(super) async fn find(
             .last()
             .filter(|_| whole)
             .map(|record| record.offset.next());
-        let to = to.unwrap_or(stretch.to);
+        let to = to.unwrap_or(range.to);
         let batch = Record::batch(&page, log.partitions, to);
         let likeness = orderbook
             .likeness(&log.topics.events, held.partition, begin, &batch)

@@ -7,7 +7,7 @@ mod promised;
 use anyhow::Context;
 use clap::Args;
 use seckill_domain::Offset;
-use seckill_eventlog::{Log as Look, Stretch};
+use seckill_eventlog::{Log as Look, OffsetRange};
 use seckill_orderbook::{AcceptLog, FoldPosition, LostRecords, Orderbook, RebuildLock, View};
 use seckill_stock::{Probe, Stock};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ struct Stores {
 struct Plan {
     stands: FoldPosition,
     effects: Offset,
-    held: Stretch,
+    held: OffsetRange,
     /// Why the log is another one, and what of it is the same; none where it is the view's.
     other: Option<(String, Kept)>,
     lost: LostRecords,
@@ -58,8 +58,8 @@ struct Plan {
 
 impl Plan {
     /// What is to be folded of the log that is there.
-    fn unread(&self, kept: &Kept) -> Stretch {
-        Stretch {
+    fn unread(&self, kept: &Kept) -> OffsetRange {
+        OffsetRange {
             from: kept.from,
             ..self.held
         }
@@ -93,7 +93,7 @@ async fn plan(stores: &Stores) -> Result<Plan, Failure> {
         ..
     } = stores;
     let (topic, partition) = (&log.topics.events, *partition);
-    let held = log.events_extent().await?;
+    let held = log.event_ranges().await?;
     let held = held.into_iter().find(|held| held.partition == partition);
     let held =
         held.ok_or_else(|| Failure::NotFound(format!("there is no partition {partition}")))?;

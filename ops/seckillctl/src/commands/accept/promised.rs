@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use seckill_domain::{
     Event, EventBody, EventId, Money, OrderId, SeckillReserved, UserId, VoucherId,
 };
-use seckill_eventlog::Stretch;
+use seckill_eventlog::OffsetRange;
 use seckill_stock::{AuditContent, AuditPage, Hold, HoldState, HoldsCursor, Stock};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ pub(super) struct Promised {
 
 /// Looks for holds whose orders neither the tables nor the log from `from` on have, and that no pending event
 /// is of. `from` is the offset from which on the log is folded.
-pub(super) async fn find(stores: &Stores, from: Stretch) -> Result<Promised, Failure> {
+pub(super) async fn find(stores: &Stores, from: OffsetRange) -> Result<Promised, Failure> {
     let mut found = Promised::default();
     let mut lost: BTreeMap<OrderId, Event> = BTreeMap::new();
     let sales = stores.orderbook.sales_to_serve(&[stores.partition]).await;
@@ -102,17 +102,17 @@ fn held(page: &AuditPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, F
 /// After the holds were read: what was acknowledged until then is below this end of the log.
 async fn leave_out_logged(
     stores: &Stores,
-    from: Stretch,
+    from: OffsetRange,
     lost: &mut BTreeMap<OrderId, Event>,
 ) -> Result<(), Failure> {
     let log = &stores.log;
-    let extent = log.events_extent().await?;
-    let held = extent
+    let ranges = log.event_ranges().await?;
+    let held = ranges
         .into_iter()
         .find(|held| held.partition == stores.partition);
     let to = held.map_or(from.to, |held| held.to);
-    let stretch = Stretch { to, ..from };
-    let mut records = log.scan(&log.topics.events, vec![stretch]).await?;
+    let range = OffsetRange { to, ..from };
+    let mut records = log.scan(&log.topics.events, vec![range]).await?;
     while let Some(record) = records.next().await? {
         if let Ok(event) = record.event(log.partitions)
             && let EventBody::SeckillReserved(reserved) = &event.body

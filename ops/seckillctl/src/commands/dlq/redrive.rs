@@ -92,7 +92,7 @@ async fn carry_out(
 ) -> Result<(), Failure> {
     let topic = &desk.log.topics.events;
     // The producer finds a key's partition by the topic's own number.
-    desk.log.events_extent().await?;
+    desk.log.event_ranges().await?;
     let producer = desk.log.producer()?;
     let mut throttle = Throttle::new(per_second);
     for chunk in plan.chunks(CHUNK_LETTERS) {

@@ -18,7 +18,7 @@ use crate::output::Report;
 
 pub(super) async fn run(desk: &Desk, source: Source, act: &Act) -> Result<Report, Failure> {
     let log = &desk.log;
-    log.events_extent().await?;
+    log.event_ranges().await?;
     let found = log
         .record_reader()?
         .at(source.partition, vec![source.offset])

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::Offset;
-use seckill_eventlog::{EventStream, Stretch};
+use seckill_eventlog::{EventStream, OffsetRange};
 use seckill_orderbook::{ExpectedBook, RowDifference, RowDifferenceKind};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -25,10 +25,10 @@ pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> 
         .into_iter()
         .map(|partition| (partition, live.position(partition)))
         .collect();
-    let stretches = site.stretches(&[], &ends).await?;
-    let records: u64 = stretches.iter().map(Stretch::len).sum();
+    let ranges = site.ranges(&[], &ends).await?;
+    let records: u64 = ranges.iter().map(OffsetRange::len).sum();
     let began = Instant::now();
-    let books = fold(site, &stretches).await?;
+    let books = fold(site, &ranges).await?;
     let seconds = began.elapsed().as_secs_f64();
     let mut vouchers: BTreeSet<_> = live
         .vouchers()
@@ -61,9 +61,9 @@ pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> 
 }
 
 /// A book a partition, in the order of the partitions.
-async fn fold(site: &Site, stretches: &[Stretch]) -> Result<Vec<ExpectedBook>, Failure> {
-    let ends: HashMap<i32, Offset> = stretches.iter().map(|s| (s.partition, s.to)).collect();
-    let open = stretches.iter().filter(|s| !s.is_empty());
+async fn fold(site: &Site, ranges: &[OffsetRange]) -> Result<Vec<ExpectedBook>, Failure> {
+    let ends: HashMap<i32, Offset> = ranges.iter().map(|s| (s.partition, s.to)).collect();
+    let open = ranges.iter().filter(|s| !s.is_empty());
     let streams = site
         .log
         .events(open.map(|s| (s.partition, s.from)).collect());
@@ -73,7 +73,7 @@ async fn fold(site: &Site, stretches: &[Stretch]) -> Result<Vec<ExpectedBook>, F
         running.spawn(fold_one(stream, end.unwrap_or(Offset::new(0))));
     }
     let mut books: Vec<ExpectedBook> = Vec::new();
-    books.resize_with(stretches.len(), ExpectedBook::default);
+    books.resize_with(ranges.len(), ExpectedBook::default);
     while let Some(ended) = running.join_next().await {
         let ended = ended.map_err(|e| anyhow!(e))?;
         let (partition, book) = ended.context("the log was not read to its end")?;

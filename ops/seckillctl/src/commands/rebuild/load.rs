@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use seckill_domain::Offset;
-use seckill_eventlog::Stretch;
+use seckill_eventlog::OffsetRange;
 use seckill_orderbook::{RebuildPhase, RebuildRecord};
 use seckill_rebuild::RebuildError;
 use serde_json::json;
@@ -26,18 +26,18 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
             record.id
         )));
     }
-    let stretches = stretches(site, open.as_ref()).await?;
-    let events: u64 = stretches.iter().map(Stretch::len).sum();
+    let ranges = ranges(site, open.as_ref()).await?;
+    let events: u64 = ranges.iter().map(OffsetRange::len).sum();
     let count = usize::try_from(events).unwrap_or(usize::MAX);
     let warrant = act.warrant(&format!("rebuild {count}"), count.max(1))?;
     let Some(warrant) = warrant else {
-        return Ok(plan(open.as_ref(), &stretches, act.closing(false)));
+        return Ok(plan(open.as_ref(), &ranges, act.closing(false)));
     };
     let _lock = site.lock().await?;
     // From here on no other log is accepted.
     site.refuse_other_logs().await?;
     let entry = warrant.entry(count);
-    let ends: Vec<(i32, Offset)> = stretches.iter().map(|s| (s.partition, s.to)).collect();
+    let ends: Vec<(i32, Offset)> = ranges.iter().map(|s| (s.partition, s.to)).collect();
     if open.is_some() {
         let noted = site.live.audit(entry).await;
         noted.context("nothing was done: the audit cannot be written")?;
@@ -73,15 +73,15 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
 }
 
 /// What is still to be folded.
-async fn stretches(site: &Site, open: Option<&RebuildRecord>) -> Result<Vec<Stretch>, Failure> {
+async fn ranges(site: &Site, open: Option<&RebuildRecord>) -> Result<Vec<OffsetRange>, Failure> {
     let Some(record) = open else {
-        return site.stretches(&[], &site.live_positions().await?).await;
+        return site.ranges(&[], &site.live_positions().await?).await;
     };
     let shadow = site.shadow(record)?;
     let partitions = site.partitions();
     let reached = shadow.positions(&partitions).await;
     let reached = reached.context("cannot read the copy's positions")?;
-    site.stretches(&reached, &record.frozen_ends).await
+    site.ranges(&reached, &record.frozen_ends).await
 }
 
 /// Brings the copy to where the live tables are, and compares them.

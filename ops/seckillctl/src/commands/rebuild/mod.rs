@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use seckill_domain::{LogBatch, Offset};
-use seckill_eventlog::{EventStream, Stretch};
+use seckill_eventlog::{EventStream, OffsetRange};
 use seckill_orderbook::{Orderbook, RebuildLock, RebuildPhase, RebuildRecord, Shadow, View};
 use seckill_rebuild::{Copy, EventFeed, FeedError, RebuildError};
 
@@ -218,14 +218,14 @@ impl Site {
 
     /// What has to be read to get from one position to another, in every partition. Refuses a log that
     /// does not have it.
-    async fn stretches(
+    async fn ranges(
         &self,
         from: &[(i32, Offset)],
         to: &[(i32, Offset)],
-    ) -> Result<Vec<Stretch>, Failure> {
-        let held = self.log.events_extent().await?;
+    ) -> Result<Vec<OffsetRange>, Failure> {
+        let held = self.log.event_ranges().await?;
         let from: HashMap<i32, Offset> = from.iter().copied().collect();
-        let mut stretches = Vec::new();
+        let mut ranges = Vec::new();
         for (partition, to) in to.iter().copied() {
             let zero = Offset::new(0);
             let from = from.get(&partition).copied().unwrap_or(zero);
@@ -242,13 +242,13 @@ impl Site {
                     to.get()
                 )));
             }
-            stretches.push(Stretch {
+            ranges.push(OffsetRange {
                 partition,
                 from,
                 to: to.max(from),
             });
         }
-        Ok(stretches)
+        Ok(ranges)
     }
 }
 

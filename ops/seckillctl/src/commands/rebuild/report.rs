@@ -1,7 +1,7 @@
 //! What the commands say.
 
 use anyhow::{Context, anyhow};
-use seckill_eventlog::Stretch;
+use seckill_eventlog::OffsetRange;
 use seckill_orderbook::{RebuildPhase, RebuildRecord};
 use seckill_rebuild::{Proof, SaleDifference};
 use serde_json::{Value, json};
@@ -14,15 +14,15 @@ use crate::output::{Output, Report, moment, printable, table};
 const ROWS_SHOWN: usize = 40;
 
 /// What `start` would do.
-pub(super) fn plan(open: Option<&RebuildRecord>, stretches: &[Stretch], closing: &str) -> Report {
-    let rows: Vec<_> = stretches.iter().map(stretch_row).collect();
-    let events: u64 = stretches.iter().map(Stretch::len).sum();
+pub(super) fn plan(open: Option<&RebuildRecord>, ranges: &[OffsetRange], closing: &str) -> Report {
+    let rows: Vec<_> = ranges.iter().map(range_row).collect();
+    let events: u64 = ranges.iter().map(OffsetRange::len).sum();
     let what = match open {
         Some(record) => format!("rebuild {} goes on: {events} records to fold", record.id),
         None => format!("a new rebuild: {events} records to fold"),
     };
     let text = table(["PARTITION", "FROM", "TO", "RECORDS"], &rows);
-    let stretches: Vec<_> = stretches
+    let ranges: Vec<_> = ranges
         .iter()
         .map(|s| json!({ "partition": s.partition, "from": s.from.get(), "to": s.to.get() }))
         .collect();
@@ -30,19 +30,19 @@ pub(super) fn plan(open: Option<&RebuildRecord>, stretches: &[Stretch], closing:
         text: format!("{text}\n{what}{closing}"),
         json: json!({
             "rebuild": open.map(|record| record.id),
-            "stretches": stretches,
+            "stretches": ranges,
             "records": events,
             "executed": false,
         }),
     }
 }
 
-fn stretch_row(stretch: &Stretch) -> [String; 4] {
+fn range_row(range: &OffsetRange) -> [String; 4] {
     [
-        stretch.partition.to_string(),
-        stretch.from.get().to_string(),
-        stretch.to.get().to_string(),
-        stretch.len().to_string(),
+        range.partition.to_string(),
+        range.from.get().to_string(),
+        range.to.get().to_string(),
+        range.len().to_string(),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, LastRecord, Offset, OrderId, VoucherId};
-use seckill_eventlog::{Record, Stretch, decode_event};
+use seckill_eventlog::{OffsetRange, Record, decode_event};
 use seckill_orderbook::{AcceptedLog, BookSnapshot, ExpectedBook, OrderbookError};
 use uuid::Uuid;
 
@@ -157,26 +157,26 @@ impl<'a> LogFold<'a> {
 
     /// Reads on to the log's end of this moment, and folds what is below `positions`.
     pub(super) async fn read(&mut self, positions: &HashMap<i32, Offset>) -> Result<(), Failure> {
-        let extent = self.log.events_extent().await?;
-        let mut stretches = Vec::new();
-        for held in extent {
+        let all = self.log.event_ranges().await?;
+        let mut ranges = Vec::new();
+        for held in all {
             let Some(partition) = self.partitions.get_mut(&held.partition) else {
                 continue;
             };
             let position = positions.get(&held.partition).map_or(0, |at| at.get());
             check(&held, partition.read_to, position)?;
-            stretches.push(Stretch {
+            ranges.push(OffsetRange {
                 from: Offset::new(partition.read_to),
                 ..held
             });
             partition.read_to = held.to.get();
         }
-        stretches.retain(|stretch| !stretch.is_empty());
+        ranges.retain(|range| !range.is_empty());
         // What was read before stands before what is read now.
         for (number, position) in positions {
             self.fold_to(*number, *position);
         }
-        let mut records = self.log.scan(&self.log.topics.events, stretches).await?;
+        let mut records = self.log.scan(&self.log.topics.events, ranges).await?;
         while let Some(record) = records.next().await? {
             let (number, offset) = (record.partition, record.offset);
             self.meet(&record);
@@ -279,7 +279,7 @@ impl<'a> LogFold<'a> {
     }
 }
 
-fn check(held: &Stretch, read_to: i64, position: i64) -> Result<(), Failure> {
+fn check(held: &OffsetRange, read_to: i64, position: i64) -> Result<(), Failure> {
     let partition = held.partition;
     if held.from.get() > read_to {
         return Err(Failure::Refused(format!(
