@@ -22,6 +22,6 @@ RUN apt-get update \
 COPY --from=build /binaries/ /usr/local/bin/
 COPY --chmod=0755 ops/local/healthcheck /usr/local/bin/healthcheck
 USER 10001
-# 8080: shoppers. 8081 ingress, 8082 projector, 8083 timeout: operators, health, metrics.
+# 8080: buyers. 8081 ingress, 8082 projector, 8083 timeout: operators, health, metrics.
 EXPOSE 8080 8081 8082 8083
 CMD ["seckill-ingress"]

@@ -83,7 +83,7 @@ struct Status {
 /// Both APIs of one stack.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// The shoppers' API.
+    /// The buyers' API.
     pub public: Arc<Endpoint>,
     admin: Arc<Endpoint>,
     admin_token: Secret,
@@ -125,7 +125,7 @@ impl Api {
         Ok(voucher)
     }
 
-    /// Takes a sale off the shelf.
+    /// Closes a sale.
     ///
     /// # Errors
     /// When that is refused.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper::header::HeaderValue;
-use seckill_credentials::token::{self, Claims};
+use seckill_credentials::token::{self, BuyerClaims};
 use seckill_telemetry::settings::Secret;
 use time::OffsetDateTime;
 
@@ -27,7 +27,7 @@ pub fn bearers(secret: &Secret, users: u32) -> anyhow::Result<Vec<HeaderValue>> 
 /// When the token cannot be signed.
 pub fn bearer(secret: &Secret, user: u64) -> anyhow::Result<HeaderValue> {
     let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp())?;
-    let token = token::sign(secret.expose(), &Claims::new(user, now, TOKEN_LIFE));
+    let token = token::sign(secret.expose(), &BuyerClaims::new(user, now, TOKEN_LIFE));
     let token = token.context("signing a token")?;
     Ok(HeaderValue::try_from(format!("Bearer {token}"))?)
 }

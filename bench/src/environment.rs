@@ -7,7 +7,7 @@ use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsErro
 /// A running stack, as `cargo xtask up` describes it in the environment.
 #[derive(Clone)]
 pub struct Environment {
-    /// `http://host:port` of the shoppers' API.
+    /// `http://host:port` of the buyers' API.
     pub ingress_url: String,
     /// `http://host:port` of the admin API.
     pub ingress_admin_url: String,

@@ -11,8 +11,8 @@ use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::stack::Builder;
 use seckill_testkit::{KafkaCluster, TestStack};
 use seckill_tests::{
-    Answer, Intruder, Runbook, SaleTerms, World, audit_stores, copies_of, eventually, leader_of,
-    outcomes, until_ready, until_unready,
+    Answer, ForeignProducer, Runbook, SaleTerms, World, audit_stores, copies_of, eventually,
+    leader_of, outcomes, until_ready, until_unready,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -92,7 +92,7 @@ impl Scene {
     }
 
     fn partition(&self) -> Result<i32> {
-        Ok(Intruder::of(&self.world)?.home_of(self.voucher))
+        Ok(ForeignProducer::of(&self.world)?.home_of(self.voucher))
     }
 
     /// The other log grows past where the view stands: Redis still serves the sale.

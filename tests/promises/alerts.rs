@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use seckill_testkit::{Service, http, workspace_root};
-use seckill_tests::{Intruder, SaleTerms, World, eventually};
+use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
 use serde_yaml_ng::Value;
 
 const PREFIX: &str = "seckill_";
@@ -47,7 +47,9 @@ async fn every_metric_in_the_rules_is_exported() -> Result<()> {
     let voucher = world.sale(SaleTerms::default()).await?;
     assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
     // Counters are there once they have counted.
-    Intruder::of(&world)?.write_as(voucher, b"garbage").await?;
+    ForeignProducer::of(&world)?
+        .write_as(voucher, b"garbage")
+        .await?;
     eventually("every metric is exported", || async {
         let services = [&world.ingress, &world.projector, &world.timeout];
         let texts = services

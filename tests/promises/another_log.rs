@@ -9,7 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use seckill_domain::VoucherId;
 use seckill_eventlog::{KafkaSettings, Topics, create_topics};
-use seckill_tests::{Intruder, SaleTerms, World, eventually, until_unready};
+use seckill_tests::{ForeignProducer, SaleTerms, World, eventually, until_unready};
 use serde_json::Value;
 
 async fn numbers(world: &World, voucher: VoucherId) -> Result<(Value, Value)> {
@@ -49,9 +49,9 @@ async fn a_log_that_was_made_anew_is_not_folded_and_its_sales_take_no_orders() -
     world.ingress.stop()?;
     made_anew(&world).await?;
     // As many records as the view has folded, and more: the position alone tells nothing.
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
     for _ in 0..20 {
-        intruder.misfile_restock(voucher).await?;
+        foreign.misfile_restock(voucher).await?;
     }
     world.ingress.restart(&[])?;
     world.projector.relaunch(&[])?;

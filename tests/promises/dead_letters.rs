@@ -7,17 +7,19 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Record, Topics, encode_event, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, audit, eventually, until_ready, until_unready};
+use seckill_tests::{
+    ForeignProducer, SaleTerms, World, audit, eventually, until_ready, until_unready,
+};
 use uuid::Uuid;
 
 const GARBAGE: usize = 1_000;
 
 /// Key, payload and partition of the n-th piece of garbage.
-fn garbage(n: usize, voucher: VoucherId, intruder: &Intruder) -> (String, Vec<u8>, i32) {
+fn garbage(n: usize, voucher: VoucherId, foreign: &ForeignProducer) -> (String, Vec<u8>, i32) {
     let key = voucher.to_string();
-    let home = intruder.home_of(voucher);
+    let home = foreign.home_of(voucher);
     let good = expiry_of_nothing(voucher, n);
-    let away = (home + 1) % intruder.partitions();
+    let away = (home + 1) % foreign.partitions();
     match n % 5 {
         0 => (key, [b"?", &n.to_be_bytes()[..]].concat(), home),
         1 => (key, Vec::new(), home),
@@ -52,13 +54,13 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
     let brokers = setting("KAFKA_BROKERS");
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
 
     let mut answers = Vec::new();
     let mut sent: BTreeMap<(i32, i64), (Vec<u8>, Vec<u8>)> = BTreeMap::new();
     for n in 0..GARBAGE {
-        let (key, payload, partition) = garbage(n, voucher, &intruder);
-        let offset = intruder.write(partition, &key, &payload).await?;
+        let (key, payload, partition) = garbage(n, voucher, &foreign);
+        let offset = foreign.write(partition, &key, &payload).await?;
         sent.insert((partition, offset), (key.into_bytes(), payload));
         if n % 25 == 0 {
             let user = n as u64 + 1;

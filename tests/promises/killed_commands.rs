@@ -11,7 +11,7 @@ use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::process::Process;
 use seckill_testkit::scratch::scratch_dir;
 use seckill_testkit::service::binary;
-use seckill_tests::{Intruder, SaleTerms, SlowWire, World, audit, eventually};
+use seckill_tests::{ForeignProducer, SaleTerms, SlowWire, World, audit, eventually};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -69,10 +69,10 @@ async fn adjusted(world: &World, voucher: VoucherId) -> Result<i64> {
 async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
     // Each would show in the stock if it were carried out twice.
     for _ in 0..LETTERS {
-        intruder.misfile_restock(voucher).await?;
+        foreign.misfile_restock(voucher).await?;
     }
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "letters");

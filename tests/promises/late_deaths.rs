@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, arm, audit, await_death, eventually, revive};
+use seckill_tests::{
+    ForeignProducer, SaleTerms, World, arm, audit, await_death, eventually, revive,
+};
 use serde_json::json;
 
 const TWENTY: SaleTerms = SaleTerms::of(20);
@@ -95,7 +97,9 @@ async fn projector_between_a_dead_letter_and_its_position() -> Result<()> {
     arm(&mut world.projector, point, "kill")?;
     let brokers = world.stack.setting("KAFKA_BROKERS");
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
-    Intruder::of(&world)?.write_as(voucher, b"garbage").await?;
+    ForeignProducer::of(&world)?
+        .write_as(voucher, b"garbage")
+        .await?;
     let settings = KafkaSettings::new(brokers, "test");
     await_death(&mut world.projector, point)?;
 

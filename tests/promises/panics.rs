@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::Service;
-use seckill_tests::{Intruder, SaleTerms, World, arm, audit, eventually, revive};
+use seckill_tests::{ForeignProducer, SaleTerms, World, arm, audit, eventually, revive};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -104,7 +104,9 @@ async fn while_a_record_is_read_makes_it_a_dead_letter() -> Result<()> {
         "eventlog.decode",
         "panic(a byte too many)",
     )?;
-    Intruder::of(&world)?.write_as(voucher, b"garbage").await?;
+    ForeignProducer::of(&world)?
+        .write_as(voucher, b"garbage")
+        .await?;
 
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));

@@ -14,7 +14,7 @@ use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::{Kafka, TestStack};
 use seckill_tests::{
-    Answer, EXECUTE, Harm, Injection, Intruder, KafkaWire, SaleTerms, Victim, World, audit,
+    Answer, EXECUTE, ForeignProducer, Harm, Injection, KafkaWire, SaleTerms, Victim, World, audit,
     eventually, eventually_within,
 };
 
@@ -65,9 +65,9 @@ async fn behind_a_wire() -> Result<(World, KafkaWire, Victim)> {
     let settings = [("PROMISE_DEADLINE_MS", "500")];
     let world = World::over(TestStack::builder().kafka(broker), &settings)?;
     let voucher = world.sale(SaleTerms::of(10)).await?;
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
     for _ in 0..RECORDS {
-        intruder.write_as(voucher, &[b'x'; RECORD_BYTES]).await?;
+        foreign.write_as(voucher, &[b'x'; RECORD_BYTES]).await?;
     }
     let victim = Victim::of(&world, voucher, 1_000).await?;
     world.quiet(voucher).await?;
@@ -200,7 +200,7 @@ async fn a_log_that_was_cut_at_its_beginning_is_refused() -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", world.stack.setting("KAFKA_BROKERS"))
         .create()?;
-    let home = Intruder::of(&world)?.home_of(voucher);
+    let home = ForeignProducer::of(&world)?.home_of(voucher);
     let mut cut = TopicPartitionList::new();
     cut.add_partition_offset(&events(&world), home, Offset::Offset(2))?;
     admin.delete_records(&cut, &AdminOptions::new()).await?;

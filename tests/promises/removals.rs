@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
 use seckill_domain::{OrderId, VoucherId};
-use seckill_tests::{Injection, Intruder, SaleTerms, Victim, World, audit};
+use seckill_tests::{ForeignProducer, Injection, SaleTerms, Victim, World, audit};
 use serde_json::Value;
 
 const BUYER: u64 = 4;
@@ -61,7 +61,7 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
     }
     revive(&world, voucher, &cancelled).await?;
     let unknown = OrderId::from_parts(voucher, 0xdead, 0xbeef);
-    let home = Intruder::of(&world)?.home_of(voucher);
+    let home = ForeignProducer::of(&world)?.home_of(voucher);
 
     let before = world.contents(voucher).await?;
     let told = world.refused(&["reconcile"])?;

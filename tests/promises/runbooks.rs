@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::{OrderId, VoucherId};
 use seckill_testkit::{RedisCluster, Sentinels, TestStack};
 use seckill_tests::{
-    Crowd, Injection, Intruder, Runbook, SaleTerms, Victim, World, eventually, until_ready,
+    Crowd, ForeignProducer, Injection, Runbook, SaleTerms, Victim, World, eventually, until_ready,
     until_unready,
 };
 
@@ -71,11 +71,11 @@ fn voucher_of(order: &str) -> Result<VoucherId> {
 /// Puts a restock of one unit under a key that is no sale's, and two pieces of garbage, where they
 /// stand in the event topic.
 async fn bury(world: &World, voucher: VoucherId) -> Result<[String; 2]> {
-    let intruder = Intruder::of(world)?;
-    let home = intruder.home_of(voucher);
-    intruder.misfile_restock(voucher).await?;
-    let first = intruder.write_as(voucher, b"garbage").await?;
-    let second = intruder.write_as(voucher, b"more of it").await?;
+    let foreign = ForeignProducer::of(world)?;
+    let home = foreign.home_of(voucher);
+    foreign.misfile_restock(voucher).await?;
+    let first = foreign.write_as(voucher, b"garbage").await?;
+    let second = foreign.write_as(voucher, b"more of it").await?;
     Ok([first, second].map(|offset| format!("{home}/{offset}")))
 }
 
@@ -112,11 +112,11 @@ async fn dead_letters() -> Result<()> {
 async fn fold_stands_still() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::of(10)).await?;
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
     let of_unknown_schema = [&[0xC3, 0x01][..], &[7; 8], b"?"].concat();
-    let offset = intruder.write_as(voucher, &of_unknown_schema).await?;
+    let offset = foreign.write_as(voucher, &of_unknown_schema).await?;
     until_unready(&world.projector, "stands still").await?;
-    let place = format!("{}/{offset}", intruder.home_of(voucher));
+    let place = format!("{}/{offset}", foreign.home_of(voucher));
     let runbook = Runbook::read("fold-stands-still.md")?
         .with("3/1042", &place)?
         .with("--voucher 17", &format!("--voucher {voucher}"))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, encode_event, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, audit, eventually};
+use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually};
 use uuid::Uuid;
 
 /// Magic and fingerprint of `schemas/versions/SaleReloaded/1.avsc`.
@@ -54,7 +54,9 @@ async fn a_sale_that_was_reloaded_by_an_older_projector_goes_on() -> Result<()> 
     let brokers = world.stack.setting("KAFKA_BROKERS");
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let payload = in_first_version(&reloaded(voucher, before))?;
-    Intruder::of(&world)?.write_as(voucher, &payload).await?;
+    ForeignProducer::of(&world)?
+        .write_as(voucher, &payload)
+        .await?;
     eventually("an epoch after the older projector's", || async {
         Ok(epoch().await? == before.next().next())
     })

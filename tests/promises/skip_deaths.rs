@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::service::run_binary;
 use seckill_tests::{
-    Answer, EXECUTE, Intruder, SaleTerms, World, audit, await_death, eventually, revive,
+    Answer, EXECUTE, ForeignProducer, SaleTerms, World, audit, await_death, eventually, revive,
     until_unready,
 };
 
@@ -27,9 +27,9 @@ async fn standing() -> Result<Standing> {
     let voucher = world.sale(SaleTerms::of(10)).await?;
     let mut answers = world.client.orders(voucher, 1..2).await;
     world.quiet(voucher).await?;
-    let intruder = Intruder::of(&world)?;
-    let offset = intruder.write_as(voucher, &of_unknown_schema()).await?;
-    let place = format!("{}/{offset}", intruder.home_of(voucher));
+    let foreign = ForeignProducer::of(&world)?;
+    let offset = foreign.write_as(voucher, &of_unknown_schema()).await?;
+    let place = format!("{}/{offset}", foreign.home_of(voucher));
     answers.extend(world.client.orders(voucher, 2..3).await);
     until_unready(&world.projector, "unknown schema fingerprint").await?;
     Ok(Standing {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{Intruder, SaleTerms, World, audit, until_ready, until_unready};
+use seckill_tests::{ForeignProducer, SaleTerms, World, audit, until_ready, until_unready};
 
 use crate::same_end::all_come_to_the_same_end;
 
@@ -28,15 +28,15 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
     let voucher = world.sale(SaleTerms::of(10)).await?;
     let mut answers = vec![world.client.order(voucher, 1, None, 1).await?];
     world.quiet(voucher).await?;
-    let intruder = Intruder::of(&world)?;
-    let offset = intruder.write_as(voucher, &of_unknown_schema()).await?;
-    let place = format!("{}/{offset}", intruder.home_of(voucher));
+    let foreign = ForeignProducer::of(&world)?;
+    let offset = foreign.write_as(voucher, &of_unknown_schema()).await?;
+    let place = format!("{}/{offset}", foreign.home_of(voucher));
     answers.push(world.client.order(voucher, 2, None, 1).await?);
     ensure!(answers[1].status == 202, "orders are taken meanwhile");
 
     until_unready(&world.projector, "unknown schema fingerprint").await?;
     until_unready(&world.projector, "seckillctl dlq skip").await?;
-    let home = intruder.home_of(voucher);
+    let home = foreign.home_of(voucher);
     let line =
         format!("seckill_fold_stands_still{{partition=\"{home}\",cause=\"unknown-schema\"}} 1");
     ensure!(metric(&world, &line).await?, "no metric says so");

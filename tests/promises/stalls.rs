@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use seckill_domain::VoucherId;
 use seckill_eventlog::Topics;
-use seckill_tests::{Intruder, SaleTerms, World, eventually, until_ready, until_unready};
+use seckill_tests::{ForeignProducer, SaleTerms, World, eventually, until_ready, until_unready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fold_that_does_not_move_is_not_ready_and_names_its_partition() -> Result<()> {
@@ -49,12 +49,12 @@ fn idle_member(world: &World) -> Result<BaseConsumer> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Result<()> {
     let world = World::start()?;
-    let intruder = Intruder::of(&world)?;
+    let foreign = ForeignProducer::of(&world)?;
     let mut sales = Vec::new();
     let mut homes = HashSet::new();
-    while homes.len() < usize::try_from(intruder.partitions())? {
+    while homes.len() < usize::try_from(foreign.partitions())? {
         let voucher = world.sale(SaleTerms::of(10)).await?;
-        homes.insert(intruder.home_of(voucher));
+        homes.insert(foreign.home_of(voucher));
         sales.push(voucher);
     }
     let member = idle_member(&world)?;
@@ -72,7 +72,7 @@ async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Resu
     })
     .await?;
     let taken = given()?;
-    let is_taken = |voucher: &&VoucherId| taken.contains(&intruder.home_of(**voucher));
+    let is_taken = |voucher: &&VoucherId| taken.contains(&foreign.home_of(**voucher));
     let voucher = *sales
         .iter()
         .find(is_taken)
@@ -83,7 +83,7 @@ async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Resu
     until_unready(&world.projector, "has not moved").await?;
     until_unready(
         &world.projector,
-        &format!("partition {}", intruder.home_of(voucher)),
+        &format!("partition {}", foreign.home_of(voucher)),
     )
     .await?;
 

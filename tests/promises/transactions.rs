@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::VoucherId;
 use seckill_eventlog::Topics;
-use seckill_tests::{Injection, Intruder, SaleTerms, Victim, World, audit, eventually};
+use seckill_tests::{ForeignProducer, Injection, SaleTerms, Victim, World, audit, eventually};
 use serde_json::Value;
 
 use crate::reconcile::alarms;
@@ -23,7 +23,7 @@ fn transaction(world: &World, voucher: VoucherId) -> Result<BaseProducer> {
         .create()?;
     producer.init_transactions(SOON)?;
     producer.begin_transaction()?;
-    let home = Intruder::of(world)?.home_of(voucher);
+    let home = ForeignProducer::of(world)?.home_of(voucher);
     let record = BaseRecord::to(&topic).key("nobody's").payload("nothing");
     let sent = producer.send(record.partition(home));
     sent.map_err(|(error, _)| error)?;

@@ -1,4 +1,4 @@
-//! A shopper's, a provider's and an operator's HTTP calls.
+//! The HTTP calls of a buyer, a payment provider and an operator.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use reqwest::{Method, RequestBuilder, Response};
 use seckill_credentials::signature;
-use seckill_credentials::token::{self, Claims};
+use seckill_credentials::token::{self, BuyerClaims};
 use seckill_domain::VoucherId;
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ impl Client {
     /// When it cannot be signed.
     pub fn token(&self, user: u64) -> Result<String> {
         let now = unix_seconds();
-        let claims = Claims::new(user, now, Duration::from_secs(3600));
+        let claims = BuyerClaims::new(user, now, Duration::from_secs(3600));
         Ok(token::sign(&self.token_secret, &claims)?)
     }
 

@@ -6,10 +6,10 @@ mod client;
 mod crowd;
 mod faults;
 mod find_redis;
+mod foreign_producer;
 mod framing;
 mod injections;
 mod interruption;
-mod intruder;
 mod kafka_wire;
 mod market;
 mod open_loop;
@@ -30,10 +30,10 @@ pub use faults::{
     arm, await_death, await_stop, copies_of, leader_of, readiness, revive, until_ready,
     until_unready,
 };
+pub use foreign_producer::ForeignProducer;
 pub use framing::{Fate, Framing, NO_REQUESTS};
 pub use injections::{Injection, Victim};
 pub use interruption::Interruption;
-pub use intruder::Intruder;
 pub use kafka_wire::{Harm, KafkaWire};
 pub use market::{Market, MarketOrder, OrderState};
 pub use open_loop::{OpenLoop, Timed};

@@ -155,11 +155,11 @@ pub(crate) fn add_listeners(env: &mut Env) -> Result<()> {
         }
         env.insert(name.to_owned(), format!("127.0.0.1:{port}"));
     }
-    let (shoppers, operators) = (
+    let (buyers, operators) = (
         listener(env, "INGRESS_LISTEN")?,
         listener(env, "INGRESS_ADMIN_LISTEN")?,
     );
-    env.insert("INGRESS_URL".to_owned(), format!("http://{shoppers}"));
+    env.insert("INGRESS_URL".to_owned(), format!("http://{buyers}"));
     env.insert(
         "INGRESS_ADMIN_URL".to_owned(),
         format!("http://{operators}"),

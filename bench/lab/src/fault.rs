@@ -8,11 +8,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::crowd::{Crowd, buy};
-use crate::lab::{Lab, World};
+use crate::lab::{Lab, LabWorld};
 use crate::pipeline::Pipeline;
 use crate::scenario::{Fault, Plan, Scenario};
 use crate::strategy::{Answer, Buyer, Failure, Strategy};
-use crate::worker::{Job, Worker};
+use crate::worker::{Job, LabWorker};
 
 const DIED: &str = "died";
 /// Nobody waits so long: what the first buyer waits for has its own end.
@@ -54,7 +54,7 @@ impl<S: Strategy> Seller<S> {
 /// # Errors
 /// When that cannot be done; what goes wrong for a buyer is part of what the crowd was told.
 pub(crate) async fn strike<S: Strategy>(
-    world: &World,
+    world: &LabWorld,
     lab: &Arc<Lab>,
     scenario: Scenario,
     plan: &Plan,
@@ -65,7 +65,7 @@ pub(crate) async fn strike<S: Strategy>(
         rung: S::CARD.name.to_owned(),
         site: lab.site.clone(),
     };
-    let worker = Worker::start(&world.program, &job).await?;
+    let worker = LabWorker::start(&world.program, &job).await?;
     match fault {
         Fault::Pause => worker.stop()?,
         Fault::Restart => lab.restart_redis().await?,
@@ -93,7 +93,7 @@ pub(crate) async fn strike<S: Strategy>(
 }
 
 /// What becomes of the first buyer: how it was answered.
-async fn end(mut worker: Worker, plan: &Plan, fault: Fault) -> Result<Result<Answer, String>> {
+async fn end(mut worker: LabWorker, plan: &Plan, fault: Fault) -> Result<Result<Answer, String>> {
     match fault {
         Fault::Death => {
             sleep(plan.pause).await;

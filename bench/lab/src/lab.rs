@@ -32,7 +32,7 @@ pub struct Stores {
 
 /// All that a run needs.
 #[derive(Debug, Clone)]
-pub struct World {
+pub struct LabWorld {
     /// The stores.
     pub stores: Stores,
     /// This package's program: it runs one buyer in a process of its own.
@@ -99,7 +99,7 @@ impl Lab {
     /// # Errors
     /// When a store does not answer.
     pub async fn found(
-        world: &World,
+        world: &LabWorld,
         name: &str,
         plan: &Plan,
         redis_servers: usize,

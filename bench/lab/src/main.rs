@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use futures_util::future::try_join_all;
-use seckill_lab::lab::{Stores, World};
+use seckill_lab::lab::{LabWorld, Stores};
 use seckill_lab::machine::Machine;
 use seckill_lab::pipeline::{self, Pipeline};
 use seckill_lab::report::{Report, RungReport};
@@ -44,7 +44,7 @@ enum Command {
     },
     /// One buyer in a process of its own, as `run` starts it.
     #[command(hide = true)]
-    Worker {
+    LabWorker {
         /// What to do, in JSON.
         job: String,
     },
@@ -128,7 +128,7 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run(&args).await,
         Command::Render { file } => write_page(&file),
-        Command::Worker { job } => {
+        Command::LabWorker { job } => {
             let told = work(&job).await;
             if let Err(error) = &told {
                 eprintln!("worker: {error:#}");
@@ -158,7 +158,7 @@ async fn run(args: &RunArgs) -> Result<()> {
         .collect::<Result<_>>()?;
     let postgres = Postgres::start()?;
     let database = postgres.fresh_database()?;
-    let world = World {
+    let world = LabWorld {
         stores: Stores {
             database_url: database.url(),
             redis_urls: servers.iter().map(Redis::url).collect(),
@@ -222,7 +222,7 @@ async fn build_services() -> Result<()> {
     Ok(())
 }
 
-async fn run_rungs(rungs: &[Rung], world: &World, load: &Load) -> Result<Vec<RungReport>> {
+async fn run_rungs(rungs: &[Rung], world: &LabWorld, load: &Load) -> Result<Vec<RungReport>> {
     let mut reports = Vec::new();
     for rung in rungs {
         let report = run_rung(rung, world, load)
@@ -235,14 +235,14 @@ async fn run_rungs(rungs: &[Rung], world: &World, load: &Load) -> Result<Vec<Run
 }
 
 /// The duels wait most of the time, so they share it; the load has the machine to itself.
-async fn run_rung(rung: &Rung, world: &World, load: &Load) -> Result<RungReport> {
+async fn run_rung(rung: &Rung, world: &LabWorld, load: &Load) -> Result<RungReport> {
     let duels = Scenario::DUELS
         .into_iter()
         .filter(|scenario| scenario.concerns(&rung.card.expected));
     let mut outcomes = Vec::new();
     if rung.needs_services() {
         let pipeline = Arc::new(Pipeline::start().await?);
-        let world = World {
+        let world = LabWorld {
             stores: pipeline.stores().clone(),
             pipeline: Some(pipeline),
             ..world.clone()

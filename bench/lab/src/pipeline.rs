@@ -34,7 +34,7 @@ pub const PACKAGES: [&str; 4] = [
 /// An ingress, a projector and a timeout service on a Kafka, a Redis and a PostgreSQL of their own.
 #[derive(Debug)]
 pub struct Pipeline {
-    /// To the shoppers' API.
+    /// To the buyers' API.
     pub pool: Pool,
     /// To both APIs.
     pub api: Api,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::crowd::{Crowd, buy};
 use crate::fault::{Seller, strike, strike_services};
-use crate::lab::{Lab, World};
+use crate::lab::{Lab, LabWorld};
 use crate::report::Outcome;
 use crate::scenario::{Load, Plan, Scenario, Verdict};
 use crate::strategy::{Answer, Buyer, Failure, Strategy};
@@ -23,7 +23,11 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When a store does not answer; what goes wrong for a buyer is part of the outcome.
-pub async fn run<S: Strategy>(world: &World, scenario: Scenario, load: &Load) -> Result<Outcome> {
+pub async fn run<S: Strategy>(
+    world: &LabWorld,
+    scenario: Scenario,
+    load: &Load,
+) -> Result<Outcome> {
     let plan = scenario.plan(load);
     let name = S::CARD.name;
     let lab = Lab::found(world, name, &plan, S::REDIS_SERVERS).await?;

@@ -41,14 +41,14 @@ enum Message {
 
 /// Such a process, seen from the one that made it. Killed when dropped.
 #[derive(Debug)]
-pub struct Worker {
+pub struct LabWorker {
     process: Child,
     orders: ChildStdin,
     messages: Lines<BufReader<ChildStdout>>,
     told: Option<Result<Answer, String>>,
 }
 
-impl Worker {
+impl LabWorker {
     /// Starts it and waits until its buyer is at the gate, or was answered without coming there.
     ///
     /// # Errors

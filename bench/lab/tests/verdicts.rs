@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
-use seckill_lab::lab::{Stores, World};
+use seckill_lab::lab::{LabWorld, Stores};
 use seckill_lab::pipeline::Pipeline;
 use seckill_lab::report::Outcome;
 use seckill_lab::rungs::{self, Rung};
@@ -31,10 +31,10 @@ fn rung(name: &str) -> Result<Rung> {
     found.context("no such rung")
 }
 
-fn world() -> Result<(World, Database)> {
+fn world() -> Result<(LabWorld, Database)> {
     let database = fresh_database()?;
     let redis = REDIS.as_ref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
-    let world = World {
+    let world = LabWorld {
         stores: Stores {
             database_url: database.url(),
             redis_urls: redis.iter().map(Redis::url).collect(),
@@ -77,7 +77,7 @@ async fn the_pipeline_is_safe_under_every_fault() -> Result<()> {
     let _room = ROOM.acquire_many(2).await?;
     let (world, _database) = world()?;
     let pipeline = Arc::new(Pipeline::start().await?);
-    let world = World {
+    let world = LabWorld {
         stores: pipeline.stores().clone(),
         pipeline: Some(pipeline),
         ..world

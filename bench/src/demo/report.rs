@@ -165,7 +165,7 @@ fn ledger_rows(ledger: &Ledger) -> Vec<Vec<String>> {
 fn listeners(environment: &Environment) -> [(&'static str, String); 7] {
     let http = |address: &str| format!("http://{address}");
     [
-        ("shoppers' API", environment.ingress_url.clone()),
+        ("buyers' API", environment.ingress_url.clone()),
         ("admin API, metrics", environment.ingress_admin_url.clone()),
         ("projector's metrics", http(&environment.projector_admin)),
         ("timeout's metrics", http(&environment.timeout_admin)),

@@ -18,7 +18,7 @@ pub const ISSUER: &str = "seckill";
 
 /// The registered claims of a buyer's token. Times in seconds since the Unix epoch.
 #[derive(Debug, Clone, Serialize)]
-pub struct Claims {
+pub struct BuyerClaims {
     /// The user id in decimal.
     pub sub: String,
     /// Issued at.
@@ -31,7 +31,7 @@ pub struct Claims {
     pub aud: &'static str,
 }
 
-impl Claims {
+impl BuyerClaims {
     /// Of a user's token that is good for `ttl`.
     #[must_use]
     pub fn new(user: impl Display, iat: u64, ttl: Duration) -> Self {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_signed_token_passes_the_check_under_its_own_key_only() {
-        let claims = Claims::new(7, 4_000_000_000, Duration::from_secs(900));
+        let claims = BuyerClaims::new(7, 4_000_000_000, Duration::from_secs(900));
         let token = sign(SECRET, &claims).unwrap();
         let checked: Value = Keyring::new(SECRET.as_bytes(), None, demands())
             .check(&token)

@@ -16,7 +16,7 @@ pub enum Decision {
         /// Its terms.
         terms: Terms,
     },
-    /// The sale is off the shelf.
+    /// An operator closed the sale.
     SaleClosed,
     /// A change of stock was accepted or refused.
     StockAdjusted {

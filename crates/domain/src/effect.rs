@@ -119,7 +119,7 @@ pub enum SalePhase {
     Adjusted,
     /// A shrink was refused.
     AdjustmentRefused,
-    /// Off the shelf.
+    /// An operator closed it.
     Closed,
 }
 

@@ -27,7 +27,7 @@ pub enum EventBody {
     SaleScheduled(SaleScheduled),
     /// Stock was added, or a reduction was asked for.
     StockAdjusted(StockAdjusted),
-    /// The sale was taken off the shelf; its live orders can still be paid.
+    /// An operator closed the sale: it takes no more orders. Its live orders can still be paid.
     SaleClosed,
     /// Redis was lost and is loaded again: a new epoch begins.
     SaleReloaded(SaleReloaded),

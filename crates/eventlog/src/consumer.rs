@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
-use crate::consumer_state::{Command, Shared};
+use crate::consumer_state::{Command, ConsumerState};
 use crate::consumer_thread::ConsumerThread;
 use crate::partitions::Assignment;
 use crate::settings::{KafkaSettings, watermarks};
@@ -93,7 +93,7 @@ pub struct ConsumerHandle {
 struct Inner {
     topic: String,
     commands: Sender<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerState>,
     thread: Mutex<Option<JoinHandle<Result<(), ConsumerError>>>>,
     /// A client outside the group, for questions that would block the consumer's thread.
     queries: BaseConsumer,
@@ -115,7 +115,7 @@ pub fn start_consumer(
     assert!(options.buffer_records > 0, "a channel holds something");
     let (assignments, assigned) = mpsc::unbounded_channel();
     let (commands, received) = channel();
-    let shared = Arc::new(Shared::new());
+    let shared = Arc::new(ConsumerState::new());
     let mut config = options.settings.consumer_config();
     let queries = config.create()?;
     config

@@ -16,14 +16,14 @@ pub(crate) enum Command {
 }
 
 /// What handle and thread both see.
-pub(crate) struct Shared {
+pub(crate) struct ConsumerState {
     started: Instant,
     last_poll_ms: AtomicU64,
     stopping: AtomicBool,
     verdict: watch::Sender<Verdict>,
 }
 
-impl Shared {
+impl ConsumerState {
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),

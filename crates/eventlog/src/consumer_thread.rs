@@ -17,7 +17,7 @@ use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
 use crate::consumer::{ConsumerError, ConsumerOptions, Positions};
-use crate::consumer_state::{Command, Shared};
+use crate::consumer_state::{Command, ConsumerState};
 use crate::partitions::{Assignment, Flow, Partitions};
 use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::reader::position;
@@ -36,7 +36,7 @@ const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
 struct Rebalancer {
     topic: String,
     positions: Arc<dyn Positions>,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerState>,
     partitions: Mutex<Partitions>,
     /// Partitions that the group took away unasked, and where they stood; until it gives some again.
     lost: Mutex<Vec<(i32, Offset)>>,
@@ -180,7 +180,7 @@ impl ConsumerContext for Rebalancer {
 pub(crate) struct ConsumerThread {
     consumer: BaseConsumer<Rebalancer>,
     commands: Receiver<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerState>,
     /// Restarts that the client was not ready for, and when to try again.
     restarts: HashMap<i32, (Offset, Instant)>,
     reads: Watch,
@@ -195,7 +195,7 @@ impl ConsumerThread {
         positions: Arc<dyn Positions>,
         assignments: mpsc::UnboundedSender<Assignment>,
         commands: Receiver<Command>,
-        shared: Arc<Shared>,
+        shared: Arc<ConsumerState>,
     ) -> Result<Self, ConsumerError> {
         let partitions = Partitions::new(assignments, options.buffer_records);
         let consumer: BaseConsumer<Rebalancer> = config.create_with_context(Rebalancer {

@@ -78,7 +78,7 @@ pub async fn read_events(
         }
         let mut streams = Vec::new();
         for share in shares(&starts, threads) {
-            let (lanes, mut opened) = share.iter().map(|s| Lane::open(*s)).unzip();
+            let (lanes, mut opened) = share.iter().map(|s| PartitionBuffer::open(*s)).unzip();
             streams.append(&mut opened);
             start(&settings, &topic, partitions, batch_max, lanes)?;
         }
@@ -99,7 +99,7 @@ fn start(
     topic: &str,
     partitions: i32,
     batch_max: usize,
-    lanes: Vec<Lane>,
+    lanes: Vec<PartitionBuffer>,
 ) -> Result<(), ReadError> {
     let consumer: BaseConsumer = settings
         .consumer_config()
@@ -114,7 +114,7 @@ fn start(
         list.add_partition_offset(topic, lane.partition, offset)?;
     }
     consumer.assign(&list)?;
-    let worker = Worker {
+    let worker = ReaderThread {
         consumer,
         topic: topic.to_owned(),
         partitions,
@@ -128,7 +128,7 @@ fn start(
 }
 
 /// One partition of a thread.
-struct Lane {
+struct PartitionBuffer {
     partition: i32,
     batch: LogBatch,
     /// Where the batch began.
@@ -139,7 +139,7 @@ struct Lane {
     sender: mpsc::Sender<Result<LogBatch, ReadError>>,
 }
 
-impl Lane {
+impl PartitionBuffer {
     fn open((partition, from): (i32, Offset)) -> (Self, EventStream) {
         let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
         let lane = Self {
@@ -184,15 +184,15 @@ impl Lane {
     }
 }
 
-struct Worker {
+struct ReaderThread {
     consumer: BaseConsumer,
     topic: String,
     partitions: i32,
     batch_max: usize,
-    lanes: Vec<Lane>,
+    lanes: Vec<PartitionBuffer>,
 }
 
-impl Worker {
+impl ReaderThread {
     /// Until nobody listens, or the client fails.
     fn run(mut self) {
         if let Err(error) = self.read() {
@@ -241,11 +241,11 @@ impl Worker {
                     tracing::warn!(%error, "reading events goes on after an error");
                 }
                 // Nothing comes for now: what is there goes on.
-                None => self.lanes.iter_mut().for_each(Lane::flush),
+                None => self.lanes.iter_mut().for_each(PartitionBuffer::flush),
             }
             if backlog && Instant::now() >= upkeep_due {
                 upkeep_due = Instant::now() + UPKEEP;
-                self.lanes.iter_mut().for_each(Lane::send);
+                self.lanes.iter_mut().for_each(PartitionBuffer::send);
             }
             self.pause_and_resume()?;
         }
@@ -272,7 +272,7 @@ impl Worker {
     }
 }
 
-fn take(lane: &mut Lane, message: &impl Message, partitions: i32) {
+fn take(lane: &mut PartitionBuffer, message: &impl Message, partitions: i32) {
     let (partition, offset) = (message.partition(), Offset::new(message.offset()));
     // A resumed partition may come again from a little earlier.
     if offset < lane.batch.to {

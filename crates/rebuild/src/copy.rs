@@ -37,13 +37,13 @@ pub struct Copy<F> {
     pub(crate) shadow: Shadow,
     pub(crate) live: Orderbook,
     topic: String,
-    lanes: Vec<Lane<F>>,
+    lanes: Vec<CopyLane<F>>,
     progress: Arc<Progress>,
 }
 
 /// One partition.
 #[derive(Debug)]
-struct Lane<F> {
+struct CopyLane<F> {
     fold: ShadowFold,
     feed: F,
     /// What was read beyond where the fold was to stop.
@@ -63,7 +63,7 @@ impl<F: EventFeed> Copy<F> {
         let mut feeds: HashMap<i32, F> = feeds.into_iter().map(|f| (f.partition(), f)).collect();
         let lane = |fold: ShadowFold| {
             let feed = feeds.remove(&fold.partition())?;
-            Some(Lane {
+            Some(CopyLane {
                 fold,
                 feed,
                 pending: None,
@@ -154,7 +154,7 @@ impl<F: EventFeed> Copy<F> {
     /// How many offsets are missing up to these positions.
     pub(crate) fn behind(&self, positions: &[(i32, Offset)]) -> u64 {
         let positions: HashMap<i32, Offset> = positions.iter().copied().collect();
-        let missing = |lane: &Lane<F>| {
+        let missing = |lane: &CopyLane<F>| {
             let to = positions.get(&lane.fold.partition()).copied()?;
             Some(offsets(lane.fold.position(), to))
         };
@@ -162,7 +162,7 @@ impl<F: EventFeed> Copy<F> {
     }
 }
 
-impl<F: EventFeed> Lane<F> {
+impl<F: EventFeed> CopyLane<F> {
     async fn fold_up_to(
         &mut self,
         to: Offset,

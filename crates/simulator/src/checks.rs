@@ -6,10 +6,10 @@ use seckill_domain::{Effect, EventBody, Offset, OrderStatus};
 
 use crate::book::Book;
 use crate::redis::{Role, Sale, State};
-use crate::world::World;
+use crate::world::SimulatedWorld;
 
 /// After every commit: nothing oversold, nothing lost, nothing paid undone.
-pub(crate) fn of_book(world: &mut World) {
+pub(crate) fn of_book(world: &mut SimulatedWorld) {
     let book = std::rc::Rc::clone(&world.book);
     let Some(sale) = &book.state.sale else {
         return;
@@ -38,7 +38,7 @@ pub(crate) fn of_book(world: &mut World) {
 }
 
 /// Whether nothing is left to be done.
-pub(crate) fn at_rest(world: &World) -> bool {
+pub(crate) fn at_rest(world: &SimulatedWorld) -> bool {
     let end = i64::try_from(world.log.len()).unwrap_or(i64::MAX);
     let idle = world.wires.is_empty()
         && world.nodes.iter().all(|node| node.inbox.is_empty())
@@ -60,7 +60,7 @@ pub(crate) fn at_rest(world: &World) -> bool {
 }
 
 /// The sale that buyers can use.
-fn served(world: &World) -> Option<&Sale> {
+fn served(world: &SimulatedWorld) -> Option<&Sale> {
     let master = world.nodes.iter().find(|node| node.role == Role::Master)?;
     let sale = master.keys.sale.as_ref()?;
     let usable = sale.state != State::Shut
@@ -70,7 +70,7 @@ fn served(world: &World) -> Option<&Sale> {
 }
 
 /// When everything has come to rest: the stores agree, and what was said holds.
-pub(crate) fn of_rest(world: &mut World) {
+pub(crate) fn of_rest(world: &mut SimulatedWorld) {
     let wrong = stores_disagree(world)
         .map(str::to_owned)
         .or_else(|| words_broken(world))
@@ -82,7 +82,7 @@ pub(crate) fn of_rest(world: &mut World) {
 }
 
 /// When demand came after everything else: all units are sold.
-pub(crate) fn of_sell_out(world: &mut World) {
+pub(crate) fn of_sell_out(world: &mut SimulatedWorld) {
     of_rest(world);
     let row = world.book.state.sale.as_ref();
     if row.is_some_and(|row| row.closed.is_none() && row.available != 0) {
@@ -90,7 +90,7 @@ pub(crate) fn of_sell_out(world: &mut World) {
     }
 }
 
-fn stores_disagree(world: &World) -> Option<&'static str> {
+fn stores_disagree(world: &SimulatedWorld) -> Option<&'static str> {
     let mut again = Book::default();
     again.apply(&world.guards, &world.log);
     let book = &world.book;
@@ -135,7 +135,7 @@ fn stores_disagree(world: &World) -> Option<&'static str> {
     }
 }
 
-fn words_broken(world: &World) -> Option<String> {
+fn words_broken(world: &SimulatedWorld) -> Option<String> {
     let status = |id| world.book.state.orders.get(id).map(|order| order.status);
     for id in &world.said.promised {
         match status(id) {
@@ -160,7 +160,7 @@ fn words_broken(world: &World) -> Option<String> {
 }
 
 /// Every payment has paid one order or is one refund.
-fn payments_wrong(world: &World) -> Option<String> {
+fn payments_wrong(world: &SimulatedWorld) -> Option<String> {
     for event in &world.log {
         let EventBody::OrderPaid(paid) = &event.body else {
             continue;
@@ -179,7 +179,7 @@ fn payments_wrong(world: &World) -> Option<String> {
 }
 
 /// The same buyer with the same key gets the same order, whatever was ordered in between.
-fn keys_wrong(world: &World) -> Option<String> {
+fn keys_wrong(world: &SimulatedWorld) -> Option<String> {
     let mut standing = BTreeSet::new();
     for order in world.book.orders() {
         if let Some(key) = order.key_hash

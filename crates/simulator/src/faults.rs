@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::projector;
 use crate::redis::{Keys, Role};
-use crate::world::{CRON_TICKS, Mode, REPLICA_LAG_TICKS, Sim, World};
+use crate::world::{CRON_TICKS, Mode, REPLICA_LAG_TICKS, Sim, SimulatedWorld};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -63,7 +63,7 @@ impl Fault {
     ];
 
     /// The kinds that this seed meets.
-    pub(crate) fn some(world: &mut World) -> Vec<Self> {
+    pub(crate) fn some(world: &mut SimulatedWorld) -> Vec<Self> {
         let mut all = Self::SINGLE.to_vec();
         if world.mode.has_replica() {
             all.extend(Self::PAIR);
@@ -153,7 +153,7 @@ impl Sim {
     }
 }
 
-impl World {
+impl SimulatedWorld {
     fn suffer(&mut self, fault: Fault) {
         match fault {
             Fault::StopProcess => {

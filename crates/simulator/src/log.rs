@@ -6,7 +6,7 @@ use std::rc::Rc;
 use seckill_domain::Event;
 
 use crate::task::pause;
-use crate::world::{Sim, World};
+use crate::world::{Sim, SimulatedWorld};
 
 /// Steps after which a producer gives up.
 const DELIVERY_STEPS: u32 = 300;
@@ -68,7 +68,7 @@ impl Sim {
     }
 }
 
-impl World {
+impl SimulatedWorld {
     /// Lets one append that may land meet its fate.
     pub(crate) fn land_one(&mut self) {
         let now = self.now;

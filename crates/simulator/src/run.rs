@@ -3,7 +3,7 @@
 use crate::faults::Fault;
 use crate::guards::Guards;
 use crate::traffic::{self, Wish};
-use crate::world::{Mode, Sim, Violation, World};
+use crate::world::{Mode, Sim, SimulatedWorld, Violation};
 use crate::{checks, ingress, projector, scene, task};
 
 const FAULTY_TICKS: usize = 5_000;
@@ -25,7 +25,7 @@ pub struct Report {
 /// # Errors
 /// The first rule that was broken.
 pub fn simulate(seed: u64, mode: Mode, guards: Guards) -> Result<Report, Violation> {
-    run(World::new(seed, mode, guards, false))
+    run(SimulatedWorld::new(seed, mode, guards, false))
 }
 
 /// The same, with every step of interest printed.
@@ -33,10 +33,10 @@ pub fn simulate(seed: u64, mode: Mode, guards: Guards) -> Result<Report, Violati
 /// # Errors
 /// The first rule that was broken.
 pub fn trace(seed: u64, mode: Mode, guards: Guards) -> Result<Report, Violation> {
-    run(World::new(seed, mode, guards, true))
+    run(SimulatedWorld::new(seed, mode, guards, true))
 }
 
-fn run(world: World) -> Result<Report, Violation> {
+fn run(world: SimulatedWorld) -> Result<Report, Violation> {
     let sim = Sim::new(world);
     let outcome = history(&sim);
     // Tasks hold the world: without this, neither would ever go.

@@ -8,7 +8,7 @@ use seckill_domain::{
 use crate::ingress::{self, Order};
 use crate::scene;
 use crate::task::pause_for;
-use crate::world::{Sim, World};
+use crate::world::{Sim, SimulatedWorld};
 
 /// Units beyond which nobody restocks.
 const RESTOCK_BELOW: i64 = 9;
@@ -26,7 +26,7 @@ pub(crate) enum Wish {
 
 impl Wish {
     /// The kinds that this seed meets. Closing is for good, and so is rare.
-    pub(crate) fn some(world: &mut World) -> Vec<Self> {
+    pub(crate) fn some(world: &mut SimulatedWorld) -> Vec<Self> {
         let all = [
             Self::Shrink,
             Self::Restock,
@@ -161,7 +161,7 @@ impl Sim {
     }
 }
 
-impl World {
+impl SimulatedWorld {
     fn order(&mut self) -> Order {
         let number = i64::try_from(self.below(usize::try_from(scene::USERS).unwrap_or(1)));
         let user_id = scene::user(1 + number.unwrap_or(0));

@@ -94,7 +94,7 @@ pub(crate) struct Said {
     pub(crate) loads: u64,
 }
 
-pub(crate) struct World {
+pub(crate) struct SimulatedWorld {
     pub(crate) guards: Guards,
     pub(crate) mode: Mode,
     rng: fastrand::Rng,
@@ -125,7 +125,7 @@ pub(crate) struct World {
     pub(crate) violation: Option<Violation>,
 }
 
-impl World {
+impl SimulatedWorld {
     pub(crate) fn new(seed: u64, mode: Mode, guards: Guards, traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let tuning = Tuning {
@@ -338,15 +338,15 @@ impl World {
 
 /// The world, shared by everything that happens in it.
 #[derive(Clone)]
-pub(crate) struct Sim(Rc<RefCell<World>>);
+pub(crate) struct Sim(Rc<RefCell<SimulatedWorld>>);
 
 impl Sim {
-    pub(crate) fn new(world: World) -> Self {
+    pub(crate) fn new(world: SimulatedWorld) -> Self {
         Self(Rc::new(RefCell::new(world)))
     }
 
     /// Not to be kept over a pause.
-    pub(crate) fn world(&self) -> RefMut<'_, World> {
+    pub(crate) fn world(&self) -> RefMut<'_, SimulatedWorld> {
         self.0.borrow_mut()
     }
 

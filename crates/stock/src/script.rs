@@ -16,7 +16,7 @@ pub(crate) enum Script {
     Audit,
     Correct,
     Shut,
-    Vouch,
+    TakesWrites,
     Discard,
 }
 
@@ -46,7 +46,7 @@ impl Script {
         Self::Audit,
         Self::Correct,
         Self::Shut,
-        Self::Vouch,
+        Self::TakesWrites,
         Self::Discard,
     ];
 
@@ -65,7 +65,7 @@ impl Script {
             Self::Audit => source!("audit.lua"),
             Self::Correct => source!("correct.lua"),
             Self::Shut => source!("shut.lua"),
-            Self::Vouch => source!("vouch.lua"),
+            Self::TakesWrites => source!("takes_writes.lua"),
             Self::Discard => source!("discard.lua"),
         }
     }

@@ -30,7 +30,7 @@ impl SlotMap {
     ) -> Result<Self, StockError> {
         let mut ask = redis::pipe();
         ask.cmd("CLUSTER").arg("NODES");
-        let mut claims = Claims::default();
+        let mut claims = SlotClaims::default();
         let mut failure = None;
         for (place, answer) in ask_majority::<(String,)>(nodes, &ask, options).await {
             match answer {
@@ -74,12 +74,12 @@ fn host_of(node: &ConnectionInfo) -> String {
 
 /// By slot, the claim with the highest configuration epoch: that epoch, and the place in `masters`.
 #[derive(Debug, Default)]
-struct Claims {
+struct SlotClaims {
     masters: Vec<(String, u16)>,
     best: Vec<Option<(u64, u16)>>,
 }
 
-impl Claims {
+impl SlotClaims {
     fn is_empty(&self) -> bool {
         self.best.iter().all(Option::is_none)
     }
@@ -200,7 +200,7 @@ cc ::1:3@13 master - 0 0 8 connected 1716 [93-<-bb]
 dd 10.0.0.4:0@14 master,noaddr - 0 0 9 disconnected 5
 ";
         for order in [[before, after], [after, before]] {
-            let mut claims = Claims::default();
+            let mut claims = SlotClaims::default();
             order.iter().for_each(|text| claims.read(text, "asked"));
             let map = claims.into_map();
             assert_eq!(owner(&map, 7), Some(&("::1".to_owned(), 3)));
@@ -210,7 +210,7 @@ dd 10.0.0.4:0@14 master,noaddr - 0 0 9 disconnected 5
 
     #[test]
     fn a_slot_that_nobody_has_has_no_owner() {
-        let mut claims = Claims::default();
+        let mut claims = SlotClaims::default();
         claims.read("aa h:1@2 master - 0 0 1 connected 1-2 x 3- 9-4 99999", "h");
         assert!(!claims.is_empty());
         assert_eq!(owner(&claims.into_map(), 7), None);

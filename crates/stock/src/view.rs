@@ -142,7 +142,7 @@ impl Stock {
         let keys = SaleKeys::of(connection.prefix(), voucher);
         let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
         let reply = connection
-            .run(&connection.invocation(Script::Vouch, &parts))
+            .run(&connection.invocation(Script::TakesWrites, &parts))
             .await?;
         Ok(reply.answer() == "ok")
     }

@@ -25,7 +25,7 @@ const AUDIENCE: &str = "seckill-sale";
 
 /// JWT's `iat` and `exp` are whole seconds: too coarse to tell a person from a program.
 #[derive(Serialize, Deserialize)]
-struct Claims {
+struct SaleTokenClaims {
     aud: String,
     sub: String,
     voucher_id: i64,
@@ -121,7 +121,7 @@ impl SaleTokens {
         now: Timestamp,
     ) -> Result<IssuedSaleToken, Problem> {
         let expires_us = now.as_micros().saturating_add(micros(LIFE));
-        let claims = Claims {
+        let claims = SaleTokenClaims {
             aud: AUDIENCE.to_owned(),
             sub: user.to_string(),
             voucher_id: voucher.get(),
@@ -156,7 +156,7 @@ impl SaleTokens {
     }
 
     fn check(&self, token: &str, user: UserId, voucher: VoucherId, now: Timestamp) -> PageProof {
-        let Ok(claims) = self.0.check::<Claims>(token) else {
+        let Ok(claims) = self.0.check::<SaleTokenClaims>(token) else {
             return PageProof::Invalid;
         };
         if claims.sub != user.to_string() || claims.voucher_id != voucher.get() {

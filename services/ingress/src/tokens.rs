@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpRequest};
-use seckill_credentials::token::{self, Claims, Keyring, demands};
+use seckill_credentials::token::{self, BuyerClaims, Keyring, demands};
 use seckill_domain::{IdError, Timestamp, UserId};
 use seckill_identity::{Level, Renewal, renew};
 use seckill_orderbook::EndedSessions;
@@ -28,7 +28,7 @@ const RENEWED_LATE: Duration = Duration::from_secs(5);
 #[derive(Serialize)]
 struct MintedClaims {
     #[serde(flatten)]
-    registered: Claims,
+    registered: BuyerClaims,
     #[serde(flatten)]
     session: SessionClaims,
 }
@@ -238,7 +238,7 @@ impl Tokens {
             rnw: renewal.count,
         };
         let claims = MintedClaims {
-            registered: Claims::new(user_id, now, self.life),
+            registered: BuyerClaims::new(user_id, now, self.life),
             session,
         };
         Ok(Issued {
@@ -275,7 +275,7 @@ impl fmt::Debug for Tokens {
 /// # Errors
 /// When the token cannot be signed.
 pub fn mint(secret: &Secret, user: UserId, ttl: Duration) -> anyhow::Result<String> {
-    let claims = Claims::new(user, unix_seconds(), ttl);
+    let claims = BuyerClaims::new(user, unix_seconds(), ttl);
     Ok(token::sign(secret.expose(), &claims)?)
 }
 

@@ -9,7 +9,7 @@ use seckill_domain::{Effect, OrderStatus, Outcome, VoucherId};
 use seckill_ephemeral::Key;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
 /// What the outcomes of a page change.
@@ -43,7 +43,7 @@ impl Changed {
 /// stopped. In a Cluster of which one master is away, those that it has stay in `stale`: nobody can read them
 /// meanwhile, and they do not live for long.
 pub(crate) async fn drop_changed(
-    shared: &Shared,
+    shared: &ProjectorContext,
     stop: &CancellationToken,
     effects: &[Effect],
     stale: &mut HashSet<Key>,
@@ -79,7 +79,7 @@ pub(crate) async fn drop_changed(
 
 /// Whether its last unit is paid, so that it is off the shelf.
 async fn is_paid_out(
-    shared: &Shared,
+    shared: &ProjectorContext,
     stop: &CancellationToken,
     voucher_id: VoucherId,
 ) -> Option<bool> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cached;
 use crate::letters;
-use crate::partition::{Seen, Shared, wall_clock};
+use crate::partition::{ProjectorContext, Seen, wall_clock};
 use crate::retry::{backed_off, until_done};
 
 /// Effects read at a time.
@@ -27,8 +27,8 @@ const FALLBACK: Duration = Duration::from_secs(1);
 /// How often one master of several is asked before its sales are set aside.
 const PATIENCE: u32 = 3;
 
-pub(crate) struct Worker {
-    shared: Arc<Shared>,
+pub(crate) struct EffectsWorker {
+    shared: Arc<ProjectorContext>,
     partition: i32,
     /// Everything below is settled and published.
     position: Offset,
@@ -48,8 +48,12 @@ pub(crate) struct Worker {
     stop: CancellationToken,
 }
 
-impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, partition: i32, stop: CancellationToken) -> Self {
+impl EffectsWorker {
+    pub(crate) fn new(
+        shared: Arc<ProjectorContext>,
+        partition: i32,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             shared,
             partition,

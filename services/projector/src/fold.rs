@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 use crate::same_log;
 use crate::standing::Cause;
@@ -41,8 +41,8 @@ pub(crate) enum End {
     Restart(Offset),
 }
 
-pub(crate) struct Worker {
-    shared: Arc<Shared>,
+pub(crate) struct FoldWorker {
+    shared: Arc<ProjectorContext>,
     partition: i32,
     position: Offset,
     /// The number of the log that is read, once it is known.
@@ -54,9 +54,9 @@ pub(crate) struct Worker {
     stop: CancellationToken,
 }
 
-impl Worker {
+impl FoldWorker {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ProjectorContext>,
         assignment: Assignment,
         folded: watch::Sender<Offset>,
         stop: CancellationToken,

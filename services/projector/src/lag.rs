@@ -11,7 +11,7 @@ use seckill_orderbook::View;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::same_log;
 use crate::standing::{STALL, Stand};
 
@@ -29,7 +29,7 @@ const EFFECTS: &str = "effects-progress";
 const UNKNOWN: &str = "lag";
 
 pub(crate) struct Monitor {
-    shared: Arc<Shared>,
+    shared: Arc<ProjectorContext>,
     fold: HashMap<i32, Followed>,
     effects: HashMap<i32, Followed>,
     /// Up to these ends, there is no record behind the position.
@@ -104,7 +104,7 @@ struct Positions {
 }
 
 impl Monitor {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<ProjectorContext>) -> Self {
         Self {
             shared,
             fold: HashMap::new(),

@@ -9,13 +9,13 @@ use seckill_eventlog::{DeadLetter, Record};
 use seckill_orderbook::SkippedRecord;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
 /// Publishes the records of a page that were passed over and waits until the brokers have them; `None`
 /// when stopped before that. Repeated, it publishes them again, with the same source.
 pub(crate) async fn publish(
-    shared: &Shared,
+    shared: &ProjectorContext,
     stop: &CancellationToken,
     partition: i32,
     skipped: &[SkippedRecord],

@@ -20,7 +20,7 @@ use crate::standing::Standing;
 use crate::{effects, fold};
 
 /// What all workers of this process share.
-pub(crate) struct Shared {
+pub(crate) struct ProjectorContext {
     pub(crate) config: Config,
     pub(crate) kafka: KafkaSettings,
     pub(crate) topics: Topics,
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
 }
 
-impl Shared {
+impl ProjectorContext {
     /// Where the fold of one partition stands, and in which log.
     pub(crate) async fn fold_position(
         &self,
@@ -93,7 +93,7 @@ impl Partition {
     /// Starts the workers of an assignment. They end when its records end, when `stop` is
     /// cancelled, or when the view went elsewhere and the partition has to be read anew.
     pub(crate) fn start(
-        shared: &Arc<Shared>,
+        shared: &Arc<ProjectorContext>,
         assignment: Assignment,
         stop: CancellationToken,
     ) -> Self {
@@ -106,10 +106,11 @@ impl Partition {
             "partition assigned"
         );
 
-        let effects = effects::Worker::new(Arc::clone(shared), partition, stop.clone());
+        let effects = effects::EffectsWorker::new(Arc::clone(shared), partition, stop.clone());
         shared.tasks.spawn(effects.run(folded, seen));
 
-        let fold = fold::Worker::new(Arc::clone(shared), assignment, folded_sender, stop.clone());
+        let fold =
+            fold::FoldWorker::new(Arc::clone(shared), assignment, folded_sender, stop.clone());
         let (own_stop, shared) = (stop.clone(), Arc::clone(shared));
         shared.clone().tasks.spawn(async move {
             let end = fold.run().await;

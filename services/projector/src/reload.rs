@@ -19,7 +19,7 @@ use seckill_telemetry::clock::BootInstant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::partition::{Shared, wall_clock};
+use crate::partition::{ProjectorContext, wall_clock};
 
 /// Holds, or pending events, in one script call.
 const CHUNK: usize = 500;
@@ -46,14 +46,18 @@ pub(crate) enum Ended {
 }
 
 pub(crate) struct Reload {
-    shared: Arc<Shared>,
+    shared: Arc<ProjectorContext>,
     sale: ServedSale,
     nonce: Uuid,
     stop: CancellationToken,
 }
 
 impl Reload {
-    pub(crate) fn new(shared: Arc<Shared>, sale: ServedSale, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        shared: Arc<ProjectorContext>,
+        sale: ServedSale,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             shared,
             sale,

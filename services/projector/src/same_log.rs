@@ -4,11 +4,11 @@ use seckill_eventlog::Log;
 use seckill_stock::Probe;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
 /// Looks for the record that the view took last.
-pub(crate) async fn look(shared: &Shared, partition: i32) -> anyhow::Result<Log> {
+pub(crate) async fn look(shared: &ProjectorContext, partition: i32) -> anyhow::Result<Log> {
     let position = shared.fold_position(partition).await?;
     let log = shared
         .records
@@ -18,7 +18,11 @@ pub(crate) async fn look(shared: &Shared, partition: i32) -> anyhow::Result<Log>
 
 /// Shuts the sales of this partition in Redis: what would be ordered now could not be folded. They are
 /// loaded again once the fold goes on.
-pub(crate) async fn shut_sales(shared: &Shared, stop: &CancellationToken, partition: i32) {
+pub(crate) async fn shut_sales(
+    shared: &ProjectorContext,
+    stop: &CancellationToken,
+    partition: i32,
+) {
     let of_partition = [partition];
     let sales = until_done(stop, &shared.health, "postgresql", || {
         shared.orderbook.sales_to_serve(&of_partition)

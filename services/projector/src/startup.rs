@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Auditor;
 use crate::config::Config;
 use crate::lag;
-use crate::partition::{Partition, Shared};
+use crate::partition::{Partition, ProjectorContext};
 use crate::preflight;
 use crate::standing::Standing;
 use crate::watch::{Owned, Watch, lock};
@@ -88,7 +88,7 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
 
 /// Starts the workers of every assignment until `stop`.
 async fn assign(
-    shared: &Arc<Shared>,
+    shared: &Arc<ProjectorContext>,
     owned: &Owned,
     mut assignments: mpsc::UnboundedReceiver<Assignment>,
     stop: &CancellationToken,
@@ -119,7 +119,7 @@ async fn assign(
     }
 }
 
-type Connected = (Arc<Shared>, mpsc::UnboundedReceiver<Assignment>);
+type Connected = (Arc<ProjectorContext>, mpsc::UnboundedReceiver<Assignment>);
 
 async fn connect(
     config: Config,
@@ -169,7 +169,7 @@ async fn connect(
         buffer_records: 2 * config.fold_batch_max,
     };
     let (assignments, consumer) = start_consumer(&options, Arc::new(positions))?;
-    let shared = Shared {
+    let shared = ProjectorContext {
         config,
         kafka: settings,
         topics,
@@ -206,7 +206,7 @@ impl Positions for ViewPositions {
 }
 
 /// A producer that has failed for good, and a consumer that is stuck, are not mended by waiting.
-async fn end_without_kafka(shared: Arc<Shared>, stop: CancellationToken) {
+async fn end_without_kafka(shared: Arc<ProjectorContext>, stop: CancellationToken) {
     let why = tokio::select! {
         why = shared.producer.until_failed() => why,
         why = shared.consumer.until_stuck() => why,
@@ -217,7 +217,7 @@ async fn end_without_kafka(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// A consumer that silently stops is a known failure: say so.
-async fn watchdog(shared: Arc<Shared>, stop: CancellationToken) {
+async fn watchdog(shared: Arc<ProjectorContext>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::{Partition, Seen, Shared};
+use crate::partition::{Partition, ProjectorContext, Seen};
 use crate::reload::{Ended, Reload};
 
 const PERIOD: Duration = Duration::from_millis(250);
@@ -63,7 +63,7 @@ fn leaving(sale: &ServedSale, view: &SaleView) -> Leaving {
 }
 
 pub(crate) struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<ProjectorContext>,
     owned: Owned,
     loading: Arc<Mutex<Loading>>,
     /// Sales that Redis did not serve when they were last looked at.
@@ -80,7 +80,7 @@ struct Loading {
 }
 
 impl Watch {
-    pub(crate) fn new(shared: Arc<Shared>, owned: Owned) -> Self {
+    pub(crate) fn new(shared: Arc<ProjectorContext>, owned: Owned) -> Self {
         Self {
             shared,
             owned,

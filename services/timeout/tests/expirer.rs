@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::{GRACE, HOUR_US, World};
+use common::{ExpiryWorld, GRACE, HOUR_US};
 use seckill_domain::{OrderId, Timestamp};
 use seckill_eventlog::KafkaSettings;
 use seckill_orderbook::OrderbookError;
@@ -44,7 +44,7 @@ async fn drain<C: Clocks>(expirer: &Expirer<C>) -> usize {
 }
 
 /// As if that time had passed for the claims.
-fn age_claims(world: &World, seconds: u32) {
+fn age_claims(world: &ExpiryWorld, seconds: u32) {
     let age = format!("UPDATE expiry_claims SET until = until - interval '{seconds} seconds'");
     postgres::query(&world.database.url(), &age).unwrap();
 }
@@ -52,7 +52,7 @@ fn age_claims(world: &World, seconds: u32) {
 /// Nobody folds: every order stays unpaid, however often its expiry is in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US; 2_000]).await;
     let (kafka, clocks) = (&world.kafka, world.clocks());
     let expirer = world.expirer_claiming_for(clocks, kafka, 500, kafka.delivery_timeout * 2);
@@ -75,7 +75,7 @@ async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
 /// What the log has not got is not waited for longer, however often it was tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_kafka_makes_no_claim_longer() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US; 3]).await;
     let unreachable = KafkaSettings {
         brokers: "127.0.0.1:9".to_owned(),
@@ -96,7 +96,7 @@ async fn an_outage_of_kafka_makes_no_claim_longer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_expire_each_due_order_once() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let mut orders = world.reserve(&[-HOUR_US; 250]).await;
     let kafka = &world.kafka;
     let (first, second) = tokio::join!(
@@ -110,7 +110,7 @@ async fn two_instances_expire_each_due_order_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expiry_says_what_the_order_was_and_begins_a_trace() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let before = world.orderbook.now().await.unwrap();
     let orders = world.reserve(&[-HOUR_US]).await;
     let report = world.expirer().step().await.unwrap();
@@ -129,7 +129,7 @@ async fn an_expiry_says_what_the_order_was_and_begins_a_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_expires_before_its_deadline_and_the_grace_are_over() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[500_000, HOUR_US]).await;
     let expirer = world.expirer();
     assert_eq!(expirer.step().await.unwrap().claimed, 0);
@@ -163,7 +163,7 @@ impl Clocks for Skewed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_differ_by_more_than_the_grace_stop_it() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US]).await;
     for redis_ahead_us in [3_000_000, -3_000_000] {
         let clocks = Skewed {
@@ -191,7 +191,7 @@ async fn clocks_that_differ_by_more_than_the_grace_stop_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_clock_nothing_expires_until_it_is_back() {
-    let mut world = World::start().await;
+    let mut world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US]).await;
     let expirer = world.expirer();
     world.redis.kill().unwrap();
@@ -206,7 +206,7 @@ async fn without_redis_clock_nothing_expires_until_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_claim_of_an_instance_that_died_lapses() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US]).await;
     let claim_for = Duration::from_secs(1);
     let claimed = world.orderbook.claim_due(GRACE, 10, claim_for).await;
@@ -220,7 +220,7 @@ async fn the_claim_of_an_instance_that_died_lapses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_kafka_did_not_acknowledge_is_tried_again() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US]).await;
     // Nothing listens on the discard port.
     let unreachable = KafkaSettings {

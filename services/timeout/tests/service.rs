@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::{HOUR_US, PARTITIONS, World};
+use common::{ExpiryWorld, HOUR_US, PARTITIONS};
 use seckill_testkit::http;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Service, ServiceSpec, is_ready};
@@ -20,7 +20,7 @@ fn admin_address(service: &Service) -> SocketAddr {
     url.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-fn spec(world: &World, partitions: i32) -> ServiceSpec {
+fn spec(world: &ExpiryWorld, partitions: i32) -> ServiceSpec {
     let admin_port = free_port().unwrap();
     let settings = [
         ("KAFKA_BROKERS", world.kafka.brokers.clone()),
@@ -40,7 +40,7 @@ fn spec(world: &World, partitions: i32) -> ServiceSpec {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_expires_what_is_due_and_ends_in_order() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let orders = world.reserve(&[-HOUR_US, HOUR_US]).await;
     let mut service = Service::start(spec(&world, PARTITIONS)).unwrap();
     let expired = async {
@@ -67,7 +67,7 @@ async fn it_expires_what_is_due_and_ends_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_health_is_asked_for_by_head_too_and_kept_by_nobody() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let service = Service::start(spec(&world, PARTITIONS)).unwrap();
     for path in ["/livez", "/readyz", "/metrics"] {
         let mut stream = TcpStream::connect(admin_address(&service)).unwrap();
@@ -83,7 +83,7 @@ async fn its_health_is_asked_for_by_head_too_and_kept_by_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_not_ready_while_redis_does_not_tell_the_time() {
-    let mut world = World::start().await;
+    let mut world = ExpiryWorld::start().await;
     let mut service = Service::start(spec(&world, PARTITIONS)).unwrap();
     let admin = admin_address(&service);
     world.redis.kill().unwrap();
@@ -97,7 +97,7 @@ async fn it_is_not_ready_while_redis_does_not_tell_the_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_refuses_a_topic_with_another_number_of_partitions() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let mut service = Service::launch(spec(&world, PARTITIONS + 1)).unwrap();
     let status = service.wait_for_exit(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1));
@@ -110,7 +110,7 @@ async fn it_refuses_a_topic_with_another_number_of_partitions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_names_every_setting_that_is_missing() {
-    let world = World::start().await;
+    let world = ExpiryWorld::start().await;
     let mut spec = spec(&world, PARTITIONS);
     spec.env.remove("REDIS_URL");
     spec.env.remove("DATABASE_URL");

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use seckill_domain::VoucherId;
 use seckill_eventlog::{KafkaSettings, Record, Topics, offset_ranges, read_all};
 use seckill_testkit::produce::{Answer, produce};
-use seckill_tests::{Intruder, SaleTerms, World, audit, eventually_within};
+use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually_within};
 
 use self::corpus::{Case, Expected, Fate, corpus};
 
@@ -29,12 +29,12 @@ async fn write_all(
     voucher: VoucherId,
     cases: &[Case],
 ) -> Result<(BTreeMap<Place, Fate>, Vec<seckill_tests::Answer>)> {
-    let intruder = Intruder::of(world)?;
+    let foreign = ForeignProducer::of(world)?;
     let topic = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
     let (mut fates, mut answers, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (user, case) in (1..).zip(cases) {
         answers.push(world.client.order(voucher, user, None, 1).await?);
-        let partition = (intruder.home_of(voucher) + case.partitions_on) % intruder.partitions();
+        let partition = (foreign.home_of(voucher) + case.partitions_on) % foreign.partitions();
         let broker = world.stack.setting("KAFKA_BROKERS");
         let answer = produce(broker, &topic, partition, &case.bytes)?;
         match (&case.expected, answer) {

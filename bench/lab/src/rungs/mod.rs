@@ -3,7 +3,7 @@
 use anyhow::Result;
 use futures_util::future::BoxFuture;
 
-use crate::lab::{Site, World};
+use crate::lab::{LabWorld, Site};
 use crate::report::Outcome;
 use crate::run::run;
 use crate::scenario::{Load, Scenario};
@@ -34,7 +34,7 @@ mod wide_lock;
 /// The step on which the project's own services stand.
 const SERVICES_STEP: u8 = 10;
 
-type Run = for<'a> fn(&'a World, Scenario, &'a Load) -> BoxFuture<'a, Result<Outcome>>;
+type Run = for<'a> fn(&'a LabWorld, Scenario, &'a Load) -> BoxFuture<'a, Result<Outcome>>;
 type Work = fn(Site) -> BoxFuture<'static, Result<()>>;
 
 /// A strategy, without its type.
@@ -66,7 +66,7 @@ impl Rung {
     ///
     /// # Errors
     /// When a store does not answer; what goes wrong for a buyer is part of the outcome.
-    pub async fn run(&self, world: &World, scenario: Scenario, load: &Load) -> Result<Outcome> {
+    pub async fn run(&self, world: &LabWorld, scenario: Scenario, load: &Load) -> Result<Outcome> {
         (self.run)(world, scenario, load).await
     }
 

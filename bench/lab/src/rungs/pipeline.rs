@@ -1,4 +1,4 @@
-//! This project, over HTTP, as a shopper's client speaks to it.
+//! This project, over HTTP, as a buyer's client speaks to it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -52,8 +52,8 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
     let served = matches!(probe, Probe::Open { .. });
     if unknown && served && sim.world().guards.status_from_granting_master {
         // A master that was cut off answers reads for as long as it lives.
-        let vouched = stock.call(&sim, |script| script.vouch()).await;
-        if !matches!(vouched, Ok(true)) {
+        let takes_writes = stock.call(&sim, |script| script.takes_writes()).await;
+        if !matches!(takes_writes, Ok(true)) {
             return;
         }
     }

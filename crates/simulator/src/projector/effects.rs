@@ -14,7 +14,7 @@ const PAGE: usize = 3;
 /// Decisions in one script call.
 const SETTLE_MAX: usize = 2;
 
-struct Worker {
+struct EffectsWorker {
     sim: Sim,
     me: usize,
     position: Offset,
@@ -28,12 +28,12 @@ enum Settled {
     Gap,
 }
 
-struct Page {
+struct EffectsPage {
     effects: Vec<Effect>,
     to: Offset,
 }
 
-impl Page {
+impl EffectsPage {
     fn read(book: &Book, from: Offset, to: Option<Offset>) -> Self {
         let to = to.map_or(book.folded, |to| to.min(book.folded)).max(from);
         let mut effects = book.effects_between(from, to);
@@ -53,7 +53,7 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     let from_own = sim.world().guards.effects_position;
     let position = if from_own { book.effects } else { book.folded };
     drop(book);
-    let mut worker = Worker {
+    let mut worker = EffectsWorker {
         sim,
         me,
         position,
@@ -71,11 +71,11 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     }
 }
 
-impl Worker {
+impl EffectsWorker {
     async fn carry_out(&mut self) {
         loop {
             pause().await;
-            let page = Page::read(&self.sim.book(), self.position, None);
+            let page = EffectsPage::read(&self.sim.book(), self.position, None);
             if page.to <= self.position {
                 return;
             }
@@ -119,7 +119,7 @@ impl Worker {
                 return;
             }
             pause().await;
-            let page = Page::read(&self.sim.book(), position, Some(to));
+            let page = EffectsPage::read(&self.sim.book(), position, Some(to));
             if page.to <= position {
                 // Not as far as was wanted, so what the next page begins with may not be next.
                 self.chain = None;

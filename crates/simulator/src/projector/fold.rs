@@ -6,7 +6,7 @@ use seckill_domain::Offset;
 
 use crate::checks;
 use crate::task::{pause, pause_for};
-use crate::world::{Sim, World};
+use crate::world::{Sim, SimulatedWorld};
 
 pub(crate) async fn run(sim: Sim, me: usize) {
     let mut position = sim.book().folded;
@@ -49,7 +49,7 @@ async fn apply(sim: &Sim, position: Offset, to: Offset) -> Option<Offset> {
     (actual >= position).then_some(actual)
 }
 
-impl World {
+impl SimulatedWorld {
     /// False: the position was another.
     fn commit(&mut self, read: &Rc<crate::book::Book>, from: Offset, to: Offset) -> bool {
         let guards = self.guards;

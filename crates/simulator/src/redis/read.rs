@@ -33,7 +33,7 @@ impl Script<'_> {
     }
 
     /// Whether this server may still grant: it serves the sale and takes writes.
-    pub(crate) fn vouch(&self) -> Result<bool, CallError> {
+    pub(crate) fn takes_writes(&self) -> Result<bool, CallError> {
         if self.usable_sale().is_err() {
             return Ok(false);
         }

@@ -15,7 +15,7 @@ use seckill_stock::{
 use uuid::Uuid;
 
 use crate::support::{Server, event, key, price, user};
-use crate::world::{USERS, World};
+use crate::world::{RandomSale, USERS};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -80,7 +80,7 @@ fn redis_follows_the_rules_and_ends_where_the_log_is() {
         .run(&steps, |steps| {
             let voucher = VoucherId::new(vouchers.fetch_add(1, Ordering::Relaxed)).unwrap();
             runtime.block_on(async {
-                let mut world = World::begin(&server.stock, voucher).await;
+                let mut world = RandomSale::begin(&server.stock, voucher).await;
                 for step in &steps {
                     world.take(step).await;
                     world.compare().await;
@@ -92,7 +92,7 @@ fn redis_follows_the_rules_and_ends_where_the_log_is() {
         .unwrap();
 }
 
-impl World<'_> {
+impl RandomSale<'_> {
     async fn take(&mut self, step: &Step) {
         match *step {
             Step::Reserve(ref wanted) => {

@@ -32,7 +32,7 @@ async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_write
 }
 
 #[tokio::test]
-async fn only_a_server_that_serves_the_sale_and_takes_writes_vouches_for_it() {
+async fn only_a_server_that_serves_the_sale_and_takes_writes_says_so() {
     let server = Server::with_sale().await;
     assert!(server.stock.takes_writes(voucher()).await.unwrap());
     cut_off(&server).await;

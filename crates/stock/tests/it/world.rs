@@ -20,7 +20,7 @@ pub(crate) const USERS: i64 = 4;
 const INITIAL_STOCK: i64 = 6;
 
 /// A sale, the log about it, and all that was said of it.
-pub(crate) struct World<'a> {
+pub(crate) struct RandomSale<'a> {
     pub(crate) stock: &'a Stock,
     pub(crate) voucher: VoucherId,
     pub(crate) auditor: Auditor,
@@ -33,7 +33,7 @@ pub(crate) struct World<'a> {
     pub(crate) ids: u64,
 }
 
-impl<'a> World<'a> {
+impl<'a> RandomSale<'a> {
     pub(crate) async fn begin(stock: &'a Stock, voucher: VoucherId) -> Self {
         let mut world = Self {
             stock,

@@ -27,7 +27,7 @@ pub(crate) enum Command {
     )]
     Create(NewSale),
     /// List the sales, the newest first.
-    List(Page),
+    List(SalesPage),
     /// Show where a sale's units are, in both stores.
     Show {
         /// The sale.
@@ -92,7 +92,7 @@ pub(crate) struct NewSale {
 
 /// Which part of a list.
 #[derive(Debug, Args)]
-pub(crate) struct Page {
+pub(crate) struct SalesPage {
     /// The most sales to list.
     #[arg(long, value_name = "SALES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     limit: u32,
@@ -218,7 +218,7 @@ struct Voucher {
     status: String,
 }
 
-async fn list(api: &AdminApi, page: &Page) -> Result<Report, Failure> {
+async fn list(api: &AdminApi, page: &SalesPage) -> Result<Report, Failure> {
     #[derive(Deserialize)]
     struct Answer {
         vouchers: Vec<Voucher>,

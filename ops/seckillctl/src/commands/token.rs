@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use seckill_credentials::token::{self, Claims};
+use seckill_credentials::token::{self, BuyerClaims};
 use seckill_domain::{Actor, Reason, Timestamp, UserId};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -50,7 +50,7 @@ fn made(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
     let secret = settings.token_secret()?;
     let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp());
     let now = now.context("the clock is before 1970")?;
-    let claims = Claims::new(arguments.user, now, arguments.ttl);
+    let claims = BuyerClaims::new(arguments.user, now, arguments.ttl);
     let token = token::sign(secret.expose(), &claims).context("cannot sign the token")?;
     let exp = i64::try_from(claims.exp).unwrap_or(i64::MAX);
     let expires_at = moment(Timestamp::from_micros(exp.saturating_mul(1_000_000)));

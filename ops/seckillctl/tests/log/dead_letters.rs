@@ -4,7 +4,7 @@ use seckill_domain::{EventBody, Offset};
 use seckill_eventlog::{Record, encode_event};
 use serde_json::Value;
 
-use crate::support::{Ran, World, event, scheduled, voucher};
+use crate::support::{CliWorld, Ran, event, scheduled, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "mended", "--actor", "kim"];
 
@@ -25,8 +25,8 @@ fn record(key: &str, payload: Vec<u8>, headers: &[(&str, &str)]) -> Record {
 
 /// Bytes that say nothing (0/0, 0/3), a sale under another's key (0/1), and a closing under a key that is
 /// no sale's, which came back three times (0/2), all passed over by the fold.
-async fn world() -> World {
-    let world = World::new(4).await;
+async fn world() -> CliWorld {
+    let world = CliWorld::new(4).await;
     let sale = encode_event(&scheduled(voucher(17)));
     let closed = encode_event(&event(voucher(18), EventBody::SaleClosed));
     let garbage = || b"garbage \x00\xff".to_vec();
@@ -42,7 +42,7 @@ async fn world() -> World {
     world
 }
 
-async fn listed(world: &World, filters: &[&str]) -> Vec<String> {
+async fn listed(world: &CliWorld, filters: &[&str]) -> Vec<String> {
     let letters = world.json(&[&["dlq", "list"], filters].concat()).await;
     let letters = letters.as_array().unwrap().iter();
     letters
@@ -50,7 +50,7 @@ async fn listed(world: &World, filters: &[&str]) -> Vec<String> {
         .collect()
 }
 
-async fn run(world: &World, command: &[&str], more: &[&str]) -> Ran {
+async fn run(world: &CliWorld, command: &[&str], more: &[&str]) -> Ran {
     world.run(&[&["dlq"], command, more].concat()).await
 }
 
@@ -187,7 +187,7 @@ fn of_unknown_schema() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_skips_a_record_of_an_unknown_schema_and_the_log_says_so() {
-    let world = World::new(1).await;
+    let world = CliWorld::new(1).await;
     world.write_record(&record("17", b"?".to_vec(), &[])).await;
     let unknown = record("17", of_unknown_schema(), &[]);
     assert_eq!(world.write_record(&unknown).await, Offset::new(1));

@@ -4,10 +4,10 @@ use seckill_domain::{Event, LogBatch, Offset};
 use seckill_orderbook::SkipDecisions;
 use serde_json::Value;
 
-use crate::support::{World, order, reserved, scheduled, user, voucher};
+use crate::support::{CliWorld, order, reserved, scheduled, user, voucher};
 
 /// Writes a sale and three orders; returns their partition.
-async fn write(world: &World) -> (i32, Vec<(Offset, Event)>) {
+async fn write(world: &CliWorld) -> (i32, Vec<(Offset, Event)>) {
     let sale = voucher(17);
     let orders = (1..=3).map(|n| reserved(order(sale, n), user(i64::try_from(n).unwrap())));
     let mut events = Vec::new();
@@ -28,7 +28,7 @@ fn of_partition(lag: &Value, partition: i32) -> &Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_view_is_behind_by_its_own_position() {
-    let world = World::new(3).await;
+    let world = CliWorld::new(3).await;
     let topic = &world.topics.events;
     let (partition, events) = write(&world).await;
     let (start, middle, end) = (Offset::new(0), Offset::new(3), Offset::new(4));
@@ -68,7 +68,7 @@ async fn each_view_is_behind_by_its_own_position() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_of_another_log_is_told_apart_from_one_without_lag() {
-    let world = World::new(3).await;
+    let world = CliWorld::new(3).await;
     let (partition, _) = write(&world).await;
     let moved = world
         .book

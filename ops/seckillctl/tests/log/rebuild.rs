@@ -6,7 +6,7 @@ use std::time::Duration;
 use seckill_domain::{Event, EventBody, OrderExpired, OrderPaid, PaymentId, Timestamp};
 use serde_json::Value;
 
-use crate::support::{Ran, World, euros, event, order, reserved, scheduled, user, voucher};
+use crate::support::{CliWorld, Ran, euros, event, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "why", "--actor", "kim"];
 /// By which the tables are compared here, past the code under test.
@@ -15,19 +15,19 @@ const HASH: &str = "SELECT md5(string_agg(t, '|' ORDER BY t)) FROM (
     UNION ALL SELECT r::text FROM refunds r UNION ALL SELECT a::text FROM stock_adjustments a
     UNION ALL SELECT concat(topic, partition, next_offset) FROM view_positions WHERE view = 'orders') AS x (t)";
 
-async fn rebuild(world: &World, arguments: &[&str]) -> Ran {
+async fn rebuild(world: &CliWorld, arguments: &[&str]) -> Ran {
     world
         .run(&[&["rebuild", "orders"], arguments].concat())
         .await
 }
 
-async fn execute(world: &World, command: &str) -> Value {
+async fn execute(world: &CliWorld, command: &str) -> Value {
     let arguments = [&["rebuild", "orders", command][..], &EXECUTE].concat();
     world.json(&arguments).await
 }
 
 /// Of the tables in this schema.
-async fn hash(world: &World, schema: &str) -> String {
+async fn hash(world: &CliWorld, schema: &str) -> String {
     let mut transaction = world.sql.begin().await.unwrap();
     let path = format!("SET LOCAL search_path = {schema}");
     sqlx::query(&path).execute(&mut *transaction).await.unwrap();
@@ -59,8 +59,8 @@ fn expired(number: u64) -> Event {
 }
 
 /// Two sales, orders in every state, every event twice, and one dead letter; folded.
-async fn world() -> World {
-    let world = World::new(2).await;
+async fn world() -> CliWorld {
+    let world = CliWorld::new(2).await;
     let mut events = vec![scheduled(voucher(17)), scheduled(voucher(18))];
     for n in 1..=4 {
         events.push(reserved(order(voucher(17), n), user(n.cast_signed())));
@@ -201,7 +201,7 @@ async fn a_difference_is_found_and_printed_and_is_not_promoted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_is_killed_twice_goes_on_where_it_was() {
     const BUYERS: i64 = 30_000;
-    let world = World::new(2).await;
+    let world = CliWorld::new(2).await;
     let mut sale = scheduled(voucher(17));
     if let EventBody::SaleScheduled(scheduled) = &mut sale.body {
         scheduled.terms.stock = BUYERS;
@@ -230,7 +230,7 @@ async fn a_rebuild_that_is_killed_twice_goes_on_where_it_was() {
     assert!(new.stdout.contains("a new rebuild"), "{}", new.stdout);
 }
 
-fn start_in_background(world: &World) -> Child {
+fn start_in_background(world: &CliWorld) -> Child {
     let arguments = [&["rebuild", "orders", "start"][..], &EXECUTE].concat();
     let mut command = world.command(&arguments);
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -238,7 +238,7 @@ fn start_in_background(world: &World) -> Child {
 }
 
 /// Waits until the copy has come so far.
-async fn until_position(world: &World, least: i64, running: &mut Child) {
+async fn until_position(world: &CliWorld, least: i64, running: &mut Child) {
     let sql = "SELECT max(next_offset) FROM rebuild_1.view_positions";
     loop {
         let reached: Result<Option<i64>, _> = sqlx::query_scalar(sql).fetch_one(&world.sql).await;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use seckill_eventlog::{Headers, Record};
 use serde_json::Value;
 
-use crate::support::{World, order, reserved, scheduled, user, voucher};
+use crate::support::{CliWorld, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "lost", "--actor", "kim"];
 
 /// Two sales with two orders each, in two partitions.
-async fn world() -> World {
-    let world = World::new(2).await;
+async fn world() -> CliWorld {
+    let world = CliWorld::new(2).await;
     for number in [17, 18] {
         let sale = voucher(number);
         world.write(&scheduled(sale), None).await;

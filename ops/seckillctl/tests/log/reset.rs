@@ -9,13 +9,13 @@ use seckill_orderbook::View;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::support::{Ran, World, order, reserved, scheduled, user, voucher};
+use crate::support::{CliWorld, Ran, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "why", "--actor", "kim"];
 
 /// A sale and two orders, folded and carried out.
-async fn carried_out() -> World {
-    let world = World::new(1).await;
+async fn carried_out() -> CliWorld {
+    let world = CliWorld::new(1).await;
     world.write(&scheduled(voucher(17)), None).await;
     for number in 1..=2 {
         let buyer = user(i64::try_from(number).unwrap());
@@ -30,18 +30,18 @@ async fn carried_out() -> World {
     world
 }
 
-async fn reset(world: &World, view: &str, to: &str, acts: &[&str]) -> Ran {
+async fn reset(world: &CliWorld, view: &str, to: &str, acts: &[&str]) -> Ran {
     let what = ["topics", "reset", "--view", view, "--to-offset", to];
     world.run(&[&what[..], acts].concat()).await
 }
 
-async fn stands_at(world: &World, view: View) -> i64 {
+async fn stands_at(world: &CliWorld, view: View) -> i64 {
     let positions = world.book.positions(&world.topics.events, &[0], view);
     positions.await.unwrap()[0].1.get()
 }
 
 /// Drops the records below `to`, as retention does.
-async fn cut(world: &World, to: i64) {
+async fn cut(world: &CliWorld, to: i64) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", world.brokers())
         .create()

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
 
-pub(crate) struct World {
+pub(crate) struct CliWorld {
     prefix: String,
     partitions: i32,
     settings: KafkaSettings,
@@ -55,7 +55,7 @@ impl Ran {
     }
 }
 
-impl World {
+impl CliWorld {
     pub(crate) async fn new(partitions: i32) -> Self {
         let servers = || (shared_kafka().unwrap(), fresh_database().unwrap());
         let (brokers, database) = tokio::task::spawn_blocking(servers).await.unwrap();

@@ -7,7 +7,7 @@ use seckill_domain::{
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::support::{World, euros, event, order, reserved, scheduled, user, voucher};
+use crate::support::{CliWorld, euros, event, order, reserved, scheduled, user, voucher};
 
 fn paid(order_id: OrderId, payment: &str, cents: i64) -> EventBody {
     EventBody::OrderPaid(OrderPaid {
@@ -43,7 +43,7 @@ async fn moment_between() -> String {
 
 /// Two orders of user 7: the first is paid, with much ado, and the second is rejected. Returns a
 /// moment before the payments.
-async fn write(world: &World, first: OrderId, second: OrderId, trace: TraceParent) -> String {
+async fn write(world: &CliWorld, first: OrderId, second: OrderId, trace: TraceParent) -> String {
     let (sale, other) = (first.voucher_id(), voucher(18));
     let start = reserved(first, user(7));
     world.write(&scheduled(sale), None).await;
@@ -73,7 +73,7 @@ async fn write(world: &World, first: OrderId, second: OrderId, trace: TraceParen
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_is_told_with_what_was_decided_and_why() {
     // One partition, so that another sale's events stand between.
-    let world = World::new(1).await;
+    let world = CliWorld::new(1).await;
     let (first, second) = (order(voucher(17), 1), order(voucher(17), 2));
     let trace = TraceParent::generate(0xfeed, 1);
     write(&world, first, second, trace).await;
@@ -122,7 +122,7 @@ async fn every_record_is_told_with_what_was_decided_and_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_shown_as_it_was() {
-    let world = World::new(1).await;
+    let world = CliWorld::new(1).await;
     let (first, second) = (order(voucher(17), 1), order(voucher(17), 2));
     let unpaid = write(&world, first, second, TraceParent::generate(1, 1)).await;
     let (id, now) = (first.to_string(), "2100-01-01T00:00:00Z");

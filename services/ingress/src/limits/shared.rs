@@ -35,10 +35,10 @@ pub struct Budgets {
 /// this instance.
 pub(super) struct SharedBuckets<K> {
     own: Buckets<K>,
-    shared: Option<Shared<K>>,
+    shared: Option<SharedCounts<K>>,
 }
 
-struct Shared<K> {
+struct SharedCounts<K> {
     budgets: Budgets,
     leases: Cache<K, Arc<Mutex<Lease>>>,
     /// The part of the Redis key in braces.
@@ -49,7 +49,7 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
     /// `name` tells keys apart in Redis.
     pub(super) fn new(own: Buckets<K>, budgets: Option<Budgets>, name: fn(&K) -> String) -> Self {
         let budgets = budgets.filter(|_| own.rate().is_some());
-        let shared = budgets.map(|budgets| Shared {
+        let shared = budgets.map(|budgets| SharedCounts {
             budgets,
             leases: Cache::builder()
                 .max_capacity(LEASES_MAX)

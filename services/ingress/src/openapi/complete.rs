@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
-use super::pages::Page;
+use super::pages::HtmlPage;
 use super::problems::{Kind, kinds};
 use super::shared::{RENEWED_TOKEN, header, parameter, security_scheme};
 
@@ -22,7 +22,7 @@ const OF_BODIES: [&str; 4] = [
 /// # Panics
 /// When a handler names what nobody knows: a mistake of the program, shown by the test of the
 /// committed documents.
-pub(super) fn complete(api: OpenApi, of_all: &[&str], pages: &[Page]) -> Value {
+pub(super) fn complete(api: OpenApi, of_all: &[&str], pages: &[HtmlPage]) -> Value {
     let mut document = serde_json::to_value(api).expect("a document is JSON");
     let kinds = kinds();
     let mut used = Used::default();

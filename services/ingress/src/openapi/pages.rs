@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// `GET` of one path.
-pub(super) struct Page {
+pub(super) struct HtmlPage {
     pub(super) path: &'static str,
     id: &'static str,
     tag: &'static str,
@@ -17,8 +17,8 @@ pub(super) struct Page {
 const HTML: &str = "text/html";
 const PROBLEM: &str = "application/problem+json";
 
-const fn page(path: &'static str, id: &'static str, summary: &'static str) -> Page {
-    Page {
+const fn page(path: &'static str, id: &'static str, summary: &'static str) -> HtmlPage {
+    HtmlPage {
         path,
         id,
         tag: "Pages",
@@ -28,28 +28,28 @@ const fn page(path: &'static str, id: &'static str, summary: &'static str) -> Pa
     }
 }
 
-const ASSETS: Page = Page {
+const ASSETS: HtmlPage = HtmlPage {
     content_type: "*/*",
     refusals: (&[404], PROBLEM),
     ..page("/assets/{name}", "getAsset", "A page's script or style.")
 };
-const DOCUMENT: Page = Page {
+const DOCUMENT: HtmlPage = HtmlPage {
     content_type: "application/json",
     ..page("/openapi.json", "getDocument", "This document.")
 };
-const VIEWER: Page = page("/docs/", "viewDocument", "This document, to look at.");
-const VIEWER_FILES: Page = Page {
+const VIEWER: HtmlPage = page("/docs/", "viewDocument", "This document, to look at.");
+const VIEWER_FILES: HtmlPage = HtmlPage {
     content_type: "*/*",
     refusals: (&[404], PROBLEM),
     ..page("/docs/{name}", "getViewerFile", "A part of the viewer.")
 };
 
-pub(super) const PUBLIC: [Page; 8] = [
-    Page {
+pub(super) const PUBLIC: [HtmlPage; 8] = [
+    HtmlPage {
         refusals: (&[503], HTML),
         ..page("/", "viewShelf", "The sales on the shelf.")
     },
-    Page {
+    HtmlPage {
         refusals: (&[400, 404, 503], HTML),
         ..page("/sales/{voucher_id}", "viewSale", "A sale, and the button.")
     },
@@ -61,17 +61,17 @@ pub(super) const PUBLIC: [Page; 8] = [
     VIEWER_FILES,
 ];
 
-const fn process(path: &'static str, id: &'static str, summary: &'static str) -> Page {
-    Page {
+const fn process(path: &'static str, id: &'static str, summary: &'static str) -> HtmlPage {
+    HtmlPage {
         tag: "Process",
         content_type: "text/plain",
         ..page(path, id, summary)
     }
 }
 
-pub(super) const ADMIN: [Page; 8] = [
+pub(super) const ADMIN: [HtmlPage; 8] = [
     process("/livez", "isAlive", "Whether the process runs."),
-    Page {
+    HtmlPage {
         content_type: "application/json",
         refusals: (&[503], "application/json"),
         ..process(
@@ -88,7 +88,7 @@ pub(super) const ADMIN: [Page; 8] = [
     VIEWER_FILES,
 ];
 
-impl Page {
+impl HtmlPage {
     pub(super) fn operation(&self) -> Value {
         let content = |name: &str| json!({ (name): { "schema": {} } });
         let mut responses = Map::new();

@@ -30,7 +30,7 @@ const SHELF_SALES: u32 = 100;
 
 /// One page of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Page {
+struct CatalogueQuery {
     limit: u32,
     before: Option<VoucherId>,
     /// Also what is off the shelf.
@@ -43,7 +43,7 @@ pub(super) struct Caches {
     cards: Tiered<Card>,
     shelf: Tiered<Vec<Card>>,
     vouchers: Cache<VoucherId, Option<VoucherView>>,
-    pages: Cache<Page, Arc<[VoucherView]>>,
+    pages: Cache<CatalogueQuery, Arc<[VoucherView]>>,
 }
 
 impl Caches {
@@ -131,7 +131,7 @@ impl Reads {
     /// The same of the first page of [`Self::vouchers`].
     pub async fn remembered_shelf(&self, limit: u32) -> Option<Arc<[VoucherView]>> {
         let (before, all) = (None, false);
-        let page = Page { limit, before, all };
+        let page = CatalogueQuery { limit, before, all };
         self.0.caches.pages.get(&page).await
     }
 
@@ -147,7 +147,7 @@ impl Reads {
         before: Option<VoucherId>,
     ) -> Result<Arc<[VoucherView]>, ReadError> {
         let all = false;
-        self.page(Page { limit, before, all }).await
+        self.page(CatalogueQuery { limit, before, all }).await
     }
 
     /// As [`Self::vouchers`], also what is off the shelf: for operators.
@@ -160,10 +160,10 @@ impl Reads {
         before: Option<VoucherId>,
     ) -> Result<Arc<[VoucherView]>, ReadError> {
         let all = true;
-        self.page(Page { limit, before, all }).await
+        self.page(CatalogueQuery { limit, before, all }).await
     }
 
-    async fn page(&self, mut page: Page) -> Result<Arc<[VoucherView]>, ReadError> {
+    async fn page(&self, mut page: CatalogueQuery) -> Result<Arc<[VoucherView]>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
             // From beyond the newest sale on it is the first page, which everybody has.
@@ -221,8 +221,8 @@ impl Inner {
         self.caches.cards.get(&Key::card(id), build).await
     }
 
-    async fn cards_of(&self, page: Page) -> Result<Vec<Arc<Card>>, ReadError> {
-        let Page { limit, before, all } = page;
+    async fn cards_of(&self, page: CatalogueQuery) -> Result<Vec<Arc<Card>>, ReadError> {
+        let CatalogueQuery { limit, before, all } = page;
         // Only the first page is for everybody: a key for any cursor would be a key for anybody.
         if before.is_none() && !all && limit <= SHELF_SALES {
             let shelf = self.shelf().await?;

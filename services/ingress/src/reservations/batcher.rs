@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::acks::Acks;
 use super::backlog::Backlog;
 use super::meters::InFlight;
-use super::{NoRoom, PlaceError, Placed, Shared, call};
+use super::{NoRoom, PlaceError, Placed, ReservationsContext, call};
 
 /// Requests that may wait for a call; more are refused.
 const QUEUE_REQUESTS: usize = 4096;
@@ -63,16 +63,16 @@ impl Waiter {
 }
 
 /// What the calls of one voucher share.
-pub(super) struct Lane {
+pub(super) struct VoucherLane {
     pub(super) voucher: VoucherId,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ReservationsContext>,
     pub(super) acks: Acks,
     /// Whether Redis has decided anything for this voucher.
     pub(super) served: Arc<AtomicBool>,
     pub(super) backlog: Arc<Backlog>,
 }
 
-impl Lane {
+impl VoucherLane {
     fn idle_limit(&self) -> Duration {
         if self.served.load(Ordering::Relaxed) {
             IDLE
@@ -200,7 +200,7 @@ enum Refused {
 
 /// Hands a request to its voucher's actor, which is started if there is none.
 pub(super) fn enqueue(
-    shared: &Arc<Shared>,
+    shared: &Arc<ReservationsContext>,
     voucher: VoucherId,
     mut request: Request,
 ) -> Result<(), PlaceError> {
@@ -215,7 +215,7 @@ pub(super) fn enqueue(
             Err(Refused::NoActor(back)) => request = back,
         }
         if let Some(opened) = shared.queues.open(voucher) {
-            let lane = Arc::new(Lane {
+            let lane = Arc::new(VoucherLane {
                 voucher,
                 shared: Arc::clone(shared),
                 acks: Acks::default(),
@@ -230,7 +230,7 @@ pub(super) fn enqueue(
 
 /// The actor. It ends when it was idle for long or the process stops, after it has served what was
 /// queued before it closed its queue.
-async fn run(lane: Arc<Lane>, mut queue: mpsc::Receiver<Request>) {
+async fn run(lane: Arc<VoucherLane>, mut queue: mpsc::Receiver<Request>) {
     let slots = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
     // `acquire_owned` fails only on a semaphore that was closed, and nobody closes this one.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
@@ -246,7 +246,7 @@ async fn run(lane: Arc<Lane>, mut queue: mpsc::Receiver<Request>) {
 }
 
 /// What is queued, at least one request; empty at the end.
-async fn next_batch(lane: &Lane, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+async fn next_batch(lane: &VoucherLane, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let mut batch = Vec::with_capacity(MAX_REQUESTS);
     loop {
         let idle_limit = lane.idle_limit();

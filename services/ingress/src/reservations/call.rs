@@ -12,7 +12,7 @@ use seckill_stock::{
 use seckill_telemetry::clock::BootInstant;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::batcher::{Lane, Request, Waiter};
+use super::batcher::{Request, VoucherLane, Waiter};
 use super::promise::{Evidence, what_to_say};
 use super::publisher::Sent;
 use super::{PlaceError, Placed, PlacedState};
@@ -44,7 +44,7 @@ fn placed(order: &PendingReservation, state: PlacedState) -> Placed {
 }
 
 /// Asks for a batch, publishes what is granted and answers each buyer.
-pub(super) async fn run(lane: Arc<Lane>, batch: Vec<Request>, slot: OwnedSemaphorePermit) {
+pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: OwnedSemaphorePermit) {
     let shared = &lane.shared;
     let deadline = shared.options.promise_deadline;
     let (asks, waiters, waited) = split(batch, deadline / 2);
@@ -156,7 +156,7 @@ fn refuse_all(waiters: Vec<Waiter>, error: PlaceError) {
 
 /// Hands the events of granted orders to the producer and answers everybody else.
 fn publish_granted(
-    lane: &Lane,
+    lane: &VoucherLane,
     outcomes: Vec<ReserveOutcome>,
     waiters: Vec<Waiter>,
 ) -> Vec<Granted> {
@@ -188,7 +188,7 @@ fn publish_granted(
 
 /// Sends one order's event. If it cannot be sent the order is *pending*, never undone: its event
 /// is in the outbox, and the relay publishes it.
-fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Option<Granted> {
+fn publish(lane: &VoucherLane, pending: PendingReservation, mut waiter: Waiter) -> Option<Granted> {
     let event = pending.to_event(lane.voucher);
     let trace = pending.traceparent;
     match lane.shared.publisher.send(&event, trace) {
@@ -212,7 +212,7 @@ fn publish(lane: &Lane, pending: PendingReservation, mut waiter: Waiter) -> Opti
 /// The events have one key and so one partition: they are acknowledged in order, and waiting for
 /// them one after the other costs one wake-up for all that came in one response.
 async fn see_through(
-    lane: &Arc<Lane>,
+    lane: &Arc<VoucherLane>,
     granted: Vec<Granted>,
     first_sent_at: BootInstant,
     deadline: Duration,
@@ -251,13 +251,13 @@ async fn see_through(
 }
 
 /// Leaves an ack to the next script call, or to a call of its own if none comes soon.
-fn clear_later(lane: &Arc<Lane>, ack: Ack) {
+fn clear_later(lane: &Arc<VoucherLane>, ack: Ack) {
     if lane.acks.push(ack) {
         lane.shared.spawn(flush(Arc::clone(lane)));
     }
 }
 
-async fn flush(lane: Arc<Lane>) {
+async fn flush(lane: Arc<VoucherLane>) {
     let shared = &lane.shared;
     // Without the wait when the process stops: nobody comes any more to ride along with.
     let stopping = shared.stop.cancelled();

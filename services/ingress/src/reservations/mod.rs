@@ -48,10 +48,10 @@ pub use self::types::{
 /// Whatever was begun goes on when its caller hangs up, on tasks that [`Self::drain`] waits for.
 #[derive(Clone)]
 pub struct Reservations {
-    shared: Arc<Shared>,
+    shared: Arc<ReservationsContext>,
 }
 
-struct Shared {
+struct ReservationsContext {
     stock: Stock,
     publisher: Publisher,
     options: ReservationsOptions,
@@ -67,7 +67,7 @@ struct Shared {
     meters: Meters,
 }
 
-impl Shared {
+impl ReservationsContext {
     fn now(&self) -> Duration {
         self.origin.elapsed()
     }
@@ -95,7 +95,7 @@ impl Reservations {
         // The lower half of a version 4 UUID is random but for its two highest bits.
         let (_, process_tag) = Uuid::new_v4().as_u64_pair();
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ReservationsContext {
                 stock,
                 publisher: Publisher::new(producer, health),
                 options,

@@ -14,7 +14,7 @@ use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{RelayOptions, Reservations, Shared};
+use super::{RelayOptions, Reservations, ReservationsContext};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// A sale that takes no orders is looked at once in so many rounds.
@@ -67,7 +67,7 @@ impl Reservations {
 }
 
 struct Relay<'a> {
-    shared: &'a Shared,
+    shared: &'a ReservationsContext,
     options: RelayOptions,
     /// The sales that Redis served when PostgreSQL last answered.
     known: Vec<VoucherId>,

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::call::{ask_again, log_failure};
 use super::publisher::Sent;
-use super::{Shared, ShrinkError};
+use super::{ReservationsContext, ShrinkError};
 
 /// An operator's request.
 pub(super) struct Shrink {
@@ -22,7 +22,10 @@ pub(super) struct Shrink {
 }
 
 /// Carries a shrink out, also when the caller hangs up.
-pub(super) async fn run(shared: &Arc<Shared>, shrink: Shrink) -> Result<(), ShrinkError> {
+pub(super) async fn run(
+    shared: &Arc<ReservationsContext>,
+    shrink: Shrink,
+) -> Result<(), ShrinkError> {
     let started_at = BootInstant::now();
     let taking = shared.spawn(take_and_send(Arc::clone(shared), shrink, started_at));
     // A task that panicked has logged it; whether the units were taken is unknown.
@@ -37,7 +40,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shrink: Shrink) -> Result<(), Shri
 
 /// Takes the units and sends the event; gives the task that waits for the ack.
 async fn take_and_send(
-    shared: Arc<Shared>,
+    shared: Arc<ReservationsContext>,
     shrink: Shrink,
     started_at: BootInstant,
 ) -> Result<JoinHandle<bool>, ShrinkError> {
@@ -59,7 +62,7 @@ async fn take_and_send(
 }
 
 async fn take(
-    shared: &Shared,
+    shared: &ReservationsContext,
     shrink: &Shrink,
     started_at: BootInstant,
 ) -> Result<PendingShrink, ShrinkError> {
@@ -88,7 +91,12 @@ fn with_reason(mut event: Event, reason: Reason) -> Event {
 }
 
 /// Waits for the ack and has the outbox entry cleared; whether it came.
-async fn wait_and_clear(shared: Arc<Shared>, voucher: VoucherId, ack: Ack, mut sent: Sent) -> bool {
+async fn wait_and_clear(
+    shared: Arc<ReservationsContext>,
+    voucher: VoucherId,
+    ack: Ack,
+    mut sent: Sent,
+) -> bool {
     if let Err(error) = shared.publisher.acknowledged(&mut sent).await {
         tracing::warn!(%voucher, event_id = %ack.id, %error, "not acknowledged; the relay will publish it");
         return false;

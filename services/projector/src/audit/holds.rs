@@ -11,7 +11,7 @@ use seckill_stock::{
 };
 
 use super::observations::{ORDER_SUMS, Observation, PAYMENTS};
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 
 /// Holds whose order the log does not seem to have, and the end of the log when that was first seen: once
 /// the fold has passed it, the log has them not.
@@ -31,7 +31,7 @@ fn key_of(voucher: VoucherId, drift: &Drift) -> Key {
 /// All that is wrong with one sale, except that `orphans` still have to prove themselves. None: it cannot
 /// be compared at the moment.
 pub(super) async fn audit(
-    shared: &Shared,
+    shared: &ProjectorContext,
     voucher: VoucherId,
     partition: i32,
     orphans: &mut Orphans,
@@ -84,7 +84,7 @@ pub(super) async fn audit(
 }
 
 /// After this long a grant that is not pending is in the log, or never will be.
-fn in_flight(shared: &Shared) -> Duration {
+fn in_flight(shared: &ProjectorContext) -> Duration {
     const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
     const MARGIN: Duration = Duration::from_secs(1);
     let deadline = shared.config.promise_deadline;
@@ -104,7 +104,7 @@ fn is_overdue(field: &AuditField, now: Timestamp, in_flight: Duration) -> bool {
 impl Orphans {
     async fn proved(
         &mut self,
-        shared: &Shared,
+        shared: &ProjectorContext,
         voucher: VoucherId,
         partition: i32,
         drift: &Drift,
@@ -142,7 +142,7 @@ impl Orphans {
 
 /// Whether the offsets between belong to no record.
 async fn nothing_between(
-    shared: &Shared,
+    shared: &ProjectorContext,
     partition: i32,
     from: Offset,
     to: Offset,

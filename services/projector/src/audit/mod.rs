@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::holds::Orphans;
 use self::observations::{INVARIANTS, Observations, Scope};
 use self::units::{Compared, Units};
-use crate::partition::Shared;
+use crate::partition::ProjectorContext;
 use crate::watch::{Owned, lock};
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const REST: u32 = 19;
 const FAR_BACK: i64 = 20_000;
 
 pub(crate) struct Auditor {
-    shared: Arc<Shared>,
+    shared: Arc<ProjectorContext>,
     owned: Owned,
     units: Units,
     observations: Observations,
@@ -55,7 +55,7 @@ pub(crate) struct Auditor {
 type Served = (ServedSale, SaleView);
 
 impl Auditor {
-    pub(crate) fn new(shared: Arc<Shared>, owned: Owned) -> Self {
+    pub(crate) fn new(shared: Arc<ProjectorContext>, owned: Owned) -> Self {
         Self {
             shared,
             owned,

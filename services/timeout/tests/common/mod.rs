@@ -20,7 +20,7 @@ pub(crate) const PARTITIONS: i32 = 4;
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 pub(crate) const HOUR_US: i64 = 3_600_000_000;
 
-pub(crate) struct World {
+pub(crate) struct ExpiryWorld {
     pub(crate) kafka: KafkaSettings,
     pub(crate) prefix: String,
     pub(crate) topics: Topics,
@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) orderbook: Orderbook,
 }
 
-impl World {
+impl ExpiryWorld {
     pub(crate) async fn start() -> Self {
         let kafka = KafkaSettings::new(shared_kafka().unwrap(), "test");
         let prefix = unique_prefix();

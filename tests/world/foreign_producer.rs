@@ -16,13 +16,13 @@ use crate::world::World;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A producer of the event topic that checks nothing.
-pub struct Intruder {
+pub struct ForeignProducer {
     producer: FutureProducer,
     topic: String,
     partitions: i32,
 }
 
-impl Intruder {
+impl ForeignProducer {
     /// In the event topic of `world`.
     ///
     /// # Errors
