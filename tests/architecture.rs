@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md says of every step, and docs/security.md of every threat, which test shows it: the tests are
-//! there.
+//! What the documents name is there: the test of every step in ARCHITECTURE.md and of every threat in
+//! docs/security.md, the type of every term in docs/glossary.md.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -71,6 +71,43 @@ fn every_threat_has_a_defence_and_tests_that_exist() {
         }
     }
     assert!(seen >= 50, "{seen} rows");
+}
+
+/// Name and file of each type in the last column of a row of the glossary.
+fn types(row: &str) -> Vec<(&str, &str)> {
+    let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+    last.split(", ")
+        .map(|link| {
+            let (name, path) = link.split_once("`](../").unwrap_or_else(|| panic!("{row}"));
+            (name.trim_start_matches("[`"), path.trim_end_matches(')'))
+        })
+        .collect()
+}
+
+#[test]
+fn every_term_of_the_glossary_names_a_type_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/glossary.md")).unwrap();
+    let is_term = |line: &&str| {
+        line.starts_with("| ") && !line.starts_with("| Term ") && !line.starts_with("| --- ")
+    };
+    let terms: Vec<&str> = page.lines().filter(is_term).collect();
+    assert!(terms.len() >= 30, "{} terms", terms.len());
+    for term in terms {
+        for (name, file) in types(term) {
+            let code = std::fs::read_to_string(root.join(file));
+            let code = code.unwrap_or_else(|error| panic!("{file}: {error}"));
+            let kinds = ["struct", "enum", "static"];
+            let is_there = kinds.iter().any(|kind| {
+                let definition = format!("{kind} {name}");
+                code.match_indices(&definition).any(|(at, _)| {
+                    let after = code[at + definition.len()..].chars().next();
+                    !after.is_some_and(|next| next.is_alphanumeric() || next == '_')
+                })
+            });
+            assert!(is_there, "{name} is not in {file}: {term}");
+        }
+    }
 }
 
 /// A rebuild has no effects because nothing that it is made of, all the way down, could have one.

@@ -44,7 +44,7 @@ enum Command {
     },
     /// One buyer in a process of its own, as `run` starts it.
     #[command(hide = true)]
-    LabWorker {
+    Worker {
         /// What to do, in JSON.
         job: String,
     },
@@ -128,7 +128,7 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run(&args).await,
         Command::Render { file } => write_page(&file),
-        Command::LabWorker { job } => {
+        Command::Worker { job } => {
             let told = work(&job).await;
             if let Err(error) = &told {
                 eprintln!("worker: {error:#}");
