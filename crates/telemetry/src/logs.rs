@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::settings::Reader;
+
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -25,11 +27,37 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Whether a filter is in `RUST_LOG`'s syntax.
-///
-/// # Errors
-/// Where it is not.
-pub fn check_filter(filter: &str) -> Result<(), String> {
+/// Which log lines are written, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `RUST_LOG`.
+    pub filter: String,
+    /// `LOG_FORMAT`.
+    pub format: LogFormat,
+}
+
+impl LogSettings {
+    /// Reads and checks both. None: `reader` knows what is wrong.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let filter = reader.or("RUST_LOG", "info".to_owned());
+        let filter = reader.accept("RUST_LOG", filter, |filter| check_filter(filter));
+        let format = reader.or("LOG_FORMAT", LogFormat::Json);
+        Some(Self {
+            filter: filter?,
+            format: format?,
+        })
+    }
+
+    /// Starts logging.
+    ///
+    /// # Errors
+    /// A message when logging was started before.
+    pub fn start(&self) -> Result<(), String> {
+        start(&self.filter, self.format)
+    }
+}
+
+fn check_filter(filter: &str) -> Result<(), String> {
     let parsed = EnvFilter::try_new(filter);
     parsed.map(drop).map_err(|error| error.to_string())
 }

@@ -6,10 +6,8 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use seckill_eventlog::{check_brokers, check_topic_prefix};
-use seckill_orderbook::check_database_url;
-use seckill_stock::check_url;
-use seckill_telemetry::logs::{LogFormat, check_filter};
+use seckill_stores::StoreSettings;
+use seckill_telemetry::logs::LogSettings;
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 use crate::admission::Places;
@@ -19,8 +17,6 @@ use crate::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
 use crate::webhook::check_secret;
 
-/// The `Debug` of a configuration leaves out what may hold a password: addresses of stores.
-const REDACTED: &str = "(redacted)";
 /// actix reckons a wait's end from a clock that it renews twice a second, later on a busy thread. An end
 /// that has passed when its timer is made wakes nobody, and the connection stays until it was silent for
 /// too long.
@@ -29,16 +25,8 @@ const KEEP_ALIVE_MIN_SECONDS: u64 = 5;
 /// Everything the ingress can be told.
 #[derive(Clone)]
 pub struct Config {
-    /// `host:port[,host:port…]`.
-    pub kafka_brokers: String,
-    /// `redis://…`.
-    pub redis_url: String,
-    /// `postgres://…`.
-    pub database_url: String,
-    /// Put before every topic's and group's name; empty in production.
-    pub topic_prefix: String,
-    /// How many partitions the event topic has to have.
-    pub event_partitions: i32,
+    /// Where the stores are.
+    pub stores: StoreSettings,
     /// Where buyers are served.
     pub listen: SocketAddr,
     /// Where operators, health and metrics are served.
@@ -81,10 +69,8 @@ pub struct Config {
     pub keep_alive: Duration,
     /// How long the process goes on serving after it has said that it is not ready.
     pub drain_delay: Duration,
-    /// Which log lines are written, in `RUST_LOG`'s syntax.
-    pub log_filter: String,
-    /// How they are written.
-    pub log_format: LogFormat,
+    /// What is logged, and how.
+    pub logs: LogSettings,
 }
 
 impl Config {
@@ -101,11 +87,7 @@ impl Config {
 
 /// Every setting is read before any is unwrapped, so that one mistake does not hide the next.
 fn read(reader: &mut Reader<'_>) -> Option<Config> {
-    let kafka_brokers = checked(reader, "KAFKA_BROKERS", None, check_brokers);
-    let redis_url = checked(reader, "REDIS_URL", None, check_url);
-    let database_url = checked(reader, "DATABASE_URL", None, check_database_url);
-    let topic_prefix = checked(reader, "TOPIC_PREFIX", Some(""), check_topic_prefix);
-    let event_partitions = at_least(reader, "EVENT_PARTITIONS", 12, &1);
+    let stores = StoreSettings::read(reader);
     let listen = reader.or("INGRESS_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)));
     let admin_listen = reader.or(
         "INGRESS_ADMIN_LISTEN",
@@ -128,14 +110,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let workers = at_least(reader, "INGRESS_WORKERS", cores, &1);
     let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &KEEP_ALIVE_MIN_SECONDS);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
-    let log_filter = checked(reader, "RUST_LOG", Some("info"), check_filter);
-    let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
+    let logs = LogSettings::read(reader);
     Some(Config {
-        kafka_brokers: kafka_brokers?,
-        redis_url: redis_url?,
-        database_url: database_url?,
-        topic_prefix: topic_prefix?,
-        event_partitions: event_partitions?,
+        stores: stores?,
         listen: listen?,
         admin_listen: admin_listen?,
         admin_token: secrets.admin_token?,
@@ -157,8 +134,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         workers: workers?,
         keep_alive: Duration::from_secs(keep_alive_seconds?),
         drain_delay: Duration::from_millis(drain_delay_ms?),
-        log_filter: log_filter?,
-        log_format: log_format?,
+        logs: logs?,
     })
 }
 
@@ -237,20 +213,6 @@ fn rates(reader: &mut Reader<'_>) -> Option<Rates> {
     })
 }
 
-/// A text that `check` finds nothing wrong with; one without a default has to be there.
-fn checked<E: std::fmt::Display>(
-    reader: &mut Reader<'_>,
-    name: &str,
-    default: Option<&str>,
-    check: impl FnOnce(&str) -> Result<(), E>,
-) -> Option<String> {
-    let value: Option<String> = match default {
-        Some(default) => reader.or(name, default.to_owned()),
-        None => reader.required(name),
-    };
-    reader.accept(name, value, |value| check(value))
-}
-
 fn at_least<T>(reader: &mut Reader<'_>, name: &str, default: T, min: &T) -> Option<T>
 where
     T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display,
@@ -266,11 +228,7 @@ where
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config")
-            .field("kafka_brokers", &self.kafka_brokers)
-            .field("redis_url", &REDACTED)
-            .field("database_url", &REDACTED)
-            .field("topic_prefix", &self.topic_prefix)
-            .field("event_partitions", &self.event_partitions)
+            .field("stores", &self.stores)
             .field("listen", &self.listen)
             .field("admin_listen", &self.admin_listen)
             .field("payment_page", &self.payment_page)
@@ -311,7 +269,7 @@ mod tests {
         let config = Config::load(&Source::from_iter(GOOD)).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
-        assert_eq!(config.event_partitions, 12);
+        assert_eq!(config.stores.event_partitions, 12);
         assert_eq!(config.promise_deadline, Duration::from_secs(3));
         let five_a_user = Rates {
             user: 5,

@@ -7,7 +7,7 @@ use seckill_ingress::config::Config;
 use seckill_ingress::startup::Application;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, panics, shutdown};
+use seckill_telemetry::{failpoints, panics, shutdown};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    logs::start(&config.log_filter, config.log_format).map_err(|error| anyhow!(error))?;
+    config.logs.start().map_err(|error| anyhow!(error))?;
     failpoints::install().map_err(|error| anyhow!(error))?;
     tracing::info!(?config, "starting");
     let ops = Ops::install().map_err(|error| anyhow!(error))?;

@@ -77,7 +77,7 @@ impl Clients {
     fn new(config: &Config) -> anyhow::Result<Self> {
         let orderbook = |max_connections| {
             Orderbook::connect(&OrderbookOptions {
-                database_url: config.database_url.clone(),
+                database_url: config.stores.database_url.expose().to_owned(),
                 application_name: SERVICE.to_owned(),
                 max_connections,
                 holds_connections: false,
@@ -87,15 +87,18 @@ impl Clients {
             })
             .context("DATABASE_URL cannot be used")
         };
-        let (redis_url, prefix) = (&config.redis_url, &config.topic_prefix);
+        let (redis_url, prefix) = (
+            config.stores.redis_url.expose(),
+            &config.stores.topic_prefix,
+        );
         let log = LogIdentity::default();
         let options = StockOptions::new(redis_url).of_deployment(prefix, log.clone());
         let stock = || Stock::new(options.clone());
-        let mut kafka = KafkaSettings::new(&config.kafka_brokers, SERVICE);
+        let mut kafka = config.stores.kafka(SERVICE);
         // A record that is given up before the promise's deadline could have been promised still.
         kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
-        let topics = Topics::new(&config.topic_prefix);
-        let producer = EventProducer::new(&kafka, &topics, config.event_partitions)
+        let topics = config.stores.topics();
+        let producer = EventProducer::new(&kafka, &topics, config.stores.event_partitions)
             .context("KAFKA_BROKERS")?;
         Ok(Self {
             orderbook: orderbook(DATABASE_CONNECTIONS)?,
@@ -186,7 +189,7 @@ impl Application {
             &self.ops.health,
             &self.clients,
             &self.app.sign_in,
-            self.config.event_partitions,
+            self.config.stores.event_partitions,
         );
         tokio::spawn(end_without_producer(
             Arc::clone(&self.clients.producer),
@@ -196,7 +199,7 @@ impl Application {
         let passed = stop.run_until_cancelled(checks).await;
         let background = match passed {
             Some(Ok(())) => {
-                let relay = relay_options(&self.clients, self.config.event_partitions);
+                let relay = relay_options(&self.clients, self.config.stores.event_partitions);
                 let background = Background::start(&self.app, &self.ops, &self.clients, relay);
                 background.deliver(self.postman);
                 // Before the first order; while the database is away, as soon as it is back.
@@ -265,7 +268,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         clients.orderbook.clone(),
         clients.kafka.clone(),
         clients.topics.clone(),
-        config.event_partitions,
+        config.stores.event_partitions,
         runtime.clone(),
     );
     let revoked = Revoked::default();

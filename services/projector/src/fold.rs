@@ -103,7 +103,10 @@ impl FoldWorker {
             let Some(last) = records.last() else {
                 continue;
             };
-            let (partitions, to) = (self.shared.config.event_partitions, last.offset.next());
+            let (partitions, to) = (
+                self.shared.config.stores.event_partitions,
+                last.offset.next(),
+            );
             let batch = Record::batch(&records, partitions, to);
             if let Err(end) = self.commit(batch).await {
                 return end;

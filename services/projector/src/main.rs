@@ -6,7 +6,7 @@ use mimalloc::MiMalloc;
 use seckill_projector::config::Config;
 use seckill_projector::startup;
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, panics, shutdown};
+use seckill_telemetry::{failpoints, panics, shutdown};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    logs::start(&config.log_filter, config.log_format).map_err(anyhow::Error::msg)?;
+    config.logs.start().map_err(anyhow::Error::msg)?;
     failpoints::install().map_err(anyhow::Error::msg)?;
     tracing::info!(?config, "starting");
     startup::run(config, shutdown::on_signal()?).await

@@ -7,8 +7,8 @@ use std::time::Duration;
 use seckill_domain::Offset;
 use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{
-    Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError,
-    RecordReader, Topics, start_consumer,
+    Assignment, ConsumerOptions, EventProducer, Positions, PositionsError, RecordReader,
+    start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
@@ -126,14 +126,17 @@ async fn connect(
     health: Health,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Connected>> {
-    let topics = Topics::new(&config.topic_prefix);
-    let settings = KafkaSettings::new(&config.kafka_brokers, "seckill-projector");
-    let (redis_url, prefix) = (config.redis_url.expose(), &config.topic_prefix);
+    let topics = config.stores.topics();
+    let settings = config.stores.kafka("seckill-projector");
+    let (redis_url, prefix) = (
+        config.stores.redis_url.expose(),
+        &config.stores.topic_prefix,
+    );
     let log = LogIdentity::default();
     let stock = Stock::new(StockOptions::new(redis_url).of_deployment(prefix, log.clone()))?;
     let cache = SharedCache::new(Ephemeral::new(redis_url, prefix)?);
     let options = OrderbookOptions {
-        database_url: config.database_url.expose().to_owned(),
+        database_url: config.stores.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
         max_connections: DATABASE_CONNECTIONS,
         holds_connections: true,
@@ -148,15 +151,15 @@ async fn connect(
         acquire_timeout: Duration::from_secs(10),
         ..options
     })?;
-    let kafka = (&settings, &topics, config.event_partitions);
+    let kafka = (&settings, &topics, config.stores.event_partitions);
     let checks = preflight::pass(&health, &orderbook, (&stock, &log), kafka);
     let Some(passed) = stop.run_until_cancelled(checks).await else {
         return Ok(None);
     };
     passed?;
-    let producer = EventProducer::new(&settings, &topics, config.event_partitions)?;
+    let producer = EventProducer::new(&settings, &topics, config.stores.event_partitions)?;
     let records = RecordReader::new(&settings, &topics.events)?;
-    let group = format!("{}seckill-projector", config.topic_prefix);
+    let group = format!("{}seckill-projector", config.stores.topic_prefix);
     let positions = ViewPositions {
         orderbook: orderbook.clone(),
         topic: topics.events.clone(),

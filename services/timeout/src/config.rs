@@ -3,25 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use seckill_eventlog::{check_brokers, check_topic_prefix};
-use seckill_orderbook::check_database_url;
-use seckill_stock::check_url;
-use seckill_telemetry::logs::{LogFormat, check_filter};
-use seckill_telemetry::settings::{Reader, Secret, SettingsError, Source};
+use seckill_stores::StoreSettings;
+use seckill_telemetry::logs::LogSettings;
+use seckill_telemetry::settings::{Reader, SettingsError, Source};
 
 /// Everything the service is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `KAFKA_BROKERS`.
-    pub kafka_brokers: String,
-    /// `TOPIC_PREFIX`, before every topic's name; usually empty.
-    pub topic_prefix: String,
-    /// `EVENT_PARTITIONS`: how many partitions the event topic has to have.
-    pub event_partitions: i32,
-    /// `REDIS_URL`; it may hold a password.
-    pub redis_url: Secret,
-    /// `DATABASE_URL`; it may hold a password.
-    pub database_url: Secret,
+    /// Where the stores are.
+    pub stores: StoreSettings,
     /// `TIMEOUT_ADMIN_LISTEN`: where health and metrics are served.
     pub admin_listen: SocketAddr,
     /// `EXPIRY_GRACE_SECONDS`: how long past its deadline an order is left alone, and how far the
@@ -29,10 +19,8 @@ pub struct Config {
     pub grace: Duration,
     /// `EXPIRY_POLL_MS`: how long to wait when nothing more was due.
     pub poll_interval: Duration,
-    /// `RUST_LOG`.
-    pub log_filter: String,
-    /// `LOG_FORMAT`.
-    pub log_format: LogFormat,
+    /// What is logged, and how.
+    pub logs: LogSettings,
 }
 
 impl Config {
@@ -48,29 +36,14 @@ impl Config {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // All are read before the first `?`, so that every mistake is found.
-        let kafka_brokers: Option<String> = reader.required("KAFKA_BROKERS");
-        let kafka_brokers = reader.accept("KAFKA_BROKERS", kafka_brokers, |b| check_brokers(b));
-        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
-        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
-        let event_partitions = reader.or("EVENT_PARTITIONS", 12);
-        let redis_url = reader.secret("REDIS_URL", 1);
-        let redis_url = reader.accept("REDIS_URL", redis_url, |url| check_url(url.expose()));
-        let database_url = reader.secret("DATABASE_URL", 1);
-        let database_url = reader.accept("DATABASE_URL", database_url, |url| {
-            check_database_url(url.expose())
-        });
+        let stores = StoreSettings::read(reader);
         let admin_listen = reader.or(
             "TIMEOUT_ADMIN_LISTEN",
             SocketAddr::from(([127, 0, 0, 1], 8083)),
         );
         let grace_seconds: Option<u32> = reader.or("EXPIRY_GRACE_SECONDS", 2);
         let poll_ms: Option<u32> = reader.or("EXPIRY_POLL_MS", 200);
-        let log_filter = reader.or("RUST_LOG", "info".to_owned());
-        let log_filter = reader.accept("RUST_LOG", log_filter, |filter| check_filter(filter));
-        let log_format = reader.or("LOG_FORMAT", LogFormat::Json);
-        if event_partitions.is_some_and(|count| count < 1) {
-            reader.refuse("EVENT_PARTITIONS", "is less than 1");
-        }
+        let logs = LogSettings::read(reader);
         if poll_ms == Some(0) {
             reader.refuse(
                 "EXPIRY_POLL_MS",
@@ -78,16 +51,11 @@ impl Config {
             );
         }
         Some(Self {
-            kafka_brokers: kafka_brokers?,
-            topic_prefix: topic_prefix?,
-            event_partitions: event_partitions?,
-            redis_url: redis_url?,
-            database_url: database_url?,
+            stores: stores?,
             admin_listen: admin_listen?,
             grace: Duration::from_secs(grace_seconds?.into()),
             poll_interval: Duration::from_millis(poll_ms?.into()),
-            log_filter: log_filter?,
-            log_format: log_format?,
+            logs: logs?,
         })
     }
 }
@@ -95,6 +63,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use seckill_telemetry::logs::LogFormat;
 
     #[test]
     fn defaults_fill_in_what_is_not_set() {
@@ -105,10 +74,10 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8083");
-        assert_eq!(config.event_partitions, 12);
+        assert_eq!(config.stores.event_partitions, 12);
         assert_eq!(config.grace, Duration::from_secs(2));
         assert_eq!(config.poll_interval, Duration::from_millis(200));
-        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.logs.format, LogFormat::Json);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, logs, panics, shutdown};
+use seckill_telemetry::{failpoints, panics, shutdown};
 use seckill_timeout::config::Config;
 use seckill_timeout::startup;
 
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {
-    logs::start(&config.log_filter, config.log_format).map_err(anyhow::Error::msg)?;
+    config.logs.start().map_err(anyhow::Error::msg)?;
     failpoints::install().map_err(anyhow::Error::msg)?;
     tracing::info!(?config, "starting");
     startup::run(config, &shutdown::on_signal()?).await

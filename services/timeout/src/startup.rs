@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
+use seckill_eventlog::EventProducer;
 use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{Stock, StockOptions};
 use seckill_telemetry::health::Health;
@@ -111,10 +111,10 @@ fn expirer(config: &Config, stores: &Stores) -> Expirer<StoreClocks> {
 
 /// Connects, and waits for each store that is away; gives up only on what waiting cannot mend.
 async fn open(config: &Config, health: &Health) -> Result<Stores> {
-    let kafka = KafkaSettings::new(&config.kafka_brokers, "seckill-timeout");
-    let topics = Topics::new(&config.topic_prefix);
+    let kafka = config.stores.kafka("seckill-timeout");
+    let topics = config.stores.topics();
     let orderbook = Orderbook::connect(&OrderbookOptions {
-        database_url: config.database_url.expose().to_owned(),
+        database_url: config.stores.database_url.expose().to_owned(),
         application_name: "seckill-timeout".to_owned(),
         max_connections: MAX_CONNECTIONS,
         holds_connections: true,
@@ -123,12 +123,13 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
         idle_transaction_timeout: STATEMENT_TIMEOUT,
     });
     let orderbook = orderbook.context("DATABASE_URL")?;
-    let stock = Stock::new(StockOptions::new(config.redis_url.expose())).context("REDIS_URL")?;
-    let producer =
-        EventProducer::new(&kafka, &topics, config.event_partitions).context("KAFKA_BROKERS")?;
+    let stock =
+        Stock::new(StockOptions::new(config.stores.redis_url.expose())).context("REDIS_URL")?;
+    let producer = EventProducer::new(&kafka, &topics, config.stores.event_partitions)
+        .context("KAFKA_BROKERS")?;
     let producer = Arc::new(producer);
 
-    let topics = (&kafka, &topics, config.event_partitions);
+    let topics = (&kafka, &topics, config.stores.event_partitions);
     preflight::pass(health, &orderbook, &stock, &producer, topics).await?;
     Ok(Stores {
         orderbook,
