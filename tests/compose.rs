@@ -95,21 +95,24 @@ fn health_port(service: &str) -> u16 {
     test[2].as_str().unwrap().parse().unwrap()
 }
 
-/// What a service reads: its literals that are named like a setting, in the files that have a settings reader.
+/// What a service reads, by itself and as all of them do: literals that are named like a setting, in the files
+/// that have a settings reader.
 fn read_by(service: &str) -> BTreeSet<String> {
-    fn files(directory: &Path, found: &mut Vec<String>) {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                files(&path, found);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                found.push(std::fs::read_to_string(path).unwrap());
+    fn files(path: &Path, found: &mut Vec<String>) {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                files(&entry.unwrap().path(), found);
             }
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(std::fs::read_to_string(path).unwrap());
         }
     }
-    let source = format!("services/{service}/src");
+    let own = format!("services/{service}/src");
+    let root = seckill_testkit::workspace_root();
     let mut found = Vec::new();
-    files(&seckill_testkit::workspace_root().join(source), &mut found);
+    for source in [&own, "crates/stores/src", "crates/telemetry/src/logs.rs"] {
+        files(&root.join(source), &mut found);
+    }
     let is_setting =
         |text: &&str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
     let code = found.iter().filter(|text| text.contains("Reader<"));
