@@ -1,4 +1,4 @@
-//! The expected at an earlier position is what the fold said there.
+//! What is expected at an earlier position is what the fold said there.
 
 use std::collections::HashMap;
 
@@ -85,7 +85,7 @@ fn body(step: &Step, made: &mut Vec<UserId>) -> Option<EventBody> {
     })
 }
 
-/// The state after each record, and what the last of them is as the expected.
+/// The state after each record, and the last of them as what is expected of Redis.
 fn fold(steps: &[Step]) -> (Vec<SaleState>, ExpectedSale) {
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms: terms() });
     let mut made = Vec::new();
