@@ -1,15 +1,14 @@
 //! Three brokers of which two have to have a record: one may die, not two.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::{KafkaCluster, TestStack};
 use seckill_tests::{
     Answer, Crowd, SaleTerms, World, audit, eventually, leader_of, until_ready, until_unready,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A user beyond the crowd's.
 const SINGLE: u64 = 30_000;
 
@@ -20,20 +19,14 @@ fn brokers(world: &mut World) -> Result<&mut KafkaCluster> {
 /// Nothing of the fold or of the effects is left to be done, while the crowd goes on. A service that has given
 /// its clients up meanwhile is started again, as a supervisor does.
 async fn until_level(world: &mut World, voucher: VoucherId) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let ended = world.supervise()?;
+    let keeps_up = async |world: &World| {
         let ledger = world.client.ledger(voucher).await?;
-        if ledger["consistent"] == true && ledger["in_flight"].as_i64() < Some(20) {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "the projector does not keep up again, {ended} ended: {ledger}\n{}",
-            world.log_tails()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        Ok(ledger["consistent"] == true && ledger["in_flight"].as_i64() < Some(20))
+    };
+    world
+        .eventually_under_supervision("the projector keeps up again", keeps_up)
+        .await
+        .map(drop)
 }
 
 async fn the_leader_is_killed(

@@ -4,13 +4,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use seckill_domain::{EventBody, OrderId, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::{Kafka, TestStack};
 use seckill_tests::{SaleTerms, SlowWire, World, audit, eventually};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often the log has the reservation of each order of a sale.
 async fn copies(world: &World, voucher: VoucherId) -> Result<HashMap<OrderId, usize>> {
@@ -69,15 +67,13 @@ async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
     let healed = Instant::now();
     // An ingress that sees others answered before itself gives its producer up, and is started again.
     let path = format!("/api/v1/orders/{order_id}");
-    loop {
-        world.supervise()?;
-        let order = world.client.get(3, &path).await;
-        if order.is_ok_and(|order| order.body["status"] == "unpaid") {
-            break;
-        }
-        ensure!(healed.elapsed() < PATIENCE, "not in time: {order_id}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let is_unpaid = async |world: &World| {
+        let order = world.client.get(3, &path).await?;
+        Ok(order.body["status"] == "unpaid")
+    };
+    world
+        .eventually_under_supervision("the order is unpaid", is_unpaid)
+        .await?;
     eventually("the same key says reserved", || async {
         let again = world.client.order(voucher, 3, Some("k"), 1).await?;
         Ok(again.is_reserved() && again.order_id() == Some(order_id))

@@ -283,14 +283,35 @@ impl World {
     /// # Errors
     /// As [`Self::quiet`], or when a service cannot be started again.
     pub async fn quiet_under_supervision(&mut self, voucher: VoucherId) -> Result<usize> {
+        let is_quiet = async |world: &Self| world.is_quiet(voucher).await;
+        self.eventually_under_supervision("everything is carried out", is_quiet)
+            .await
+    }
+
+    /// As [`eventually`], while services that give up are started again; says how many were.
+    ///
+    /// # Errors
+    /// When the condition does not hold in time, or a service cannot be started again.
+    pub async fn eventually_under_supervision(
+        &mut self,
+        what: &str,
+        condition: impl AsyncFn(&Self) -> Result<bool>,
+    ) -> Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         let mut ended = 0;
-        while let Err(error) = self.is_quiet(voucher).await {
-            ensure!(Instant::now() < deadline, "{error:#}: {}", self.log_tails());
+        loop {
+            let holds = condition(self).await;
+            if matches!(holds, Ok(true)) {
+                return Ok(ended);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "not in time: {what}: {holds:?}\n{}",
+                self.log_tails()
+            );
             ended += self.supervise()?;
             tokio::time::sleep(PERIOD).await;
         }
-        Ok(ended)
     }
 }
 
