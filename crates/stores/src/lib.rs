@@ -1,9 +1,52 @@
-//! Where the log, Redis and PostgreSQL are: the settings that every service has.
+//! Where the log, Redis and PostgreSQL are: the settings that every service has, and the operators' commands one
+//! by one.
 
 use seckill_eventlog::{KafkaSettings, Topics, check_brokers, check_topic_prefix};
 use seckill_orderbook::check_database_url;
 use seckill_stock::check_url;
 use seckill_telemetry::settings::{Reader, Secret};
+
+/// Where the event topics are.
+#[derive(Debug)]
+pub struct Kafka {
+    /// `KAFKA_BROKERS`.
+    pub brokers: String,
+    /// `TOPIC_PREFIX`.
+    pub topic_prefix: String,
+    /// `EVENT_PARTITIONS`.
+    pub partitions: i32,
+}
+
+impl Kafka {
+    /// Reads and checks all of them. None: `reader` knows what is wrong.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let brokers: Option<String> = reader.required("KAFKA_BROKERS");
+        let brokers = reader.accept("KAFKA_BROKERS", brokers, |b| check_brokers(b));
+        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
+        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
+        let partitions = reader.or("EVENT_PARTITIONS", 12);
+        if partitions.is_some_and(|count| count < 1) {
+            reader.refuse("EVENT_PARTITIONS", "is less than 1");
+        }
+        Some(Self {
+            brokers: brokers?,
+            topic_prefix: topic_prefix?,
+            partitions: partitions?,
+        })
+    }
+}
+
+/// `REDIS_URL`.
+pub fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {
+    let url = reader.secret("REDIS_URL", 1);
+    reader.accept("REDIS_URL", url, |url| check_url(url.expose()))
+}
+
+/// `DATABASE_URL`.
+pub fn database_url(reader: &mut Reader<'_>) -> Option<Secret> {
+    let url = reader.secret("DATABASE_URL", 1);
+    reader.accept("DATABASE_URL", url, |url| check_database_url(url.expose()))
+}
 
 /// Where the stores are.
 #[derive(Debug, Clone)]
@@ -24,24 +67,13 @@ impl StoreSettings {
     /// Reads and checks all of them. None: `reader` knows what is wrong.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // All are read before the first `?`, so that every mistake is found.
-        let kafka_brokers: Option<String> = reader.required("KAFKA_BROKERS");
-        let kafka_brokers = reader.accept("KAFKA_BROKERS", kafka_brokers, |b| check_brokers(b));
-        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
-        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
-        let event_partitions = reader.or("EVENT_PARTITIONS", 12);
-        let redis_url = reader.secret("REDIS_URL", 1);
-        let redis_url = reader.accept("REDIS_URL", redis_url, |url| check_url(url.expose()));
-        let database_url = reader.secret("DATABASE_URL", 1);
-        let database_url = reader.accept("DATABASE_URL", database_url, |url| {
-            check_database_url(url.expose())
-        });
-        if event_partitions.is_some_and(|count| count < 1) {
-            reader.refuse("EVENT_PARTITIONS", "is below 1");
-        }
+        let (kafka, redis_url) = (Kafka::read(reader), redis_url(reader));
+        let database_url = database_url(reader);
+        let kafka = kafka?;
         Some(Self {
-            kafka_brokers: kafka_brokers?,
-            topic_prefix: topic_prefix?,
-            event_partitions: event_partitions?,
+            kafka_brokers: kafka.brokers,
+            topic_prefix: kafka.topic_prefix,
+            event_partitions: kafka.partitions,
             redis_url: redis_url?,
             database_url: database_url?,
         })

@@ -5,25 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use seckill_eventlog::{check_brokers, check_topic_prefix};
-use seckill_orderbook::check_database_url;
-use seckill_stock::check_url;
+use seckill_stores::{Kafka, database_url, redis_url};
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// Where settings come from.
 #[derive(Debug)]
 pub(crate) struct Settings(Source);
-
-/// Where the event topics are.
-#[derive(Debug)]
-pub(crate) struct Kafka {
-    /// `host:port`, several separated by commas.
-    pub(crate) brokers: String,
-    /// Before every topic's name; usually empty.
-    pub(crate) topic_prefix: String,
-    /// Partitions of the event topic.
-    pub(crate) partitions: i32,
-}
 
 /// Where the ingress takes operators' requests.
 #[derive(Debug)]
@@ -58,7 +45,7 @@ impl Settings {
         let mut reader = Reader::new(&self.0);
         for need in needs {
             match need {
-                Need::Kafka => drop(kafka(&mut reader)),
+                Need::Kafka => drop(Kafka::read(&mut reader)),
                 Need::Database => drop(database_url(&mut reader)),
                 Need::Redis => drop((redis_url(&mut reader), promise_deadline(&mut reader))),
                 Need::TokenSecret => drop(token_secret(&mut reader)),
@@ -69,12 +56,12 @@ impl Settings {
 
     /// `KAFKA_BROKERS`, `TOPIC_PREFIX` and `EVENT_PARTITIONS`.
     pub(crate) fn kafka(&self) -> Result<Kafka, SettingsError> {
-        self.read(kafka)
+        self.read(Kafka::read)
     }
 
     /// `DATABASE_URL`.
     pub(crate) fn database_url(&self) -> Result<String, SettingsError> {
-        self.read(database_url)
+        Ok(self.read(database_url)?.expose().to_owned())
     }
 
     /// `REDIS_URL`.
@@ -121,34 +108,8 @@ impl Settings {
     }
 }
 
-fn kafka(reader: &mut Reader<'_>) -> Option<Kafka> {
-    let brokers: Option<String> = reader.required("KAFKA_BROKERS");
-    let brokers = reader.accept("KAFKA_BROKERS", brokers, |brokers| check_brokers(brokers));
-    let prefix = reader.or("TOPIC_PREFIX", String::new());
-    let prefix = reader.accept("TOPIC_PREFIX", prefix, |prefix| check_topic_prefix(prefix));
-    let partitions = reader.or("EVENT_PARTITIONS", 12);
-    if partitions.is_some_and(|count| count < 1) {
-        reader.refuse("EVENT_PARTITIONS", "is less than 1");
-    }
-    Some(Kafka {
-        brokers: brokers?,
-        topic_prefix: prefix?,
-        partitions: partitions?,
-    })
-}
-
-fn database_url(reader: &mut Reader<'_>) -> Option<String> {
-    let url: Option<String> = reader.required("DATABASE_URL");
-    reader.accept("DATABASE_URL", url, |url| check_database_url(url))
-}
-
 fn token_secret(reader: &mut Reader<'_>) -> Option<Secret> {
     reader.secret("TOKEN_SECRET", SECRET_MIN_BYTES)
-}
-
-fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {
-    let url = reader.secret("REDIS_URL", 1);
-    reader.accept("REDIS_URL", url, |url| check_url(url.expose()))
 }
 
 fn promise_deadline(reader: &mut Reader<'_>) -> Option<Duration> {
