@@ -111,7 +111,8 @@ async fn what_an_operator_adds_to_the_tables_disturbs_nobody_and_outlives_a_rebu
         "CREATE UNIQUE INDEX \"Vouchers by title\" ON vouchers (title, voucher_id) WHERE stock_left > 0",
         "CREATE VIEW takings WITH (security_barrier) AS SELECT voucher_id, sum(amount_cents) AS cents FROM orders GROUP BY 1",
         "VACUUM FULL orders",
-        "REINDEX TABLE orders",
+        // Without CONCURRENTLY it locks the table before its indexes, and the fold the other way round.
+        "REINDEX TABLE CONCURRENTLY orders",
         "ANALYZE",
         &format!("CREATE ROLE {reader}"),
         &format!("GRANT SELECT ON orders, vouchers, takings TO {reader}"),

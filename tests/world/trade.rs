@@ -8,6 +8,9 @@ use crate::client::Answer;
 use crate::crowd::Crowd;
 use crate::world::{SaleTerms, World};
 
+/// More than come while a test looks on, however slow the machine is.
+const BUYERS: u32 = 30_000;
+
 /// A sale under way.
 #[derive(Debug)]
 pub struct Trade {
@@ -30,8 +33,12 @@ impl Trade {
             ..SaleTerms::of(10)
         };
         let lapses = world.sale(short).await?;
-        let voucher = world.sale(SaleTerms::of(5_000)).await?;
-        let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 10..5_000);
+        let voucher = world.sale(SaleTerms::of(BUYERS.into())).await?;
+        let crowd = Crowd::come(
+            std::slice::from_ref(&world.client),
+            voucher,
+            10..BUYERS.into(),
+        );
         let expires = world.client.order(lapses, 1, None, 1).await?;
         let paid = world.client.order(voucher, 1, None, 1).await?;
         let cancelled = world.client.order(voucher, 2, None, 1).await?;

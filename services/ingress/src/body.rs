@@ -125,9 +125,15 @@ pub async fn optional_json<T: DeserializeOwned>(
 /// Parses a body that was read before. A byte order mark before it is passed over.
 ///
 /// # Errors
-/// 400 when the JSON is malformed or is not a `T`, with the member that is wrong.
+/// 400 when the JSON is malformed, an array, or not a `T`, with the member that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    // serde takes an array for a struct, member by member in the order of the code.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid(
+            "The body is an array: send one object, {…}.",
+        ));
+    }
     serde_json::from_slice(body).map_err(|error| not_expected::<T>(body, &error))
 }
 
@@ -204,6 +210,24 @@ mod tests {
             status_of(json, json_of_bytes(READ_LIMIT_BYTES + 1)).await,
             Err(413)
         );
+    }
+
+    /// serde would read the first element as the first member.
+    #[test]
+    fn an_array_is_no_object_of_its_elements() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Amount {
+            #[expect(dead_code, reason = "what is read is not looked at")]
+            cents: Option<i64>,
+        }
+        for array in ["[]", "[1]", " \n\t[null]", "\u{feff}[1]"] {
+            assert!(parse::<Amount>(array.as_bytes()).is_err(), "{array}");
+            assert!(
+                parse::<Option<Amount>>(array.as_bytes()).is_err(),
+                "{array}"
+            );
+        }
+        assert!(parse::<Amount>(b" {\"cents\": 1}").is_ok());
     }
 
     #[actix_web::test]

@@ -57,6 +57,15 @@ pub struct OpenStream {
     streams: Streams,
 }
 
+/// Whose streams are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooMany {
+    /// The buyer's own.
+    OfBuyer,
+    /// Everybody's.
+    InAll,
+}
+
 impl Streams {
     /// With nobody listening. The metrics recorder has to be installed before.
     #[must_use]
@@ -67,16 +76,21 @@ impl Streams {
         }))
     }
 
-    /// Listens for an order from now on; none when too many do.
-    #[must_use]
-    pub fn open(&self, order_id: OrderId, user_id: UserId) -> Option<OpenStream> {
+    /// Listens for an order from now on.
+    ///
+    /// # Errors
+    /// When too many do.
+    pub fn open(&self, order_id: OrderId, user_id: UserId) -> Result<OpenStream, TooMany> {
         let mut open = self.lock();
         let of_buyer = open.buyers.get(&user_id).copied().unwrap_or(0);
         let of_order = open.orders.get(&order_id);
         let of_order = of_order.and_then(|users| users.get(&user_id));
         let of_order = of_order.map_or(0, |entry| entry.streams);
-        if open.total >= OPEN_MAX || of_buyer >= OF_BUYER_MAX || of_order >= OF_ORDER_MAX {
-            return None;
+        if of_buyer >= OF_BUYER_MAX || of_order >= OF_ORDER_MAX {
+            return Err(TooMany::OfBuyer);
+        }
+        if open.total >= OPEN_MAX {
+            return Err(TooMany::InAll);
         }
         open.total += 1;
         *open.buyers.entry(user_id).or_default() += 1;
@@ -84,7 +98,7 @@ impl Streams {
         let entry = users.entry(user_id).or_insert_with(Entry::new);
         entry.streams += 1;
         self.0.gauge.increment(1);
-        Some(OpenStream {
+        Ok(OpenStream {
             order_id,
             user_id,
             woken: entry.woken.subscribe(),
@@ -227,16 +241,15 @@ mod tests {
         let mut mine: Vec<OpenStream> = (0..OF_ORDER_MAX)
             .map(|_| streams.open(order(1), user(1)).unwrap())
             .collect();
-        assert!(streams.open(order(1), user(1)).is_none(), "of one order");
-        let others = (2..).map_while(|counter| streams.open(order(counter), user(1)));
+        let refused = |order| streams.open(order, user(1)).err() == Some(TooMany::OfBuyer);
+        assert!(refused(order(1)), "of one order");
+        let others = (2..).map_while(|counter| streams.open(order(counter), user(1)).ok());
         mine.extend(others.take(OF_BUYER_MAX));
         assert_eq!(mine.len(), OF_BUYER_MAX);
-        assert!(streams.open(order(1), user(2)).is_some());
+        assert!(refused(order(99)), "of one buyer");
+        assert!(streams.open(order(1), user(2)).is_ok());
         mine.pop();
-        assert!(
-            streams.open(order(99), user(1)).is_some(),
-            "there is room again"
-        );
+        assert!(!refused(order(99)), "there is room again");
         drop(mine);
         let open = streams.lock();
         assert!(open.orders.is_empty() && open.buyers.is_empty() && open.total == 0);

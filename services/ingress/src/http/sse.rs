@@ -20,7 +20,7 @@ use crate::http::representation::OrderBody;
 use crate::http::{App, request};
 use crate::problem::Problem;
 use crate::reads::OrderView;
-use crate::streams::OpenStream;
+use crate::streams::{OpenStream, TooMany};
 use crate::tokens::Caller;
 
 /// Shorter than the idle time-outs of common proxies.
@@ -33,7 +33,7 @@ const REREAD: Duration = Duration::from_secs(5);
 /// The stream ends with the final state; a line that is a comment comes every 15 seconds.
 ///
 /// # Errors
-/// `unauthorized`, `not-found`, `unavailable` also when too many streams are open.
+/// `unauthorized`, `not-found`, `too-many-streams`, `overloaded` also when all buyers together have too many.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{order_id}/events",
@@ -47,7 +47,7 @@ const REREAD: Duration = Duration::from_secs(5);
     extensions(
         ("x-parameters" = json!(["Last-Event-ID"])),
         ("x-headers" = json!({"200": ["Cache-Control"], "*": ["X-Renewed-Token"]})),
-        ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
+        ("x-problems" = json!(["denied", "invalid-request", "not-found", "too-many-streams"])),
     ),
 )]
 pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -55,8 +55,9 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     let (user_id, order_id) = (caller.user_id, request::order_id(&http)?);
     // Listen first, read second: what changes in between is heard.
     let listening = app.streams.open(order_id, user_id);
-    let listening = listening.ok_or_else(|| {
-        Problem::unavailable("Too many streams are open: poll the order instead.")
+    let listening = listening.map_err(|too_many| match too_many {
+        TooMany::OfBuyer => Problem::too_many_streams(),
+        TooMany::InAll => Problem::overloaded(),
     })?;
     let found = app.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;

@@ -33,6 +33,7 @@ fn samples() -> Vec<Problem> {
     let others = [
         Problem::payment_id_reused(OrderId::from_parts(voucher, 1, 1)),
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
+        Problem::too_many_streams(),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
         Problem::denied(Rule::UserBlocked),
         Problem::not_found("There is no such voucher."),

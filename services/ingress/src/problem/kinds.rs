@@ -87,6 +87,18 @@ impl Problem {
         .with_header(RATE_LIMIT, &format!("\"codes\";r=0;t={seconds}"))
     }
 
+    /// 429: the buyer has too many streams open, of one order or in all.
+    #[must_use]
+    pub fn too_many_streams() -> Self {
+        Self::new(
+            "too-many-streams",
+            "Too many streams",
+            StatusCode::TOO_MANY_REQUESTS,
+            "You follow too many orders at a time, or one too often: close a stream, or poll the order.",
+        )
+        .with_header(header::RETRY_AFTER, "5")
+    }
+
     /// 401: the caller is not known.
     #[must_use]
     pub fn unauthorized(detail: &'static str) -> Self {

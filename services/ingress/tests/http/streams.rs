@@ -48,7 +48,7 @@ async fn a_buyer_has_so_many_streams_of_an_order_and_takes_none_of_anothers() {
         OF_ORDER as f64
     );
     let refused = open(&rig, &order_id, &token).await;
-    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.status(), 429);
     assert!(refused.headers().contains_key("retry-after"));
     mine.pop();
     eventually("there is room for another", async || {
