@@ -1,10 +1,10 @@
 //! PostgreSQL: the fold's rows and the two positions. Every method is one transaction.
 
 use seckill_domain::{
-    AdjustmentRow, Decision, Effect, Epoch, Event, EventBody, EventId, Offset, Order, OrderId,
-    OrderStatus, SaleState, effects_of_adjustment, effects_of_order, effects_of_refund,
-    effects_of_sale,
+    AdjustmentRow, Decision, Effect, Epoch, Event, EventBody, Offset, Order, OrderId, OrderStatus,
+    SaleState, effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
+use seckill_stock::LoadShrink;
 use uuid::Uuid;
 
 use crate::guards::Guards;
@@ -164,9 +164,13 @@ impl Book {
         keyed
     }
 
-    pub(crate) fn decided_shrinks(&self) -> Vec<(EventId, i64)> {
+    pub(crate) fn decided_shrinks(&self) -> Vec<LoadShrink> {
         let shrinks = self.adjustments.iter().filter(|row| row.delta < 0);
-        shrinks.map(|row| (row.event_id, -row.delta)).collect()
+        let shrinks = shrinks.map(|row| LoadShrink {
+            event_id: row.event_id,
+            units: -row.delta,
+        });
+        shrinks.collect()
     }
 
     fn best_orders<K: Ord>(&self, of: impl Fn(&Order) -> K) -> Vec<Order> {

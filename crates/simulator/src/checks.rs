@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use seckill_domain::{Effect, EventBody, Offset, OrderStatus};
 
 use crate::book::Book;
-use crate::redis::{Role, Sale, State};
+use seckill_script_model::Sale;
+
+use crate::redis::Role;
 use crate::world::SimulatedWorld;
 
 /// After every commit: nothing oversold, nothing lost, nothing paid undone.
@@ -62,11 +64,11 @@ pub(crate) fn at_rest(world: &SimulatedWorld) -> bool {
 /// The sale that buyers can use.
 fn served(world: &SimulatedWorld) -> Option<&Sale> {
     let master = world.nodes.iter().find(|node| node.role == Role::Master)?;
-    let sale = master.keys.sale.as_ref()?;
-    let usable = sale.state != State::Shut
-        && (sale.fence == Some(master.fence) || !world.guards.fence)
-        && !(sale.torn && world.guards.parts_agree);
-    usable.then_some(sale)
+    let stored = master.keys.sale.as_ref()?;
+    let refused = stored.shut
+        || (stored.fence != master.fence && world.guards.fence)
+        || (stored.torn && world.guards.parts_agree);
+    (!refused).then_some(&stored.contents)
 }
 
 /// When everything has come to rest: the stores agree, and what was said holds.
@@ -118,7 +120,7 @@ fn stores_disagree(world: &SimulatedWorld) -> Option<&'static str> {
     let live: BTreeMap<_, _> = book
         .orders()
         .filter(|order| order.status.is_live())
-        .map(|order| (order.user_id, (order.order_id, i64::from(order.quantity))))
+        .map(|order| (order.user_id, (order.order_id, order.quantity)))
         .collect();
     if sale.stock > row.available {
         Some("Redis would oversell")
@@ -128,7 +130,7 @@ fn stores_disagree(world: &SimulatedWorld) -> Option<&'static str> {
         Some("holds are not the live orders")
     } else if sale.unsettled != 0 {
         Some("units are unsettled at rest")
-    } else if (sale.state == State::Closed) != row.closed.is_some() {
+    } else if sale.closed != row.closed.is_some() {
         Some("the stores disagree on whether the sale is closed")
     } else {
         None

@@ -201,13 +201,13 @@ impl SimulatedWorld {
         let (masters, holds) = (self.masters(), self.chance(0.5));
         let chosen = self.choose(&masters);
         let sale = chosen.and_then(|node| self.nodes[node].keys.sale.as_mut());
-        if let Some(sale) = sale {
-            sale.torn = true;
+        if let Some(stored) = sale {
+            stored.torn = true;
             if holds {
-                sale.holds.clear();
-                sale.shrinks.clear();
+                stored.contents.holds.clear();
+                stored.contents.shrinks.clear();
             } else {
-                sale.outbox.clear();
+                stored.contents.outbox.clear();
             }
         }
     }

@@ -54,8 +54,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Servers::Sentinel => Mode::Sentinel,
     };
     let without: Vec<&str> = arguments.without.iter().map(String::as_str).collect();
-    let guards = Guards::without(&without)
-        .with_context(|| format!("guards are: {}", Guards::NAMES.join(", ")))?;
+    let guards = Guards::without(&without).with_context(|| {
+        format!(
+            "guards are: {}",
+            Guards::names().collect::<Vec<_>>().join(", ")
+        )
+    })?;
     if arguments.guards {
         return Ok(exit_code(show_guards(arguments.start, arguments.search)));
     }

@@ -37,11 +37,17 @@ pub(crate) fn scheduled(stock: i64) -> EventBody {
             stock,
             max_quantity: 3,
             opens_at: Timestamp::from_micros(0),
+            // A sale ends by being closed.
             closes_at: Timestamp::from_micros(i64::MAX),
             hold_seconds: 1,
             requires_sale_token: false,
         },
     })
+}
+
+/// A tick is a microsecond.
+pub(crate) fn moment(tick: u64) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(tick).unwrap_or(i64::MAX))
 }
 
 pub(crate) fn event(event_id: EventId, body: EventBody) -> Event {

@@ -89,7 +89,7 @@ impl Sim {
             let me = world.any_ingress();
             let order = Order {
                 user_id: scene::user(scene::USERS + number),
-                units: 1,
+                quantity: 1,
                 key_hash: Some(scene::key(world.new_id())),
             };
             drop(world);
@@ -179,11 +179,11 @@ impl SimulatedWorld {
                 key
             }
         };
-        let most = usize::try_from(self.tuning.most_units).unwrap_or(1);
-        let units = 1 + i64::try_from(self.below(most)).unwrap_or(0);
+        let most = self.tuning.most_units;
+        let quantity = 1 + u32::try_from(self.below(most)).unwrap_or(0);
         Order {
             user_id,
-            units,
+            quantity,
             key_hash: Some(key_hash),
         }
     }

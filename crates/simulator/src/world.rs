@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
 use seckill_domain::{Event, EventId, KeyHash, Offset, OrderId, PaymentId, UserId};
+use seckill_stock::Ack;
 use uuid::Uuid;
 
 use crate::book::Book;
 use crate::guards::Guards;
 use crate::log::Wire;
-use crate::redis::{Ack, Connection, Fence, Keys, Node, Role, Stock};
+use crate::redis::{Connection, Fence, Keys, Node, Role, Stock};
 use crate::task::{Owner, Task};
 
 /// T, in ticks.
@@ -77,7 +78,7 @@ pub(crate) struct Tuning {
     pub(crate) key_reuse: f64,
     pub(crate) relay_pause: std::ops::Range<usize>,
     pub(crate) relay_age: u64,
-    pub(crate) most_units: i64,
+    pub(crate) most_units: usize,
 }
 
 /// What was said to the outside, and must hold.
@@ -322,7 +323,7 @@ impl SimulatedWorld {
         self.count_replicas(node);
         self.nodes[node].serve(now, &guards);
         let sale = self.nodes[node].keys.sale.as_ref();
-        if let Some(wrong) = sale.and_then(crate::redis::Sale::contradiction) {
+        if let Some(wrong) = sale.and_then(crate::redis::StoredSale::contradiction) {
             self.fail(wrong);
         }
     }

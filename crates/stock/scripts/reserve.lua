@@ -51,7 +51,8 @@ local new_hold, new_entry = {}, {} -- by user id, by order id
 local new_holds, new_entries = {}, {} -- the same as arguments of HSET
 local new_keys = {} -- by field: earlier orders whose places are taken here
 local new_keys_to_set = {} -- the same as arguments of HSET
-local new_tokens = {} -- nonces and what they were used for, as arguments of HSET
+local used_here = {} -- by nonce: what its sale token was used for here
+local new_tokens = {} -- the same as arguments of HSET
 
 -- What an order of the user before the one that they hold means for a request with its key; nothing if there
 -- is none.
@@ -106,7 +107,7 @@ local function refusal_of_token(nonce, order_id, key_hash, hold)
   elseif nonce == '-' then
     return 'token_required'
   end
-  local used_for = redis.call('HGET', KEYS[4], nonce)
+  local used_for = used_here[nonce] or redis.call('HGET', KEYS[4], nonce)
   if not used_for then
     return nil
   end
@@ -168,8 +169,9 @@ for n = 1, #users do
       new_entries[#new_entries + 1] = order_id
       new_entries[#new_entries + 1] = new_entry[order_id]
       if sale_token == '1' then
+        used_here[nonce] = order_id .. '|' .. key_hash
         new_tokens[#new_tokens + 1] = nonce
-        new_tokens[#new_tokens + 1] = order_id .. '|' .. key_hash
+        new_tokens[#new_tokens + 1] = used_here[nonce]
       end
     end
     reply[#reply + 1] = refused or 'granted'

@@ -1,6 +1,7 @@
 //! Publishes again what was never acknowledged (`services/ingress/src/reservations/relay.rs`).
 
-use crate::redis::{Ack, CallError};
+use crate::redis::CallError;
+use crate::scene;
 use crate::task::pause_for;
 use crate::world::Sim;
 
@@ -24,14 +25,13 @@ async fn round(sim: &Sim, me: usize) -> Result<(), CallError> {
         (stock, world.tuning.relay_age)
     };
     let page = stock.call(sim, move |script| Ok(script.outbox(older_than)));
-    let Ok((epoch, entries)) = page.await? else {
+    let Ok((_, entries)) = page.await? else {
         return Ok(());
     };
     let mut sent = Vec::new();
-    for (id, entry) in entries {
-        if let Some(event) = entry.to_event(id, epoch) {
-            sent.push((Ack { id, epoch }, sim.produce(me, event)));
-        }
+    for pending in entries {
+        let event = pending.to_event(scene::voucher());
+        sent.push((pending.ack(), sim.produce(me, event)));
     }
     let mut acks = Vec::new();
     for (ack, delivery) in sent {

@@ -2,9 +2,9 @@
 //! (`services/ingress/src/reservations/{call,shrink,promise,acks}.rs`).
 
 use seckill_domain::{KeyHash, OrderId, UserId};
-use uuid::Uuid;
+use seckill_stock::{Attempt, PendingEvent, ReserveOutcome, ReserveRequest, ShrinkReply};
 
-use crate::redis::{Ack, CallError, Entry, HoldState, Reserve, ReserveReply, Script, ShrinkReply};
+use crate::redis::{CallError, ReserveReply, Script};
 use crate::scene;
 use crate::task::{pause, pause_for};
 use crate::world::{Mode, PROMISE_TICKS, Sim};
@@ -13,57 +13,70 @@ use crate::world::{Mode, PROMISE_TICKS, Sim};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     pub(crate) user_id: UserId,
-    pub(crate) units: i64,
+    pub(crate) quantity: u32,
     pub(crate) key_hash: Option<KeyHash>,
 }
 
 pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
     let ask = {
         let mut world = sim.world();
-        Reserve {
+        ReserveRequest {
             order_id: OrderId::from_parts(scene::voucher(), 1, world.new_id()),
             event_id: world.new_event_id(),
             user_id: order.user_id,
-            units: order.units,
+            quantity: order.quantity,
             key_hash: order.key_hash,
+            traceparent: None,
+            sale_token: None,
         }
     };
+    let (order_id, user_id) = (ask.order_id, ask.user_id);
     let acks = std::mem::take(&mut sim.world().processes[me].acks);
     let mut first_sent_at = sim.clock(me);
-    let reply = ask_again(&sim, me, first_sent_at, move || {
-        let acks = acks.clone();
-        move |script: &mut Script<'_>| script.reserve(&ask, &acks)
-    })
-    .await;
+    let script = move |attempt| {
+        let (ask, acks) = (ask.clone(), acks.clone());
+        move |script: &mut Script<'_>| script.reserve(&ask, attempt, &acks)
+    };
+    let mut reply = ask_again(&sim, me, first_sent_at, &script).await;
+    if sim.world().mode == Mode::Rough && sim.world().chance(0.1) {
+        // The answer was lost, and the process slept before it asked once more.
+        pause_for(sim.some_steps(0..400)).await;
+        let stock = sim.world().processes[me].stock.clone();
+        reply = stock.call(&sim, script(Attempt::Again)).await;
+    }
     if !sim.world().guards.deadline_from_send {
         first_sent_at = sim.clock(me);
     }
-    sim.world().trace(|| format!("{}: {reply:?}", ask.order_id));
-    match reply {
-        Ok(ReserveReply::Granted { entry, epoch }) => {
-            sim.world().said.told.insert(ask.order_id, ask.user_id);
-            let id = ask.order_id.as_uuid();
-            if publish(&sim, me, id, entry, Ack { id, epoch }).await {
+    sim.world().trace(|| format!("{order_id}: {reply:?}"));
+    let Ok(ReserveReply::Decided(outcome)) = reply else {
+        return;
+    };
+    match outcome {
+        ReserveOutcome::Granted(granted) => {
+            sim.world().said.told.insert(order_id, user_id);
+            if publish(&sim, me, &PendingEvent::Reservation(granted)).await {
                 let in_time = sim.clock(me) - first_sent_at <= PROMISE_TICKS;
                 if in_time || !sim.world().guards.promise_deadline {
-                    promise(&sim, ask.order_id);
+                    promise(&sim, order_id);
                 }
             }
         }
-        Ok(ReserveReply::Repeated { order_id, state }) => {
+        ReserveOutcome::Repeated {
+            order_id,
+            settled,
+            released,
+            ..
+        } => {
             let mut world = sim.world();
-            world.said.told.insert(order_id, ask.user_id);
-            let reserved = match state {
-                HoldState::Settled => true,
-                HoldState::Held => !world.guards.retry_promises_only_settled,
-                HoldState::Released => false,
-            };
+            world.said.told.insert(order_id, user_id);
+            let also_held = !world.guards.retry_promises_only_settled;
+            let reserved = settled || (also_held && !released);
             drop(world);
             if reserved {
                 promise(&sim, order_id);
             }
         }
-        Ok(ReserveReply::NotServed | ReserveReply::Refused) | Err(_) => {}
+        ReserveOutcome::Superseded | ReserveOutcome::Refused(_) => {}
     }
 }
 
@@ -76,15 +89,14 @@ fn promise(sim: &Sim, order_id: OrderId) {
 pub(crate) async fn shrink(sim: Sim, me: usize, units: i64) {
     let event_id = sim.world().new_event_id();
     let started_at = sim.clock(me);
-    let ask = move || move |script: &mut Script<'_>| script.shrink(event_id, units);
+    let ask = move |_| move |script: &mut Script<'_>| script.shrink(event_id, units);
     let mut reply = ask_again(&sim, me, started_at, ask).await;
     if sim.world().mode == Mode::Rough && sim.world().chance(0.3) {
         pause_for(sim.some_steps(0..40)).await;
         reply = ask_again(&sim, me, sim.clock(me), ask).await;
     }
-    if let Ok(ShrinkReply::Taken { entry, epoch }) = reply {
-        let id = event_id.as_uuid();
-        publish(&sim, me, id, entry, Ack { id, epoch }).await;
+    if let Ok(ShrinkReply::Taken(taken)) = reply {
+        publish(&sim, me, &PendingEvent::Shrink(taken)).await;
     }
 }
 
@@ -93,31 +105,31 @@ async fn ask_again<R, F>(
     sim: &Sim,
     me: usize,
     first_sent_at: u64,
-    mut script: impl FnMut() -> F,
+    mut script: impl FnMut(Attempt) -> F,
 ) -> Result<R, CallError>
 where
     R: 'static,
     F: FnOnce(&mut Script<'_>) -> Result<R, CallError> + 'static,
 {
     let stock = sim.world().processes[me].stock.clone();
+    let mut attempt = Attempt::First;
     loop {
-        let answer = stock.call(sim, script()).await;
+        let answer = stock.call(sim, script(attempt)).await;
         if answer.is_ok() || sim.clock(me) - first_sent_at >= PROMISE_TICKS {
             return answer;
         }
+        attempt = Attempt::Again;
         pause().await;
     }
 }
 
 /// Sends a pending event; whether it was acknowledged. If so its entry is cleared some time.
-async fn publish(sim: &Sim, me: usize, id: Uuid, entry: Entry, ack: Ack) -> bool {
-    let Some(event) = entry.to_event(id, ack.epoch) else {
-        return false;
-    };
+async fn publish(sim: &Sim, me: usize, pending: &PendingEvent) -> bool {
+    let event = pending.to_event(scene::voucher());
     if !sim.produce(me, event).acknowledged().await {
         return false;
     }
-    sim.world().processes[me].acks.push(ack);
+    sim.world().processes[me].acks.push(pending.ack());
     if sim.world().chance(0.8) {
         sim.begin(me, flush(sim.clone(), me));
     }

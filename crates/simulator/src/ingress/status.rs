@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use seckill_domain::{OrderId, UserId};
 
-use crate::redis::{HoldState, Probe};
+use seckill_stock::HoldState;
+
+use crate::redis::Probe;
 use crate::task::pause;
 use crate::world::Sim;
 

@@ -4,7 +4,9 @@
 use seckill_domain::{Effect, Offset, StockOp};
 
 use crate::book::Book;
-use crate::redis::{CallError, Probe, Script, SettleReply};
+use seckill_stock::SettleReply;
+
+use crate::redis::{CallError, Probe, Script};
 use crate::task::{pause, pause_for};
 use crate::world::Sim;
 use std::rc::Rc;
@@ -162,11 +164,11 @@ impl EffectsWorker {
                 world.trace(|| format!("{name} settles {from}..{end} {chunk:?}: {reply:?}"));
             }
             match reply {
-                SettleReply::Settled(position) => {
+                SettleReply::Settled { position } => {
                     self.chain = Some(position);
                     from = end;
                 }
-                SettleReply::Gap => {
+                SettleReply::Gap { .. } => {
                     self.chain = None;
                     return Settled::Gap;
                 }

@@ -1,15 +1,16 @@
 //! Claim, drain, a new epoch in the log, load, open (`services/projector/src/reload.rs`).
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use seckill_domain::{Epoch, EventBody, EventId, Order, SaleReloaded};
+use seckill_domain::{Epoch, EventBody, SaleReloaded};
+use seckill_script_model::Sale;
+use seckill_stock::{LoadHold, LoadShrink};
 use uuid::Uuid;
 
 use super::watch;
 use crate::book::Book;
 use crate::guards::Guards;
-use crate::redis::{CallError, Claim, Connection, Loaded, Opened, Sale, State};
+use crate::redis::{CallError, Claim, Connection, Loaded, Opened};
 use crate::scene;
 use crate::task::{pause, pause_for};
 use crate::world::{CRON_TICKS, PROMISE_TICKS, REPLICA_LAG_TICKS, Sim};
@@ -119,32 +120,9 @@ async fn verdict(sim: &Sim, nonce: Uuid) -> Result<bool, Ended> {
     Err(Ended)
 }
 
-/// The new contents without holds, as of a snapshot.
-fn contents(book: &Book) -> Result<Sale, Ended> {
-    let sale = book.state.sale.as_ref().ok_or(Ended)?;
-    Ok(Sale {
-        stock: sale.available,
-        held: 0,
-        unsettled: 0,
-        state: if sale.closed.is_some() {
-            State::Closed
-        } else {
-            State::Open
-        },
-        fence: None,
-        epoch: sale.epoch,
-        position: book.folded,
-        holds: BTreeMap::new(),
-        earlier: BTreeMap::new(),
-        shrinks: BTreeMap::new(),
-        outbox: BTreeMap::new(),
-        torn: false,
-    })
-}
-
 /// Orders of which only the keys matter, and decided shrinks.
-fn memories(book: &Book, guards: &Guards) -> (Vec<Order>, Vec<(EventId, i64)>) {
-    let keys = guards.earlier_keys && guards.key_tombstones;
+fn memories(book: &Book, guards: &Guards) -> (Vec<LoadHold>, Vec<LoadShrink>) {
+    let keys = guards.scripts.earlier_keys && guards.scripts.key_tombstones;
     let earlier = if keys { book.earlier() } else { Vec::new() };
     let shrinks = guards.decided_shrinks_loaded;
     let shrinks = if shrinks {
@@ -152,7 +130,8 @@ fn memories(book: &Book, guards: &Guards) -> (Vec<Order>, Vec<(EventId, i64)>) {
     } else {
         Vec::new()
     };
-    (earlier, shrinks)
+    let earlier = earlier.iter().map(|order| LoadHold::of(order, true));
+    (earlier.collect(), shrinks)
 }
 
 async fn load(
@@ -174,14 +153,18 @@ async fn load(
     if snapshot.is_over() && guards.over_is_discarded {
         let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
         let (_, pending) = old.ok_or(Ended)?;
-        if pending.iter().all(|(id, _)| snapshot.knows(*id)) {
+        if pending
+            .iter()
+            .all(|pending| snapshot.knows(pending.ack().id))
+        {
             done(redis.call(sim, move |s| s.discard(nonce, begins)).await?)?;
             pause().await;
             watch::mark_retired(sim, begins, snapshot.folded);
             return Ok(());
         }
     }
-    let sale = contents(&snapshot)?;
+    let row = snapshot.state.sale.as_ref().ok_or(Ended)?;
+    let sale = Sale::begin(row, snapshot.folded);
     done(redis.call(sim, move |s| s.load_begin(nonce, sale)).await?)?;
     let half = snapshot.holds().len() / 2;
     for later in [false, true] {
@@ -192,20 +175,24 @@ async fn load(
         let mut chunk = snapshot.holds();
         let second = chunk.split_off(half.min(chunk.len()));
         let mut chunk = if later { second } else { chunk };
-        chunk.retain(|order| order.status.is_live() || guards.key_tombstones);
-        let memories = later.then(|| memories(&snapshot, &guards));
-        let load = redis.call(sim, move |s| {
-            if let Some((earlier, shrinks)) = memories {
-                s.load_memories(nonce, &earlier, &shrinks)?;
-            }
-            s.load_holds(nonce, &chunk)
-        });
+        chunk.retain(|order| order.status.is_live() || guards.scripts.key_tombstones);
+        let mut holds: Vec<_> = chunk
+            .iter()
+            .map(|order| LoadHold::of(order, false))
+            .collect();
+        let mut shrinks = Vec::new();
+        if later {
+            let (earlier, decided) = memories(&snapshot, &guards);
+            holds.extend(earlier);
+            shrinks = decided;
+        }
+        let load = redis.call(sim, move |s| s.load_rows(nonce, &holds, &shrinks));
         done(load.await?)?;
     }
     let old = redis.call(sim, move |s| Ok(s.old_outbox(nonce))).await?;
     let (granted_in, mut pending) = old.ok_or(Ended)?;
     let ended = granted_in < ends && guards.regrant_current_epoch_only;
-    pending.retain(|(id, _)| !snapshot.knows(*id) && !ended);
+    pending.retain(|pending| !snapshot.knows(pending.ack().id) && !ended);
     done(redis.call(sim, move |s| s.regrant(nonce, &pending)).await?)?;
     pause_for(sim.some_steps(0..3)).await;
     if redis.call(sim, move |s| s.open(nonce)).await? == Opened::Lost {

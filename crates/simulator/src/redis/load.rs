@@ -1,10 +1,14 @@
 //! `claim.lua`, `load_chunk.lua`, `open.lua`, `discard.lua`, `retire.lua`.
 
-use seckill_domain::{Epoch, EventId, Offset, Order, OrderId};
+use seckill_domain::{Epoch, Offset};
+use seckill_script_model::Sale;
+use seckill_stock::{LoadHold, LoadShrink, PendingEvent};
 use uuid::Uuid;
 
-use super::keys::{Entry, Hold, HoldState, Sale, Shrink, State};
+use super::keys::StoredSale;
 use super::node::{CallError, Script};
+use super::scripts::Outbox;
+use crate::scene;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
@@ -32,7 +36,7 @@ impl Script<'_> {
         self.begin_writing()?;
         let shuts = self.guards.claim_shuts;
         if let Some(sale) = self.keys.sale.as_mut().filter(|_| shuts) {
-            sale.state = State::Shut;
+            sale.shut = true;
         }
         self.keys.claim = Some((nonce, self.fence));
         Ok(Claim::Claimed)
@@ -56,87 +60,49 @@ impl Script<'_> {
         Ok(Loaded::Done)
     }
 
-    pub(crate) fn load_holds(
+    /// Orders and decided shrinks of PostgreSQL.
+    pub(crate) fn load_rows(
         &mut self,
         nonce: Uuid,
-        orders: &[Order],
+        orders: &[LoadHold],
+        shrinks: &[LoadShrink],
     ) -> Result<Loaded, CallError> {
-        if !self.owns_claim(nonce) {
-            return Ok(Loaded::Lost);
-        }
-        self.begin_writing()?;
-        let Some(staged) = self.keys.staged.get_mut(&nonce) else {
-            return Ok(Loaded::Lost);
-        };
-        for order in orders {
-            let hold = Hold {
-                order_id: order.order_id,
-                units: i64::from(order.quantity),
-                state: if order.status.is_live() {
-                    HoldState::Settled
-                } else {
-                    HoldState::Released
-                },
-                key_hash: order.key_hash,
-            };
-            let before = staged.holds.insert(order.user_id, hold);
-            staged.held += hold.live_units() - before.map_or(0, |hold| hold.live_units());
-        }
-        Ok(Loaded::Done)
-    }
-
-    /// Orders of which only the keys are kept, and shrinks that are decided.
-    pub(crate) fn load_memories(
-        &mut self,
-        nonce: Uuid,
-        orders: &[Order],
-        shrinks: &[(EventId, i64)],
-    ) -> Result<Loaded, CallError> {
-        if !self.owns_claim(nonce) {
-            return Ok(Loaded::Lost);
-        }
-        self.begin_writing()?;
-        let Some(staged) = self.keys.staged.get_mut(&nonce) else {
-            return Ok(Loaded::Lost);
-        };
-        for order in orders {
-            if let Some(key) = order.key_hash {
-                let hold = Hold {
-                    order_id: order.order_id,
-                    units: i64::from(order.quantity),
-                    state: HoldState::Released,
-                    key_hash: order.key_hash,
-                };
-                staged.earlier.insert((order.user_id, key), hold);
-            }
-        }
-        for (event_id, units) in shrinks {
-            let decided = Shrink {
-                units: *units,
-                taken: false,
-            };
-            staged.shrinks.insert(*event_id, decided);
-        }
-        Ok(Loaded::Done)
+        self.fill(nonce, |sale| {
+            sale.load_holds(orders);
+            sale.load_shrinks(shrinks);
+        })
     }
 
     pub(crate) fn regrant(
         &mut self,
         nonce: Uuid,
-        pending: &[(Uuid, Entry)],
+        pending: &[PendingEvent],
     ) -> Result<Loaded, CallError> {
+        let rules = self.guards.scripts;
+        self.fill(nonce, |sale| sale.regrant(&rules, pending))
+    }
+
+    fn fill(&mut self, nonce: Uuid, with: impl FnOnce(&mut Sale)) -> Result<Loaded, CallError> {
         if !self.owns_claim(nonce) {
             return Ok(Loaded::Lost);
         }
         self.begin_writing()?;
-        let by_id = self.guards.shrink_hold_by_id;
         let Some(staged) = self.keys.staged.get_mut(&nonce) else {
             return Ok(Loaded::Lost);
         };
-        for (id, entry) in pending {
-            staged.grant_again(*id, *entry, by_id);
-        }
+        with(staged);
         Ok(Loaded::Done)
+    }
+
+    /// Everything that is pending in the sale that this load has shut; none: the claim is lost.
+    pub(crate) fn old_outbox(&self, nonce: Uuid) -> Option<Outbox> {
+        if !self.owns_claim(nonce) {
+            return None;
+        }
+        let old = self.keys.sale.as_ref().map(|stored| &stored.contents);
+        Some(old.map_or((Epoch::FIRST, Vec::new()), |sale| {
+            (sale.epoch, sale.outbox.values().cloned().collect())
+        }))
     }
 
     pub(crate) fn open(&mut self, nonce: Uuid) -> Result<Opened, CallError> {
@@ -151,11 +117,15 @@ impl Script<'_> {
             return Ok(Opened::Lost);
         }
         self.begin_writing()?;
-        let Some(mut sale) = self.keys.staged.remove(&nonce) else {
+        let Some(contents) = self.keys.staged.remove(&nonce) else {
             return Ok(Opened::Lost);
         };
-        sale.fence = Some(self.fence);
-        self.keys.sale = Some(sale);
+        self.keys.sale = Some(StoredSale {
+            contents,
+            fence: self.fence,
+            shut: false,
+            torn: false,
+        });
         self.keys.claim = None;
         Ok(Opened::Opened)
     }
@@ -179,56 +149,11 @@ impl Script<'_> {
             return Ok(None);
         };
         let had = sale.position;
-        let at_rest =
-            sale.state == State::Closed && sale.unsettled == 0 && sale.position >= position;
-        if !at_rest || !sale.outbox.is_empty() {
+        if !sale.is_at_rest(position, scene::moment(self.now)) {
             return Ok(None);
         }
         self.begin_writing()?;
         self.keys.sale = None;
         Ok(Some(had))
-    }
-}
-
-impl Sale {
-    fn grant_again(&mut self, id: Uuid, entry: Entry, shrinks_by_id: bool) {
-        let units = match entry {
-            Entry::Reservation { units, .. } | Entry::Shrink { units, .. } => units,
-        };
-        if self.stock < units {
-            return;
-        }
-        match entry {
-            Entry::Reservation {
-                user_id, key_hash, ..
-            } => {
-                let barred = self.holds.get(&user_id).is_some_and(Hold::is_live);
-                let Some(order_id) = OrderId::from_uuid(id).ok().filter(|_| !barred) else {
-                    return;
-                };
-                let hold = Hold {
-                    order_id,
-                    units,
-                    state: HoldState::Held,
-                    key_hash,
-                };
-                self.take_place(user_id, hold);
-                self.held += units;
-            }
-            Entry::Shrink { .. } => {
-                let event_id = EventId::from_uuid(id);
-                if self.shrinks.contains_key(&event_id) {
-                    return;
-                }
-                if shrinks_by_id {
-                    self.shrinks.insert(event_id, Shrink { units, taken: true });
-                } else {
-                    self.unsettled -= units;
-                }
-            }
-        }
-        self.outbox.insert(id, entry);
-        self.stock -= units;
-        self.unsettled += units;
     }
 }

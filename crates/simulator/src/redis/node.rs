@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use super::keys::{Keys, Sale, State};
+use seckill_script_model::{Sale, SaleTokens};
+
+use super::keys::Keys;
 use super::stock::Connection;
 use crate::guards::Guards;
 
@@ -145,24 +147,26 @@ impl Script<'_> {
     }
 
     pub(crate) fn usable_sale(&self) -> Result<&Sale, Unusable> {
-        let sale = self.keys.sale.as_ref().ok_or(Unusable::Absent)?;
-        if self.guards.fence && sale.fence != Some(self.fence) {
+        let stored = self.keys.sale.as_ref().ok_or(Unusable::Absent)?;
+        if self.guards.fence && stored.fence != self.fence {
             self.met_foreign.set(true);
             Err(Unusable::Foreign)
-        } else if sale.state == State::Shut {
+        } else if stored.shut {
             Err(Unusable::Shut)
-        } else if self.guards.parts_agree && sale.torn {
+        } else if self.guards.parts_agree && stored.torn {
             Err(Unusable::Torn)
         } else {
-            Ok(sale)
+            Ok(&stored.contents)
         }
     }
 
-    pub(crate) fn usable_sale_mut(&mut self) -> Option<&mut Sale> {
+    /// What a script may change, if the sale may be used.
+    pub(crate) fn writable(&mut self) -> Option<(&mut Sale, &mut SaleTokens)> {
         if self.usable_sale().is_err() {
             return None;
         }
-        self.keys.sale.as_mut()
+        let stored = self.keys.sale.as_mut()?;
+        Some((&mut stored.contents, &mut self.keys.tokens))
     }
 
     pub(crate) fn met_foreign(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Random histories of one sale: the scripts against the auditor, with the domain's own fold deciding
+//! Random histories of one sale: the scripts against their model, with the domain's own fold deciding
 //! what is in the log. However the history went, Redis ends where the fold is.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,8 +9,9 @@ use seckill_domain::{
     Epoch, EventBody, Offset, OrderCancelled, OrderExpired, Reason, SaleReloaded, SeckillReserved,
     StockAdjusted, StockOp, Timestamp, VoucherId,
 };
+use seckill_script_model::Rules;
 use seckill_stock::{
-    Ack, HoldState, PendingEvent, ReserveReply, ReserveRequest, SettleReply, ShrinkReply,
+    Ack, Attempt, HoldState, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply,
 };
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use crate::world::{RandomSale, USERS};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Reserve(Vec<(i64, u32, Option<u8>)>),
+    Reserve(Vec<Wanted>),
     RetryReserve,
     Shrink(i64),
     /// Puts a granted event into the log: a pending one, or any that was ever granted.
@@ -42,11 +43,19 @@ enum Step {
         ahead: i64,
     },
     Gap,
-    Reload,
+    /// A new epoch in the log, and whether Redis is loaded at once.
+    Reload {
+        load: bool,
+    },
 }
 
+/// Buyer, units, key and sale token of a request.
+type Wanted = (i64, u32, Option<u8>, Option<u128>);
+
 fn step() -> impl Strategy<Value = Step> {
-    let one = (1..=USERS, 0..=4_u32, proptest::option::of(0..3_u8));
+    let key = proptest::option::of(0..3_u8);
+    let token = proptest::option::weighted(0.9, 0..20_u128);
+    let one = (1..=USERS, 0..=4_u32, key, token);
     prop_oneof![
         6 => proptest::collection::vec(one, 1..4).prop_map(Step::Reserve),
         1 => Just(Step::RetryReserve),
@@ -63,12 +72,12 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..=5_usize).prop_map(Step::Fold),
         4 => (0..=4_i64, 0..=5_i64).prop_map(|(back, ahead)| Step::Settle { back, ahead }),
         1 => Just(Step::Gap),
-        1 => Just(Step::Reload),
+        2 => any::<bool>().prop_map(|load| Step::Reload { load }),
     ]
 }
 
-#[test]
-fn redis_follows_the_rules_and_ends_where_the_log_is() {
+/// Runs random histories under `rules` of the model, and says what failed if something did.
+fn run(rules: Rules, cases: u32) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,20 +85,42 @@ fn redis_follows_the_rules_and_ends_where_the_log_is() {
     let server = Server::start();
     let vouchers = AtomicI64::new(100);
     let steps = proptest::collection::vec(step(), 1..60);
-    TestRunner::new(Config::with_cases(150))
-        .run(&steps, |steps| {
-            let voucher = VoucherId::new(vouchers.fetch_add(1, Ordering::Relaxed)).unwrap();
-            runtime.block_on(async {
-                let mut world = RandomSale::begin(&server.stock, voucher).await;
-                for step in &steps {
-                    world.take(step).await;
-                    world.compare().await;
-                }
-                world.come_to_rest().await;
-            });
-            Ok(())
-        })
-        .unwrap();
+    let shrinks = if rules == Rules::default() { 1_000 } else { 0 };
+    let config = Config {
+        cases,
+        max_shrink_iters: shrinks,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let ran = TestRunner::new(config).run(&steps, |steps| {
+        let voucher = VoucherId::new(vouchers.fetch_add(1, Ordering::Relaxed)).unwrap();
+        runtime.block_on(async {
+            let mut world = RandomSale::begin(&server.stock, voucher, rules).await;
+            for step in &steps {
+                world.take(step).await;
+                world.compare().await;
+            }
+            world.come_to_rest().await;
+        });
+        Ok(())
+    });
+    ran.map_err(|failed| failed.to_string())
+}
+
+#[test]
+fn redis_follows_the_rules_and_ends_where_the_log_is() {
+    run(Rules::default(), 150).unwrap();
+}
+
+/// A rule that the model can do without is not compared with anything.
+#[test]
+fn every_rule_of_the_model_is_seen_in_redis() {
+    for name in Rules::names() {
+        let mut rules = Rules::default();
+        assert!(rules.switch_off(name));
+        let differs = run(rules, 2_000).expect_err(name);
+        assert!(differs.contains("left == right"), "{name}: {differs}");
+    }
 }
 
 impl RandomSale<'_> {
@@ -139,14 +170,11 @@ impl RandomSale<'_> {
             Step::Fold(count) => self.fold(count),
             Step::Settle { back, ahead } => self.settle(back, ahead).await,
             Step::Gap => self.gap().await,
-            Step::Reload => self.reload().await,
+            Step::Reload { load } => self.reload(load).await,
         }
     }
 
-    fn request(
-        &mut self,
-        (user_number, quantity, key_number): (i64, u32, Option<u8>),
-    ) -> ReserveRequest {
+    fn request(&mut self, (user_number, quantity, key_number, token): Wanted) -> ReserveRequest {
         ReserveRequest {
             order_id: self.order_id(),
             event_id: event(u128::from(self.next_id())),
@@ -154,7 +182,7 @@ impl RandomSale<'_> {
             quantity,
             key_hash: key_number.map(key),
             traceparent: None,
-            sale_token: None,
+            sale_token: token.map(Uuid::from_u128),
         }
     }
 
@@ -163,13 +191,7 @@ impl RandomSale<'_> {
             .stock
             .reserve(self.voucher, &self.last_batch, &[])
             .await;
-        let ReserveReply::Decided { outcomes, .. } = reply.unwrap() else {
-            panic!("not served");
-        };
-        for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
-            self.auditor.reserve(request, outcome);
-        }
-        self.granted.extend(self.auditor.outbox.values().cloned());
+        self.expect(reply.unwrap(), Attempt::First);
     }
 
     /// The last batch once more, as by a caller who has no answer to it.
@@ -177,75 +199,76 @@ impl RandomSale<'_> {
         let reply = self
             .stock
             .reserve_again(self.voucher, &self.last_batch, &[]);
-        let ReserveReply::Decided { outcomes, .. } = reply.await.unwrap() else {
+        self.expect(reply.await.unwrap(), Attempt::Again);
+    }
+
+    /// The model answers as Redis did. What a grant says of the clock is believed.
+    fn expect(&mut self, reply: ReserveReply, attempt: Attempt) {
+        let ReserveReply::Decided { outcomes, .. } = reply else {
             panic!("not served");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
-            self.auditor.reserve_again(request, outcome);
+            let now = match outcome {
+                ReserveOutcome::Granted(granted) => granted.reserved_at,
+                _ => self.model.terms.opens_at,
+            };
+            let (model, tokens) = (&mut self.model, &mut self.tokens);
+            let expected = model
+                .answer(&self.rules, tokens, request, attempt, now)
+                .unwrap_or_else(|| {
+                    ReserveOutcome::Granted(model.grant(&self.rules, tokens, request, now))
+                });
+            assert_eq!(outcome, &expected, "{request:?}");
         }
-        self.granted.extend(self.auditor.outbox.values().cloned());
+        self.granted.extend(self.model.outbox.values().cloned());
     }
 
     async fn shrink(&mut self, units: i64) {
         let event_id = event(u128::from(self.next_id()));
-        let first = self
-            .stock
-            .shrink(self.voucher, event_id, units)
-            .await
-            .unwrap();
-        let again = self
-            .stock
-            .shrink(self.voucher, event_id, units)
-            .await
-            .unwrap();
-        assert_eq!(first, again);
-        if self.auditor.stock < units {
-            let free = self.auditor.stock;
-            assert_eq!(first, ShrinkReply::Refused { free });
-            return;
+        for _ in 0..2 {
+            let shrink = self.stock.shrink(self.voucher, event_id, units);
+            let answer = shrink.await.unwrap();
+            let now = match answer {
+                ShrinkReply::Taken(taken) => taken.at,
+                _ => self.model.terms.opens_at,
+            };
+            let expected = self
+                .model
+                .answer_shrink(&self.rules, event_id, units, now)
+                .unwrap_or_else(|| {
+                    ShrinkReply::Taken(self.model.take_shrink(&self.rules, event_id, units, now))
+                });
+            assert_eq!(answer, expected);
         }
-        let ShrinkReply::Taken(taken) = first else {
-            panic!("{first:?}");
-        };
-        self.auditor.stock -= units;
-        self.auditor.shrinks.insert(event_id, (units, true));
-        let pending = PendingEvent::Shrink(taken);
-        self.auditor
-            .outbox
-            .insert(event_id.as_uuid(), pending.clone());
-        self.granted.push(pending);
+        self.granted
+            .extend(self.model.outbox.get(&event_id.as_uuid()).cloned());
     }
 
     async fn publish(&mut self, pick: usize, late: bool, ack: bool) {
         let from: Vec<_> = if late {
             self.granted.clone()
         } else {
-            self.auditor.outbox.values().cloned().collect()
+            self.model.outbox.values().cloned().collect()
         };
         let Some(pending) = from.get(pick % from.len().max(1)) else {
             return;
         };
         self.log.push(pending.to_event(self.voucher));
         if ack {
-            let acked = pending.ack();
-            assert!(self.stock.clear(self.voucher, &[acked]).await.unwrap());
-            if acked.epoch == self.loaded_epoch().await {
-                self.auditor.outbox.remove(&acked.id);
-            }
+            self.clear(pending.ack()).await;
         }
     }
 
-    async fn ack_of_other_epoch(&self, pick: usize) {
-        let epoch = self.loaded_epoch().await;
-        if let Some(id) = self
-            .auditor
-            .outbox
-            .keys()
-            .nth(pick % self.auditor.outbox.len().max(1))
-        {
+    async fn clear(&mut self, ack: Ack) {
+        assert!(self.stock.clear(self.voucher, &[ack]).await.unwrap());
+        self.model.clear(&self.rules, &[ack]);
+    }
+
+    async fn ack_of_other_epoch(&mut self, pick: usize) {
+        let (epoch, pending) = (self.model.epoch, self.model.outbox.len());
+        if let Some(id) = self.model.outbox.keys().nth(pick % pending.max(1)).copied() {
             for epoch in [epoch.next(), Epoch::new(epoch.get() - 1)] {
-                let ack = Ack { id: *id, epoch };
-                assert!(self.stock.clear(self.voucher, &[ack]).await.unwrap());
+                self.clear(Ack { id, epoch }).await;
             }
         }
     }
@@ -253,42 +276,39 @@ impl RandomSale<'_> {
     /// From `back` before Redis' position to `ahead` after it.
     async fn settle(&mut self, back: i64, ahead: i64) {
         let folded = i64::try_from(self.folded).unwrap();
-        let from = (self.auditor.position - back).max(0);
-        let to = (self.auditor.position + ahead).min(folded).max(from);
+        let position = self.model.position.get();
+        let from = (position - back).max(0);
+        let to = (position + ahead).min(folded).max(from);
         let ops = self.ops(from, to);
-        let reply = self.stock.settle(
-            self.voucher,
-            self.epoch(),
-            Offset::new(from),
-            Offset::new(to),
-            &ops,
-        );
-        let reply = reply.await.unwrap();
-        if self.loaded_epoch().await < self.epoch() {
-            assert_eq!(reply, SettleReply::NotServed);
-            return;
-        }
-        for (offset, op) in &ops {
-            self.auditor.settle(offset.get(), op);
-        }
-        self.auditor.position = self.auditor.position.max(to);
-        let position = Offset::new(self.auditor.position);
-        assert_eq!(reply, SettleReply::Settled { position });
+        self.settle_range(self.epoch(), (from, to), &ops).await;
     }
 
-    async fn gap(&self) {
-        let position = Offset::new(self.auditor.position);
-        let (from, epoch) = (position.next(), self.loaded_epoch().await);
+    async fn settle_range(
+        &mut self,
+        epoch: Epoch,
+        (from, to): (i64, i64),
+        ops: &[(Offset, StockOp)],
+    ) {
+        let (from, to) = (Offset::new(from), Offset::new(to));
+        let reply = self.stock.settle(self.voucher, epoch, from, to, ops);
+        let reply = reply.await.unwrap();
+        let expected = self
+            .model
+            .refuses_to_settle(&self.rules, epoch, from)
+            .unwrap_or_else(|| self.model.settle(&self.rules, to, ops));
+        assert_eq!(reply, expected);
+    }
+
+    async fn gap(&mut self) {
+        let from = self.model.position.next();
         let ops = [(from, StockOp::Restock { units: 100 })];
-        let reply = self
-            .stock
-            .settle(self.voucher, epoch, from, from.next(), &ops)
-            .await;
-        assert_eq!(reply.unwrap(), SettleReply::Gap { position });
+        let range = (from.get(), from.next().get());
+        self.settle_range(self.model.epoch, range, &ops).await;
+        assert!(self.model.position < from, "nothing was settled");
     }
 
     /// A new epoch: what a projector does when Redis was lost but still has old data.
-    async fn reload(&mut self) {
+    async fn reload(&mut self, load: bool) {
         let previous = self.epoch();
         let nonce = Uuid::from_u128(u128::from(self.next_id()));
         let epoch = previous.next();
@@ -299,34 +319,28 @@ impl RandomSale<'_> {
             first: None,
         }));
         self.fold(self.log.len());
-        if self.epoch() == epoch {
+        if load && self.model.epoch < self.epoch() {
             self.load().await;
         }
     }
 
     /// Everything pending is published, folded and settled.
     async fn come_to_rest(&mut self) {
-        while let Some(pending) = self.auditor.outbox.values().next().cloned() {
+        while let Some(pending) = self.model.outbox.values().next().cloned() {
             self.log.push(pending.to_event(self.voucher));
-            assert!(
-                self.stock
-                    .clear(self.voucher, &[pending.ack()])
-                    .await
-                    .unwrap()
-            );
-            self.auditor.outbox.remove(&pending.ack().id);
+            self.clear(pending.ack()).await;
         }
         self.fold(self.log.len());
-        if self.loaded_epoch().await < self.epoch() {
+        if self.model.epoch < self.epoch() {
             self.load().await;
         }
         self.settle(3, i64::try_from(self.log.len()).unwrap()).await;
         self.compare().await;
         let sale = self.state.sale.as_ref().unwrap();
-        assert_eq!(self.auditor.stock, sale.available, "Redis and the fold");
-        assert_eq!(self.auditor.held(), sale.unpaid + sale.paid);
-        assert_eq!(self.auditor.unsettled(), 0);
-        let live = self.auditor.holds.iter();
+        assert_eq!(self.model.stock, sale.available, "Redis and the fold");
+        assert_eq!(self.model.held, sale.unpaid + sale.paid);
+        assert_eq!(self.model.unsettled, 0);
+        let live = self.model.holds.iter();
         let live = live.filter(|(_, hold)| hold.state == HoldState::Settled);
         let live: std::collections::HashMap<_, _> =
             live.map(|(user, hold)| (*user, hold.order_id)).collect();

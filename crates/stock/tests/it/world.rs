@@ -1,19 +1,19 @@
-//! One sale in a random history: the log about it, the fold of it, and the auditor beside Redis.
+//! One sale in a random history: the log about it, the fold of it, and the model beside Redis.
 
 use std::cmp::Reverse;
 
 use seckill_domain::{
-    AdjustmentRow, Decision, Epoch, Event, EventBody, Offset, OrderId, OrderStatus, Sale,
-    SaleScheduled, SaleState, StockOp, Timestamp, UserId, VoucherId, effects_of_adjustment,
-    effects_of_order, effects_of_sale,
+    AdjustmentRow, Decision, Epoch, Event, EventBody, Offset, OrderId, OrderStatus, SaleScheduled,
+    SaleState, StockOp, Timestamp, UserId, VoucherId, effects_of_adjustment, effects_of_order,
+    effects_of_sale,
 };
+use seckill_script_model::{Rules, Sale as ModelSale, SaleTokens};
 use seckill_stock::{
-    HoldPlace, HoldState, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor, PendingEvent,
-    Probe, ReserveRequest, Stock,
+    LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor, PendingEvent, Probe, ReserveRequest,
+    Stock,
 };
 use uuid::Uuid;
 
-use crate::auditor::{Auditor, ModelHold};
 use crate::support::{PROMISE, event, sale, user};
 
 pub(crate) const USERS: i64 = 4;
@@ -23,7 +23,9 @@ const INITIAL_STOCK: i64 = 6;
 pub(crate) struct RandomSale<'a> {
     pub(crate) stock: &'a Stock,
     pub(crate) voucher: VoucherId,
-    pub(crate) auditor: Auditor,
+    pub(crate) model: ModelSale,
+    pub(crate) tokens: SaleTokens,
+    pub(crate) rules: Rules,
     pub(crate) log: Vec<Event>,
     pub(crate) state: SaleState,
     pub(crate) folded: usize,
@@ -34,11 +36,16 @@ pub(crate) struct RandomSale<'a> {
 }
 
 impl<'a> RandomSale<'a> {
-    pub(crate) async fn begin(stock: &'a Stock, voucher: VoucherId) -> Self {
+    pub(crate) async fn begin(stock: &'a Stock, voucher: VoucherId, rules: Rules) -> Self {
+        let mut before = sale(INITIAL_STOCK);
+        before.terms.requires_sale_token = voucher.get() % 2 == 0;
+        let terms = before.terms.clone();
         let mut world = Self {
             stock,
             voucher,
-            auditor: Auditor::default(),
+            model: ModelSale::begin(&before, Offset::new(0)),
+            tokens: SaleTokens::default(),
+            rules,
             log: Vec::new(),
             state: SaleState::default(),
             folded: 0,
@@ -47,8 +54,6 @@ impl<'a> RandomSale<'a> {
             last_batch: Vec::new(),
             ids: 0,
         };
-        let terms = sale(INITIAL_STOCK).terms;
-        world.auditor.limit = terms.max_quantity;
         world.append(EventBody::SaleScheduled(SaleScheduled { terms }));
         world.fold(1);
         world.load().await;
@@ -84,13 +89,6 @@ impl<'a> RandomSale<'a> {
         orders.sort_by_key(|order| order.order_id);
         let order = orders.get(pick % orders.len().max(1))?;
         Some((order.order_id, order.user_id))
-    }
-
-    pub(crate) async fn loaded_epoch(&self) -> Epoch {
-        match self.stock.probe(self.voucher).await.unwrap() {
-            Probe::Open(view) => view.epoch,
-            Probe::NotServed { .. } => panic!("not served"),
-        }
     }
 
     pub(crate) fn fold(&mut self, count: usize) {
@@ -156,7 +154,11 @@ impl<'a> RandomSale<'a> {
         connection.regrant(voucher, nonce, &unknown).await.unwrap();
         let opened = connection.open(voucher, nonce).await.unwrap();
         assert_eq!(opened, OpenReply::Opened);
-        self.load_auditor(&sale, position, (&holds, &shrinks), &unknown);
+        self.model = ModelSale::begin(&sale, position);
+        self.model.load_holds(&holds);
+        self.model.load_shrinks(&shrinks);
+        self.model.regrant(&self.rules, &unknown);
+        self.granted.extend(self.model.outbox.values().cloned());
     }
 
     /// Each buyer's: first the one that is the buyer's hold, then those of which only the key matters.
@@ -200,73 +202,23 @@ impl<'a> RandomSale<'a> {
         }
     }
 
-    pub(crate) fn load_auditor(
-        &mut self,
-        sale: &Sale,
-        position: Offset,
-        (holds, shrinks): (&[LoadHold], &[LoadShrink]),
-        regranted: &[PendingEvent],
-    ) {
-        let model_hold = |hold: &LoadHold| ModelHold {
-            order_id: hold.order_id,
-            units: hold.quantity,
-            state: if hold.place == HoldPlace::Live {
-                HoldState::Settled
-            } else {
-                HoldState::Released
-            },
-            key_hash: hold.key_hash,
-            pay_by: hold.pay_by,
-        };
-        self.auditor = Auditor {
-            stock: sale.available,
-            limit: sale.terms.max_quantity,
-            closed: sale.closed.is_some(),
-            position: position.get(),
-            shrinks: shrinks
-                .iter()
-                .map(|shrink| (shrink.event_id, (shrink.units, false)))
-                .collect(),
-            ..Auditor::default()
-        };
-        for hold in holds {
-            let (user, model) = (hold.user_id, model_hold(hold));
-            match (hold.place, hold.key_hash) {
-                (HoldPlace::Earlier, Some(key)) => {
-                    self.auditor.earlier.insert((user, key), model);
-                }
-                (HoldPlace::Earlier, None) => {}
-                _ => {
-                    self.auditor.holds.insert(user, model);
-                }
-            }
-        }
-        for pending in regranted {
-            let mut pending = pending.clone();
-            match &mut pending {
-                PendingEvent::Reservation(it) => it.epoch = sale.epoch,
-                PendingEvent::Shrink(it) => it.epoch = sale.epoch,
-            }
-            self.auditor.regrant(&pending);
-        }
-        self.granted.extend(self.auditor.outbox.values().cloned());
-    }
-
-    /// Redis is what the auditor says.
+    /// Redis is what the model says.
     pub(crate) async fn compare(&self) {
         let Probe::Open(view) = self.stock.probe(self.voucher).await.unwrap() else {
             panic!("not served");
         };
-        let auditor = &self.auditor;
-        assert_eq!(view.stock, auditor.stock, "stock");
-        assert_eq!(view.held, auditor.held(), "held");
-        assert_eq!(view.unsettled, auditor.unsettled(), "unsettled");
-        assert_eq!(view.position.get(), auditor.position, "position");
-        assert_eq!(view.sale_closed, auditor.closed, "closed");
+        let model = &self.model;
+        assert!(model.adds_up(), "{model:?}");
+        assert_eq!(view.stock, model.stock, "stock");
+        assert_eq!(view.held, model.held, "held");
+        assert_eq!(view.unsettled, model.unsettled, "unsettled");
+        assert_eq!(view.epoch, model.epoch, "epoch");
+        assert_eq!(view.position, model.position, "position");
+        assert_eq!(view.sale_closed, model.closed, "closed");
         for number in 1..=USERS {
             let (_, hold) = self.stock.hold(self.voucher, user(number)).await.unwrap();
             let found = hold.map(|h| (h.order_id, h.quantity, h.state, h.key_hash, h.pay_by));
-            let expected = auditor.holds.get(&user(number));
+            let expected = model.holds.get(&user(number));
             let expected = expected.map(|h| (h.order_id, h.units, h.state, h.key_hash, h.pay_by));
             assert_eq!(found, expected, "hold of user {number}");
         }
@@ -277,9 +229,7 @@ impl<'a> RandomSale<'a> {
             .await;
         let mut pending = page.unwrap().unwrap().entries;
         pending.sort_by_key(|event| event.ack().id);
-        assert_eq!(
-            pending,
-            auditor.outbox.values().cloned().collect::<Vec<_>>()
-        );
+        let expected: Vec<_> = model.outbox.values().cloned().collect();
+        assert_eq!(pending, expected);
     }
 }

@@ -1,0 +1,104 @@
+//! `load_chunk.lua`, `retire.lua`.
+
+use std::collections::BTreeMap;
+
+use seckill_domain::{Offset, Sale as SaleRow, Timestamp};
+use seckill_stock::{HoldPlace, HoldState, LoadHold, LoadShrink, PendingEvent};
+
+use crate::rules::Rules;
+use crate::sale::{Hold, Sale, Shrink};
+
+impl Sale {
+    /// The beginning of a load: a sale as PostgreSQL has it at `position`, without holds.
+    #[must_use]
+    pub fn begin(row: &SaleRow, position: Offset) -> Self {
+        Self {
+            terms: row.terms.clone(),
+            stock: row.available,
+            held: 0,
+            unsettled: 0,
+            closed: row.closed.is_some(),
+            epoch: row.epoch,
+            position,
+            holds: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+            shrinks: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+        }
+    }
+
+    /// Orders of PostgreSQL. The units of live ones are not in the stock that the load began with.
+    pub fn load_holds(&mut self, orders: &[LoadHold]) {
+        for order in orders {
+            let settled = order.place == HoldPlace::Live;
+            let hold = Hold {
+                order_id: order.order_id,
+                units: order.quantity,
+                state: if settled {
+                    HoldState::Settled
+                } else {
+                    HoldState::Released
+                },
+                key_hash: order.key_hash,
+                pay_by: order.pay_by,
+            };
+            if order.place == HoldPlace::Earlier {
+                if let Some(key) = order.key_hash {
+                    self.earlier.insert((order.user_id, key), hold);
+                }
+                continue;
+            }
+            let before = self.holds.insert(order.user_id, hold);
+            self.held += hold.live_units() - before.map_or(0, |before| before.live_units());
+        }
+    }
+
+    /// Shrinks that the log has decided.
+    pub fn load_shrinks(&mut self, shrinks: &[LoadShrink]) {
+        for shrink in shrinks {
+            let decided = Shrink {
+                units: shrink.units,
+                decided: true,
+                at: None,
+            };
+            self.shrinks.insert(shrink.event_id, decided);
+        }
+    }
+
+    /// Grants what was pending in the sale that was lost once more, under this epoch, as far as it can be.
+    pub fn regrant(&mut self, rules: &Rules, lost: &[PendingEvent]) {
+        for pending in lost {
+            let mut pending = pending.clone();
+            let granted = match &mut pending {
+                PendingEvent::Reservation(lost) => {
+                    lost.epoch = self.epoch;
+                    let barred = self.holds.get(&lost.user_id).is_some_and(Hold::is_live);
+                    let can = !barred && self.stock >= i64::from(lost.quantity);
+                    if can {
+                        self.take(lost);
+                    }
+                    can
+                }
+                PendingEvent::Shrink(lost) => {
+                    lost.epoch = self.epoch;
+                    let known = self.shrinks.contains_key(&lost.event_id);
+                    let can = !known && self.stock >= lost.units;
+                    if can {
+                        self.take_shrink(rules, lost.event_id, lost.units, lost.at);
+                    }
+                    can
+                }
+            };
+            if granted {
+                self.outbox.insert(pending.ack().id, pending);
+            }
+        }
+    }
+
+    /// Whether it may leave Redis where PostgreSQL has come to `position`.
+    #[must_use]
+    pub fn is_at_rest(&self, position: Offset, now: Timestamp) -> bool {
+        let over = self.closed || now >= self.terms.closes_at;
+        over && self.unsettled == 0 && self.position >= position && self.outbox.is_empty()
+    }
+}

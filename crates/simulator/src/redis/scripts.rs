@@ -1,0 +1,141 @@
+//! The scripts of a sale that is served: the server's part of them. What they decide is in `seckill_script_model`.
+
+use seckill_domain::{Epoch, EventId, Offset, StockOp, UserId};
+use seckill_script_model::Hold;
+use seckill_stock::{
+    Ack, Attempt, PendingEvent, ReserveOutcome, ReserveRequest, SettleReply, ShrinkReply,
+};
+
+use super::node::{CallError, Script, Unusable};
+use crate::scene;
+
+#[derive(Debug, Clone)]
+pub(crate) enum ReserveReply {
+    NotServed,
+    Decided(ReserveOutcome),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Probe {
+    NotServed,
+    Open {
+        epoch: Epoch,
+        position: Offset,
+        /// Of the buyer who was asked for.
+        hold: Option<Hold>,
+    },
+}
+
+/// Pending events and the epoch they were granted in.
+pub(crate) type Outbox = (Epoch, Vec<PendingEvent>);
+
+impl Script<'_> {
+    pub(crate) fn reserve(
+        &mut self,
+        request: &ReserveRequest,
+        attempt: Attempt,
+        acks: &[Ack],
+    ) -> Result<ReserveReply, CallError> {
+        self.clear(acks)?;
+        let (rules, now) = (self.guards.scripts, scene::moment(self.now));
+        let Ok(sale) = self.usable_sale() else {
+            return Ok(ReserveReply::NotServed);
+        };
+        let answer = sale.answer(&rules, &self.keys.tokens, request, attempt, now);
+        if let Some(answer) = answer {
+            return Ok(ReserveReply::Decided(answer));
+        }
+        self.begin_writing()?;
+        let Some((sale, tokens)) = self.writable() else {
+            return Ok(ReserveReply::NotServed);
+        };
+        let granted = sale.grant(&rules, tokens, request, now);
+        Ok(ReserveReply::Decided(ReserveOutcome::Granted(granted)))
+    }
+
+    pub(crate) fn shrink(
+        &mut self,
+        event_id: EventId,
+        units: i64,
+    ) -> Result<ShrinkReply, CallError> {
+        let (rules, now) = (self.guards.scripts, scene::moment(self.now));
+        let Ok(sale) = self.usable_sale() else {
+            return Ok(ShrinkReply::NotServed);
+        };
+        if let Some(answer) = sale.answer_shrink(&rules, event_id, units, now) {
+            return Ok(answer);
+        }
+        self.begin_writing()?;
+        let Some((sale, _)) = self.writable() else {
+            return Ok(ShrinkReply::NotServed);
+        };
+        let taken = sale.take_shrink(&rules, event_id, units, now);
+        Ok(ShrinkReply::Taken(taken))
+    }
+
+    pub(crate) fn clear(&mut self, acks: &[Ack]) -> Result<(), CallError> {
+        if acks.is_empty() || self.usable_sale().is_err() {
+            return Ok(());
+        }
+        self.begin_writing()?;
+        let rules = self.guards.scripts;
+        if let Some((sale, _)) = self.writable() {
+            sale.clear(&rules, acks);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        epoch: Epoch,
+        from: Offset,
+        to: Offset,
+        ops: &[(Offset, StockOp)],
+    ) -> Result<SettleReply, CallError> {
+        let rules = self.guards.scripts;
+        let Ok(sale) = self.usable_sale() else {
+            return Ok(SettleReply::NotServed);
+        };
+        if let Some(refusal) = sale.refuses_to_settle(&rules, epoch, from) {
+            return Ok(refusal);
+        }
+        self.begin_writing()?;
+        let Some((sale, _)) = self.writable() else {
+            return Ok(SettleReply::NotServed);
+        };
+        Ok(sale.settle(&rules, to, ops))
+    }
+
+    pub(crate) fn probe(&self, user: Option<UserId>) -> Probe {
+        match self.usable_sale() {
+            Ok(sale) => Probe::Open {
+                epoch: sale.epoch,
+                position: sale.position,
+                hold: user.and_then(|user| sale.holds.get(&user).copied()),
+            },
+            Err(_) => Probe::NotServed,
+        }
+    }
+
+    /// Whether this server may still grant: it serves the sale and takes writes.
+    pub(crate) fn takes_writes(&self) -> Result<bool, CallError> {
+        if self.usable_sale().is_err() {
+            return Ok(false);
+        }
+        self.begin_writing()?;
+        Ok(true)
+    }
+
+    /// What is pending for at least `older_than` ticks; none: not served.
+    pub(crate) fn outbox(&self, older_than: u64) -> Result<Outbox, Unusable> {
+        let sale = self.usable_sale()?;
+        let newest = scene::moment(self.now.saturating_sub(older_than));
+        let pending_since = |pending: &PendingEvent| match pending {
+            PendingEvent::Reservation(granted) => granted.reserved_at,
+            PendingEvent::Shrink(taken) => taken.at,
+        };
+        let pending = sale.outbox.values();
+        let old = pending.filter(|pending| pending_since(pending) <= newest);
+        Ok((sale.epoch, old.cloned().collect()))
+    }
+}
