@@ -16,6 +16,8 @@ const CHOSEN: [&str; 4] = [
     "PAYMENT_WEBHOOK_SECRET",
 ];
 
+const STORES: &str = "the file's own stores are on a network of their own, without TLS";
+
 /// What the containers leave at its default, and why. All else that a service reads, they name.
 const DEFAULTED: &[(&str, &str)] = &[
     ("TOPIC_PREFIX", "the cluster is this deployment's own"),
@@ -29,6 +31,16 @@ const DEFAULTED: &[(&str, &str)] = &[
         "LOG_FORMAT",
         "json is for whatever collects the containers' logs",
     ),
+    ("KAFKA_SECURITY_PROTOCOL", STORES),
+    ("KAFKA_SASL_MECHANISM", STORES),
+    ("KAFKA_SASL_USERNAME", STORES),
+    ("KAFKA_SASL_PASSWORD", STORES),
+    ("KAFKA_SSL_CA_LOCATION", STORES),
+    ("KAFKA_SSL_CERTIFICATE_LOCATION", STORES),
+    ("KAFKA_SSL_KEY_LOCATION", STORES),
+    ("REDIS_SSL_CA_LOCATION", STORES),
+    ("REDIS_SSL_CERTIFICATE_LOCATION", STORES),
+    ("REDIS_SSL_KEY_LOCATION", STORES),
 ];
 
 type Variables = BTreeMap<String, String>;
@@ -113,8 +125,11 @@ fn read_by(service: &str) -> BTreeSet<String> {
     for source in [&own, "crates/stores/src", "crates/telemetry/src/logs.rs"] {
         files(&root.join(source), &mut found);
     }
-    let is_setting =
-        |text: &&str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+    // What ends with an underscore is the beginning of names.
+    let is_setting = |text: &&str| {
+        let is_upper = text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+        is_upper && text.len() > 3 && !text.ends_with('_')
+    };
     let code = found.iter().filter(|text| text.contains("Reader<"));
     let code = code.filter_map(|text| text.split("#[cfg(test)]").next());
     code.flat_map(|text| text.split('"').skip(1).step_by(2).filter(is_setting))

@@ -32,7 +32,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -72,6 +72,16 @@ const NEEDS: [Need; 12] = [
         what: "zlib's headers",
         package: "zlib1g-dev",
         is_there: || Path::new("/usr/include/zlib.h").exists(),
+    },
+    Need {
+        what: "OpenSSL's headers, for librdkafka",
+        package: "libssl-dev",
+        is_there: || Path::new("/usr/include/openssl/ssl.h").exists(),
+    },
+    Need {
+        what: "pkg-config, which finds them",
+        package: "pkg-config",
+        is_there: || is_in_path("pkg-config"),
     },
     Need {
         what: "libfaketime, for tests of wrong clocks",

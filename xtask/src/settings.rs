@@ -16,7 +16,17 @@ use seckill_testkit::stack::secret;
 /// What the caller may set for the services, each also as `NAME_FILE`.
 const SETTINGS: &[&str] = &[
     "KAFKA_BROKERS",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SSL_CA_LOCATION",
+    "KAFKA_SSL_CERTIFICATE_LOCATION",
+    "KAFKA_SSL_KEY_LOCATION",
     "REDIS_URL",
+    "REDIS_SSL_CA_LOCATION",
+    "REDIS_SSL_CERTIFICATE_LOCATION",
+    "REDIS_SSL_KEY_LOCATION",
     "DATABASE_URL",
     "SCHEMA_REGISTRY_URL",
     "TOPIC_PREFIX",

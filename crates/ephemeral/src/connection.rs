@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
+use seckill_stock::RedisServer;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -52,10 +53,10 @@ impl Ephemeral {
     ///
     /// # Errors
     /// [`EphemeralError::Misconfigured`].
-    pub fn new(url: &str, prefix: &str) -> Result<Self, EphemeralError> {
+    pub fn new(server: impl Into<RedisServer>, prefix: &str) -> Result<Self, EphemeralError> {
         Ok(Self(Arc::new(Inner {
             prefix: prefix.to_owned(),
-            server: Server::parse(url)?,
+            server: Server::parse(&server.into())?,
             current: RwLock::default(),
             connecting: Mutex::new(()),
         })))

@@ -49,7 +49,7 @@ impl Stand {
     }
 
     fn shared(&self) -> SharedCache {
-        SharedCache::new(Ephemeral::new(&self.server.url(), "").unwrap())
+        SharedCache::new(Ephemeral::new(self.server.url(), "").unwrap())
     }
 
     /// One process.

@@ -6,6 +6,8 @@ use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::KafkaResult;
 
+use crate::properties::Properties;
+
 /// How the cluster is reached, and how long a record may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
@@ -17,6 +19,8 @@ pub struct KafkaSettings {
     pub linger: Duration,
     /// After this long without an ack a record's fate is unknown.
     pub delivery_timeout: Duration,
+    /// How the client signs in, whom it trusts, and whatever else is set of it.
+    pub properties: Properties,
 }
 
 impl KafkaSettings {
@@ -28,11 +32,13 @@ impl KafkaSettings {
             client_id: client_id.into(),
             linger: Duration::from_millis(1),
             delivery_timeout: Duration::from_secs(5),
+            properties: Properties::default(),
         }
     }
 
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        self.properties.add_to(&mut config);
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)

@@ -3,36 +3,38 @@
 use std::fmt;
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use crate::StockError;
+use crate::tls::Access;
+use crate::{RedisServer, StockError};
 
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 const SENTINEL_FORM: &str = "redis+sentinel://[user:password@]host:port,host:port/master[/db]\
-                             [?sentinel_user=…&sentinel_password=…]";
-const CLUSTER_FORM: &str = "redis+cluster://[user:password@]host:port,host:port";
+                             [?sentinel_user=…&sentinel_password=…], over TLS rediss+sentinel://…";
+const CLUSTER_FORM: &str =
+    "redis+cluster://[user:password@]host:port,host:port, over TLS rediss+cluster://…";
 
-/// A parsed URL.
+/// A parsed URL, with the files that belong to it.
 #[derive(Clone)]
 pub enum Address {
     /// `redis://[user:password@]host:port[/db]`.
     Single(ConnectionInfo),
-    /// The sentinels, the name of the master that they watch, and how to sign in to it.
+    /// The sentinels, the name of the master that they watch, and how to reach it.
     Sentinel {
         /// The sentinels.
         sentinels: Vec<ConnectionInfo>,
         /// The name of the master.
         master: String,
-        /// How to sign in to the master, and which database.
-        login: RedisConnectionInfo,
+        /// How to reach the master.
+        access: Access,
     },
-    /// Some nodes, and how to sign in to all.
+    /// Some nodes, and how to reach all.
     Cluster {
         /// Some nodes.
         seeds: Vec<ConnectionInfo>,
-        /// How to sign in to any node.
-        login: RedisConnectionInfo,
+        /// How to reach any node.
+        access: Access,
     },
 }
 
@@ -48,44 +50,64 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads any of the three forms.
+    /// Reads any of the three forms, with or without TLS, and the files.
     ///
     /// # Errors
-    /// [`StockError::Misconfigured`], with the form that it is not.
-    pub fn parse(url: &str) -> Result<Self, StockError> {
-        if let Some(rest) = url.strip_prefix("redis+sentinel://") {
-            parse_sentinel(rest)
-                .ok_or_else(|| StockError::Misconfigured(format!("not {SENTINEL_FORM}")))
-        } else if let Some(rest) = url.strip_prefix("redis+cluster://") {
-            parse_cluster(rest)
-                .ok_or_else(|| StockError::Misconfigured(format!("not {CLUSTER_FORM}")))
-        } else {
-            let info = url.into_connection_info();
-            info.map(|info| Self::Single(info.set_tcp_settings(tcp_settings())))
-                .map_err(|error| StockError::Misconfigured(error.to_string()))
+    /// [`StockError::Misconfigured`], with the form that it is not, or the file that cannot be used.
+    pub fn parse(server: &RedisServer) -> Result<Self, StockError> {
+        let misconfigured = |why: String| StockError::Misconfigured(why);
+        let (over_tls, kind, rest) = split_scheme(&server.url);
+        if !over_tls && !server.tls.is_empty() {
+            let why = "there are files for TLS, and the URL does not begin with rediss";
+            return Err(misconfigured(why.to_owned()));
+        }
+        let certificates = over_tls.then(|| server.tls.read()).transpose()?;
+        let access = Access {
+            login: RedisConnectionInfo::default(),
+            certificates,
+        };
+        match kind {
+            Kind::Sentinel => parse_sentinel(rest, access)
+                .unwrap_or_else(|| Err(misconfigured(format!("not {SENTINEL_FORM}")))),
+            Kind::Cluster => parse_cluster(rest, access)
+                .unwrap_or_else(|| Err(misconfigured(format!("not {CLUSTER_FORM}")))),
+            Kind::Single => {
+                if over_tls && rest.contains('#') {
+                    let why = "no certificate is taken unseen: the URL ends before #";
+                    return Err(misconfigured(why.to_owned()));
+                }
+                let info = server.url.as_str().into_connection_info();
+                let info = info.map_err(|error| misconfigured(error.to_string()))?;
+                Ok(Self::Single(access.equip(info)?))
+            }
         }
     }
 }
 
-/// Whether `url` is one of the three forms of [`Address::parse`].
-///
-/// # Errors
-/// The form that it is not, without the password that may be in it.
-pub fn check_url(url: &str) -> Result<(), StockError> {
-    Address::parse(url).map(drop)
+enum Kind {
+    Single,
+    Sentinel,
+    Cluster,
 }
 
-/// A server found under an address, to be signed in to with `login`.
-pub(crate) fn server(
-    host: &str,
-    port: u16,
-    login: &RedisConnectionInfo,
-) -> Result<ConnectionInfo, StockError> {
-    let address = ConnectionAddr::Tcp(host.to_owned(), port);
-    let info = address.into_connection_info()?;
-    Ok(info
-        .set_redis_settings(login.clone())
-        .set_tcp_settings(tcp_settings()))
+/// Whether it is over TLS, of which kind it is, and what stands behind the scheme.
+fn split_scheme(url: &str) -> (bool, Kind, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let over_tls = scheme == "rediss" || scheme.starts_with("rediss+");
+    let kind = match scheme.split_once('+') {
+        Some(("redis" | "rediss", "sentinel")) => Kind::Sentinel,
+        Some(("redis" | "rediss", "cluster")) => Kind::Cluster,
+        _ => Kind::Single,
+    };
+    (over_tls, kind, rest)
+}
+
+/// Whether `server` has one of the forms of [`Address::parse`], and its files can be used.
+///
+/// # Errors
+/// The form that it is not, or the file, without the password that may be in it.
+pub fn check_server(server: &RedisServer) -> Result<(), StockError> {
+    Address::parse(server).map(drop)
 }
 
 /// As every connection to Redis is made: no delay, and a look at whether the other side lives.
@@ -96,7 +118,7 @@ pub fn tcp_settings() -> TcpSettings {
         .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
-fn parse_sentinel(rest: &str) -> Option<Address> {
+fn parse_sentinel(rest: &str, access: Access) -> Option<Result<Address, StockError>> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/')?;
     let (master, database) = match path.split_once('/') {
@@ -121,14 +143,18 @@ fn parse_sentinel(rest: &str) -> Option<Address> {
         None => return None,
     };
     let masters = servers(login, hosts, database)?;
-    Some(Address::Sentinel {
-        sentinels: servers(sentinel_login.as_deref(), hosts, None)?,
+    let sentinels = servers(sentinel_login.as_deref(), hosts, None)?;
+    let login = masters.first()?.redis_settings().clone();
+    let access = Access { login, ..access };
+    let equipped = equip(sentinels, &access);
+    Some(equipped.map(|sentinels| Address::Sentinel {
+        sentinels,
         master: master.to_owned(),
-        login: masters.first()?.redis_settings().clone(),
-    })
+        access,
+    }))
 }
 
-fn parse_cluster(rest: &str) -> Option<Address> {
+fn parse_cluster(rest: &str, access: Access) -> Option<Result<Address, StockError>> {
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?']) {
         return None;
@@ -136,7 +162,9 @@ fn parse_cluster(rest: &str) -> Option<Address> {
     let (login, hosts) = split_login(authority);
     let seeds = servers(login, hosts, None)?;
     let login = seeds.first()?.redis_settings().clone();
-    Some(Address::Cluster { seeds, login })
+    let access = Access { login, ..access };
+    let equipped = equip(seeds, &access);
+    Some(equipped.map(|seeds| Address::Cluster { seeds, access }))
 }
 
 fn split_login(authority: &str) -> (Option<&str>, &str) {
@@ -156,10 +184,24 @@ fn servers(
     let database = database.map_or_else(String::new, |database| format!("/{database}"));
     let server = |host: &str| {
         let url = format!("redis://{login}{host}{database}");
-        let info = url.into_connection_info().ok()?;
-        Some(info.set_tcp_settings(tcp_settings()))
+        url.into_connection_info().ok()
     };
     hosts.split(',').map(server).collect()
+}
+
+/// Each server as it is reached, with its own login.
+fn equip(servers: Vec<ConnectionInfo>, access: &Access) -> Result<Vec<ConnectionInfo>, StockError> {
+    let equip = |server: ConnectionInfo| {
+        let redis::ConnectionAddr::Tcp(host, port) = server.addr() else {
+            return access.equip(server);
+        };
+        let own = Access {
+            login: server.redis_settings().clone(),
+            certificates: access.certificates.clone(),
+        };
+        own.server(host, *port)
+    };
+    servers.into_iter().map(equip).collect()
 }
 
 #[cfg(test)]
@@ -176,8 +218,8 @@ mod tests {
         let Ok(Address::Sentinel {
             sentinels,
             master,
-            login,
-        }) = Address::parse(url)
+            access: Access { login, .. },
+        }) = Address::parse(&url.into())
         else {
             panic!("it is one");
         };
@@ -197,12 +239,68 @@ mod tests {
 
     #[test]
     fn a_cluster_is_a_list_of_nodes() {
-        let Ok(Address::Cluster { seeds, login }) = Address::parse("redis+cluster://:secret@a:1,b")
+        for (url, over_tls) in [
+            ("redis+cluster://:secret@a:1,b", false),
+            ("rediss+cluster://:secret@a:1,b/", true),
+        ] {
+            let Ok(Address::Cluster { seeds, access }) = Address::parse(&url.into()) else {
+                panic!("it is one");
+            };
+            assert_eq!(names(&seeds), ["a:1", "b:6379"]);
+            assert_eq!(access.login.password(), Some("secret"));
+            let found = access.server("c", 7).unwrap();
+            assert_eq!(found.redis_settings().password(), Some("secret"));
+            for server in seeds.iter().chain([&found]) {
+                assert_eq!(is_over_tls(server), over_tls, "{url}");
+            }
+        }
+    }
+
+    fn is_over_tls(server: &ConnectionInfo) -> bool {
+        matches!(
+            server.addr(),
+            redis::ConnectionAddr::TcpTls {
+                insecure: false,
+                tls_params: Some(_),
+                ..
+            }
+        )
+    }
+
+    #[test]
+    fn one_server_and_sentinels_are_reached_over_tls_too() {
+        let Ok(Address::Single(server)) = Address::parse(&"rediss://app:secret@a:1/2".into())
         else {
             panic!("it is one");
         };
-        assert_eq!(names(&seeds), ["a:1", "b:6379"]);
-        assert_eq!(login.password(), Some("secret"));
+        assert!(is_over_tls(&server));
+        let login = server.redis_settings();
+        assert_eq!((login.password(), login.db()), (Some("secret"), 2));
+        let url = "rediss+sentinel://:secret@a:1/sale?sentinel_password=x";
+        let Ok(Address::Sentinel {
+            sentinels, access, ..
+        }) = Address::parse(&url.into())
+        else {
+            panic!("it is one");
+        };
+        assert!(is_over_tls(&sentinels[0]));
+        assert_eq!(sentinels[0].redis_settings().password(), Some("x"));
+        assert!(is_over_tls(&access.server("b", 2).unwrap()));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_told() {
+        let with = |url: &str, file: &str| {
+            let mut server = RedisServer::from(url);
+            server.tls.ca = Some(file.into());
+            let refused = Address::parse(&server).expect_err("it is refused");
+            refused.to_string()
+        };
+        assert!(with("rediss://a", "/nowhere").contains("/nowhere"));
+        assert!(with("redis://a", "/nowhere").contains("rediss"));
+        let mut half = RedisServer::from("rediss://a");
+        half.tls.key = Some("/dev/null".into());
+        assert!(Address::parse(&half).is_err());
     }
 
     #[test]
@@ -217,8 +315,11 @@ mod tests {
             "redis+cluster://:hunter2@a:x",
             "redis+cluster://:hunter2@a:1/3",
             "redis+cluster://",
+            "rediss+cluster://:hunter2@a:x",
+            "rediss+nothing://:hunter2@a",
+            "rediss://:hunter2@a#insecure",
         ] {
-            let Err(StockError::Misconfigured(why)) = Address::parse(url) else {
+            let Err(StockError::Misconfigured(why)) = Address::parse(&url.into()) else {
                 panic!("{url} is refused");
             };
             assert!(!why.contains("hunter2"), "{why}");

@@ -11,12 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use seckill_domain::Timestamp;
 use tokio::time::Instant;
 
-use crate::StockError;
 use crate::ask::connection_config;
 use crate::error::{Verdict, verdict};
 use crate::nodes::Deployment;
 use crate::reply::{Reply, parse};
 use crate::script::Script;
+use crate::{RedisServer, StockError};
 
 /// A sale behind another fence is refused to every call until it is loaded anew, which takes
 /// seconds: a connection this young read its fence a moment ago, and a new one would read the same.
@@ -36,11 +36,8 @@ const WRITABLE: &str = "#!lua\nreturn 1";
 /// Where Redis is, and how long to wait for it.
 #[derive(Clone)]
 pub struct StockOptions {
-    /// `redis://[user:password@]host:port[/db]`;
-    /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`, with
-    /// `?sentinel_user=…&sentinel_password=…` where the sentinels want a password of their own;
-    /// `redis+cluster://[user:password@]host:port,host:port` (some nodes, any).
-    pub url: String,
+    /// Where Redis is.
+    pub server: RedisServer,
     /// How long a call waits for its answer.
     pub response_timeout: Duration,
     /// How long a new connection may take to be made.
@@ -74,9 +71,9 @@ impl LogIdentity {
 impl StockOptions {
     /// A response time-out of 500 ms, a connect time-out of 1 s, no prefix, and the sales of any log.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(server: impl Into<RedisServer>) -> Self {
         Self {
-            url: url.into(),
+            server: server.into(),
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             prefix: String::new(),
@@ -96,7 +93,6 @@ impl StockOptions {
 }
 
 impl fmt::Debug for StockOptions {
-    /// Without the URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StockOptions")
             .field("response_timeout", &self.response_timeout)

@@ -33,9 +33,10 @@ mod settle;
 mod slots;
 mod stock;
 mod survey;
+mod tls;
 mod view;
 
-pub use address::{Address, check_url, tcp_settings};
+pub use address::{Address, check_server, tcp_settings};
 pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
 pub use connection::{Fence, LogIdentity, StockConnection, StockOptions};
 pub use contents::Loss;
@@ -49,6 +50,7 @@ pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkR
 pub use settle::SettleReply;
 pub use stock::Stock;
 pub use survey::Survey;
+pub use tls::{Access, RedisServer, TlsFiles};
 pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
 
 /// The most items in one call, of any kind.

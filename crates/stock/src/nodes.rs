@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::slots::SlotMap;
-use crate::{StockConnection, StockError, StockOptions, address, sentinel};
+use crate::{StockConnection, StockError, StockOptions, sentinel};
 
 /// A call for one sale that needs a connection asks who is master, unless that was asked this long ago.
 const MASTERS_KNOWN_FOR: Duration = Duration::from_millis(100);
@@ -139,7 +139,7 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) fn new(options: StockOptions) -> Result<Self, StockError> {
-        let address = Address::parse(&options.url)?;
+        let address = Address::parse(&options.server)?;
         let masters = match &address {
             Address::Single(server) => Some(Arc::new(Masters {
                 nodes: vec![Arc::new(Node::new(server.clone(), Deployment::Single)?)],
@@ -255,14 +255,14 @@ impl Nodes {
             Address::Sentinel {
                 sentinels,
                 master,
-                login,
+                access,
             } => {
                 let named = sentinel::master(sentinels, master, &self.options).await?;
-                let server = address::server(&named.host, named.port, login)?;
+                let server = access.server(&named.host, named.port)?;
                 let config_epoch = named.config_epoch;
                 (vec![server], Deployment::Sentinel { config_epoch }, None)
             }
-            Address::Cluster { seeds, login } => {
+            Address::Cluster { seeds, access } => {
                 // Also the nodes found before: the seeds may be gone by now.
                 let mut asked = seeds.clone();
                 for node in self.known().iter().flat_map(|masters| &masters.nodes) {
@@ -271,7 +271,7 @@ impl Nodes {
                     }
                 }
                 let slots = SlotMap::fetch(&asked, &self.options).await?;
-                (slots.servers(login)?, Deployment::Cluster, Some(slots))
+                (slots.servers(access)?, Deployment::Cluster, Some(slots))
             }
         };
         Ok(Located {

@@ -1,10 +1,11 @@
 //! Which master of a Cluster has which hash slot.
 
-use redis::{ConnectionInfo, RedisConnectionInfo};
+use redis::ConnectionInfo;
 use seckill_domain::VoucherId;
 
 use crate::ask::ask_majority;
-use crate::{StockError, StockOptions, address};
+use crate::tls::Access;
+use crate::{StockError, StockOptions};
 
 const SLOTS: usize = 16_384;
 
@@ -54,20 +55,19 @@ impl SlotMap {
     }
 
     /// The masters as servers to connect to.
-    pub(crate) fn servers(
-        &self,
-        login: &RedisConnectionInfo,
-    ) -> Result<Vec<ConnectionInfo>, StockError> {
+    pub(crate) fn servers(&self, access: &Access) -> Result<Vec<ConnectionInfo>, StockError> {
         let servers = self.masters.iter();
         servers
-            .map(|(host, port)| address::server(host, *port, login))
+            .map(|(host, port)| access.server(host, *port))
             .collect()
     }
 }
 
 fn host_of(node: &ConnectionInfo) -> String {
     match node.addr() {
-        redis::ConnectionAddr::Tcp(host, _) => host.clone(),
+        redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => {
+            host.clone()
+        }
         other => other.to_string(),
     }
 }

@@ -1,45 +1,31 @@
 //! Where the log, Redis and PostgreSQL are: the settings that every service has, and the operators' commands one
 //! by one.
 
-use seckill_eventlog::{KafkaSettings, Topics, check_brokers, check_topic_prefix};
+mod kafka;
+
+use std::path::PathBuf;
+
+use seckill_eventlog::{KafkaSettings, Topics};
 use seckill_orderbook::check_database_url;
-use seckill_stock::check_url;
+use seckill_stock::{RedisServer, TlsFiles, check_server};
 use seckill_telemetry::settings::{Reader, Secret};
 
-/// Where the event topics are.
-#[derive(Debug)]
-pub struct Kafka {
-    /// `KAFKA_BROKERS`.
-    pub brokers: String,
-    /// `TOPIC_PREFIX`.
-    pub topic_prefix: String,
-    /// `EVENT_PARTITIONS`.
-    pub partitions: i32,
-}
+pub use kafka::Kafka;
 
-impl Kafka {
-    /// Reads and checks all of them. None: `reader` knows what is wrong.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let brokers: Option<String> = reader.required("KAFKA_BROKERS");
-        let brokers = reader.accept("KAFKA_BROKERS", brokers, |b| check_brokers(b));
-        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
-        let topic_prefix = reader.accept("TOPIC_PREFIX", topic_prefix, |p| check_topic_prefix(p));
-        let partitions = reader.or("EVENT_PARTITIONS", 12);
-        if partitions.is_some_and(|count| count < 1) {
-            reader.refuse("EVENT_PARTITIONS", "is less than 1");
-        }
-        Some(Self {
-            brokers: brokers?,
-            topic_prefix: topic_prefix?,
-            partitions: partitions?,
-        })
-    }
-}
-
-/// `REDIS_URL`.
-pub fn redis_url(reader: &mut Reader<'_>) -> Option<Secret> {
+/// `REDIS_URL` and `REDIS_SSL_…_LOCATION`.
+pub fn redis(reader: &mut Reader<'_>) -> Option<RedisServer> {
     let url = reader.secret("REDIS_URL", 1);
-    reader.accept("REDIS_URL", url, |url| check_url(url.expose()))
+    let mut file = |name| reader.optional::<PathBuf>(name);
+    let tls = TlsFiles {
+        ca: file("REDIS_SSL_CA_LOCATION")?,
+        certificate: file("REDIS_SSL_CERTIFICATE_LOCATION")?,
+        key: file("REDIS_SSL_KEY_LOCATION")?,
+    };
+    let server = url.map(|url| RedisServer {
+        url: url.expose().to_owned(),
+        tls,
+    });
+    reader.accept("REDIS_URL", server, check_server)
 }
 
 /// `DATABASE_URL`.
@@ -51,14 +37,10 @@ pub fn database_url(reader: &mut Reader<'_>) -> Option<Secret> {
 /// Where the stores are.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// `KAFKA_BROKERS`: `host:port[,host:port…]`.
-    pub kafka_brokers: String,
-    /// `TOPIC_PREFIX`: put before every topic's and group's name and every key in Redis; usually empty.
-    pub topic_prefix: String,
-    /// `EVENT_PARTITIONS`: how many partitions the event topic has to have.
-    pub event_partitions: i32,
-    /// `REDIS_URL`; it may hold a password.
-    pub redis_url: Secret,
+    /// Where the log is.
+    pub kafka: Kafka,
+    /// Where Redis is.
+    pub redis: RedisServer,
     /// `DATABASE_URL`; it may hold a password.
     pub database_url: Secret,
 }
@@ -67,14 +49,11 @@ impl StoreSettings {
     /// Reads and checks all of them. None: `reader` knows what is wrong.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // All are read before the first `?`, so that every mistake is found.
-        let (kafka, redis_url) = (Kafka::read(reader), redis_url(reader));
+        let (kafka, redis) = (Kafka::read(reader), redis(reader));
         let database_url = database_url(reader);
-        let kafka = kafka?;
         Some(Self {
-            kafka_brokers: kafka.brokers,
-            topic_prefix: kafka.topic_prefix,
-            event_partitions: kafka.partitions,
-            redis_url: redis_url?,
+            kafka: kafka?,
+            redis: redis?,
             database_url: database_url?,
         })
     }
@@ -82,12 +61,12 @@ impl StoreSettings {
     /// For a Kafka client of this name.
     #[must_use]
     pub fn kafka(&self, client_id: &str) -> KafkaSettings {
-        KafkaSettings::new(&self.kafka_brokers, client_id)
+        self.kafka.client(client_id)
     }
 
     /// The deployment's topics.
     #[must_use]
     pub fn topics(&self) -> Topics {
-        Topics::new(&self.topic_prefix)
+        self.kafka.topics()
     }
 }

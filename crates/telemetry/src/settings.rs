@@ -2,7 +2,7 @@
 //! lines; the environment wins. Every setting may also be given as `NAME_FILE`, the path of a
 //! file that holds its value. All mistakes are reported at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::path::Path;
@@ -211,6 +211,17 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// The settings that are given and whose names begin with `prefix`, once each however they are given.
+    #[must_use]
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let given = self.source.values.keys();
+        let given =
+            given.filter(|name| name.starts_with(prefix) && self.source.set(name).is_some());
+        let names = given.map(|name| name.strip_suffix("_FILE").unwrap_or(name).to_owned());
+        let names: BTreeSet<String> = names.collect();
+        names.into_iter().collect()
     }
 
     /// Records a mistake found outside.

@@ -37,8 +37,8 @@ impl Log {
     pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
         let kafka = settings.kafka()?;
         Ok(Self {
-            client: KafkaSettings::new(kafka.brokers, "seckillctl"),
-            topics: Topics::new(&kafka.topic_prefix),
+            client: kafka.client("seckillctl"),
+            topics: kafka.topics(),
             partitions: kafka.partitions,
         })
     }

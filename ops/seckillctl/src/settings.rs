@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use seckill_stores::{Kafka, database_url, redis_url};
+use seckill_stock::RedisServer;
+use seckill_stores::{Kafka, database_url, redis};
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// Where settings come from.
@@ -28,7 +29,7 @@ pub(crate) enum Need {
     Kafka,
     /// [`Settings::database_url`].
     Database,
-    /// [`Settings::redis_url`] and [`Settings::promise_deadline`].
+    /// [`Settings::redis`] and [`Settings::promise_deadline`].
     Redis,
     /// [`Settings::token_secret`].
     TokenSecret,
@@ -47,14 +48,14 @@ impl Settings {
             match need {
                 Need::Kafka => drop(Kafka::read(&mut reader)),
                 Need::Database => drop(database_url(&mut reader)),
-                Need::Redis => drop((redis_url(&mut reader), promise_deadline(&mut reader))),
+                Need::Redis => drop((redis(&mut reader), promise_deadline(&mut reader))),
                 Need::TokenSecret => drop(token_secret(&mut reader)),
             }
         }
         reader.finish(Some(()))
     }
 
-    /// `KAFKA_BROKERS`, `TOPIC_PREFIX` and `EVENT_PARTITIONS`.
+    /// Where the log is, and how to sign in there.
     pub(crate) fn kafka(&self) -> Result<Kafka, SettingsError> {
         self.read(Kafka::read)
     }
@@ -64,9 +65,9 @@ impl Settings {
         Ok(self.read(database_url)?.expose().to_owned())
     }
 
-    /// `REDIS_URL`.
-    pub(crate) fn redis_url(&self) -> Result<Secret, SettingsError> {
-        self.read(redis_url)
+    /// `REDIS_URL`, and the files beside it.
+    pub(crate) fn redis(&self) -> Result<RedisServer, SettingsError> {
+        self.read(redis)
     }
 
     /// `PROMISE_DEADLINE_MS`, as the services are given it.

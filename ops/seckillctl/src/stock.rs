@@ -13,7 +13,7 @@ pub(crate) async fn connect_stock(settings: &Settings, log: &Log) -> Result<Stoc
     let identity = LogIdentity::default();
     let id = cluster_id(&log.client).await.context("KAFKA_BROKERS")?;
     identity.learn(&id.unwrap_or_default());
-    let options = StockOptions::new(settings.redis_url()?.expose());
+    let options = StockOptions::new(settings.redis()?);
     let options = options.of_deployment(settings.kafka()?.topic_prefix, identity);
     Ok(Stock::new(options).context("REDIS_URL")?)
 }

@@ -269,7 +269,7 @@ mod tests {
         let config = Config::load(&Source::from_iter(GOOD)).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
-        assert_eq!(config.stores.event_partitions, 12);
+        assert_eq!(config.stores.kafka.partitions, 12);
         assert_eq!(config.promise_deadline, Duration::from_secs(3));
         let five_a_user = Rates {
             user: 5,

@@ -87,18 +87,15 @@ impl Clients {
             })
             .context("DATABASE_URL cannot be used")
         };
-        let (redis_url, prefix) = (
-            config.stores.redis_url.expose(),
-            &config.stores.topic_prefix,
-        );
+        let (redis, prefix) = (&config.stores.redis, &config.stores.kafka.topic_prefix);
         let log = LogIdentity::default();
-        let options = StockOptions::new(redis_url).of_deployment(prefix, log.clone());
+        let options = StockOptions::new(redis).of_deployment(prefix, log.clone());
         let stock = || Stock::new(options.clone());
         let mut kafka = config.stores.kafka(SERVICE);
         // A record that is given up before the promise's deadline could have been promised still.
         kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
         let topics = config.stores.topics();
-        let producer = EventProducer::new(&kafka, &topics, config.stores.event_partitions)
+        let producer = EventProducer::new(&kafka, &topics, config.stores.kafka.partitions)
             .context("KAFKA_BROKERS")?;
         Ok(Self {
             orderbook: orderbook(DATABASE_CONNECTIONS)?,
@@ -107,7 +104,7 @@ impl Clients {
             stock_reads: stock()?,
             stock_relay: stock()?,
             log,
-            ephemeral: Ephemeral::new(redis_url, prefix).context("REDIS_URL cannot be used")?,
+            ephemeral: Ephemeral::new(redis, prefix).context("REDIS_URL cannot be used")?,
             producer: Arc::new(producer),
             kafka,
             topics,
@@ -189,7 +186,7 @@ impl Application {
             &self.ops.health,
             &self.clients,
             &self.app.sign_in,
-            self.config.stores.event_partitions,
+            self.config.stores.kafka.partitions,
         );
         tokio::spawn(end_without_producer(
             Arc::clone(&self.clients.producer),
@@ -199,7 +196,7 @@ impl Application {
         let passed = stop.run_until_cancelled(checks).await;
         let background = match passed {
             Some(Ok(())) => {
-                let relay = relay_options(&self.clients, self.config.stores.event_partitions);
+                let relay = relay_options(&self.clients, self.config.stores.kafka.partitions);
                 let background = Background::start(&self.app, &self.ops, &self.clients, relay);
                 background.deliver(self.postman);
                 // Before the first order; while the database is away, as soon as it is back.
@@ -268,7 +265,7 @@ fn app(config: &Config, clients: &Clients) -> anyhow::Result<(App, Option<Postma
         clients.orderbook.clone(),
         clients.kafka.clone(),
         clients.topics.clone(),
-        config.stores.event_partitions,
+        config.stores.kafka.partitions,
         runtime.clone(),
     );
     let revoked = Revoked::default();

@@ -104,7 +104,7 @@ impl FoldWorker {
                 continue;
             };
             let (partitions, to) = (
-                self.shared.config.stores.event_partitions,
+                self.shared.config.stores.kafka.partitions,
                 last.offset.next(),
             );
             let batch = Record::batch(&records, partitions, to);

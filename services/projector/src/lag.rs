@@ -182,7 +182,7 @@ impl Monitor {
 
     async fn look(&self) -> anyhow::Result<Positions> {
         let shared = &self.shared;
-        let (topic, partitions) = (&shared.topics.events, shared.config.stores.event_partitions);
+        let (topic, partitions) = (&shared.topics.events, shared.config.stores.kafka.partitions);
         let numbers: Vec<i32> = (0..partitions).collect();
         let effects = shared.orderbook.positions(topic, &numbers, View::Effects);
         let effects = effects.await?;

@@ -128,13 +128,10 @@ async fn connect(
 ) -> anyhow::Result<Option<Connected>> {
     let topics = config.stores.topics();
     let settings = config.stores.kafka("seckill-projector");
-    let (redis_url, prefix) = (
-        config.stores.redis_url.expose(),
-        &config.stores.topic_prefix,
-    );
+    let (redis, prefix) = (&config.stores.redis, &config.stores.kafka.topic_prefix);
     let log = LogIdentity::default();
-    let stock = Stock::new(StockOptions::new(redis_url).of_deployment(prefix, log.clone()))?;
-    let cache = SharedCache::new(Ephemeral::new(redis_url, prefix)?);
+    let stock = Stock::new(StockOptions::new(redis).of_deployment(prefix, log.clone()))?;
+    let cache = SharedCache::new(Ephemeral::new(redis, prefix)?);
     let options = OrderbookOptions {
         database_url: config.stores.database_url.expose().to_owned(),
         application_name: "seckill-projector".to_owned(),
@@ -151,15 +148,15 @@ async fn connect(
         acquire_timeout: Duration::from_secs(10),
         ..options
     })?;
-    let kafka = (&settings, &topics, config.stores.event_partitions);
+    let kafka = (&settings, &topics, config.stores.kafka.partitions);
     let checks = preflight::pass(&health, &orderbook, (&stock, &log), kafka);
     let Some(passed) = stop.run_until_cancelled(checks).await else {
         return Ok(None);
     };
     passed?;
-    let producer = EventProducer::new(&settings, &topics, config.stores.event_partitions)?;
+    let producer = EventProducer::new(&settings, &topics, config.stores.kafka.partitions)?;
     let records = RecordReader::new(&settings, &topics.events)?;
-    let group = format!("{}seckill-projector", config.stores.topic_prefix);
+    let group = format!("{}seckill-projector", config.stores.kafka.topic_prefix);
     let positions = ViewPositions {
         orderbook: orderbook.clone(),
         topic: topics.events.clone(),

@@ -74,7 +74,7 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8083");
-        assert_eq!(config.stores.event_partitions, 12);
+        assert_eq!(config.stores.kafka.partitions, 12);
         assert_eq!(config.grace, Duration::from_secs(2));
         assert_eq!(config.poll_interval, Duration::from_millis(200));
         assert_eq!(config.logs.format, LogFormat::Json);

@@ -123,13 +123,12 @@ async fn open(config: &Config, health: &Health) -> Result<Stores> {
         idle_transaction_timeout: STATEMENT_TIMEOUT,
     });
     let orderbook = orderbook.context("DATABASE_URL")?;
-    let stock =
-        Stock::new(StockOptions::new(config.stores.redis_url.expose())).context("REDIS_URL")?;
-    let producer = EventProducer::new(&kafka, &topics, config.stores.event_partitions)
+    let stock = Stock::new(StockOptions::new(&config.stores.redis)).context("REDIS_URL")?;
+    let producer = EventProducer::new(&kafka, &topics, config.stores.kafka.partitions)
         .context("KAFKA_BROKERS")?;
     let producer = Arc::new(producer);
 
-    let topics = (&kafka, &topics, config.stores.event_partitions);
+    let topics = (&kafka, &topics, config.stores.kafka.partitions);
     preflight::pass(health, &orderbook, &stock, &producer, topics).await?;
     Ok(Stores {
         orderbook,

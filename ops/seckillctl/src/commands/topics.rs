@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Subcommand;
-use seckill_eventlog::{KafkaSettings, Topics, check_topics, create_topics};
+use seckill_eventlog::{Topics, check_topics, create_topics};
 use serde_json::json;
 
 use crate::commands::{accept, lag, reset};
@@ -50,8 +50,8 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
         Command::Create { .. } | Command::Check => {}
     }
     let kafka = settings.kafka()?;
-    let client = KafkaSettings::new(&kafka.brokers, "seckillctl");
-    let topics = Topics::new(&kafka.topic_prefix);
+    let client = kafka.client("seckillctl");
+    let topics = kafka.topics();
     let context = || format!("KAFKA_BROKERS={}", kafka.brokers);
     if let Command::Create { replication } = command {
         create_topics(&client, &topics, kafka.partitions, replication)

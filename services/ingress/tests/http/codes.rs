@@ -29,10 +29,7 @@ fn code(usual: &str) -> NewCode {
 impl Stand {
     async fn new() -> Self {
         let server = Redis::start().unwrap();
-        let codes = Codes::new(
-            Ephemeral::new(&server.url(), "").unwrap(),
-            Limits::default(),
-        );
+        let codes = Codes::new(Ephemeral::new(server.url(), "").unwrap(), Limits::default());
         let client = redis::Client::open(server.url()).unwrap();
         let redis = client.get_multiplexed_async_connection().await.unwrap();
         let key = CodeKey::derived_from("key");
@@ -241,7 +238,7 @@ async fn codes_grow_once_an_address_was_guessed_at_twenty_times_a_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_of_the_sign_in_works_on_a_cluster() {
     let cluster = RedisCluster::start(2_000).unwrap();
-    let redis = Ephemeral::new(&cluster.url(), "shop-1.").unwrap();
+    let redis = Ephemeral::new(cluster.url(), "shop-1.").unwrap();
     let codes = Codes::new(redis.clone(), Limits::default());
     let per_minute = PerMinute {
         client: 100,
