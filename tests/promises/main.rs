@@ -63,6 +63,7 @@ mod runbooks;
 mod sale_tokens;
 mod same_end;
 mod schema_versions;
+mod secured;
 mod sentinel;
 mod sign_in;
 mod skip_deaths;

@@ -29,6 +29,7 @@ mod settings;
 mod topic_settings;
 mod topics;
 mod wire;
+mod witness;
 
 pub use acks::Delivery;
 pub use address::{check_brokers, check_topic_prefix};

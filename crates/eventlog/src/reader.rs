@@ -14,6 +14,7 @@ use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, watermarks};
 use crate::topics::{TopicError, partition_count};
+use crate::witness::Witness;
 
 const POLL: Duration = Duration::from_millis(100);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,7 +109,7 @@ pub(crate) enum Next {
 }
 
 pub(crate) struct Reader {
-    pub(crate) consumer: BaseConsumer,
+    pub(crate) consumer: BaseConsumer<Witness>,
     topic: String,
     /// Each partition's records when reading began.
     pub(crate) ranges: Vec<OffsetRange>,
@@ -126,11 +127,11 @@ impl Reader {
             Reach::Whole => "true",
         };
         // The client wants a group's name to assign anything, but no group is joined.
-        let consumer: BaseConsumer = settings
+        let consumer: BaseConsumer<Witness> = settings
             .consumer_config()
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
             .set("enable.partition.eof", tells_of_ends)
-            .create()?;
+            .create_with_context(Witness::default())?;
         let mut ranges = Vec::new();
         let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {

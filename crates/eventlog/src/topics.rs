@@ -2,13 +2,14 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 
 use crate::settings::KafkaSettings;
 use crate::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
+use crate::witness::{Witness, metadata};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +45,15 @@ pub enum TopicError {
     /// The cluster did not answer, or refused.
     #[error("the Kafka cluster cannot be asked about topics")]
     Client(#[from] KafkaError),
+    /// No broker can be reached, or none lets this client in.
+    #[error("the Kafka cluster cannot be asked about topics: {cause}")]
+    Away {
+        /// What the client says of the connection that failed last.
+        cause: String,
+        /// What that made of the question.
+        #[source]
+        error: KafkaError,
+    },
     /// The cluster refused to make it.
     #[error("topic {topic} cannot be created: {code}")]
     NotCreated {
@@ -127,7 +137,9 @@ pub async fn create_topics(
     partitions: i32,
     replication: i32,
 ) -> Result<(), TopicError> {
-    let admin = AdminClient::<DefaultClientContext>::from_config(&settings.client_config())?;
+    let witness = Witness::default();
+    let config = settings.client_config();
+    let admin = AdminClient::from_config_and_context(&config, witness.clone())?;
     let replicas = usize::try_from(replication).unwrap_or(1);
     let pins = Role::ALL.map(|role| (role, pinned(role, replicas)));
     let wanted = pins.each_ref().map(|(role, pins)| {
@@ -141,7 +153,8 @@ pub async fn create_topics(
             .fold(topic, |topic, (name, value)| topic.set(name, value))
     });
     let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
-    for result in admin.create_topics(&wanted, &options).await? {
+    let made = admin.create_topics(&wanted, &options).await;
+    for result in made.map_err(|error| witness.explain(error))? {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicError::NotCreated { topic, code }),
@@ -243,7 +256,8 @@ async fn shapes(
     topics: &Topics,
     expected: i32,
 ) -> Result<[Shape; 3], TopicError> {
-    let client: BaseConsumer = settings.client_config().create()?;
+    let config = settings.client_config();
+    let client: BaseConsumer<Witness> = config.create_with_context(Witness::default())?;
     let topics = topics.clone();
     let look = move || {
         let events = shape(&client, &topics.events)?;
@@ -263,8 +277,8 @@ async fn shapes(
 }
 
 /// Blocks until a broker has answered.
-fn shape(client: &BaseConsumer, topic: &str) -> Result<Shape, TopicError> {
-    let metadata = client.fetch_metadata(Some(topic), METADATA_TIMEOUT)?;
+fn shape(client: &BaseConsumer<Witness>, topic: &str) -> Result<Shape, TopicError> {
+    let metadata = metadata(client, topic, METADATA_TIMEOUT)?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     let partitions = found.map_or(&[][..], |topic| topic.partitions());
     let replicas = partitions.iter().map(|p| p.replicas().len()).min();
@@ -281,6 +295,9 @@ fn shape(client: &BaseConsumer, topic: &str) -> Result<Shape, TopicError> {
 }
 
 /// Blocks until a broker has answered.
-pub(crate) fn partition_count(client: &BaseConsumer, topic: &str) -> Result<i32, TopicError> {
+pub(crate) fn partition_count(
+    client: &BaseConsumer<Witness>,
+    topic: &str,
+) -> Result<i32, TopicError> {
     Ok(shape(client, topic)?.partitions)
 }

@@ -14,10 +14,12 @@ use uuid::Uuid;
 mod cluster;
 mod cut;
 mod jars;
+mod secure;
 mod tool;
 
 pub use self::cluster::KafkaCluster;
 pub use self::jars::{install_jars, jars_are_installed};
+pub use self::secure::{SecureListener, Security};
 pub use self::tool::run_kafka_configs;
 
 use self::jars::libs;
@@ -70,6 +72,7 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     /// After how long a silence the controller fences it.
     pub(crate) session_ms: u64,
+    pub(crate) security: Security,
 }
 
 impl Node {
@@ -83,6 +86,7 @@ impl Node {
             heap_mb: HEAP_MB,
             cluster_id: cluster_id(),
             session_ms: SESSION_MS,
+            security: Security::default(),
         }
     }
 }
@@ -104,7 +108,7 @@ impl Kafka {
     /// # Errors
     /// When Java or Maven is missing or the broker does not come up; the message has its log.
     pub fn start() -> Result<Self> {
-        Self::with(None, None, SESSION_MS)
+        Self::with(None, |_| ())
     }
 
     /// As [`Kafka::start`], with another time after which the controller fences a broker that is silent.
@@ -112,7 +116,7 @@ impl Kafka {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn with_session_timeout(session_ms: u64) -> Result<Self> {
-        Self::with(None, None, session_ms)
+        Self::with(None, |node| node.session_ms = session_ms)
     }
 
     /// As [`Kafka::start`], with its data on a disk of the test's own.
@@ -120,7 +124,7 @@ impl Kafka {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn on_disk(data: &Path) -> Result<Self> {
-        Self::with(Some(data), None, SESSION_MS)
+        Self::with(Some(data), |_| ())
     }
 
     /// As [`Kafka::start`], for clients that come through a proxy: that is where the broker tells
@@ -130,18 +134,25 @@ impl Kafka {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn behind_proxy(proxy_port: u16) -> Result<Self> {
-        Self::with(None, Some(proxy_port), SESSION_MS)
+        Self::with(None, |node| node.advertised = proxy_port)
     }
 
-    fn with(data: Option<&Path>, proxy_port: Option<u16>, session_ms: u64) -> Result<Self> {
+    /// As [`Kafka::start`], with listeners over TLS beside the plain one.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn secured(security: &Security) -> Result<Self> {
+        Self::with(None, |node| node.security = security.clone())
+    }
+
+    fn with(data: Option<&Path>, change: impl Fn(&mut Node)) -> Result<Self> {
         install_jars()?;
         let directory = scratch_dir("kafka")?;
         let data = data.map_or_else(|| directory.path().join("data"), |disk| disk.join("data"));
         let mut attempt = 1;
         loop {
             let mut node = Node::alone(Ports::free()?);
-            node.advertised = proxy_port.unwrap_or(node.advertised);
-            node.session_ms = session_ms;
+            change(&mut node);
             match spawn(directory.path(), &data, &node) {
                 Ok(process) => {
                     return Ok(Self {
@@ -302,6 +313,7 @@ fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
         .args(["kafka.tools.StorageTool", "format"])
         .args(["--cluster-id", &node.cluster_id, "--config"])
         .arg(properties_file(directory))
+        .args(node.security.format_arguments())
         .stdin(Stdio::null())
         .output()
         .context("cannot run java; install a JRE of version 17 or newer")?;
@@ -374,6 +386,7 @@ fn cluster_id() -> String {
 
 fn properties(data: &Path, node: &Node) -> String {
     let Ports { broker, controller } = node.ports;
+    let security = &node.security;
     let voters: Vec<String> = (1..)
         .zip(&node.controllers)
         .map(|(id, port)| format!("{id}@127.0.0.1:{port}"))
@@ -384,9 +397,9 @@ fn properties(data: &Path, node: &Node) -> String {
         "process.roles=broker,controller
 node.id={}
 controller.quorum.voters={}
-listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=BROKER://127.0.0.1:{}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{}
+advertised.listeners=BROKER://127.0.0.1:{}{}
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 log.dirs={}
@@ -400,12 +413,16 @@ transaction.state.log.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms={}
 broker.heartbeat.interval.ms=500
-",
+{}",
         node.id,
         voters.join(","),
+        security.addresses(),
         node.advertised,
+        security.addresses(),
+        security.protocols(),
         data.display(),
-        node.session_ms
+        node.session_ms,
+        security.properties(),
     )
 }
 

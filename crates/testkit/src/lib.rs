@@ -24,6 +24,7 @@ pub mod service;
 pub mod shared;
 pub mod small_disk;
 pub mod stack;
+pub mod tls;
 pub mod wait;
 pub mod wire;
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 mod account;
 mod programs;
+mod secure;
 
 pub use self::programs::program;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Kafka, Node, Ports, SESSION_MS, cluster_id, install_jars};
+use super::{Kafka, Node, Ports, SESSION_MS, Security, cluster_id, install_jars};
 
 /// Several on one machine: small, each takes a few hundred megabytes all the same.
 const HEAP_MB: u32 = 256;
@@ -33,6 +33,7 @@ impl KafkaCluster {
                 heap_mb: HEAP_MB,
                 cluster_id: cluster_id.clone(),
                 session_ms: SESSION_MS,
+                security: Security::default(),
             })
         };
         let mut nodes: Vec<Kafka> = (1..).zip(ports).map(launch).collect::<Result<_>>()?;

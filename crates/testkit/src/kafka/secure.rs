@@ -1,0 +1,74 @@
+//! A listener over TLS beside the plain one, for clients that sign in.
+
+use std::fmt::Write;
+
+use crate::tls::Certificate;
+
+/// One more listener, on a loopback port. Who comes by it signs in with SCRAM-SHA-512.
+#[derive(Clone, Debug)]
+pub struct SecureListener {
+    /// Its port.
+    pub port: u16,
+    /// What it shows.
+    pub certificate: Certificate,
+}
+
+/// The listeners over TLS, and who may sign in.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// The listeners.
+    pub listeners: Vec<SecureListener>,
+    /// The user and the password.
+    pub login: (String, String),
+}
+
+impl Security {
+    fn names(&self) -> impl Iterator<Item = (String, &SecureListener)> {
+        let numbered = self.listeners.iter().enumerate();
+        numbered.map(|(number, listener)| (format!("SECURE{number}"), listener))
+    }
+
+    /// More of `listeners` and of `advertised.listeners`.
+    pub(super) fn addresses(&self) -> String {
+        let address = |(name, listener): (String, &SecureListener)| {
+            format!(",{name}://127.0.0.1:{}", listener.port)
+        };
+        self.names().map(address).collect()
+    }
+
+    /// More of `listener.security.protocol.map`.
+    pub(super) fn protocols(&self) -> String {
+        self.names()
+            .map(|(name, _)| format!(",{name}:SASL_SSL"))
+            .collect()
+    }
+
+    /// What stands for each listener alone.
+    pub(super) fn properties(&self) -> String {
+        let mut text = String::new();
+        for (name, listener) in self.names() {
+            let prefix = format!("listener.name.{}", name.to_lowercase());
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "{prefix}.ssl.keystore.type=PEM
+{prefix}.ssl.keystore.location={}
+{prefix}.sasl.enabled.mechanisms=SCRAM-SHA-512
+{prefix}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+",
+                listener.certificate.both.display()
+            );
+        }
+        text
+    }
+
+    /// For the tool that makes the log directory: it writes the user's record.
+    pub(super) fn format_arguments(&self) -> Vec<String> {
+        let (user, password) = &self.login;
+        if user.is_empty() {
+            return Vec::new();
+        }
+        let scram = format!("SCRAM-SHA-512=[name={user},password={password}]");
+        vec!["--add-scram".to_owned(), scram]
+    }
+}

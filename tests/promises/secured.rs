@@ -1,0 +1,159 @@
+//! TLS and logins to all three stores: a sale over them, and what is said of whoever is not let in.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use seckill_testkit::service::run_binary;
+use seckill_testkit::tls::Authority;
+use seckill_testkit::{Env, Service, ServiceSpec, TestStack};
+use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, readiness};
+
+/// How soon `/readyz` says which store does not let a service in, and why.
+const SOON: Duration = Duration::from_secs(5);
+
+fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
+    settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
+}
+
+/// Nothing that was written has a secret in it.
+fn nothing_secret_is_in(logs: &[String], stack: &TestStack, more: &[&str]) -> Result<()> {
+    let secrets = ["ADMIN_TOKEN", "TOKEN_SECRET", "PAYMENT_WEBHOOK_SECRET"];
+    let secrets = secrets.map(|name| stack.setting(name));
+    ensure!(logs.iter().all(|log| !log.is_empty()), "an empty log");
+    for secret in secrets.iter().chain(more) {
+        let mut lines = logs.iter().flat_map(|log| log.lines());
+        let line = lines.find(|line| line.contains(secret));
+        ensure!(line.is_none(), "a secret in a log: {line:?}");
+    }
+    Ok(())
+}
+
+fn stores_logs(stack: &TestStack) -> Result<[String; 2]> {
+    let kafka = stack.kafka.as_ref().context("a broker")?.output()?;
+    Ok([
+        kafka,
+        stack.postgres.as_ref().context("a server")?.output()?,
+    ])
+}
+
+fn seckillctl(stack: &TestStack, settings: &Settings, command: &[&str]) -> Result<String> {
+    let mut env: Env = stack.env().clone();
+    for (name, value) in settings {
+        env.insert((*name).to_owned(), value.clone());
+    }
+    tokio::task::block_in_place(|| run_binary("seckillctl", command, &env))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_and_a_rebuild_go_over_tls_with_logins_and_no_log_has_a_secret() -> Result<()> {
+    let (stack, secured) = Secured::start(Authority::issue)?;
+    let settings = secured.settings();
+    let world = World::on(stack, &borrowed(&settings))?;
+    let mut logs = Vec::new();
+    let mut command = |command: &[&str]| {
+        logs.push(seckillctl(&world.stack, &settings, command)?);
+        Ok::<_, anyhow::Error>(())
+    };
+    command(&["topics", "check"])?;
+    let trade = Trade::begin(&world).await?;
+    for step in ["start", "promote"] {
+        command(&[&["rebuild", "orders", step], &EXECUTE[..]].concat())?;
+    }
+    command(&["reconcile"])?;
+    trade.end(&world).await?;
+    for service in [&world.ingress, &world.projector, &world.timeout] {
+        logs.push(service.output()?);
+    }
+    logs.extend(stores_logs(&world.stack)?);
+    nothing_secret_is_in(&logs, &world.stack, &[&secured.password])
+}
+
+/// What a service says that is not let in, of its readiness or at its end, as soon as it says all of `wanted`;
+/// and everything that it has written.
+async fn complaint(spec: ServiceSpec, wanted: &[&str]) -> Result<String> {
+    let mut service = Service::launch(spec)?;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let said = match service.exit_status()? {
+            Some(_) => service.output()?,
+            None => readiness(&service).map_or_else(|error| error.to_string(), |(_, body)| body),
+        };
+        if wanted.iter().all(|text| said.contains(text)) {
+            return service.output();
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{wanted:?}: {said}\n{}",
+            service.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Every service with these settings.
+async fn all_complain(stack: &TestStack, settings: &Settings, wanted: &[&str]) -> Result<()> {
+    let settings = borrowed(settings);
+    let mut logs = Vec::new();
+    for spec in [
+        stack.ingress(&settings)?,
+        stack.projector(&settings)?,
+        stack.timeout(&settings)?,
+    ] {
+        let name = spec.binary.clone();
+        let log = complaint(spec, wanted).await.with_context(|| name);
+        logs.push(log?);
+    }
+    let passwords: Vec<&str> = settings
+        .iter()
+        .filter(|(name, _)| *name == "KAFKA_SASL_PASSWORD")
+        .map(|(_, value)| *value)
+        .collect();
+    nothing_secret_is_in(&logs, stack, &passwords)
+}
+
+/// `settings`, but for those of one store from `others`.
+fn only(store: &str, others: Settings, settings: Settings) -> Settings {
+    let of_store = |name: &str| name.starts_with(store);
+    let good = settings.into_iter().filter(|(name, _)| !of_store(name));
+    let bad = others.into_iter().filter(|(name, _)| of_store(name));
+    good.chain(bad).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_the_store_and_the_cause_of_whoever_is_not_let_in() -> Result<()> {
+    let (stack, secured) = Secured::start(Authority::issue)?;
+    let other = Authority::new()?;
+    let untrusted = secured.settings_with(&other, &secured.password);
+    let wanted = [
+        "postgresql",
+        "redis",
+        "kafka",
+        "UnknownIssuer",
+        "certificate verify failed",
+    ];
+    all_complain(&stack, &untrusted, &wanted).await?;
+
+    let wrong = secured.settings_with(&secured.authority, "a-wrong-password");
+    for (store, wanted) in [
+        ("KAFKA", &["kafka", "invalid credentials"][..]),
+        ("REDIS", &["redis", "Password authentication failed"]),
+        (
+            "DATABASE",
+            &["postgresql", "password authentication failed"],
+        ),
+    ] {
+        let settings = only(store, wrong.clone(), secured.settings());
+        all_complain(&stack, &settings, wanted).await?;
+    }
+    nothing_secret_is_in(&stores_logs(&stack)?, &stack, &["a-wrong-password"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_the_stores_whose_certificates_are_out_of_date() -> Result<()> {
+    let (stack, secured) = Secured::start(Authority::issue_expired)?;
+    let wanted = ["postgresql", "redis", "kafka", "Expired", "out of date"];
+    all_complain(&stack, &secured.settings(), &wanted).await
+}
