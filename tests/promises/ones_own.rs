@@ -286,7 +286,7 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn anothers_order_is_no_order() -> Result<()> {
+async fn the_order_of_another_is_no_order() -> Result<()> {
     let market = Market::open().await?;
     let ids: BTreeSet<_> = market.orders.iter().map(|order| &order.order_id).collect();
     assert_eq!(ids.len(), 8 * usize::try_from(Market::BUYERS)?);

@@ -105,7 +105,7 @@ async fn send(url: &str, request: &str) -> Result<Vec<RawAnswer>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_in_anothers_body_is_never_carried_out() -> Result<()> {
+async fn a_request_in_another_buyers_body_is_never_carried_out() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::of(1_000)).await?;
     let mut user = HIDDEN;

@@ -35,6 +35,10 @@ pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
         deny.args(["--workspace", "--locked", "check", "--deny", "warnings"]);
         build::run(deny.args(["licenses", "bans", "sources"]))
     })?;
+    step("words spelled", || {
+        let mut typos = Command::new(python::tool("typos")?);
+        build::run(typos.current_dir(workspace_root()))
+    })?;
     step("lints clean", || {
         let targets = [
             "clippy",

@@ -72,7 +72,7 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("failovers_counted", REJECTED, Mode::Sentinel, 8004),
     alone("parts_agree", OVERSOLD, Mode::Torn, 2),
     alone("outbox", LEAKED, Mode::Single, 2),
-    alone("repeat_superseded", UNKNOWN, Mode::Rough, 9882),
+    alone("repeat_superseded", LEAKED, Mode::Rough, 0),
     alone("position_guard", OVERSOLD, Mode::Single, 15),
     second(
         "gap_refused",

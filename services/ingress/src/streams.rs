@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buyer_has_so_many_streams_and_takes_none_of_anothers() {
+    fn a_buyer_has_so_many_streams_and_takes_none_of_another_buyer() {
         let streams = Streams::new();
         let mut mine: Vec<OpenStream> = (0..OF_ORDER_MAX)
             .map(|_| streams.open(order(1), user(1)).unwrap())

@@ -135,7 +135,7 @@ async fn one_client_has_sixty_codes_a_minute_also_from_all_addresses_of_its_netw
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_fills_the_queue_of_mails_does_not_keep_anothers_out() -> Result<()> {
+async fn a_client_that_fills_the_queue_of_mails_does_not_keep_others_out() -> Result<()> {
     // A mail server that takes connections and never says a word.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let url = format!("smtp://{}", silent.local_addr()?);

@@ -41,6 +41,10 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
     if sim.world().mode == Mode::Rough && sim.world().chance(0.1) {
         // The answer was lost, and the process slept before it asked once more.
         pause_for(sim.some_steps(0..400)).await;
+        // Known, and left (docs/recovery.md): an order that was called unknown meanwhile may be granted now.
+        if sim.world().said.unknown.contains(&order_id) {
+            return;
+        }
         let stock = sim.world().processes[me].stock.clone();
         reply = stock.call(&sim, script(Attempt::Again)).await;
     }

@@ -31,7 +31,7 @@ async fn with_an_order() -> (Rig, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_buyer_has_so_many_streams_of_an_order_and_takes_none_of_anothers() {
+async fn a_buyer_has_so_many_streams_of_an_order_and_takes_none_of_another_buyer() {
     let (rig, order_id, token) = with_an_order().await;
     let stranger = rig.token(2);
     for _ in 0..2 * OF_ORDER {
