@@ -135,7 +135,6 @@ impl Pool {
 /// An answer, whatever it says.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// Its status.
     pub status: StatusCode,
     /// Its whole body.
     pub body: Bytes,

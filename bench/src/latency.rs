@@ -11,7 +11,6 @@ pub struct Latencies {
     pub p90: Duration,
     /// 99 of a hundred.
     pub p99: Duration,
-    /// The slowest.
     pub max: Duration,
 }
 

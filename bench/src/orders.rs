@@ -52,7 +52,6 @@ impl OrderCalls {
         })
     }
 
-    /// The attempts.
     #[must_use]
     pub fn clicks(&self) -> &[Click] {
         &self.clicks

@@ -51,7 +51,6 @@ pub enum Injection {
 /// Orders of one sale that an injection may use: nobody else touches them or their buyers.
 #[derive(Debug, Clone)]
 pub struct Victim {
-    /// The sale.
     pub voucher: VoucherId,
     /// What stands before the names of its keys.
     pub prefix: String,

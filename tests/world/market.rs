@@ -86,7 +86,6 @@ pub struct MarketOrder {
     pub buyer: u64,
     /// What it is.
     pub state: OrderState,
-    /// Its id.
     pub order_id: String,
 }
 

@@ -50,7 +50,6 @@ impl Outage {
         })
     }
 
-    /// Its sale.
     #[must_use]
     pub const fn voucher(&self) -> VoucherId {
         self.voucher

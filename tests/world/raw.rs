@@ -24,7 +24,6 @@ pub struct RawAnswer {
     pub status: u16,
     /// Status line and headers.
     pub head: String,
-    /// The body.
     pub body: String,
 }
 

@@ -14,9 +14,7 @@ const BUYERS: u32 = 30_000;
 /// A sale under way.
 #[derive(Debug)]
 pub struct Trade {
-    /// The sale.
     pub voucher: VoucherId,
-    /// Its buyers.
     pub crowd: Crowd,
     answers: Vec<Answer>,
 }

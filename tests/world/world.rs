@@ -84,9 +84,7 @@ impl Default for SaleTerms {
 pub struct World {
     /// An HTTP client of the ingress.
     pub client: Client,
-    /// The ingress.
     pub ingress: Service,
-    /// The projector.
     pub projector: Service,
     /// The timeout service.
     pub timeout: Service,

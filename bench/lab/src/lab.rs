@@ -33,7 +33,6 @@ pub struct Stores {
 /// All that a run needs.
 #[derive(Debug, Clone)]
 pub struct LabWorld {
-    /// The stores.
     pub stores: Stores,
     /// This package's program: it runs one buyer in a process of its own.
     pub program: PathBuf,

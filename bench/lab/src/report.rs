@@ -21,7 +21,6 @@ pub struct Report {
 /// One rung.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RungReport {
-    /// Its name.
     pub name: String,
     /// One for each scenario, in their order.
     pub outcomes: Vec<Outcome>,

@@ -145,7 +145,6 @@ impl Database {
     }
 }
 
-/// A transaction.
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Postgres>,

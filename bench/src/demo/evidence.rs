@@ -10,7 +10,6 @@ use crate::answer::Answer;
 pub struct ClickRecord {
     /// The wave, from 1. A user uses one idempotency key a wave.
     pub wave: u32,
-    /// The buyer.
     pub user: u32,
     /// What it was told.
     pub answer: Answer,
@@ -49,9 +48,7 @@ pub struct SaleRow {
 /// An order's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRow {
-    /// The order.
     pub order_id: OrderId,
-    /// Its buyer.
     pub user_id: i64,
     /// Units.
     pub quantity: i64,
@@ -112,9 +109,7 @@ impl From<&Refund> for RefundRow {
 /// A buyer's hold in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRow {
-    /// The buyer.
     pub user_id: i64,
-    /// The order.
     pub order_id: OrderId,
     /// Units.
     pub quantity: i64,
@@ -185,13 +180,10 @@ pub struct Evidence {
     pub payments: Vec<PaymentRecord>,
     /// The sale's row.
     pub sale: SaleRow,
-    /// Its orders.
     pub orders: Vec<OrderRow>,
-    /// Its refunds.
     pub refunds: Vec<RefundRow>,
     /// Redis.
     pub redis: RedisView,
-    /// The log.
     pub log: LogView,
     /// Half-time.
     pub restored: Restored,

@@ -44,9 +44,7 @@ const WEBHOOK_ROUNDS: u32 = 5;
 pub(super) struct Demo {
     /// The stack's APIs.
     pub(super) api: Api,
-    /// Its stores.
     pub(super) stores: Stores,
-    /// The sale.
     pub(super) voucher: VoucherId,
     /// Every attempt so far.
     pub(super) clicks: Vec<ClickRecord>,

@@ -2,6 +2,8 @@
 //! decision means for the stock in Redis and for consumers. No clock, no I/O, no async: time,
 //! offsets and ids come in as parameters, so that a replay decides exactly as the live run did.
 
+#![warn(missing_docs)]
+
 mod decide;
 mod effect;
 mod event;

@@ -1,5 +1,7 @@
 //! The event log: its topics, its records as Avro, and the clients that write and read them.
 
+#![warn(missing_docs)]
+
 mod acks;
 mod address;
 mod check;

@@ -41,7 +41,6 @@ const WITHOUT_DOTS: [&str; 2] = ["gmail.com", "googlemail.com"];
 pub struct AddressHash(String);
 
 impl Address {
-    /// The address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

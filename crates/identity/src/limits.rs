@@ -33,7 +33,6 @@ pub struct Limits(Vec<Limit>);
 pub struct LimitError;
 
 impl Limits {
-    /// The levels.
     #[must_use]
     pub fn levels(&self) -> &[Limit] {
         &self.0

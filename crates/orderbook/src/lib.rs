@@ -6,6 +6,8 @@
 //! view (claims of expiries, voucher ids, users and their ended sessions, the operators' audit, dead
 //! letters dealt with).
 
+#![warn(missing_docs)]
+
 mod accept_log;
 mod admin;
 mod apply;

@@ -84,7 +84,6 @@ impl<F: EventFeed> Copy<F> {
         Arc::clone(&self.progress)
     }
 
-    /// The tables.
     #[must_use]
     pub const fn shadow(&self) -> &Shadow {
         &self.shadow

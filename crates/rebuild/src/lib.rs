@@ -34,7 +34,6 @@ pub use proof::{Proof, SaleDifference};
 
 /// Where a partition's events come from, decoded.
 pub trait EventFeed: Send + 'static {
-    /// The partition.
     fn partition(&self) -> i32;
 
     /// The next batch: it begins where the one before ended, the first where the fold stands. Waits for
@@ -54,7 +53,6 @@ pub enum RebuildError {
     /// The database did not take a batch.
     #[error("the copy of partition {partition} stopped; run the command again to go on: {source}")]
     Fold {
-        /// The partition.
         partition: i32,
         /// Why.
         source: ApplyError,
@@ -65,7 +63,6 @@ pub enum RebuildError {
     /// The live fold is further than what can be read.
     #[error("partition {partition}: nothing comes after {}, and the live tables are at {}: are KAFKA_BROKERS and DATABASE_URL of one pipeline?", at.get(), wanted.get())]
     Stalled {
-        /// The partition.
         partition: i32,
         /// Where the copy stands.
         at: Offset,
@@ -75,7 +72,6 @@ pub enum RebuildError {
     /// The copy was somehow folded beyond the live tables.
     #[error("partition {partition}: the copy is at {}, and the live tables are at {}: they lost transactions; let the projector fold them again, then repeat", at.get(), live.get())]
     Ahead {
-        /// The partition.
         partition: i32,
         /// Where the copy stands.
         at: Offset,

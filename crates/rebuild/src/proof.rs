@@ -29,7 +29,6 @@ pub struct Proof {
 /// A sale that the two sets don't have alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleDifference {
-    /// The sale.
     pub voucher_id: VoucherId,
     /// By the live tables.
     pub live: Fingerprint,

@@ -9,9 +9,7 @@ use uuid::Uuid;
 /// A buyer's last order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {
-    /// The order.
     pub order_id: OrderId,
-    /// Its units.
     pub units: u32,
     /// How far it has come.
     pub state: HoldState,

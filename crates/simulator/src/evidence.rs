@@ -33,7 +33,6 @@ const NO_REST: Rules = &["it does not come to rest"];
 /// A history that breaks the rule that a guard is there for without the guard, and none with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
-    /// The guard.
     pub guard: &'static str,
     /// The rules of which one is broken without it, by the beginnings of their names.
     pub breaks: &'static [&'static str],
@@ -42,7 +41,6 @@ pub struct Evidence {
     pub behind: &'static [&'static str],
     /// How many servers.
     pub mode: Mode,
-    /// The history.
     pub seed: u64,
 }
 

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Waker};
 /// Which tasks end together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Its process.
     pub(crate) process: usize,
     /// The partition assignment it works for, if any.
     pub(crate) assignment: Option<u64>,

@@ -10,6 +10,8 @@
 //! [`StockConnection::open`]). A call whose answer is lost ([`StockError::Timeout`]) may have been
 //! executed: ask again with the same ids.
 
+#![warn(missing_docs)]
+
 mod address;
 mod ask;
 mod audit;

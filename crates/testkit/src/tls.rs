@@ -30,7 +30,6 @@ pub struct Authority {
 /// A certificate of an authority for this machine's loopback, and its key, in PEM form.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// The certificate.
     pub certificate: PathBuf,
     /// Its key, which whoever comes may read: nothing is worth keeping here.
     pub key: PathBuf,

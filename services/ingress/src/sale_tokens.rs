@@ -37,7 +37,6 @@ struct SaleTokenClaims {
 /// A token with what its owner is told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedSaleToken {
-    /// The token.
     pub token: String,
     /// From when on it is good.
     pub issued_at: Timestamp,

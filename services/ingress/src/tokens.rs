@@ -59,7 +59,6 @@ struct VerifiedClaims {
 /// Who calls, and in which session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The buyer.
     pub user_id: UserId,
     /// The session: that of the claims, or one of this very token only.
     pub session_id: Uuid,
@@ -71,7 +70,6 @@ pub struct Caller {
 /// A token with what its owner is told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// The token.
     pub token: String,
     /// Until when it is good.
     pub expires_at: Timestamp,

@@ -24,7 +24,6 @@ pub trait Clocks: Send + Sync {
 /// The clocks of the real stores.
 #[derive(Debug, Clone)]
 pub struct StoreClocks {
-    /// The database.
     pub orderbook: Orderbook,
     /// Redis.
     pub stock: Stock,

@@ -66,7 +66,6 @@ pub enum StepError {
         /// How.
         #[source]
         error: SkewError,
-        /// The measurement.
         skew: Skew,
     },
 }

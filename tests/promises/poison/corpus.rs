@@ -39,7 +39,6 @@ type Named<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
 /// What is wrong with a batch, what brokers say to it, and how it comes to be so.
 type Change = (&'static str, i16, fn(&mut RawBatch));
 
-/// A batch.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: String,

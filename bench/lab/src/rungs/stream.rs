@@ -79,7 +79,6 @@ impl Strategy for Stream {
         Ok(told)
     }
 
-    /// The consumer.
     async fn work(&self) -> Failure {
         loop {
             match carry_batch(&self.0).await {

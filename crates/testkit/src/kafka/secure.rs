@@ -7,7 +7,6 @@ use crate::tls::Certificate;
 /// One more listener, on a loopback port. Who comes by it signs in with SCRAM-SHA-512.
 #[derive(Clone, Debug)]
 pub struct SecureListener {
-    /// Its port.
     pub port: u16,
     /// What it shows.
     pub certificate: Certificate,
@@ -16,7 +15,6 @@ pub struct SecureListener {
 /// The listeners over TLS, and who may sign in.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
-    /// The listeners.
     pub listeners: Vec<SecureListener>,
     /// The user and the password.
     pub login: (String, String),

@@ -137,7 +137,6 @@ impl Problem {
         Value::Object(body).to_string()
     }
 
-    /// The answer.
     #[must_use]
     pub fn respond(&self) -> HttpResponse {
         self.respond_with(self.body().into())

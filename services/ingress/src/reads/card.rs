@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Card {
-    /// The sale.
     pub voucher_id: VoucherId,
     /// What is sold.
     pub title: String,

@@ -11,7 +11,6 @@ use super::{Inner, ReadError, Reads};
 pub enum OrderView {
     /// The log has it.
     Decided {
-        /// Its row.
         order: Order,
         /// Whether a payment for it has to go back.
         refund_due: bool,
@@ -23,9 +22,7 @@ pub enum OrderView {
 /// An order that was granted and not decided yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingOrder {
-    /// Its id.
     pub order_id: OrderId,
-    /// The buyer.
     pub user_id: UserId,
     /// Units.
     pub quantity: u32,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-/// The metrics.
 pub(super) struct Meters {
     /// From the first sending of the script to its answer, with repetitions.
     pub(super) script_seconds: Histogram,

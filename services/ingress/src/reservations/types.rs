@@ -34,7 +34,6 @@ pub struct RelayOptions {
 /// A buyer's request.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceOrder {
-    /// The buyer.
     pub user_id: UserId,
     /// Units.
     pub quantity: u32,

@@ -58,7 +58,6 @@ pub enum Requested {
 /// What is kept of a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCode {
-    /// Its hash.
     pub hash: CodeHash,
     /// The challenge that it was given out with.
     pub challenge: Uuid,

@@ -32,7 +32,6 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 pub struct MailSettings {
     /// `smtp://[user:password@]host:port` or `smtps://…`; with `?tls=required` STARTTLS.
     pub url: Secret,
-    /// The sender.
     pub from: Mailbox,
 }
 

@@ -69,7 +69,6 @@ pub enum ExchangeError {
     /// PostgreSQL is away.
     #[error(transparent)]
     Users(#[from] OrderbookError),
-    /// A defect.
     #[error("{0}")]
     Defect(String),
 }

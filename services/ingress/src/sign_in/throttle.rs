@@ -59,7 +59,6 @@ pub enum ThrottleError {
     Store(#[from] EphemeralError),
 }
 
-/// The buckets.
 #[derive(Debug, Clone)]
 pub struct Throttle {
     redis: Ephemeral,
