@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use seckill_domain::VoucherId;
+use seckill_testkit::postgres::query;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::tls::Authority;
 use seckill_testkit::{Env, Service, ServiceSpec, TestStack};
-use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, readiness};
+use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, eventually, readiness};
+use serde_json::json;
 
 /// How soon `/readyz` says which store does not let a service in, and why.
 const SOON: Duration = Duration::from_secs(5);
@@ -51,7 +55,9 @@ fn seckillctl(stack: &TestStack, settings: &Settings, command: &[&str]) -> Resul
 async fn a_sale_and_a_rebuild_go_over_tls_with_logins_and_no_log_has_a_secret() -> Result<()> {
     let (stack, secured) = Secured::start(Authority::issue)?;
     let settings = secured.settings();
-    let world = World::on(stack, &borrowed(&settings))?;
+    let each = ["ingress", "projector", "timeout"].map(|service| secured.settings_of(service));
+    let each = each.each_ref().map(borrowed);
+    let world = World::on_each(stack, each.each_ref().map(Vec::as_slice))?;
     let mut logs = Vec::new();
     let mut command = |command: &[&str]| {
         logs.push(seckillctl(&world.stack, &settings, command)?);
@@ -63,12 +69,67 @@ async fn a_sale_and_a_rebuild_go_over_tls_with_logins_and_no_log_has_a_secret() 
         command(&[&["rebuild", "orders", step], &EXECUTE[..]].concat())?;
     }
     command(&["reconcile"])?;
+    keep_them_busy(&world, trade.voucher).await?;
     trade.end(&world).await?;
+    let [_, postgres] = stores_logs(&world.stack)?;
+    let denied = postgres.lines().find(|line| line.contains("denied"));
+    ensure!(denied.is_none(), "{denied:?}");
+    nobody_may_more_than_it_has_to(&secured)?;
     for service in [&world.ingress, &world.projector, &world.timeout] {
         logs.push(service.output()?);
     }
     logs.extend(stores_logs(&world.stack)?);
     nothing_secret_is_in(&logs, &world.stack, &[&secured.password])
+}
+
+/// What a sale alone does not ask of them: a sign-out, a restock, a Redis that has lost everything.
+async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
+    let client = &world.client;
+    for (user, path) in [(3, "/api/v1/sign-out"), (4, "/api/v1/sign-out/everywhere")] {
+        let out = client
+            .request(Method::POST, path)
+            .bearer_auth(client.token(user)?);
+        let out = client.send(out).await?;
+        ensure!(out.status < 300, "{path}: {out:?}");
+    }
+    let restock = json!({ "delta": 1, "reason": "found one" });
+    let path = format!("/admin/v1/vouchers/{voucher}/stock");
+    let done = client.admin_post(&path, &restock).await?;
+    ensure!(done.status == 202, "{done:?}");
+    world.stack.redis.cli(&["FLUSHALL"])?;
+    eventually("the sale was loaded again", || async {
+        let loaded = world
+            .stack
+            .redis
+            .cli(&["EXISTS", &world.sale_key(voucher, "sale")])?;
+        Ok(loaded == "1")
+    })
+    .await
+}
+
+/// What a service has no need for it may not do, also after a rebuild.
+fn nobody_may_more_than_it_has_to(secured: &Secured) -> Result<()> {
+    let orders = "UPDATE orders SET status = 'paid'";
+    for (service, forbidden) in [
+        ("ingress", orders),
+        ("ingress", "UPDATE vouchers SET stock_left = 1000000"),
+        ("ingress", "DELETE FROM ops_audit"),
+        ("projector", "SELECT FROM users"),
+        ("projector", "DELETE FROM orders"),
+        ("timeout", orders),
+        ("timeout", "SELECT FROM users"),
+    ] {
+        let settings = secured.settings_of(service);
+        let url = settings.iter().find(|(name, _)| *name == "DATABASE_URL");
+        let (_, url) = url.context("a database")?;
+        query(url, "SELECT FROM orders").with_context(|| service)?;
+        let refused = query(url, forbidden).expect_err(forbidden).to_string();
+        ensure!(
+            refused.contains("permission denied"),
+            "{service}: {refused}"
+        );
+    }
+    Ok(())
 }
 
 /// What a service says that is not let in, of its readiness or at its end, as soon as it says all of `wanted`;

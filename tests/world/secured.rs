@@ -6,10 +6,13 @@ use seckill_testkit::ports::free_port;
 use seckill_testkit::postgres::query;
 use seckill_testkit::stack::secret;
 use seckill_testkit::tls::{Authority, Certificate, text};
-use seckill_testkit::{Kafka, Postgres, Redis, TestStack};
+use seckill_testkit::{Kafka, Postgres, Redis, TestStack, workspace_root};
 
 /// Whom the stores know the services as.
 const USER: &str = "shop";
+
+/// As their roles are called.
+const SERVICES: [&str; 3] = ["ingress", "projector", "timeout"];
 
 /// Settings by name.
 pub type Settings = Vec<(&'static str, String)>;
@@ -55,7 +58,7 @@ impl Secured {
             .start()?;
         let url = stack.setting("DATABASE_URL");
         let (_, database) = url.split_once('@').context("a URL with a user")?;
-        make_role(url, &password)?;
+        make_roles(url, &password)?;
         let secured = Self {
             database: database.to_owned(),
             authority,
@@ -70,6 +73,20 @@ impl Secured {
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.settings_with(&self.authority, &self.password)
+    }
+
+    /// The same for the role of a service.
+    #[must_use]
+    pub fn settings_of(&self, service: &str) -> Settings {
+        let (owner, role) = (format!("//{USER}:"), format!("//seckill_{service}:"));
+        let mut settings = self.settings();
+        for (_, value) in settings
+            .iter_mut()
+            .filter(|(name, _)| *name == "DATABASE_URL")
+        {
+            *value = value.replacen(&owner, &role, 1);
+        }
+        settings
     }
 
     /// The same for one who trusts another authority, or has another password.
@@ -114,8 +131,8 @@ fn redis(authority: &Authority, certificate: &Certificate, port: u16) -> Result<
     ])
 }
 
-/// All that is in the database by then belongs to it, so that it may rebuild.
-fn make_role(url: &str, password: &str) -> Result<()> {
+/// The owner of the tables, who may rebuild, and a role for each service.
+fn make_roles(url: &str, password: &str) -> Result<()> {
     let all = format!(
         "DO $$ DECLARE name text; BEGIN
            EXECUTE format('ALTER DATABASE %I OWNER TO {USER}', current_database());
@@ -131,6 +148,14 @@ fn make_role(url: &str, password: &str) -> Result<()> {
         &format!("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {USER}"),
     ] {
         query(url, sql)?;
+    }
+    let roles = std::fs::read_to_string(workspace_root().join("ops/postgres/roles.sql"))?;
+    query(url, &roles)?;
+    for service in SERVICES {
+        query(
+            url,
+            &format!("ALTER ROLE seckill_{service} PASSWORD '{password}'"),
+        )?;
     }
     Ok(())
 }

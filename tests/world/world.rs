@@ -126,9 +126,17 @@ impl World {
     /// # Errors
     /// When a service does not come up.
     pub fn on(stack: TestStack, settings: &[(&str, &str)]) -> Result<Self> {
-        let projector = stack.start_projector(settings)?;
-        let timeout = stack.start_timeout(settings)?;
-        let ingress = stack.start_ingress(settings)?;
+        Self::on_each(stack, [settings; 3])
+    }
+
+    /// The same, with settings for the ingress, the projector and the timeout service each.
+    ///
+    /// # Errors
+    /// As [`Self::on`].
+    pub fn on_each(stack: TestStack, settings: [&[(&str, &str)]; 3]) -> Result<Self> {
+        let projector = stack.start_projector(settings[1])?;
+        let timeout = stack.start_timeout(settings[2])?;
+        let ingress = stack.start_ingress(settings[0])?;
         let client = client_of(&stack, &ingress);
         Ok(Self {
             client,
