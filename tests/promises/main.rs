@@ -64,6 +64,7 @@ mod sale_tokens;
 mod same_end;
 mod schema_versions;
 mod secured;
+mod secured_cluster;
 mod sentinel;
 mod sign_in;
 mod skip_deaths;

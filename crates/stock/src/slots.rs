@@ -31,7 +31,12 @@ impl SlotMap {
     ) -> Result<Self, StockError> {
         let mut ask = redis::pipe();
         ask.cmd("CLUSTER").arg("NODES");
-        let mut claims = SlotClaims::default();
+        // Certificates are for names, where the nodes announce any.
+        let by_name = nodes.iter().any(is_over_tls);
+        let mut claims = SlotClaims {
+            by_name,
+            ..SlotClaims::default()
+        };
         let mut failure = None;
         for (place, answer) in ask_majority::<(String,)>(nodes, &ask, options).await {
             match answer {
@@ -63,6 +68,10 @@ impl SlotMap {
     }
 }
 
+fn is_over_tls(node: &ConnectionInfo) -> bool {
+    matches!(node.addr(), redis::ConnectionAddr::TcpTls { .. })
+}
+
 fn host_of(node: &ConnectionInfo) -> String {
     match node.addr() {
         redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => {
@@ -75,6 +84,8 @@ fn host_of(node: &ConnectionInfo) -> String {
 /// By slot, the claim with the highest configuration epoch: that epoch, and the place in `masters`.
 #[derive(Debug, Default)]
 struct SlotClaims {
+    /// Whether nodes are reached by the host names that they announce, not by their addresses.
+    by_name: bool,
     masters: Vec<(String, u16)>,
     best: Vec<Option<(u64, u16)>>,
 }
@@ -94,7 +105,7 @@ impl SlotClaims {
             };
             let is_master = flags.split(',').any(|flag| flag == "master");
             let (Some(address), Ok(config_epoch)) =
-                (parse_address(address, asked_at), config_epoch.parse())
+                (self.address(address, asked_at), config_epoch.parse())
             else {
                 continue;
             };
@@ -105,6 +116,15 @@ impl SlotClaims {
                 }
             }
         }
+    }
+
+    fn address(&self, text: &str, asked_at: &str) -> Option<(String, u16)> {
+        let (host, port) = parse_address(text, asked_at)?;
+        let name = text
+            .split(',')
+            .nth(1)
+            .filter(|name| !name.is_empty() && self.by_name);
+        Some((name.map_or(host, str::to_owned), port))
     }
 
     fn place_of(&mut self, address: (String, u16)) -> u16 {
@@ -205,6 +225,24 @@ dd 10.0.0.4:0@14 master,noaddr - 0 0 9 disconnected 5
             let map = claims.into_map();
             assert_eq!(owner(&map, 7), Some(&("::1".to_owned(), 3)));
             assert_eq!(owner(&map, 8), Some(&("asked".to_owned(), 2)));
+        }
+    }
+
+    #[test]
+    fn over_tls_a_node_is_called_by_the_name_that_it_announces() {
+        let nodes = "\
+aa 10.0.0.1:1@11,redis-1.example master - 0 0 1 connected 0-5
+bb 10.0.0.2:2@12, master - 0 0 2 connected 6
+cc 10.0.0.3:3@13 master - 0 0 3 connected 7-16383
+";
+        for (by_name, first) in [(true, "redis-1.example"), (false, "10.0.0.1")] {
+            let mut claims = SlotClaims {
+                by_name,
+                ..SlotClaims::default()
+            };
+            claims.read(nodes, "asked");
+            let hosts: Vec<String> = claims.masters.into_iter().map(|(host, _)| host).collect();
+            assert_eq!(hosts, [first, "10.0.0.2", "10.0.0.3"]);
         }
     }
 
