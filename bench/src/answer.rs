@@ -1,10 +1,9 @@
 //! What an order's caller is told, sorted by kind.
 
-use hyper::StatusCode;
 use seckill_domain::{OrderId, Refusal};
 use serde::Deserialize;
 
-use crate::client::Reply;
+use crate::load::Reply;
 
 /// What an order may be answered with beside what its sale refuses it for ([`Refusal`]), by the last
 /// part of the `type`.
@@ -23,6 +22,9 @@ const OTHER_PROBLEMS: [&str; 11] = [
 ];
 /// What limits are of, as `RateLimit` names them.
 const SCOPES: [&str; 4] = ["address", "user", "voucher", "global"];
+const ACCEPTED: u16 = 202;
+const CONFLICT: u16 = 409;
+const TOO_MANY_REQUESTS: u16 = 429;
 const UNKNOWN_PROBLEM: &str = "(unexpected)";
 
 /// The answer to one attempt to order.
@@ -63,18 +65,18 @@ struct Problem<'a> {
 impl Answer {
     /// Reads an answer; one that is not as the API promises is kept as an unexpected refusal.
     #[must_use]
-    pub fn read(reply: Option<&Reply>) -> Self {
+    pub fn read(reply: Option<&Reply<'_>>) -> Self {
         let Some(reply) = reply else {
             return Self::None;
         };
-        let accepted = (reply.status == StatusCode::ACCEPTED)
-            .then(|| read_accepted(&reply.body))
+        let accepted = (reply.status == ACCEPTED)
+            .then(|| read_accepted(reply.body))
             .flatten();
         accepted
             .or_else(|| read_limited(reply))
             .unwrap_or_else(|| Self::Refused {
-                status: reply.status.as_u16(),
-                problem: read_problem(&reply.body),
+                status: reply.status,
+                problem: read_problem(reply.body),
             })
     }
 
@@ -83,7 +85,7 @@ impl Answer {
     pub const fn is_admitted(self) -> bool {
         match self {
             Self::Reserved(_) | Self::Pending(_) => true,
-            Self::Refused { status, .. } => status == StatusCode::CONFLICT.as_u16(),
+            Self::Refused { status, .. } => status == CONFLICT,
             Self::Limited { .. } | Self::None => false,
         }
     }
@@ -121,10 +123,10 @@ fn read_accepted(body: &[u8]) -> Option<Answer> {
 }
 
 /// `"user";r=0;t=1`: the limit that was hit stands alone in it.
-fn read_limited(reply: &Reply) -> Option<Answer> {
-    let is_limited = reply.status == StatusCode::TOO_MANY_REQUESTS;
-    let header = is_limited.then_some(reply.rate_limit.as_ref()).flatten()?;
-    let name = header.to_str().ok()?.split('"').nth(1)?;
+fn read_limited(reply: &Reply<'_>) -> Option<Answer> {
+    let is_limited = reply.status == TOO_MANY_REQUESTS;
+    let header = is_limited.then_some(reply.rate_limit).flatten()?;
+    let name = std::str::from_utf8(header).ok()?.split('"').nth(1)?;
     let scope = SCOPES.into_iter().find(|scope| *scope == name)?;
     Some(Answer::Limited { scope })
 }
@@ -146,15 +148,12 @@ fn read_problem(body: &[u8]) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     fn read(status: u16, body: &'static str) -> Answer {
-        let status = StatusCode::from_u16(status).unwrap();
         Answer::read(Some(&Reply {
             status,
-            body: body.into(),
+            body: body.as_bytes(),
             rate_limit: None,
         }))
     }
@@ -175,11 +174,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_named_by_what_it_is_of() {
-        let limited = |header| {
+        let limited = |header: &'static str| {
             Answer::read(Some(&Reply {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                body: r#"{"type":"https://example.test/problems/rate-limited"}"#.into(),
-                rate_limit: Some(HeaderValue::from_static(header)),
+                status: 429,
+                body: br#"{"type":"https://example.test/problems/rate-limited"}"#,
+                rate_limit: Some(header.as_bytes()),
             }))
         };
         let user = limited("\"user\";r=0;t=1");

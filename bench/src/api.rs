@@ -155,7 +155,7 @@ impl Api {
     pub async fn order_status(
         &self,
         order_id: OrderId,
-        bearer: &HeaderValue,
+        bearer: &str,
     ) -> anyhow::Result<Option<String>> {
         let path = format!("/api/v1/orders/{order_id}");
         self.status(&path, Some(bearer)).await
@@ -166,16 +166,13 @@ impl Api {
             .await
     }
 
-    async fn status(
-        &self,
-        path: &str,
-        bearer: Option<&HeaderValue>,
-    ) -> anyhow::Result<Option<String>> {
+    async fn status(&self, path: &str, bearer: Option<&str>) -> anyhow::Result<Option<String>> {
         let mut call = self
             .public
             .request(Method::GET, path.parse()?, Bytes::new());
         if let Some(bearer) = bearer {
-            call.headers_mut().insert(AUTHORIZATION, bearer.clone());
+            call.headers_mut()
+                .insert(AUTHORIZATION, HeaderValue::try_from(bearer)?);
         }
         let reply = self.public.call(call).await?;
         if reply.status == StatusCode::NOT_FOUND {

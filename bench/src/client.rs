@@ -1,10 +1,8 @@
-//! A cheap HTTP load client. It shares its cores with the system that it loads, so it keeps
-//! connections open, one task each, and does nothing a call does not need.
+//! An HTTP client for single calls; load is made by [`crate::load`].
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use http_body_util::{BodyExt, Full};
@@ -13,15 +11,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use indicatif::ProgressBar;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// A call without an answer after this long counts as one that has none.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The bar moves in steps: drawing is not free either.
-const BAR_STEP: usize = 64;
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request with its whole body.
 pub type Call = Request<Full<Bytes>>;
@@ -64,6 +58,17 @@ impl Endpoint {
         *call.uri_mut() = path;
         call.headers_mut().insert(HOST, self.host.clone());
         call
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What stands in front of a request to this server in [`crate::load`]: its first line and its host.
+    #[must_use]
+    pub fn request_head(&self, method: &str, path: &str) -> Vec<u8> {
+        let host = self.host.to_str().unwrap_or_default();
+        format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes()
     }
 
     /// One call over a connection of its own.
@@ -138,8 +143,6 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its whole body.
     pub body: Bytes,
-    /// Its `RateLimit` header: which limit it was counted under, and what is left of that.
-    pub rate_limit: Option<HeaderValue>,
 }
 
 async fn exchange(sender: &mut SendRequest<Full<Bytes>>, call: Call) -> anyhow::Result<Reply> {
@@ -149,138 +152,7 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, call: Call) -> anyhow::
         Ok(Reply {
             status: head.status,
             body: body.collect().await?.to_bytes(),
-            rate_limit: head.headers.get("ratelimit").cloned(),
         })
     })
     .await?
-}
-
-/// Calls to make, in order, by whichever connection is free.
-pub trait Calls: Send + Sync + 'static {
-    /// What is kept of an answer.
-    type Answer: Send + 'static;
-
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The call at `index`.
-    fn call(&self, index: usize) -> Call;
-
-    /// What is kept of its answer; `None` when there was none.
-    fn answer(&self, index: usize, reply: Option<Reply>) -> Self::Answer;
-}
-
-/// How calls are made.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// Where to.
-    pub endpoint: Arc<Endpoint>,
-    /// Over how many connections, each with one call at a time.
-    pub connections: usize,
-    /// When no new call begins any more, from the first one on.
-    pub stop_after: Duration,
-    /// Moves with every answer.
-    pub bar: ProgressBar,
-}
-
-/// One call's answer.
-#[derive(Debug, Clone)]
-pub struct Sample<T> {
-    /// Which call it was.
-    pub index: usize,
-    /// What it said.
-    pub answer: T,
-    /// From before the request was sent until its whole answer was there.
-    pub latency: Duration,
-}
-
-/// What came of the calls.
-#[derive(Debug, Clone)]
-pub struct Run<T> {
-    /// One for each call made, in no order.
-    pub samples: Vec<Sample<T>>,
-    /// From the first call to the last answer.
-    pub elapsed: Duration,
-}
-
-impl Load {
-    /// Opens the connections, then makes the calls over all of them at once.
-    ///
-    /// # Errors
-    /// When a connection cannot be opened; a call without an answer is not an error.
-    pub async fn run<C: Calls>(&self, calls: Arc<C>) -> anyhow::Result<Run<C::Answer>> {
-        let mut senders = Vec::with_capacity(self.connections);
-        for _ in 0..self.connections {
-            senders.push(self.endpoint.connect().await?);
-        }
-        let next = Arc::new(AtomicUsize::new(0));
-        let started = Instant::now();
-        let mut tasks = JoinSet::new();
-        for sender in senders {
-            let work = self
-                .clone()
-                .work(sender, Arc::clone(&calls), Arc::clone(&next), started);
-            tasks.spawn(work);
-        }
-        let mut samples = Vec::with_capacity(calls.len());
-        while let Some(done) = tasks.join_next().await {
-            samples.extend(done.context("a connection's task failed")?);
-        }
-        Ok(Run {
-            samples,
-            elapsed: started.elapsed(),
-        })
-    }
-
-    async fn work<C: Calls>(
-        self,
-        sender: SendRequest<Full<Bytes>>,
-        calls: Arc<C>,
-        next: Arc<AtomicUsize>,
-        started: Instant,
-    ) -> Vec<Sample<C::Answer>> {
-        let mut sender = Some(sender);
-        let mut samples = Vec::new();
-        while started.elapsed() < self.stop_after {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= calls.len() {
-                break;
-            }
-            let sent = Instant::now();
-            let reply = self.one_call(&mut sender, calls.call(index)).await;
-            let latency = sent.elapsed();
-            let answer = calls.answer(index, reply);
-            samples.push(Sample {
-                index,
-                answer,
-                latency,
-            });
-            if index.is_multiple_of(BAR_STEP) {
-                self.bar.set_position(index as u64);
-            }
-        }
-        samples
-    }
-
-    /// Over the connection at hand, or a new one where that was lost. A lost one is not asked
-    /// again: what became of its call is unknown, and that is an answer too.
-    async fn one_call(
-        &self,
-        sender: &mut Option<SendRequest<Full<Bytes>>>,
-        call: Call,
-    ) -> Option<Reply> {
-        let mut usable = match sender.take() {
-            Some(usable) => usable,
-            None => self.endpoint.connect().await.ok()?,
-        };
-        usable.ready().await.ok()?;
-        let reply = exchange(&mut usable, call).await.ok()?;
-        *sender = Some(usable);
-        Some(reply)
-    }
 }

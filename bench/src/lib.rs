@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod demo;
 pub mod environment;
 pub mod latency;
+pub mod load;
 pub mod orders;
 pub mod progress;
 pub mod redis_server;

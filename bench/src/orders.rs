@@ -1,16 +1,12 @@
-//! Attempts to order, as the load client makes them.
+//! Attempts to order, as the load generator makes them.
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use hyper::{Method, Uri};
 use seckill_domain::VoucherId;
 
 use crate::answer::Answer;
-use crate::client::{Call, Calls, Endpoint, Reply};
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::client::Endpoint;
+use crate::load::{Calls, Reply};
 
 /// One attempt to order one unit.
 #[derive(Debug, Clone)]
@@ -20,36 +16,34 @@ pub struct Click {
     /// Which of the sales: an index into those that [`OrderCalls::new`] was given.
     pub sale: usize,
     /// The idempotency key, if the buyer's client sends one.
-    pub key: Option<HeaderValue>,
+    pub key: Option<String>,
 }
 
 /// Attempts to order, in the order they are made.
 #[derive(Debug)]
 pub struct OrderCalls {
-    endpoint: Arc<Endpoint>,
-    paths: Vec<Uri>,
-    bearers: Arc<[HeaderValue]>,
+    heads: Vec<Vec<u8>>,
+    bearers: Arc<[String]>,
     clicks: Vec<Click>,
 }
 
 impl OrderCalls {
     /// `bearers` are those of the users 1, 2, 3 and so on.
-    ///
-    /// # Errors
-    /// Never: a voucher's path is a valid one.
+    #[must_use]
     pub fn new(
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         sales: &[VoucherId],
-        bearers: Arc<[HeaderValue]>,
+        bearers: Arc<[String]>,
         clicks: Vec<Click>,
-    ) -> anyhow::Result<Self> {
-        let path = |id: &VoucherId| Ok(format!("/api/v1/vouchers/{id}/orders").parse()?);
-        Ok(Self {
-            endpoint,
-            paths: sales.iter().map(path).collect::<anyhow::Result<_>>()?,
+    ) -> Self {
+        let head = |id: &VoucherId| {
+            endpoint.request_head("POST", &format!("/api/v1/vouchers/{id}/orders"))
+        };
+        Self {
+            heads: sales.iter().map(head).collect(),
             bearers,
             clicks,
-        })
+        }
     }
 
     #[must_use]
@@ -65,19 +59,19 @@ impl Calls for OrderCalls {
         self.clicks.len()
     }
 
-    fn call(&self, index: usize) -> Call {
+    fn write(&self, index: usize, request: &mut Vec<u8>) {
         let click = &self.clicks[index];
-        let path = self.paths[click.sale].clone();
-        let mut call = self.endpoint.request(Method::POST, path, Bytes::new());
-        let headers = call.headers_mut();
-        headers.insert(AUTHORIZATION, self.bearers[click.user as usize - 1].clone());
+        request.extend_from_slice(&self.heads[click.sale]);
+        request.extend_from_slice(b"authorization: ");
+        request.extend_from_slice(self.bearers[click.user as usize - 1].as_bytes());
         if let Some(key) = &click.key {
-            headers.insert(IDEMPOTENCY_KEY, key.clone());
+            request.extend_from_slice(b"\r\nidempotency-key: ");
+            request.extend_from_slice(key.as_bytes());
         }
-        call
+        request.extend_from_slice(b"\r\ncontent-length: 0\r\n\r\n");
     }
 
-    fn answer(&self, _index: usize, reply: Option<Reply>) -> Answer {
-        Answer::read(reply.as_ref())
+    fn answer(&self, _index: usize, reply: Option<&Reply<'_>>) -> Answer {
+        Answer::read(reply)
     }
 }

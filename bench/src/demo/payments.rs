@@ -1,10 +1,5 @@
 //! The payment provider's part: signed webhooks.
 
-use std::sync::Arc;
-
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode, Uri};
 use seckill_credentials::signature;
 use seckill_domain::OrderId;
 use seckill_telemetry::settings::Secret;
@@ -13,10 +8,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::evidence::PaymentRecord;
-use crate::client::{Call, Calls, Endpoint, Reply};
+use crate::client::Endpoint;
+use crate::load::{Calls, Reply};
 
 const WEBHOOK_PATH: &str = "/api/v1/payments/webhook";
-const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 
 #[derive(Serialize)]
 struct Webhook<'a> {
@@ -39,10 +34,9 @@ impl Serialize for OrderIdText {
 /// The provider's calls, signed before the first one is made.
 #[derive(Debug)]
 pub(super) struct PaymentCalls {
-    endpoint: Arc<Endpoint>,
-    path: Uri,
+    head: Vec<u8>,
     /// Of which payment, its body, its signature.
-    calls: Vec<(usize, Bytes, HeaderValue)>,
+    calls: Vec<(usize, Vec<u8>, String)>,
 }
 
 impl PaymentCalls {
@@ -51,7 +45,7 @@ impl PaymentCalls {
     /// # Errors
     /// Never: what is sent is made here and well formed.
     pub(super) fn new(
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         secret: &Secret,
         currency: &'static str,
         payments: &[PaymentRecord],
@@ -69,11 +63,10 @@ impl PaymentCalls {
                 paid_at: &paid_at,
             })?;
             let signature = signature::sign(secret.expose(), now.unix_timestamp(), &body);
-            Ok((*index, body.into(), HeaderValue::try_from(signature)?))
+            Ok((*index, body, signature))
         };
         Ok(Self {
-            endpoint,
-            path: Uri::from_static(WEBHOOK_PATH),
+            head: endpoint.request_head("POST", WEBHOOK_PATH),
             calls: order.iter().map(call).collect::<anyhow::Result<_>>()?,
         })
     }
@@ -93,18 +86,18 @@ impl Calls for PaymentCalls {
         self.calls.len()
     }
 
-    fn call(&self, index: usize) -> Call {
+    fn write(&self, index: usize, request: &mut Vec<u8>) {
         let (_, body, signature) = &self.calls[index];
-        let mut call = self
-            .endpoint
-            .request(Method::POST, self.path.clone(), body.clone());
-        let headers = call.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(X_SIGNATURE, signature.clone());
-        call
+        request.extend_from_slice(&self.head);
+        let length = body.len();
+        let headers = format!(
+            "content-type: application/json\r\nx-signature: {signature}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        request.extend_from_slice(headers.as_bytes());
+        request.extend_from_slice(body);
     }
 
-    fn answer(&self, _index: usize, reply: Option<Reply>) -> bool {
-        reply.is_some_and(|reply| reply.status == StatusCode::ACCEPTED)
+    fn answer(&self, _index: usize, reply: Option<&Reply<'_>>) -> bool {
+        reply.is_some_and(|reply| reply.status == 202)
     }
 }

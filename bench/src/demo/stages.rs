@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use hyper::header::HeaderValue;
+
 use indicatif::ProgressBar;
 use seckill_domain::{OrderId, VoucherId};
 use time::OffsetDateTime;
@@ -19,9 +19,9 @@ use super::options::DemoOptions;
 use super::payments::PaymentCalls;
 use super::stores::Stores;
 use crate::api::{Api, Ledger, NewSale};
-use crate::client::{Calls, Load, Run};
 use crate::credentials;
 use crate::environment::Environment;
+use crate::load::{Calls, Load, Run};
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
 
@@ -56,7 +56,7 @@ pub(super) struct Demo {
     pub(super) webhook_latencies: Vec<Duration>,
     environment: Environment,
     options: DemoOptions,
-    bearers: Arc<[HeaderValue]>,
+    bearers: Arc<[String]>,
     rng: fastrand::Rng,
 }
 
@@ -267,7 +267,7 @@ impl Demo {
             }
         }
         let calls = Arc::new(PaymentCalls::new(
-            Arc::clone(&self.api.public),
+            &self.api.public,
             &self.environment.webhook_secret,
             CURRENCY,
             &self.payments,

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use hyper::header::HeaderValue;
 use seckill_domain::VoucherId;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -22,10 +21,10 @@ use self::cpu::CpuSeconds;
 use self::report::Report;
 use crate::answer::Answer;
 use crate::api::{Api, NewSale};
-use crate::client::{Load, Run};
 use crate::credentials;
 use crate::environment::Environment;
 use crate::latency::Latencies;
+use crate::load::{Load, Run};
 use crate::orders::{Click, OrderCalls};
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
@@ -125,7 +124,7 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
 struct Bench<'a> {
     options: &'a ThroughputOptions,
     api: Api,
-    bearers: Arc<[HeaderValue]>,
+    bearers: Arc<[String]>,
     ceiling: Ceiling,
 }
 
@@ -211,11 +210,11 @@ impl<'a> Bench<'a> {
             key: None,
         };
         let calls = OrderCalls::new(
-            Arc::clone(&self.api.public),
+            &self.api.public,
             sales,
             Arc::clone(&self.bearers),
             users.map(click).collect(),
-        )?;
+        );
         let load = Load {
             endpoint: Arc::clone(&self.api.public),
             connections: self.options.connections,

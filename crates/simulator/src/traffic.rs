@@ -8,7 +8,7 @@ use seckill_domain::{
 use crate::ingress::{self, Order};
 use crate::scene;
 use crate::task::pause_for;
-use crate::world::{Sim, SimulatedWorld};
+use crate::world::{Mode, Sim, SimulatedWorld};
 
 /// Units beyond which nobody restocks.
 const RESTOCK_BELOW: i64 = 9;
@@ -179,12 +179,14 @@ impl SimulatedWorld {
                 key
             }
         };
+        // Nothing but its hold answers for an order without a key.
+        let keyless = self.mode == Mode::Rough && self.chance(0.2);
         let most = self.tuning.most_units;
         let quantity = 1 + u32::try_from(self.below(most)).unwrap_or(0);
         Order {
             user_id,
             quantity,
-            key_hash: Some(key_hash),
+            key_hash: (!keyless).then_some(key_hash),
         }
     }
 

@@ -8,10 +8,10 @@ use seckill_domain::OrderId;
 
 use super::{Demo, Orders, PENDING_DEADLINE};
 use crate::answer::Answer;
-use crate::client::Sample;
 use crate::demo::crowd;
 use crate::demo::evidence::ClickRecord;
 use crate::latency::Latencies;
+use crate::load::Sample;
 use crate::orders::{Click, OrderCalls};
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
@@ -73,7 +73,7 @@ impl Demo {
         let started = Instant::now();
         // Later the first buyers' time to pay would run out.
         let deadline = Duration::from_secs(u64::from(self.options.seconds_to_pay(limit)));
-        let mut clicks = crowd::clicks(users, wave, repeat_percent, &mut self.rng)?;
+        let mut clicks = crowd::clicks(users, wave, repeat_percent, &mut self.rng);
         if limit > 0 {
             clicks = crowd::hammered(clicks);
         }
@@ -85,7 +85,7 @@ impl Demo {
                 break;
             }
             tokio::time::sleep(RETRY_AFTER).await;
-            let clicks = crowd::clicks(again, wave, 0, &mut self.rng)?;
+            let clicks = crowd::clicks(again, wave, 0, &mut self.rng);
             let label = "Who was over a limit comes again";
             samples.extend(self.clicks_at_once(label, wave, clicks).await?);
         }
@@ -103,11 +103,11 @@ impl Demo {
     ) -> anyhow::Result<Vec<Sample<Answer>>> {
         let stage = Stage::begin(label, clicks.len() as u64);
         let calls = Arc::new(OrderCalls::new(
-            Arc::clone(&self.api.public),
+            &self.api.public,
             &[self.voucher],
             Arc::clone(&self.bearers),
             clicks,
-        )?);
+        ));
         let run = self.load(stage.bar(), Arc::clone(&calls)).await?;
         for sample in &run.samples {
             self.clicks.push(ClickRecord {

@@ -1,14 +1,13 @@
-//! The load client against a server that answers, and one that hangs up.
+//! The load generator against a server that answers, and one that hangs up.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Bytes;
-use hyper::{Method, StatusCode, Uri};
 use indicatif::ProgressBar;
-use seckill_bench::client::{Call, Calls, Endpoint, Load, Reply};
+use seckill_bench::client::Endpoint;
+use seckill_bench::load::{Calls, Load, Reply};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,19 +18,21 @@ struct Numbered {
 }
 
 impl Calls for Numbered {
-    type Answer = Option<(StatusCode, Bytes)>;
+    type Answer = Option<(u16, String)>;
 
     fn len(&self) -> usize {
         self.calls
     }
 
-    fn call(&self, index: usize) -> Call {
-        let path: Uri = format!("/{index}").parse().unwrap();
-        self.endpoint.request(Method::POST, path, Bytes::new())
+    fn write(&self, index: usize, request: &mut Vec<u8>) {
+        let head = self.endpoint.request_head("POST", &format!("/{index}"));
+        request.extend_from_slice(&head);
+        request.extend_from_slice(b"\r\n");
     }
 
-    fn answer(&self, _index: usize, reply: Option<Reply>) -> Self::Answer {
-        reply.map(|reply| (reply.status, reply.body))
+    fn answer(&self, _index: usize, reply: Option<&Reply<'_>>) -> Self::Answer {
+        let text = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
+        reply.map(|reply| (reply.status, text(reply.body)))
     }
 }
 
@@ -60,7 +61,7 @@ async fn serve(stream: TcpStream, hangs_up: fn(usize) -> bool) {
     }
 }
 
-async fn run(calls: usize, hangs_up: fn(usize) -> bool) -> Vec<Option<(StatusCode, Bytes)>> {
+async fn run(calls: usize, hangs_up: fn(usize) -> bool) -> Vec<Option<(u16, String)>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
@@ -91,10 +92,7 @@ async fn run(calls: usize, hangs_up: fn(usize) -> bool) -> Vec<Option<(StatusCod
 #[tokio::test]
 async fn every_call_gets_its_own_answer() {
     for (index, answer) in run(100, |_| false).await.into_iter().enumerate() {
-        assert_eq!(
-            answer,
-            Some((StatusCode::ACCEPTED, index.to_string().into()))
-        );
+        assert_eq!(answer, Some((202, index.to_string())));
     }
 }
 
