@@ -16,8 +16,8 @@ const PROCESSES: [&str; 7] = [
     "seckill-timeout",
 ];
 
-/// CPU seconds by process name, of all processes of that name on this machine.
-pub(super) type CpuSeconds = BTreeMap<String, f64>;
+/// CPU time by process name, of all processes of that name on this machine.
+pub(super) type CpuTimes = BTreeMap<String, f64>;
 
 /// Each process with its name and its CPU seconds so far.
 pub(super) type Processes = BTreeMap<String, (String, f64)>;
@@ -38,9 +38,9 @@ pub(super) fn processes() -> Processes {
     entries.flatten().filter_map(process).collect()
 }
 
-/// What was used between two looks by the processes that were there at the second.
-pub(super) fn used_between(before: &Processes, after: &Processes) -> CpuSeconds {
-    let mut used = CpuSeconds::new();
+/// The seconds that were used between two looks by the processes that were there at the second.
+pub(super) fn used_between(before: &Processes, after: &Processes) -> CpuTimes {
+    let mut used = CpuTimes::new();
     for (id, (name, seconds)) in after {
         let earlier = before.get(id).map_or(0.0, |(_, seconds)| *seconds);
         *used.entry(name.clone()).or_default() += seconds - earlier;
@@ -75,7 +75,7 @@ mod tests {
         let of = |id: &str, seconds| (id.to_owned(), ("java".to_owned(), seconds));
         let before = Processes::from([of("1", 1.5), of("2", 90.0)]);
         let after = Processes::from([of("1", 4.0), of("3", 0.5)]);
-        let expected = CpuSeconds::from([("java".to_owned(), 3.0)]);
+        let expected = CpuTimes::from([("java".to_owned(), 3.0)]);
         assert_eq!(used_between(&before, &after), expected);
     }
 }

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use self::ceiling::{Ceiling, CeilingRun};
-use self::cpu::CpuSeconds;
+use self::cpu::CpuTimes;
 use self::report::Report;
 use crate::answer::Answer;
 use crate::api::{Api, NewSale};
@@ -51,7 +51,7 @@ pub enum Output {
 #[derive(Debug, Clone, Args)]
 pub struct ThroughputOptions {
     /// Seconds of load in each run
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     pub seconds: u32,
     /// Connections, each with one request at a time; also redis-benchmark's clients
     #[arg(long, default_value_t = 512)]
@@ -60,8 +60,11 @@ pub struct ThroughputOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
     pub vouchers: Vec<usize>,
     /// How often everything is measured, by turns; medians are reported
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// Three rounds of five seconds, for a first look
+    #[arg(long, conflicts_with_all = ["seconds", "rounds"])]
+    pub quick: bool,
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -82,8 +85,10 @@ pub(crate) struct HttpRun {
     answers: BTreeMap<String, u64>,
     /// From the last answer until every order was a row and settled in Redis.
     settled_after_seconds: f64,
-    /// Used meanwhile, by process name.
-    cpu_seconds: CpuSeconds,
+    /// Accepted orders over the time from the first call until all were settled: what the whole pipeline carries.
+    carried_per_second: f64,
+    /// Microseconds of processor time an accepted order, until all were settled, by process name.
+    cpu_us_per_order: CpuTimes,
 }
 
 /// One turn of everything.
@@ -98,6 +103,7 @@ pub(crate) struct Round {
 /// # Errors
 /// When the stack or `redis-benchmark` does not do its part.
 pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyhow::Result<()> {
+    let options = &options.clone().settled();
     ensure!(options.seconds > 0, "--seconds is at least 1");
     ensure!(options.rounds > 0, "--rounds is at least 1");
     ensure!(options.connections > 0, "--connections is at least 1");
@@ -106,6 +112,11 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
         "--vouchers are at least 1"
     );
     let mut bench = Bench::new(environment, options).await?;
+    // A broker that was just started is slow for its first seconds, and so are empty caches.
+    eprintln!("Warm-up, not counted");
+    for vouchers in &options.vouchers {
+        bench.http(*vouchers).await?;
+    }
     let mut ceiling_calls_per_second = CEILING_GUESS_PER_SECOND;
     let mut rounds = Vec::with_capacity(options.rounds);
     for number in 1..=options.rounds {
@@ -119,6 +130,20 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
         rounds.push(Round { http, ceiling });
     }
     Report::new(options, rounds).print(options.output)
+}
+
+impl ThroughputOptions {
+    fn settled(self) -> Self {
+        if self.quick {
+            Self {
+                seconds: 5,
+                rounds: 3,
+                ..self
+            }
+        } else {
+            self
+        }
+    }
 }
 
 struct Bench<'a> {
@@ -158,11 +183,11 @@ impl<'a> Bench<'a> {
             self.settled(*sale).await?;
         }
         let settled_after = ended.elapsed();
-        let cpu_seconds = cpu::used_between(&before, &cpu::processes());
+        let cpu = cpu::used_between(&before, &cpu::processes());
         for sale in &sales {
             self.api.close_sale(*sale).await?;
         }
-        let result = summarise(vouchers, &run, settled_after, cpu_seconds)?;
+        let result = summarise(vouchers, &run, settled_after, &cpu)?;
         stage.done(&format!("{:.0} accepted a second", result.per_second));
         Ok(result)
     }
@@ -241,7 +266,7 @@ fn summarise(
     vouchers: usize,
     run: &Run<Answer>,
     settled_after: Duration,
-    cpu_seconds: CpuSeconds,
+    cpu_seconds: &CpuTimes,
 ) -> anyhow::Result<HttpRun> {
     let accepted = run
         .samples
@@ -261,6 +286,10 @@ fn summarise(
         p99_ms: latencies.p99.as_secs_f64() * 1e3,
         answers,
         settled_after_seconds: settled_after.as_secs_f64(),
-        cpu_seconds,
+        carried_per_second: accepted as f64 / (run.elapsed + settled_after).as_secs_f64(),
+        cpu_us_per_order: cpu_seconds
+            .iter()
+            .map(|(name, seconds)| (name.clone(), seconds * 1e6 / accepted.max(1) as f64))
+            .collect(),
     })
 }

@@ -26,10 +26,12 @@ struct Median {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Accepted orders over the ceiling of the same round.
+    /// Orders that were carried until they were settled, over the ceiling of the same round.
     ratio: f64,
+    ratio_min: f64,
+    ratio_max: f64,
     settled_after_seconds: f64,
-    cpu_seconds: BTreeMap<String, f64>,
+    cpu_us_per_order: BTreeMap<String, f64>,
 }
 
 impl Report {
@@ -72,7 +74,7 @@ impl Report {
                 format!("{:.0}", m.per_second),
                 format!("{:.1}", m.p50_ms),
                 format!("{:.1}", m.p99_ms),
-                format!("{:.2}", m.ratio),
+                format!("{:.2} ({:.2} to {:.2})", m.ratio, m.ratio_min, m.ratio_max),
                 format!("{:.1} s", m.settled_after_seconds),
             ]);
         }
@@ -84,7 +86,7 @@ impl Report {
         ]);
         format!(
             "\nMedians of {} rounds of {} s, {} connections\n{}\n\
-             CPU seconds of a run, until settled (all processes of that name)\n{}",
+             Microseconds of CPU an accepted order, until settled (all processes of that name)\n{}",
             self.rounds.len(),
             self.seconds,
             self.connections,
@@ -102,9 +104,9 @@ impl Report {
         );
         let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for m in &self.medians {
-            for (name, seconds) in &m.cpu_seconds {
+            for (name, micros) in &m.cpu_us_per_order {
                 let row = rows.entry(name).or_insert_with(|| vec![name.clone()]);
-                row.push(format!("{seconds:.1}"));
+                row.push(format!("{micros:.1}"));
             }
         }
         std::iter::once(header).chain(rows.into_values()).collect()
@@ -117,20 +119,21 @@ impl Median {
         let runs = || rounds.iter().map(move |round| &round.http[at]);
         let first = &rounds[0].http[at];
         let cpu = |name: &String| {
-            let of_run = runs().map(|run| run.cpu_seconds.get(name).copied().unwrap_or(0.0));
+            let of_run = runs().map(|run| run.cpu_us_per_order.get(name).copied().unwrap_or(0.0));
             (name.clone(), median(of_run))
         };
-        let ratios = rounds
-            .iter()
-            .map(|r| r.http[at].per_second / r.ceiling.per_second);
+        let ratio = |round: &Round| round.http[at].carried_per_second / round.ceiling.per_second;
+        let ratios = || rounds.iter().map(ratio);
         Self {
             vouchers: first.vouchers,
             per_second: median(runs().map(|run| run.per_second)),
             p50_ms: median(runs().map(|run| run.p50_ms)),
             p99_ms: median(runs().map(|run| run.p99_ms)),
-            ratio: median(ratios),
+            ratio: median(ratios()),
+            ratio_min: ratios().fold(f64::INFINITY, f64::min),
+            ratio_max: ratios().fold(0.0, f64::max),
             settled_after_seconds: median(runs().map(|run| run.settled_after_seconds)),
-            cpu_seconds: first.cpu_seconds.keys().map(cpu).collect(),
+            cpu_us_per_order: first.cpu_us_per_order.keys().map(cpu).collect(),
         }
     }
 }
@@ -160,7 +163,8 @@ mod tests {
                 p99_ms: 20.0,
                 answers: BTreeMap::new(),
                 settled_after_seconds: 1.0,
-                cpu_seconds: BTreeMap::from([("java".to_owned(), 2.0)]),
+                carried_per_second: http,
+                cpu_us_per_order: BTreeMap::from([("java".to_owned(), 2.0)]),
             }],
             ceiling: CeilingRun {
                 per_second: ceiling,
@@ -184,11 +188,16 @@ mod tests {
             connections: 512,
             vouchers: vec![1],
             rounds: 3,
+            quick: false,
             output: Output::Table,
         };
         let rounds = vec![round(10.0, 20.0), round(30.0, 40.0), round(20.0, 100.0)];
         let report = Report::new(&options, rounds);
-        assert_eq!(report.medians[0].ratio, 0.5);
+        let median = &report.medians[0];
+        assert_eq!(
+            (median.ratio_min, median.ratio, median.ratio_max),
+            (0.2, 0.5, 0.75)
+        );
         assert_eq!(report.medians[0].per_second, 20.0);
         assert_eq!(report.ceiling_per_second, 40.0);
         let table = report.table();
