@@ -1,4 +1,4 @@
-//! Stores that speak TLS to whoever signs in. The test itself comes by plain listeners beside.
+//! Stores that speak TLS to whoever shows a certificate and signs in. The test itself comes by plain listeners beside.
 
 use anyhow::{Context, Result};
 use seckill_testkit::kafka::{SecureListener, Security};
@@ -24,6 +24,8 @@ pub struct Secured {
     pub authority: Authority,
     /// The password of each store, also those that are in a URL.
     pub password: String,
+    /// What the services show.
+    client: Certificate,
     kafka_port: u16,
     redis_port: u16,
     /// Behind the login.
@@ -44,13 +46,14 @@ impl Secured {
             listeners: vec![SecureListener {
                 port: kafka_port,
                 certificate: issue(&authority, "kafka")?,
+                clients_of: authority.ca(),
             }],
             login: (USER.to_owned(), password.clone()),
         })?;
         let redis = redis(&authority, &issue(&authority, "redis")?, redis_port)?;
         let rule = [&format!(">{password}"), "~*", "&*", "+@all"];
         redis.cli(&[&["ACL", "SETUSER", USER, "reset", "on"][..], &rule].concat())?;
-        let postgres = Postgres::secured(&issue(&authority, "postgres")?)?;
+        let postgres = Postgres::secured(&issue(&authority, "postgres")?, &authority.ca())?;
         let stack = TestStack::builder()
             .kafka(kafka)
             .redis(redis)
@@ -61,6 +64,7 @@ impl Secured {
         make_roles(url, &password)?;
         let secured = Self {
             database: database.to_owned(),
+            client: authority.issue("shop")?,
             authority,
             password,
             kafka_port,
@@ -93,8 +97,9 @@ impl Secured {
     #[must_use]
     pub fn settings_with(&self, trusted: &Authority, password: &str) -> Settings {
         let ca = text(&trusted.ca());
+        let (own, key) = (text(&self.client.certificate), text(&self.client.key));
         let database = format!(
-            "postgres://{USER}:{password}@{}?sslmode=verify-full&sslrootcert={ca}",
+            "postgres://{USER}:{password}@{}?sslmode=verify-full&sslrootcert={ca}&sslcert={own}&sslkey={key}",
             self.database
         );
         vec![
@@ -104,11 +109,15 @@ impl Secured {
             ("KAFKA_SASL_USERNAME", USER.to_owned()),
             ("KAFKA_SASL_PASSWORD", password.to_owned()),
             ("KAFKA_SSL_CA_LOCATION", ca.clone()),
+            ("KAFKA_SSL_CERTIFICATE_LOCATION", own.clone()),
+            ("KAFKA_SSL_KEY_LOCATION", key.clone()),
             (
                 "REDIS_URL",
                 format!("rediss://{USER}:{password}@127.0.0.1:{}", self.redis_port),
             ),
             ("REDIS_SSL_CA_LOCATION", ca),
+            ("REDIS_SSL_CERTIFICATE_LOCATION", own),
+            ("REDIS_SSL_KEY_LOCATION", key),
             ("DATABASE_URL", database),
         ]
     }
@@ -127,7 +136,7 @@ fn redis(authority: &Authority, certificate: &Certificate, port: u16) -> Result<
         "--tls-ca-cert-file",
         &ca,
         "--tls-auth-clients",
-        "no",
+        "yes",
     ])
 }
 

@@ -31,7 +31,7 @@ pub struct Authority {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     pub certificate: PathBuf,
-    /// Its key, which whoever comes may read: nothing is worth keeping here.
+    /// Its key, which is its owner's alone.
     pub key: PathBuf,
     /// Both in one file, the key first.
     pub both: PathBuf,
@@ -111,6 +111,8 @@ impl Authority {
         };
         let text = fs::read_to_string(&made.key)? + &fs::read_to_string(&made.certificate)?;
         fs::write(&made.both, text)?;
+        // Some programs take no other.
+        fs::set_permissions(&made.key, fs::Permissions::from_mode(0o600))?;
         Ok(made)
     }
 

@@ -1,15 +1,19 @@
 //! A listener over TLS beside the plain one, for clients that sign in.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use crate::tls::Certificate;
 
-/// One more listener, on a loopback port. Who comes by it signs in with SCRAM-SHA-512.
+/// One more listener, on a loopback port. Who comes by it shows a certificate, and signs in with
+/// SCRAM-SHA-512.
 #[derive(Clone, Debug)]
 pub struct SecureListener {
     pub port: u16,
     /// What it shows.
     pub certificate: Certificate,
+    /// Whose certificates it wants of clients.
+    pub clients_of: PathBuf,
 }
 
 /// The listeners over TLS, and who may sign in.
@@ -51,10 +55,14 @@ impl Security {
                 text,
                 "{prefix}.ssl.keystore.type=PEM
 {prefix}.ssl.keystore.location={}
+{prefix}.ssl.truststore.type=PEM
+{prefix}.ssl.truststore.location={}
+{prefix}.ssl.client.auth=required
 {prefix}.sasl.enabled.mechanisms=SCRAM-SHA-512
 {prefix}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ",
-                listener.certificate.both.display()
+                listener.certificate.both.display(),
+                listener.clients_of.display()
             );
         }
         text

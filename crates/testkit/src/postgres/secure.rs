@@ -1,7 +1,9 @@
 //! A server that lets nobody but its superuser in without TLS and a password.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
+
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -11,25 +13,25 @@ use crate::tls::{Certificate, text};
 
 impl Postgres {
     /// As [`Postgres::start`], with this certificate, which is the server's alone from now on. Roles sign in over TLS
-    /// with a password; the superuser comes as to any other server of a test.
+    /// with a certificate of `clients_of` and a password; the superuser comes as to any other server of a test.
     ///
     /// # Errors
     /// As [`Postgres::start`].
-    pub fn secured(certificate: &Certificate) -> Result<Self> {
-        // The server takes no key that others could read.
-        fs::set_permissions(&certificate.key, fs::Permissions::from_mode(0o600))?;
+    pub fn secured(certificate: &Certificate, clients_of: &Path) -> Result<Self> {
         if let Some(user) = server_user()? {
             chown(&certificate.key, Some(user.uid), Some(user.gid))?;
         }
         let rules = certificate.key.with_extension("hba");
         let lines = format!(
-            "host all {SUPERUSER} 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+            "host all {SUPERUSER} 127.0.0.1/32 trust\n\
+             hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n"
         );
         fs::write(&rules, lines)?;
         let settings = vec![
             ("ssl", "on".to_owned()),
             ("ssl_cert_file", text(&certificate.certificate)),
             ("ssl_key_file", text(&certificate.key)),
+            ("ssl_ca_file", text(clients_of)),
             ("hba_file", text(&rules)),
         ];
         Self::with(PostgresOptions {
