@@ -12,11 +12,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::App;
-use crate::outcomes;
-use crate::reservations::RelayOptions;
+use crate::orders::outcomes;
+use crate::orders::reservations::RelayOptions;
 use crate::sign_in::mailer::Postman;
 use crate::startup::Clients;
+use crate::state::App;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const SIGN_OUTS_EVERY: Duration = Duration::from_secs(1);

@@ -10,12 +10,13 @@ use seckill_stores::StoreSettings;
 use seckill_telemetry::logs::LogSettings;
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
-use crate::admission::Places;
-use crate::auth::NamedTokens;
-use crate::limits::{ProxyHeader, Rates, TrustedProxies};
-use crate::pages::PaymentPage;
+use crate::gate::admission::Places;
+use crate::gate::limits::Rates;
+use crate::http::address::{ProxyHeader, TrustedProxies};
+use crate::operators::auth::NamedTokens;
+use crate::payments::webhook::check_secret;
+use crate::shop::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
-use crate::webhook::check_secret;
 
 /// actix reckons a wait's end from a clock that it renews twice a second, later on a busy thread. An end
 /// that has passed when its timer is made wakes nobody, and the connection stays until it was silent for

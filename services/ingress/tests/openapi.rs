@@ -10,7 +10,8 @@ use std::path::Path;
 use actix_web::introspection::IntrospectionTree;
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::{App, HttpResponse, web};
-use seckill_ingress::{http, openapi};
+use seckill_ingress::openapi;
+use seckill_ingress::routes;
 use seckill_telemetry::ops::Ops;
 use serde_json::Value;
 
@@ -85,7 +86,7 @@ async fn registered(configure: impl FnOnce(&mut web::ServiceConfig)) -> BTreeSet
 
 #[actix_web::test]
 async fn every_public_route_is_documented_and_nothing_else_is() {
-    let routes = registered(http::public_routes).await;
+    let routes = registered(routes::public_routes).await;
     assert!(routes.len() > 15, "{routes:?}");
     assert_eq!(routes, documented(&openapi::public()));
 }
@@ -95,7 +96,7 @@ async fn every_admin_route_is_documented_and_nothing_else_is() {
     let ops = Ops::install().unwrap();
     let routes = registered(|config| {
         ops.routes(config);
-        http::admin_routes(config);
+        routes::admin_routes(config);
     });
     let routes = routes.await;
     assert!(routes.len() > 12, "{routes:?}");

@@ -1,4 +1,4 @@
-//! Publishes again what was never acknowledged (`services/ingress/src/reservations/relay.rs`).
+//! Publishes again what was never acknowledged (`services/ingress/src/orders/reservations/relay.rs`).
 
 use crate::redis::CallError;
 use crate::scene;

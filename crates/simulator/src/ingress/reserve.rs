@@ -1,5 +1,5 @@
 //! From a request to stock in Redis and an event in the log
-//! (`services/ingress/src/reservations/{call,shrink,promise,acks}.rs`).
+//! (`services/ingress/src/orders/reservations/{call,shrink,promise,acks}.rs`).
 
 use seckill_domain::{KeyHash, OrderId, UserId};
 use seckill_stock::{Attempt, PendingEvent, ReserveOutcome, ReserveRequest, ShrinkReply};

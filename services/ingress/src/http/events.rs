@@ -4,8 +4,7 @@ use seckill_domain::{Event, EventBody, EventId, Timestamp, VoucherId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::problem::{FieldError, Problem};
-use crate::reservations::PublishError;
+use crate::http::problem::{FieldError, Problem};
 
 /// An event of this moment, with a new id.
 ///
@@ -33,13 +32,4 @@ pub fn with_id(
 pub fn timestamp_now() -> Timestamp {
     let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
     Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-impl From<PublishError> for Problem {
-    fn from(error: PublishError) -> Self {
-        Self::unavailable(
-            "The request may not have been recorded: send it again, that does no harm.",
-        )
-        .because(error)
-    }
 }

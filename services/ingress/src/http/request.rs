@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use seckill_domain::{KeyHash, OrderId, VoucherId};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 const KEY_MAX_BYTES: usize = 255;
 
@@ -64,6 +64,14 @@ pub fn page_query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Probl
                 "The query cannot be used: limit is a whole number, and before the `next` of the page before.",
             )
         })
+}
+
+/// What follows `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }
 
 /// The hash of `Idempotency-Key`, if the request has one.

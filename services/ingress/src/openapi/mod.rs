@@ -21,8 +21,13 @@ use actix_web::{HttpResponse, Route};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use crate::http::{admin, orders, orders_read, payments, resource, sign_in, sse, vouchers};
-use crate::problem::FieldError;
+use crate::http::problem::FieldError;
+use crate::http::resource::resource;
+use crate::operators::api as admin;
+use crate::orders::{cancel, place, sse, status};
+use crate::payments::api as payments;
+use crate::shop::vouchers;
+use crate::sign_in::api as sign_in;
 use complete::complete;
 
 #[derive(OpenApi)]
@@ -45,7 +50,7 @@ use complete::complete;
     paths(
         sign_in::send_code, sign_in::sign_in, sign_in::sign_out, sign_in::sign_out_everywhere,
         vouchers::list, vouchers::one, vouchers::sale_token,
-        orders::place, orders::cancel, orders_read::list, orders_read::one, sse::stream,
+        place::place, cancel::cancel, status::list, status::one, sse::stream,
         payments::webhook,
     ),
     components(schemas(FieldError)),

@@ -7,10 +7,10 @@ use actix_web::http::header::CONTENT_TYPE;
 use seckill_domain::{OrderId, Refusal, VoucherId};
 use serde_json::{Map, Value, json};
 
-use crate::body::LIMIT_BYTES;
-use crate::problem::{FieldError, Problem};
-use crate::risk::Rule;
-use crate::sale_tokens::PageProof;
+use crate::gate::risk::Rule;
+use crate::gate::sale_tokens::PageProof;
+use crate::http::body::LIMIT_BYTES;
+use crate::http::problem::{FieldError, Problem};
 
 /// A kind of refusal: what its `type` names.
 pub(super) struct Kind {
@@ -28,14 +28,14 @@ pub(super) struct Kind {
 fn samples() -> Vec<Problem> {
     let voucher = VoucherId::new(7).expect("7 is a voucher id");
     let wrong = FieldError::new("email", "has no @");
-    let refused =
-        Refusal::examples().map(|refusal| Problem::refused(refusal, voucher, PageProof::Missing));
+    let refused = Refusal::examples()
+        .map(|refusal| Problem::refused(refusal, voucher, PageProof::Missing.as_str()));
     let others = [
         Problem::payment_id_reused(OrderId::from_parts(voucher, 1, 1)),
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
         Problem::too_many_streams(),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
-        Problem::denied(Rule::UserBlocked),
+        Problem::from(Rule::UserBlocked),
         Problem::not_found("There is no such voucher."),
         Problem::not_cancellable("The order is paid already."),
         Problem::stock_committed(3),
@@ -127,7 +127,7 @@ mod tests {
     /// The names in the code of the constructors: what is added there has to be added here.
     #[test]
     fn every_refusal_is_among_the_samples() {
-        let code = include_str!("../problem/kinds.rs");
+        let code = include_str!("../http/problem/kinds.rs");
         let names = code.split("Self::new(").skip(1).map(|call| {
             let argument = call.trim_start().split(',').next().unwrap();
             match argument {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use seckill_domain::{Actor, Reason, VoucherId};
 
-use crate::http::sign_in::CHALLENGE;
-use crate::http::terms::ONE_LINE_PATTERN;
+use crate::operators::terms::ONE_LINE_PATTERN;
+use crate::sign_in::api::CHALLENGE;
 
 /// The header of a renewed token, which no answer has that does not know the caller.
 pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";

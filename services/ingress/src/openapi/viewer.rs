@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use actix_web::{HttpRequest, HttpResponse};
 use utoipa_swagger_ui::Config;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Its own, because it sets styles inline; scripts and connections are ours only.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \

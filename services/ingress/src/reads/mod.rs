@@ -10,12 +10,13 @@ mod voucher;
 use std::future::Future;
 use std::sync::Arc;
 
+use seckill_domain::VoucherId;
 use seckill_ephemeral::SharedCache;
 use seckill_orderbook::{Orderbook, OrderbookError};
 use seckill_stock::{Stock, StockError};
 use tokio::runtime::Handle;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use catalogue::Caches;
 use last_id::LastId;
 
@@ -110,6 +111,18 @@ impl Reads {
             sources,
             runtime,
         }))
+    }
+
+    /// Why Redis does not serve a sale: PostgreSQL knows whether that is for now or for good.
+    pub async fn why_not_served(&self, voucher_id: VoucherId) -> Problem {
+        match self.sale(voucher_id).await {
+            Ok(None) => Problem::not_found("There is no such voucher."),
+            Ok(Some(row)) if row.retired => Problem::ended(),
+            Ok(Some(_)) => {
+                Problem::unavailable("The sale's stock is being loaded: try again in a moment.")
+            }
+            Err(error) => error.into(),
+        }
     }
 
     /// For what is neither an order, nor a voucher, nor a ledger: the admin API's own books.

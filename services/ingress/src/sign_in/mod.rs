@@ -1,5 +1,6 @@
 //! Signing in with a code that is mailed to the buyer's address.
 
+pub mod api;
 pub mod codes;
 pub mod mailer;
 mod queue;
@@ -18,8 +19,8 @@ use seckill_telemetry::settings::Secret;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::limits::subscriber;
-use crate::revoked::Revoked;
+use crate::buyers::revoked::Revoked;
+use crate::http::address::subscriber;
 use codes::{Codes, NewCode, Requested, StoredCode, Who};
 use mailer::{Mailer, Postman};
 use settings::SignInSettings;

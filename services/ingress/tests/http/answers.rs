@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use seckill_credentials::signature;
 use seckill_domain::{UserId, VoucherId};
-use seckill_ingress::revoked::Revoked;
-use seckill_ingress::tokens::Tokens;
+use seckill_ingress::buyers::revoked::Revoked;
+use seckill_ingress::buyers::tokens::Tokens;
 use seckill_telemetry::settings::Secret;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use actix_web::http::Method;
 use seckill_domain::VoucherId;
-use seckill_ingress::admission::Class;
+use seckill_ingress::gate::admission::Class;
 
 use crate::operations::{Operation, admin, ask, public};
 use crate::rig::Rig;

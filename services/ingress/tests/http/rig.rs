@@ -8,7 +8,7 @@ use seckill_domain::{Effect, LogRef, Offset, Timestamp, UserId, VoucherId};
 use seckill_eventlog::{
     EventProducer, KafkaSettings, OutcomeRecord, Record, Topics, create_topics, read_all,
 };
-use seckill_ingress::tokens;
+use seckill_ingress::buyers::tokens;
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions, View};
 use seckill_stock::{
     ClaimReply, LoadReply, LogIdentity, OpenReply, SettleReply, Stock, StockOptions,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use reqwest::Response;
 use seckill_domain::UserId;
-use seckill_ingress::tokens;
+use seckill_ingress::buyers::tokens;
 use seckill_telemetry::settings::Secret;
 use serde_json::Value;
 
 use crate::rig::{Rig, TOKEN_SECRET, eventually};
 
-/// Of one order, as [`seckill_ingress::streams`] has it.
+/// Of one order, as [`seckill_ingress::orders::streams`] has it.
 const OF_ORDER: usize = 5;
 
 async fn open(rig: &Rig, order_id: &str, token: &str) -> Response {

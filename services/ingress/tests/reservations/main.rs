@@ -11,7 +11,9 @@ use rig::{Conditions, Rig, distinct, eventually, order};
 use seckill_domain::{
     EventBody, EventId, KeyHash, Offset, OrderId, Reason, Refusal, StockOp, TraceParent,
 };
-use seckill_ingress::reservations::{PlaceError, Placed, PlacedState, PublishError, ShrinkError};
+use seckill_ingress::orders::reservations::{
+    PlaceError, Placed, PlacedState, PublishError, ShrinkError,
+};
 use seckill_stock::SettleReply;
 use tokio::task::JoinSet;
 use uuid::Uuid;

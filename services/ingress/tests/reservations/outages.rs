@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill_domain::{LogBatch, Offset, OrderId, partition_of};
-use seckill_ingress::reservations::{PlaceError, PlacedState, RelayOptions};
+use seckill_ingress::orders::reservations::{PlaceError, PlacedState, RelayOptions};
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions};
 use seckill_testkit::{Kafka, fresh_database};
 use tokio_util::sync::CancellationToken;

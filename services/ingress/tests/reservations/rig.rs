@@ -8,7 +8,7 @@ use seckill_domain::{
     SaleScheduled, SeckillReserved, Terms, Timestamp, Title, TraceParent, UserId, VoucherId,
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics, create_topics, read_all};
-use seckill_ingress::reservations::{PlaceOrder, Reservations, ReservationsOptions};
+use seckill_ingress::orders::reservations::{PlaceOrder, Reservations, ReservationsOptions};
 use seckill_stock::{
     ClaimReply, LoadReply, OpenReply, OutboxCursor, PendingEvent, Probe, SaleView, Stock,
     StockOptions,

@@ -1,0 +1,266 @@
+//! Who is served when more comes than can be: payments before reads, and both before new orders.
+//!
+//! Every class has places of its own, so that a flood of one takes none of another's. New orders are
+//! refused first, and by what they would wait for: how many are on their way, and how long the sale's
+//! queue makes them wait ([`Reservations::check_room`]). A refusal is the cheapest answer there is: it
+//! looks at counters and sends bytes that were made at the start.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use actix_web::web::Bytes;
+use metrics::{Counter, Gauge};
+use seckill_domain::VoucherId;
+
+use crate::http::problem::Problem;
+use crate::orders::reservations::{NoRoom, Reservations};
+
+/// The route of [`Class::Order`].
+pub(crate) const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
+const REFUSED_TOTAL: &str = "seckill_admission_refused_total";
+
+/// What a request of the public listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A payment, or a cancellation: both end an order, and lighten the load.
+    Payment,
+    /// A new order of this voucher.
+    Order(VoucherId),
+    /// Everything else of the API: the status of an order, the catalogue.
+    Read,
+    /// What reads a body first, and takes its place when that is there ([`Admission::payment`],
+    /// [`Admission::read`]): a body that dribbles in keeps nobody out.
+    Body,
+    /// A page or a part of one. From memory it costs nothing; one that has to be read takes a place then
+    /// ([`Admission::page`]).
+    Page,
+}
+
+impl Class {
+    /// By method and path alone: nothing else has been looked at when this is asked. A path in another
+    /// spelling than the route's leads nowhere, whatever its class ([`crate::http::request::is_canonical`]).
+    #[must_use]
+    pub fn of(method: &Method, path: &str) -> Self {
+        let Some(path) = path.strip_prefix("/api/v1/") else {
+            return Self::Page;
+        };
+        if *method != Method::POST {
+            return Self::Read;
+        }
+        let between = |prefix: &'static str, suffix: &'static str| {
+            path.strip_prefix(prefix)?.strip_suffix(suffix)
+        };
+        if ["payments/webhook", "sign-in", "sign-in/codes"].contains(&path) {
+            return Self::Body;
+        }
+        if between("orders/", "/cancel").is_some() {
+            return Self::Payment;
+        }
+        // A path that names no voucher is answered for as little.
+        let voucher = between("vouchers/", "/orders").and_then(|id| VoucherId::from_str(id).ok());
+        voucher.map_or(Self::Read, Self::Order)
+    }
+}
+
+/// How many requests of a class may be under way at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Payments and cancellations.
+    pub payments: usize,
+    /// Everything of the API that is neither these nor a new order; and as many pages.
+    pub reads: usize,
+}
+
+/// The gate of the public listener.
+pub struct Admission {
+    payments: Room,
+    reads: Room,
+    pages: Room,
+    orders: [(NoRoom, Counter); 3],
+    orders_answered: Counter,
+    orders_http: Counter,
+    refusal: Problem,
+    refusal_body: Bytes,
+}
+
+impl Admission {
+    /// With nobody inside. The metrics recorder has to be installed before.
+    #[must_use]
+    pub fn new(places: Places) -> Self {
+        let refused = |cause: NoRoom| {
+            let labels = [("class", "orders"), ("cause", cause.as_str())];
+            (cause, metrics::counter!(REFUSED_TOTAL, &labels))
+        };
+        let refusal = Problem::overloaded();
+        Self {
+            payments: Room::new("payments", places.payments),
+            reads: Room::new("reads", places.reads),
+            pages: Room::new("pages", places.reads),
+            orders: NoRoom::ALL.map(refused),
+            orders_answered: metrics::counter!("seckill_orders_total", "answer" => refusal.name()),
+            orders_http: metrics::counter!("seckill_http_requests_total",
+                "route" => ORDERS_ROUTE, "status" => "503"),
+            refusal_body: refusal.body().into(),
+            refusal,
+        }
+    }
+
+    /// Lets a request in, or none. Its place is taken as long as this lives; an order takes one of the
+    /// [`Reservations`]' own when it gets there.
+    #[must_use]
+    pub fn admit(&self, class: Class, reservations: &Reservations) -> Option<Admitted> {
+        match class {
+            Class::Payment => self.payments.enter().map(Admitted::Place),
+            Class::Read => self.reads.enter().map(Admitted::Place),
+            Class::Page | Class::Body => Some(Admitted::Uncounted),
+            Class::Order(voucher) => match reservations.check_room(voucher) {
+                Ok(()) => Some(Admitted::Uncounted),
+                Err(cause) => {
+                    self.count_order(cause);
+                    None
+                }
+            },
+        }
+    }
+
+    /// The place of a payment whose body is there.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn payment(&self) -> Result<Place, Problem> {
+        self.payments.enter().ok_or_else(Problem::overloaded)
+    }
+
+    /// The place of any other call whose body is there.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn read(&self) -> Result<Place, Problem> {
+        self.reads.enter().ok_or_else(Problem::overloaded)
+    }
+
+    /// The place of a page that has to be read.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn page(&self) -> Result<Place, Problem> {
+        self.pages.enter().ok_or_else(Problem::overloaded)
+    }
+
+    /// The answer to who was not let in.
+    #[must_use]
+    pub fn refusal(&self) -> HttpResponse {
+        self.refusal.respond_with(self.refusal_body.clone())
+    }
+
+    /// As if it had come as far as the handler and the middleware that count the others.
+    fn count_order(&self, cause: NoRoom) {
+        for (_, counter) in self.orders.iter().filter(|(known, _)| *known == cause) {
+            counter.increment(1);
+        }
+        self.orders_answered.increment(1);
+        self.orders_http.increment(1);
+    }
+}
+
+/// The places of one class.
+struct Room {
+    places: usize,
+    taken: Arc<AtomicUsize>,
+    in_flight: Gauge,
+    refused: Counter,
+}
+
+impl Room {
+    fn new(class: &'static str, places: usize) -> Self {
+        let labels = [("class", class), ("cause", NoRoom::InFlight.as_str())];
+        Self {
+            places,
+            taken: Arc::default(),
+            in_flight: metrics::gauge!("seckill_in_flight_requests", "class" => class),
+            refused: metrics::counter!(REFUSED_TOTAL, &labels),
+        }
+    }
+
+    fn enter(&self) -> Option<Place> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.increment(1);
+        let place = Place {
+            taken: Arc::clone(&self.taken),
+            in_flight: self.in_flight.clone(),
+        };
+        if before < self.places {
+            return Some(place);
+        }
+        self.refused.increment(1);
+        None
+    }
+}
+
+/// A request that was let in.
+pub enum Admitted {
+    /// With a place in its class.
+    Place(Place),
+    /// Counted elsewhere, or not at all.
+    Uncounted,
+}
+
+/// One of a class' places, taken.
+pub struct Place {
+    taken: Arc<AtomicUsize>,
+    in_flight: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.decrement(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_told_by_method_and_path() {
+        let of = |method, path: &str| Class::of(&method, path);
+        let order = Class::Order(VoucherId::new(7).unwrap());
+        assert_eq!(of(Method::POST, "/api/v1/vouchers/7/orders"), order);
+        for (path, class) in [
+            ("/api/v1/orders/abc/cancel", Class::Payment),
+            ("/api/v1/payments/webhook", Class::Body),
+            ("/api/v1/sign-in", Class::Body),
+        ] {
+            assert_eq!(of(Method::POST, path), class, "{path}");
+            assert_eq!(of(Method::GET, path), Class::Read, "{path}");
+        }
+        for path in [
+            "/api/v1/sign-out",
+            "/api/v1/vouchers/seven/orders",
+            "/api/v1/vouchers/7/orders/8",
+        ] {
+            assert_eq!(of(Method::POST, path), Class::Read, "{path}");
+        }
+        for path in ["/vouchers/7/orders", "/sales/7", "/"] {
+            assert_eq!(of(Method::POST, path), Class::Page, "{path}");
+        }
+        let vouchers = of(Method::GET, "/api/v1/vouchers/7/orders");
+        assert_eq!(vouchers, Class::Read);
+    }
+
+    #[test]
+    fn a_class_has_its_places_and_they_are_free_again_when_somebody_leaves() {
+        let room = Room::new("reads", 2);
+        let first = room.enter().unwrap();
+        let second = room.enter();
+        assert!(second.is_some());
+        assert!(room.enter().is_none(), "both are taken");
+        assert!(room.enter().is_none(), "also by nobody who was refused");
+        drop(first);
+        assert!(room.enter().is_some());
+    }
+}

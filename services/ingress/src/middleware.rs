@@ -1,0 +1,187 @@
+//! Around every request: its trace, its metrics, what every answer has, the log line of a failure, and the
+//! gate that stays shut until the start has checked everything.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, web};
+use metrics::{Counter, Histogram};
+use seckill_domain::TraceParent;
+use seckill_telemetry::answers;
+
+use crate::buyers::tokens::RenewedToken;
+use crate::gate::admission::{Class, ORDERS_ROUTE};
+use crate::http::problem::Problem;
+use crate::http::{body, request, trace};
+use crate::shop::pages;
+use crate::state::App;
+
+const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
+
+/// Gives the request its trace, measures it, and logs a failure with its cause. A path that is spelled in
+/// another way than the routes gets no further.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn observe(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let is_head = answers::take_head(&mut request);
+    let trace = trace::incoming(&request).unwrap_or_else(trace::generate);
+    request.extensions_mut().insert(trace);
+    let response = if request::is_canonical(request.path()) {
+        next.call(request).await?.map_into_left_body()
+    } else {
+        let http = request.into_parts().0;
+        let refusal = pages::not_found(http.clone()).await;
+        let refusal = refusal.unwrap_or_else(|problem| problem.respond());
+        ServiceResponse::new(http, refusal).map_into_right_body()
+    };
+    let route = route_of(response.request());
+    let status = response.status();
+    if status.is_server_error() {
+        log_failure(&response, &route, trace);
+    }
+    METERS.with_borrow_mut(|meters| meters.count(&route, status, started.elapsed()));
+    Ok(answers::complete(response, is_head))
+}
+
+/// The pattern of the route that took a request. The router has to look for it once more, but for the route
+/// that nearly all requests of a sale take.
+fn route_of(request: &HttpRequest) -> Cow<'static, str> {
+    if matches!(Class::of(request.method(), request.path()), Class::Order(_)) {
+        return ORDERS_ROUTE.into();
+    }
+    // A path that is no route is the client's text: as a label it would make a series a request.
+    let pattern = request.match_pattern();
+    pattern.map_or("unmatched".into(), Cow::from)
+}
+
+thread_local! {
+    static METERS: RefCell<Meters> = RefCell::default();
+}
+
+/// The meters of one thread: to find them by their names takes longer than to count.
+#[derive(Default)]
+struct Meters(HashMap<String, RouteMeters>);
+
+struct RouteMeters {
+    seconds: Histogram,
+    answers: HashMap<StatusCode, Counter>,
+}
+
+impl Meters {
+    fn count(&mut self, route: &str, status: StatusCode, took: Duration) {
+        if !self.0.contains_key(route) {
+            let name = route.to_owned();
+            let meters = RouteMeters {
+                seconds: metrics::histogram!("seckill_http_request_seconds", "route" => name.clone()),
+                answers: HashMap::new(),
+            };
+            self.0.insert(name, meters);
+        }
+        let Some(meters) = self.0.get_mut(route) else {
+            return;
+        };
+        meters.seconds.record(took);
+        let answers = meters.answers.entry(status);
+        let counter = || {
+            metrics::counter!("seckill_http_requests_total",
+                "route" => route.to_owned(), "status" => status.as_u16().to_string())
+        };
+        answers.or_insert_with(counter).increment(1);
+    }
+}
+
+/// Refuses what there is no room for, before anything is done for it. A body that is on its way is
+/// read all the same, so that the client can go on using its connection.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn admit(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let mut refusal = {
+        let Some(app) = request.app_data::<web::Data<App>>() else {
+            return Ok(next.call(request).await?.map_into_left_body());
+        };
+        let class = Class::of(request.method(), request.path());
+        match app.admission.admit(class, &app.reservations) {
+            Some(_admitted) => return Ok(next.call(request).await?.map_into_left_body()),
+            None => app.admission.refusal(),
+        }
+    };
+    answers::add_headers(refusal.headers_mut());
+    let headers = request.headers();
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        body::discard(request.take_payload()).await;
+    }
+    Ok(request.into_response(refusal).map_into_right_body())
+}
+
+/// Refuses while the start has not checked the stores: an order taken then could end up on a
+/// partition that nobody folds.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn require_started(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let started = request
+        .app_data::<web::Data<App>>()
+        .is_some_and(|app| app.is_started());
+    if started {
+        Ok(next.call(request).await?.map_into_left_body())
+    } else {
+        let refusal = Problem::unavailable("The service is starting: try again in a moment.");
+        Ok(request.error_response(refusal).map_into_right_body())
+    }
+}
+
+/// Puts the token that this request has renewed into its answer, whatever that is: nobody may keep it then.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn hand_out_renewed_token(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let mut response = next.call(request).await?;
+    let renewed = response.request().extensions_mut().remove::<RenewedToken>();
+    if let Some(RenewedToken(token)) = renewed
+        && let Ok(value) = HeaderValue::from_str(&token)
+    {
+        let headers = response.headers_mut();
+        headers.insert(RENEWED_TOKEN, value);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(response)
+}
+
+/// A refusal without a cause says all there is to know in its answer, and is counted.
+fn log_failure<B>(response: &ServiceResponse<B>, route: &str, trace: TraceParent) {
+    let error = response.response().error();
+    let problem = error.and_then(Error::as_error::<Problem>);
+    let Some(cause) = problem.and_then(Problem::cause) else {
+        return;
+    };
+    let status = response.status();
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%trace, route, cause, "request failed");
+    } else {
+        tracing::warn!(%trace, route, status = status.as_u16(), cause, "request not served");
+    }
+}

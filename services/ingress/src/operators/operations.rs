@@ -1,0 +1,276 @@
+//! What operators look at beside the sales: how far the views are behind the log, dead letters, and
+//! what the log says of one order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::future::Cache;
+use seckill_domain::{Offset, OrderId};
+use seckill_eventlog::{
+    HistoryError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError, Topics, backlog,
+    event_offset_ranges,
+};
+use seckill_orderbook::{Orderbook, OrderbookError, View};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use utoipa::ToSchema;
+
+use crate::http::events::timestamp_now;
+use crate::http::problem::Problem;
+use crate::http::rfc3339;
+
+/// Each look opens a Kafka client: pages that are open side by side share one.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// How long an operator's call waits for the fold, and how often it looks.
+const FOLD_PATIENCE: Duration = Duration::from_secs(5);
+const FOLD_LOOK: Duration = Duration::from_millis(50);
+
+/// How far one view is behind the end of the log, over all partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Lag {
+    /// Events that it has not reached.
+    pub events: u64,
+    /// How long the oldest of them has been waiting; 0 where there is none.
+    pub seconds: f64,
+}
+
+/// The pipeline at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Overview {
+    /// Of PostgreSQL.
+    pub fold: Lag,
+    /// Of what follows from it: Redis and the outcomes.
+    pub effects: Lag,
+    /// Dead letters that nobody has dealt with.
+    pub dead_letters: u64,
+}
+
+/// One record of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TimelineStep {
+    offset: i64,
+    /// By the broker's clock.
+    #[schema(required = true, format = DateTime)]
+    written_at: Option<String>,
+    /// The record's name, such as `OrderPaid`.
+    event: &'static str,
+    /// Its `traceparent`.
+    #[schema(required = true)]
+    trace: Option<String>,
+    /// In words.
+    decided: String,
+}
+
+/// Why there is no answer; shared by those who waited for the same look.
+#[derive(Debug, Clone, thiserror::Error)]
+enum LookError {
+    #[error("Kafka: {0}")]
+    Log(String),
+    #[error("PostgreSQL: {0}")]
+    Orderbook(String),
+}
+
+impl From<LogError> for LookError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error.to_string())
+    }
+}
+
+impl From<OrderbookError> for LookError {
+    fn from(error: OrderbookError) -> Self {
+        Self::Orderbook(error.to_string())
+    }
+}
+
+/// Reads for operators. Cheap to clone; clones share what is remembered.
+#[derive(Clone)]
+pub struct Operations(Arc<Inner>);
+
+struct Inner {
+    runtime: Handle,
+    orderbook: Orderbook,
+    kafka: KafkaSettings,
+    topics: Topics,
+    partitions: i32,
+    overview: Cache<(), Overview>,
+}
+
+impl Operations {
+    /// `partitions` are the event topic's. Reads run on `runtime`: a pooled connection belongs to
+    /// the runtime that made it.
+    #[must_use]
+    pub fn new(
+        orderbook: Orderbook,
+        kafka: KafkaSettings,
+        topics: Topics,
+        partitions: i32,
+        runtime: Handle,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            runtime,
+            orderbook,
+            kafka,
+            topics,
+            partitions,
+            overview: Cache::builder().time_to_live(REMEMBERED).build(),
+        }))
+    }
+
+    /// At most two seconds old.
+    ///
+    /// # Errors
+    /// `unavailable` when PostgreSQL or Kafka does not answer.
+    pub async fn overview(&self) -> Result<Overview, Problem> {
+        let inner = Arc::clone(&self.0);
+        let looked = self.0.runtime.spawn(async move {
+            let looked = inner.overview.try_get_with((), inner.look()).await;
+            looked.map_err(|error: Arc<LookError>| {
+                let away = Problem::unavailable("A store does not answer: try again in a moment.");
+                away.because(error)
+            })
+        });
+        looked.await.map_err(Problem::internal)?
+    }
+
+    /// Waits until the fold has everything that the log holds now. PostgreSQL then knows every sale that was
+    /// ever put up, also if it was restored from a backup.
+    ///
+    /// # Errors
+    /// `unavailable` when the fold does not get there soon, or a store does not answer.
+    pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
+        let inner = Arc::clone(&self.0);
+        let waited = self.0.runtime.spawn(async move { inner.catch_up().await });
+        let caught_up = waited.await.map_err(Problem::internal)?.map_err(|error| {
+            Problem::unavailable("A store does not answer: try again in a moment.").because(error)
+        })?;
+        if caught_up {
+            Ok(())
+        } else {
+            Err(Problem::unavailable(
+                "The fold is behind the log, which may hold sales that it does not know yet: \
+                 try again when it has caught up.",
+            ))
+        }
+    }
+
+    /// Every record of an order, in the order of the log. None: there is none.
+    ///
+    /// # Errors
+    /// `unavailable` when the log cannot be read.
+    pub async fn timeline(&self, order_id: OrderId) -> Result<Option<Vec<TimelineStep>>, Problem> {
+        let inner = Arc::clone(&self.0);
+        let read = self.0.runtime.spawn(async move {
+            let (topic, partitions) = (&inner.topics.events, inner.partitions);
+            OrderHistory::read(&inner.kafka, topic, partitions, order_id, None).await
+        });
+        let history = read.await.map_err(Problem::internal)?;
+        let history = history.map_err(|error| match error {
+            HistoryError::Read(_) => {
+                Problem::unavailable("The log cannot be read: try again in a moment.")
+                    .because(error)
+            }
+            HistoryError::Truncated => Problem::unavailable(error.to_string()),
+        })?;
+        let steps: Vec<_> = history.steps.into_iter().map(TimelineStep::from).collect();
+        Ok((!steps.is_empty()).then_some(steps))
+    }
+}
+
+impl Inner {
+    async fn look(&self) -> Result<Overview, LookError> {
+        let numbers: Vec<i32> = (0..self.partitions).collect();
+        // Before the log's ends, so that no view can seem to be ahead of the log.
+        let topic = &self.topics.events;
+        let effects = self
+            .orderbook
+            .positions(topic, &numbers, View::Effects)
+            .await?;
+        let fold = self
+            .orderbook
+            .positions(topic, &numbers, View::Orders)
+            .await?;
+        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
+        let skipped = self.orderbook.skipped_records(topic).await?;
+        let open = skipped.iter().filter(|record| record.fate.is_none());
+        Ok(Overview {
+            fold: self.lag(&held, &fold).await?,
+            effects: self.lag(&held, &effects).await?,
+            dead_letters: open.count() as u64,
+        })
+    }
+
+    /// Whether the fold came to the end that the log has now.
+    async fn catch_up(&self) -> Result<bool, LookError> {
+        let topic = &self.topics.events;
+        let numbers: Vec<i32> = (0..self.partitions).collect();
+        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
+        let deadline = Instant::now() + FOLD_PATIENCE;
+        loop {
+            let fold = self
+                .orderbook
+                .positions(topic, &numbers, View::Orders)
+                .await?;
+            let mut unread = held.iter().map(|range| unread(range, &fold));
+            if unread.all(|range| range.is_empty()) {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                // Offsets at the end of a partition may belong to no record.
+                return Ok(self.lag(&held, &fold).await?.events == 0);
+            }
+            tokio::time::sleep(FOLD_LOOK).await;
+        }
+    }
+
+    async fn lag(&self, held: &[OffsetRange], view: &[(i32, Offset)]) -> Result<Lag, LookError> {
+        let unread: Vec<OffsetRange> = held.iter().map(|range| unread(range, view)).collect();
+        let behind = backlog(&self.kafka, &self.topics.events, &unread).await?;
+        let now_ms = timestamp_now().as_micros() / 1000;
+        let oldest_ms = behind.values().filter_map(|b| b.oldest_ms).min();
+        let oldest_ms = oldest_ms.unwrap_or(now_ms);
+        Ok(Lag {
+            events: behind.values().map(|b| b.events).sum(),
+            seconds: (now_ms - oldest_ms).max(0) as f64 / 1000.0,
+        })
+    }
+}
+
+fn unread(held: &OffsetRange, view: &[(i32, Offset)]) -> OffsetRange {
+    let position = view.iter().find(|(number, _)| *number == held.partition);
+    OffsetRange {
+        from: position.map_or(held.from, |(_, offset)| held.from.max(*offset)),
+        ..*held
+    }
+}
+
+impl From<seckill_eventlog::HistoryStep> for TimelineStep {
+    fn from(step: seckill_eventlog::HistoryStep) -> Self {
+        let written = step.record.timestamp_ms;
+        let at = |ms: i64| rfc3339::format(seckill_domain::Timestamp::from_micros(ms * 1000));
+        Self {
+            offset: step.record.offset.get(),
+            written_at: written.map(at),
+            event: step.event.body.name(),
+            trace: step.record.trace().map(|trace| trace.to_string()),
+            decided: step.decided,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_view_has_not_reached_is_unread() {
+        let held = OffsetRange {
+            partition: 1,
+            from: Offset::new(10),
+            to: Offset::new(30),
+        };
+        let at = |offset| unread(&held, &[(0, Offset::new(99)), (1, Offset::new(offset))]).len();
+        assert_eq!((at(12), at(30), at(3)), (18, 0, 20));
+        assert_eq!(unread(&held, &[]).len(), 20, "it has not begun");
+    }
+}

@@ -1,0 +1,187 @@
+//! The payment provider's webhook.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use seckill_domain::{Currency, EventBody, Money, OrderId, OrderPaid, PaymentId};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::http::problem::{FieldError, Problem};
+use crate::http::trace::trace_of;
+use crate::http::{body, events, rfc3339};
+use crate::payments::webhook::SignatureError;
+use crate::state::App;
+
+/// How long PostgreSQL is asked whether the payment is known.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A payment that succeeded. More members are allowed: providers add some.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Payment, example = json!({
+    "payment_id": "pay-1", "order_id": "00000000-0700-8000-8000-040000000001",
+    "amount_cents": 1998, "currency": "EUR", "paid_at": "2026-05-01T10:05:00Z",
+}))]
+pub(crate) struct PaymentRequest {
+    /// The provider's own: the same again is the same payment.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    payment_id: String,
+    /// Begins with the voucher id, of which there is no 0.
+    #[schema(
+        pattern = "^(?!00000000-00)[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+    )]
+    order_id: String,
+    /// In minor units of the currency by ISO 4217: 4900 is €49.00, ¥4900 or KWD 4.900.
+    #[schema(minimum = 0)]
+    amount_cents: i64,
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: String,
+    /// From 1970 to 9999 in UTC.
+    #[schema(format = DateTime, pattern = "^(19[7-9][0-9]|[2-9][0-9]{3})-")]
+    paid_at: String,
+}
+
+/// Nothing to say.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Recorded {}
+
+/// The payment provider says that a payment succeeded.
+///
+/// Whether it can be honoured is decided by the log, where it is only recorded here: one that cannot
+/// be makes a refund due. A provider that gets no 202 repeats it. One payment is for one order.
+///
+/// # Errors
+/// `unauthorized`, `invalid-request`, `payment-id-reused`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/payments/webhook",
+    operation_id = "recordPayment",
+    tag = "Payments",
+    request_body = PaymentRequest,
+    responses((status = 202, description = "The payment is in the log.", body = Recorded)),
+    extensions(("x-problems" = json!(["payment-id-reused"]))),
+    security(("webhookSignature" = [])),
+)]
+pub async fn webhook(
+    app: web::Data<App>,
+    http: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    // Whoever signs nothing, or another thing, gets no place among the payments, however long it takes.
+    let now_unix_seconds = OffsetDateTime::now_utc().unix_timestamp();
+    let claim = app.webhook.claim(http.headers(), now_unix_seconds);
+    let claim = claim.map_err(unsigned)?;
+    let body = body::read_raw(&http, payload, body::PROVIDER_DEADLINE).await?;
+    app.webhook.check(&claim, &body).map_err(unsigned)?;
+    let _place = app.admission.payment()?;
+    body::check_is_json(&http)?;
+    let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
+    refuse_for_another_order(&app, &paid).await?;
+    let trace = trace_of(&http);
+    let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
+    let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid))?;
+    app.reservations.publish(event, trace).await?;
+    tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
+    Ok(HttpResponse::Accepted().json(Recorded {}))
+}
+
+/// The fold takes a payment id once in a sale, for the order that came first, and passes over what comes
+/// later under it: nobody is to be thanked for that. While PostgreSQL does not say, the payment is recorded.
+async fn refuse_for_another_order(app: &App, paid: &OrderPaid) -> Result<(), Problem> {
+    let (voucher, payment) = (paid.order_id.voucher_id(), paid.payment_id.clone());
+    let look = app.reads.with_orderbook(move |orderbook| async move {
+        orderbook.order_of_payment(voucher, &payment).await
+    });
+    match tokio::time::timeout(LOOK_TIMEOUT, look).await {
+        Ok(Ok(Some(known))) if known != paid.order_id => Err(Problem::payment_id_reused(known)),
+        _ => Ok(()),
+    }
+}
+
+fn unsigned(_: SignatureError) -> Problem {
+    Problem::unauthorized(
+        "Send X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of \"t.body\"> of this moment, or the \
+         headers of Standard Webhooks.",
+    )
+}
+
+fn payment(request: PaymentRequest) -> Result<OrderPaid, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let mut wrong = |field, detail: String| errors.push(FieldError::new(field, detail));
+    let payment_id = PaymentId::new(request.payment_id)
+        .map_err(|error| wrong("payment_id", error.to_string()))
+        .ok();
+    let order_id = request
+        .order_id
+        .parse::<OrderId>()
+        .map_err(|error| wrong("order_id", error.to_string()))
+        .ok();
+    let currency = request
+        .currency
+        .parse::<Currency>()
+        .map_err(|error| wrong("currency", error.to_string()))
+        .ok();
+    if request.amount_cents < 0 {
+        wrong(
+            "amount_cents",
+            "an amount in minor units is 0 or more".to_owned(),
+        );
+    }
+    let amount = currency.and_then(|currency| Money::new(request.amount_cents, currency).ok());
+    let paid_at = rfc3339::parse(&request.paid_at)
+        .map_err(|expected| wrong("paid_at", expected.to_owned()))
+        .ok();
+    match (order_id, payment_id, amount, paid_at) {
+        (Some(order_id), Some(payment_id), Some(amount), Some(paid_at)) => Ok(OrderPaid {
+            order_id,
+            payment_id,
+            amount,
+            paid_at,
+        }),
+        _ => Err(errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_domain::VoucherId;
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        let errors = payment(PaymentRequest {
+            payment_id: String::new(),
+            order_id: "7".to_owned(),
+            amount_cents: -1,
+            currency: "euro".to_owned(),
+            paid_at: "0001-01-01T00:00:00Z".to_owned(),
+        })
+        .unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|error| &*error.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "payment_id",
+                "order_id",
+                "currency",
+                "amount_cents",
+                "paid_at"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_payment_of_nothing_is_a_payment() {
+        let order_id = OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1);
+        let paid = payment(PaymentRequest {
+            payment_id: "p-1".to_owned(),
+            order_id: order_id.to_string(),
+            amount_cents: 0,
+            currency: "EUR".to_owned(),
+            paid_at: "2026-05-01T10:05:00Z".to_owned(),
+        })
+        .unwrap();
+        assert_eq!((paid.order_id, paid.amount.cents()), (order_id, 0));
+    }
+}
