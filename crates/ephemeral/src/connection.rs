@@ -17,7 +17,7 @@ const REST: Duration = Duration::from_millis(500);
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EphemeralError {
-    /// The URL is none of Redis.
+    /// The URL is not a Redis URL.
     #[error("{0}")]
     Misconfigured(String),
     /// Redis does not answer; whether a command was carried out is not known.

@@ -66,7 +66,7 @@ pub fn complete<B: MessageBody>(
 /// Both, around a listener's routes.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Any error of the wrapped service.
 pub async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

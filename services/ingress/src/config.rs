@@ -23,54 +23,54 @@ use crate::sign_in::settings::SignInSettings;
 /// too long.
 const KEEP_ALIVE_MIN_SECONDS: u64 = 5;
 
-/// Everything the ingress can be told.
+/// All settings of the ingress.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the stores are.
+    /// How the stores are reached.
     pub stores: StoreSettings,
-    /// Where buyers are served.
+    /// The address of the public listener.
     pub listen: SocketAddr,
-    /// Where operators, health and metrics are served.
+    /// The address of the admin listener: operators' API, health and metrics.
     pub admin_listen: SocketAddr,
-    /// What an operator has to present.
+    /// The token that all operators may share.
     pub admin_token: Secret,
-    /// Or one of these, which says who it is.
+    /// Operators' own tokens, each with its owner's name.
     pub admin_tokens: NamedTokens,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
-    /// Another whose tokens are good, too, while the key changes.
+    /// The key before: its tokens are still good while the key is being changed.
     pub token_secret_previous: Option<Secret>,
     /// The HMAC key of the payment provider's webhook.
     pub payment_webhook_secret: Secret,
-    /// Another whose signatures are good, too, while the key changes.
+    /// The key before: its signatures are still good while the key is being changed.
     pub payment_webhook_secret_previous: Option<Secret>,
-    /// Where buyers pay; the pages have no such button without it.
+    /// The URL of the payment page. Without it, pages show no button to pay.
     pub payment_page: Option<PaymentPage>,
-    /// How quickly the broker has to acknowledge for an order to be called reserved.
+    /// The promise deadline: an order whose event is acknowledged later is answered `pending`.
     pub promise_deadline: Duration,
-    /// The most orders between their arrival and their answer.
+    /// The most orders that may be under way at a time.
     pub max_in_flight: usize,
-    /// How long an order may expect to wait for its call to Redis.
+    /// An order is refused when it would have to wait longer than this for its call to Redis.
     pub queue_patience: Duration,
-    /// How many requests that are no orders may be under way.
+    /// How many requests of the other kinds may be under way at a time.
     pub places: Places,
-    /// How many bodies may be on their way from one address.
+    /// How many request bodies may be arriving from one address at a time.
     pub bodies_per_address: usize,
-    /// How often orders may be attempted.
+    /// Rate limits on orders, per second.
     pub rate_limits: Rates,
-    /// Whether all instances together may attempt so many of a voucher, and in all.
+    /// Whether the limits by voucher and in all are shared by all instances.
     pub rate_limits_shared: bool,
-    /// Whose word is taken for where a request comes from.
+    /// The proxies that are believed when they name a client's address.
     pub trusted_proxies: TrustedProxies,
-    /// How buyers sign in.
+    /// Sign-in by e-mailed code.
     pub sign_in: SignInSettings,
     /// HTTP worker threads.
     pub workers: usize,
-    /// How long a connection may wait for its next request.
+    /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// How long the process goes on serving after it has said that it is not ready.
+    /// How long the process goes on serving after it has become not ready at shutdown.
     pub drain_delay: Duration,
-    /// What is logged, and how.
+    /// Log level and format.
     pub logs: LogSettings,
 }
 
@@ -139,7 +139,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     })
 }
 
-/// What nobody else may know; no two of them alike: who is told one must not know another.
+/// All secrets. No two may be equal: whoever is told one must not know another.
 struct Secrets {
     admin_token: Option<Secret>,
     token: Option<Secret>,

@@ -31,7 +31,7 @@ const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 /// another way than the routes gets no further.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Any error of the wrapped service.
 pub async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -108,7 +108,7 @@ impl Meters {
 /// read all the same, so that the client can go on using its connection.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Any error of the wrapped service.
 pub async fn admit(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -135,7 +135,7 @@ pub async fn admit(
 /// partition that nobody folds.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Any error of the wrapped service.
 pub async fn require_started(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -154,7 +154,7 @@ pub async fn require_started(
 /// Puts the token that this request has renewed into its answer, whatever that is: nobody may keep it then.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Any error of the wrapped service.
 pub async fn hand_out_renewed_token(
     request: ServiceRequest,
     next: Next<impl MessageBody>,

@@ -1,4 +1,4 @@
-//! What handlers share.
+//! The state that all handlers share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,46 +23,46 @@ use crate::reads::Reads;
 use crate::shop::pages::PaymentPage;
 use crate::sign_in::SignIn;
 
-/// What handlers share: one for the whole process.
+/// The state that all handlers share. There is one for the whole process.
 pub struct App {
-    /// Who is let in at all.
+    /// How many requests of each kind may be under way.
     pub admission: Admission,
-    /// Whose bodies are on their way.
+    /// Counts request bodies that are still arriving, by client address.
     pub arriving: Arriving,
     /// Takes orders and publishes events.
     pub reservations: Reservations,
-    /// Answers questions.
+    /// Reads orders and vouchers for the API and the pages.
     pub reads: Reads,
-    /// What operators look at.
+    /// Reads lag, ledgers and timelines for operators.
     pub operations: Operations,
-    /// Who is a buyer.
+    /// Checks and renews buyers' session tokens.
     pub tokens: Tokens,
-    /// Who has had a sale's page.
+    /// Issues and checks sale tokens.
     pub sale_tokens: SaleTokens,
-    /// How somebody becomes one.
+    /// Sign-in by e-mailed code.
     pub sign_in: SignIn,
-    /// Who is an operator.
+    /// The operators and their tokens.
     pub operators: Operators,
-    /// Who is the payment provider.
+    /// Checks the payment provider's signatures.
     pub webhook: Webhook,
-    /// Where buyers pay; without it pages have no such button.
+    /// The URL of the payment page. Without it, pages show no button to pay.
     pub payment_page: Option<PaymentPage>,
-    /// How often somebody may order.
+    /// Rate limits on orders.
     pub limits: Limits,
-    /// Whose orders are refused.
+    /// Operators' risk rules.
     pub risk: Risk,
-    /// Whose word is taken for where a request comes from.
+    /// The proxies that are believed when they name a client's address.
     pub trusted_proxies: TrustedProxies,
-    /// Who waits for which order.
+    /// The open event streams.
     pub streams: Streams,
-    /// Ends all streams: they would hold a shutdown up for ever.
+    /// Cancelled at shutdown: an event stream has no other end.
     pub stop_streams: CancellationToken,
-    /// Whether the start has checked everything that orders depend on.
+    /// True once the start-up checks have passed.
     pub started: AtomicBool,
 }
 
 impl App {
-    /// Whether requests may be served.
+    /// Whether the start-up checks have passed.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
@@ -94,13 +94,13 @@ impl App {
         })
     }
 
-    /// Whether what was begun for a caller may go on.
+    /// Whether the caller's session still holds and no operator has blocked the caller.
     #[must_use]
     pub fn is_still_welcome(&self, caller: &Caller) -> bool {
         self.tokens.is_still_good(caller) && self.risk.check_user(caller.user_id).is_ok()
     }
 
-    /// Requests may be served from now on.
+    /// Notes that the start-up checks have passed: requests are served from now on.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
     }
