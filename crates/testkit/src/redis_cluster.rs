@@ -17,6 +17,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    /// Where nodes and clients meet over TLS.
+    tls_ports: Vec<u16>,
 }
 
 impl RedisCluster {
@@ -26,27 +28,47 @@ impl RedisCluster {
     /// # Errors
     /// When one does not come up.
     pub fn start(node_timeout_ms: u32) -> Result<Self> {
+        Self::with(node_timeout_ms, &[])
+    }
+
+    /// The same, whose nodes speak TLS to one another and to whoever comes by [`RedisCluster::tls_hosts`],
+    /// with `tls`, more of their command line.
+    ///
+    /// # Errors
+    /// As [`RedisCluster::start`].
+    pub fn with(node_timeout_ms: u32, tls: &[&str]) -> Result<Self> {
         let mut nodes = Vec::with_capacity(2 * MASTERS);
         let mut bus_ports = Vec::with_capacity(2 * MASTERS);
+        let mut tls_ports = Vec::new();
+        let node_timeout = node_timeout_ms.to_string();
         for _ in 0..2 * MASTERS {
             let bus_port = free_port()?.to_string();
-            nodes.push(Redis::start_with(&[
+            let tls_port = free_port()?;
+            let tls_port_text = tls_port.to_string();
+            let mut settings = vec![
                 "--cluster-enabled",
                 "yes",
                 "--cluster-port",
                 &bus_port,
                 "--cluster-node-timeout",
-                &node_timeout_ms.to_string(),
+                &node_timeout,
                 "--cluster-require-full-coverage",
                 "no",
                 "--cluster-allow-replica-migration",
                 "no",
                 "--repl-diskless-sync-delay",
                 "0",
-            ])?);
+            ];
+            if !tls.is_empty() {
+                settings.extend(["--tls-port", &tls_port_text, "--tls-cluster", "yes"]);
+                settings.extend(["--tls-replication", "yes"]);
+                settings.extend(tls);
+                tls_ports.push(tls_port);
+            }
+            nodes.push(Redis::start_with(&settings)?);
             bus_ports.push(bus_port);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, tls_ports };
         cluster.introduce(&bus_ports)?;
         for (number, replica) in cluster.nodes[MASTERS..].iter().enumerate() {
             let master = cluster.id(number)?;
@@ -67,8 +89,14 @@ impl RedisCluster {
                 node.cli(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])?;
             }
         }
-        for (node, bus_port) in self.nodes.iter().zip(bus_ports).skip(1) {
-            let port = node.port().to_string();
+        let plain = self.nodes.iter().map(Redis::port).collect();
+        let ports: Vec<u16> = if self.tls_ports.is_empty() {
+            plain
+        } else {
+            self.tls_ports.clone()
+        };
+        for (port, bus_port) in ports.iter().zip(bus_ports).skip(1) {
+            let port = port.to_string();
             self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, bus_port])?;
         }
         for node in &self.nodes {
@@ -104,6 +132,17 @@ impl RedisCluster {
         let hosts = self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.port()));
         let hosts: Vec<String> = hosts.collect();
         format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// For `REDIS_URL`, all nodes by their name.
+    #[must_use]
+    pub fn tls_hosts(&self) -> String {
+        let hosts = self
+            .tls_ports
+            .iter()
+            .map(|port| format!("localhost:{port}"));
+        let hosts: Vec<String> = hosts.collect();
+        hosts.join(",")
     }
 
     /// A node, from 0.
