@@ -115,7 +115,7 @@ impl Pipeline {
     /// # Errors
     /// When it cannot be signed.
     pub fn bearer(&self, user: u64) -> Result<hyper::header::HeaderValue> {
-        credentials::bearer(&self.token_secret, user)
+        Ok(credentials::bearer(&self.token_secret, user)?.try_into()?)
     }
 
     /// How often Redis has read from a socket: a pipeline of commands is one.

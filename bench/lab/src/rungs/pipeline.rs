@@ -8,6 +8,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use seckill_bench::answer::Answer as Told;
+use seckill_bench::load::Reply;
 use seckill_domain::VoucherId;
 use tokio::time::sleep;
 
@@ -139,8 +140,12 @@ impl ThisProject {
         let mut call = endpoint.request(Method::POST, path, Bytes::new());
         call.headers_mut().insert(AUTHORIZATION, bearer.clone());
         call.headers_mut().insert("idempotency-key", key.clone());
-        Ok(Told::read(
-            self.pipeline.pool.call(call).await.ok().as_ref(),
-        ))
+        let reply = self.pipeline.pool.call(call).await.ok();
+        let reply = reply.as_ref().map(|reply| Reply {
+            status: reply.status.as_u16(),
+            body: &reply.body,
+            rate_limit: None,
+        });
+        Ok(Told::read(reply.as_ref()))
     }
 }
