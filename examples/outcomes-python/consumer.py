@@ -140,6 +140,18 @@ def consume(consumer: Consumer, schemas: Schemas, is_stopped) -> None:
         consumer.store_offsets(message)
 
 
+# How the services are told to sign in, and librdkafka's names for that.
+SECURITY = {
+    "KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "KAFKA_SASL_MECHANISM": "sasl.mechanism",
+    "KAFKA_SASL_USERNAME": "sasl.username",
+    "KAFKA_SASL_PASSWORD": "sasl.password",
+    "KAFKA_SSL_CA_LOCATION": "ssl.ca.location",
+    "KAFKA_SSL_CERTIFICATE_LOCATION": "ssl.certificate.location",
+    "KAFKA_SSL_KEY_LOCATION": "ssl.key.location",
+}
+
+
 def schema_id(text: str) -> tuple[int, Path]:
     number, _, file = text.partition("=")
     return int(number), Path(file)
@@ -184,6 +196,7 @@ def main() -> None:
             "enable.auto.commit": True,
             "enable.auto.offset.store": False,
             "partition.assignment.strategy": "cooperative-sticky",
+            **{name: os.environ[variable] for variable, name in SECURITY.items() if os.environ.get(variable)},
         }
     )
     consumer.subscribe([chosen.topic])

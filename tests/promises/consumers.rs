@@ -31,15 +31,15 @@ const SOON: Duration = Duration::from_secs(30);
 const IDS: [(u32, &str); 3] = [(11, "OrderOutcome"), (12, "SaleOutcome"), (13, "RefundDue")];
 
 #[derive(Debug, Clone, Copy)]
-enum Language {
+pub(crate) enum Language {
     Rust,
     Python,
 }
 
-const LANGUAGES: [Language; 2] = [Language::Rust, Language::Python];
+pub(crate) const LANGUAGES: [Language; 2] = [Language::Rust, Language::Python];
 
 /// One of the examples, following a topic.
-struct Example {
+pub(crate) struct Example {
     process: Process,
     directory: TempDir,
 }
@@ -47,6 +47,17 @@ struct Example {
 impl Example {
     /// In a group of its language's own.
     fn start(language: Language, brokers: &str, topic: &str, more: &[&str]) -> Result<Self> {
+        Self::start_with(language, brokers, topic, more, &[])
+    }
+
+    /// The same, with more of an environment.
+    pub(crate) fn start_with(
+        language: Language,
+        brokers: &str,
+        topic: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut command = match language {
             Language::Rust => Command::new(binary("outcomes-consumer")?),
             Language::Python => Command::new(python::program()?),
@@ -57,6 +68,7 @@ impl Example {
         command
             .current_dir(workspace_root())
             .env_remove("SCHEMA_REGISTRY_URL")
+            .envs(environment.iter().copied())
             .args(["--brokers", brokers, "--topic", topic])
             .args(["--group", &format!("{topic}-{language:?}")])
             .args(more);
@@ -77,7 +89,7 @@ impl Example {
     }
 
     /// Waits until it has printed and skipped so many, stops it, and gives both.
-    async fn finish(
+    pub(crate) async fn finish(
         mut self,
         printed: usize,
         skipped: usize,

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use seckill_domain::VoucherId;
+use seckill_eventlog::Topics;
 use seckill_testkit::postgres::query;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::tls::Authority;
 use seckill_testkit::{Env, Service, ServiceSpec, TestStack};
 use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, eventually, readiness};
 use serde_json::json;
+
+use crate::consumers::{Example, LANGUAGES};
 
 /// How soon `/readyz` says which store does not let a service in, and why.
 const SOON: Duration = Duration::from_secs(5);
@@ -75,6 +78,7 @@ async fn a_sale_and_a_rebuild_go_over_tls_with_logins_and_no_log_has_a_secret() 
     let denied = postgres.lines().find(|line| line.contains("denied"));
     ensure!(denied.is_none(), "{denied:?}");
     nobody_may_more_than_it_has_to(&secured)?;
+    outcomes_are_read_by_others(&world, &settings).await?;
     for service in [&world.ingress, &world.projector, &world.timeout] {
         logs.push(service.output()?);
     }
@@ -105,6 +109,20 @@ async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
         Ok(loaded == "1")
     })
     .await
+}
+
+/// The examples sign in as the services do.
+async fn outcomes_are_read_by_others(world: &World, settings: &Settings) -> Result<()> {
+    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
+    let settings = borrowed(settings);
+    let brokers = settings.iter().find(|(name, _)| *name == "KAFKA_BROKERS");
+    let (_, brokers) = brokers.context("brokers")?;
+    for language in LANGUAGES {
+        Example::start_with(language, brokers, &topics.outcomes, &[], &settings)?
+            .finish(3, 0)
+            .await?;
+    }
+    Ok(())
 }
 
 /// What a service has no need for it may not do, also after a rebuild.

@@ -27,6 +27,17 @@ const POLL: Duration = Duration::from_millis(200);
 /// A repetition comes soon after what it repeats: when a process died between publishing and noting it.
 const REMEMBERED: usize = 100_000;
 
+/// How the services are told to sign in, and librdkafka's names for that.
+const SECURITY: [(&str, &str); 7] = [
+    ("KAFKA_SECURITY_PROTOCOL", "security.protocol"),
+    ("KAFKA_SASL_MECHANISM", "sasl.mechanism"),
+    ("KAFKA_SASL_USERNAME", "sasl.username"),
+    ("KAFKA_SASL_PASSWORD", "sasl.password"),
+    ("KAFKA_SSL_CA_LOCATION", "ssl.ca.location"),
+    ("KAFKA_SSL_CERTIFICATE_LOCATION", "ssl.certificate.location"),
+    ("KAFKA_SSL_KEY_LOCATION", "ssl.key.location"),
+];
+
 #[derive(Parser)]
 struct Options {
     /// Bootstrap servers, `host:port[,host:port…]`
@@ -64,7 +75,15 @@ async fn main() -> Result<()> {
     if let Some(url) = &options.registry {
         schemas.ask(url);
     }
-    let consumer: BaseConsumer = ClientConfig::new()
+    let mut config = ClientConfig::new();
+    for (variable, name) in SECURITY {
+        if let Ok(value) = std::env::var(variable)
+            && !value.is_empty()
+        {
+            config.set(name, value);
+        }
+    }
+    let consumer: BaseConsumer = config
         .set("bootstrap.servers", &options.brokers)
         .set("client.id", "outcomes-example")
         .set("group.id", &options.group)
