@@ -71,7 +71,7 @@ impl Fault {
         if world.mode == Mode::Sentinel {
             all.push(Self::NameAgain);
         }
-        if world.mode == Mode::Rough {
+        if matches!(world.mode, Mode::Rough | Mode::Late) {
             all.extend(Self::ROUGH);
         }
         if world.mode == Mode::Torn {

@@ -38,6 +38,7 @@ struct Arguments {
 enum Servers {
     Single,
     Rough,
+    Late,
     Torn,
     Pair,
     Sentinel,
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mode = match arguments.mode {
         Servers::Single => Mode::Single,
         Servers::Rough => Mode::Rough,
+        Servers::Late => Mode::Late,
         Servers::Torn => Mode::Torn,
         Servers::Pair => Mode::Pair,
         Servers::Sentinel => Mode::Sentinel,

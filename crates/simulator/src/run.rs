@@ -95,7 +95,7 @@ fn time_of_faults(sim: &Sim) -> Result<(), Violation> {
         let faults = Fault::some(&mut world);
         let wishes = Wish::some(&mut world);
         let fault_rate = match world.mode {
-            Mode::Rough => world.choose(&[0.008, 0.02]),
+            Mode::Rough | Mode::Late => world.choose(&[0.008, 0.02]),
             Mode::Single | Mode::Torn | Mode::Pair | Mode::Sentinel => {
                 world.choose(&[0.002, 0.004, 0.008, 0.014])
             }

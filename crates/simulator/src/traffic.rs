@@ -180,7 +180,7 @@ impl SimulatedWorld {
             }
         };
         // Nothing but its hold answers for an order without a key.
-        let keyless = self.mode == Mode::Rough && self.chance(0.2);
+        let keyless = self.mode == Mode::Late && self.chance(0.2);
         let most = self.tuning.most_units;
         let quantity = 1 + u32::try_from(self.below(most)).unwrap_or(0);
         Order {

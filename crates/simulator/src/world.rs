@@ -28,6 +28,9 @@ pub enum Mode {
     Single,
     /// The same, and what is rare elsewhere is frequent: faults, a slow server, late retries.
     Rough,
+    /// As [`Self::Rough`], and answers are lost at times: their process sleeps before it asks again, also for
+    /// orders without a key.
+    Late,
     /// One Redis, which also loses single hashes of the sale.
     Torn,
     /// A master, a replica that may be promoted while the master lives on, and a second replica

@@ -31,6 +31,11 @@ fn no_rule_is_broken_where_faults_are_frequent() {
 }
 
 #[test]
+fn no_rule_is_broken_where_requests_are_repeated_late() {
+    no_rule_is_broken(Mode::Late, SEEDS / 4);
+}
+
+#[test]
 fn no_rule_is_broken_where_parts_of_a_sale_are_lost() {
     no_rule_is_broken(Mode::Torn, SEEDS / 2);
 }

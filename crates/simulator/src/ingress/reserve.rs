@@ -38,7 +38,7 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
         move |script: &mut Script<'_>| script.reserve(&ask, attempt, &acks)
     };
     let mut reply = ask_again(&sim, me, first_sent_at, &script).await;
-    if sim.world().mode == Mode::Rough && sim.world().chance(0.1) {
+    if sim.world().mode == Mode::Late && sim.world().chance(0.1) {
         // The answer was lost, and the process slept before it asked once more.
         pause_for(sim.some_steps(0..400)).await;
         // Known, and left (docs/recovery.md): an order that was called unknown meanwhile may be granted now.
@@ -95,7 +95,7 @@ pub(crate) async fn shrink(sim: Sim, me: usize, units: i64) {
     let started_at = sim.clock(me);
     let ask = move |_| move |script: &mut Script<'_>| script.shrink(event_id, units);
     let mut reply = ask_again(&sim, me, started_at, ask).await;
-    if sim.world().mode == Mode::Rough && sim.world().chance(0.3) {
+    if matches!(sim.world().mode, Mode::Rough | Mode::Late) && sim.world().chance(0.3) {
         pause_for(sim.some_steps(0..40)).await;
         reply = ask_again(&sim, me, sim.clock(me), ask).await;
     }
