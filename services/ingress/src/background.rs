@@ -12,10 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clients::Clients;
 use crate::orders::outcomes;
 use crate::orders::reservations::RelayOptions;
 use crate::sign_in::mailer::Postman;
-use crate::startup::Clients;
 use crate::state::App;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ impl Background {
         let background = Self::none();
         let stop = || background.stop.clone();
         let tasks = &background.tasks;
-        tasks.spawn(app.reservations.clone().relay(relay, stop()));
+        tasks.spawn(app.orders.reservations.clone().relay(relay, stop()));
         tasks.spawn(ops.clone().upkeep(stop()));
         let checks = Checks {
             app: app.clone(),
@@ -60,10 +60,9 @@ impl Background {
         tasks.spawn(until(stop(), learn_sign_outs(app.clone())));
         tasks.spawn(until(stop(), forget_sign_outs(clients.door.clone())));
         let (risk, orderbook) = (app.clone(), clients.door.clone());
-        tasks.spawn(until(
-            stop(),
-            async move { risk.risk.follow(orderbook).await },
-        ));
+        tasks.spawn(until(stop(), async move {
+            risk.gate.risk.follow(orderbook).await;
+        }));
         tasks.spawn(until(stop(), follow(app.clone(), clients, stop())));
         background
     }
@@ -104,7 +103,7 @@ fn follow(
     let (kafka, topic) = (clients.kafka.clone(), clients.topics.outcomes.clone());
     async move {
         while !stop.is_cancelled() {
-            let (streams, reads) = (app.streams.clone(), app.reads.clone());
+            let (streams, reads) = (app.orders.streams.clone(), app.orders.reads.clone());
             let (kafka, topic) = (kafka.clone(), topic.clone());
             let followed = outcomes::follow(streams, kafka, topic, reads, stop.clone());
             if let Err(error) = followed.await {
@@ -121,7 +120,7 @@ async fn learn_sign_outs(app: web::Data<App>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = app.sign_in.learn_sign_outs().await {
+        if let Err(error) = app.sign_in.sign_in.learn_sign_outs().await {
             tracing::debug!(%error, "sign-outs elsewhere are not known for now");
         }
     }
@@ -155,10 +154,10 @@ impl Checks {
             let (redis, postgresql) =
                 tokio::join!(self.stock.check_writable(), self.orderbook.ping());
             let redis = redis.map_err(|error| with_cause(&error));
-            let kafka = self.app.reservations.is_accepting();
+            let kafka = self.app.orders.reservations.is_accepting();
             self.health.check("redis", &redis);
             self.health.check("kafka", &kafka);
-            let age = self.app.reservations.queue_age();
+            let age = self.app.orders.reservations.queue_age();
             metrics::gauge!("seckill_order_queue_age_seconds").set(age.as_secs_f64());
             gauge("redis", redis.is_ok());
             gauge("kafka", kafka.is_ok());

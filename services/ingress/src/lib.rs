@@ -3,6 +3,7 @@
 
 mod background;
 pub mod buyers;
+mod clients;
 pub mod config;
 pub mod gate;
 pub mod http;

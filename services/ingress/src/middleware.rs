@@ -118,9 +118,13 @@ pub async fn admit(
             return Ok(next.call(request).await?.map_into_left_body());
         };
         let class = Class::of(request.method(), request.path());
-        match app.admission.admit(class, &app.reservations) {
-            Some(_admitted) => return Ok(next.call(request).await?.map_into_left_body()),
-            None => app.admission.refusal(),
+        match app
+            .gate
+            .admission
+            .admit(class, |voucher| app.orders.reservations.check_room(voucher))
+        {
+            Some(_entered) => return Ok(next.call(request).await?.map_into_left_body()),
+            None => app.gate.admission.refusal(),
         }
     };
     answers::add_headers(refusal.headers_mut());

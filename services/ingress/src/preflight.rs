@@ -6,8 +6,8 @@ use seckill_eventlog::{TopicError, check_topics, cluster_id};
 use seckill_stock::StockError;
 use seckill_telemetry::health::{Health, Unmet};
 
+use crate::clients::Clients;
 use crate::sign_in::SignIn;
-use crate::startup::Clients;
 
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(10);
 

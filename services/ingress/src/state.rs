@@ -1,107 +1,195 @@
-//! The state that all handlers share.
+//! The state that handlers share: one struct for each room.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::HttpRequest;
-use tokio_util::sync::CancellationToken;
+use actix_web::web::{Data, ServiceConfig};
+use seckill_ephemeral::SharedCache;
+use tokio::runtime::Handle;
 
-use crate::buyers::tokens::{Caller, Tokens};
+use crate::buyers::revoked::Revoked;
+use crate::buyers::tokens::Tokens;
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::gate::Gate;
 use crate::gate::admission::Admission;
-use crate::gate::limits::Limits;
+use crate::gate::limits::{Budgets, Limits};
 use crate::gate::risk::Risk;
 use crate::gate::sale_tokens::SaleTokens;
 use crate::http::address::TrustedProxies;
 use crate::http::body::Arriving;
-use crate::http::problem::Problem;
-use crate::http::trace::trace_of;
-use crate::operators::auth::{ADMIN_REFUSED_TOTAL, Operator, Operators};
+use crate::operators::Admin;
+use crate::operators::auth::{ADMIN_REFUSED_TOTAL, Operators};
 use crate::operators::operations::Operations;
-use crate::orders::reservations::Reservations;
+use crate::orders::Orders;
+use crate::orders::reservations::{Reservations, ReservationsOptions};
 use crate::orders::streams::Streams;
+use crate::payments::Payments;
 use crate::payments::webhook::Webhook;
-use crate::reads::Reads;
-use crate::shop::pages::PaymentPage;
+use crate::reads::{ReadSources, Reads};
+use crate::shop::Shop;
 use crate::sign_in::SignIn;
+use crate::sign_in::api::{SIGN_INS_TOTAL, SignInApi};
+use crate::sign_in::mailer::Postman;
 
-/// The state that all handlers share. There is one for the whole process.
+/// The state of the whole process.
 pub struct App {
-    /// How many requests of each kind may be under way.
-    pub admission: Admission,
+    /// The checks that a request passes before it is served.
+    pub gate: Arc<Gate>,
     /// Counts request bodies that are still arriving, by client address.
-    pub arriving: Arriving,
-    /// Takes orders and publishes events.
-    pub reservations: Reservations,
-    /// Reads orders and vouchers for the API and the pages.
-    pub reads: Reads,
-    /// Reads lag, ledgers and timelines for operators.
-    pub operations: Operations,
-    /// Checks and renews buyers' session tokens.
-    pub tokens: Tokens,
-    /// Issues and checks sale tokens.
-    pub sale_tokens: SaleTokens,
-    /// Sign-in by e-mailed code.
-    pub sign_in: SignIn,
-    /// The operators and their tokens.
-    pub operators: Operators,
-    /// Checks the payment provider's signatures.
-    pub webhook: Webhook,
-    /// The URL of the payment page. Without it, pages show no button to pay.
-    pub payment_page: Option<PaymentPage>,
-    /// Rate limits on orders.
-    pub limits: Limits,
-    /// Operators' risk rules.
-    pub risk: Risk,
+    pub arriving: Data<Arriving>,
     /// The proxies that are believed when they name a client's address.
-    pub trusted_proxies: TrustedProxies,
-    /// The open event streams.
-    pub streams: Streams,
-    /// Cancelled at shutdown: an event stream has no other end.
-    pub stop_streams: CancellationToken,
+    pub trusted_proxies: Data<TrustedProxies>,
+    /// Buyers' orders.
+    pub orders: Data<Orders>,
+    /// The payment provider's calls.
+    pub payments: Data<Payments>,
+    /// The catalogue and the pages.
+    pub shop: Data<Shop>,
+    /// Sign-in by e-mailed code.
+    pub sign_in: Data<SignInApi>,
+    /// The operators' API.
+    pub admin: Data<Admin>,
     /// True once the start-up checks have passed.
     pub started: AtomicBool,
 }
 
 impl App {
+    /// All rooms, and what delivers the sign-in's mails. The metrics recorder has to be installed before.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new(
+        config: &Config,
+        clients: &Clients,
+    ) -> anyhow::Result<(Self, Option<Postman>)> {
+        // Alerts ask how fast they grow, also from none.
+        metrics::counter!(ADMIN_REFUSED_TOTAL).increment(0);
+        metrics::counter!(SIGN_INS_TOTAL, "answer" => "unauthorized").increment(0);
+        let runtime = Handle::current();
+        let revoked = Revoked::default();
+        let (sign_in, postman) = SignIn::new(
+            &config.sign_in,
+            &config.token_secret,
+            (clients.ephemeral.clone(), clients.door.clone()),
+            revoked.clone(),
+            runtime.clone(),
+        )?;
+        let gate = Arc::new(gate(config, clients, revoked));
+        let reservations = reservations(config, clients);
+        let sources = ReadSources {
+            orderbook: clients.orderbook.clone(),
+            stock: clients.stock_reads.clone(),
+            cache: SharedCache::new(clients.ephemeral.clone()),
+            events_topic: clients.topics.events.clone(),
+        };
+        let reads = Reads::new(sources, runtime.clone());
+        let operations = Operations::new(
+            clients.orderbook.clone(),
+            clients.kafka.clone(),
+            clients.topics.clone(),
+            config.stores.kafka.partitions,
+            runtime,
+        );
+        let app = Self {
+            gate: Arc::clone(&gate),
+            arriving: Data::new(Arriving::new(config.bodies_per_address)),
+            trusted_proxies: Data::new(config.trusted_proxies.clone()),
+            orders: Data::new(Orders {
+                gate: Arc::clone(&gate),
+                reservations: reservations.clone(),
+                reads: reads.clone(),
+                streams: Streams::new(),
+            }),
+            payments: Data::new(Payments {
+                gate: Arc::clone(&gate),
+                webhook: webhook(config)?,
+                reservations: reservations.clone(),
+                reads: reads.clone(),
+            }),
+            shop: Data::new(Shop {
+                gate: Arc::clone(&gate),
+                reads: reads.clone(),
+                payment_page: config.payment_page.clone(),
+            }),
+            sign_in: Data::new(SignInApi {
+                gate: Arc::clone(&gate),
+                sign_in,
+            }),
+            admin: Data::new(Admin {
+                gate,
+                operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
+                operations,
+                reservations,
+                reads,
+            }),
+            started: AtomicBool::new(false),
+        };
+        Ok((app, postman))
+    }
+
+    /// Lets every handler extract the state of its room.
+    pub fn register(this: &Data<Self>, config: &mut ServiceConfig) {
+        config
+            .app_data(this.clone())
+            .app_data(this.arriving.clone())
+            .app_data(this.trusted_proxies.clone())
+            .app_data(this.orders.clone())
+            .app_data(this.payments.clone())
+            .app_data(this.shop.clone())
+            .app_data(this.sign_in.clone())
+            .app_data(this.admin.clone());
+    }
+
     /// Whether the start-up checks have passed.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
     }
 
-    /// The buyer whose token the request carries, if no operator has blocked them. If this request renews
-    /// the token, the answer will carry the new one.
-    ///
-    /// # Errors
-    /// `unauthorized`, `denied`.
-    pub fn buyer(&self, http: &HttpRequest) -> Result<Caller, Problem> {
-        let caller = self.tokens.caller(http.headers())?;
-        self.risk.check_user(caller.user_id)?;
-        self.tokens.renew(http, &caller)?;
-        Ok(caller)
-    }
-
-    /// The operator whose token the request carries.
-    ///
-    /// # Errors
-    /// `unauthorized` without such a token; it is counted, and logged with the address.
-    pub fn operator(&self, http: &HttpRequest) -> Result<Operator, Problem> {
-        self.operators.find(http.headers()).ok_or_else(|| {
-            metrics::counter!(ADMIN_REFUSED_TOTAL).increment(1);
-            let (trace, path) = (trace_of(http), http.path());
-            let address = self.trusted_proxies.client(http);
-            tracing::warn!(%trace, ?address, path, "a request without an admin token was refused");
-            Problem::unauthorized("Send Authorization: Bearer with the admin token.")
-        })
-    }
-
-    /// Whether the caller's session still holds and no operator has blocked the caller.
-    #[must_use]
-    pub fn is_still_welcome(&self, caller: &Caller) -> bool {
-        self.tokens.is_still_good(caller) && self.risk.check_user(caller.user_id).is_ok()
-    }
-
     /// Notes that the start-up checks have passed: requests are served from now on.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
     }
+}
+
+fn gate(config: &Config, clients: &Clients, revoked: Revoked) -> Gate {
+    let budgets = config.rate_limits_shared.then(|| Budgets {
+        redis: clients.ephemeral.clone(),
+        runtime: Handle::current(),
+    });
+    let previous = config.token_secret_previous.as_ref();
+    Gate {
+        admission: Admission::new(config.places),
+        limits: Limits::new(config.rate_limits, budgets),
+        risk: Risk::default(),
+        tokens: Tokens::new(
+            &config.token_secret,
+            previous,
+            config.sign_in.token_life,
+            revoked,
+        ),
+        sale_tokens: SaleTokens::new(&config.token_secret, previous),
+        trusted_proxies: config.trusted_proxies.clone(),
+    }
+}
+
+fn reservations(config: &Config, clients: &Clients) -> Reservations {
+    let options = ReservationsOptions {
+        promise_deadline: config.promise_deadline,
+        delivery_timeout: clients.kafka.delivery_timeout,
+        max_in_flight: config.max_in_flight,
+        queue_patience: config.queue_patience,
+    };
+    let (stock, producer) = (clients.stock_orders.clone(), Arc::clone(&clients.producer));
+    Reservations::new(stock, producer, options, Handle::current())
+}
+
+fn webhook(config: &Config) -> anyhow::Result<Webhook> {
+    let previous = config.payment_webhook_secret_previous.as_ref();
+    let made = Webhook::new(&config.payment_webhook_secret, previous);
+    made.map_err(|error| anyhow::anyhow!("PAYMENT_WEBHOOK_SECRET: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Who a buyer is: their tokens, and which of those are ended.
+//! Buyers' session tokens, and the sessions that have ended.
 
 pub mod revoked;
 pub mod tokens;

@@ -2,7 +2,7 @@
 //!
 //! Every class has places of its own, so that a flood of one takes none of another's. New orders are
 //! refused first, and by what they would wait for: how many are on their way, and how long the sale's
-//! queue makes them wait ([`Reservations::check_room`]). A refusal is the cheapest answer there is: it
+//! queue makes them wait ([`NoRoom`]). A refusal is the cheapest answer there is: it
 //! looks at counters and sends bytes that were made at the start.
 
 use std::str::FromStr;
@@ -16,11 +16,36 @@ use metrics::{Counter, Gauge};
 use seckill_domain::VoucherId;
 
 use crate::http::problem::Problem;
-use crate::orders::reservations::{NoRoom, Reservations};
 
 /// The route of [`Class::Order`].
 pub(crate) const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
 const REFUSED_TOTAL: &str = "seckill_admission_refused_total";
+
+/// Why an order would wait too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// As many orders as may be are on their way already.
+    InFlight,
+    /// The queue before it is too long for the calls to Redis as they go now.
+    Queue,
+    /// Somebody is waiting for longer than they were let in for: the calls do not come back.
+    Stalled,
+}
+
+impl NoRoom {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::InFlight, Self::Queue, Self::Stalled];
+
+    /// As the metrics call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in-flight",
+            Self::Queue => "queue",
+            Self::Stalled => "stalled",
+        }
+    }
+}
 
 /// What a request of the public listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +133,20 @@ impl Admission {
         }
     }
 
-    /// Lets a request in, or none. Its place is taken as long as this lives; an order takes one of the
-    /// [`Reservations`]' own when it gets there.
+    /// Lets a request in, or none. Its place is taken as long as this lives; an order takes one of
+    /// another kind when it gets there, and `check_room` says whether there is one.
     #[must_use]
-    pub fn admit(&self, class: Class, reservations: &Reservations) -> Option<Admitted> {
+    pub fn admit(
+        &self,
+        class: Class,
+        check_room: impl FnOnce(VoucherId) -> Result<(), NoRoom>,
+    ) -> Option<Entered> {
         match class {
-            Class::Payment => self.payments.enter().map(Admitted::Place),
-            Class::Read => self.reads.enter().map(Admitted::Place),
-            Class::Page | Class::Body => Some(Admitted::Uncounted),
-            Class::Order(voucher) => match reservations.check_room(voucher) {
-                Ok(()) => Some(Admitted::Uncounted),
+            Class::Payment => self.payments.enter().map(Entered::Place),
+            Class::Read => self.reads.enter().map(Entered::Place),
+            Class::Page | Class::Body => Some(Entered::Uncounted),
+            Class::Order(voucher) => match check_room(voucher) {
+                Ok(()) => Some(Entered::Uncounted),
                 Err(cause) => {
                     self.count_order(cause);
                     None
@@ -201,7 +230,7 @@ impl Room {
 }
 
 /// A request that was let in.
-pub enum Admitted {
+pub enum Entered {
     /// With a place in its class.
     Place(Place),
     /// Counted elsewhere, or not at all.

@@ -1,6 +1,90 @@
-//! Who is let in: how many at a time, how often, whose orders are refused, and who has had the sale's page.
+//! The checks that a request passes before it is served: places, rate limits, risk rules, sale tokens.
 
 pub mod admission;
 pub mod limits;
 pub mod risk;
 pub mod sale_tokens;
+
+use actix_web::HttpRequest;
+
+use self::admission::Admission;
+use self::limits::{Limits, Standing};
+use self::risk::{Origin, Risk};
+use self::sale_tokens::{PageProof, SaleTokens};
+use crate::buyers::tokens::{Caller, Tokens};
+use crate::http::address::TrustedProxies;
+use crate::http::events::timestamp_now;
+use crate::http::problem::Problem;
+use crate::http::request;
+use crate::http::trace::trace_of;
+
+/// Everything that a request is checked against before it is served.
+pub struct Gate {
+    /// How many requests of each kind may be under way.
+    pub admission: Admission,
+    /// Rate limits on orders.
+    pub limits: Limits,
+    /// Operators' risk rules.
+    pub risk: Risk,
+    /// Checks and renews buyers' session tokens.
+    pub tokens: Tokens,
+    /// Issues and checks sale tokens.
+    pub sale_tokens: SaleTokens,
+    /// The proxies that are believed when they name a client's address.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// An order that was let in.
+pub struct Admitted {
+    /// Whose it is, of which sale, and from where.
+    pub origin: Origin,
+    /// Whether it came with a good sale token.
+    pub proof: PageProof,
+}
+
+impl Gate {
+    /// Every check of an order that needs neither its body nor a store, the cheapest first: the limit of its
+    /// address, its token, the limits of its buyer and sale, the operators' rules.
+    ///
+    /// `standing` is what the caller has left of the limits, also where a later check refuses the order.
+    ///
+    /// # Errors
+    /// `rate-limited`, `unauthorized`, `invalid-request`, `not-found`, `denied`.
+    pub fn admit(&self, http: &HttpRequest, standing: &mut Standing) -> Result<Admitted, Problem> {
+        let address = self.trusted_proxies.client(http);
+        // Before anything else is done for the caller: also before the token's signature is computed.
+        *standing = self.limits.admit_address(address)?;
+        let user = self.tokens.authenticate(http)?;
+        let voucher = request::voucher_id(http)?;
+        self.limits.admit_order(user, voucher, standing)?;
+        let origin = Origin {
+            user,
+            voucher,
+            address,
+            claimed: address.or_else(|| self.trusted_proxies.claimed(http)),
+            trace: trace_of(http),
+        };
+        let now = timestamp_now();
+        let proof = self.sale_tokens.proof(http.headers(), user, voucher, now);
+        self.risk.admit(origin, proof)?;
+        Ok(Admitted { origin, proof })
+    }
+
+    /// The buyer whose token the request carries, if no operator has blocked them. If this request renews
+    /// the token, the answer will carry the new one.
+    ///
+    /// # Errors
+    /// `unauthorized`, `denied`.
+    pub fn buyer(&self, http: &HttpRequest) -> Result<Caller, Problem> {
+        let caller = self.tokens.caller(http.headers())?;
+        self.risk.check_user(caller.user_id)?;
+        self.tokens.renew(http, &caller)?;
+        Ok(caller)
+    }
+
+    /// Whether the caller's session still holds and no operator has blocked the caller.
+    #[must_use]
+    pub fn is_still_welcome(&self, caller: &Caller) -> bool {
+        self.tokens.is_still_good(caller) && self.risk.check_user(caller.user_id).is_ok()
+    }
+}

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 pub use self::arriving::Arriving;
+use crate::http::address::TrustedProxies;
 use crate::http::problem::{FieldError, Problem};
-use crate::state::App;
 
 /// Some serializers write it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -47,9 +47,11 @@ pub async fn read_raw(
     if let Ok(prompt) = timeout(PROMPT, body.as_mut()).await {
         return prompt;
     }
-    let app = request.app_data::<Data<App>>();
-    let _arrival = app
-        .map(|app| app.arriving.enter(app.trusted_proxies.client(request)))
+    let proxies = request.app_data::<Data<TrustedProxies>>();
+    let address = proxies.and_then(|proxies| proxies.client(request));
+    let arriving = request.app_data::<Data<Arriving>>();
+    let _arrival = arriving
+        .map(|arriving| arriving.enter(address))
         .transpose()?;
     timeout(deadline.saturating_sub(PROMPT), body)
         .await

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::http::problem::Problem;
 use crate::http::{body, events, request};
+use crate::operators::Admin;
 use crate::operators::change::{Change, Noted};
 use crate::operators::members::Members;
 use crate::operators::operations::{Overview, TimelineStep};
@@ -22,7 +23,6 @@ use crate::reads::Ledger;
 use crate::shop::representation::VouchersPage;
 use crate::shop::vouchers;
 use crate::shop::vouchers::{PageQuery, Which};
-use crate::state::App;
 
 /// Which sale it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,23 +65,24 @@ pub(crate) struct Timeline {
     ),
 )]
 pub async fn schedule(
-    app: web::Data<App>,
+    admin: web::Data<Admin>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = app.operator(&http)?;
+    let operator = admin.operator(&http)?;
     let Members(body) = body::json(&http, payload).await?;
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
     let canonical = terms::canonical(&terms);
-    let change = Change::new((&app, &operator), &http, (&body.into(), &canonical), None)?;
+    let change = Change::new((&admin, &operator), &http, (&body.into(), &canonical), None)?;
     // The next id is one that no sale in the log has.
-    app.operations.fold_has_caught_up().await?;
-    let voucher_id = change.note_sale(&app).await?;
+    admin.operations.fold_has_caught_up().await?;
+    let voucher_id = change.note_sale(&admin).await?;
     let trace = change.trace;
     let scheduled = EventBody::SaleScheduled(SaleScheduled { terms });
     let event = events::now(voucher_id, scheduled)?;
-    app.reservations
+    admin
+        .reservations
         .publish(event, trace)
         .await
         .map_err(|error| not_recorded(error, change.repeat()))?;
@@ -114,30 +115,30 @@ pub async fn schedule(
     ),
 )]
 pub async fn adjust_stock(
-    app: web::Data<App>,
+    admin: web::Data<Admin>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = app.operator(&http)?;
+    let operator = admin.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
     let request: StockRequest = body::json(&http, payload).await?;
     let StockChange { delta, reason } = request.check()?;
-    known_sale(&app, voucher_id).await?;
+    known_sale(&admin, voucher_id).await?;
     let asked = json!({ "delta": delta });
     let canonical = json!(["stock", voucher_id.get(), delta, reason.as_str()]).to_string();
     let terms = (&asked, canonical.as_bytes());
-    let change = Change::new((&app, &operator), &http, terms, Some(&reason))?;
-    let Noted { event_id, again } = change.note(&app, voucher_id).await?;
-    if !(again && is_decided(&app, voucher_id, event_id).await?) {
+    let change = Change::new((&admin, &operator), &http, terms, Some(&reason))?;
+    let Noted { event_id, again } = change.note(&admin, voucher_id).await?;
+    if !(again && is_decided(&admin, voucher_id, event_id).await?) {
         let adjusted = StockAdjusted {
             delta,
             reason,
             epoch: None,
         };
         if delta > 0 {
-            restock(&app, &change, (event_id, voucher_id), adjusted).await?;
+            restock(&admin, &change, (event_id, voucher_id), adjusted).await?;
         } else {
-            shrink(&app, &change, (event_id, voucher_id), adjusted).await?;
+            shrink(&admin, &change, (event_id, voucher_id), adjusted).await?;
         }
         tracing::info!(trace = %change.trace, %voucher_id, %event_id, delta, "stock is changed");
     }
@@ -146,40 +147,44 @@ pub async fn adjust_stock(
     }))
 }
 
-async fn is_decided(app: &App, voucher_id: VoucherId, event_id: EventId) -> Result<bool, Problem> {
-    let found = app.reads.with_orderbook(move |orderbook| async move {
+async fn is_decided(
+    admin: &Admin,
+    voucher_id: VoucherId,
+    event_id: EventId,
+) -> Result<bool, Problem> {
+    let found = admin.reads.with_orderbook(move |orderbook| async move {
         orderbook.has_adjustment(voucher_id, event_id).await
     });
     Ok(found.await?)
 }
 
 async fn restock(
-    app: &App,
+    admin: &Admin,
     change: &Change,
     (event_id, voucher_id): (EventId, VoucherId),
     adjusted: StockAdjusted,
 ) -> Result<(), Problem> {
     let event = events::with_id(event_id, voucher_id, EventBody::StockAdjusted(adjusted))?;
-    let published = app.reservations.publish(event, change.trace).await;
+    let published = admin.reservations.publish(event, change.trace).await;
     published.map_err(|error| not_recorded(error, change.repeat()))
 }
 
 /// The units are taken in Redis before the event is written: what is free now may not be later.
 async fn shrink(
-    app: &App,
+    admin: &Admin,
     change: &Change,
     (event_id, voucher_id): (EventId, VoucherId),
     adjusted: StockAdjusted,
 ) -> Result<(), Problem> {
     let units = u32::try_from(adjusted.delta.unsigned_abs()).map_err(Problem::internal)?;
-    let taken = app
+    let taken = admin
         .reservations
         .shrink(voucher_id, event_id, units, adjusted.reason, change.trace)
         .await;
     match taken {
         // Without an ack the units are taken all the same, and the relay publishes the event.
         Ok(()) | Err(ShrinkError::Unacknowledged) => Ok(()),
-        Err(ShrinkError::NotServed) => Err(app.reads.why_not_served(voucher_id).await),
+        Err(ShrinkError::NotServed) => Err(admin.reads.why_not_served(voucher_id).await),
         Err(ShrinkError::Committed { free }) => Err(Problem::stock_committed(free)),
         Err(ShrinkError::Unavailable) => Err(Problem::unavailable(format!(
             "Whether units were taken is not known: {}.",
@@ -206,17 +211,17 @@ async fn shrink(
         ("x-problems" = json!(["idempotency-key-reused", "invalid-request", "not-found"])),
     ),
 )]
-pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let operator = app.operator(&http)?;
+pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let operator = admin.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
-    let row = known_sale(&app, voucher_id).await?;
+    let row = known_sale(&admin, voucher_id).await?;
     let canonical = json!(["close", voucher_id.get()]).to_string();
     let terms = (&json!({}), canonical.as_bytes());
-    let change = Change::new((&app, &operator), &http, terms, None)?;
-    let Noted { event_id, .. } = change.note(&app, voucher_id).await?;
+    let change = Change::new((&admin, &operator), &http, terms, None)?;
+    let Noted { event_id, .. } = change.note(&admin, voucher_id).await?;
     if row.sale.closed.is_none() {
         let event = events::with_id(event_id, voucher_id, EventBody::SaleClosed)?;
-        app.reservations.publish(event, change.trace).await?;
+        admin.reservations.publish(event, change.trace).await?;
         tracing::info!(trace = %change.trace, %voucher_id, "sale is closed");
     }
     Ok(HttpResponse::Accepted().json(SaleNamed {
@@ -240,10 +245,10 @@ pub async fn close(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespons
         ("x-problems" = json!(["invalid-request", "not-found"])),
     ),
 )]
-pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    app.operator(&http)?;
+pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    admin.operator(&http)?;
     let voucher_id = request::voucher_id(&http)?;
-    let found = app.reads.ledger(voucher_id).await?;
+    let found = admin.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
     Ok(HttpResponse::Ok().json(ledger))
 }
@@ -265,9 +270,9 @@ pub async fn ledger(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         ("x-problems" = json!(["invalid-request"])),
     ),
 )]
-pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    app.operator(&http)?;
-    let page = vouchers::page(&app, &http, Which::All).await?;
+pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    admin.operator(&http)?;
+    let page = vouchers::page(&admin.reads, &http, Which::All).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -284,9 +289,9 @@ pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse
     security(("adminToken" = [])),
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
-pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    app.operator(&http)?;
-    let overview = app.operations.overview().await?;
+pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    admin.operator(&http)?;
+    let overview = admin.operations.overview().await?;
     Ok(HttpResponse::Ok().json(overview))
 }
 
@@ -306,17 +311,17 @@ pub async fn overview(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
         ("x-problems" = json!(["invalid-request", "not-found"])),
     ),
 )]
-pub async fn timeline(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    app.operator(&http)?;
+pub async fn timeline(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    admin.operator(&http)?;
     let order_id = request::order_id(&http)?;
-    let steps = app.operations.timeline(order_id).await?;
+    let steps = admin.operations.timeline(order_id).await?;
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;
     Ok(HttpResponse::Ok().json(Timeline { records: steps }))
 }
 
 /// A sale that was just scheduled may not be folded yet.
-async fn known_sale(app: &App, voucher_id: VoucherId) -> Result<Arc<SaleRow>, Problem> {
-    app.reads.sale(voucher_id).await?.ok_or_else(unknown_sale)
+async fn known_sale(admin: &Admin, voucher_id: VoucherId) -> Result<Arc<SaleRow>, Problem> {
+    admin.reads.sale(voucher_id).await?.ok_or_else(unknown_sale)
 }
 
 fn unknown_sale() -> Problem {

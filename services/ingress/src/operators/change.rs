@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::http::problem::{FieldError, Problem};
 use crate::http::request;
 use crate::http::trace::trace_of;
+use crate::operators::Admin;
 use crate::operators::auth::Operator;
-use crate::state::App;
 
 const OPERATOR: &str = "X-Operator";
 const REASON: &str = "X-Reason";
@@ -46,7 +46,7 @@ impl Change {
     /// # Errors
     /// 400 for a header that cannot be used, or that names another operator than whose token it is.
     pub(super) fn new(
-        (app, operator): (&App, &Operator),
+        (admin, operator): (&Admin, &Operator),
         http: &HttpRequest,
         (asked, canonical): (&Value, &[u8]),
         reason: Option<&Reason>,
@@ -56,7 +56,7 @@ impl Change {
             Some(reason) => Some(reason.clone()),
             None => header(http.headers(), REASON, Reason::written)?,
         };
-        let address = app.trusted_proxies.client(http);
+        let address = admin.gate.trusted_proxies.client(http);
         let origin = address.map(|address| address.to_string());
         let said = header(http.headers(), OPERATOR, Actor::written)?;
         if let (Some(said), Some(known)) = (&said, &operator.name)
@@ -87,9 +87,9 @@ impl Change {
     ///
     /// # Errors
     /// `idempotency-key-reused`, `unavailable`.
-    pub(super) async fn note_sale(&self, app: &App) -> Result<VoucherId, Problem> {
+    pub(super) async fn note_sale(&self, admin: &Admin) -> Result<VoucherId, Problem> {
         let change = self.clone();
-        let noted = app.reads.with_orderbook(|orderbook| async move {
+        let noted = admin.reads.with_orderbook(|orderbook| async move {
             orderbook.request_sale(change.key, change.entry()).await
         });
         match noted.await? {
@@ -102,9 +102,9 @@ impl Change {
     ///
     /// # Errors
     /// As [`Self::note_sale`].
-    pub(super) async fn note(&self, app: &App, voucher: VoucherId) -> Result<Noted, Problem> {
+    pub(super) async fn note(&self, admin: &Admin, voucher: VoucherId) -> Result<Noted, Problem> {
         let change = self.clone();
-        let noted = app.reads.with_orderbook(move |orderbook| async move {
+        let noted = admin.reads.with_orderbook(move |orderbook| async move {
             let entry = change.entry();
             orderbook.request_change(voucher, change.key, entry).await
         });

@@ -6,9 +6,9 @@ use seckill_domain::{EventBody, OrderCancelled, OrderStatus};
 use crate::http::problem::Problem;
 use crate::http::trace::trace_of;
 use crate::http::{events, request};
+use crate::orders::Orders;
 use crate::orders::representation::OrderBody;
 use crate::reads::OrderView;
-use crate::state::App;
 
 /// Gives an unpaid order up.
 ///
@@ -29,10 +29,10 @@ use crate::state::App;
         ("x-problems" = json!(["denied", "invalid-request", "not-cancellable", "not-found"])),
     ),
 )]
-pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.buyer(&http)?.user_id;
+pub async fn cancel(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = orders.gate.buyer(&http)?.user_id;
     let order_id = request::order_id(&http)?;
-    let found = app.reads.order(order_id, user_id).await?;
+    let found = orders.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
     match &view {
         OrderView::Pending(_) => {
@@ -51,7 +51,7 @@ pub async fn cancel(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
     let cancelled = EventBody::OrderCancelled(OrderCancelled { order_id, user_id });
     let event = events::now(order_id.voucher_id(), cancelled)?;
     let trace = trace_of(&http);
-    app.reservations.publish(event, trace).await?;
+    orders.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %user_id, "cancellation is in the log");
     Ok(HttpResponse::Accepted().json(OrderBody::from(&view)))
 }

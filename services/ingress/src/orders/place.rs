@@ -12,17 +12,17 @@ use serde_json::Number;
 use utoipa::ToSchema;
 use utoipa::openapi::Object;
 
+use crate::gate::Admitted;
 use crate::gate::limits::Standing;
 use crate::gate::risk::Origin;
 use crate::gate::sale_tokens::PageProof;
 use crate::http::problem::Problem;
 use crate::http::schema::one_of;
-use crate::http::trace::trace_of;
-use crate::http::{body, events, request, rfc3339};
+use crate::http::{body, request, rfc3339};
+use crate::orders::Orders;
 use crate::orders::representation::PENDING;
 use crate::orders::reservations::{self, PlaceError, PlaceOrder, PlacedState};
 use crate::reads::OrderView;
-use crate::state::App;
 
 /// The body of an order; an empty one is `{"quantity":1}`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -118,17 +118,12 @@ fn why_not_placed() -> Vec<&'static str> {
     ),
 )]
 pub async fn place(
-    app: web::Data<App>,
+    orders: web::Data<Orders>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (answer, standing) = match admit_address(&app, &http) {
-        Ok(mut standing) => {
-            let answer = try_place(&app, &http, payload, &mut standing).await;
-            (answer, standing)
-        }
-        Err(refusal) => (Err(refusal), Standing::default()),
-    };
+    let mut standing = Standing::default();
+    let answer = try_place(&orders, &http, payload, &mut standing).await;
     let name = match &answer {
         Ok((_, status)) => status,
         Err(problem) => problem.name(),
@@ -156,52 +151,32 @@ thread_local! {
     static ANSWERS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
 
-/// Before anything is done for the caller, also before the token's signature is computed.
-fn admit_address(app: &App, http: &HttpRequest) -> Result<Standing, Problem> {
-    app.limits.admit_address(app.trusted_proxies.client(http))
-}
-
 async fn try_place(
-    app: &App,
+    orders: &Orders,
     http: &HttpRequest,
     payload: web::Payload,
     standing: &mut Standing,
 ) -> Result<(HttpResponse, &'static str), Problem> {
-    let user_id = app.tokens.authenticate(http)?;
-    let voucher_id = request::voucher_id(http)?;
-    app.limits.admit_order(user_id, voucher_id, standing)?;
-    let address = app.trusted_proxies.client(http);
-    let origin = Origin {
-        user: user_id,
-        voucher: voucher_id,
-        address,
-        claimed: address.or_else(|| app.trusted_proxies.claimed(http)),
-        trace: trace_of(http),
-    };
-    let now = events::timestamp_now();
-    let proof = app
-        .sale_tokens
-        .proof(http.headers(), user_id, voucher_id, now);
-    app.risk.admit(origin, proof)?;
+    let Admitted { origin, proof } = orders.gate.admit(http, standing)?;
     let quantity = body::optional_json::<OrderRequest>(http, payload)
         .await?
         .map_or(1, |order| order.quantity);
     let key_hash = request::key_hash(http.headers())?;
     let order = PlaceOrder {
-        user_id,
+        user_id: origin.user,
         quantity,
         key_hash,
         traceparent: origin.trace,
         sale_token: proof.nonce(),
     };
-    let placed = match app.reservations.place(voucher_id, order).await {
+    let placed = match orders.reservations.place(origin.voucher, order).await {
         Ok(placed) => placed,
-        Err(refusal) => return Err(refused(app, origin, proof, refusal).await),
+        Err(refusal) => return Err(refused(orders, origin, proof, refusal).await),
     };
     let status = match placed.state {
         PlacedState::Reserved => RESERVED,
         PlacedState::Pending => PENDING,
-        PlacedState::Released => how_it_ended(app, user_id, &placed).await,
+        PlacedState::Released => how_it_ended(orders, origin.user, &placed).await,
     };
     let response = HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/api/v1/orders/{}", placed.order_id)))
@@ -214,8 +189,8 @@ async fn try_place(
 }
 
 /// An order that a key was used for before, and whose units have gone back.
-async fn how_it_ended(app: &App, user: UserId, order: &reservations::Placed) -> &'static str {
-    match app.reads.order(order.order_id, user).await {
+async fn how_it_ended(orders: &Orders, user: UserId, order: &reservations::Placed) -> &'static str {
+    match orders.reads.order(order.order_id, user).await {
         Ok(Some(OrderView::Decided { order, .. })) if order.status.is_final() => {
             order.status.as_str()
         }
@@ -224,9 +199,14 @@ async fn how_it_ended(app: &App, user: UserId, order: &reservations::Placed) -> 
     }
 }
 
-async fn refused(app: &App, origin: Origin, proof: PageProof, refusal: PlaceError) -> Problem {
+async fn refused(
+    orders: &Orders,
+    origin: Origin,
+    proof: PageProof,
+    refusal: PlaceError,
+) -> Problem {
     match refusal {
-        PlaceError::NotServed => app.reads.why_not_served(origin.voucher).await,
+        PlaceError::NotServed => orders.reads.why_not_served(origin.voucher).await,
         PlaceError::Overloaded => Problem::overloaded(),
         PlaceError::Unavailable => {
             Problem::unavailable("Orders cannot be taken right now: repeat it in a moment.")

@@ -19,10 +19,10 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::buyers::tokens::Caller;
 use crate::http::problem::Problem;
 use crate::http::request;
+use crate::orders::Orders;
 use crate::orders::representation::OrderBody;
 use crate::orders::streams::{OpenStream, TooMany};
 use crate::reads::OrderView;
-use crate::state::App;
 
 /// Shorter than the idle time-outs of common proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -51,16 +51,16 @@ const REREAD: Duration = Duration::from_secs(5);
         ("x-problems" = json!(["denied", "invalid-request", "not-found", "too-many-streams"])),
     ),
 )]
-pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = app.buyer(&http)?;
+pub async fn stream(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let caller = orders.gate.buyer(&http)?;
     let (user_id, order_id) = (caller.user_id, request::order_id(&http)?);
     // Listen first, read second: what changes in between is heard.
-    let listening = app.streams.open(order_id, user_id);
+    let listening = orders.streams.open(order_id, user_id);
     let listening = listening.map_err(|too_many| match too_many {
         TooMany::OfBuyer => Problem::too_many_streams(),
         TooMany::InAll => Problem::overloaded(),
     })?;
-    let found = app.reads.order(order_id, user_id).await?;
+    let found = orders.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
     let seen = last_event_id(&http).unwrap_or_default();
     if view.is_final() && !seen.clone().advance(&view) {
@@ -75,8 +75,8 @@ pub async fn stream(app: web::Data<App>, http: HttpRequest) -> Result<HttpRespon
         unread: Some(view),
         heartbeat: every(HEARTBEAT),
         reread: every(REREAD),
-        stop: app.stop_streams.clone(),
-        app,
+        stop: orders.streams.ending(),
+        orders,
     };
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -188,7 +188,7 @@ impl Sent {
 }
 
 struct StatusStream {
-    app: web::Data<App>,
+    orders: web::Data<Orders>,
     order_id: OrderId,
     caller: Caller,
     listening: OpenStream,
@@ -247,10 +247,10 @@ impl StatusStream {
     /// Some(None): nothing can be said now. None: the session is over, or the order, pending until now, came
     /// to nothing; the client that asks again is told so.
     async fn read(&self) -> Option<Option<OrderView>> {
-        if !self.app.is_still_welcome(&self.caller) {
+        if !self.orders.gate.is_still_welcome(&self.caller) {
             return None;
         }
-        let (reads, user_id) = (&self.app.reads, self.caller.user_id);
+        let (reads, user_id) = (&self.orders.reads, self.caller.user_id);
         let read = self.listening.read(|| reads.order(self.order_id, user_id));
         match read.await {
             Ok(Some(view)) => Some(Some(view)),

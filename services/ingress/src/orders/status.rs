@@ -7,9 +7,9 @@ use utoipa::IntoParams;
 
 use crate::http::problem::Problem;
 use crate::http::{request, rfc3339};
+use crate::orders::Orders;
 use crate::orders::representation::{OrderBody, OrdersPage};
 use crate::reads::OrderView;
-use crate::state::App;
 
 const PAGE_DEFAULT: u32 = 20;
 const PAGE_MAX: u32 = 100;
@@ -32,10 +32,10 @@ const PAGE_MAX: u32 = 100;
         ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
     ),
 )]
-pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.buyer(&http)?.user_id;
+pub async fn one(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = orders.gate.buyer(&http)?.user_id;
     let order_id = request::order_id(&http)?;
-    let found = app.reads.order(order_id, user_id).await?;
+    let found = orders.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
     Ok(HttpResponse::Ok().json(OrderBody::from(&view)))
 }
@@ -71,15 +71,15 @@ struct PageQuery {
         ("x-problems" = json!(["denied", "invalid-request"])),
     ),
 )]
-pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.buyer(&http)?.user_id;
+pub async fn list(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = orders.gate.buyer(&http)?.user_id;
     let page: PageQuery = request::page_query(&http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.as_deref().map(parse_cursor).transpose()?;
-    let orders = app.reads.orders_of(user_id, limit, before).await?;
-    let full = orders.len() == limit as usize;
-    let next = orders.last().filter(|_| full).and_then(cursor_after);
-    let orders = orders.iter().map(OrderBody::from).collect();
+    let found = orders.reads.orders_of(user_id, limit, before).await?;
+    let full = found.len() == limit as usize;
+    let next = found.last().filter(|_| full).and_then(cursor_after);
+    let orders = found.iter().map(OrderBody::from).collect();
     Ok(HttpResponse::Ok().json(OrdersPage { orders, next }))
 }
 

@@ -9,6 +9,7 @@ use metrics::Gauge;
 use seckill_domain::{OrderId, UserId};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::reads::{OrderView, ReadError};
 
@@ -28,6 +29,7 @@ pub struct Streams(Arc<Inner>);
 struct Inner {
     open: Mutex<Open>,
     gauge: Gauge,
+    ending: CancellationToken,
 }
 
 /// A buyer who asks for somebody else's order takes nothing from that one: everything is by both.
@@ -73,6 +75,7 @@ impl Streams {
         Self(Arc::new(Inner {
             open: Mutex::default(),
             gauge: metrics::gauge!("seckill_open_streams"),
+            ending: CancellationToken::new(),
         }))
     }
 
@@ -114,6 +117,17 @@ impl Streams {
                 entry.woken.send_replace(Instant::now());
             }
         }
+    }
+
+    /// Ends all streams at shutdown: an event stream has no other end.
+    pub fn end(&self) {
+        self.0.ending.cancel();
+    }
+
+    /// Cancelled at shutdown.
+    #[must_use]
+    pub fn ending(&self) -> CancellationToken {
+        self.0.ending.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use crate::http::problem::{FieldError, Problem};
 use crate::http::trace::trace_of;
 use crate::http::{body, events, rfc3339};
+use crate::payments::Payments;
 use crate::payments::webhook::SignatureError;
-use crate::state::App;
 
 /// How long PostgreSQL is asked whether the payment is known.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -64,33 +64,33 @@ pub(crate) struct Recorded {}
     security(("webhookSignature" = [])),
 )]
 pub async fn webhook(
-    app: web::Data<App>,
+    payments: web::Data<Payments>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     // Whoever signs nothing, or another thing, gets no place among the payments, however long it takes.
     let now_unix_seconds = OffsetDateTime::now_utc().unix_timestamp();
-    let claim = app.webhook.claim(http.headers(), now_unix_seconds);
+    let claim = payments.webhook.claim(http.headers(), now_unix_seconds);
     let claim = claim.map_err(unsigned)?;
     let body = body::read_raw(&http, payload, body::PROVIDER_DEADLINE).await?;
-    app.webhook.check(&claim, &body).map_err(unsigned)?;
-    let _place = app.admission.payment()?;
+    payments.webhook.check(&claim, &body).map_err(unsigned)?;
+    let _place = payments.gate.admission.payment()?;
     body::check_is_json(&http)?;
     let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
-    refuse_for_another_order(&app, &paid).await?;
+    refuse_for_another_order(&payments, &paid).await?;
     let trace = trace_of(&http);
     let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
     let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid))?;
-    app.reservations.publish(event, trace).await?;
+    payments.reservations.publish(event, trace).await?;
     tracing::info!(%trace, %order_id, %payment_id, "payment is in the log");
     Ok(HttpResponse::Accepted().json(Recorded {}))
 }
 
 /// The fold takes a payment id once in a sale, for the order that came first, and passes over what comes
 /// later under it: nobody is to be thanked for that. While PostgreSQL does not say, the payment is recorded.
-async fn refuse_for_another_order(app: &App, paid: &OrderPaid) -> Result<(), Problem> {
+async fn refuse_for_another_order(payments: &Payments, paid: &OrderPaid) -> Result<(), Problem> {
     let (voucher, payment) = (paid.order_id.voucher_id(), paid.payment_id.clone());
-    let look = app.reads.with_orderbook(move |orderbook| async move {
+    let look = payments.reads.with_orderbook(move |orderbook| async move {
         orderbook.order_of_payment(voucher, &payment).await
     });
     match tokio::time::timeout(LOOK_TIMEOUT, look).await {

@@ -8,8 +8,9 @@ use utoipa::IntoParams;
 use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::request;
+use crate::reads::Reads;
+use crate::shop::Shop;
 use crate::shop::representation::{SaleTokenBody, VoucherBody, VouchersPage};
-use crate::state::App;
 
 const PAGE_DEFAULT: u32 = 20;
 const PAGE_MAX: u32 = 100;
@@ -32,9 +33,9 @@ const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
         ("x-problems" = json!(["invalid-request", "not-found"])),
     ),
 )]
-pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn one(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let voucher_id = request::voucher_id(&http)?;
-    let found = app.reads.voucher(voucher_id).await?;
+    let found = shop.reads.voucher(voucher_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("There is no such voucher."))?;
     Ok(HttpResponse::Ok()
         .insert_header(CACHE_CONTROL)
@@ -59,10 +60,11 @@ pub async fn one(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse,
         ("x-problems" = json!(["denied", "invalid-request", "not-found"])),
     ),
 )]
-pub async fn sale_token(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = app.buyer(&http)?.user_id;
+pub async fn sale_token(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let user_id = shop.gate.buyer(&http)?.user_id;
     let voucher_id = request::voucher_id(&http)?;
-    let issued = app
+    let issued = shop
+        .gate
         .sale_tokens
         .issue(user_id, voucher_id, timestamp_now())?;
     Ok(HttpResponse::Ok().json(SaleTokenBody::from(issued)))
@@ -98,8 +100,8 @@ pub(crate) struct PageQuery {
         ("x-problems" = json!(["invalid-request"])),
     ),
 )]
-pub async fn list(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let page = page(&app, &http, Which::OnShelf).await?;
+pub async fn list(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let page = page(&shop.reads, &http, Which::OnShelf).await?;
     Ok(HttpResponse::Ok().insert_header(CACHE_CONTROL).json(page))
 }
 
@@ -115,7 +117,7 @@ pub(crate) enum Which {
 /// # Errors
 /// `invalid-request`, `unavailable`.
 pub(crate) async fn page(
-    app: &App,
+    reads: &Reads,
     http: &HttpRequest,
     which: Which,
 ) -> Result<VouchersPage, Problem> {
@@ -124,8 +126,8 @@ pub(crate) async fn page(
     let before = page.before.map(VoucherId::new).transpose();
     let before = before.map_err(|error| Problem::invalid(format!("before: {error}.")))?;
     let views = match which {
-        Which::OnShelf => app.reads.vouchers(limit, before).await?,
-        Which::All => app.reads.all_vouchers(limit, before).await?,
+        Which::OnShelf => reads.vouchers(limit, before).await?,
+        Which::All => reads.all_vouchers(limit, before).await?,
     };
     let now = timestamp_now();
     let full = views.len() == limit as usize;

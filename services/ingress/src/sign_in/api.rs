@@ -1,5 +1,7 @@
 //! Signing in and out.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{COOKIE, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_identity::{Address, Code};
@@ -7,13 +9,21 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::gate::Gate;
 use crate::http::problem::{FieldError, Problem};
 use crate::http::trace::trace_of;
 use crate::http::{body, rfc3339};
 use crate::sign_in::codes::CODE_LIFE;
 use crate::sign_in::throttle::ThrottleError;
-use crate::sign_in::{Attempt, CodeError, ExchangeError};
-use crate::state::App;
+use crate::sign_in::{Attempt, CodeError, ExchangeError, SignIn};
+
+/// The state of the handlers of the sign-in.
+pub struct SignInApi {
+    /// Checks tokens and blocked users, and limits how many calls may be under way.
+    pub gate: Arc<Gate>,
+    /// Sends codes and exchanges them.
+    pub sign_in: SignIn,
+}
 
 /// The cookie with the challenge of the code that was asked for last. It is no credential: it only says which
 /// code is tried.
@@ -71,29 +81,29 @@ pub(crate) struct SignedIn {
     ),
 )]
 pub async fn send_code(
-    app: web::Data<App>,
+    room: web::Data<SignInApi>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let answer = try_send_code(&app, &http, payload).await;
+    let answer = try_send_code(&room, &http, payload).await;
     count("seckill_sign_in_codes_total", &answer);
     answer
 }
 
 async fn try_send_code(
-    app: &App,
+    room: &SignInApi,
     http: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let request: CodeRequest = body::json(http, payload).await?;
-    let _place = app.admission.read()?;
+    let _place = room.gate.admission.read()?;
     let address = address(&request.email)?;
-    let client = app.trusted_proxies.client(http);
-    match app.sign_in.send_code(address, client).await {
+    let client = room.gate.trusted_proxies.client(http);
+    match room.sign_in.send_code(address, client).await {
         Ok(challenge) => Ok(HttpResponse::NoContent()
             .insert_header((
                 SET_COOKIE,
-                cookie(challenge, app.trusted_proxies.came_by_tls(http)),
+                cookie(challenge, room.gate.trusted_proxies.came_by_tls(http)),
             ))
             .finish()),
         Err(CodeError::Domain) => Err(field(
@@ -101,7 +111,7 @@ async fn try_send_code(
             "an address of a domain that may sign in here",
         )),
         Err(CodeError::Blocked { retry_after }) => {
-            Err(Problem::code_limited(app.sign_in.limits(), retry_after))
+            Err(Problem::code_limited(room.sign_in.limits(), retry_after))
         }
         Err(CodeError::Throttled(error)) => Err(error.into()),
         Err(error @ CodeError::NoMail) => {
@@ -136,28 +146,28 @@ async fn try_send_code(
     ),
 )]
 pub async fn sign_in(
-    app: web::Data<App>,
+    room: web::Data<SignInApi>,
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let answer = try_sign_in(&app, &http, payload).await;
+    let answer = try_sign_in(&room, &http, payload).await;
     count(SIGN_INS_TOTAL, &answer);
     answer
 }
 
 async fn try_sign_in(
-    app: &App,
+    room: &SignInApi,
     http: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let request: SignInRequest = body::json(http, payload).await?;
-    let _place = app.admission.read()?;
+    let _place = room.gate.admission.read()?;
     let address = address(&request.email)?;
     let code: Code = request
         .code
         .parse()
         .map_err(|()| field("code", "the digits of the mail: six, or ten"))?;
-    let (client, trace) = (app.trusted_proxies.client(http), trace_of(http));
+    let (client, trace) = (room.gate.trusted_proxies.client(http), trace_of(http));
     let attempt = Attempt {
         address,
         code,
@@ -165,11 +175,11 @@ async fn try_sign_in(
         client,
         trace,
     };
-    let user_id = app.sign_in.exchange(attempt).await.inspect_err(|error| {
+    let user_id = room.sign_in.exchange(attempt).await.inspect_err(|error| {
         tracing::info!(%trace, ?client, %error, "not signed in");
     })?;
-    app.risk.check_user(user_id)?;
-    let issued = app.tokens.sign_in(user_id)?;
+    room.gate.risk.check_user(user_id)?;
+    let issued = room.gate.tokens.sign_in(user_id)?;
     tracing::info!(%trace, %user_id, ?client, "signed in");
     Ok(HttpResponse::Ok().json(SignedIn {
         token: issued.token,
@@ -192,10 +202,13 @@ async fn try_sign_in(
     responses((status = 204, description = "The session is over.")),
     security(("token" = [])),
 )]
-pub async fn sign_out(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = app.tokens.caller_to_sign_out(http.headers())?;
-    let expires_at = app.tokens.revoke(&caller);
-    app.sign_in
+pub async fn sign_out(
+    room: web::Data<SignInApi>,
+    http: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let caller = room.gate.tokens.caller_to_sign_out(http.headers())?;
+    let expires_at = room.gate.tokens.revoke(&caller);
+    room.sign_in
         .sign_out(caller.user_id, caller.session_id, expires_at)
         .await?;
     tracing::info!(trace = %trace_of(&http), user_id = %caller.user_id, "signed out");
@@ -217,12 +230,12 @@ pub async fn sign_out(app: web::Data<App>, http: HttpRequest) -> Result<HttpResp
     security(("token" = [])),
 )]
 pub async fn sign_out_everywhere(
-    app: web::Data<App>,
+    room: web::Data<SignInApi>,
     http: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = app.tokens.caller(http.headers())?;
-    let ended = app.tokens.revoke_all(&caller);
-    app.sign_in.sign_out_everywhere(ended).await?;
+    let caller = room.gate.tokens.caller(http.headers())?;
+    let ended = room.gate.tokens.revoke_all(&caller);
+    room.sign_in.sign_out_everywhere(ended).await?;
     tracing::info!(trace = %trace_of(&http), user_id = %caller.user_id, "signed out everywhere");
     Ok(HttpResponse::NoContent().finish())
 }

@@ -4,37 +4,12 @@
 //! long as is allowed, and those who have waited too long are refused after all. Refused at the door,
 //! they cost next to nothing, and those let in are answered soon.
 
+use crate::gate::admission::NoRoom;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One call moves the average by this part of the difference.
 const WEIGHT: u64 = 4;
-
-/// Why an order would wait too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRoom {
-    /// As many orders as may be are on their way already.
-    InFlight,
-    /// The queue before it is too long for the calls to Redis as they go now.
-    Queue,
-    /// Somebody is waiting for longer than they were let in for: the calls do not come back.
-    Stalled,
-}
-
-impl NoRoom {
-    /// All there are.
-    pub const ALL: [Self; 3] = [Self::InFlight, Self::Queue, Self::Stalled];
-
-    /// As the metrics call it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InFlight => "in-flight",
-            Self::Queue => "queue",
-            Self::Stalled => "stalled",
-        }
-    }
-}
 
 /// What is known of one queue. Times are on one clock that only runs forward, from any origin.
 #[derive(Debug)]

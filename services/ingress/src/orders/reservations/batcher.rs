@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::acks::Acks;
 use super::backlog::Backlog;
 use super::meters::InFlight;
-use super::{NoRoom, PlaceError, Placed, ReservationsContext, call};
+use super::{PlaceError, Placed, ReservationsContext, call};
+use crate::gate::admission::NoRoom;
 
 /// Requests that may wait for a call; more are refused.
 const QUEUE_REQUESTS: usize = 4096;

@@ -37,11 +37,11 @@ use self::meters::{InFlightOrders, Meters};
 use self::promise::PromiseDeadline;
 use self::publisher::Publisher;
 
-pub use self::backlog::NoRoom;
 pub use self::types::{
     PlaceError, PlaceOrder, Placed, PlacedState, PublishError, RelayOptions, ReservationsOptions,
     ShrinkError,
 };
+use crate::gate::admission::NoRoom;
 
 /// Takes orders. Cheap to clone; clones share everything.
 ///

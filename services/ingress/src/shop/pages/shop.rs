@@ -14,7 +14,7 @@ use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::request;
 use crate::reads::{VoucherStatus, VoucherView};
-use crate::state::App;
+use crate::shop::Shop;
 
 /// As many as a person looks through.
 const SHELF_MAX: u32 = 60;
@@ -134,8 +134,8 @@ fn now_ms() -> i64 {
 }
 
 /// `GET /`: the newest sales that are not over.
-pub(super) async fn shelf(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let views = match shelf_of(&app).await {
+pub(super) async fn shelf(shop: web::Data<Shop>) -> Result<HttpResponse, Problem> {
+    let views = match shelf_of(&shop).await {
         Ok(views) => views,
         Err(problem) => return not_served(&problem),
     };
@@ -147,9 +147,12 @@ pub(super) async fn shelf(app: web::Data<App>) -> Result<HttpResponse, Problem> 
 }
 
 /// `GET /sales/{voucher_id}`.
-pub(super) async fn sale(app: web::Data<App>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(super) async fn sale(
+    shop: web::Data<Shop>,
+    http: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let found = match request::voucher_id(&http) {
-        Ok(voucher_id) => voucher(&app, voucher_id).await,
+        Ok(voucher_id) => voucher(&shop, voucher_id).await,
         Err(problem) => Err(problem),
     };
     let view = match found {
@@ -160,32 +163,32 @@ pub(super) async fn sale(app: web::Data<App>, http: HttpRequest) -> Result<HttpR
     let sale = Sale {
         now_ms: now_ms(),
         sale: SaleCard::new(&view, timestamp_now()),
-        payment_page: payment_page(&app),
+        payment_page: payment_page(&shop),
     };
     page(StatusCode::OK, &sale)
 }
 
-async fn shelf_of(app: &App) -> Result<Arc<[VoucherView]>, Problem> {
-    if let Some(views) = app.reads.remembered_shelf(SHELF_MAX).await {
+async fn shelf_of(shop: &Shop) -> Result<Arc<[VoucherView]>, Problem> {
+    if let Some(views) = shop.reads.remembered_shelf(SHELF_MAX).await {
         return Ok(views);
     }
-    let _place = app.admission.page()?;
-    Ok(app.reads.vouchers(SHELF_MAX, None).await?)
+    let _place = shop.gate.admission.page()?;
+    Ok(shop.reads.vouchers(SHELF_MAX, None).await?)
 }
 
-async fn voucher(app: &App, id: VoucherId) -> Result<Option<VoucherView>, Problem> {
-    if let Some(view) = app.reads.remembered_voucher(id).await {
+async fn voucher(shop: &Shop, id: VoucherId) -> Result<Option<VoucherView>, Problem> {
+    if let Some(view) = shop.reads.remembered_voucher(id).await {
         return Ok(view);
     }
-    let _place = app.admission.page()?;
-    Ok(app.reads.voucher(id).await?)
+    let _place = shop.gate.admission.page()?;
+    Ok(shop.reads.voucher(id).await?)
 }
 
 /// `GET /orders`. The orders themselves come through the API: only the script has the token.
-pub(super) async fn orders(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub(super) async fn orders(shop: web::Data<Shop>) -> Result<HttpResponse, Problem> {
     let orders = Orders {
         now_ms: now_ms(),
-        payment_page: payment_page(&app),
+        payment_page: payment_page(&shop),
     };
     page(StatusCode::OK, &orders)
 }
@@ -196,8 +199,8 @@ pub(super) async fn sign_in() -> Result<HttpResponse, Problem> {
     page(StatusCode::OK, &SignIn { now_ms })
 }
 
-fn payment_page(app: &App) -> &str {
-    app.payment_page.as_ref().map_or("", PaymentPage::as_str)
+fn payment_page(shop: &Shop) -> &str {
+    shop.payment_page.as_ref().map_or("", PaymentPage::as_str)
 }
 
 /// A refusal as a page.
