@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use seckill_stores::StoreSettings;
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// A running stack, as `cargo xtask up` describes it in the environment.
@@ -15,16 +16,8 @@ pub struct Environment {
     pub projector_admin: String,
     /// `host:port` of the timeout service's health and metrics.
     pub timeout_admin: String,
-    /// Kafka's bootstrap servers.
-    pub kafka_brokers: String,
-    /// Redis, as a URL.
-    pub redis_url: String,
-    /// PostgreSQL, as psql takes it.
-    pub database_url: String,
-    /// What the names of the topics begin with.
-    pub topic_prefix: String,
-    /// Partitions of the event topic.
-    pub event_partitions: i32,
+    /// Where the stores are.
+    pub stores: StoreSettings,
     /// How long after an order's `pay_by` it is expired.
     pub expiry_grace_seconds: u64,
     /// Orders a second that the ingress lets in; 0 is no limit.
@@ -42,7 +35,7 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")
             .field("ingress_url", &self.ingress_url)
-            .field("kafka_brokers", &self.kafka_brokers)
+            .field("stores", &self.stores)
             .finish_non_exhaustive()
     }
 }
@@ -58,11 +51,7 @@ impl Environment {
         let ingress_admin_url = reader.or("INGRESS_ADMIN_URL", "http://127.0.0.1:8081".to_owned());
         let projector_admin = reader.or("PROJECTOR_ADMIN_LISTEN", "127.0.0.1:8082".to_owned());
         let timeout_admin = reader.or("TIMEOUT_ADMIN_LISTEN", "127.0.0.1:8083".to_owned());
-        let kafka_brokers = reader.required("KAFKA_BROKERS");
-        let redis_url = reader.required("REDIS_URL");
-        let database_url = reader.required("DATABASE_URL");
-        let topic_prefix = reader.or("TOPIC_PREFIX", String::new());
-        let event_partitions = reader.or("EVENT_PARTITIONS", 12);
+        let stores = StoreSettings::read(&mut reader);
         let expiry_grace_seconds = reader.or("EXPIRY_GRACE_SECONDS", 2);
         let rate_limit_global_per_second = reader.or("RATE_LIMIT_GLOBAL_PER_SECOND", 0);
         let admin_token = reader.secret("ADMIN_TOKEN", SECRET_MIN_BYTES);
@@ -74,11 +63,7 @@ impl Environment {
                 ingress_admin_url: ingress_admin_url?,
                 projector_admin: projector_admin?,
                 timeout_admin: timeout_admin?,
-                kafka_brokers: kafka_brokers?,
-                redis_url: redis_url?,
-                database_url: database_url?,
-                topic_prefix: topic_prefix?,
-                event_partitions: event_partitions?,
+                stores: stores?,
                 expiry_grace_seconds: expiry_grace_seconds?,
                 rate_limit_global_per_second: rate_limit_global_per_second?,
                 admin_token: admin_token?,

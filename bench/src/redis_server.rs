@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use redis::InfoDict;
 use redis::aio::MultiplexedConnection;
+use seckill_stock::{Address, RedisServer};
 
 /// Long enough for a server under load.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -12,12 +13,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Connects.
 ///
 /// # Errors
-/// When Redis cannot be reached.
-pub async fn connect(url: &str) -> anyhow::Result<MultiplexedConnection> {
+/// When Redis cannot be reached, or there are several.
+pub async fn connect(server: &RedisServer) -> anyhow::Result<MultiplexedConnection> {
+    let Address::Single(info) = Address::parse(server).context("REDIS_URL")? else {
+        bail!("REDIS_URL: this looks at one Redis, without Sentinel and without a Cluster");
+    };
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(TIMEOUT))
         .set_response_timeout(Some(TIMEOUT));
-    redis::Client::open(url)
+    redis::Client::open(info)
         .context("REDIS_URL")?
         .get_multiplexed_async_connection_with_config(&config)
         .await

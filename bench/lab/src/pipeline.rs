@@ -75,8 +75,8 @@ impl Pipeline {
             ingress: Mutex::new(ingress),
             _others: others,
             stores: Stores {
-                database_url: environment.database_url,
-                redis_urls: vec![environment.redis_url],
+                database_url: environment.stores.database_url.expose().to_owned(),
+                redis_urls: vec![environment.stores.redis.url],
             },
             stack: Mutex::new(stack),
         })

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use seckill_domain::partition_of;
-use seckill_eventlog::{KafkaSettings, Topics};
 
 use crate::environment::Environment;
 use crate::progress::Stage;
@@ -94,13 +93,13 @@ async fn collect(
 }
 
 async fn read_log(demo: &Demo, environment: &Environment) -> anyhow::Result<LogView> {
-    let topics = Topics::new(&environment.topic_prefix);
-    let settings = KafkaSettings::new(&environment.kafka_brokers, "seckill-demo");
+    let stores = &environment.stores;
+    let (topics, settings) = (stores.topics(), stores.kafka("seckill-demo"));
     let records = seckill_eventlog::read_all(&settings, &topics.events, LOG_DEADLINE)
         .await
         .context("reading the event topic")?;
     let key = demo.voucher.to_string();
-    let partition = partition_of(key.as_bytes(), environment.event_partitions);
+    let partition = partition_of(key.as_bytes(), stores.kafka.partitions);
     let (mut events, mut end_offset) = (Vec::new(), 0);
     for record in records
         .iter()
@@ -108,11 +107,9 @@ async fn read_log(demo: &Demo, environment: &Environment) -> anyhow::Result<LogV
     {
         end_offset = record.offset.next().get();
         if record.key.as_deref() == Some(key.as_bytes()) {
-            let event = record
-                .event(environment.event_partitions)
-                .with_context(|| {
-                    format!("decoding the event at {partition}/{}", record.offset.get())
-                })?;
+            let event = record.event(stores.kafka.partitions).with_context(|| {
+                format!("decoding the event at {partition}/{}", record.offset.get())
+            })?;
             events.push((record.offset, event));
         }
     }

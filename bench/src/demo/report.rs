@@ -164,13 +164,17 @@ fn ledger_rows(ledger: &Ledger) -> Vec<Vec<String>> {
 
 fn listeners(environment: &Environment) -> [(&'static str, String); 7] {
     let http = |address: &str| format!("http://{address}");
+    let stores = &environment.stores;
     [
         ("buyers' API", environment.ingress_url.clone()),
         ("admin API, metrics", environment.ingress_admin_url.clone()),
         ("projector's metrics", http(&environment.projector_admin)),
         ("timeout's metrics", http(&environment.timeout_admin)),
-        ("Kafka", environment.kafka_brokers.clone()),
-        ("Redis", without_credentials(&environment.redis_url)),
-        ("PostgreSQL", without_credentials(&environment.database_url)),
+        ("Kafka", stores.kafka.brokers.clone()),
+        ("Redis", without_credentials(&stores.redis.url)),
+        (
+            "PostgreSQL",
+            without_credentials(stores.database_url.expose()),
+        ),
     ]
 }

@@ -88,13 +88,7 @@ impl Demo {
             hold_seconds,
         };
         let voucher = api.open_sale(&sale).await.context("opening the sale")?;
-        let Environment {
-            database_url,
-            redis_url,
-            topic_prefix,
-            ..
-        } = environment;
-        let stores = Stores::connect(database_url, (redis_url, topic_prefix), voucher).await?;
+        let stores = Stores::connect(&environment.stores, voucher).await?;
         stage.done(&format!(
             "voucher {voucher}, {} units, {hold_seconds} s to pay",
             count(u64::from(options.units))

@@ -7,6 +7,7 @@ use anyhow::Context;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use seckill_domain::{OrderId, OrderStatus, VoucherId};
+use seckill_stores::StoreSettings;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
@@ -35,21 +36,20 @@ impl Stores {
     /// # Errors
     /// When one cannot be reached.
     pub(super) async fn connect(
-        database_url: &str,
-        (redis_url, prefix): (&str, &str),
+        stores: &StoreSettings,
         voucher: VoucherId,
     ) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(2)
             .acquire_timeout(DATABASE_TIMEOUT)
-            .connect(database_url)
+            .connect(stores.database_url.expose())
             .await
             .context("connecting to PostgreSQL")?;
-        let redis = redis_server::connect(redis_url).await?;
+        let redis = redis_server::connect(&stores.redis).await?;
         Ok(Self {
             pool,
             redis,
-            prefix: prefix.to_owned(),
+            prefix: stores.kafka.topic_prefix.clone(),
             voucher,
         })
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
+use seckill_stock::RedisServer;
 use serde::Serialize;
 
 use crate::redis_server;
@@ -51,12 +52,12 @@ pub(super) struct Ceiling {
 
 impl Ceiling {
     /// Connects; nothing is written yet.
-    pub(super) async fn new(redis_url: &str) -> anyhow::Result<Self> {
+    pub(super) async fn new(server: &RedisServer) -> anyhow::Result<Self> {
         // Far from the ids that are handed out, which count up from 1.
         let voucher = VoucherId::MAX - fastrand::u64(..1_000_000);
         Ok(Self {
-            redis_url: redis_url.to_owned(),
-            redis: redis_server::connect(redis_url).await?,
+            redis_url: server.url.clone(),
+            redis: redis_server::connect(server).await?,
             keys: ["sale", "holds", "outbox"].map(|part| format!("seckill:{{{voucher}}}:{part}")),
         })
     }
@@ -212,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn the_projects_own_script_grants_and_nothing_is_left_behind() {
         let redis = seckill_testkit::Redis::start().unwrap();
-        let mut ceiling = Ceiling::new(&redis.url()).await.unwrap();
+        let mut ceiling = Ceiling::new(&redis.url().into()).await.unwrap();
         let run = ceiling.run(1_000, 8).await.unwrap();
         assert!(run.per_second > 0.0, "{run:?}");
         let keys: u64 = redis::cmd("DBSIZE")

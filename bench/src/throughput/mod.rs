@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
             options,
             api: Api::new(environment).await?,
             bearers: bearers.into(),
-            ceiling: Ceiling::new(&environment.redis_url).await?,
+            ceiling: Ceiling::new(&environment.stores.redis).await?,
         })
     }
 
