@@ -12,51 +12,28 @@
 
 #![warn(missing_docs)]
 
-mod address;
-mod ask;
-mod audit;
-mod connection;
-mod contents;
-mod correct;
-mod drift;
-mod error;
-mod expected;
-mod keys;
-mod nodes;
-mod pending;
-mod reload;
-mod reply;
-mod reserve;
-#[cfg(test)]
-mod samples;
-mod script;
-mod sentinel;
-mod settle;
-mod slots;
-mod stock;
-mod survey;
-mod tls;
-mod view;
+mod calls;
+mod check;
+mod redis;
 
-pub use address::{Address, check_server, tcp_settings};
-pub use audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor};
-pub use connection::{Fence, LogIdentity, StockConnection, StockOptions};
-pub use contents::Loss;
-pub use correct::{CorrectReply, Correction, HoldCorrection};
-pub use drift::{Drift, DriftKind, DriftReport, Repair, at_one_moment, compare};
-pub use error::StockError;
-pub use expected::ExpectedSale;
-pub use pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
-pub use reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
-pub use reserve::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply};
-pub use settle::SettleReply;
-pub use stock::Stock;
-pub use survey::Survey;
-pub use tls::{Access, RedisServer, TlsFiles};
-pub use view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
-
-/// The most items in one call, of any kind.
-pub const MAX_ITEMS: usize = 500;
-
-/// The most requests in one [`Stock::reserve`].
-pub const MAX_REQUESTS: usize = 64;
+pub use crate::calls::audit::{
+    AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor,
+};
+pub use crate::calls::correct::{CorrectReply, Correction, HoldCorrection};
+pub use crate::calls::pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
+pub use crate::calls::reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
+pub use crate::calls::reserve::{
+    Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply,
+};
+pub use crate::calls::settle::SettleReply;
+pub use crate::calls::stock::Stock;
+pub use crate::calls::survey::Survey;
+pub use crate::calls::view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
+pub use crate::check::contents::Loss;
+pub use crate::check::drift::{Drift, DriftKind, DriftReport, Repair, at_one_moment, compare};
+pub use crate::check::expected::ExpectedSale;
+pub use crate::redis::address::{Address, check_server, tcp_settings};
+pub use crate::redis::connection::{Fence, LogIdentity, StockConnection, StockOptions};
+pub use crate::redis::error::StockError;
+pub use crate::redis::script::{MAX_ITEMS, MAX_REQUESTS};
+pub use crate::redis::tls::{Access, RedisServer, TlsFiles};

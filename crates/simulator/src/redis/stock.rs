@@ -1,4 +1,4 @@
-//! A process' connections (`crates/stock/src/{stock,connection}.rs`).
+//! A process' connections (`crates/stock/src/calls/stock.rs`, `redis/connection.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::MAX_ITEMS;
+use crate::redis::script::MAX_ITEMS;
 
 /// Why a call has no answer. What a sale itself answers, also that it is not served, is not an error.
 #[derive(Debug, Clone, thiserror::Error)]

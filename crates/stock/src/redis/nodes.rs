@@ -8,9 +8,11 @@ use seckill_domain::VoucherId;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::address::Address;
-use crate::slots::SlotMap;
-use crate::{StockConnection, StockError, StockOptions, sentinel};
+use crate::redis::address::Address;
+use crate::redis::connection::{StockConnection, StockOptions};
+use crate::redis::error::StockError;
+use crate::redis::sentinel;
+use crate::redis::slots::SlotMap;
 
 /// A call for one sale that needs a connection asks who is master, unless that was asked this long ago.
 const MASTERS_KNOWN_FOR: Duration = Duration::from_millis(100);

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use redis::{ConnectionInfo, ErrorKind, RedisError, ServerErrorKind};
 
-use crate::ask::ask_majority;
-use crate::{StockError, StockOptions};
+use crate::redis::ask::ask_majority;
+use crate::redis::connection::StockOptions;
+use crate::redis::error::StockError;
 
 /// One sentinel's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use redis::ConnectionInfo;
 use seckill_domain::VoucherId;
 
-use crate::ask::ask_majority;
-use crate::tls::Access;
-use crate::{StockError, StockOptions};
+use crate::redis::ask::ask_majority;
+use crate::redis::connection::StockOptions;
+use crate::redis::error::StockError;
+use crate::redis::tls::Access;
 
 const SLOTS: usize = 16_384;
 

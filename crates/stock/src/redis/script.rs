@@ -1,5 +1,11 @@
 //! The Lua scripts.
 
+/// The most items in one call, of any kind.
+pub const MAX_ITEMS: usize = 500;
+
+/// The most requests in one [`crate::Stock::reserve`].
+pub const MAX_REQUESTS: usize = 64;
+
 /// A script; the discriminant is its place in [`Script::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Script {
@@ -23,8 +29,8 @@ pub(crate) enum Script {
 macro_rules! source {
     ($file:literal) => {
         concat!(
-            include_str!("../scripts/prelude.lua"),
-            include_str!(concat!("../scripts/", $file))
+            include_str!("../../scripts/prelude.lua"),
+            include_str!(concat!("../../scripts/", $file))
         )
     };
 }

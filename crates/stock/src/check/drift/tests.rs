@@ -7,12 +7,12 @@ use seckill_domain::{Epoch, EventId, Offset, Order, OrderStatus, Sale, Timestamp
 use uuid::Uuid;
 
 use super::{DriftKind, DriftReport, Repair, compare};
-use crate::contents::settled;
-use crate::expected::ExpectedSale;
-use crate::samples::{STOCK, ended, order, sale, terms};
-use crate::{
-    AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, Correction, Hold, HoldState,
-};
+use crate::calls::audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms};
+use crate::calls::correct::Correction;
+use crate::calls::view::{Hold, HoldState};
+use crate::check::contents::settled;
+use crate::check::expected::ExpectedSale;
+use crate::check::samples::{STOCK, ended, order, sale, terms};
 
 /// Where Redis stands, and where the log was read unless a case says otherwise.
 const HERE: i64 = 100;

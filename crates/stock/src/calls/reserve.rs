@@ -9,13 +9,13 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::keys::SaleKeys;
-use crate::reply::{NONE, Reply, key_hash_text, unexpected};
-use crate::script::Script;
-use crate::{
-    Ack, MAX_ITEMS, MAX_REQUESTS, PendingEvent, PendingReservation, PendingShrink, Stock,
-    StockConnection, StockError,
-};
+use crate::calls::keys::SaleKeys;
+use crate::calls::pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
+use crate::calls::stock::Stock;
+use crate::redis::connection::StockConnection;
+use crate::redis::error::StockError;
+use crate::redis::reply::{NONE, Reply, key_hash_text, unexpected};
+use crate::redis::script::{MAX_ITEMS, MAX_REQUESTS, Script};
 
 /// One buyer's request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,12 @@
 
 use seckill_domain::{Epoch, Offset, UserId, VoucherId};
 
-use crate::keys::SaleKeys;
-use crate::reply::NONE;
-use crate::script::Script;
-use crate::{MAX_ITEMS, Stock, StockConnection, StockError};
+use crate::calls::keys::SaleKeys;
+use crate::calls::stock::Stock;
+use crate::redis::connection::StockConnection;
+use crate::redis::error::StockError;
+use crate::redis::reply::NONE;
+use crate::redis::script::{MAX_ITEMS, Script};
 
 /// What is to be changed, and what the audit saw that it follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +130,7 @@ impl StockConnection {
     }
 }
 
-fn read_reply(reply: &crate::reply::Reply) -> Result<CorrectReply, StockError> {
+fn read_reply(reply: &crate::redis::reply::Reply) -> Result<CorrectReply, StockError> {
     match reply.answer() {
         "ok" => Ok(CorrectReply::Done),
         "moved" => Ok(CorrectReply::Moved),

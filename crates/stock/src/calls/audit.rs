@@ -3,10 +3,13 @@
 
 use seckill_domain::{Currency, Epoch, EventId, Offset, Timestamp, UserId, VoucherId};
 
-use crate::keys::SaleKeys;
-use crate::reply::{Reply, parse, timestamp};
-use crate::script::Script;
-use crate::{Hold, MAX_ITEMS, Stock, StockConnection, StockError};
+use crate::calls::keys::SaleKeys;
+use crate::calls::stock::Stock;
+use crate::calls::view::Hold;
+use crate::redis::connection::StockConnection;
+use crate::redis::error::StockError;
+use crate::redis::reply::{Reply, parse, timestamp};
+use crate::redis::script::{MAX_ITEMS, Script};
 
 /// Holds looked at in one page. HSCAN may return somewhat more than it is asked for.
 const PAGE_ITEMS: usize = MAX_ITEMS / 2;

@@ -5,8 +5,8 @@ use std::fmt;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use crate::tls::Access;
-use crate::{RedisServer, StockError};
+use crate::redis::error::StockError;
+use crate::redis::tls::{Access, RedisServer};
 
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 

@@ -7,8 +7,10 @@ use seckill_domain::{Timestamp, VoucherId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::nodes::Nodes;
-use crate::{StockConnection, StockError, StockOptions, Survey};
+use crate::calls::survey::Survey;
+use crate::redis::connection::{StockConnection, StockOptions};
+use crate::redis::error::StockError;
+use crate::redis::nodes::Nodes;
 
 /// A clock that takes so much longer than the first is not waited for.
 const CLOCK_LATE: Duration = Duration::from_millis(250);

@@ -3,7 +3,7 @@
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, Pipeline, RedisResult};
 use tokio::task::JoinSet;
 
-use crate::StockOptions;
+use crate::redis::connection::StockOptions;
 
 /// Asks all servers, each over a connection of its own, and returns when more than half have
 /// answered, or none is left to wait for: the servers' places and what they said. One that hangs

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Offset, Order, OrderId, UserId};
 
-use crate::contents::{Loss, Units, held, is_of, released, settled};
-use crate::expected::ExpectedSale;
-use crate::{
-    AuditContent, AuditField, AuditNumbers, AuditPage, Correction, Hold, HoldCorrection, HoldState,
-    MAX_ITEMS,
-};
+use crate::calls::audit::{AuditContent, AuditField, AuditNumbers, AuditPage};
+use crate::calls::correct::{Correction, HoldCorrection};
+use crate::calls::view::{Hold, HoldState};
+use crate::check::contents::{Loss, Units, held, is_of, released, settled};
+use crate::check::expected::ExpectedSale;
+use crate::redis::script::MAX_ITEMS;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

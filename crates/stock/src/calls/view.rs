@@ -6,11 +6,14 @@ use redis::Cmd;
 use seckill_domain::{Epoch, KeyHash, Offset, OrderId, Timestamp, UserId, VoucherId};
 use uuid::Uuid;
 
-use crate::keys::SaleKeys;
-use crate::reply::{NONE, Reply, key_hash_text, parse, parse_optional, timestamp};
-use crate::reserve::read_price;
-use crate::script::Script;
-use crate::{MAX_ITEMS, PendingEvent, Stock, StockConnection, StockError};
+use crate::calls::keys::SaleKeys;
+use crate::calls::pending::PendingEvent;
+use crate::calls::reserve::read_price;
+use crate::calls::stock::Stock;
+use crate::redis::connection::StockConnection;
+use crate::redis::error::StockError;
+use crate::redis::reply::{NONE, Reply, key_hash_text, parse, parse_optional, timestamp};
+use crate::redis::script::{MAX_ITEMS, Script};
 
 /// Entries looked at in one page. HSCAN may return somewhat more than it is asked for, so this is
 /// well below [`MAX_ITEMS`].

@@ -2,7 +2,8 @@
 
 use seckill_domain::{EventId, Order, OrderId, UserId};
 
-use crate::{AuditContent, Hold, HoldState};
+use crate::calls::audit::AuditContent;
+use crate::calls::view::{Hold, HoldState};
 
 /// Units in holds and taken shrinks.
 #[derive(Debug, Clone, Copy, Default)]

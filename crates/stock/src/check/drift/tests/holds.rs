@@ -4,9 +4,11 @@ use seckill_domain::{EventId, Offset, OrderStatus, Timestamp};
 use uuid::Uuid;
 
 use super::{Case, HERE, SHRINK, expect, expect_none, field, hold, shrink, sound};
-use crate::drift::DriftKind;
-use crate::samples::{ended, order};
-use crate::{AuditContent, AuditField, Hold, HoldState, Loss};
+use crate::calls::audit::{AuditContent, AuditField};
+use crate::calls::view::{Hold, HoldState};
+use crate::check::contents::Loss;
+use crate::check::drift::DriftKind;
+use crate::check::samples::{ended, order};
 
 #[test]
 fn a_hold_that_is_not_its_orders_is_named_and_repaired() {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use redis::Value;
 use seckill_domain::{Epoch, KeyHash, Offset, Timestamp};
 
-use crate::StockError;
+use crate::redis::error::StockError;
 
 /// What stands for "none" in arguments and stored text.
 pub(crate) const NONE: &str = "-";

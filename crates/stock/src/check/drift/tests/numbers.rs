@@ -3,9 +3,11 @@
 use seckill_domain::{Epoch, Offset, OrderStatus, Timestamp};
 
 use super::{Case, HERE, correction, expect, hold, kinds, sound};
-use crate::drift::{DriftKind, Repair, at_one_moment};
-use crate::samples::{ended, order, user};
-use crate::{AuditTerms, HoldState, MAX_ITEMS};
+use crate::calls::audit::AuditTerms;
+use crate::calls::view::HoldState;
+use crate::check::drift::{DriftKind, Repair, at_one_moment};
+use crate::check::samples::{ended, order, user};
+use crate::redis::script::MAX_ITEMS;
 
 #[test]
 fn a_number_that_is_off_is_named_and_repaired() {

@@ -6,8 +6,9 @@ use redis::ErrorKind;
 use seckill_domain::VoucherId;
 use tokio::task::JoinSet;
 
-use crate::nodes::{Node, Nodes};
-use crate::{Probe, StockError};
+use crate::calls::view::Probe;
+use crate::redis::error::StockError;
+use crate::redis::nodes::{Node, Nodes};
 
 /// What many sales are at.
 #[derive(Debug)]

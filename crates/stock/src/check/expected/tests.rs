@@ -11,7 +11,7 @@ use seckill_domain::{
 use uuid::Uuid;
 
 use super::ExpectedSale;
-use crate::samples::{ended, euros, order, order_id, sale, terms, user, voucher};
+use crate::check::samples::{ended, euros, order, order_id, sale, terms, user, voucher};
 
 const USERS: i64 = 4;
 

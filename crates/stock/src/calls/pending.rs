@@ -6,8 +6,8 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::StockError;
-use crate::reply::{parse, parse_optional, timestamp};
+use crate::redis::error::StockError;
+use crate::redis::reply::{parse, parse_optional, timestamp};
 
 /// An event that was granted in Redis and waits for the broker's acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]

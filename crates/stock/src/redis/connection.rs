@@ -11,12 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use seckill_domain::Timestamp;
 use tokio::time::Instant;
 
-use crate::ask::connection_config;
-use crate::error::{Verdict, verdict};
-use crate::nodes::Deployment;
-use crate::reply::{Reply, parse};
-use crate::script::Script;
-use crate::{RedisServer, StockError};
+use crate::redis::ask::connection_config;
+use crate::redis::error::{StockError, Verdict, verdict};
+use crate::redis::nodes::Deployment;
+use crate::redis::reply::{Reply, parse};
+use crate::redis::script::Script;
+use crate::redis::tls::RedisServer;
 
 /// A sale behind another fence is refused to every call until it is loaded anew, which takes
 /// seconds: a connection this young read its fence a moment ago, and a new one would read the same.

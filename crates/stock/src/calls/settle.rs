@@ -3,10 +3,11 @@
 use redis::Cmd;
 use seckill_domain::{Epoch, Offset, StockOp, VoucherId};
 
-use crate::keys::SaleKeys;
-use crate::reply::{NONE, key_hash_text};
-use crate::script::Script;
-use crate::{MAX_ITEMS, Stock, StockError};
+use crate::calls::keys::SaleKeys;
+use crate::calls::stock::Stock;
+use crate::redis::error::StockError;
+use crate::redis::reply::{NONE, key_hash_text};
+use crate::redis::script::{MAX_ITEMS, Script};
 
 /// The answer to a settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

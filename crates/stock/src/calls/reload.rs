@@ -10,12 +10,14 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::keys::{LoadKeys, SaleKeys};
-use crate::reply::{NONE, key_hash_text};
-use crate::script::Script;
-use crate::{
-    MAX_ITEMS, OutboxCursor, OutboxPage, PendingEvent, Stock, StockConnection, StockError,
-};
+use crate::calls::keys::{LoadKeys, SaleKeys};
+use crate::calls::pending::PendingEvent;
+use crate::calls::stock::Stock;
+use crate::calls::view::{OutboxCursor, OutboxPage};
+use crate::redis::connection::StockConnection;
+use crate::redis::error::StockError;
+use crate::redis::reply::{NONE, key_hash_text};
+use crate::redis::script::{MAX_ITEMS, Script};
 
 /// After which an abandoned claim or load is forgotten; each call of a load begins it anew.
 const ABANDONED_AFTER_SECONDS: u32 = 600;

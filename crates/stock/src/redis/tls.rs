@@ -8,8 +8,8 @@ use redis::{
     RedisConnectionInfo, TlsCertificates,
 };
 
-use crate::StockError;
-use crate::address::tcp_settings;
+use crate::redis::address::tcp_settings;
+use crate::redis::error::StockError;
 
 /// Files in PEM form. They are read when a handle is made.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,12 @@
+//! The typed calls of the scripts, by what they are for.
+
+pub(crate) mod audit;
+pub(crate) mod correct;
+pub(crate) mod keys;
+pub(crate) mod pending;
+pub(crate) mod reload;
+pub(crate) mod reserve;
+pub(crate) mod settle;
+pub(crate) mod stock;
+pub(crate) mod survey;
+pub(crate) mod view;

@@ -1,0 +1,12 @@
+//! Redis itself: where it is, who is master, connections, scripts and their replies.
+
+pub(crate) mod address;
+pub(crate) mod ask;
+pub(crate) mod connection;
+pub(crate) mod error;
+pub(crate) mod nodes;
+pub(crate) mod reply;
+pub(crate) mod script;
+pub(crate) mod sentinel;
+pub(crate) mod slots;
+pub(crate) mod tls;
