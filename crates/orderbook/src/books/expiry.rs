@@ -1,0 +1,195 @@
+//! Unpaid orders whose time is over. A claim keeps several instances from doing the same work; it
+//! decides nothing, because a second expiry of an order changes nothing. An order that stays unpaid after
+//! its expiry is in the log waits for the fold, and not for more expiries: it is claimed for longer each time.
+//!
+//! Redis' clock writes until when an order can be paid. Where it was behind and is put right, orders would
+//! lose time that was promised to them. The broker's clock tells as well when they were made: where it says
+//! later, that counts. The fold writes it down (`expiries_not_before`) and decides nothing by it.
+
+use std::time::Duration;
+
+use seckill_domain::{Offset, OrderId, Timestamp};
+use uuid::Uuid;
+
+use crate::database::connect::Orderbook;
+use crate::database::connections::Connection;
+use crate::database::error::OrderbookError;
+use crate::database::rows::order_id;
+use crate::database::sql_time::{SqlTime, interval};
+
+/// The longest claim.
+const LONGEST_CLAIM: Duration = Duration::from_secs(600);
+/// By how much each claim of an order is longer than the one before. With a first claim of 10 s, four are
+/// made in three minutes: after 0, 10, 40 and 130 s.
+const CLAIM_GROWTH: i32 = 3;
+/// Beyond this a claim is the longest one, whatever the first was.
+const MOST_GROWTHS: i32 = 8;
+
+/// An unpaid order whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueOrder {
+    /// The order.
+    pub order_id: OrderId,
+    /// Until when it could be paid.
+    pub pay_by: Timestamp,
+}
+
+impl Orderbook {
+    /// The database's clock, by which orders expire.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn now(&self) -> Result<Timestamp, OrderbookError> {
+        let now: SqlTime = sqlx::query_scalar("SELECT clock_timestamp()")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(now.0)
+    }
+
+    /// Until when the oldest of the unpaid orders that were to be paid more than `grace` ago could be paid,
+    /// claimed or not; none if no order is due.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn oldest_due(&self, grace: Duration) -> Result<Option<Timestamp>, OrderbookError> {
+        let oldest: Option<SqlTime> = sqlx::query_scalar(
+            "SELECT min(pay_by) FROM orders WHERE status = 'unpaid' AND pay_by < now() - $1::interval
+                AND NOT EXISTS (SELECT FROM expiries_not_before AS late
+                                 WHERE late.order_id = orders.order_id
+                                   AND late.not_before >= now() - $1::interval)",
+        )
+        .bind(interval(grace))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(oldest.map(|pay_by| pay_by.0))
+    }
+
+    /// At most `limit` unpaid orders that were to be paid more than `grace` ago, the oldest first.
+    /// Nobody else is given them for `claim_for`, or three times as long as at the last time, up to ten
+    /// minutes. Locks claims only, and only during this call.
+    ///
+    /// # Errors
+    /// When the database fails or has a row that no fold writes.
+    pub async fn claim_due(
+        &self,
+        grace: Duration,
+        limit: u32,
+        claim_for: Duration,
+    ) -> Result<Vec<DueOrder>, OrderbookError> {
+        // All instances insert in one order, so that they wait for each other but never in a circle.
+        let rows: Vec<(Uuid, SqlTime)> = sqlx::query_as(
+            "WITH due AS MATERIALIZED (
+                 SELECT order_id, pay_by FROM orders
+                  WHERE status = 'unpaid' AND pay_by < now() - $1::interval
+                    AND NOT EXISTS (SELECT FROM expiry_claims AS c
+                                     WHERE c.order_id = orders.order_id AND c.until > now())
+                    AND NOT EXISTS (SELECT FROM expiries_not_before AS late
+                                     WHERE late.order_id = orders.order_id
+                                       AND late.not_before >= now() - $1::interval)
+                  ORDER BY pay_by, order_id LIMIT $2
+             ), claimed AS (
+                 INSERT INTO expiry_claims AS c (order_id, until, attempts)
+                 SELECT order_id, now() + least($3::interval, $4::interval), 1
+                   FROM due ORDER BY pay_by, order_id
+                 ON CONFLICT (order_id) DO UPDATE SET attempts = c.attempts + 1, until = now() +
+                               least($3::interval * power($5, least(c.attempts, $6)), $4::interval)
+                         WHERE c.until <= now()
+                 RETURNING order_id
+             )
+             SELECT order_id, pay_by FROM due JOIN claimed USING (order_id)
+              ORDER BY pay_by, order_id",
+        )
+        .bind(interval(grace))
+        .bind(i64::from(limit))
+        .bind(interval(claim_for))
+        .bind(interval(LONGEST_CLAIM))
+        .bind(CLAIM_GROWTH)
+        .bind(MOST_GROWTHS)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(id, pay_by)| {
+                Ok(DueOrder {
+                    order_id: order_id(id, "orders")?,
+                    pay_by: pay_by.0,
+                })
+            })
+            .collect()
+    }
+
+    /// These orders were claimed, and their expiries may not be in the log: the next claim is no longer than
+    /// this one, and can be made in `claim_for`. Not sooner, as the log may take the expiries yet.
+    ///
+    /// # Errors
+    /// When the database fails; the orders then wait until their claims run out.
+    pub async fn shorten_claims(
+        &self,
+        orders: &[OrderId],
+        claim_for: Duration,
+    ) -> Result<(), OrderbookError> {
+        let orders: Vec<Uuid> = orders.iter().map(|order| order.as_uuid()).collect();
+        // Claims that somebody else has taken meanwhile are passed over.
+        sqlx::query(
+            "UPDATE expiry_claims SET attempts = greatest(attempts - 1, 0),
+                    until = least(until, now() + $2::interval)
+              WHERE order_id IN (SELECT order_id FROM expiry_claims
+                                  WHERE order_id = ANY($1) AND until > now() FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(orders)
+        .bind(interval(claim_for))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes the claims of orders that are not unpaid any more, and says how many, and what else is noted
+    /// of them. Claims of unpaid orders
+    /// stay, also when they have run out: they say how long the next claim is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_claims(&self) -> Result<u64, OrderbookError> {
+        // Claims that are being renewed are passed over: waiting for them could go in a circle.
+        let deleted = sqlx::query(
+            "DELETE FROM expiry_claims WHERE order_id IN (
+                 SELECT order_id FROM expiry_claims AS c
+                  WHERE NOT EXISTS (SELECT FROM orders
+                                     WHERE orders.order_id = c.order_id AND status = 'unpaid')
+                    FOR UPDATE OF c SKIP LOCKED)",
+        )
+        .execute(&self.pool)
+        .await?;
+        sqlx::query(
+            "DELETE FROM expiries_not_before AS late
+              WHERE NOT EXISTS (SELECT FROM orders
+                                 WHERE orders.order_id = late.order_id AND status = 'unpaid')",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+/// Notes until when orders can be paid that the log took late.
+pub(crate) async fn note_late(
+    connection: &mut Connection,
+    late: &[(Offset, (OrderId, Timestamp))],
+) -> Result<(), sqlx::Error> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let (orders, times): (Vec<Uuid>, Vec<SqlTime>) = late
+        .iter()
+        .map(|(_, (order, not_before))| (order.as_uuid(), SqlTime(*not_before)))
+        .unzip();
+    // An event that was published again was taken when its first copy was.
+    sqlx::query(
+        "INSERT INTO expiries_not_before (order_id, not_before)
+         SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ON CONFLICT (order_id) DO NOTHING",
+    )
+    .bind(orders)
+    .bind(times)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

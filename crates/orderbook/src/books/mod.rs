@@ -1,0 +1,7 @@
+//! Books beside the view: claims of expiries, ids and idempotency keys, users, ended sessions, risk rules, the operators' audit.
+
+pub(crate) mod admin;
+pub(crate) mod expiry;
+pub(crate) mod risk;
+pub(crate) mod sessions;
+pub(crate) mod users;

@@ -1,0 +1,199 @@
+//! All that the tables hold of one sale, as values: to compare two views of the log with each other,
+//! or one of them with the log.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use seckill_domain::{Order, Refund, Sale};
+
+use crate::fold::apply::{Adjustment, Reload};
+
+/// One sale's rows in every table of the view. What only Redis' loads write (`loaded`, `retired`) is
+/// not here: it does not come from the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaleRows {
+    /// The row of `vouchers`; none before the sale is scheduled.
+    pub sale: Option<Sale>,
+    /// Of `orders`, by order id.
+    pub orders: Vec<Order>,
+    /// Of `refunds`, by offset.
+    pub refunds: Vec<Refund>,
+    /// Of `stock_adjustments`, by offset.
+    pub adjustments: Vec<Adjustment>,
+    /// Of `sale_reloads`, by offset.
+    pub reloads: Vec<Reload>,
+}
+
+/// A row that two views do not have alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowDifference {
+    /// The table.
+    pub table: &'static str,
+    /// The row's key, as the tables spell it.
+    pub key: String,
+    /// In what way.
+    pub kind: RowDifferenceKind,
+    /// The columns that differ, as `name: expected, and not actual`; or which of the two has no
+    /// such row.
+    pub what: String,
+}
+
+/// In what way two views do not have a row alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowDifferenceKind {
+    /// It should be there, and is not.
+    Missing,
+    /// It should not be there.
+    Extra,
+    /// Columns differ.
+    Corrupted,
+}
+
+impl SaleRows {
+    /// Whether no table has anything of the sale.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let rest = self.refunds.len() + self.adjustments.len() + self.reloads.len();
+        usize::from(self.sale.is_some()) + self.orders.len() + rest
+    }
+
+    /// Each row of `self`, which is how it should be, that `actual` has otherwise or not at all, and
+    /// each that only `actual` has.
+    #[must_use]
+    pub fn differences(&self, actual: &Self) -> Vec<RowDifference> {
+        let mut found = Vec::new();
+        let sales = |rows: &Self| rows.sale.clone().into_iter().collect::<Vec<_>>();
+        let (expected_sale, actual_sale) = (sales(self), sales(actual));
+        let key = |sale: &Sale| sale.voucher_id.to_string();
+        compare("vouchers", &expected_sale, &actual_sale, key, &mut found);
+        let key = |order: &Order| order.order_id.to_string();
+        compare("orders", &self.orders, &actual.orders, key, &mut found);
+        let key = |refund: &Refund| refund.payment_id.to_string();
+        compare("refunds", &self.refunds, &actual.refunds, key, &mut found);
+        let key = |row: &Adjustment| row.event_id.to_string();
+        let (expected, other) = (&self.adjustments, &actual.adjustments);
+        compare("stock_adjustments", expected, other, key, &mut found);
+        let key = |row: &Reload| row.nonce.to_string();
+        let (expected, other) = (&self.reloads, &actual.reloads);
+        compare("sale_reloads", expected, other, key, &mut found);
+        found
+    }
+}
+
+fn compare<R: PartialEq + Debug>(
+    table: &'static str,
+    expected: &[R],
+    actual: &[R],
+    key: impl Fn(&R) -> String,
+    found: &mut Vec<RowDifference>,
+) {
+    let mut others: BTreeMap<String, &R> = actual.iter().map(|row| (key(row), row)).collect();
+    for row in expected {
+        let key = key(row);
+        let (kind, what) = match others.remove(&key) {
+            Some(other) if other == row => continue,
+            Some(other) => (RowDifferenceKind::Corrupted, fields_that_differ(row, other)),
+            None => (RowDifferenceKind::Missing, "the row is missing".to_owned()),
+        };
+        found.push(RowDifference {
+            table,
+            key,
+            kind,
+            what,
+        });
+    }
+    for (key, _) in others {
+        found.push(RowDifference {
+            table,
+            key,
+            kind: RowDifferenceKind::Extra,
+            what: "the row should not be there".to_owned(),
+        });
+    }
+}
+
+/// The lines of the two values' debug forms that differ: a field each.
+fn fields_that_differ<R: Debug>(expected: &R, actual: &R) -> String {
+    let (expected, actual) = (format!("{expected:#?}"), format!("{actual:#?}"));
+    let (expected, actual) = (flattened(&expected), flattened(&actual));
+    let differing = expected.iter().filter_map(|(name, value)| {
+        let other = actual.get(name).map_or("none", String::as_str);
+        (other != value).then(|| format!("{name}: {value}, and not {other}"))
+    });
+    let only_actual = actual
+        .iter()
+        .filter(|(name, _)| !expected.contains_key(*name))
+        .map(|(name, value)| format!("{name}: none, and not {value}"));
+    differing.chain(only_actual).collect::<Vec<_>>().join("; ")
+}
+
+/// The fields of the outermost struct, each with its value on one line.
+fn flattened(debug: &str) -> BTreeMap<String, String> {
+    const INDENT: &str = "    ";
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    let mut last: Option<String> = None;
+    for line in debug.lines() {
+        let Some(text) = line.strip_prefix(INDENT) else {
+            continue;
+        };
+        match (text.starts_with([' ', ')', '}', ']']), &last) {
+            (true, Some(name)) => {
+                let value = fields.entry(name.clone()).or_default();
+                value.push_str(text.trim().trim_end_matches(','));
+            }
+            _ => {
+                let (name, value) = text.split_once(": ").unwrap_or((text, ""));
+                fields.insert(name.to_owned(), value.trim_end_matches(',').to_owned());
+                last = Some(name.to_owned());
+            }
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use seckill_domain::{Epoch, Offset, VoucherId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn reload(nonce: u128, accepted: bool) -> Reload {
+        Reload {
+            voucher_id: VoucherId::new(1).unwrap(),
+            nonce: Uuid::from_u128(nonce),
+            epoch: Epoch::new(2),
+            accepted,
+            offset: Offset::new(9),
+        }
+    }
+
+    #[test]
+    fn a_difference_names_the_row_and_the_column() {
+        let rows = |reloads| SaleRows {
+            reloads,
+            ..SaleRows::default()
+        };
+        let expected = rows(vec![reload(1, true), reload(2, true), reload(3, true)]);
+        let actual = rows(vec![reload(1, true), reload(2, false), reload(4, true)]);
+        let found = expected.differences(&actual);
+        let whats: Vec<_> = found.iter().map(|d| d.what.as_str()).collect();
+        assert_eq!(
+            whats,
+            [
+                "accepted: true, and not false",
+                "the row is missing",
+                "the row should not be there"
+            ]
+        );
+        assert!(found.iter().all(|d| d.table == "sale_reloads"));
+        assert_eq!(found[1].key, Uuid::from_u128(3).to_string());
+        assert!(expected.differences(&expected).is_empty());
+    }
+}

@@ -1,0 +1,4 @@
+//! Reads for the API and the auditor.
+
+pub(crate) mod audit;
+pub(crate) mod view;

@@ -1,0 +1,6 @@
+//! The view is made to agree with the log again.
+
+pub(crate) mod accept_log;
+pub(crate) mod expected;
+pub(crate) mod lock;
+pub(crate) mod other_log;
