@@ -24,10 +24,11 @@ const HEARTBEAT_INTERVAL_MS: &str = "2000";
 
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
-/// How long a broker may keep a fetch that finds nothing. A partition that is resumed joins the
-/// next fetch only: with the default, half a second, a busy partition would stand still that long
-/// at every pause.
-const FETCH_WAIT_MAX_MS: &str = "20";
+/// How long a broker may keep a fetch that finds less than is worth an answer. A partition that is resumed
+/// joins the next fetch only: with the default, half a second, a busy partition would stand still that long
+/// at every pause. Without a least size a busy log answers for every batch that a producer brings.
+pub(crate) const FETCH_WAIT_MAX_MS: &str = "20";
+pub(crate) const FETCH_MIN_BYTES: &str = "65536";
 /// How long fetching rests when enough is fetched ahead; the default is a second.
 const FETCH_REST_MS: &str = "10";
 
@@ -126,6 +127,7 @@ pub fn start_consumer(
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
         .set("queued.min.messages", options.buffer_records.to_string())
         .set("max.partition.fetch.bytes", FETCH_MAX_BYTES)
+        .set("fetch.min.bytes", FETCH_MIN_BYTES)
         .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS)
         .set("fetch.queue.backoff.ms", FETCH_REST_MS);
     let thread = ConsumerThread::new(

@@ -8,7 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 /// The design sets these, or depends on their defaults.
-const OURS: [&str; 48] = [
+const OURS: [&str; 49] = [
     "acks",
     "allow.auto.create.topics",
     "auto.commit.enable",
@@ -23,6 +23,7 @@ const OURS: [&str; 48] = [
     "enable.idempotence",
     "enable.partition.eof",
     "fetch.message.max.bytes",
+    "fetch.min.bytes",
     "fetch.queue.backoff.ms",
     "fetch.wait.max.ms",
     "group.id",

@@ -10,6 +10,7 @@ use seckill_domain::Offset;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::consumer::{FETCH_MIN_BYTES, FETCH_WAIT_MAX_MS};
 use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, watermarks};
@@ -127,11 +128,16 @@ impl Reader {
             Reach::Whole => "true",
         };
         // The client wants a group's name to assign anything, but no group is joined.
-        let consumer: BaseConsumer<Witness> = settings
-            .consumer_config()
+        let mut config = settings.consumer_config();
+        config
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
-            .set("enable.partition.eof", tells_of_ends)
-            .create_with_context(Witness::default())?;
+            .set("enable.partition.eof", tells_of_ends);
+        if reach == Reach::Tail {
+            config
+                .set("fetch.min.bytes", FETCH_MIN_BYTES)
+                .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS);
+        }
+        let consumer: BaseConsumer<Witness> = config.create_with_context(Witness::default())?;
         let mut ranges = Vec::new();
         let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {

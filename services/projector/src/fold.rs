@@ -7,7 +7,6 @@ use seckill_domain::{LogBatch, Offset};
 use seckill_eventlog::{Assignment, Log, Record};
 use seckill_orderbook::{ApplyError, FoldPosition, SkipDecisions};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::partition::ProjectorContext;
@@ -18,6 +17,11 @@ use crate::standing::Cause;
 /// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
 /// rows, and on a busy machine that is processor time which the ingress does not get.
 const LINGER: Duration = Duration::from_millis(20);
+
+/// A batch of this many records after [`LINGER`] is of a busy log, and waits for more: the same again for
+/// twice as many.
+const BUSY: usize = 64;
+const LINGER_BUSY: Duration = Duration::from_millis(40);
 
 /// How often the view's position is looked at while nothing comes: a database that was restored says
 /// so only there.
@@ -187,16 +191,24 @@ impl FoldWorker {
                 }
             }
         }
-        let full_or_late = Instant::now() + LINGER;
-        while records.len() < max {
-            let room = max - records.len();
-            let more = self.records.recv_many(&mut records, room);
-            match tokio::time::timeout_at(full_or_late, more).await {
-                Ok(received) if received > 0 => {}
-                Ok(_) | Err(_) => break,
-            }
+        // What comes meanwhile waits in the channel: to be woken for each fetch costs more than it brings.
+        if records.len() < max {
+            tokio::time::sleep(LINGER).await;
+            self.take_what_came(&mut records, max);
+        }
+        if (BUSY..max).contains(&records.len()) {
+            tokio::time::sleep(LINGER_BUSY).await;
+            self.take_what_came(&mut records, max);
         }
         Ok(records)
+    }
+
+    fn take_what_came(&mut self, records: &mut Vec<Record>, max: usize) {
+        while records.len() < max
+            && let Ok(record) = self.records.try_recv()
+        {
+            records.push(record);
+        }
     }
 
     /// Nothing is folded at this moment: is the view where this fold left it? It is behind when the
