@@ -2,62 +2,41 @@
 
 #![warn(missing_docs)]
 
-mod acks;
-mod address;
-mod check;
-mod cluster;
-mod consumer;
-mod consumer_state;
-mod consumer_thread;
-mod dead_letter;
-mod error;
-mod event_reader;
-mod events;
-mod guard;
-mod headers;
-mod history;
-mod outcomes;
-mod partitions;
-mod producer;
-mod progress;
-mod properties;
-mod reader;
-mod record;
-mod record_reader;
-mod same_log;
-mod scan;
-mod schemas;
-mod settings;
-mod topic_settings;
-mod topics;
+mod consume;
+mod kafka;
+mod produce;
+mod read;
 mod wire;
-mod witness;
 
-pub use acks::Delivery;
-pub use address::{check_brokers, check_topic_prefix};
-pub use cluster::cluster_id;
-pub use consumer::{
+pub use crate::consume::consumer::{
     ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
     start_consumer,
 };
-pub use dead_letter::{DeadLetter, DeadLetterError};
-pub use error::{DecodeError, SchemaError};
-pub use event_reader::{EventStream, read_events};
-pub use events::{decode_event, decode_event_with, encode_event};
-pub use guard::catches_panics;
-pub use headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
-pub use history::{HistoryError, HistoryStep, OrderHistory};
-pub use outcomes::{OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome};
-pub use partitions::Assignment;
-pub use producer::{Delivered, DeliveryError, EventProducer, SendError};
-pub use properties::Properties;
+pub use crate::consume::partitions::Assignment;
+pub use crate::kafka::address::{check_brokers, check_topic_prefix};
+pub use crate::kafka::cluster::cluster_id;
+pub use crate::kafka::properties::Properties;
+pub use crate::kafka::settings::KafkaSettings;
+pub use crate::kafka::topic_settings::TopicFault;
+pub use crate::kafka::topics::{TopicError, Topics, check_topics, create_topics};
+pub use crate::produce::acks::Delivery;
+pub use crate::produce::dead_letter::{DeadLetter, DeadLetterError};
+pub use crate::produce::producer::{Delivered, DeliveryError, EventProducer, SendError};
+pub use crate::read::event_reader::{EventStream, read_events};
+pub use crate::read::history::{HistoryError, HistoryStep, OrderHistory};
+pub use crate::read::reader::{OffsetRange, ReadError, read_all, tail};
+pub use crate::read::record_reader::RecordReader;
+pub use crate::read::same_log::Log;
+pub use crate::read::scan::{
+    Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan,
+};
+pub use crate::wire::error::{DecodeError, SchemaError};
+pub use crate::wire::events::{decode_event, decode_event_with, encode_event};
+pub use crate::wire::guard::catches_panics;
+pub use crate::wire::headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
+pub use crate::wire::outcomes::{
+    OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome,
+};
+pub use crate::wire::record::Record;
+pub use crate::wire::schemas::SchemaIds;
 pub use rdkafka::error::KafkaError;
-pub use reader::{OffsetRange, ReadError, read_all, tail};
-pub use record::Record;
-pub use record_reader::RecordReader;
-pub use same_log::Log;
-pub use scan::{Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan};
-pub use schemas::SchemaIds;
-pub use settings::KafkaSettings;
-pub use topic_settings::TopicFault;
-pub use topics::{TopicError, Topics, check_topics, create_topics};

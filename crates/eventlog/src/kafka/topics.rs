@@ -7,9 +7,9 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 
-use crate::settings::KafkaSettings;
-use crate::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
-use crate::witness::{Witness, metadata};
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
+use crate::kafka::witness::{Witness, metadata};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);

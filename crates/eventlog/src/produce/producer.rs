@@ -7,14 +7,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
 use seckill_domain::{Event, EventError, Offset, TraceParent, partition_of};
 
-use crate::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
-use crate::events::encode_event;
-use crate::headers::Envelope;
-use crate::outcomes::{OutcomeRecord, encode_outcome};
-use crate::record::Record;
-use crate::settings::{KafkaSettings, watermarks};
-use crate::topic_settings::DEAD_LETTER_MAX_BYTES;
-use crate::topics::Topics;
+use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::kafka::topic_settings::DEAD_LETTER_MAX_BYTES;
+use crate::kafka::topics::Topics;
+use crate::produce::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
+use crate::wire::events::encode_event;
+use crate::wire::headers::Envelope;
+use crate::wire::outcomes::{OutcomeRecord, encode_outcome};
+use crate::wire::record::Record;
 
 /// Records that may wait in the client; beyond that [`SendError::QueueFull`].
 const QUEUE_MAX_RECORDS: &str = "100000";

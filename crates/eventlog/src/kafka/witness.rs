@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use crate::TopicError;
+use crate::kafka::topics::TopicError;
 
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// More than a client has to tell of a second.

@@ -8,9 +8,9 @@ use seckill_domain::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::error::DecodeError;
-use crate::events::decode_event;
-use crate::headers::{Headers, TRACEPARENT};
+use crate::wire::error::DecodeError;
+use crate::wire::events::decode_event;
+use crate::wire::headers::{Headers, TRACEPARENT};
 
 /// Acks come within milliseconds, and the grace of an expiry is longer than this.
 const NOTICEABLY_LATE_US: i64 = 1_000_000;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use seckill_domain::Offset;
 use tokio::sync::watch;
 
-use crate::progress::Verdict;
+use crate::kafka::progress::Verdict;
 
 /// What the handle asks for.
 #[derive(Debug, Clone, Copy)]

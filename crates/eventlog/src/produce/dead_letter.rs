@@ -4,9 +4,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
-use crate::headers::{Headers, text};
-use crate::producer::{Delivered, DeliveryError, EventProducer, SendError};
-use crate::record::Record;
+use crate::produce::producer::{Delivered, DeliveryError, EventProducer, SendError};
+use crate::wire::headers::{Headers, text};
+use crate::wire::record::Record;
 
 /// A record that is smaller than this fits into any dead-letter topic: where it is refused for its
 /// size, it shared a batch with a larger one.

@@ -15,10 +15,10 @@ use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProdu
 use seckill_domain::Offset;
 use tokio::sync::{oneshot, watch};
 
-use crate::producer::{Delivered, DeliveryError};
-use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
-use crate::settings::KafkaSettings;
-use crate::topics::Topics;
+use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topics::Topics;
+use crate::produce::producer::{Delivered, DeliveryError};
 
 /// What timed out is sent again soon: for so long its lane counts as waiting with nothing in flight.
 const TRIES_AGAIN_WITHIN_LOOKS: u32 = 4;

@@ -3,8 +3,8 @@
 
 use seckill_domain::{LastRecord, Offset};
 
-use crate::reader::ReadError;
-use crate::record_reader::RecordReader;
+use crate::read::reader::ReadError;
+use crate::read::record_reader::RecordReader;
 
 /// What was found where a view stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

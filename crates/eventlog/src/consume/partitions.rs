@@ -6,7 +6,7 @@ use seckill_domain::Offset;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::record::Record;
+use crate::wire::record::Record;
 
 /// A partition that this process reads from now on, until `records` ends.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Partitions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::Headers;
+    use crate::wire::headers::Headers;
 
     fn record(offset: i64) -> Record {
         Record {

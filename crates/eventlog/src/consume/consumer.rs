@@ -10,10 +10,10 @@ use rdkafka::error::KafkaError;
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
-use crate::consumer_state::{Command, ConsumerState};
-use crate::consumer_thread::ConsumerThread;
-use crate::partitions::Assignment;
-use crate::settings::{KafkaSettings, watermarks};
+use crate::consume::consumer_state::{Command, ConsumerState};
+use crate::consume::consumer_thread::ConsumerThread;
+use crate::consume::partitions::Assignment;
+use crate::kafka::settings::{KafkaSettings, watermarks};
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -24,11 +24,6 @@ const HEARTBEAT_INTERVAL_MS: &str = "2000";
 
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
-/// How long a broker may keep a fetch that finds less than is worth an answer. A partition that is resumed
-/// joins the next fetch only: with the default, half a second, a busy partition would stand still that long
-/// at every pause. Without a least size a busy log answers for every batch that a producer brings.
-pub(crate) const FETCH_WAIT_MAX_MS: &str = "20";
-pub(crate) const FETCH_MIN_BYTES: &str = "65536";
 /// How long fetching rests when enough is fetched ahead; the default is a second.
 const FETCH_REST_MS: &str = "10";
 
@@ -117,7 +112,7 @@ pub fn start_consumer(
     let (assignments, assigned) = mpsc::unbounded_channel();
     let (commands, received) = channel();
     let shared = Arc::new(ConsumerState::new());
-    let mut config = options.settings.consumer_config();
+    let mut config = options.settings.following_config();
     let queries = config.create()?;
     config
         .set("group.id", &options.group)
@@ -127,8 +122,6 @@ pub fn start_consumer(
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
         .set("queued.min.messages", options.buffer_records.to_string())
         .set("max.partition.fetch.bytes", FETCH_MAX_BYTES)
-        .set("fetch.min.bytes", FETCH_MIN_BYTES)
-        .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS)
         .set("fetch.queue.backoff.ms", FETCH_REST_MS);
     let thread = ConsumerThread::new(
         &config,

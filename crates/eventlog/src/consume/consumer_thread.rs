@@ -16,12 +16,12 @@ use rdkafka::types::RDKafkaRespErr;
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
 
-use crate::consumer::{ConsumerError, ConsumerOptions, Positions};
-use crate::consumer_state::{Command, ConsumerState};
-use crate::partitions::{Assignment, Flow, Partitions};
-use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
-use crate::reader::position;
-use crate::record::Record;
+use crate::consume::consumer::{ConsumerError, ConsumerOptions, Positions};
+use crate::consume::consumer_state::{Command, ConsumerState};
+use crate::consume::partitions::{Assignment, Flow, Partitions};
+use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
+use crate::read::reader::position;
+use crate::wire::record::Record;
 
 /// How long a poll may wait, and so how long a command may.
 const POLL: Duration = Duration::from_millis(50);

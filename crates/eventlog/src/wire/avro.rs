@@ -4,7 +4,7 @@
 use seckill_domain::{EventId, Timestamp, VoucherId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::schemas::RecordKind;
+use crate::wire::schemas::RecordKind;
 
 /// A record with a schema of its own.
 pub(crate) trait Wire: Serialize + DeserializeOwned {

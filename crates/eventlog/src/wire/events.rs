@@ -3,14 +3,14 @@
 use seckill_domain as domain;
 use seckill_domain::{Event, EventBody, Terms};
 
-use crate::check::Check;
-use crate::error::DecodeError;
-use crate::guard::guarded;
-use crate::schemas::{self, Framed, RecordKind, SchemaIds};
-use crate::wire::{
+use crate::wire::avro::{
     Head, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped, SaleClosed, SaleReloaded,
     SaleScheduled, SeckillReserved, StockAdjusted, Wire, with_head,
 };
+use crate::wire::check::Check;
+use crate::wire::error::DecodeError;
+use crate::wire::guard::guarded;
+use crate::wire::schemas::{self, Framed, RecordKind, SchemaIds};
 
 type Decoded<T> = Result<T, DecodeError>;
 

@@ -10,12 +10,11 @@ use seckill_domain::Offset;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::consumer::{FETCH_MIN_BYTES, FETCH_WAIT_MAX_MS};
-use crate::progress::{Kind, LOOK_EVERY, Verdict, Watch};
-use crate::record::Record;
-use crate::settings::{KafkaSettings, watermarks};
-use crate::topics::{TopicError, partition_count};
-use crate::witness::Witness;
+use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
+use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::kafka::topics::{TopicError, partition_count};
+use crate::kafka::witness::Witness;
+use crate::wire::record::Record;
 
 const POLL: Duration = Duration::from_millis(100);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,21 +122,15 @@ impl Reader {
         reach: Reach,
     ) -> Result<Self, ReadError> {
         // Whoever follows a topic is always at its end: the client would call that an error each time.
-        let tells_of_ends = match reach {
-            Reach::Tail => "false",
-            Reach::Whole => "true",
+        let (mut config, tells_of_ends) = match reach {
+            Reach::Tail => (settings.following_config(), "false"),
+            Reach::Whole => (settings.consumer_config(), "true"),
         };
         // The client wants a group's name to assign anything, but no group is joined.
-        let mut config = settings.consumer_config();
-        config
+        let consumer: BaseConsumer<Witness> = config
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
-            .set("enable.partition.eof", tells_of_ends);
-        if reach == Reach::Tail {
-            config
-                .set("fetch.min.bytes", FETCH_MIN_BYTES)
-                .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS);
-        }
-        let consumer: BaseConsumer<Witness> = config.create_with_context(Witness::default())?;
+            .set("enable.partition.eof", tells_of_ends)
+            .create_with_context(Witness::default())?;
         let mut ranges = Vec::new();
         let deadline = Instant::now() + OPEN_TIMEOUT;
         for partition in 0..partition_count(&consumer, topic)? {

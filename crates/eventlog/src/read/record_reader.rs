@@ -12,11 +12,11 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{EventBody, EventId, Offset, RecordSkipped};
 use uuid::Uuid;
 
-use crate::events::decode_event;
-use crate::reader::{OffsetRange, ReadError, blocking, is_lasting};
-use crate::record::Record;
-use crate::schemas::{RecordKind, kind_of};
-use crate::settings::{KafkaSettings, watermarks};
+use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::read::reader::{OffsetRange, ReadError, blocking, is_lasting};
+use crate::wire::events::decode_event;
+use crate::wire::record::Record;
+use crate::wire::schemas::{RecordKind, kind_of};
 
 const POLL: Duration = Duration::from_millis(20);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);

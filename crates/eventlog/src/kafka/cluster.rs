@@ -5,7 +5,8 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
-use crate::{KafkaSettings, TopicError};
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topics::TopicError;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -6,7 +6,13 @@ use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::KafkaResult;
 
-use crate::properties::Properties;
+use crate::kafka::properties::Properties;
+
+/// How long a broker may keep a fetch that finds less than is worth an answer. A partition that is resumed
+/// joins the next fetch only: with the default, half a second, a busy partition would stand still that long
+/// at every pause. Without a least size a busy log answers for every batch that a producer brings.
+const FETCH_WAIT_MAX_MS: &str = "20";
+const FETCH_MIN_BYTES: &str = "65536";
 
 /// How the cluster is reached, and how long a record may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +67,15 @@ impl KafkaSettings {
             .set("enable.auto.offset.store", "false")
             // A position that the log does not have must not be mended in silence.
             .set("auto.offset.reset", "error");
+        config
+    }
+
+    /// The same of a consumer that follows a topic as it grows.
+    pub(crate) fn following_config(&self) -> ClientConfig {
+        let mut config = self.consumer_config();
+        config
+            .set("fetch.min.bytes", FETCH_MIN_BYTES)
+            .set("fetch.wait.max.ms", FETCH_WAIT_MAX_MS);
         config
     }
 }

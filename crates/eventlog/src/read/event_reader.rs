@@ -13,9 +13,9 @@ use seckill_domain::{LogBatch, Offset};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use uuid::Uuid;
 
-use crate::reader::{Reach, ReadError, Reader, blocking, is_lasting, position};
-use crate::record::{decode_event_at, sort_into};
-use crate::settings::KafkaSettings;
+use crate::kafka::settings::KafkaSettings;
+use crate::read::reader::{Reach, ReadError, Reader, blocking, is_lasting, position};
+use crate::wire::record::{decode_event_at, sort_into};
 
 const POLL: Duration = Duration::from_millis(20);
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::topics::Topics;
+use crate::kafka::topics::Topics;
 
 /// A dead letter is the original and the headers that say why: larger than what was refused.
 pub(crate) const DEAD_LETTER_MAX_BYTES: &str = "2097152";

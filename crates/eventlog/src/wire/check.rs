@@ -10,9 +10,9 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::error::DecodeError;
-use crate::schemas::RecordKind;
-use crate::wire::Wire;
+use crate::wire::avro::Wire;
+use crate::wire::error::DecodeError;
+use crate::wire::schemas::RecordKind;
 
 /// Checks the fields of one record, and names the field that is wrong.
 #[derive(Clone, Copy)]

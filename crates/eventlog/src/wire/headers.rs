@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::guard::guarded;
+use crate::wire::guard::guarded;
 
 /// The header that carries the trace.
 pub const TRACEPARENT: &str = "traceparent";

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataPartition;
 
-use crate::settings::{KafkaSettings, watermarks};
+use crate::kafka::settings::{KafkaSettings, watermarks};
 
 /// How often a client is looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);

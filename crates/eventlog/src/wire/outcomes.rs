@@ -7,11 +7,11 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::check::Check;
-use crate::error::DecodeError;
-use crate::guard::guarded;
-use crate::schemas::{self, Framed, RecordKind, SchemaIds};
-use crate::wire::{Head, OrderOutcome, RefundDue, SaleOutcome, Wire, with_head};
+use crate::wire::avro::{Head, OrderOutcome, RefundDue, SaleOutcome, Wire, with_head};
+use crate::wire::check::Check;
+use crate::wire::error::DecodeError;
+use crate::wire::guard::guarded;
+use crate::wire::schemas::{self, Framed, RecordKind, SchemaIds};
 
 type Decoded<T> = Result<T, DecodeError>;
 

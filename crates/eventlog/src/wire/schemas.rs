@@ -9,8 +9,8 @@ use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 
-use crate::error::{DecodeError, SchemaError};
-use crate::wire::Wire;
+use crate::wire::avro::Wire;
+use crate::wire::error::{DecodeError, SchemaError};
 
 /// Avro's single-object encoding: these two bytes, then the schema's fingerprint.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
@@ -49,14 +49,14 @@ macro_rules! schema_file {
     ($kind:ident) => {
         (
             RecordKind::$kind,
-            include_str!(concat!("../../../schemas/", stringify!($kind), ".avsc")),
+            include_str!(concat!("../../../../schemas/", stringify!($kind), ".avsc")),
         )
     };
     ($kind:ident, $version:literal) => {
         (
             RecordKind::$kind,
             include_str!(concat!(
-                "../../../schemas/versions/",
+                "../../../../schemas/versions/",
                 stringify!($kind),
                 "/",
                 $version,

@@ -5,10 +5,10 @@ use seckill_domain::{
     RejectReason, SaleState, partition_of,
 };
 
-use crate::reader::{OffsetRange, ReadError};
-use crate::record::Record;
-use crate::scan::{event_offset_ranges, first_since, scan};
-use crate::settings::KafkaSettings;
+use crate::kafka::settings::KafkaSettings;
+use crate::read::reader::{OffsetRange, ReadError};
+use crate::read::scan::{event_offset_ranges, first_since, scan};
+use crate::wire::record::Record;
 
 /// Records that wait for the fold at the most.
 const BUFFER_RECORDS: usize = 1_000;

@@ -8,10 +8,10 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{Offset, partition_of};
 use tokio::sync::mpsc;
 
-use crate::reader::{Next, OffsetRange, Reach, ReadError, Reader, blocking};
-use crate::record::Record;
-use crate::settings::KafkaSettings;
-use crate::topics::TopicError;
+use crate::kafka::settings::KafkaSettings;
+use crate::kafka::topics::TopicError;
+use crate::read::reader::{Next, OffsetRange, Reach, ReadError, Reader, blocking};
+use crate::wire::record::Record;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);

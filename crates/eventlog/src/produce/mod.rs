@@ -1,0 +1,5 @@
+//! Appending: events, outcomes, dead letters, and their acks.
+
+pub(crate) mod acks;
+pub(crate) mod dead_letter;
+pub(crate) mod producer;
