@@ -1,5 +1,7 @@
 //! A load generator that costs little, as it shares its cores with the system that it loads: one thread, requests
-//! written straight into bytes, and as much of HTTP/1.1 as the API's answers have.
+//! written straight into bytes, and no more of HTTP/1.1 read than answers have.
+
+mod reply;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use indicatif::ProgressBar;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+pub use self::reply::Reply;
+use self::reply::{Received, parse};
 use crate::client::{CALL_TIMEOUT, Endpoint};
 
 /// The bar moves in steps: drawing is not free either.
@@ -38,28 +42,6 @@ pub trait Calls: Send + Sync + 'static {
 
     /// What is kept of its answer; `None` when there was none.
     fn answer(&self, index: usize, reply: Option<&Reply<'_>>) -> Self::Answer;
-}
-
-/// An answer, whatever it says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply<'a> {
-    pub status: u16,
-    pub body: &'a [u8],
-    /// Its `RateLimit` header: which limit it was counted under, and what is left of that.
-    pub rate_limit: Option<&'a [u8]>,
-}
-
-/// What the bytes that have come so far are.
-#[derive(Debug, PartialEq, Eq)]
-enum Received<'a> {
-    Incomplete,
-    Complete {
-        reply: Reply<'a>,
-        /// Whether the server closes the connection behind it.
-        closes: bool,
-    },
-    /// Nothing that this reads, such as chunks or more than one answer.
-    Unreadable,
 }
 
 /// How calls are made.
@@ -225,23 +207,28 @@ impl<'a, C: Calls> Generator<'a, C> {
             return;
         };
         let mut received = std::mem::take(&mut connection.received);
-        let read = connection
-            .send()
-            .and_then(|()| connection.read(&mut received));
-        let reply = match (&read, parse(&received)) {
-            (Ok(()), Received::Incomplete) => {
-                connection.received = received;
-                return;
-            }
-            (_, Received::Complete { reply, closes }) => {
-                if closes || read.is_err() {
-                    connection.stream = None;
+        let sent = connection.send();
+        let reply = loop {
+            let read = match &sent {
+                Ok(()) => connection.read(&mut received),
+                Err(error) => Err(error.kind().into()),
+            };
+            match (&read, parse(&received)) {
+                (Ok(true), Received::Incomplete) => {}
+                (Ok(false), Received::Incomplete) => {
+                    connection.received = received;
+                    return;
                 }
-                Some(reply)
-            }
-            _ => {
-                connection.stream = None;
-                None
+                (_, Received::Complete { reply, closes }) => {
+                    if closes || read.is_err() {
+                        connection.stream = None;
+                    }
+                    break Some(reply);
+                }
+                _ => {
+                    connection.stream = None;
+                    break None;
+                }
             }
         };
         self.finish(number, call, reply.as_ref());
@@ -296,23 +283,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads until an answer is there, or nothing more has come. An error when nothing more will.
-    fn read(&mut self, received: &mut Vec<u8>) -> std::io::Result<()> {
+    /// Reads once; false where nothing more has come. An error when nothing more will.
+    fn read(&mut self, received: &mut Vec<u8>) -> std::io::Result<bool> {
         let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
         let mut chunk = [0; READ_BYTES];
-        loop {
-            match stream.read(&mut chunk) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(bytes) => {
-                    received.extend_from_slice(&chunk[..bytes]);
-                    if parse(received) != Received::Incomplete {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match stream.read(&mut chunk) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(bytes) => {
+                received.extend_from_slice(&chunk[..bytes]);
+                Ok(true)
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
         }
     }
 }
@@ -324,86 +307,4 @@ fn connect(address: SocketAddr, registry: &Registry, token: Token) -> std::io::R
     let mut stream = TcpStream::from_std(stream);
     registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
     Ok(stream)
-}
-
-fn parse(received: &[u8]) -> Received<'_> {
-    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Received::Incomplete;
-    };
-    let (head, body) = (&received[..end], &received[end + 4..]);
-    let Some(status) = status_of(head) else {
-        return Received::Unreadable;
-    };
-    let (mut length, mut rate_limit, mut closes) = (None, None, false);
-    for line in head.split(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            return Received::Unreadable;
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"content-length") {
-            length = std::str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok());
-        } else if name.eq_ignore_ascii_case(b"ratelimit") {
-            rate_limit = Some(value);
-        } else if name.eq_ignore_ascii_case(b"connection") {
-            closes = value.eq_ignore_ascii_case(b"close");
-        }
-    }
-    match length.or((status == 204).then_some(0)) {
-        Some(length) if body.len() == length => Received::Complete {
-            reply: Reply {
-                status,
-                body,
-                rate_limit,
-            },
-            closes,
-        },
-        Some(length) if body.len() < length => Received::Incomplete,
-        _ => Received::Unreadable,
-    }
-}
-
-/// Of `HTTP/1.1 202 Accepted`.
-fn status_of(head: &[u8]) -> Option<u16> {
-    let rest = head.strip_prefix(b"HTTP/1.1 ")?;
-    std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\
-        ratelimit:  \"user\";r=0;t=1 \r\n\r\n{}";
-
-    #[test]
-    fn an_answer_is_there_with_its_last_byte_and_not_before() {
-        for end in 0..ANSWER.len() {
-            assert_eq!(parse(&ANSWER[..end]), Received::Incomplete, "{end}");
-        }
-        let Received::Complete { reply, closes } = parse(ANSWER) else {
-            panic!("it is whole");
-        };
-        assert_eq!((reply.status, reply.body, closes), (429, &b"{}"[..], false));
-        assert_eq!(reply.rate_limit, Some(&b"\"user\";r=0;t=1"[..]));
-    }
-
-    #[test]
-    fn what_is_no_single_answer_with_a_length_is_not_read() {
-        let twice = [ANSWER, ANSWER].concat();
-        for text in [
-            &twice,
-            &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"[..],
-            b"HTTP/1.1 abc\r\ncontent-length: 0\r\n\r\n",
-            b"+PONG\r\n\r\n",
-        ] {
-            assert_eq!(parse(text), Received::Unreadable);
-        }
-        let closing = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-        assert!(matches!(
-            parse(closing),
-            Received::Complete { closes: true, .. }
-        ));
-    }
 }
