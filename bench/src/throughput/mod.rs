@@ -103,7 +103,7 @@ pub(crate) struct Round {
 /// # Errors
 /// When the stack or `redis-benchmark` does not do its part.
 pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyhow::Result<()> {
-    let options = &options.clone().settled();
+    let options = &options.clone().with_quick();
     ensure!(options.seconds > 0, "--seconds is at least 1");
     ensure!(options.rounds > 0, "--rounds is at least 1");
     ensure!(options.connections > 0, "--connections is at least 1");
@@ -133,7 +133,7 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
 }
 
 impl ThroughputOptions {
-    fn settled(self) -> Self {
+    fn with_quick(self) -> Self {
         if self.quick {
             Self {
                 seconds: 5,

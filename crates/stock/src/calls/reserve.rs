@@ -113,7 +113,8 @@ struct Header {
 impl Stock {
     /// Clears up to [`crate::MAX_ITEMS`] acknowledged events, then decides up to
     /// [`crate::MAX_REQUESTS`] requests in order, all in one step.
-    /// Without an answer it may be repeated with the same ids, by [`Self::reserve_again`].
+    /// Without an answer it may be repeated with the same ids as [`Attempt::Again`]: that gives what the first
+    /// attempt was granted, or grants it now, unless the user has had another order since.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] for more items.
@@ -122,28 +123,10 @@ impl Stock {
         voucher: VoucherId,
         requests: &[ReserveRequest],
         acks: &[Ack],
+        attempt: Attempt,
     ) -> Result<ReserveReply, StockError> {
         let connection = self.connection_for(voucher).await?;
-        connection
-            .reserve(voucher, requests, acks, Attempt::First)
-            .await
-    }
-
-    /// [`Self::reserve`] once more after an attempt whose outcome is not known: gives what that one was
-    /// granted, or grants it now, unless the user has had another order since.
-    ///
-    /// # Errors
-    /// As [`Self::reserve`].
-    pub async fn reserve_again(
-        &self,
-        voucher: VoucherId,
-        requests: &[ReserveRequest],
-        acks: &[Ack],
-    ) -> Result<ReserveReply, StockError> {
-        let connection = self.connection_for(voucher).await?;
-        connection
-            .reserve(voucher, requests, acks, Attempt::Again)
-            .await
+        connection.reserve(voucher, requests, acks, attempt).await
     }
 
     /// Takes `units`, at least 1, off a sale, open or closed, once for an event id.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use seckill_stock::{Probe, ReserveOutcome, Stock, StockError, StockOptions};
+use seckill_stock::{Attempt, Probe, ReserveOutcome, Stock, StockError, StockOptions};
 
 use crate::support::{Server, decided, granted, options, request, reserve_one, units, voucher};
 
@@ -45,14 +45,16 @@ async fn a_call_that_timed_out_is_asked_again_and_granted_once() {
     .unwrap();
     impatient.now().await.unwrap();
     server.redis.pause().unwrap();
-    let lost = impatient.reserve(voucher(), &[request(1, 11)], &[]).await;
+    let lost = impatient
+        .reserve(voucher(), &[request(1, 11)], &[], Attempt::First)
+        .await;
     assert!(matches!(lost, Err(StockError::Timeout)), "{lost:?}");
     server.redis.resume().unwrap();
     // The call that was given up is carried out now, and this one answers for it.
     let outcome = reserve_one(&server.stock, &request(1, 11)).await;
     assert!(matches!(outcome, ReserveOutcome::Granted(_)));
     let again = impatient
-        .reserve_again(voucher(), &[request(1, 11)], &[])
+        .reserve(voucher(), &[request(1, 11)], &[], Attempt::Again)
         .await;
     assert_eq!(again.unwrap(), decided(vec![outcome]));
     assert_eq!(units(&server.stock).await, (9, 1, 1));
@@ -74,7 +76,7 @@ async fn a_demoted_master_is_unavailable_until_it_is_one_again() {
         // First by READONLY over the old connection, then because no new one is made.
         let refused = server
             .stock
-            .reserve(voucher(), &[request(1, 11)], &[])
+            .reserve(voucher(), &[request(1, 11)], &[], Attempt::First)
             .await;
         assert!(
             matches!(refused, Err(StockError::Unavailable(_))),

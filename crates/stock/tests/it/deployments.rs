@@ -1,7 +1,7 @@
 //! Two deployments on one Redis.
 
 use seckill_domain::{Epoch, Offset};
-use seckill_stock::{ClaimReply, LogIdentity, ReserveReply, Stock};
+use seckill_stock::{Attempt, ClaimReply, LogIdentity, ReserveReply, Stock};
 
 use crate::load::assert_not_served;
 use crate::support::{Server, granted, load, nonce, options, request, sale, units, voucher};
@@ -56,6 +56,10 @@ async fn a_sale_that_names_no_log_is_served() {
     let server = Server::with_sale().await;
     let later = deployment(&server, "", "A");
     granted(&later, &request(1, 11)).await;
-    let reply = server.stock.reserve(voucher(), &[], &[]).await.unwrap();
+    let reply = server
+        .stock
+        .reserve(voucher(), &[], &[], Attempt::First)
+        .await
+        .unwrap();
     assert!(matches!(reply, ReserveReply::Decided { .. }));
 }

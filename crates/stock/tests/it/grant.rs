@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use seckill_domain::{Epoch, EventBody, Offset, Refusal, StockOp, Timestamp};
 use seckill_stock::{
-    Ack, HoldState, MAX_REQUESTS, OutboxCursor, PendingEvent, ReserveOutcome, ReserveReply,
-    ReserveRequest, SettleReply, ShrinkReply, StockError,
+    Ack, Attempt, HoldState, MAX_REQUESTS, OutboxCursor, PendingEvent, ReserveOutcome,
+    ReserveReply, ReserveRequest, SettleReply, ShrinkReply, StockError,
 };
 
 use crate::support::{
@@ -174,7 +174,10 @@ async fn every_key_answers_with_its_order_whatever_was_ordered_since() {
         let reused = reserve_one(&server.stock, &other_quantity).await;
         assert_eq!(reused, ReserveOutcome::Refused(Refusal::KeyReused));
         let again = [with_key(92, key_number)];
-        let again = server.stock.reserve_again(voucher(), &again, &[]).await;
+        let again = server
+            .stock
+            .reserve(voucher(), &again, &[], Attempt::Again)
+            .await;
         assert_eq!(again.unwrap(), decided(vec![answer]), "sent again");
     };
     for number in 1..=3_u8 {
@@ -234,7 +237,10 @@ async fn every_refusal_has_its_name_and_takes_nothing() {
         quantity,
         ..request(1, 11)
     };
-    let reply = server.stock.reserve(voucher(), &[quantity(1)], &[]).await;
+    let reply = server
+        .stock
+        .reserve(voucher(), &[quantity(1)], &[], Attempt::First)
+        .await;
     assert_eq!(reply.unwrap(), ReserveReply::NotServed);
 
     let mut terms = sale(2);
@@ -316,7 +322,12 @@ async fn an_ack_clears_only_in_the_epoch_it_was_granted_in() {
     let next = request(2, 12);
     let reply = server
         .stock
-        .reserve(voucher(), &[next], &[other_epoch, reservation.ack()])
+        .reserve(
+            voucher(),
+            &[next],
+            &[other_epoch, reservation.ack()],
+            Attempt::First,
+        )
         .await;
     assert!(matches!(reply.unwrap(), ReserveReply::Decided { .. }));
     let left = outbox(&server.stock).await;
@@ -361,7 +372,10 @@ async fn the_outbox_comes_in_pages_and_by_age() {
 async fn calls_that_are_too_large_are_not_sent() {
     let server = Server::with_sale().await;
     let many: Vec<_> = (0..=MAX_REQUESTS as u64).map(|n| request(n, 1)).collect();
-    let refused = server.stock.reserve(voucher(), &many, &[]).await;
+    let refused = server
+        .stock
+        .reserve(voucher(), &many, &[], Attempt::First)
+        .await;
     assert!(matches!(refused, Err(StockError::Protocol(_))));
     let ack = Ack {
         id: nonce(1),
@@ -370,7 +384,9 @@ async fn calls_that_are_too_large_are_not_sent() {
     let refused = server.stock.clear(voucher(), &[ack; 501]).await;
     assert!(matches!(refused, Err(StockError::Protocol(_))));
     let acks = [ack; 500];
-    let most = server.stock.reserve(voucher(), &many[1..], &acks);
+    let most = server
+        .stock
+        .reserve(voucher(), &many[1..], &acks, Attempt::First);
     assert!(matches!(most.await.unwrap(), ReserveReply::Decided { .. }));
     assert_eq!(hold(&server.stock, 1).await.unwrap().order_id, order(1));
 }
@@ -402,12 +418,16 @@ async fn a_retry_whose_order_has_come_and_gone_takes_nothing() {
         settle(at, confirm(&reservation)).await;
         settle(at + 1, release(&reservation)).await;
     }
-    let late = stock.reserve_again(voucher(), &[request(1, 11)], &[]).await;
+    let late = stock
+        .reserve(voucher(), &[request(1, 11)], &[], Attempt::Again)
+        .await;
     let superseded = vec![ReserveOutcome::Superseded];
     assert_eq!(late.unwrap(), decided(superseded));
     assert_eq!(units(stock).await, (10, 0, 0));
     // Who was not served before is served by a retry, and one with a new order id too.
-    let again = stock.reserve_again(voucher(), &[request(3, 12)], &[]).await;
+    let again = stock
+        .reserve(voucher(), &[request(3, 12)], &[], Attempt::Again)
+        .await;
     assert!(
         matches!(again.unwrap(), ReserveReply::Decided { outcomes: all, .. } if matches!(all[0], ReserveOutcome::Granted(_)))
     );

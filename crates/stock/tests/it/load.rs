@@ -2,9 +2,9 @@
 
 use seckill_domain::{Epoch, Offset, StockOp, Timestamp};
 use seckill_stock::{
-    ClaimReply, HoldPlace, HoldState, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor,
-    PendingEvent, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SettleReply, ShrinkReply,
-    Stock,
+    Attempt, ClaimReply, HoldPlace, HoldState, LoadHold, LoadReply, LoadShrink, OpenReply,
+    OutboxCursor, PendingEvent, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SettleReply,
+    ShrinkReply, Stock,
 };
 
 use crate::support::{
@@ -26,7 +26,9 @@ pub(crate) fn load_hold(number: u64, user_number: i64, place: HoldPlace) -> Load
 
 pub(crate) async fn assert_not_served(stock: &Stock, epoch: Option<Epoch>) {
     let from = Offset::new(1);
-    let reserved = stock.reserve(voucher(), &[request(1, 1)], &[]).await;
+    let reserved = stock
+        .reserve(voucher(), &[request(1, 1)], &[], Attempt::First)
+        .await;
     assert_eq!(reserved.unwrap(), ReserveReply::NotServed);
     let shrunk = stock.shrink(voucher(), event(1), 1).await;
     assert_eq!(shrunk.unwrap(), ShrinkReply::NotServed);

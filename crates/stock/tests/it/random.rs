@@ -128,9 +128,9 @@ impl RandomSale<'_> {
         match *step {
             Step::Reserve(ref wanted) => {
                 self.last_batch = wanted.iter().map(|one| self.request(*one)).collect();
-                self.reserve().await;
+                self.reserve(Attempt::First).await;
             }
-            Step::RetryReserve => self.reserve_again().await,
+            Step::RetryReserve => self.reserve(Attempt::Again).await,
             Step::Shrink(units) => self.shrink(units).await,
             Step::Publish { pick, late, ack } => self.publish(pick, late, ack).await,
             Step::AckOfOtherEpoch(pick) => self.ack_of_other_epoch(pick).await,
@@ -186,20 +186,12 @@ impl RandomSale<'_> {
         }
     }
 
-    async fn reserve(&mut self) {
+    /// The last batch. A caller who has no answer to it sends it again.
+    async fn reserve(&mut self, attempt: Attempt) {
         let reply = self
             .stock
-            .reserve(self.voucher, &self.last_batch, &[])
-            .await;
-        self.expect(reply.unwrap(), Attempt::First);
-    }
-
-    /// The last batch once more, as by a caller who has no answer to it.
-    async fn reserve_again(&mut self) {
-        let reply = self
-            .stock
-            .reserve_again(self.voucher, &self.last_batch, &[]);
-        self.expect(reply.await.unwrap(), Attempt::Again);
+            .reserve(self.voucher, &self.last_batch, &[], attempt);
+        self.expect(reply.await.unwrap(), attempt);
     }
 
     /// The model answers as Redis did. What a grant says of the clock is believed.

@@ -1,7 +1,7 @@
 //! Sales that ask for a sale token: one token, one order, remembered in the step that grants it.
 
 use seckill_domain::{Epoch, Offset, Refusal};
-use seckill_stock::{ReserveOutcome, ReserveReply, ReserveRequest};
+use seckill_stock::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest};
 use uuid::Uuid;
 
 use crate::support::{
@@ -80,7 +80,10 @@ async fn where_redis_lost_the_hold_the_same_order_may_be_placed_again() {
     let used = reserve_one(&server.stock, &with(2, 2, Some(91))).await;
     assert_eq!(used, ReserveOutcome::Refused(Refusal::TokenUsed));
     let same_id = with(1, 2, Some(91));
-    let repeated = server.stock.reserve_again(voucher(), &[same_id], &[]).await;
+    let repeated = server
+        .stock
+        .reserve(voucher(), &[same_id], &[], Attempt::Again)
+        .await;
     let decided = repeated.unwrap();
     assert!(
         matches!(&decided, ReserveReply::Decided { outcomes: all, .. } if matches!(all[0], ReserveOutcome::Granted(_))),

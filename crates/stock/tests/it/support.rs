@@ -7,7 +7,7 @@ use seckill_domain::{
     UserId, VoucherId,
 };
 use seckill_stock::{
-    ClaimReply, Hold, HoldState, LoadReply, OpenReply, OutboxCursor, PendingEvent,
+    Attempt, ClaimReply, Hold, HoldState, LoadReply, OpenReply, OutboxCursor, PendingEvent,
     PendingReservation, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SaleView, SettleReply,
     Stock, StockOptions,
 };
@@ -144,7 +144,10 @@ pub(crate) const fn decided(outcomes: Vec<ReserveOutcome>) -> ReserveReply {
 }
 
 pub(crate) async fn reserve(stock: &Stock, requests: &[ReserveRequest]) -> Vec<ReserveOutcome> {
-    match stock.reserve(voucher(), requests, &[]).await {
+    match stock
+        .reserve(voucher(), requests, &[], Attempt::First)
+        .await
+    {
         Ok(ReserveReply::Decided { outcomes, .. }) => outcomes,
         other => panic!("not decided: {other:?}"),
     }

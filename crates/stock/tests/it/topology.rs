@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use seckill_domain::{Epoch, Offset, Sale, VoucherId};
-use seckill_stock::{Probe, ReserveReply, Stock, StockError, StockOptions};
+use seckill_stock::{Attempt, Probe, ReserveReply, Stock, StockError, StockOptions};
 use seckill_testkit::{RedisCluster, Sentinels};
 
 use crate::support::{event, load, request, sale, user};
@@ -38,7 +38,9 @@ async fn reserve(stock: &Stock, id: i64, number: u64) -> Result<ReserveReply, St
     let mut request = request(number, 1);
     request.event_id = event(u128::from(number));
     request.user_id = user(i64::try_from(number).unwrap());
-    stock.reserve(voucher(id), &[request], &[]).await
+    stock
+        .reserve(voucher(id), &[request], &[], Attempt::First)
+        .await
 }
 
 #[tokio::test]

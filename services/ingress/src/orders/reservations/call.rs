@@ -58,12 +58,7 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
     let first_sent_at = BootInstant::now();
     let asking = ask_again(first_sent_at, deadline, |attempt| {
         let (voucher, asks, acks) = (lane.voucher, &asks, &acks);
-        async move {
-            match attempt {
-                Attempt::First => shared.stock.reserve(voucher, asks, acks).await,
-                Attempt::Again => shared.stock.reserve_again(voucher, asks, acks).await,
-            }
-        }
+        async move { shared.stock.reserve(voucher, asks, acks, attempt).await }
     });
     let reply = tokio::time::timeout(deadline.saturating_sub(waited), asking).await;
     let reply = reply.unwrap_or(Err(StockError::Timeout));
