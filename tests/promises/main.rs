@@ -26,6 +26,7 @@ mod late_deaths;
 mod late_retries;
 mod lost_commit;
 mod lost_redis;
+mod metrics;
 mod mute_stores;
 mod no_connection_left;
 mod one_key_one_order;

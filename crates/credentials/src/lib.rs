@@ -2,5 +2,6 @@
 //! simulator and `seckillctl` make it.
 
 mod jwt;
+pub mod metrics;
 pub mod signature;
 pub mod token;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::jwt;
+use crate::metrics;
 use crate::signature::code;
 
 /// The issuer and the audience of this project's tokens.
@@ -108,8 +109,7 @@ impl Keyring {
         match (checked, &self.previous) {
             (Err(error), Some(previous)) if *error.kind() == ErrorKind::InvalidSignature => {
                 let claims = jwt::decode(token, previous, &self.validation)?;
-                metrics::counter!("seckill_previous_secret_uses_total", "secret" => "token")
-                    .increment(1);
+                metrics::PREVIOUS_SECRET_USES.with(["token"]).increment(1);
                 Ok(claims)
             }
             (checked, _) => checked,

@@ -3,6 +3,7 @@
 
 mod connection;
 mod kind;
+pub mod metrics;
 mod server;
 mod shared;
 mod tiered;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use uuid::Uuid;
 
 use crate::kind::{Key, Kind};
+use crate::metrics;
 use crate::{Ephemeral, EphemeralError};
 
 /// A rebuilder that died holds the others up for so long.
@@ -166,7 +167,7 @@ impl SharedCache {
             self.release(key, token).await;
             return Ok((value, true));
         }
-        metrics::counter!("seckill_cache_rebuilds_total", "kind" => kind.name).increment(1);
+        metrics::CACHE_REBUILDS.with([kind.name]).increment(1);
         match self.while_renewing(key, token, build()).await {
             Ok(value) => {
                 let is_stored = self.fill(kind, key, token, value.as_ref()).await;
@@ -193,8 +194,7 @@ impl SharedCache {
             Entry::Old(_) => "old",
             Entry::Missing => "missing",
         };
-        metrics::counter!("seckill_cache_reads_total", "kind" => kind.name, "result" => result)
-            .increment(1);
+        metrics::CACHE_READS.with([kind.name, result]).increment(1);
         Ok(entry)
     }
 
@@ -257,8 +257,7 @@ where
     F: Fn() -> B,
     B: Future<Output = Result<Option<T>, E>>,
 {
-    metrics::counter!("seckill_cache_reads_total", "kind" => kind.name, "result" => "past")
-        .increment(1);
+    metrics::CACHE_READS.with([kind.name, "past"]).increment(1);
     build().await.map(Answer::new)
 }
 

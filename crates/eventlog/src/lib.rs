@@ -4,6 +4,7 @@
 
 mod consume;
 mod kafka;
+pub mod metrics;
 mod produce;
 mod read;
 mod wire;

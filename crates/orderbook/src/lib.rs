@@ -12,6 +12,7 @@ mod books;
 mod database;
 mod effects;
 mod fold;
+pub mod metrics;
 mod reads;
 mod rebuild;
 mod repair;

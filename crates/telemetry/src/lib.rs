@@ -7,6 +7,7 @@ pub mod clock;
 pub mod failpoints;
 pub mod health;
 pub mod logs;
+pub mod metrics;
 pub mod ops;
 pub mod panics;
 pub mod settings;

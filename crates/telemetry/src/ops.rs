@@ -8,10 +8,13 @@ use actix_web::http::header::{ALLOW, ContentType};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, HttpServer, Resource, Route, web};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use seckill_metrics::Metric;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers;
 use crate::health::Health;
+use crate::metrics::{BUILD_INFO, METRICS, PROCESS_METRICS};
 
 /// Latency buckets in seconds: half a millisecond to ten seconds.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
@@ -27,12 +30,12 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Installs the metrics recorder of this process. Histograms whose name ends in `_seconds`
-    /// get latency buckets.
+    /// Installs the metrics recorder of this process, and tells it what the service's own metrics mean
+    /// and those that all services have. Histograms whose name ends in `_seconds` get latency buckets.
     ///
     /// # Errors
     /// A message when another recorder was installed before.
-    pub fn install() -> Result<Self, String> {
+    pub fn install(service: &'static str, catalogues: &[&[Metric]]) -> Result<Self, String> {
         let metrics = PrometheusBuilder::new()
             .set_buckets_for_metric(
                 Matcher::Suffix("_seconds".to_owned()),
@@ -40,6 +43,13 @@ impl Ops {
             )
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| format!("metrics: {e}"))?;
+        let all = [METRICS, PROCESS_METRICS].into_iter();
+        all.chain(catalogues.iter().copied())
+            .flatten()
+            .for_each(Metric::describe);
+        BUILD_INFO
+            .with([service, env!("CARGO_PKG_VERSION")])
+            .set(1.0);
         Ok(Self {
             health: Health::starting(),
             metrics,
@@ -118,6 +128,7 @@ async fn readyz(ops: web::Data<Ops>) -> HttpResponse {
 }
 
 async fn metrics_text(ops: web::Data<Ops>) -> HttpResponse {
+    Collector::default().collect();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(ops.metrics.render())

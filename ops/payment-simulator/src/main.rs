@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     logs::start("info", LogFormat::Json).map_err(anyhow::Error::msg)?;
-    let ops = Ops::install().map_err(anyhow::Error::msg)?;
+    let ops = Ops::install("payment-simulator", &[]).map_err(anyhow::Error::msg)?;
     let stop = shutdown::on_signal()?;
     let client = reqwest::Client::builder()
         .timeout(WEBHOOK_TIMEOUT)

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clients::Clients;
+use crate::metrics;
 use crate::orders::outcomes;
 use crate::orders::reservations::RelayOptions;
 use crate::sign_in::mailer::Postman;
@@ -158,7 +159,9 @@ impl Checks {
             self.health.check("redis", &redis);
             self.health.check("kafka", &kafka);
             let age = self.app.orders.reservations.queue_age();
-            metrics::gauge!("seckill_order_queue_age_seconds").set(age.as_secs_f64());
+            metrics::ORDER_QUEUE_AGE_SECONDS
+                .only()
+                .set(age.as_secs_f64());
             gauge("redis", redis.is_ok());
             gauge("kafka", kafka.is_ok());
             gauge("postgresql", postgresql.is_ok());
@@ -180,6 +183,7 @@ fn with_cause(error: &StockError) -> String {
 }
 
 fn gauge(dependency: &'static str, up: bool) {
-    metrics::gauge!("seckill_dependency_up", "dependency" => dependency)
+    metrics::DEPENDENCY_UP
+        .with([dependency])
         .set(f64::from(u8::from(up)));
 }

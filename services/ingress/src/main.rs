@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use seckill_ingress::config::Config;
+use seckill_ingress::metrics;
 use seckill_ingress::startup::Application;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
@@ -36,7 +37,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     config.logs.start().map_err(|error| anyhow!(error))?;
     failpoints::install().map_err(|error| anyhow!(error))?;
     tracing::info!(?config, "starting");
-    let ops = Ops::install().map_err(|error| anyhow!(error))?;
+    let ops = Ops::install("ingress", &metrics::all()).map_err(|error| anyhow!(error))?;
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     Application::build(config, ops)?.run(stop).await
 }

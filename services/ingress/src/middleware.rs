@@ -14,14 +14,15 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
-use metrics::{Counter, Histogram};
 use seckill_domain::TraceParent;
+use seckill_metrics::{Counter, Histogram};
 use seckill_telemetry::answers;
 
 use crate::buyers::tokens::RenewedToken;
 use crate::gate::admission::{Class, ORDERS_ROUTE};
 use crate::http::problem::Problem;
 use crate::http::{body, request, trace};
+use crate::metrics;
 use crate::shop::pages;
 use crate::state::App;
 
@@ -86,7 +87,7 @@ impl Meters {
         if !self.0.contains_key(route) {
             let name = route.to_owned();
             let meters = RouteMeters {
-                seconds: metrics::histogram!("seckill_http_request_seconds", "route" => name.clone()),
+                seconds: metrics::HTTP_REQUEST_SECONDS.with([name.clone()]),
                 answers: HashMap::new(),
             };
             self.0.insert(name, meters);
@@ -97,8 +98,8 @@ impl Meters {
         meters.seconds.record(took);
         let answers = meters.answers.entry(status);
         let counter = || {
-            metrics::counter!("seckill_http_requests_total",
-                "route" => route.to_owned(), "status" => status.as_u16().to_string())
+            let labels = [route.to_owned(), status.as_u16().to_string()];
+            metrics::HTTP_REQUESTS.with(labels)
         };
         answers.or_insert_with(counter).increment(1);
     }

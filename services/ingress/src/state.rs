@@ -18,8 +18,9 @@ use crate::gate::risk::Risk;
 use crate::gate::sale_tokens::SaleTokens;
 use crate::http::address::TrustedProxies;
 use crate::http::body::Arriving;
+use crate::metrics;
 use crate::operators::Admin;
-use crate::operators::auth::{ADMIN_REFUSED_TOTAL, Operators};
+use crate::operators::auth::Operators;
 use crate::operators::operations::Operations;
 use crate::orders::Orders;
 use crate::orders::reservations::{Reservations, ReservationsOptions};
@@ -29,7 +30,7 @@ use crate::payments::webhook::Webhook;
 use crate::reads::{ReadSources, Reads};
 use crate::shop::Shop;
 use crate::sign_in::SignIn;
-use crate::sign_in::api::{SIGN_INS_TOTAL, SignInApi};
+use crate::sign_in::api::SignInApi;
 use crate::sign_in::mailer::Postman;
 
 /// The state of the whole process.
@@ -67,8 +68,8 @@ impl App {
         clients: &Clients,
     ) -> anyhow::Result<(Self, Option<Postman>)> {
         // Alerts ask how fast they grow, also from none.
-        metrics::counter!(ADMIN_REFUSED_TOTAL).increment(0);
-        metrics::counter!(SIGN_INS_TOTAL, "answer" => "unauthorized").increment(0);
+        metrics::ADMIN_REFUSED.only().increment(0);
+        metrics::SIGN_INS.with(["unauthorized"]).increment(0);
         let runtime = Handle::current();
         let revoked = Revoked::default();
         let (sign_in, postman) = SignIn::new(

@@ -93,7 +93,7 @@ async fn every_public_route_is_documented_and_nothing_else_is() {
 
 #[actix_web::test]
 async fn every_admin_route_is_documented_and_nothing_else_is() {
-    let ops = Ops::install().unwrap();
+    let ops = Ops::install("ingress", &[]).unwrap();
     let routes = registered(|config| {
         ops.routes(config);
         routes::admin_routes(config);

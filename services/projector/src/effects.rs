@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cached;
 use crate::letters;
+use crate::metrics;
 use crate::partition::{ProjectorContext, Seen, wall_clock};
 use crate::retry::{backed_off, until_done};
 
@@ -298,7 +299,7 @@ impl EffectsWorker {
             let of_one_sale = matches!(error, StockError::Protocol(_));
             if of_one_sale || (asked_enough && shared.stock.is_divided().await) {
                 tracing::warn!(%voucher_id, %error, "sale set aside until Redis serves it again");
-                metrics::counter!("seckill_effects_set_aside_total").increment(1);
+                metrics::EFFECTS_SET_ASIDE.only().increment(1);
                 self.chain.remove(&voucher_id);
                 self.aside.insert(voucher_id);
                 return Some(None);

@@ -9,6 +9,7 @@ use seckill_orderbook::{ApplyError, FoldPosition, SkipDecisions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 use crate::same_log;
@@ -316,10 +317,14 @@ impl FoldWorker {
     }
 
     fn count(&self, batch: &LogBatch) {
-        metrics::counter!("seckill_folded_events_total").increment(batch.events.len() as u64);
-        metrics::histogram!("seckill_fold_batch_size").record(batch.events.len() as f64);
+        metrics::FOLDED_EVENTS
+            .only()
+            .increment(batch.events.len() as u64);
+        metrics::FOLD_BATCH_SIZE
+            .only()
+            .record(batch.events.len() as f64);
         let skipped = batch.malformed.len() + batch.unknown.len();
-        metrics::counter!("seckill_skipped_records_total").increment(skipped as u64);
+        metrics::SKIPPED_RECORDS.only().increment(skipped as u64);
         for (offset, cause) in &batch.malformed {
             let (partition, offset) = (self.partition, offset.get());
             tracing::error!(partition, offset, cause, "malformed record skipped");

@@ -11,6 +11,7 @@ use seckill_orderbook::View;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::partition::ProjectorContext;
 use crate::same_log;
 use crate::standing::{STALL, Stand};
@@ -287,14 +288,17 @@ fn set(health: &seckill_telemetry::health::Health, condition: &'static str, prob
 
 fn gauges(view: &'static str, followed: &HashMap<i32, Followed>, now: Instant) {
     for (partition, followed) in followed {
-        let labels = [
-            ("view", view.to_owned()),
-            ("partition", partition.to_string()),
-        ];
-        metrics::gauge!("seckill_view_lag_events", &labels).set(followed.events() as f64);
-        metrics::gauge!("seckill_view_lag_seconds", &labels).set(followed.age(now).as_secs_f64());
-        metrics::gauge!("seckill_view_stalled_seconds", &labels)
-            .set(followed.stalled(now).as_secs_f64());
+        let labels = || [view.to_owned(), partition.to_string()];
+        let (late, stalled) = (followed.age(now), followed.stalled(now));
+        metrics::VIEW_LAG_EVENTS
+            .with(labels())
+            .set(followed.events() as f64);
+        metrics::VIEW_LAG_SECONDS
+            .with(labels())
+            .set(late.as_secs_f64());
+        metrics::VIEW_STALLED_SECONDS
+            .with(labels())
+            .set(stalled.as_secs_f64());
     }
 }
 

@@ -9,6 +9,7 @@ use seckill_eventlog::{DeadLetter, Record};
 use seckill_orderbook::SkippedRecord;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
@@ -49,7 +50,7 @@ pub(crate) async fn publish(
             .map(|letter| shared.producer.send_dead_letter(letter));
         try_join_all(sent).await?;
         fail::fail_point!("projector.after-dead-letter");
-        metrics::counter!("seckill_dead_letters_total").increment(skipped.len() as u64);
+        metrics::DEAD_LETTERS.only().increment(skipped.len() as u64);
         anyhow::Ok(())
     })
     .await

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use seckill_domain::Offset;
 
+use crate::metrics;
+
 /// Why a fold cannot go on before somebody does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -145,11 +147,10 @@ impl Standing {
 }
 
 fn gauge(partition: i32, cause: Cause, stands: bool) {
-    let labels = [
-        ("partition", partition.to_string()),
-        ("cause", cause.as_str().to_owned()),
-    ];
-    metrics::gauge!("seckill_fold_stands_still", &labels).set(f64::from(u8::from(stands)));
+    let labels = [partition.to_string(), cause.as_str().to_owned()];
+    metrics::FOLD_STANDS_STILL
+        .with(labels)
+        .set(f64::from(u8::from(stands)));
 }
 
 /// A view that has something to do and has not moved for this long is not ready.

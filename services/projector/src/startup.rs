@@ -23,6 +23,8 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Auditor;
 use crate::config::Config;
 use crate::lag;
+use crate::lateness;
+use crate::metrics;
 use crate::partition::{Partition, ProjectorContext};
 use crate::preflight;
 use crate::standing::Standing;
@@ -44,7 +46,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// # Errors
 /// What cannot be mended by waiting: a wrong partition count, an evicting Redis, a taken port.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let ops = Ops::install().map_err(anyhow::Error::msg)?;
+    let ops = Ops::install("projector", &metrics::all()).map_err(anyhow::Error::msg)?;
     let health = ops.health.clone();
     let listener = tokio::spawn(ops.clone().serve(config.admin_listen, stop.clone())?);
     let upkeep = tokio::spawn(ops.upkeep(stop.clone()));
@@ -72,6 +74,9 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
         .spawn(watchdog(Arc::clone(&shared), stop.clone()));
     let lag = lag::Monitor::new(Arc::clone(&shared));
     shared.tasks.spawn(lag.run(stop.clone()));
+    shared
+        .tasks
+        .spawn(lateness::measure(Arc::clone(&shared), stop.clone()));
     shared.health.resolved("start");
     assign(&shared, &owned, assignments, &stop).await;
 

@@ -12,6 +12,7 @@ use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::partition::{Partition, ProjectorContext, Seen};
 use crate::reload::{Ended, Reload};
 
@@ -145,7 +146,11 @@ impl Watch {
                 }
             }
         }
-        metrics::gauge!("seckill_sales_not_served").set(self.not_served.len() as f64);
+        let loading = lock(&self.loading).running.len();
+        metrics::LOADS_UNDER_WAY.only().set(loading as f64);
+        metrics::SALES_NOT_SERVED
+            .only()
+            .set(self.not_served.len() as f64);
         failure.map_or(Ok(()), Err)
     }
 
@@ -211,7 +216,7 @@ impl Watch {
                     "failed"
                 }
             };
-            metrics::counter!("seckill_loads_total", "end" => name).increment(1);
+            metrics::LOADS.with([name]).increment(1);
         });
     }
 

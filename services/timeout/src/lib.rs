@@ -8,6 +8,7 @@
 pub mod clocks;
 pub mod config;
 pub mod expirer;
+pub mod metrics;
 mod preflight;
 pub mod startup;
 pub mod worker;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clocks::StoreClocks;
 use crate::config::Config;
 use crate::expirer::{Expirer, ExpirerOptions};
+use crate::metrics;
 use crate::preflight;
 use crate::worker::{self, Pulse};
 
@@ -35,7 +36,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the service is misconfigured, or its admin listener cannot be opened.
 pub async fn run(config: &Config, stop: &CancellationToken) -> Result<()> {
-    let ops = Ops::install().map_err(anyhow::Error::msg)?;
+    let ops = Ops::install("timeout", &metrics::all()).map_err(anyhow::Error::msg)?;
     let done = CancellationToken::new();
     let upkeep = tokio::spawn(ops.clone().upkeep(done.clone()));
     let health = ops.health.clone();

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{counter, gauge};
 use seckill_telemetry::health::Health;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::clocks::Clocks;
 use crate::expirer::{Expirer, StepError, StepReport};
+use crate::metrics;
 
 /// A loop that has not come round for longer has stopped.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
@@ -91,14 +91,16 @@ fn record(outcome: &Result<StepReport, StepError>) {
     let skew = match outcome {
         Ok(report) => {
             let published = u64::try_from(report.published).unwrap_or(u64::MAX);
-            counter!("seckill_expired_published_total").increment(published);
-            gauge!("seckill_expiry_lag_seconds").set(report.lag.as_secs_f64());
+            metrics::EXPIRED_PUBLISHED.only().increment(published);
+            metrics::EXPIRY_LAG_SECONDS
+                .only()
+                .set(report.lag.as_secs_f64());
             report.skew
         }
         Err(StepError::Clocks { skew, .. }) => *skew,
         Err(StepError::Database(_) | StepError::Redis(_)) => return,
     };
-    gauge!("seckill_clock_skew_seconds").set(skew.as_seconds());
+    metrics::CLOCK_SKEW_SECONDS.only().set(skew.as_seconds());
 }
 
 /// The readiness condition that a page without acknowledgement breaks.

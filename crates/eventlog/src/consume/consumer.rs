@@ -14,6 +14,7 @@ use crate::consume::consumer_state::{Command, ConsumerState};
 use crate::consume::consumer_thread::ConsumerThread;
 use crate::consume::partitions::Assignment;
 use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::kafka::statistics;
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -116,6 +117,7 @@ pub fn start_consumer(
     let queries = config.create()?;
     config
         .set("group.id", &options.group)
+        .set("statistics.interval.ms", statistics::INTERVAL_MS)
         .set("partition.assignment.strategy", "cooperative-sticky")
         // A consumer that was killed keeps its partitions from others for this long.
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)

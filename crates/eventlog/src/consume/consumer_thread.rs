@@ -9,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{
     Offset as KafkaOffset, TopicPartitionList, TopicPartitionListElem,
 };
@@ -20,9 +21,12 @@ use crate::consume::consumer::{ConsumerError, ConsumerOptions, Positions};
 use crate::consume::consumer_state::{Command, ConsumerState};
 use crate::consume::partitions::{Assignment, Flow, Partitions};
 use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
+use crate::kafka::statistics;
 use crate::read::reader::position;
 use crate::wire::record::Record;
 
+/// As metrics and logs call it.
+const CLIENT: &str = "fold";
 /// How long a poll may wait, and so how long a command may.
 const POLL: Duration = Duration::from_millis(50);
 /// The same while a reader is behind, so that it does not run dry.
@@ -150,7 +154,11 @@ fn partitions_in(list: &TopicPartitionList) -> Vec<i32> {
         .collect()
 }
 
-impl ClientContext for Rebalancer {}
+impl ClientContext for Rebalancer {
+    fn stats(&self, statistics: Statistics) {
+        statistics::measure(CLIENT, &statistics);
+    }
+}
 
 impl ConsumerContext for Rebalancer {
     fn rebalance(
@@ -207,7 +215,7 @@ impl ConsumerThread {
             failure: Mutex::new(None),
         })?;
         consumer.subscribe(&[&options.topic])?;
-        let watch = |kind| Watch::new("fold", kind, &options.settings, &options.topic);
+        let watch = |kind| Watch::new(CLIENT, kind, &options.settings, &options.topic);
         Ok(Self {
             consumer,
             commands,

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataPartition;
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::metrics;
 
 /// How often a client is looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -19,7 +20,6 @@ const LOOK_LOST: Duration = Duration::from_secs(3);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-const STUCK_TOTAL: &str = "seckill_kafka_client_stuck_total";
 /// Fresh clients that have to have got an answer, one after the other.
 const ANSWERS: u32 = 3;
 
@@ -93,7 +93,7 @@ impl Watch {
     ) -> Self {
         let now = Instant::now();
         // The metric is there before anything goes wrong.
-        metrics::counter!(STUCK_TOTAL, "client" => client).increment(0);
+        metrics::CLIENT_STUCK.with([client]).increment(0);
         Self {
             client,
             kind,
@@ -120,7 +120,7 @@ impl Watch {
         let verdict = self.verdict(now);
         if verdict == Verdict::Stuck {
             let client = self.client;
-            metrics::counter!(STUCK_TOTAL, "client" => client).increment(1);
+            metrics::CLIENT_STUCK.with([client]).increment(1);
             tracing::error!(
                 client,
                 topic = self.topic,

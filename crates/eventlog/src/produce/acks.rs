@@ -12,16 +12,20 @@ use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use seckill_domain::Offset;
 use tokio::sync::{oneshot, watch};
 
 use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::kafka::settings::KafkaSettings;
+use crate::kafka::statistics;
 use crate::kafka::topics::Topics;
 use crate::produce::producer::{Delivered, DeliveryError};
 
 /// What timed out is sent again soon: for so long its lane counts as waiting with nothing in flight.
 const TRIES_AGAIN_WITHIN_LOOKS: u32 = 4;
+/// As metrics and logs call it.
+const CLIENT: &str = "producer";
 
 /// The ack of one record, in the future. Dropping it does not take the record back.
 #[must_use = "a record counts only once its ack is there"]
@@ -163,6 +167,10 @@ impl ClientContext for AcksContext {
         tracing::error!(%error, reason, "the Kafka producer");
         self.0.wake();
     }
+
+    fn stats(&self, statistics: Statistics) {
+        statistics::measure(CLIENT, &statistics);
+    }
 }
 
 impl ProducerContext for AcksContext {
@@ -204,7 +212,7 @@ pub(crate) fn watch_producer(
     settings: &KafkaSettings,
     topics: &Topics,
 ) {
-    let watch = |topic: &str| Watch::new("producer", Kind::Writes, settings, topic);
+    let watch = |topic: &str| Watch::new(CLIENT, Kind::Writes, settings, topic);
     let partitions = 0..i32::try_from(acks.event_partitions).unwrap_or(i32::MAX);
     let watcher = Watcher {
         acks: Arc::downgrade(acks),

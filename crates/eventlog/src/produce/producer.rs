@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
 use seckill_domain::{Event, EventError, Offset, TraceParent, partition_of};
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::kafka::statistics;
 use crate::kafka::topic_settings::DEAD_LETTER_MAX_BYTES;
 use crate::kafka::topics::Topics;
 use crate::produce::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
@@ -93,6 +94,7 @@ impl EventProducer {
             .set("linger.ms", settings.linger.as_millis().to_string())
             .set("delivery.timeout.ms", &delivery_ms)
             .set("request.timeout.ms", &delivery_ms)
+            .set("statistics.interval.ms", statistics::INTERVAL_MS)
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.messages", QUEUE_MAX_RECORDS)
             .set("queue.buffering.max.kbytes", QUEUE_MAX_KIB)

@@ -64,6 +64,22 @@ impl Orderbook {
         Ok(oldest.map(|pay_by| pay_by.0))
     }
 
+    /// How long ago the oldest unpaid order was to be paid, by the database's clock; zero if none is late.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expiry_lateness(&self) -> Result<Duration, OrderbookError> {
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "SELECT extract(epoch FROM now() - min(pay_by))::float8 FROM orders
+              WHERE status = 'unpaid' AND pay_by < now()
+                AND NOT EXISTS (SELECT FROM expiries_not_before AS late
+                                 WHERE late.order_id = orders.order_id AND late.not_before >= now())",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Duration::from_secs_f64(seconds.unwrap_or(0.0).max(0.0)))
+    }
+
     /// At most `limit` unpaid orders that were to be paid more than `grace` ago, the oldest first.
     /// Nobody else is given them for `claim_for`, or three times as long as at the last time, up to ten
     /// minutes. Locks claims only, and only during this call.

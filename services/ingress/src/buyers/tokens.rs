@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::buyers::revoked::Revoked;
 use crate::http::problem::Problem;
 use crate::http::request::bearer;
+use crate::metrics;
 
 /// For so long after all of a user's sessions were ended, tokens of theirs may be about that were made before:
 /// by another issuer, too.
@@ -217,7 +218,7 @@ impl Tokens {
         renewed
             .map(|renewal| {
                 let issued = self.issue(caller.user_id, caller.session_id, renewal, now)?;
-                metrics::counter!("seckill_token_renewals_total").increment(1);
+                metrics::TOKEN_RENEWALS.only().increment(1);
                 Ok(issued.token)
             })
             .transpose()

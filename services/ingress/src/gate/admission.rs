@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::web::Bytes;
-use metrics::{Counter, Gauge};
 use seckill_domain::VoucherId;
+use seckill_metrics::{Counter, Gauge};
 
 use crate::http::problem::Problem;
+use crate::metrics;
 
 /// The route of [`Class::Order`].
 pub(crate) const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
-const REFUSED_TOTAL: &str = "seckill_admission_refused_total";
 
 /// Why an order would wait too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +116,8 @@ impl Admission {
     #[must_use]
     pub fn new(places: Places) -> Self {
         let refused = |cause: NoRoom| {
-            let labels = [("class", "orders"), ("cause", cause.as_str())];
-            (cause, metrics::counter!(REFUSED_TOTAL, &labels))
+            let labels = ["orders", cause.as_str()];
+            (cause, metrics::ADMISSION_REFUSED.with(labels))
         };
         let refusal = Problem::overloaded();
         Self {
@@ -125,9 +125,8 @@ impl Admission {
             reads: Room::new("reads", places.reads),
             pages: Room::new("pages", places.reads),
             orders: NoRoom::ALL.map(refused),
-            orders_answered: metrics::counter!("seckill_orders_total", "answer" => refusal.name()),
-            orders_http: metrics::counter!("seckill_http_requests_total",
-                "route" => ORDERS_ROUTE, "status" => "503"),
+            orders_answered: metrics::ORDERS.with([refusal.name()]),
+            orders_http: metrics::HTTP_REQUESTS.with([ORDERS_ROUTE, "503"]),
             refusal_body: refusal.body().into(),
             refusal,
         }
@@ -205,12 +204,12 @@ struct Room {
 
 impl Room {
     fn new(class: &'static str, places: usize) -> Self {
-        let labels = [("class", class), ("cause", NoRoom::InFlight.as_str())];
+        let labels = [class, NoRoom::InFlight.as_str()];
         Self {
             places,
             taken: Arc::default(),
-            in_flight: metrics::gauge!("seckill_in_flight_requests", "class" => class),
-            refused: metrics::counter!(REFUSED_TOTAL, &labels),
+            in_flight: metrics::IN_FLIGHT_REQUESTS.with([class]),
+            refused: metrics::ADMISSION_REFUSED.with(labels),
         }
     }
 

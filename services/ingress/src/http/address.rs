@@ -8,6 +8,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderValue;
 use ipnet::IpNet;
 
+use crate::metrics;
+
 /// Proxies whose word is taken for where a request comes from; from anybody else it is the client's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
@@ -110,7 +112,7 @@ impl TrustedProxies {
             }
         }
         if client.is_none() {
-            metrics::counter!("seckill_client_address_unknown_total").increment(1);
+            metrics::CLIENT_ADDRESS_UNKNOWN.only().increment(1);
         }
         client
     }

@@ -11,9 +11,6 @@ use subtle::ConstantTimeEq;
 
 use crate::http::request::bearer;
 
-/// Counts requests to the operators' API without a good token.
-pub(crate) const ADMIN_REFUSED_TOTAL: &str = "seckill_admin_refused_total";
-
 /// A token shorter than this can be guessed.
 const TOKEN_MIN_BYTES: usize = 32;
 

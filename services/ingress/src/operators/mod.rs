@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use self::auth::{ADMIN_REFUSED_TOTAL, Operator, Operators};
+use self::auth::{Operator, Operators};
 use self::operations::Operations;
 use crate::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::trace::trace_of;
+use crate::metrics;
 use crate::orders::reservations::Reservations;
 use crate::reads::Reads;
 
@@ -42,7 +43,7 @@ impl Admin {
     /// `unauthorized` without such a token; it is counted, and logged with the address.
     pub fn operator(&self, http: &HttpRequest) -> Result<Operator, Problem> {
         self.operators.find(http.headers()).ok_or_else(|| {
-            metrics::counter!(ADMIN_REFUSED_TOTAL).increment(1);
+            metrics::ADMIN_REFUSED.only().increment(1);
             let (trace, path) = (trace_of(http), http.path());
             let address = self.gate.trusted_proxies.client(http);
             tracing::warn!(%trace, ?address, path, "a request without an admin token was refused");

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
-use metrics::Counter;
 use seckill_domain::{OrderStatus, Refusal, UserId};
+use seckill_metrics::Counter;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Number;
 use utoipa::ToSchema;
@@ -19,6 +19,7 @@ use crate::gate::sale_tokens::PageProof;
 use crate::http::problem::Problem;
 use crate::http::schema::one_of;
 use crate::http::{body, request, rfc3339};
+use crate::metrics;
 use crate::orders::Orders;
 use crate::orders::representation::PENDING;
 use crate::orders::reservations::{self, PlaceError, PlaceOrder, PlacedState};
@@ -129,7 +130,7 @@ pub async fn place(
         Err(problem) => problem.name(),
     };
     ANSWERS.with_borrow_mut(|answers| {
-        let counter = || metrics::counter!("seckill_orders_total", "answer" => name);
+        let counter = || metrics::ORDERS.with([name]);
         answers.entry(name).or_insert_with(counter).increment(1);
     });
     let headers = standing.headers();

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::Gauge;
 use seckill_domain::{OrderId, UserId};
+use seckill_metrics::Gauge;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::reads::{OrderView, ReadError};
 
 /// In all.
@@ -74,7 +75,7 @@ impl Streams {
     pub fn new() -> Self {
         Self(Arc::new(Inner {
             open: Mutex::default(),
-            gauge: metrics::gauge!("seckill_open_streams"),
+            gauge: metrics::OPEN_STREAMS.only(),
             ending: CancellationToken::new(),
         }))
     }

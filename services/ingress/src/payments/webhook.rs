@@ -11,10 +11,12 @@ use actix_web::http::header::HeaderMap;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use seckill_credentials::metrics::PREVIOUS_SECRET_USES;
 use seckill_credentials::signature::{Code, code};
 use seckill_telemetry::settings::Secret;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::metrics;
 use crate::payments::seldom::Seldom;
 
 /// How far the signature's time may be from ours, in seconds, in either direction.
@@ -141,8 +143,7 @@ impl Webhook {
         match self.keys.iter().position(made_it) {
             Some(0) => Ok(()),
             Some(_) => {
-                metrics::counter!("seckill_previous_secret_uses_total", "secret" => "payment-webhook")
-                    .increment(1);
+                PREVIOUS_SECRET_USES.with(["payment-webhook"]).increment(1);
                 Ok(())
             }
             None => {
@@ -153,7 +154,7 @@ impl Webhook {
     }
 
     fn count(&self, error: SignatureError) {
-        metrics::counter!("seckill_webhook_refused_total", "reason" => error.as_str()).increment(1);
+        metrics::WEBHOOK_REFUSED.with([error.as_str()]).increment(1);
         if let Some(calls) = self.refused.count(Instant::now()) {
             tracing::warn!(calls, last = %error, "payment webhook refused");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::{COOKIE, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_identity::{Address, Code};
+use seckill_metrics::CounterEntry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use crate::gate::Gate;
 use crate::http::problem::{FieldError, Problem};
 use crate::http::trace::trace_of;
 use crate::http::{body, rfc3339};
+use crate::metrics;
 use crate::sign_in::codes::CODE_LIFE;
 use crate::sign_in::throttle::ThrottleError;
 use crate::sign_in::{Attempt, CodeError, ExchangeError, SignIn};
@@ -28,8 +30,6 @@ pub struct SignInApi {
 /// The cookie with the challenge of the code that was asked for last. It is no credential: it only says which
 /// code is tried.
 pub(crate) const CHALLENGE: &str = "seckill-challenge";
-/// Counts attempts at codes.
-pub(crate) const SIGN_INS_TOTAL: &str = "seckill_sign_ins_total";
 
 /// Who wants a code.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -86,7 +86,7 @@ pub async fn send_code(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let answer = try_send_code(&room, &http, payload).await;
-    count("seckill_sign_in_codes_total", &answer);
+    count(&metrics::SIGN_IN_CODES, &answer);
     answer
 }
 
@@ -151,7 +151,7 @@ pub async fn sign_in(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let answer = try_sign_in(&room, &http, payload).await;
-    count(SIGN_INS_TOTAL, &answer);
+    count(&metrics::SIGN_INS, &answer);
     answer
 }
 
@@ -299,9 +299,9 @@ fn field(field: &'static str, detail: &str) -> Problem {
     Problem::invalid_fields(&[FieldError::new(field, detail)])
 }
 
-fn count(metric: &'static str, answer: &Result<HttpResponse, Problem>) {
+fn count(metric: &CounterEntry<1>, answer: &Result<HttpResponse, Problem>) {
     let name = answer.as_ref().map_or_else(Problem::name, |_| "ok");
-    metrics::counter!(metric, "answer" => name).increment(1);
+    metric.with([name]).increment(1);
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::codes::CODE_LIFE;
 use super::queue::{self, FairQueue};
 
+use crate::metrics;
+
 /// Mails that may wait; more are refused before their code is counted.
 const QUEUE: usize = 1_000;
 /// Mails on their way at a time.
@@ -163,7 +165,7 @@ impl Postman {
 }
 
 fn count(result: &'static str) {
-    metrics::counter!("seckill_mails_total", "result" => result).increment(1);
+    metrics::MAILS.with([result]).increment(1);
 }
 
 /// A mail that was lost costs its reader a minute: the log says why, never to whom or what.

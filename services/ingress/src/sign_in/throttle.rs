@@ -8,6 +8,8 @@ use redis::{Cmd, Script};
 use seckill_ephemeral::{Ephemeral, EphemeralError};
 use seckill_identity::AddressHash;
 
+use crate::metrics;
+
 static TAKE_TOKEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take_token.lua")));
 
 /// From so many wrong attempts a day on, codes are long.
@@ -130,7 +132,7 @@ impl Throttle {
         match self.redis.script::<u64>(&call).await? {
             0 => Ok(()),
             wait_ms => {
-                metrics::counter!("seckill_rate_limited_total", "policy" => policy).increment(1);
+                metrics::RATE_LIMITED.with([policy]).increment(1);
                 Err(ThrottleError::UsedUp {
                     policy,
                     per_minute,

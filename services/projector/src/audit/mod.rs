@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::holds::Orphans;
 use self::observations::{INVARIANTS, Observations, Scope};
 use self::units::{Compared, Units};
+use crate::metrics;
 use crate::partition::ProjectorContext;
 use crate::watch::{Owned, lock};
 
@@ -77,7 +78,7 @@ impl Auditor {
                 ticks.tick().await;
                 let looked = self.look().await;
                 let result = if looked.is_ok() { "done" } else { "failed" };
-                metrics::counter!("seckill_audit_looks_total", "result" => result).increment(1);
+                metrics::AUDIT_LOOKS.with([result]).increment(1);
                 if let Err(error) = looked {
                     // A store that is away is named by those who need it.
                     tracing::debug!(error = format!("{error:#}"), "nothing was audited");
@@ -220,7 +221,7 @@ impl Auditor {
             }
             if let Ok(Some(seen)) = seen {
                 self.observations.note(Scope::Holds, voucher, &seen);
-                metrics::counter!("seckill_audit_scanned_sales_total").increment(1);
+                metrics::AUDIT_SCANNED_SALES.only().increment(1);
             }
         }
         if rested {
@@ -233,10 +234,12 @@ impl Auditor {
         let alarms = self.observations.alarms();
         for invariant in INVARIANTS {
             let sales = alarms.get(invariant).copied().unwrap_or(0);
-            metrics::gauge!("seckill_audit_violations", "invariant" => invariant).set(sales as f64);
+            metrics::AUDIT_VIOLATIONS
+                .with([invariant])
+                .set(sales as f64);
         }
         let drift: i64 = compared.values().map(|found| found.stock.abs()).sum();
-        metrics::gauge!("seckill_audit_drift_units").set(drift as f64);
-        metrics::gauge!("seckill_audit_sales").set(compared.len() as f64);
+        metrics::AUDIT_DRIFT_UNITS.only().set(drift as f64);
+        metrics::AUDIT_SALES.only().set(compared.len() as f64);
     }
 }

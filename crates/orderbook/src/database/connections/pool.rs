@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Connection, ON_THE_WAY, Transaction, gave_up};
 use super::session::Session;
+use crate::metrics;
 
 /// A connection that has answered a moment ago is taken to be there still.
 const JUST_HEARD: Duration = Duration::from_millis(200);
@@ -227,6 +228,21 @@ impl Pool {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn measure(&self) {
+        let resting = self.lock().connections.len();
+        let (most, free) = (
+            self.0.options.max_connections,
+            self.0.permits.available_permits(),
+        );
+        let in_use = (most as usize).saturating_sub(free);
+        let pool = || [self.0.session.name()];
+        metrics::CONNECTIONS
+            .with(pool())
+            .set((resting + in_use) as f64);
+        metrics::CONNECTIONS_IN_USE.with(pool()).set(in_use as f64);
+        metrics::CONNECTIONS_MAX.with(pool()).set(f64::from(most));
+    }
+
     /// One more connection for those who hold theirs; whether more are missing.
     async fn hold_one_more(&self) -> bool {
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
@@ -252,6 +268,7 @@ async fn upkeep(pool: Weak<Inner>) {
         if pool.0.permits.is_closed() {
             return;
         }
+        pool.measure();
         if pool.0.options.holds_connections {
             while pool.hold_one_more().await {}
         } else {

@@ -51,6 +51,14 @@ impl Session {
         Self { connect, settings }
     }
 
+    /// What PostgreSQL's administrators see it called.
+    pub(super) fn name(&self) -> String {
+        self.connect
+            .get_application_name()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     /// The same, with more settings.
     pub(crate) fn with(&self, more: &[(&'static str, &str)]) -> Self {
         let more = more

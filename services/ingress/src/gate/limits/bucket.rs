@@ -13,6 +13,7 @@ use std::time::Duration;
 use seckill_telemetry::clock::BootInstant;
 
 use crate::http::problem::Problem;
+use crate::metrics;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Locks, so that threads rarely meet at one.
@@ -90,7 +91,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Counts a refusal.
     pub(super) fn refused(&self, rate: NonZeroU32, wait: Duration) -> Problem {
-        metrics::counter!("seckill_rate_limited_total", "policy" => self.policy).increment(1);
+        metrics::RATE_LIMITED.with([self.policy]).increment(1);
         Problem::rate_limited(self.policy, rate.get(), wait)
     }
 }

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use super::bucket::{Buckets, Taken};
 use super::lease::{Ask, Grant, Lease, Verdict};
 use crate::http::problem::Problem;
+use crate::metrics;
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lease.lua")));
 
@@ -89,9 +90,8 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
             Verdict::Taken { left } => Ok(Some(self.own.taken(rate, left.min(rate.get())))),
             Verdict::Refused { wait } => Err(self.own.refused(rate, wait)),
             Verdict::Unknown => {
-                metrics::counter!("seckill_rate_limit_fallbacks_total",
-                    "policy" => self.own.policy())
-                .increment(1);
+                let policy = self.own.policy();
+                metrics::RATE_LIMIT_FALLBACKS.with([policy]).increment(1);
                 self.own.take(key)
             }
         }

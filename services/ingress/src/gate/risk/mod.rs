@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::Counter;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use seckill_domain::{TraceParent, UserId, VoucherId};
+use seckill_metrics::Counter;
 use seckill_orderbook::{Orderbook, OrderbookError};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,6 +21,7 @@ pub use self::decide::{Attempt, Decision, Rule, Rules, decide};
 use crate::gate::sale_tokens::PageProof;
 use crate::http::address::subscriber;
 use crate::http::problem::Problem;
+use crate::metrics;
 
 /// How soon a changed rule holds.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -92,9 +93,7 @@ thread_local! {
 
 fn count(decision: &'static str, rule: &'static str) {
     DECISIONS.with_borrow_mut(|decisions| {
-        let counter = || {
-            metrics::counter!("seckill_risk_decisions_total", "decision" => decision, "rule" => rule)
-        };
+        let counter = || metrics::RISK_DECISIONS.with([decision, rule]);
         let found = decisions.entry((decision, rule));
         found.or_insert_with(counter).increment(1);
     });

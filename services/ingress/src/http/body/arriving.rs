@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Counter, Gauge};
+use seckill_metrics::{Counter, Gauge};
 
 use crate::http::address::subscriber;
 use crate::http::problem::Problem;
+use crate::metrics;
 
 /// By who sends them; those of unknown addresses are one sender's.
 type Senders = HashMap<Option<IpAddr>, usize>;
@@ -28,8 +29,8 @@ impl Arriving {
         Self {
             most,
             senders: Arc::default(),
-            arriving: metrics::gauge!("seckill_bodies_arriving"),
-            refused: metrics::counter!("seckill_bodies_refused_total"),
+            arriving: metrics::BODIES_ARRIVING.only(),
+            refused: metrics::BODIES_REFUSED.only(),
         }
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram};
+use seckill_metrics::{Counter, Gauge, Histogram};
+
+use crate::metrics;
 
 pub(super) struct Meters {
     /// From the first sending of the script to its answer, with repetitions.
@@ -21,11 +23,11 @@ impl Meters {
     /// The process' recorder has to be installed before.
     pub(super) fn new() -> Self {
         Self {
-            script_seconds: metrics::histogram!("seckill_reserve_script_seconds"),
-            relay_published: metrics::counter!("seckill_relay_published_total"),
-            batch_size: metrics::histogram!("seckill_reserve_batch_size"),
-            queue_seconds: metrics::histogram!("seckill_order_queue_seconds"),
-            in_flight_orders: metrics::gauge!("seckill_in_flight_orders"),
+            script_seconds: metrics::RESERVE_SCRIPT_SECONDS.only(),
+            relay_published: metrics::RELAY_PUBLISHED.only(),
+            batch_size: metrics::RESERVE_BATCH_SIZE.only(),
+            queue_seconds: metrics::ORDER_QUEUE_SECONDS.only(),
+            in_flight_orders: metrics::IN_FLIGHT_ORDERS.only(),
         }
     }
 

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::Histogram;
 use seckill_domain::{Event, TraceParent};
 use seckill_eventlog::{Delivery, DeliveryError, EventProducer, SendError};
+use seckill_metrics::Histogram;
 use seckill_telemetry::clock::BootInstant;
 
 use super::health::{KafkaDown, KafkaHealth};
+
+use crate::metrics;
 
 /// The producer, and what it has acknowledged lately.
 pub(super) struct Publisher {
@@ -32,7 +34,7 @@ impl Publisher {
             producer,
             health: Mutex::new(health),
             origin: BootInstant::now(),
-            ack_seconds: metrics::histogram!("seckill_publish_ack_seconds"),
+            ack_seconds: metrics::PUBLISH_ACK_SECONDS.only(),
         }
     }
 

@@ -1,0 +1,259 @@
+//! The catalogues of metrics: what is exported, what docs/metrics.md says, and that no sale, order or buyer
+//! makes a series of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use seckill_metrics::{Kind, Metric};
+use seckill_testkit::{Service, http, workspace_root};
+use seckill_tests::{SaleTerms, World, eventually};
+
+const PAGE: &str = "docs/metrics.md";
+/// Labels with few values that are known beforehand.
+const LABELS: [&str; 22] = [
+    "answer",
+    "broker",
+    "cause",
+    "class",
+    "client",
+    "decision",
+    "dependency",
+    "end",
+    "invariant",
+    "kind",
+    "partition",
+    "policy",
+    "pool",
+    "reason",
+    "result",
+    "route",
+    "rule",
+    "secret",
+    "service",
+    "status",
+    "version",
+    "view",
+];
+
+fn catalogues() -> Vec<(&'static str, Vec<&'static [Metric]>)> {
+    let every = vec![
+        seckill_telemetry::metrics::METRICS,
+        seckill_telemetry::metrics::PROCESS_METRICS,
+    ];
+    vec![
+        ("Every service", every),
+        ("Ingress", seckill_ingress::metrics::all()),
+        ("Projector", seckill_projector::metrics::all()),
+        ("Timeout service", seckill_timeout::metrics::all()),
+    ]
+}
+
+fn page() -> Result<String> {
+    let mut page = "# Metrics\n\nOn `/metrics` of each service's admin listener, in Prometheus' text format. Written from the \
+        services' catalogues (`metrics.rs`) by\n`SECKILL_WRITE=1 cargo test -p seckill-tests --test promises metrics::`. \
+        The unit is the end of the name; what has none is a number.\nA histogram is exported as `_bucket`, `_sum` and `_count`. No label \
+        names a sale, an order or a buyer: a series more a sale would be\ntens of thousands.\n".to_owned();
+    for (title, catalogues) in catalogues() {
+        write!(
+            page,
+            "\n## {title}\n\n| Metric | Kind | Labels | Meaning |\n| --- | --- | --- | --- |\n"
+        )?;
+        for metric in catalogues.into_iter().flatten() {
+            let Metric {
+                kind,
+                name,
+                labels,
+                help,
+            } = metric;
+            let kind = format!("{kind:?}").to_lowercase();
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            writeln!(
+                page,
+                "| `{name}` | {kind} | {} | {help} |",
+                labels.join(", ")
+            )?;
+        }
+    }
+    Ok(page)
+}
+
+#[test]
+fn the_page_says_what_the_catalogues_say() -> Result<()> {
+    let (path, expected) = (workspace_root().join(PAGE), page()?);
+    if std::env::var_os("SECKILL_WRITE").is_some() {
+        std::fs::write(&path, &expected)?;
+    }
+    ensure!(
+        std::fs::read_to_string(&path)? == expected,
+        "{PAGE} is not what the catalogues say: SECKILL_WRITE=1 cargo test -p seckill-tests --test promises metrics::"
+    );
+    Ok(())
+}
+
+/// <https://prometheus.io/docs/practices/naming/>
+#[test]
+fn names_end_in_their_unit_and_labels_have_few_values() {
+    let mut names = BTreeMap::new();
+    for metric in catalogues().into_iter().flat_map(|(_, all)| all).flatten() {
+        let Metric {
+            kind,
+            name,
+            labels,
+            help,
+        } = *metric;
+        assert!(help.ends_with('.'), "{name}: {help}");
+        assert_eq!(kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        for label in labels {
+            assert!(LABELS.contains(label), "{name}: {label}");
+        }
+        // A library's metric is in the list of each service that uses it, and nothing else twice.
+        let before = names.insert(name, metric);
+        assert!(before.is_none_or(|before| before == metric), "{name} twice");
+    }
+    assert!(names.len() > 60, "{}", names.len());
+}
+
+fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn metrics_are_named_in_the_catalogues_only() -> Result<()> {
+    let root = workspace_root();
+    let mut sources = Vec::new();
+    for part in ["crates", "services", "ops"] {
+        for package in std::fs::read_dir(root.join(part))? {
+            let directory = package?.path().join("src");
+            if directory.is_dir() && !directory.starts_with(root.join("crates/metrics")) {
+                files(&directory, &mut sources)?;
+            }
+        }
+    }
+    assert!(sources.len() > 200, "{} files", sources.len());
+    for source in sources {
+        let code = std::fs::read_to_string(&source)?;
+        for way_past in [
+            "metrics::counter!",
+            "metrics::gauge!",
+            "metrics::histogram!",
+            "use metrics::{",
+        ] {
+            assert!(
+                !code.contains(way_past),
+                "{way_past} in {}",
+                source.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn scrape(service: &Service) -> Result<String> {
+    let url = service.admin_url();
+    let address = url.strip_prefix("http://").context("an address")?.parse()?;
+    Ok(http::get(address, "/metrics")?.1)
+}
+
+/// The names of the labels of a series.
+fn labels_of(series: &str) -> BTreeSet<&str> {
+    let inside = series.split_once('{').map_or("", |(_, rest)| rest);
+    let inside = inside.rsplit_once('}').map_or("", |(inside, _)| inside);
+    let pairs = inside.split("\",");
+    let names = pairs.filter_map(|pair| pair.split_once("=\""));
+    names
+        .map(|(name, _)| name)
+        .filter(|name| *name != "le")
+        .collect()
+}
+
+/// That everything in a scrape is in the catalogue, as the catalogue says.
+fn check(text: &str, catalogue: &[&[Metric]]) -> Result<usize> {
+    let known: BTreeMap<&str, &Metric> = catalogue
+        .iter()
+        .copied()
+        .flatten()
+        .map(|metric| (metric.name, metric))
+        .collect();
+    let (mut series, mut helped) = (0, BTreeMap::new());
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').context("no help")?;
+            helped.insert(name.to_owned(), help.to_owned());
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        series += 1;
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| {
+            name.strip_suffix(end)
+                .filter(|base| known.contains_key(base))
+        });
+        let base = base.unwrap_or(name);
+        let metric = known
+            .get(base)
+            .with_context(|| format!("{name} is in no catalogue"))?;
+        let expected: BTreeSet<&str> = metric.labels.iter().copied().collect();
+        let mut labels = labels_of(line);
+        labels.remove("quantile");
+        ensure!(labels == expected, "{line}: labels {expected:?}");
+        let help = helped.get(base).map(String::as_str);
+        ensure!(help == Some(metric.help), "{base}: HELP is {help:?}");
+    }
+    Ok(series)
+}
+
+fn check_all(world: &World) -> Result<usize> {
+    let everywhere = [
+        seckill_telemetry::metrics::METRICS,
+        seckill_telemetry::metrics::PROCESS_METRICS,
+    ];
+    let services = [
+        (&world.ingress, seckill_ingress::metrics::all()),
+        (&world.projector, seckill_projector::metrics::all()),
+        (&world.timeout, seckill_timeout::metrics::all()),
+    ];
+    let mut series = 0;
+    for (service, mut catalogue) in services {
+        catalogue.extend(everywhere);
+        series += check(&scrape(service)?, &catalogue)?;
+    }
+    Ok(series)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_series_that_is_exported_is_in_a_catalogue_with_its_labels_and_meaning() -> Result<()>
+{
+    let world = World::start()?;
+    let voucher = world.sale(SaleTerms::default()).await?;
+    assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
+    let own = [
+        "seckill_kafka_broker_rtt_seconds",
+        "seckill_database_connections",
+        "process_cpu_seconds_total",
+        "seckill_build_info",
+    ];
+    eventually("what is measured every few seconds is there", || async {
+        for service in [&world.ingress, &world.projector, &world.timeout] {
+            let text = scrape(service)?;
+            for name in own {
+                ensure!(text.contains(&format!("\n{name}")), "no {name}");
+            }
+        }
+        Ok(true)
+    })
+    .await?;
+    ensure!(check_all(&world)? > 100);
+    Ok(())
+}
