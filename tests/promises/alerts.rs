@@ -1,8 +1,8 @@
-//! The alert rules name metrics that the services export.
+//! The alert rules: they name metrics that the services export, fire when they should, and link to what there is to do.
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use seckill_testkit::{Service, http, workspace_root};
 use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
 use serde_yaml_ng::Value;
@@ -24,19 +24,88 @@ fn scrape(service: &Service) -> Result<String> {
     Ok(http::get(address, "/metrics")?.1)
 }
 
-fn expressions() -> Result<Vec<String>> {
+/// The rules of a file of Prometheus'.
+fn rules() -> Result<Vec<Value>> {
     let file = workspace_root().join("ops/prometheus/alerts.yml");
     let rules: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(file)?)?;
     let groups = rules["groups"].as_sequence().context("no groups")?;
-    let mut found = Vec::new();
-    for rule in groups
+    let rules = groups
         .iter()
-        .filter_map(|g| g["rules"].as_sequence())
-        .flatten()
-    {
-        found.push(rule["expr"].as_str().context("no expr")?.to_owned());
+        .filter_map(|group| group["rules"].as_sequence());
+    Ok(rules.flatten().cloned().collect())
+}
+
+fn text(rule: &Value) -> Result<&str> {
+    rule.as_str().context("no text")
+}
+
+fn expressions() -> Result<Vec<String>> {
+    let rules = rules()?;
+    let expressions = rules.iter().map(|rule| text(&rule["expr"]));
+    expressions.map(|expr| Ok(expr?.to_owned())).collect()
+}
+
+/// As promtool sees it: `alerts_test.yml` has each rule fire, and not fire.
+#[test]
+fn every_rule_fires_when_it_should_and_only_then() -> Result<()> {
+    let directory = workspace_root().join("ops/prometheus");
+    let ran = std::process::Command::new("promtool")
+        .args(["test", "rules", "alerts_test.yml"])
+        .current_dir(&directory)
+        .output()
+        .context("promtool, of Debian's package prometheus")?;
+    let (out, errors) = (
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr),
+    );
+    ensure!(ran.status.success(), "{out}{errors}");
+
+    let tests = std::fs::read_to_string(directory.join("alerts_test.yml"))?;
+    let tests: Value = serde_yaml_ng::from_str(&tests)?;
+    let tests = tests["tests"].as_sequence().context("no tests")?;
+    let looks = tests
+        .iter()
+        .filter_map(|test| test["promql_expr_test"].as_sequence());
+    let mut seen = BTreeSet::new();
+    for look in looks.flatten() {
+        let alert = text(&look["expr"])?.split('"').nth(1).context("no alert")?;
+        let samples = look["exp_samples"].as_sequence().context("no samples")?;
+        seen.insert((alert.to_owned(), !samples.is_empty()));
     }
-    Ok(found)
+    for rule in rules()? {
+        let alert = text(&rule["alert"])?;
+        for fires in [true, false] {
+            ensure!(
+                seen.contains(&(alert.to_owned(), fires)),
+                "no test in which {alert} fires: {fires}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_rule_says_who_gets_up_and_links_to_what_there_is_to_do() -> Result<()> {
+    for rule in rules()? {
+        let alert = text(&rule["alert"])?;
+        let severity = text(&rule["labels"]["severity"])?;
+        ensure!(
+            ["critical", "warning"].contains(&severity),
+            "{alert}: {severity}"
+        );
+        let url = text(&rule["annotations"]["runbook_url"])?;
+        let (file, anchor) = url.split_once('#').context("no anchor")?;
+        let page = std::fs::read_to_string(workspace_root().join(file))?;
+        let section = page.split(&format!("\n## {alert}\n")).nth(1);
+        let section = section.with_context(|| format!("{alert}: no section in {file}"))?;
+        ensure!(anchor == alert.to_lowercase(), "{alert}: {url}");
+        let said = section.trim_start().to_lowercase();
+        ensure!(
+            said.starts_with(&format!("*{severity}.*")),
+            "{alert}: not {severity} in {file}"
+        );
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +127,7 @@ async fn every_metric_in_the_rules_is_exported() -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
         let exported = names(&texts.concat());
         let missing: Vec<_> = wanted.difference(&exported).collect();
-        anyhow::ensure!(missing.is_empty(), "not exported: {missing:?}");
+        ensure!(missing.is_empty(), "not exported: {missing:?}");
         Ok(true)
     })
     .await

@@ -216,6 +216,17 @@ async fn lost_redis_as_a_cluster() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn alerts() -> Result<()> {
+    let world = World::start()?;
+    sale(&world).await?;
+    let printed = run(&Runbook::read("alerts.md")?, &world)?;
+    ensure!(printed[0].matches("\"ready\"").count() == 3, "{printed:?}");
+    let last = printed.last().context("a block")?;
+    ensure!(last.contains("0 differences"), "{last}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reconcile() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let voucher = world.sale(SaleTerms::of(1_000)).await?;

@@ -164,7 +164,15 @@ impl Runbook {
     pub fn run_block(&self, world: &World, block: &str) -> Result<String> {
         let seckillctl: PathBuf = binary("seckillctl")?;
         let path = std::env::var("PATH").unwrap_or_default();
-        let projector = world.projector.admin_url();
+        let listeners = [
+            ("INGRESS_ADMIN_LISTEN", &world.ingress),
+            ("PROJECTOR_ADMIN_LISTEN", &world.projector),
+            ("TIMEOUT_ADMIN_LISTEN", &world.timeout),
+        ];
+        let listeners = listeners.map(|(name, service)| {
+            let url = service.admin_url();
+            (name, url.trim_start_matches("http://").to_owned())
+        });
         let output = Command::new("bash")
             .args(["-e", "-u", "-o", "pipefail", "-c", block])
             .current_dir(self.directory.path())
@@ -177,10 +185,7 @@ impl Runbook {
             .env("SECKILLCTL", seckillctl)
             .env("USER", "operator")
             .env("INGRESS_ADMIN_URL", world.ingress.admin_url())
-            .env(
-                "PROJECTOR_ADMIN_LISTEN",
-                projector.trim_start_matches("http://"),
-            )
+            .envs(listeners)
             .output()
             .context("bash")?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();

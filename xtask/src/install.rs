@@ -32,7 +32,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 15] = [
     Need {
         what: "redis-server",
         package: "redis-server",
@@ -92,6 +92,11 @@ const NEEDS: [Need; 14] = [
         what: "PgBouncer",
         package: "pgbouncer",
         is_there: || pgbouncer::program().is_ok(),
+    },
+    Need {
+        what: "promtool, for tests of the alerts",
+        package: "prometheus",
+        is_there: || is_in_path("promtool"),
     },
     // The pages' tests.
     Need {

@@ -15,6 +15,7 @@ seckill_metrics::catalogue! {
     GaugeEntry ORDER_QUEUE_AGE_SECONDS = "seckill_order_queue_age_seconds" [] "How long the oldest order has been waiting for a call to Redis.";
     HistogramEntry PUBLISH_ACK_SECONDS = "seckill_publish_ack_seconds" [] "From an event's sending to Kafka's acknowledgement.";
     CounterEntry RELAY_PUBLISHED = "seckill_relay_published_total" [] "Pending events of other requests and instances that were published again.";
+    GaugeEntry RELAY_AGE_SECONDS = "seckill_relay_age_seconds" [] "How long the oldest pending event has waited that Kafka does not take from this instance; 0 while it takes them.";
     GaugeEntry OPEN_STREAMS = "seckill_open_streams" [] "Event streams of buyers that are open.";
     GaugeEntry BODIES_ARRIVING = "seckill_bodies_arriving" [] "Request bodies that have not arrived whole.";
     CounterEntry BODIES_REFUSED = "seckill_bodies_refused_total" [] "Request bodies that were refused because too many of their address were arriving.";

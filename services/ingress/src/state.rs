@@ -70,6 +70,7 @@ impl App {
         // Alerts ask how fast they grow, also from none.
         metrics::ADMIN_REFUSED.only().increment(0);
         metrics::SIGN_INS.with(["unauthorized"]).increment(0);
+        metrics::MAILS.with(["failed"]).increment(0);
         let runtime = Handle::current();
         let revoked = Revoked::default();
         let (sign_in, postman) = SignIn::new(

@@ -49,6 +49,10 @@ struct SharedCounts<K> {
 impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
     /// `name` tells keys apart in Redis.
     pub(super) fn new(own: Buckets<K>, budgets: Option<Budgets>, name: fn(&K) -> String) -> Self {
+        // Alerts ask how fast it grows, also from none.
+        metrics::RATE_LIMIT_FALLBACKS
+            .with([own.policy()])
+            .increment(0);
         let budgets = budgets.filter(|_| own.rate().is_some());
         let shared = budgets.map(|budgets| SharedCounts {
             budgets,

@@ -13,6 +13,8 @@ pub(super) struct Meters {
     pub(super) script_seconds: Histogram,
     /// Events of the outbox that were published again.
     pub(super) relay_published: Counter,
+    /// How old the oldest of them is that Kafka does not take.
+    pub(super) relay_age_seconds: Gauge,
     batch_size: Histogram,
     /// What the first of a batch has waited for its call.
     queue_seconds: Histogram,
@@ -25,6 +27,7 @@ impl Meters {
         Self {
             script_seconds: metrics::RESERVE_SCRIPT_SECONDS.only(),
             relay_published: metrics::RELAY_PUBLISHED.only(),
+            relay_age_seconds: metrics::RELAY_AGE_SECONDS.only(),
             batch_size: metrics::RESERVE_BATCH_SIZE.only(),
             queue_seconds: metrics::ORDER_QUEUE_SECONDS.only(),
             in_flight_orders: metrics::IN_FLIGHT_ORDERS.only(),

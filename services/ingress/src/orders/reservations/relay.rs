@@ -4,9 +4,9 @@
 //! or its process is gone. It goes out unchanged; if it had got into the log after all, the fold
 //! ignores the second one. This also is what tries Kafka again while orders are refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seckill_domain::VoucherId;
 use seckill_eventlog::{DeliveryError, SendError};
@@ -52,6 +52,7 @@ impl Reservations {
             shared: &self.shared,
             options,
             known: Vec::new(),
+            unpublished: BTreeMap::new(),
             rounds: 0,
         };
         let mut ticks = tokio::time::interval(ROUND_EVERY);
@@ -71,6 +72,8 @@ struct Relay<'a> {
     options: RelayOptions,
     /// The sales that Redis served when PostgreSQL last answered.
     known: Vec<VoucherId>,
+    /// The sales whose pending events Kafka did not take, and since when.
+    unpublished: BTreeMap<VoucherId, Instant>,
     rounds: u64,
 }
 
@@ -78,8 +81,27 @@ impl Relay<'_> {
     /// All sales once. What fails is tried again in the next round.
     async fn round(&mut self) {
         self.refresh().await;
-        for voucher in self.vouchers() {
-            if let Err(error) = self.relay_sale(voucher).await {
+        let vouchers = self.vouchers();
+        self.unpublished.retain(|sale, _| vouchers.contains(sale));
+        self.relay(vouchers).await;
+        let age = |since: &Instant| self.give_up_after() + since.elapsed();
+        let oldest = self.unpublished.values().map(age).max();
+        let oldest = oldest.unwrap_or_default().as_secs_f64();
+        self.shared.meters.relay_age_seconds.set(oldest);
+    }
+
+    async fn relay(&mut self, vouchers: BTreeSet<VoucherId>) {
+        for voucher in vouchers {
+            let relayed = self.relay_sale(voucher).await;
+            match &relayed {
+                Ok(()) => drop(self.unpublished.remove(&voucher)),
+                // What waits there is not known.
+                Err(RelayError::Stock(_)) => {}
+                Err(RelayError::Send(_) | RelayError::Delivery(_)) => {
+                    self.unpublished.entry(voucher).or_insert_with(Instant::now);
+                }
+            }
+            if let Err(error) = relayed {
                 let cause = error.source().map(ToString::to_string);
                 tracing::warn!(%voucher, %error, cause, "the relay tries again");
                 let of_redis = matches!(error, RelayError::Stock(_));
@@ -113,8 +135,13 @@ impl Relay<'_> {
         self.known.iter().copied().chain(served).collect()
     }
 
+    /// An event that has been pending for longer has no producer any more.
+    fn give_up_after(&self) -> Duration {
+        self.shared.options.delivery_timeout + MARGIN
+    }
+
     async fn relay_sale(&self, voucher: VoucherId) -> Result<(), RelayError> {
-        let older_than = self.shared.options.delivery_timeout + MARGIN;
+        let older_than = self.give_up_after();
         let mut cursor = OutboxCursor::START;
         loop {
             let page = self
