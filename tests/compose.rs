@@ -122,13 +122,19 @@ fn read_by(service: &str) -> BTreeSet<String> {
     let own = format!("services/{service}/src");
     let root = seckill_testkit::workspace_root();
     let mut found = Vec::new();
-    for source in [&own, "crates/stores/src", "crates/telemetry/src/logs.rs"] {
+    for source in [
+        &own,
+        "crates/stores/src",
+        "crates/telemetry/src/logs.rs",
+        "crates/telemetry/src/traces.rs",
+    ] {
         files(&root.join(source), &mut found);
     }
     // What ends with an underscore is the beginning of names.
     let is_setting = |text: &&str| {
         let is_upper = text.chars().all(|c| c == '_' || c.is_ascii_uppercase());
-        is_upper && text.len() > 3 && !text.ends_with('_')
+        let of_the_build = text.starts_with("CARGO_");
+        is_upper && text.len() > 3 && !text.ends_with('_') && !of_the_build
     };
     let code = found.iter().filter(|text| text.contains("Reader<"));
     let code = code.filter_map(|text| text.split("#[cfg(test)]").next());

@@ -80,6 +80,7 @@ mod strange_clients;
 mod strange_databases;
 mod strange_redis;
 mod topics;
+mod traces;
 mod transactions;
 mod units;
 mod wrong_clocks;

@@ -3,6 +3,7 @@
 
 mod auditor;
 mod client;
+mod collector;
 mod crowd;
 mod faults;
 mod find_redis;
@@ -26,6 +27,7 @@ mod world;
 
 pub use auditor::{Audit, audit, audit_stores};
 pub use client::{Answer, Client};
+pub use collector::{Collector, Span};
 pub use crowd::Crowd;
 pub use faults::{
     arm, await_death, await_stop, copies_of, leader_of, readiness, revive, until_ready,

@@ -75,6 +75,7 @@ const SETTINGS: &[&str] = &[
     "LOG_FORMAT",
     "RUST_LOG",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_TRACES_SAMPLER_ARG",
     "SECKILL_FAILPOINTS",
 ];
 

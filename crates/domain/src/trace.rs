@@ -1,6 +1,7 @@
 //! The trace that a request belongs to, as it travels in headers (W3C Trace Context, level 1).
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Why a text is not a `traceparent`.
@@ -12,6 +13,7 @@ use std::str::FromStr;
 pub struct TraceParentError;
 
 const LENGTH: usize = 55;
+const SPAN: Range<usize> = 36..52;
 
 /// A `traceparent` of version 00: 55 bytes of lower-case hexadecimal digits and hyphens, so that
 /// it may go into a header, a key or a script as it is.
@@ -39,6 +41,42 @@ impl TraceParent {
             Ok(text) => text,
             Err(_) => unreachable!(),
         }
+    }
+
+    /// Another span of the same trace; a zero, which would be no id, becomes one.
+    #[must_use]
+    pub fn child(mut self, span: u64) -> Self {
+        let digits = format!("{:016x}", span.max(1));
+        self.0[SPAN].copy_from_slice(digits.as_bytes());
+        self
+    }
+
+    /// The same, of a trace that nobody records.
+    #[must_use]
+    pub const fn unsampled(mut self) -> Self {
+        self.0[LENGTH - 1] = b'0';
+        self
+    }
+
+    /// Whether somebody records this trace.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        let flags = self.0[LENGTH - 1];
+        // Of the digits 0 to 9 and a to f, those whose lowest bit is set.
+        if flags.is_ascii_digit() {
+            flags & 1 == 1
+        } else {
+            flags & 1 == 0
+        }
+    }
+
+    /// The ids of trace and span, as numbers.
+    #[must_use]
+    pub fn ids(&self) -> (u128, u64) {
+        let text = self.as_str();
+        let trace = u128::from_str_radix(self.trace_id(), 16);
+        let span = u64::from_str_radix(&text[SPAN], 16);
+        (trace.unwrap_or_default(), span.unwrap_or_default())
     }
 
     /// The 32 hexadecimal digits that tracing tools look a trace up by.
@@ -89,6 +127,30 @@ mod tests {
     fn a_trace_id_is_the_second_part() {
         let trace = TraceParent::generate(0xabc, 7);
         assert_eq!(trace.trace_id(), format!("{:032x}", 0xabc));
+    }
+
+    #[test]
+    fn a_child_is_another_span_of_its_trace() {
+        let parent = TraceParent::generate(0xabc, 7);
+        assert_eq!(parent.ids(), (0xabc, 7));
+        assert_eq!(parent.child(0xf00d).ids(), (0xabc, 0xf00d));
+        assert_eq!(parent.child(0).ids(), (0xabc, 1));
+        assert_eq!(
+            parent.child(u64::MAX).to_string().parse(),
+            Ok(parent.child(u64::MAX))
+        );
+    }
+
+    #[test]
+    fn the_lowest_bit_of_the_flags_says_whether_it_is_recorded() {
+        let with = |flags: u8| {
+            let text = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags:02x}");
+            text.parse::<TraceParent>().unwrap()
+        };
+        for flags in 0..=u8::MAX {
+            assert_eq!(with(flags).is_sampled(), flags & 1 == 1, "{flags:02x}");
+        }
+        assert!(!with(1).unsampled().is_sampled());
     }
 
     #[test]

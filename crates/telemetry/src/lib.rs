@@ -12,3 +12,4 @@ pub mod ops;
 pub mod panics;
 pub mod settings;
 pub mod shutdown;
+pub mod traces;

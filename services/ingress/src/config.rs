@@ -9,6 +9,7 @@ use std::time::Duration;
 use seckill_stores::StoreSettings;
 use seckill_telemetry::logs::LogSettings;
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
+use seckill_telemetry::traces::TraceSettings;
 
 use crate::gate::admission::Places;
 use crate::gate::limits::Rates;
@@ -72,6 +73,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Log level and format.
     pub logs: LogSettings,
+    /// Where spans go.
+    pub traces: TraceSettings,
 }
 
 impl Config {
@@ -112,6 +115,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let keep_alive_seconds = at_least(reader, "KEEP_ALIVE_SECONDS", 75, &KEEP_ALIVE_MIN_SECONDS);
     let drain_delay_ms = reader.or("DRAIN_DELAY_MS", 200);
     let logs = LogSettings::read(reader);
+    let traces = TraceSettings::read(reader);
     Some(Config {
         stores: stores?,
         listen: listen?,
@@ -136,6 +140,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         keep_alive: Duration::from_secs(keep_alive_seconds?),
         drain_delay: Duration::from_millis(drain_delay_ms?),
         logs: logs?,
+        traces: traces?,
     })
 }
 

@@ -8,7 +8,7 @@ use seckill_ingress::metrics;
 use seckill_ingress::startup::Application;
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, panics, shutdown};
+use seckill_telemetry::{failpoints, panics, shutdown, traces};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +38,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     failpoints::install().map_err(|error| anyhow!(error))?;
     tracing::info!(?config, "starting");
     let ops = Ops::install("ingress", &metrics::all()).map_err(|error| anyhow!(error))?;
+    config
+        .traces
+        .start("ingress")
+        .map_err(|error| anyhow!(error))?;
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
-    Application::build(config, ops)?.run(stop).await
+    Application::build(config, ops)?.run(stop).await?;
+    traces::finish().await;
+    Ok(())
 }

@@ -18,6 +18,8 @@ use seckill_domain::TraceParent;
 use seckill_metrics::{Counter, Histogram};
 use seckill_telemetry::answers;
 
+use seckill_telemetry::traces;
+
 use crate::buyers::tokens::RenewedToken;
 use crate::gate::admission::{Class, ORDERS_ROUTE};
 use crate::http::problem::Problem;
@@ -26,6 +28,8 @@ use crate::metrics;
 use crate::shop::pages;
 use crate::state::App;
 
+/// The trace of an answer that somebody may ask about.
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 
 /// Gives the request its trace, measures it, and logs a failure with its cause. A path that is spelled in
@@ -39,9 +43,10 @@ pub async fn observe(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let is_head = answers::take_head(&mut request);
-    let trace = trace::incoming(&request).unwrap_or_else(trace::generate);
+    let parent = trace::incoming(&request);
+    let trace = parent.map_or_else(traces::begin, traces::child);
     request.extensions_mut().insert(trace);
-    let response = if request::is_canonical(request.path()) {
+    let mut response = if request::is_canonical(request.path()) {
         next.call(request).await?.map_into_left_body()
     } else {
         let http = request.into_parts().0;
@@ -51,10 +56,20 @@ pub async fn observe(
     };
     let route = route_of(response.request());
     let status = response.status();
-    if status.is_server_error() {
-        log_failure(&response, &route, trace);
+    let took = started.elapsed();
+    if (status.is_client_error() || status.is_server_error())
+        && let Ok(value) = HeaderValue::from_str(trace.as_str())
+    {
+        response.headers_mut().insert(TRACE_RESPONSE, value);
     }
-    METERS.with_borrow_mut(|meters| meters.count(&route, status, started.elapsed()));
+    let problem = failure(&response);
+    if let Some(cause) = problem.and_then(Problem::cause) {
+        log_failure(status, &route, trace, cause);
+    }
+    let http = (response.request(), &*route);
+    let why = problem.map(|problem| problem.cause().unwrap_or(problem.name()));
+    trace::end((trace, parent), http, status, took, why);
+    METERS.with_borrow_mut(|meters| meters.count(&route, status, took));
     Ok(answers::complete(response, is_head))
 }
 
@@ -176,14 +191,18 @@ pub async fn hand_out_renewed_token(
     Ok(response)
 }
 
-/// A refusal without a cause says all there is to know in its answer, and is counted.
-fn log_failure<B>(response: &ServiceResponse<B>, route: &str, trace: TraceParent) {
-    let error = response.response().error();
-    let problem = error.and_then(Error::as_error::<Problem>);
-    let Some(cause) = problem.and_then(Problem::cause) else {
-        return;
-    };
-    let status = response.status();
+/// Why a request could not be served. What was refused before anything was done for it is only counted: there
+/// may be very many.
+fn failure<B>(response: &ServiceResponse<B>) -> Option<&Problem> {
+    if !response.status().is_server_error() {
+        return None;
+    }
+    let problem = response.response().error()?.as_error::<Problem>()?;
+    (problem.name() != Problem::OVERLOADED).then_some(problem)
+}
+
+/// A failure without a cause says all there is to know in its answer.
+fn log_failure(status: StatusCode, route: &str, trace: TraceParent, cause: &str) {
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(%trace, route, cause, "request failed");
     } else {

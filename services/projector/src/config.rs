@@ -6,6 +6,7 @@ use std::time::Duration;
 use seckill_stores::StoreSettings;
 use seckill_telemetry::logs::LogSettings;
 use seckill_telemetry::settings::{Reader, SettingsError, Source};
+use seckill_telemetry::traces::TraceSettings;
 
 /// Everything the projector is told from outside.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What is logged, and how.
     pub logs: LogSettings,
+    /// Where spans go.
+    pub traces: TraceSettings,
 }
 
 impl Config {
@@ -42,6 +45,7 @@ impl Config {
             SocketAddr::from(([127, 0, 0, 1], 8082)),
         );
         let logs = LogSettings::read(reader);
+        let traces = TraceSettings::read(reader);
         if fold_batch_max == Some(0) {
             reader.refuse("FOLD_BATCH_MAX", "is 0");
         }
@@ -51,6 +55,7 @@ impl Config {
             fold_batch_max: fold_batch_max?,
             admin_listen: admin_listen?,
             logs: logs?,
+            traces: traces?,
         })
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use seckill_domain::{Effect, LogRef, Offset, StockOp, VoucherId};
 use seckill_ephemeral::Key;
 use seckill_eventlog::OutcomeRecord;
 use seckill_orderbook::{AcceptedLog, View};
 use seckill_stock::{Probe, SettleReply, StockError};
+use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::letters;
 use crate::metrics;
 use crate::partition::{ProjectorContext, Seen, wall_clock};
 use crate::retry::{backed_off, until_done};
+use crate::traces::Traces;
 
 /// Effects read at a time.
 const PAGE: usize = 1_000;
@@ -46,6 +48,7 @@ pub(crate) struct EffectsWorker {
     aside: HashSet<VoucherId>,
     /// Entries of the cache that could not be dropped, for the same reason.
     stale: HashSet<Key>,
+    traces: Traces,
     stop: CancellationToken,
 }
 
@@ -53,6 +56,7 @@ impl EffectsWorker {
     pub(crate) fn new(
         shared: Arc<ProjectorContext>,
         partition: i32,
+        traces: Traces,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -64,6 +68,7 @@ impl EffectsWorker {
             chain: HashMap::new(),
             aside: HashSet::new(),
             stale: HashSet::new(),
+            traces,
             stop,
         }
     }
@@ -150,7 +155,9 @@ impl EffectsWorker {
                 }
             }
             for (voucher_id, ops) in &by_sale {
+                let began = SystemTime::now();
                 self.settle(*voucher_id, ops, page.to).await?;
+                self.trace_settled(*voucher_id, ops, began);
                 fail::fail_point!("projector.between-effects");
             }
             fail::fail_point!("projector.after-settle");
@@ -165,7 +172,27 @@ impl EffectsWorker {
             })
             .await?;
             self.position = page.to;
+            self.traces.forget_before(page.to);
             shared.consumer.commit(self.partition, page.to);
+        }
+    }
+
+    fn trace_settled(&self, sale: VoucherId, ops: &[(Offset, StockOp)], began: SystemTime) {
+        let causes = self.traces.wanted(ops.iter().map(|(offset, _)| *offset));
+        for cause in &causes {
+            let others = causes.iter().filter(|other| *other != cause);
+            Span::new(
+                "settle",
+                Kind::Client,
+                traces::child(*cause),
+                Some(*cause),
+                began,
+            )
+            .with("db.system.name", "redis")
+            .with("db.operation.batch.size", ops.len() as i64)
+            .with("seckill.voucher_id", sale.get())
+            .linked(others.copied())
+            .end();
         }
     }
 
@@ -332,10 +359,22 @@ impl EffectsWorker {
             for effect in effects {
                 let log = self.log_of(effect.offset);
                 let outcome = OutcomeRecord::new(effect, self.partition, log, now);
-                deliveries.push(shared.producer.send_outcome(&outcome, None)?);
+                let cause = self.traces.of(effect.offset);
+                let context = cause.filter(|cause| traces::wants(*cause));
+                let context = context.map(traces::child);
+                let span = context.zip(cause).map(|(context, cause)| {
+                    let began = SystemTime::now();
+                    let name = format!("publish {}", outcome.name());
+                    Span::new(name, Kind::Producer, context, Some(cause), began)
+                        .with("messaging.system", "kafka")
+                        .with("messaging.message.id", outcome.event_id.to_string())
+                });
+                let sent = shared.producer.send_outcome(&outcome, context.or(cause));
+                deliveries.push((sent?, span));
             }
-            for delivery in deliveries {
+            for (delivery, span) in deliveries {
                 delivery.await?;
+                span.into_iter().for_each(Span::end);
             }
             anyhow::Ok(())
         })

@@ -14,6 +14,7 @@ use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 use crate::same_log;
 use crate::standing::Cause;
+use crate::traces::Traces;
 
 /// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
 /// rows, and on a busy machine that is processor time which the ingress does not get.
@@ -56,6 +57,7 @@ pub(crate) struct FoldWorker {
     skips: SkipDecisions,
     records: mpsc::Receiver<Record>,
     folded: watch::Sender<Offset>,
+    traces: Traces,
     stop: CancellationToken,
 }
 
@@ -64,6 +66,7 @@ impl FoldWorker {
         shared: Arc<ProjectorContext>,
         assignment: Assignment,
         folded: watch::Sender<Offset>,
+        traces: Traces,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -74,6 +77,7 @@ impl FoldWorker {
             skips: SkipDecisions::default(),
             records: assignment.records,
             folded,
+            traces,
             stop,
         }
     }
@@ -113,9 +117,11 @@ impl FoldWorker {
                 last.offset.next(),
             );
             let batch = Record::batch(&records, partitions, to);
+            let folding = self.traces.fold(&records);
             if let Err(end) = self.commit(batch).await {
                 return end;
             }
+            folding.end(self.partition);
         }
     }
 

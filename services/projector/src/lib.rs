@@ -22,4 +22,5 @@ mod retry;
 mod same_log;
 mod standing;
 pub mod startup;
+mod traces;
 mod watch;

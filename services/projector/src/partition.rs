@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::standing::Standing;
+use crate::traces::Traces;
 use crate::{effects, fold};
 
 /// What all workers of this process share.
@@ -106,11 +107,22 @@ impl Partition {
             "partition assigned"
         );
 
-        let effects = effects::EffectsWorker::new(Arc::clone(shared), partition, stop.clone());
+        let traces = Traces::default();
+        let effects = effects::EffectsWorker::new(
+            Arc::clone(shared),
+            partition,
+            traces.clone(),
+            stop.clone(),
+        );
         shared.tasks.spawn(effects.run(folded, seen));
 
-        let fold =
-            fold::FoldWorker::new(Arc::clone(shared), assignment, folded_sender, stop.clone());
+        let fold = fold::FoldWorker::new(
+            Arc::clone(shared),
+            assignment,
+            folded_sender,
+            traces,
+            stop.clone(),
+        );
         let (own_stop, shared) = (stop.clone(), Arc::clone(shared));
         shared.clone().tasks.spawn(async move {
             let end = fold.run().await;

@@ -14,7 +14,7 @@ use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
-use seckill_telemetry::shutdown;
+use seckill_telemetry::{shutdown, traces};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,10 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// What cannot be mended by waiting: a wrong partition count, an evicting Redis, a taken port.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let ops = Ops::install("projector", &metrics::all()).map_err(anyhow::Error::msg)?;
+    config
+        .traces
+        .start("projector")
+        .map_err(anyhow::Error::msg)?;
     let health = ops.health.clone();
     let listener = tokio::spawn(ops.clone().serve(config.admin_listen, stop.clone())?);
     let upkeep = tokio::spawn(ops.upkeep(stop.clone()));
@@ -54,6 +58,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     stop.cancel();
     upkeep.await?;
     listener.await??;
+    traces::finish().await;
     work
 }
 

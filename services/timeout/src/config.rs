@@ -6,6 +6,7 @@ use std::time::Duration;
 use seckill_stores::StoreSettings;
 use seckill_telemetry::logs::LogSettings;
 use seckill_telemetry::settings::{Reader, SettingsError, Source};
+use seckill_telemetry::traces::TraceSettings;
 
 /// Everything the service is told at its start.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// What is logged, and how.
     pub logs: LogSettings,
+    /// Where spans go.
+    pub traces: TraceSettings,
 }
 
 impl Config {
@@ -44,6 +47,7 @@ impl Config {
         let grace_seconds: Option<u32> = reader.or("EXPIRY_GRACE_SECONDS", 2);
         let poll_ms: Option<u32> = reader.or("EXPIRY_POLL_MS", 200);
         let logs = LogSettings::read(reader);
+        let traces = TraceSettings::read(reader);
         if poll_ms == Some(0) {
             reader.refuse(
                 "EXPIRY_POLL_MS",
@@ -56,6 +60,7 @@ impl Config {
             grace: Duration::from_secs(grace_seconds?.into()),
             poll_interval: Duration::from_millis(poll_ms?.into()),
             logs: logs?,
+            traces: traces?,
         })
     }
 }

@@ -1,13 +1,14 @@
 //! One round: look for due orders, claim them, append their expiries.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fail::fail_point;
 use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, TraceParent};
 use seckill_eventlog::EventProducer;
 use seckill_orderbook::{DueOrder, Orderbook, OrderbookError};
 use seckill_stock::StockError;
+use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -158,18 +159,22 @@ impl<C: Clocks> Expirer<C> {
         let mut failed = Vec::new();
         let mut failure: Option<String> = None;
         for order in due {
-            let (event, trace) = (expiry(now, order), trace_parent());
+            let (event, trace) = (expiry(now, order), traces::begin());
+            let began = SystemTime::now();
             match self.producer.send_event(&event, Some(trace)) {
-                Ok(delivery) => deliveries.push((order.order_id, trace, delivery)),
+                Ok(delivery) => deliveries.push((order.order_id, trace, began, delivery)),
                 Err(error) => {
                     failed.push(order.order_id);
                     failure = Some(error.to_string());
                 }
             }
         }
-        for (order_id, traceparent, delivery) in deliveries {
+        for (order_id, traceparent, began, delivery) in deliveries {
             match delivery.await {
-                Ok(_) => tracing::debug!(%order_id, %traceparent, "expiry published"),
+                Ok(_) => {
+                    tracing::debug!(%order_id, %traceparent, "expiry published");
+                    trace(order_id, traceparent, began);
+                }
                 Err(error) => {
                     failed.push(order_id);
                     failure = Some(error.to_string());
@@ -206,10 +211,15 @@ fn expiry(now: Timestamp, order: &DueOrder) -> Event {
     }
 }
 
-/// No request stands behind an expiry: its trace begins here.
-fn trace_parent() -> TraceParent {
-    let (span, _) = Uuid::new_v4().as_u64_pair();
-    TraceParent::generate(Uuid::new_v4().as_u128(), span)
+/// No request stands behind an expiry: its trace begins here, and links to the order.
+fn trace(order: OrderId, context: TraceParent, began: SystemTime) {
+    if traces::wants(context) {
+        Span::new("publish OrderExpired", Kind::Producer, context, None, began)
+            .with("messaging.system", "kafka")
+            .with("seckill.order_id", order.to_string())
+            .linked([traces::of_order(order)])
+            .end();
+    }
 }
 
 fn lag(now: Timestamp, oldest: Option<Timestamp>) -> Duration {

@@ -9,7 +9,7 @@ use seckill_orderbook::{Orderbook, OrderbookOptions};
 use seckill_stock::{Stock, StockOptions};
 use seckill_telemetry::health::Health;
 use seckill_telemetry::ops::Ops;
-use seckill_telemetry::shutdown;
+use seckill_telemetry::{shutdown, traces};
 use tokio_util::sync::CancellationToken;
 
 use crate::clocks::StoreClocks;
@@ -37,6 +37,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the service is misconfigured, or its admin listener cannot be opened.
 pub async fn run(config: &Config, stop: &CancellationToken) -> Result<()> {
     let ops = Ops::install("timeout", &metrics::all()).map_err(anyhow::Error::msg)?;
+    config.traces.start("timeout").map_err(anyhow::Error::msg)?;
     let done = CancellationToken::new();
     let upkeep = tokio::spawn(ops.clone().upkeep(done.clone()));
     let health = ops.health.clone();
@@ -52,6 +53,7 @@ pub async fn run(config: &Config, stop: &CancellationToken) -> Result<()> {
     };
     tokio::try_join!(admin, work)?;
     upkeep.await?;
+    traces::finish().await;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ use complete::complete;
         description = "What buyers and the payment provider are served. Every refusal is \
             `application/problem+json` (RFC 9457) with a stable `type`. A method that a path does not \
             take is answered 405 with `Allow`; HEAD is taken wherever GET is. A request may bring a W3C `traceparent`, which goes \
-            with its event.",
+            with its event; an answer from 400 on names the trace in `traceresponse`.",
     ),
     servers((url = "/")),
     tags(

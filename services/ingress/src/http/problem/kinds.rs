@@ -26,6 +26,8 @@ impl Problem {
         .with_member("order_id", json!(order_id.to_string()))
     }
 
+    /// The name of [`Problem::overloaded`].
+    pub const OVERLOADED: &'static str = "overloaded";
     /// The name of [`Problem::rate_limited`].
     pub const RATE_LIMITED: &'static str = "rate-limited";
 
@@ -160,7 +162,7 @@ impl Problem {
     #[must_use]
     pub fn overloaded() -> Self {
         Self::new(
-            "overloaded",
+            Self::OVERLOADED,
             "Overloaded",
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many requests are under way: nothing was taken, try again in a moment.",

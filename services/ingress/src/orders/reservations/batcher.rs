@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use seckill_domain::VoucherId;
+use seckill_domain::{TraceParent, VoucherId};
 use seckill_stock::{MAX_REQUESTS, ReserveRequest};
 use seckill_telemetry::clock::BootInstant;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -41,6 +41,8 @@ pub(super) struct Request {
 /// the buyer has been answered.
 pub(super) struct Waiter {
     reply: Option<oneshot::Sender<Result<Placed, PlaceError>>>,
+    /// The id of the request's span, if somebody records its trace.
+    span: u64,
     _in_flight: InFlight,
 }
 
@@ -48,11 +50,18 @@ impl Waiter {
     pub(super) const fn new(
         reply: oneshot::Sender<Result<Placed, PlaceError>>,
         in_flight: InFlight,
+        span: u64,
     ) -> Self {
         Self {
             reply: Some(reply),
+            span,
             _in_flight: in_flight,
         }
+    }
+
+    /// The request's span, of the same trace as `context`.
+    pub(super) fn span(&self, context: TraceParent) -> TraceParent {
+        context.child(self.span)
     }
 
     /// Answers, the first time. Nobody may be listening any more, which changes nothing.
@@ -284,7 +293,7 @@ mod tests {
                 traceparent: None,
                 sale_token: None,
             },
-            waiter: Waiter::new(oneshot::channel().0, in_flight),
+            waiter: Waiter::new(oneshot::channel().0, in_flight, 0),
             queued_at: BootInstant::now(),
         }
     }

@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use seckill_domain::VoucherId;
 use seckill_stock::{
     Ack, Attempt, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
 };
 use seckill_telemetry::clock::BootInstant;
+use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batcher::{Request, VoucherLane, Waiter};
@@ -66,6 +67,7 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
     shared.meters.script_seconds.record(took);
     lane.backlog.called(took);
     drop(slot);
+    trace_call(lane.voucher, &asks, &waiters, took, reply.as_ref().err());
     fail::fail_point!("ingress.after-lua");
 
     match reply {
@@ -86,6 +88,36 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
         }
     }
     shared.meters.batch_done(&shared.in_flight);
+}
+
+/// The span of a call in the trace of each request that it served and somebody records, with links to the
+/// others.
+fn trace_call(
+    voucher: VoucherId,
+    asks: &[ReserveRequest],
+    waiters: &[Waiter],
+    took: Duration,
+    error: Option<&StockError>,
+) {
+    let contexts = asks.iter().map(|ask| ask.traceparent);
+    let wanted = contexts.zip(waiters).filter_map(|(context, waiter)| {
+        let context = context.filter(|context| traces::wants(*context))?;
+        Some(waiter.span(context))
+    });
+    let traced: Vec<_> = wanted.collect();
+    for request in &traced {
+        let (context, began) = (traces::child(*request), SystemTime::now() - took);
+        let others = traced.iter().filter(|other| *other != request);
+        let span = Span::new("reserve", Kind::Client, context, Some(*request), began)
+            .with("db.system.name", "redis")
+            .with("db.operation.batch.size", waiters.len() as i64)
+            .with("seckill.voucher_id", voucher.get())
+            .linked(others.copied());
+        match error {
+            Some(error) => span.failed(error.to_string()).end(),
+            None => span.end(),
+        }
+    }
 }
 
 /// Asks Redis until it answers or `deadline` has passed since the first time. No answer is an
@@ -185,8 +217,10 @@ fn publish_granted(
 /// is in the outbox, and the relay publishes it.
 fn publish(lane: &VoucherLane, pending: PendingReservation, mut waiter: Waiter) -> Option<Granted> {
     let event = pending.to_event(lane.voucher);
-    let trace = pending.traceparent;
-    match lane.shared.publisher.send(&event, trace) {
+    let context = pending.traceparent;
+    let traced = context.filter(|context| traces::wants(*context));
+    let parent = traced.map(|context| waiter.span(context));
+    match lane.shared.publisher.send(&event, context, parent) {
         Ok(sent) => Some(Granted {
             pending,
             sent,

@@ -24,6 +24,7 @@ use seckill_domain::{Event, EventId, OrderIdSource, Reason, TraceParent, Voucher
 use seckill_eventlog::{DeliveryError, EventProducer, SendError};
 use seckill_stock::{ReserveRequest, Stock};
 use seckill_telemetry::clock::BootInstant;
+use seckill_telemetry::traces;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -151,10 +152,10 @@ impl Reservations {
                 user_id: order.user_id,
                 quantity: order.quantity,
                 key_hash: order.key_hash,
-                traceparent: Some(order.traceparent),
+                traceparent: Some(traces::child(order.traceparent)),
                 sale_token: order.sale_token,
             },
-            waiter: Waiter::new(reply, in_flight),
+            waiter: Waiter::new(reply, in_flight, traces::span_id(order.traceparent)),
             queued_at: BootInstant::now(),
         };
         batcher::enqueue(shared, voucher, request)?;
@@ -197,7 +198,7 @@ impl Reservations {
         traceparent: TraceParent,
     ) -> Result<(), PublishError> {
         self.check_kafka().map_err(|_| PublishError::Overloaded)?;
-        let sent = self.shared.publisher.send(&event, Some(traceparent));
+        let sent = self.shared.publisher.send_for(traceparent, &event);
         let mut sent = sent.map_err(|error| match error {
             SendError::QueueFull => PublishError::Overloaded,
             SendError::Fatal | SendError::Invalid(_) | SendError::Refused(_) => {

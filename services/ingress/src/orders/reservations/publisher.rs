@@ -1,12 +1,13 @@
 //! Sends events and keeps the books on whether Kafka acknowledges them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use seckill_domain::{Event, TraceParent};
+use seckill_domain::{Event, EventBody, TraceParent};
 use seckill_eventlog::{Delivery, DeliveryError, EventProducer, SendError};
 use seckill_metrics::Histogram;
 use seckill_telemetry::clock::BootInstant;
+use seckill_telemetry::traces::{self, Kind, Span};
 
 use super::health::{KafkaDown, KafkaHealth};
 
@@ -26,6 +27,8 @@ pub(super) struct Publisher {
 pub(super) struct Sent {
     delivery: Delivery,
     at: Duration,
+    /// Of a trace that somebody records.
+    span: Option<Span>,
 }
 
 impl Publisher {
@@ -46,22 +49,39 @@ impl Publisher {
         self.health().check(self.now())
     }
 
-    /// Hands `event` to the producer; never waits.
+    /// Hands `event` to the producer for a request; never waits. The record carries the context of its own
+    /// span, which follows from the request's.
+    pub(super) fn send_for(&self, request: TraceParent, event: &Event) -> Result<Sent, SendError> {
+        self.send(event, Some(traces::child(request)), Some(request))
+    }
+
+    /// Hands `event` to the producer; never waits. The record carries `context`, and its span is sent if its
+    /// `parent` is known.
     pub(super) fn send(
         &self,
         event: &Event,
-        traceparent: Option<TraceParent>,
+        context: Option<TraceParent>,
+        parent: Option<TraceParent>,
     ) -> Result<Sent, SendError> {
-        let delivery = self.producer.send_event(event, traceparent)?;
+        let delivery = self.producer.send_event(event, context)?;
         let at = self.now();
         self.health().sent(at);
-        Ok(Sent { delivery, at })
+        let context = context.filter(|context| traces::wants(*context));
+        let span = context.zip(parent);
+        let span = span.map(|(context, parent)| publishing(event, context, parent));
+        Ok(Sent { delivery, at, span })
     }
 
     /// Waits for what becomes of a record. Dropping this call loses nothing: call it again.
     pub(super) async fn acknowledged(&self, sent: &mut Sent) -> Result<(), DeliveryError> {
         let outcome = (&mut sent.delivery).await;
         let now = self.now();
+        if let Some(span) = sent.span.take() {
+            match &outcome {
+                Ok(_) => span.end(),
+                Err(error) => span.failed(error.to_string()).end(),
+            }
+        }
         match outcome {
             Ok(_) => {
                 self.health().acknowledged(now);
@@ -81,5 +101,29 @@ impl Publisher {
 
     fn health(&self) -> MutexGuard<'_, KafkaHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The span of a record that is on its way. An order's own span, to which all that comes later links, is
+/// sent with its reservation.
+fn publishing(event: &Event, context: TraceParent, parent: TraceParent) -> Span {
+    let (now, voucher) = (SystemTime::now(), event.voucher_id.get());
+    let name = format!("publish {}", event.body.name());
+    let span = Span::new(name, Kind::Producer, context, Some(parent), now)
+        .with("messaging.system", "kafka")
+        .with("messaging.message.id", event.event_id.to_string())
+        .with("seckill.voucher_id", voucher);
+    let Some(order_id) = event.body.order_id() else {
+        return span;
+    };
+    let (order, id) = (traces::of_order(order_id), order_id.to_string());
+    if matches!(event.body, EventBody::SeckillReserved(_)) {
+        Span::new("order", Kind::Internal, order, None, now)
+            .with("seckill.order_id", id.clone())
+            .linked([context])
+            .end();
+        span.with("seckill.order_id", id)
+    } else {
+        span.with("seckill.order_id", id).linked([order])
     }
 }

@@ -175,7 +175,11 @@ impl Relay<'_> {
         let mut failure = None;
         for entry in entries {
             let event = entry.to_event(voucher);
-            match self.shared.publisher.send(&event, entry.traceparent()) {
+            match self
+                .shared
+                .publisher
+                .send(&event, entry.traceparent(), None)
+            {
                 Ok(record) => sent.push((record, entry.ack())),
                 Err(error) => {
                     failure = Some(RelayError::from(error));

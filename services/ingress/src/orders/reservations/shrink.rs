@@ -49,7 +49,7 @@ async fn take_and_send(
     fail::fail_point!("ingress.shrink.after-lua");
     let ack = taken.ack();
     let event = with_reason(taken.to_event(voucher), shrink.reason);
-    match shared.publisher.send(&event, Some(shrink.traceparent)) {
+    match shared.publisher.send_for(shrink.traceparent, &event) {
         Ok(sent) => {
             let waiting = wait_and_clear(Arc::clone(&shared), voucher, ack, sent);
             Ok(shared.spawn(waiting))
