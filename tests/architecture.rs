@@ -74,6 +74,30 @@ fn every_threat_has_a_defence_and_tests_that_exist() {
     assert!(seen >= 50, "{seen} rows");
 }
 
+#[test]
+fn every_technique_leads_to_a_rung_a_file_and_a_test_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/oversell-lab/techniques.md")).unwrap();
+    let lab = std::fs::read_to_string(root.join("docs/oversell-lab/README.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() >= 20, "{} rows", rows.len());
+    for row in &rows[2..] {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, _, rung, _, instead, test] = cells[..] else {
+            panic!("{row}");
+        };
+        assert!(
+            rung.is_empty() || lab.contains(&format!("{rung}: ")),
+            "{rung}"
+        );
+        let file = instead.trim_end_matches('`').rsplit('`').next().unwrap();
+        assert!(root.join(file).is_file(), "{file}");
+        let (module, name) = test.trim_matches('`').split_once("::").unwrap();
+        let code = std::fs::read_to_string(root.join(format!("tests/promises/{module}.rs")));
+        assert!(has_test(&code.unwrap(), name), "{test}");
+    }
+}
+
 /// The names like `file::test` in a page, without `file.rs::test` and paths.
 fn named_tests(page: &str) -> Vec<(&str, &str)> {
     let is_name = |text: &&str| {

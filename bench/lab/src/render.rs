@@ -9,6 +9,9 @@ use crate::scenario::{Scenario, Verdict};
 const INTRODUCTION: &str = "\
 # The oversell lab
 
+[techniques.md](techniques.md) leads from each technique's name (pessimistic, optimistic, `SETNX`, watchdog, Redlock, segments, \
+pre-deduction) to its rung, and says which to use when.
+
 Everybody who writes a flash sale climbs the same ladder: read and write, a lock, a transaction, a version, a lock in
 Redis, a queue, a script. Each rung is here as a file of its own under `bench/lab/src/rungs/`, and one command runs them
 all against a real PostgreSQL and Redis, makes them break where they can, and says how.
