@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
 use seckill_domain::{OrderId, VoucherId};
-use seckill_tests::{ForeignProducer, Injection, SaleTerms, Victim, World, audit};
+use seckill_testkit::service::run_binary;
+use seckill_tests::{
+    EXECUTE, ForeignProducer, Injection, SaleTerms, Victim, World, audit, eventually,
+};
 use serde_json::Value;
 
 const BUYER: u64 = 4;
@@ -56,7 +59,11 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
     world.quiet(voucher).await?;
     world.until_carried_out().await?;
     let (pool, mut redis) = (world.database().await?, world.redis().await?);
-    for injection in [Injection::ExtraOrder, Injection::OrphanHold] {
+    for injection in [
+        Injection::ExtraOrder,
+        Injection::OrphanHold,
+        Injection::ExtraRefund,
+    ] {
         injection.inject(&pool, &mut redis, &victim).await?;
     }
     revive(&world, voucher, &cancelled).await?;
@@ -73,6 +80,12 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
         told.matches(&absent).count() == 2,
         "its row and its hold: {told}"
     );
+    ensure!(
+        told.contains(&format!(
+            "no record of partition {home} names payment nobody"
+        )),
+        "{told}"
+    );
     let disproved = told.matches("OrderCancelled, after which the order is cancelled");
     ensure!(disproved.count() == 2, "its row and its hold: {told}");
     ensure!(
@@ -82,7 +95,7 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
 
     let plan = world.seckillctl(&["reconcile", "--output", "json"])?;
     let losses = losses(&serde_json::from_str(&plan)?)?;
-    ensure!(losses.len() == 4, "{plan}");
+    ensure!(losses.len() == 5, "{plan}");
     for (of, evidence) in losses {
         ensure!(evidence["partition"] == home, "{evidence}");
         if of.contains(&cancelled) {
@@ -93,13 +106,101 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
             );
             ensure!(evidence["offset"].is_i64(), "{evidence}");
         } else {
-            ensure!(of.contains(&unknown.to_string()), "{of}");
+            let unknown = unknown.to_string();
+            ensure!(of.contains(&unknown) || of == "refunds nobody", "{of}");
             ensure!(
                 evidence["from"] == 0 && evidence["to"] == evidence["records"],
                 "{evidence}"
             );
         }
     }
+    world.execute(&["reconcile", "--allow-removal"])?;
+    world.quiet(voucher).await?;
+    audit(&world, voucher, &[]).await?;
+    Ok(())
+}
+
+/// The refund of a payment that was honoured is disproved by the payment's record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_a_payment_that_counts_is_taken_away_with_that_payments_record() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let victim = Victim::of(&world, voucher, 1_000).await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+    let honoured: String = sqlx::query_scalar(
+        r#"INSERT INTO refunds (payment_id, voucher_id, order_id, amount_cents, currency, reason, partition, "offset")
+           SELECT payment_id, voucher_id, order_id, amount_cents, currency, 'already-paid', partition, -1
+             FROM orders WHERE order_id = $1::uuid RETURNING payment_id"#,
+    )
+    .bind(victim.paid.1.to_string())
+    .fetch_one(&world.database().await?)
+    .await?;
+    let told = world.refused(&["reconcile"])?;
+    ensure!(
+        told.contains(&format!("refunds {honoured}: "))
+            && told.contains(" OrderPaid, after which the order is paid"),
+        "{told}"
+    );
+    world.execute(&["reconcile", "--allow-removal"])?;
+    audit(&world, voucher, &[]).await?;
+    Ok(())
+}
+
+/// What was written after the plan was made is in no plan, and no evidence was shown of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_appear_between_the_plan_and_the_repair_are_not_taken_away() -> Result<()> {
+    let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let victim = Victim::of(&world, voucher, 1_000).await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+    let (pool, mut redis) = (world.database().await?, world.redis().await?);
+    let wrong = Injection::CorruptedOrder;
+    wrong.inject(&pool, &mut redis, &victim).await?;
+
+    // The plan only reads; the repair waits for the fold's position, which is held here.
+    let mut held = pool.begin().await?;
+    sqlx::query("SELECT FROM view_positions FOR UPDATE")
+        .execute(&mut *held)
+        .await?;
+    let environment = world.stack.env().clone();
+    let command = [&["reconcile", "--allow-removal"][..], &EXECUTE].concat();
+    let repair =
+        tokio::task::spawn_blocking(move || run_binary("seckillctl", &command, &environment));
+    eventually("the repair waits for the fold", || async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                      WHERE application_name = 'seckillctl' AND wait_event_type = 'Lock')";
+        Ok(sqlx::query_scalar(waits).fetch_one(&pool).await?)
+    })
+    .await?;
+    for injection in [Injection::ExtraOrder, Injection::ExtraRefund] {
+        injection.write(&mut held, &victim).await?;
+    }
+    held.commit().await?;
+    let told = repair
+        .await?
+        .expect_err("it would take away what no plan has named");
+    let told = format!("{told:#}");
+    let unknown = OrderId::from_parts(voucher, 0xdead, 0xbeef);
+    for says in [
+        "exit status: 4",
+        "appeared after the plan was made",
+        &format!("order {unknown}"),
+        "the refund of payment nobody",
+    ] {
+        ensure!(told.contains(says), "{says:?} in {told}");
+    }
+    let rows: (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM refunds WHERE payment_id = 'nobody')",
+    )
+    .fetch_one(&pool)
+    .await?;
+    ensure!(rows == (4, 1), "{rows:?}");
+
+    // A new plan names them.
+    let told = world.refused(&["reconcile"])?;
+    ensure!(told.contains(&format!("names order {unknown}")), "{told}");
     world.execute(&["reconcile", "--allow-removal"])?;
     world.quiet(voucher).await?;
     audit(&world, voucher, &[]).await?;

@@ -1,11 +1,11 @@
 //! What somebody else, a fault or a defect may do to the stores behind the services' backs: one wrong
 //! thing at a time.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use seckill_domain::{OrderId, VoucherId};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::world::World;
 
@@ -113,10 +113,21 @@ impl Injection {
         victim: &Victim,
     ) -> Result<()> {
         match self.statement(victim) {
-            Some(statement) => in_tables(pool, victim, &statement).await,
+            Some(_) => in_tables(pool, victim, self).await,
             None => self.in_redis(redis, victim).await,
         }
         .with_context(|| format!("{self:?} in {victim:?}"))
+    }
+
+    /// Does it to the tables, in a transaction of the test's own that holds the fold.
+    ///
+    /// # Errors
+    /// When it is nothing of the tables, or what is to be made wrong is not there.
+    pub async fn write(self, connection: &mut PgConnection, victim: &Victim) -> Result<()> {
+        let statement = self.statement(victim).context("it is done to Redis")?;
+        let done = sqlx::query(&statement).execute(connection).await?;
+        ensure!(done.rows_affected() == 1, "{} rows", done.rows_affected());
+        Ok(())
     }
 
     fn statement(self, victim: &Victim) -> Option<String> {
@@ -204,7 +215,7 @@ fn made_up_order(voucher: VoucherId) -> OrderId {
 }
 
 /// While the fold is held where it is: the projector writes what it read before, and would undo this.
-async fn in_tables(pool: &PgPool, victim: &Victim, statement: &str) -> Result<()> {
+async fn in_tables(pool: &PgPool, victim: &Victim, injection: Injection) -> Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
         "SELECT FROM view_positions WHERE view = 'orders' AND partition =
@@ -213,8 +224,7 @@ async fn in_tables(pool: &PgPool, victim: &Victim, statement: &str) -> Result<()
     .bind(victim.voucher.get())
     .execute(&mut *transaction)
     .await?;
-    let done = sqlx::query(statement).execute(&mut *transaction).await?;
-    anyhow::ensure!(done.rows_affected() == 1, "{} rows", done.rows_affected());
+    injection.write(&mut transaction, victim).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -236,10 +246,10 @@ impl Victim {
         for number in 1..=2 {
             let payment = format!("payment-{voucher}-{number}");
             let answer = client.pay(&paid, &payment, price_cents).await?;
-            anyhow::ensure!(answer.status == 202, "{answer:?}");
+            ensure!(answer.status == 202, "{answer:?}");
         }
         let answer = client.cancel(3, &orders[2].to_string()).await?;
-        anyhow::ensure!(matches!(answer.status, 202 | 409), "{answer:?}");
+        ensure!(matches!(answer.status, 202 | 409), "{answer:?}");
         Ok(Self {
             voucher,
             prefix: world.redis_name(""),

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use seckill_domain::{
-    Epoch, EventId, LastRecord, Offset, Order, OrderId, Refund, Sale, UserId, VoucherId,
-};
+use seckill_domain::{Epoch, EventId, LastRecord, Offset, Order, Refund, Sale, UserId, VoucherId};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -12,11 +10,12 @@ use crate::database::connect::Orderbook;
 use crate::database::connections::{Connection, Transaction};
 use crate::database::error::OrderbookError;
 use crate::database::rows::{
-    BEGIN_SNAPSHOT, ORDER_COLUMNS, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all, order_ids_of,
+    BEGIN_SNAPSHOT, ORDER_COLUMNS, RawOrder, RawRefund, RawSale, SALE_COLUMNS, all, order_id,
+    order_ids_of,
 };
 use crate::fold::apply::{Adjustment, Reload};
 use crate::fold::positions::{FoldPosition, RawPosition};
-use crate::fold::sale_rows::SaleRows;
+use crate::fold::sale_rows::{RowLoss, SaleRows};
 
 /// All tables at one position a partition, over a transaction that is held open: batches folded
 /// meanwhile are not seen. Drop it soon: as long as it is open, PostgreSQL keeps what it sees.
@@ -129,22 +128,12 @@ impl BookSnapshot {
         rows_of(&mut self.transaction, voucher).await
     }
 
-    /// The ids of a sale's orders, also of rows that cannot be read otherwise.
+    /// The orders and refunds of a sale, also those of rows that cannot be read otherwise.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn order_ids(&mut self, voucher: VoucherId) -> Result<Vec<OrderId>, OrderbookError> {
-        let (first, last) = order_ids_of(voucher);
-        let ids: Vec<Uuid> =
-            sqlx::query_scalar("SELECT order_id FROM orders WHERE order_id BETWEEN $1 AND $2")
-                .bind(first)
-                .bind(last)
-                .fetch_all(&mut *self.transaction)
-                .await?;
-        let ids = ids
-            .into_iter()
-            .map(|id| crate::database::rows::order_id(id, "orders"));
-        ids.collect()
+    pub async fn row_ids(&mut self, voucher: VoucherId) -> Result<Vec<RowLoss>, OrderbookError> {
+        row_ids(&mut self.transaction, voucher).await
     }
 
     /// Table and key of the sale's rows that stand in another partition than the sale's own, or of
@@ -160,6 +149,29 @@ impl BookSnapshot {
     ) -> Result<Vec<(String, String)>, OrderbookError> {
         Ok(misplaced(&mut self.transaction, voucher, partition).await?)
     }
+}
+
+/// See [`BookSnapshot::row_ids`].
+pub(crate) async fn row_ids(
+    connection: &mut Connection,
+    voucher: VoucherId,
+) -> Result<Vec<RowLoss>, OrderbookError> {
+    let (first, last) = order_ids_of(voucher);
+    let orders: Vec<Uuid> =
+        sqlx::query_scalar("SELECT order_id FROM orders WHERE order_id BETWEEN $1 AND $2")
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut *connection)
+            .await?;
+    let refunds: Vec<String> =
+        sqlx::query_scalar("SELECT payment_id FROM refunds WHERE voucher_id = $1")
+            .bind(voucher.get())
+            .fetch_all(connection)
+            .await?;
+    let order = |id| Ok(RowLoss::Order(order_id(id, "orders")?));
+    let orders = orders.into_iter().map(order);
+    let refunds = refunds.into_iter().map(|id| Ok(RowLoss::Refund(id)));
+    orders.chain(refunds).collect()
 }
 
 /// See [`BookSnapshot::misplaced`].

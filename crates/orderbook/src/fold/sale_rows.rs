@@ -1,10 +1,10 @@
 //! All that the tables hold of one sale, as values: to compare two views of the log with each other,
 //! or one of them with the log.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Debug, Display, Formatter};
 
-use seckill_domain::{Order, Refund, Sale};
+use seckill_domain::{Order, OrderId, Refund, Sale};
 
 use crate::fold::apply::{Adjustment, Reload};
 
@@ -49,6 +49,24 @@ pub enum RowDifferenceKind {
     Corrupted,
 }
 
+/// What somebody may rely on, and has no more when rows are repaired.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RowLoss {
+    /// An order goes, or is live no more.
+    Order(OrderId),
+    /// A refund goes; the payment's id.
+    Refund(String),
+}
+
+impl Display for RowLoss {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Order(id) => write!(f, "order {id}"),
+            Self::Refund(payment) => write!(f, "the refund of payment {payment}"),
+        }
+    }
+}
+
 impl SaleRows {
     /// Whether no table has anything of the sale.
     #[must_use]
@@ -61,6 +79,37 @@ impl SaleRows {
     pub fn len(&self) -> usize {
         let rest = self.refunds.len() + self.adjustments.len() + self.reloads.len();
         usize::from(self.sale.is_some()) + self.orders.len() + rest
+    }
+
+    /// What is lost where these rows take the place of `actual`.
+    #[must_use]
+    pub fn losses(&self, actual: &Self) -> Vec<RowLoss> {
+        let order = |order: &Order| RowLoss::Order(order.order_id);
+        let live = |rows: &Self| -> Vec<RowLoss> {
+            let live = rows.orders.iter().filter(|o| o.status.is_live());
+            live.map(order).collect()
+        };
+        let stay_live: HashSet<_> = live(self).into_iter().collect();
+        let end = live(actual);
+        let end = end.into_iter().filter(|loss| !stay_live.contains(loss));
+        let mut lost: HashSet<_> = end.collect();
+        let refund = |refund: &Refund| RowLoss::Refund(refund.payment_id.to_string());
+        let orders = actual.orders.iter().map(order);
+        let refunds = actual.refunds.iter().map(refund);
+        lost.extend(self.lacks(orders.chain(refunds).collect()));
+        lost.into_iter().collect()
+    }
+
+    /// Those that `self` has no row of.
+    #[must_use]
+    pub fn lacks(&self, mut rows: Vec<RowLoss>) -> Vec<RowLoss> {
+        let orders: HashSet<_> = self.orders.iter().map(|order| order.order_id).collect();
+        let refunds: HashSet<_> = self.refunds.iter().map(|r| r.payment_id.as_str()).collect();
+        rows.retain(|row| match row {
+            RowLoss::Order(id) => !orders.contains(id),
+            RowLoss::Refund(payment) => !refunds.contains(payment.as_str()),
+        });
+        rows
     }
 
     /// Each row of `self`, which is how it should be, that `actual` has otherwise or not at all, and

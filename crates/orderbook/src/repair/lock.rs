@@ -1,6 +1,6 @@
 //! Tables that somebody else wrote into become the log's fold again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use seckill_domain::{Offset, VoucherId};
 use uuid::Uuid;
@@ -10,8 +10,8 @@ use crate::database::connect::Orderbook;
 use crate::database::connections::{Connection, Transaction};
 use crate::database::error::OrderbookError;
 use crate::database::rows::order_ids_of;
-use crate::fold::book_snapshot::{misplaced, rows_of};
-use crate::fold::sale_rows::SaleRows;
+use crate::fold::book_snapshot::{misplaced, row_ids, rows_of};
+use crate::fold::sale_rows::{RowLoss, SaleRows};
 use crate::fold::write;
 
 /// One partition's fold, held where it is: while this lives, no projector moves it. Keep it short, and
@@ -52,6 +52,15 @@ impl Orderbook {
     }
 }
 
+/// What came of a repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repaired {
+    /// So many rows were written or removed.
+    Rows(usize),
+    /// These would be lost, and may not be: end the lock without a commit.
+    WouldLose(Vec<RowLoss>),
+}
+
 impl FoldLock {
     /// Where the fold is held.
     #[must_use]
@@ -67,27 +76,34 @@ impl FoldLock {
 
     /// Makes the rows of sales what they should be at [`Self::position`]: `(sale, its rows, whether Redis
     /// may have had it)`. Only rows that differ are touched, and nothing that is not the fold's own: a
-    /// sale keeps its flags `loaded` and `retired`. Gives how many rows were written or removed.
+    /// sale keeps its flags `loaded` and `retired`. Nothing is lost but what `may_go` names: somebody may have
+    /// written rows since it was decided what goes.
     ///
     /// # Errors
     /// When the database fails or refuses.
     pub async fn repair(
         &mut self,
         sales: &[(VoucherId, SaleRows, bool)],
-    ) -> Result<usize, OrderbookError> {
+        may_go: &HashSet<RowLoss>,
+    ) -> Result<Repaired, OrderbookError> {
         let connection = &mut *self.transaction;
         let mut insertions = Vec::with_capacity(sales.len());
-        let mut changed = 0;
+        let (mut changed, mut lost) = (0, Vec::new());
         // All removals first: a row that should not be there may be in the way of another sale's.
         for (voucher, expected, was_in_redis) in sales {
-            let change = remove_wrong(connection, *voucher, self.partition, expected).await?;
+            let mut change = remove_wrong(connection, *voucher, self.partition, expected).await?;
             changed += change.rows;
+            lost.append(&mut change.lost);
             insertions.push((change, *was_in_redis));
+        }
+        lost.retain(|loss| !may_go.contains(loss));
+        if !lost.is_empty() {
+            return Ok(Repaired::WouldLose(lost));
         }
         for (change, was_in_redis) in &insertions {
             insert_right(connection, self.partition, change, *was_in_redis).await?;
         }
-        Ok(changed)
+        Ok(Repaired::Rows(changed))
     }
 
     /// Ends it, with a row in the operators' audit.
@@ -106,6 +122,8 @@ struct Change {
     /// `loaded` and `retired` of a sale's row that was removed to be written anew.
     flags: Option<(bool, bool)>,
     rows: usize,
+    /// What is removed and stays away, or is no live order any more.
+    lost: Vec<RowLoss>,
 }
 
 async fn remove_wrong(
@@ -119,7 +137,7 @@ async fn remove_wrong(
         Ok(rows) if elsewhere.is_empty() => rows,
         // A row that cannot be read, or stands elsewhere: all of the sale's are written anew.
         Ok(_) | Err(OrderbookError::Row { .. }) => {
-            let rows = remove_all(connection, voucher).await?;
+            let (rows, lost) = remove_all(connection, voucher, expected).await?;
             let flags = remove_sale(connection, voucher).await?;
             let missing = expected.clone();
             let rows = rows.max(missing.len());
@@ -127,6 +145,7 @@ async fn remove_wrong(
                 missing,
                 flags,
                 rows,
+                lost,
             });
         }
         Err(error) => return Err(error),
@@ -162,6 +181,7 @@ async fn remove_wrong(
         },
         flags,
         rows: rows + usize::from(sale_differs),
+        lost: expected.losses(&actual),
     })
 }
 
@@ -225,7 +245,13 @@ async fn remove_rows(
     Ok(())
 }
 
-async fn remove_all(connection: &mut Connection, voucher: VoucherId) -> Result<usize, sqlx::Error> {
+/// How many there were, and which of them are not expected.
+async fn remove_all(
+    connection: &mut Connection,
+    voucher: VoucherId,
+    expected: &SaleRows,
+) -> Result<(usize, Vec<RowLoss>), OrderbookError> {
+    let ids = row_ids(connection, voucher).await?;
     let (first, last) = order_ids_of(voucher);
     let removed = sqlx::query("DELETE FROM orders WHERE order_id BETWEEN $1 AND $2")
         .bind(first)
@@ -240,7 +266,8 @@ async fn remove_all(connection: &mut Connection, voucher: VoucherId) -> Result<u
             .await?;
         rows += removed.rows_affected();
     }
-    Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    Ok((rows, expected.lacks(ids)))
 }
 
 async fn remove_sale(

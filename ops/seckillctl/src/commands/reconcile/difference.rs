@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use seckill_domain::{OrderId, VoucherId};
-use seckill_orderbook::{AcceptedLog, RowDifference, RowDifferenceKind};
+use seckill_domain::{EventId, OrderId, VoucherId};
+use seckill_orderbook::{AcceptedLog, RowDifference, RowDifferenceKind, RowLoss};
 use seckill_stock::{Drift, Loss, Repair};
 use serde_json::{Value, json};
 
@@ -12,6 +12,38 @@ use crate::output::{moment, printable, table};
 
 /// A cell that is longer is cut in the table; JSON has all of it.
 const CELL_MAX_CHARS: usize = 72;
+
+/// What a repair takes away, and somebody may have been promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// An order, or its hold.
+    Order(OrderId),
+    /// The refund of this payment.
+    Refund(String),
+    /// What this event took off the stock.
+    Shrink(EventId),
+    /// A field that nobody can read.
+    Unreadable,
+}
+
+impl From<RowLoss> for Removal {
+    fn from(loss: RowLoss) -> Self {
+        match loss {
+            RowLoss::Order(id) => Self::Order(id),
+            RowLoss::Refund(payment) => Self::Refund(payment),
+        }
+    }
+}
+
+impl From<Loss> for Removal {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Order(id) => Self::Order(id),
+            Loss::Shrink(id) => Self::Shrink(id),
+            Loss::Unreadable => Self::Unreadable,
+        }
+    }
+}
 
 /// Where the two sides differ.
 #[derive(Debug, Clone)]
@@ -25,7 +57,7 @@ pub(super) struct Difference {
     pub(super) found: String,
     pub(super) repair: &'static str,
     /// What the repair takes away.
-    pub(super) loses: Option<Loss>,
+    pub(super) removes: Option<Removal>,
     /// What the log says of that.
     pub(super) evidence: Option<Evidence>,
 }
@@ -35,17 +67,20 @@ pub(super) const CORRECT: &str = "correct under guard";
 pub(super) const RELOAD: &str = "shut and load anew";
 
 impl Difference {
-    /// Of a row against the log; `lost` are the live orders that the log does not have, or not live.
-    pub(super) fn of_row(voucher: VoucherId, row: &RowDifference, lost: &HashSet<OrderId>) -> Self {
+    /// Of a row against the log.
+    pub(super) fn of_row(voucher: VoucherId, row: &RowDifference, lost: &HashSet<RowLoss>) -> Self {
         let kind = match row.kind {
             RowDifferenceKind::Missing => "missing-row",
             RowDifferenceKind::Extra => "extra-row",
             RowDifferenceKind::Corrupted => "corrupted-row",
         };
-        let order = row.key.parse().ok().filter(|_| row.table == "orders");
-        let order = order.filter(|id| kind == "extra-row" || lost.contains(id));
+        let loss = match row.table {
+            "orders" => row.key.parse().ok().map(RowLoss::Order),
+            "refunds" => Some(RowLoss::Refund(row.key.clone())),
+            _ => None,
+        };
         Self {
-            loses: order.map(Loss::Order),
+            removes: loss.filter(|loss| lost.contains(loss)).map(Removal::from),
             ..Self::of_rows(voucher, kind, row.table, &row.key, &row.what)
         }
     }
@@ -66,7 +101,7 @@ impl Difference {
             expected: "as the log's fold".to_owned(),
             found: what.to_owned(),
             repair: REWRITE,
-            loses: None,
+            removes: None,
             evidence: None,
         }
     }
@@ -87,7 +122,7 @@ impl Difference {
                 Repair::Reload => RELOAD,
                 Repair::None | Repair::Again | Repair::Correct(_) => CORRECT,
             },
-            loses: drift.loses,
+            removes: drift.loses.map(Removal::from),
             evidence: None,
         }
     }
@@ -102,7 +137,7 @@ impl Difference {
             expected: "numbers".to_owned(),
             found,
             repair: RELOAD,
-            loses: None,
+            removes: None,
             evidence: None,
         }
     }
@@ -116,7 +151,7 @@ impl Difference {
             "expected": self.expected,
             "found": self.found,
             "repair": self.repair,
-            "removes": self.loses.is_some(),
+            "removes": self.removes.is_some(),
             "evidence": self.evidence.as_ref().map(Evidence::json),
         })
     }

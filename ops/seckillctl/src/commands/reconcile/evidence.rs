@@ -1,4 +1,4 @@
-//! What the log says of an order, a hold or a shrink that a repair would take away: nothing is taken away
+//! What the log says of an order, a hold, a refund or a shrink that a repair would take away: nothing is taken away
 //! without it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,11 +6,9 @@ use std::fmt;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, Offset, Order, OrderStatus};
-use seckill_stock::Loss;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::difference::Difference;
+use super::difference::{Difference, Removal};
 use super::log_fold::LogFold;
 use crate::decoded::event_json;
 use crate::failure::Failure;
@@ -54,39 +52,56 @@ pub(super) async fn find(
     fold: &LogFold<'_>,
     differences: &mut [Difference],
 ) -> Result<(), Failure> {
-    let order = |d: &Difference| match d.loses {
-        Some(Loss::Order(id)) => fold.book.order(id),
-        _ => None,
-    };
+    let of_the_log = |d: &Difference| in_the_log(fold, d);
     let mut deciding: BTreeMap<i32, BTreeSet<Offset>> = BTreeMap::new();
-    let is_in_log = |order: &&Order| !is_lost(order);
-    for order in differences.iter().filter_map(order).filter(is_in_log) {
+    for (order, offset) in differences.iter().filter_map(of_the_log) {
         let partition = log.partition_of(order.order_id.voucher_id());
-        deciding
-            .entry(partition)
-            .or_default()
-            .insert(decided(order));
+        if !is_lost(offset) {
+            deciding.entry(partition).or_default().insert(offset);
+        }
     }
     let events = read_again(log, deciding).await?;
     for difference in differences.iter_mut() {
-        let Some(loss) = difference.loses else {
+        let Some(removal) = &difference.removes else {
             continue;
         };
         let partition = log.partition_of(difference.voucher);
-        let found = match (loss, order(difference)) {
-            (_, Some(order)) => of_order(order, log, &events)?,
-            (Loss::Order(id), None) => {
-                let partition = log.partition_of(id.voucher_id());
-                absent(fold, partition, format!("order {id}"), id.as_uuid())
+        let found = match (removal, of_the_log(difference)) {
+            (_, Some(known)) => of_order(&known, log, &events)?,
+            (Removal::Order(id), None) => {
+                absent(fold, log.partition_of(id.voucher_id()), "order", id)
             }
-            (Loss::Shrink(id), None) => {
-                absent(fold, partition, format!("event {id}"), id.as_uuid())
-            }
-            (Loss::Unreadable, None) => Evidence::Unreadable,
+            (Removal::Refund(payment), None) => absent(fold, partition, "payment", payment),
+            (Removal::Shrink(id), None) => absent(fold, partition, "event", id),
+            (Removal::Unreadable, None) => Evidence::Unreadable,
         };
         difference.evidence = Some(found);
     }
     Ok(())
+}
+
+/// The order that the log has of what would be taken away, and where the record stands that decides about it.
+fn in_the_log(fold: &LogFold<'_>, difference: &Difference) -> Option<(Order, Offset)> {
+    match difference.removes.as_ref()? {
+        Removal::Order(id) => {
+            let order = fold.book.order(*id)?;
+            Some((order.clone(), decided(order)))
+        }
+        // Its payment was honoured: nothing is to be given back.
+        Removal::Refund(payment) => {
+            let orders = fold.book.rows(difference.voucher).orders;
+            let pays = |order: &Order| {
+                order
+                    .payment_id
+                    .as_ref()
+                    .is_some_and(|p| p.as_str() == payment)
+            };
+            let order = orders.into_iter().find(pays)?;
+            let (_, paid_at) = order.closed?;
+            Some((order, paid_at))
+        }
+        Removal::Shrink(_) | Removal::Unreadable => None,
+    }
 }
 
 /// Where the record stands that made an order what it is, as far as its units go.
@@ -98,8 +113,8 @@ fn decided(order: &Order) -> Offset {
 }
 
 /// Whether that record went with a log that is gone (`topics accept`).
-fn is_lost(order: &Order) -> bool {
-    decided(order) < Offset::new(0)
+fn is_lost(offset: Offset) -> bool {
+    offset < Offset::new(0)
 }
 
 type Events = HashMap<(i32, Offset), Event>;
@@ -124,12 +139,13 @@ async fn read_again(
     Ok(events)
 }
 
-fn of_order(order: &Order, log: &Log, events: &Events) -> Result<Evidence, Failure> {
-    let (partition, offset) = (
-        log.partition_of(order.order_id.voucher_id()),
-        decided(order),
-    );
-    if is_lost(order) {
+fn of_order(
+    (order, offset): &(Order, Offset),
+    log: &Log,
+    events: &Events,
+) -> Result<Evidence, Failure> {
+    let (partition, offset) = (log.partition_of(order.order_id.voucher_id()), *offset);
+    if is_lost(offset) {
         let status = order.status;
         return Ok(Evidence::TakenOver { partition, status });
     }
@@ -148,8 +164,9 @@ fn of_order(order: &Order, log: &Log, events: &Events) -> Result<Evidence, Failu
     })
 }
 
-fn absent(fold: &LogFold<'_>, partition: i32, named: String, id: Uuid) -> Evidence {
-    if let Some((partition, offset, why)) = fold.passed_over(id) {
+fn absent(fold: &LogFold<'_>, partition: i32, what: &str, id: impl fmt::Display) -> Evidence {
+    let id = id.to_string();
+    if let Some((partition, offset, why)) = fold.passed_over(&id) {
         return Evidence::PassedOver {
             partition: *partition,
             offset: *offset,
@@ -157,7 +174,7 @@ fn absent(fold: &LogFold<'_>, partition: i32, named: String, id: Uuid) -> Eviden
         };
     }
     Evidence::NotInLog {
-        named,
+        named: format!("{what} {id}"),
         partition,
         from: fold.begins(partition),
         to: fold.read_to(partition),

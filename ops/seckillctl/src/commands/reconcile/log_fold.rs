@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Event, LastRecord, Offset, OrderId, VoucherId};
+use seckill_domain::{Event, EventBody, LastRecord, Offset, VoucherId};
 use seckill_eventlog::{OffsetRange, Record, decode_event};
 use seckill_orderbook::{AcceptedLog, BookSnapshot, ExpectedBook, OrderbookError};
-use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::log::Log;
@@ -19,8 +18,9 @@ pub(super) struct LogFold<'a> {
     /// Records that no fold has, because an operator decided so.
     decided: HashSet<(i32, Offset)>,
     pub(super) book: ExpectedBook,
-    /// Orders and events that are named by a record that every fold passes over: where it stands, and why.
-    passed_over: HashMap<Uuid, (i32, Offset, String)>,
+    /// Orders, payments and events that are named by a record that every fold passes over: where it stands,
+    /// and why.
+    passed_over: HashMap<String, (i32, Offset, String)>,
     partitions: BTreeMap<i32, Partition>,
     /// Of these partitions the log lacks what was folded before: the rows of then are taken as they are.
     pub(super) accepted: BTreeMap<i32, AcceptedLog>,
@@ -226,8 +226,13 @@ impl<'a> LogFold<'a> {
     fn pass_over(&mut self, record: &Record, why: &str) {
         let event = decode_event(record.payload.as_deref().unwrap_or_default());
         let Ok(event) = event else { return };
-        let order = event.body.order_id().map(OrderId::as_uuid);
-        for named in order.into_iter().chain([event.event_id.as_uuid()]) {
+        let order = event.body.order_id().map(|id| id.to_string());
+        let payment = match &event.body {
+            EventBody::OrderPaid(paid) => Some(paid.payment_id.to_string()),
+            _ => None,
+        };
+        let event_id = event.event_id.to_string();
+        for named in [Some(event_id), order, payment].into_iter().flatten() {
             let place = (record.partition, record.offset, why.to_owned());
             self.passed_over.insert(named, place);
         }
@@ -256,9 +261,9 @@ impl<'a> LogFold<'a> {
         }
     }
 
-    /// The record that names this order or event and is passed over by every fold, and why.
-    pub(super) fn passed_over(&self, named: Uuid) -> Option<&(i32, Offset, String)> {
-        self.passed_over.get(&named)
+    /// The record that names this order, payment or event and is passed over by every fold, and why.
+    pub(super) fn passed_over(&self, named: &str) -> Option<&(i32, Offset, String)> {
+        self.passed_over.get(named)
     }
 
     /// How many records there are in what was read of a partition.

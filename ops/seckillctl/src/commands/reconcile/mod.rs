@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// Only this sale; may be given several times.
     #[arg(long = "voucher", value_name = "ID")]
     vouchers: Vec<VoucherId>,
-    /// Also take orders and holds away that the log does not have; the plan names each.
+    /// Also take orders, holds and refunds away that the log does not have; the plan names each.
     #[arg(long, requires = "execute")]
     allow_removal: bool,
     #[command(flatten)]
@@ -104,8 +104,8 @@ pub(crate) async fn run(
     if let Some(losses) = losses(&planned.differences).filter(|_| arguments.act.executes()) {
         if !arguments.allow_removal {
             return Err(Failure::Refused(format!(
-                "orders or holds would be taken away, and a buyer may have been promised each: look at what \
-                 the log says of them, and repeat with --allow-removal; nothing was done\n{losses}"
+                "orders, holds or refunds would be taken away, and a buyer may have been promised each: look at \
+                 what the log says of them, and repeat with --allow-removal; nothing was done\n{losses}"
             )));
         }
         // On standard output there is one report, of what was done.
@@ -288,17 +288,13 @@ struct Done {
 
 /// Rows first: Redis is repaired by what they say.
 async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Done, Failure> {
-    let of = |rows: bool| {
-        let differences = plan.differences.iter();
-        let chosen = differences.filter(move |d| (d.repair == REWRITE) == rows);
-        chosen.map(|d| d.voucher).collect::<BTreeSet<_>>()
-    };
-    let (rows, redis) = (of(true), of(false));
     let mut done = Done::default();
-    if !rows.is_empty() {
+    if plan.differences.iter().any(|d| d.repair == REWRITE) {
         let (log, orderbook) = (&stores.log, &stores.orderbook);
-        done.rows = tables::repair(log, orderbook, &rows, warrant).await?;
+        done.rows = tables::repair(log, orderbook, &plan.differences, warrant).await?;
     }
+    let redis = plan.differences.iter().filter(|d| d.repair != REWRITE);
+    let redis: BTreeSet<_> = redis.map(|d| d.voucher).collect();
     if redis.is_empty() {
         return Ok(done);
     }

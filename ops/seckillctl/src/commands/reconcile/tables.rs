@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Offset, OrderId, VoucherId};
-use seckill_orderbook::{BookSnapshot, FoldLock, Orderbook, OrderbookError, SaleRows, View};
-use seckill_stock::Loss;
+use seckill_domain::{Offset, VoucherId};
+use seckill_orderbook::{
+    BookSnapshot, FoldLock, Orderbook, OrderbookError, Repaired, RowLoss, SaleRows, View,
+};
 
-use super::difference::Difference;
+use super::difference::{Difference, REWRITE, Removal};
 use super::log_fold::LogFold;
 use crate::act::Warrant;
 use crate::failure::Failure;
@@ -38,8 +39,7 @@ pub(super) async fn compare(
     }
     let mut found: Vec<_> = match rows {
         Ok(rows) => {
-            let live = live_orders(&expected);
-            let lost = live_orders(&rows).difference(&live).copied().collect();
+            let lost = expected.losses(&rows).into_iter().collect();
             let differences = expected.differences(&rows).into_iter();
             differences
                 .map(|d| Difference::of_row(voucher, &d, &lost))
@@ -48,7 +48,7 @@ pub(super) async fn compare(
         Err(OrderbookError::Row { table, column }) => {
             let what = format!("{column} holds what no fold writes");
             let unreadable = Difference::of_rows(voucher, "unreadable-row", table, "", &what);
-            let mut found = extra_orders(fold, snapshot, voucher).await?;
+            let mut found = extra_rows(&expected, snapshot, voucher).await?;
             found.push(unreadable);
             found
         }
@@ -72,41 +72,49 @@ pub(super) async fn compare(
     Ok(found)
 }
 
-fn live_orders(rows: &SaleRows) -> HashSet<OrderId> {
-    let live = rows.orders.iter().filter(|order| order.status.is_live());
-    live.map(|order| order.order_id).collect()
-}
-
-/// Orders that the log does not have, of a sale whose rows cannot be read: all are written anew.
-async fn extra_orders(
-    fold: &LogFold<'_>,
+/// Orders and refunds that the log does not have, of a sale whose rows cannot be read: all are written anew.
+async fn extra_rows(
+    expected: &SaleRows,
     snapshot: &mut BookSnapshot,
     voucher: VoucherId,
 ) -> Result<Vec<Difference>, Failure> {
-    let ids = snapshot.order_ids(voucher).await;
-    let ids = ids.context("cannot read the rows")?;
-    let extra = ids.into_iter().filter(|id| fold.book.order(*id).is_none());
-    let difference = |id: OrderId| Difference {
-        loses: Some(Loss::Order(id)),
-        ..Difference::of_rows(voucher, "extra-row", "orders", &id.to_string(), EXTRA)
+    let ids = snapshot.row_ids(voucher).await;
+    let extra = expected.lacks(ids.context("cannot read the rows")?);
+    let difference = |loss: RowLoss| {
+        let (table, key) = match &loss {
+            RowLoss::Order(id) => ("orders", id.to_string()),
+            RowLoss::Refund(payment) => ("refunds", payment.clone()),
+        };
+        Difference {
+            removes: Some(Removal::from(loss)),
+            ..Difference::of_rows(voucher, "extra-row", table, &key, EXTRA)
+        }
     };
-    Ok(extra.map(difference).collect())
+    Ok(extra.into_iter().map(difference).collect())
 }
 
 /// Writes the fold's rows of these sales, a short transaction a partition, in which the fold is held
-/// where it is. Gives how many rows were written or removed.
+/// where it is. Gives how many rows were written or removed. `planned`: what may be taken away with it.
 pub(super) async fn repair(
     log: &Log,
     orderbook: &Orderbook,
-    vouchers: &BTreeSet<VoucherId>,
+    planned: &[Difference],
     warrant: &Warrant,
 ) -> Result<usize, Failure> {
+    let written = planned.iter().filter(|d| d.repair == REWRITE);
+    let vouchers: BTreeSet<_> = written.map(|d| d.voucher).collect();
+    let may_go = planned.iter().filter_map(|d| match d.removes.clone()? {
+        Removal::Order(id) => Some(RowLoss::Order(id)),
+        Removal::Refund(payment) => Some(RowLoss::Refund(payment)),
+        Removal::Shrink(_) | Removal::Unreadable => None,
+    });
+    let may_go = may_go.collect();
     let mut by_partition: BTreeMap<i32, Vec<VoucherId>> = BTreeMap::new();
-    for voucher in vouchers {
+    for voucher in &vouchers {
         let partition = log.partition_of(*voucher);
         by_partition.entry(partition).or_default().push(*voucher);
     }
-    let wanted: HashSet<_> = vouchers.iter().copied().collect();
+    let wanted: HashSet<_> = vouchers.into_iter().collect();
     let snapshot = orderbook.book_snapshot(&log.topics.events).await;
     let mut snapshot = snapshot.context("cannot read the tables")?;
     let partitions = by_partition.keys().copied();
@@ -116,7 +124,7 @@ pub(super) async fn repair(
     for (partition, vouchers) in &by_partition {
         let (lock, position) = hold(log, orderbook, &mut fold, *partition).await?;
         fold.fold_to(*partition, position);
-        rows += rewrite(&fold, lock, vouchers, warrant).await?;
+        rows += rewrite(&fold, lock, vouchers, &may_go, warrant).await?;
     }
     Ok(rows)
 }
@@ -148,7 +156,8 @@ async fn hold(
         let lock = lock.ok_or_else(|| anyhow!("partition {partition} was never folded"))?;
         if !fold.is_of_log(partition, lock.log_number()) {
             return Err(Failure::Refused(format!(
-                "another log was accepted for partition {partition} meanwhile: repeat the command; nothing                  was written"
+                "another log was accepted for partition {partition} meanwhile: repeat the command; nothing \
+                 was written"
             )));
         }
         let position = lock.position();
@@ -167,6 +176,7 @@ async fn rewrite(
     fold: &LogFold<'_>,
     mut lock: FoldLock,
     vouchers: &[VoucherId],
+    may_go: &HashSet<RowLoss>,
     warrant: &Warrant,
 ) -> Result<usize, Failure> {
     let sale = |voucher: &VoucherId| {
@@ -174,8 +184,18 @@ async fn rewrite(
         (*voucher, fold.book.rows(*voucher), was_in_redis)
     };
     let sales: Vec<_> = vouchers.iter().map(sale).collect();
-    let rows = lock.repair(&sales).await;
-    let rows = rows.context("the rows were not written; nothing was changed")?;
+    let repaired = lock.repair(&sales, may_go).await;
+    let rows = match repaired.context("the rows were not written; nothing was changed")? {
+        Repaired::Rows(rows) => rows,
+        Repaired::WouldLose(lost) => {
+            let lost: Vec<_> = lost.iter().map(ToString::to_string).collect();
+            return Err(Failure::Refused(format!(
+                "rows appeared after the plan was made, and would be taken away: {}; nothing of their partition \
+                 was written: look at what a new plan says of them",
+                lost.join(", ")
+            )));
+        }
+    };
     let committed = lock.commit(warrant.entry(rows)).await;
     committed.context("unknown whether the rows were written: run it again")?;
     Ok(rows)
