@@ -27,10 +27,10 @@ const ACT: [&str; 6] = ["--execute", "--yes", "--reason", "x", "--actor", "kim"]
 const UNFOLDED: std::ops::Range<u64> = 51..54;
 
 /// A sale with orders that a log decided which is gone, and orders that another one has acknowledged.
-struct Scene {
-    world: World,
-    voucher: VoucherId,
-    answers: Vec<Answer>,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) voucher: VoucherId,
+    pub(crate) answers: Vec<Answer>,
 }
 
 impl Scene {
@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// The first four buyers of a sale of forty units. All of it is folded and carried out.
-    async fn opens(stores: Builder) -> Result<Self> {
+    pub(crate) async fn opens(stores: Builder) -> Result<Self> {
         let world = World::over(stores, &[])?;
         let voucher = world.sale(SaleTerms::of(40)).await?;
         let answers = world.client.orders(voucher, 1..5).await;
@@ -91,7 +91,7 @@ impl Scene {
         world.ingress.stop().map(drop)
     }
 
-    fn partition(&self) -> Result<i32> {
+    pub(crate) fn partition(&self) -> Result<i32> {
         Ok(ForeignProducer::of(&self.world)?.home_of(self.voucher))
     }
 
@@ -185,7 +185,7 @@ impl Scene {
     }
 
     /// What the runbook says for a log whose lost records are gone for good.
-    fn accept(&self) -> Result<String> {
+    pub(crate) fn accept(&self) -> Result<String> {
         let partition = format!("--partition {}", self.partition()?);
         let runbook = Runbook::read("fold-stands-still.md")?.with("--partition 3", &partition)?;
         let blocks = runbook.blocks().into_iter();

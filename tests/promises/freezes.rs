@@ -51,8 +51,13 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
         }
         slowest = slowest.max(woken_at.elapsed());
     }
+    // Whoever has lost its session waits for it to end before it may join again.
+    let output = world.projector.output()?;
+    let lost = output.lines().filter(|line| line.contains("\"lost\":true"));
     println!(
-        "case {count} freezes, session {session_ms} ms: slowest decision after {slowest:?}, ended={ended}"
+        "case {count} freezes, session {session_ms} ms: slowest decision after {slowest:?}, ended={ended} \
+         revoked={}",
+        lost.count()
     );
     Ok(())
 }

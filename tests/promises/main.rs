@@ -1,6 +1,7 @@
 //! One file a promise, each over real services and stores of its own.
 
 mod accepted_log;
+mod accepted_while_running;
 mod alerts;
 mod another_log;
 mod bad_input;

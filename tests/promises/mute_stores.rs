@@ -2,6 +2,7 @@
 //! firewall that forgot them: whoever waits gives up, makes new ones and goes on; and SIGTERM ends a
 //! service in its grace period, whatever it waits for.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -269,4 +270,92 @@ async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -
     assert!(says.contains("the process ends at once"), "{says}");
     tokio::task::block_in_place(|| world.projector.restart(&[("SECKILL_FAILPOINTS", None)]))?;
     in_balance(&world, voucher, &[order]).await
+}
+
+/// Connections of `pid` as the kernel has them: both ends, and which timer runs (2: the next keepalive).
+/// A row of `/proc/net/tcp` without a heading: number, own end, other end, state, queues, timer, …, inode.
+fn connections(pid: u32) -> Result<Vec<(String, String)>> {
+    let sockets = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect::<HashSet<_>>();
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    let rows = table
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let own = rows.filter(|row| row[3] == ESTABLISHED && sockets.contains(row[9]));
+    Ok(own
+        .map(|row| (row[1].to_owned(), row[2].to_owned()))
+        .collect())
+}
+
+const ESTABLISHED: &str = "01";
+const KEEPALIVE: &str = "02";
+
+/// Whether the kernel asks after a while without a word, on this end of a connection.
+fn asks(own: &str, other: &str) -> Result<bool> {
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    let mut rows = table
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| (row[1], row[2]) == (own, other));
+    // A connection that is gone asks nobody, and harms nobody.
+    Ok(row.is_none_or(|row| row[5].split(':').next() == Some(KEEPALIVE)))
+}
+
+fn port_of(address: &str) -> Result<u16> {
+    let (_, port) = address.rsplit_once(':').context("a port")?;
+    Ok(u16::from_str_radix(port, 16)?)
+}
+
+/// Of Redis and Kafka the services ask themselves; PostgreSQL asks after them, so that nobody who is gone keeps
+/// a lock, and a service that waits for it has a deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_to_a_store_is_asked_after_while_nothing_is_said() -> Result<()> {
+    let world = World::start()?;
+    let voucher = world.sale(LARGE).await?;
+    let order = world.client.order(voucher, 1, None, 1).await?;
+    in_balance(&world, voucher, &[order]).await?;
+    let stores = ["KAFKA_BROKERS", "DATABASE_URL"].map(|name| world.stack.setting(name));
+    let port = |address: &str| -> Result<u16> {
+        let address = address
+            .rsplit_once('@')
+            .map_or(address, |(_, server)| server);
+        let address = address.split('/').next().unwrap_or_default();
+        Ok(address.rsplit_once(':').context("a port")?.1.parse()?)
+    };
+    let (kafka, postgresql, redis) = (port(stores[0])?, port(stores[1])?, world.stack.redis.port());
+    for service in [&world.ingress, &world.projector, &world.timeout] {
+        let open = connections(service.pid())?;
+        for store in [kafka, postgresql, redis] {
+            let of_store: Vec<_> = open
+                .iter()
+                .filter(|(_, other)| port_of(other).is_ok_and(|port| port == store))
+                .collect();
+            ensure!(
+                !of_store.is_empty(),
+                "{}: none to {store}: {open:?}",
+                service.url()
+            );
+            for (own, other) in of_store {
+                // While something is said the timer is that of the next repetition.
+                eventually_within(BACK, "it is asked after", || async {
+                    let asked_by = if store == postgresql {
+                        (other, own)
+                    } else {
+                        (own, other)
+                    };
+                    asks(asked_by.0, asked_by.1)
+                })
+                .await
+                .with_context(|| format!("{}: {own} to {other}", service.url()))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -18,10 +18,12 @@ use crate::kafka::statistics;
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The least that brokers allow by default. Whoever is only slow loses its partitions too, which
-/// costs a rebalance and nothing else: the view's position keeps its late batches out.
-const SESSION_TIMEOUT_MS: &str = "6000";
-const HEARTBEAT_INTERVAL_MS: &str = "2000";
+/// A broker that stands still for six seconds, with the heartbeat before and the seconds in which it comes
+/// back, must not cost its members their sessions: who joins again waits until the group has given up who
+/// it was before. Whoever is only slow loses its partitions too, which costs a rebalance and nothing else:
+/// the view's position keeps its late batches out.
+const SESSION_TIMEOUT_MS: &str = "10000";
+const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";

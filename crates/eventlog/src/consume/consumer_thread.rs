@@ -31,8 +31,6 @@ const CLIENT: &str = "fold";
 const POLL: Duration = Duration::from_millis(50);
 /// The same while a reader is behind, so that it does not run dry.
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
-const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
-const SEEK_RETRY: Duration = Duration::from_millis(100);
 const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
 const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -189,8 +187,6 @@ pub(crate) struct ConsumerThread {
     consumer: BaseConsumer<Rebalancer>,
     commands: Receiver<Command>,
     shared: Arc<ConsumerState>,
-    /// Restarts that the client was not ready for, and when to try again.
-    restarts: HashMap<i32, (Offset, Instant)>,
     reads: Watch,
     joins: Watch,
     look_due: Instant,
@@ -220,7 +216,6 @@ impl ConsumerThread {
             consumer,
             commands,
             shared,
-            restarts: HashMap::new(),
             reads: watch(Kind::Reads),
             joins: watch(Kind::Joins),
             look_due: Instant::now(),
@@ -240,9 +235,8 @@ impl ConsumerThread {
         while !self.shared.is_stopping() {
             self.shared.beat();
             while let Ok(command) = self.commands.try_recv() {
-                self.obey(command);
+                self.obey(command)?;
             }
-            self.retry_restarts()?;
             self.look()?;
             let wait = if self.resume_where_drained()? {
                 POLL_WITH_BACKLOG
@@ -288,11 +282,9 @@ impl ConsumerThread {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&self, command: Command) -> KafkaResult<()> {
         match command {
-            Command::Restart { partition, offset } => {
-                self.restarts.insert(partition, (offset, Instant::now()));
-            }
+            Command::Restart { partition, offset } => return self.restart(partition, offset),
             Command::Commit { partition, next } => {
                 let mut list = TopicPartitionList::new();
                 let topic = &self.consumer.context().topic;
@@ -305,50 +297,26 @@ impl ConsumerThread {
                 }
             }
         }
-    }
-
-    /// Seeks where a restart is due. The client refuses a seek while it still looks for the
-    /// partition's leader: then it is tried again.
-    fn retry_restarts(&mut self) -> Result<(), ConsumerError> {
-        let now = Instant::now();
-        let due: Vec<_> = self
-            .restarts
-            .iter()
-            .filter(|(_, (_, at))| *at <= now)
-            .map(|(partition, (offset, _))| (*partition, *offset))
-            .collect();
-        for (partition, offset) in due {
-            let context = self.consumer.context();
-            if !context.partitions().holds(partition) {
-                self.restarts.remove(&partition);
-                continue;
-            }
-            if let Err(error) = self.seek(partition, offset) {
-                tracing::warn!(%error, partition, "the restart has to wait");
-                self.restarts
-                    .insert(partition, (offset, Instant::now() + SEEK_RETRY));
-                continue;
-            }
-            self.restarts.remove(&partition);
-            let mut held = self.consumer.context().partitions();
-            if held.close(partition) {
-                let paused = self.consumer.context().list_of([partition]);
-                self.consumer.resume(&paused)?;
-            }
-            held.open(partition, offset);
-        }
         Ok(())
     }
 
-    fn seek(&self, partition: i32, offset: Offset) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::new();
-        let topic = &self.consumer.context().topic;
-        list.add_partition_offset(topic, partition, KafkaOffset::Offset(offset.get()))?;
-        let sought = self.consumer.seek_partitions(list, SEEK_TIMEOUT)?;
-        sought
-            .elements()
-            .iter()
-            .try_for_each(TopicPartitionListElem::error)
+    /// Takes a partition anew from `offset` on. Not by a seek: the client refuses that for as long as it
+    /// looks for the partition's leader, and for good where the log did not have a position.
+    fn restart(&self, partition: i32, offset: Offset) -> KafkaResult<()> {
+        let context = self.consumer.context();
+        let mut held = context.partitions();
+        if !held.holds(partition) {
+            return Ok(());
+        }
+        let mut list = context.list_of([partition]);
+        if held.close(partition) {
+            self.consumer.resume(&list)?;
+        }
+        self.consumer.incremental_unassign(&list)?;
+        list.set_partition_offset(&context.topic, partition, KafkaOffset::Offset(offset.get()))?;
+        self.consumer.incremental_assign(&list)?;
+        held.open(partition, offset);
+        Ok(())
     }
 
     /// True while some reader is behind.

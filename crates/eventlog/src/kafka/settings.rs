@@ -44,6 +44,8 @@ impl KafkaSettings {
 
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // Whoever waits finds out that the other side is gone.
+        config.set("socket.keepalive.enable", "true");
         self.properties.add_to(&mut config);
         config
             .set("bootstrap.servers", &self.brokers)
