@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use seckill_eventlog::Topics;
 use seckill_testkit::kafka::run_kafka_configs;
-use seckill_testkit::{Service, TestStack};
-use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
+use seckill_testkit::{Service, TestStack, unique_prefix};
+use seckill_tests::{Answer, Crowd, Runbook, SaleTerms, World, audit, eventually};
 
 /// Longer than any client of ours keeps what it knows of a topic.
 const METADATA_AGE: Duration = Duration::from_secs(6);
@@ -97,6 +97,64 @@ fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Re
     assert_eq!(refused.code(), Some(1));
     let output = world.timeout.output()?;
     assert!(output.contains("has 24 partitions"), "{output}");
+    Ok(())
+}
+
+/// docs/topics.md has the way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_to_which_partitions_were_added_is_moved_back_as_the_page_has_it() -> Result<()> {
+    let mut world = World::start()?;
+    let voucher = world.sale(SaleTerms::of(20)).await?;
+    let mut answers = world.client.orders(voucher, 1..6).await;
+    let order_of = |answer: &Answer| answer.order_id().map(str::to_owned).context("an order id");
+    let (paid, cancelled) = (order_of(&answers[0])?, order_of(&answers[1])?);
+    world.quiet(voucher).await?;
+    world.client.pay(&paid, "p1", 1_000).await?;
+    world.client.cancel(2, &cancelled).await?;
+    world.until_status(1, &paid, "paid").await?;
+    world.until_status(2, &cancelled, "cancelled").await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+
+    let events = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
+    let admin = admin(&world)?;
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let wider = [NewPartitions::new(&events, 24)];
+    admin.create_partitions(&wider, &options).await?;
+    for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
+        service.stop()?;
+    }
+    let page = Runbook::at("docs/topics.md")?
+        .with("spare.", &unique_prefix())?
+        .with("topic seckill.order-events.v1", &format!("topic {events}"))?;
+    for block in page.blocks() {
+        if block.starts_with("kafka-topics") {
+            admin.delete_topics(&[&events], &options).await?;
+            eventually("it is gone", || async {
+                let known = admin
+                    .inner()
+                    .fetch_metadata(Some(&events), Duration::from_secs(5))?;
+                Ok(known.topics().iter().all(|topic| topic.error().is_some()))
+            })
+            .await?;
+        } else {
+            tokio::task::block_in_place(|| page.run_block(&world, &block))?;
+        }
+    }
+    tokio::task::block_in_place(|| {
+        world.projector.restart(&[])?;
+        world.timeout.restart(&[])?;
+        world.ingress.restart(&[])
+    })?;
+    world.until_served(voucher).await?;
+    let again = world.client.order(voucher, 2, None, 1).await?;
+    assert!(again.is_reserved(), "{again:?}");
+    world.until_status(1, &paid, "paid").await?;
+    world.until_status(2, &order_of(&again)?, "unpaid").await?;
+    answers.push(again);
+    world.quiet(voucher).await?;
+    let found = audit(&world, voucher, &answers).await?;
+    assert_eq!((found.paid, found.unpaid, found.rejected), (1, 4, 0));
     Ok(())
 }
 

@@ -39,7 +39,15 @@ impl Runbook {
     /// # Errors
     /// When there is none.
     pub fn read(name: &str) -> Result<Self> {
-        let path = workspace_root().join("ops/runbooks").join(name);
+        Self::at(&format!("ops/runbooks/{name}"))
+    }
+
+    /// Reads any other page that has commands.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn at(name: &str) -> Result<Self> {
+        let path = workspace_root().join(name);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let directory = tempfile::tempdir()?;
         let shim = directory.path().join("seckillctl");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::iter::successors;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -20,6 +20,8 @@ pub struct Unmet {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     problems: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    /// Who has to be heard of again, and until when.
+    beats: Arc<Mutex<BTreeMap<&'static str, Instant>>>,
 }
 
 impl Health {
@@ -34,7 +36,7 @@ impl Health {
     /// `name` keeps the process from being ready.
     pub fn problem(&self, name: &'static str, why: impl Into<String>) {
         let why = why.into();
-        let before = self.lock().insert(name, why.clone());
+        let before = lock(&self.problems).insert(name, why.clone());
         if before.is_none() {
             tracing::warn!(condition = name, why, "not ready");
         }
@@ -42,7 +44,7 @@ impl Health {
 
     /// `name` no longer does.
     pub fn resolved(&self, name: &'static str) {
-        if self.lock().remove(name).is_some() {
+        if lock(&self.problems).remove(name).is_some() {
             tracing::info!(condition = name, "ready again");
         }
     }
@@ -53,6 +55,12 @@ impl Health {
             Ok(()) => self.resolved(name),
             Err(error) => self.problem(name, error.to_string()),
         }
+    }
+
+    /// `name` is at work, and has to say so again within this time: a task that hangs, or whose thread does,
+    /// can say nothing of itself.
+    pub fn beat(&self, name: &'static str, again_within: Duration) {
+        lock(&self.beats).insert(name, Instant::now() + again_within);
     }
 
     /// Asks until the answer is good; meanwhile `name` keeps the process from being ready, and its
@@ -83,12 +91,21 @@ impl Health {
     /// What keeps the process from being ready; empty when it is.
     #[must_use]
     pub fn problems(&self) -> BTreeMap<&'static str, String> {
-        self.lock().clone()
+        let mut problems = lock(&self.problems).clone();
+        let now = Instant::now();
+        for (name, until) in lock(&self.beats).iter() {
+            let late = now.saturating_duration_since(*until);
+            if !late.is_zero() {
+                let why = format!("not heard of in time, {} s late", late.as_secs());
+                problems.entry(name).or_insert(why);
+            }
+        }
+        problems
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {
@@ -125,6 +142,18 @@ mod tests {
         let wrong = async || Err(Away(io::Error::other("evicts")));
         let refusal = health.wait_for("redis", |_| true, wrong).await.unwrap_err();
         assert_eq!(with_causes(&refusal), "redis: the store is away: evicts");
+    }
+
+    #[test]
+    fn who_is_not_heard_of_in_time_is_a_problem_until_it_is() {
+        let health = Health::default();
+        health.beat("lag", Duration::from_secs(60));
+        assert!(health.problems().is_empty());
+        health.beat("lag", Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(health.problems().into_keys().collect::<Vec<_>>(), ["lag"]);
+        health.beat("lag", Duration::from_secs(60));
+        assert!(health.problems().is_empty());
     }
 
     #[test]

@@ -24,6 +24,10 @@ const ASK_FOR_RECORD: Duration = Duration::from_secs(2);
 /// How often the log is asked whether it still has the records that were folded last.
 const SAME_LOG_PERIOD: Duration = Duration::from_secs(5);
 
+/// Longer than any look takes whose stores do not answer. A thread that hangs takes along what it was about
+/// to do: the monitor itself may be silent then.
+const AGAIN_WITHIN: Duration = Duration::from_secs(20);
+
 /// The readiness conditions.
 const STALLED: &str = "fold-progress";
 const EFFECTS: &str = "effects-progress";
@@ -124,6 +128,7 @@ impl Monitor {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
+            self.shared.health.beat(UNKNOWN, AGAIN_WITHIN);
             let Some(measured) = stop.run_until_cancelled(self.measure()).await else {
                 return;
             };

@@ -73,7 +73,7 @@ pub(crate) async fn run(
 ) -> Result<Option<Report>, Failure> {
     let log = Log::open(settings)?;
     if let Some(target) = &arguments.to_topic {
-        refuse_own(&log, target)?;
+        refuse_own(&log, target).await?;
     }
     let ranges = arguments.ranges(&log).await?;
     let Some(target) = &arguments.to_topic else {
@@ -100,9 +100,9 @@ pub(crate) async fn run(
 }
 
 /// A replay into the source would be decided again; into the others it would pass for decisions or
-/// failures. The names without this deployment's prefix are the same slip, or another's topics.
-fn refuse_own(log: &Log, target: &str) -> Result<(), Failure> {
-    let unprefixed = Topics::new("");
+/// failures. The names without this deployment's prefix are the same slip, or another's topics; but an event
+/// topic that holds nothing may be filled with a copy of a log.
+async fn refuse_own(log: &Log, target: &str) -> Result<(), Failure> {
     let names = |topics: &Topics| {
         let Topics {
             events,
@@ -111,10 +111,18 @@ fn refuse_own(log: &Log, target: &str) -> Result<(), Failure> {
         } = topics.clone();
         [events, outcomes, dead_letters]
     };
-    let own = [names(&log.topics), names(&unprefixed)].concat();
-    if own.iter().any(|name| name == target) {
+    let (own, unprefixed) = (names(&log.topics), Topics::new(""));
+    let is_named = |names: &[String]| names.iter().any(|name| name == target);
+    if !is_named(&own) && target == unprefixed.events {
+        let ranges = log.offset_ranges(target).await;
+        if ranges.is_ok_and(|ranges| ranges.iter().all(|range| range.to == Offset::new(0))) {
+            return Ok(());
+        }
+    }
+    if is_named(&own) || is_named(&names(&unprefixed)) {
         return Err(Failure::Refused(format!(
-            "{target} is one of the pipeline's own topics: replay into another one"
+            "{target} is one of the pipeline's own topics: replay into another one, or into an event topic \
+             of another TOPIC_PREFIX that holds nothing"
         )));
     }
     Ok(())
