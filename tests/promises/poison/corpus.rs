@@ -281,6 +281,13 @@ impl Corpus {
     }
 }
 
+/// A key of length -2: brokers take it for none, and librdkafka reads nothing of its partition any more.
+pub(super) fn that_stops_the_client() -> Vec<u8> {
+    let null = varint(-1);
+    let record = record_of(&[&varint(-2), &null, &varint(0)]);
+    RawBatch::of_bytes(&record, 1, Codec::None).bytes()
+}
+
 /// A record of these parts behind its attributes, timestamp and offset.
 fn record_of(parts: &[&[u8]]) -> Vec<u8> {
     prefixed(&[&[0, 0, 0], &parts.concat()[..]].concat())

@@ -5,13 +5,13 @@ mod corpus;
 mod payloads;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use seckill_domain::VoucherId;
 use seckill_eventlog::{KafkaSettings, Record, Topics, offset_ranges, read_all};
 use seckill_testkit::produce::{Answer, produce};
-use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually_within};
+use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually_within, readiness};
 
 use self::corpus::{Case, Expected, Fate, corpus};
 
@@ -77,6 +77,54 @@ async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_s
     );
     check_letters(&world, &fates).await?;
     check_replay(&world).await
+}
+
+/// What the client's own library stops at cannot be passed over. It does not stop in silence: readiness names it
+/// or the process ends, again and again, and sales of other partitions go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_stops_the_client_itself_is_said_and_sales_of_other_partitions_go_on()
+-> Result<()> {
+    let mut world = World::start()?;
+    let foreign = ForeignProducer::of(&world)?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let home = foreign.home_of(voucher);
+    let mut other = world.sale(SaleTerms::of(10)).await?;
+    while foreign.home_of(other) == home {
+        other = world.sale(SaleTerms::of(10)).await?;
+    }
+    let topic = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
+    let batch = corpus::that_stops_the_client();
+    let written = produce(world.stack.setting("KAFKA_BROKERS"), &topic, home, &batch)?;
+    let Answer::Written(at) = written else {
+        bail!("brokers keep it out: {written:?}");
+    };
+    let behind = world.client.order(voucher, 1, None, 1).await?;
+    ensure!(behind.is_reserved(), "it is in the log: {behind:?}");
+    let began = Instant::now();
+    let (mut said, mut ended) = (false, 0);
+    while !said || ended < 3 {
+        ensure!(began.elapsed() < SOON, "ended={ended} said={said}");
+        let (status, why) = readiness(&world.projector).unwrap_or_default();
+        said |= status == 503 && why.contains("it reads nothing, and a fresh client would");
+        ended += world.supervise()?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let place = format!("[({home}, {at})]");
+    let output = world.projector.output()?;
+    ensure!(output.contains(&place), "{place} in {output}");
+
+    let goes_on = world.client.order(other, 1, None, 1).await?;
+    let path = format!("/api/v1/orders/{}", goes_on.order_id().context("an id")?);
+    loop {
+        ensure!(began.elapsed() < SOON * 2, "{goes_on:?} is not decided");
+        world.supervise()?;
+        if world.client.get(1, &path).await?.body["status"] == "unpaid" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("case a batch that stops librdkafka: its projector ended {ended} times");
+    Ok(())
 }
 
 /// Until the fold and its effects stand where each partition ends.

@@ -121,9 +121,12 @@ impl Watch {
         if verdict == Verdict::Stuck {
             let client = self.client;
             metrics::CLIENT_STUCK.with([client]).increment(1);
+            let stuck = self.suspects.iter().filter(|(_, s)| self.is_proved(s, now));
+            let stuck: Vec<_> = stuck.map(|(partition, s)| (*partition, s.at)).collect();
             tracing::error!(
                 client,
                 topic = self.topic,
+                partitions_and_offsets = ?stuck,
                 "a Kafka client makes no progress while a fresh one gets answers: it is given up"
             );
         }
@@ -211,13 +214,14 @@ impl Watch {
         }
     }
 
-    fn verdict(&self, now: Instant) -> Verdict {
+    fn is_proved(&self, suspect: &Suspect, now: Instant) -> bool {
         let (_, give_up_after) = self.kind.patience();
-        let is_proved = |suspect: &Suspect| {
-            let stuck_for = now.saturating_duration_since(suspect.answered_since);
-            suspect.answers >= ANSWERS && stuck_for >= give_up_after
-        };
-        if self.suspects.values().any(is_proved) {
+        let stuck_for = now.saturating_duration_since(suspect.answered_since);
+        suspect.answers >= ANSWERS && stuck_for >= give_up_after
+    }
+
+    fn verdict(&self, now: Instant) -> Verdict {
+        if self.suspects.values().any(|s| self.is_proved(s, now)) {
             Verdict::Stuck
         } else if self.suspects.values().any(|suspect| suspect.answers > 1) {
             Verdict::Doubtful
