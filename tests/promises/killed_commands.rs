@@ -55,7 +55,8 @@ where
 /// Letters noted as dealt with, and how many the audit says were.
 async fn noted(pool: &sqlx::PgPool) -> Result<(i64, i64)> {
     let sql = "SELECT (SELECT count(*) FROM skipped_records WHERE fate IS NOT NULL),
-                      (SELECT coalesce(sum(affected), 0)::bigint FROM ops_audit)";
+                      (SELECT coalesce(sum(affected), 0)::bigint FROM ops_audit
+                        WHERE command LIKE 'dlq%')";
     Ok(sqlx::query_as(sql).fetch_one(pool).await?)
 }
 
