@@ -38,11 +38,22 @@ impl Level {
         }
     }
 
-    fn permits(self, remaining: Remaining) -> bool {
+    /// What it becomes with a renewal.
+    const fn next(self) -> Self {
+        match self {
+            Self::Always => Self::ThreeQuarters,
+            Self::ThreeQuarters | Self::Half => Self::Half,
+        }
+    }
+
+    /// Whether a request renews while so much of the life remains. The edges belong to the later part:
+    /// "3/4 or less".
+    const fn permits(self, remaining: Duration, life: Duration) -> bool {
+        let (left, whole) = (remaining.as_nanos(), life.as_nanos());
         match self {
             Self::Always => true,
-            Self::ThreeQuarters => remaining <= Remaining::UpToThreeQuarters,
-            Self::Half => remaining <= Remaining::UpToHalf,
+            Self::ThreeQuarters => left.saturating_mul(4) <= whole.saturating_mul(3),
+            Self::Half => left.saturating_mul(2) <= whole,
         }
     }
 }
@@ -64,48 +75,14 @@ impl Renewal {
     };
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Remaining {
-    Nothing,
-    UpToHalf,
-    UpToThreeQuarters,
-    More,
-}
-
-impl Remaining {
-    /// Edges belong to the smaller part: "3/4 or less".
-    fn of(remaining: Duration, life: Duration) -> Self {
-        let (left, whole) = (remaining.as_nanos(), life.as_nanos());
-        if left == 0 {
-            Self::Nothing
-        } else if left.saturating_mul(2) <= whole {
-            Self::UpToHalf
-        } else if left.saturating_mul(4) <= whole.saturating_mul(3) {
-            Self::UpToThreeQuarters
-        } else {
-            Self::More
-        }
-    }
-}
-
-/// What the token becomes if a request with it renews it now: `remaining` of its `life` is left.
-/// None: this request does not renew it.
+/// What the token becomes if a request with it renews it now: `remaining` of its `life` is left. One step a
+/// renewal, whenever it comes: who waits is never worse off than who hurries. None: this request does not renew it.
 #[must_use]
 pub fn renew(token: Renewal, remaining: Duration, life: Duration) -> Option<Renewal> {
-    let remaining = Remaining::of(remaining, life);
-    if remaining == Remaining::Nothing
-        || token.count >= RENEWALS_MAX
-        || !token.level.permits(remaining)
-    {
-        return None;
-    }
-    let at_least = match remaining {
-        Remaining::More => Level::ThreeQuarters,
-        Remaining::UpToThreeQuarters => Level::Half,
-        Remaining::UpToHalf | Remaining::Nothing => Level::Always,
-    };
-    Some(Renewal {
-        level: token.level.max(at_least),
+    let renews =
+        !remaining.is_zero() && token.count < RENEWALS_MAX && token.level.permits(remaining, life);
+    renews.then(|| Renewal {
+        level: token.level.next(),
         count: token.count + 1,
     })
 }
@@ -134,17 +111,17 @@ mod tests {
             // level, remaining of 1000, and what it becomes
             (Always, 1000, Some(ThreeQuarters)),
             (Always, 751, Some(ThreeQuarters)),
-            (Always, 750, Some(Half)),
-            (Always, 501, Some(Half)),
-            (Always, 500, Some(Always)),
-            (Always, 1, Some(Always)),
+            (Always, 750, Some(ThreeQuarters)),
+            (Always, 501, Some(ThreeQuarters)),
+            (Always, 500, Some(ThreeQuarters)),
+            (Always, 1, Some(ThreeQuarters)),
             (Always, 0, None),
             (ThreeQuarters, 1000, None),
             (ThreeQuarters, 751, None),
             (ThreeQuarters, 750, Some(Half)),
             (ThreeQuarters, 501, Some(Half)),
-            (ThreeQuarters, 500, Some(ThreeQuarters)),
-            (ThreeQuarters, 1, Some(ThreeQuarters)),
+            (ThreeQuarters, 500, Some(Half)),
+            (ThreeQuarters, 1, Some(Half)),
             (ThreeQuarters, 0, None),
             (Half, 1000, None),
             (Half, 751, None),
@@ -209,6 +186,22 @@ mod tests {
             }
             prop_assert!(renewals <= RENEWALS_MAX);
             prop_assert!(issued + life_ms <= u64::from(RENEWALS_MAX + 1) * life_ms);
+        }
+
+        /// The rule is monotone: of two clients, who asks later in the life of equal tokens renews whenever the
+        /// other one does, and has the same token then.
+        #[test]
+        fn who_waits_is_never_worse_off_than_who_hurries(
+            life_ms in 1_u64..100_000,
+            level in 0_u8..3,
+            count in 0..RENEWALS_MAX + 2,
+            remaining in (1_u64..100_000, 1_u64..100_000),
+        ) {
+            let token = Renewal { level: Level::from_number(level), count };
+            let (one, other) = (remaining.0.min(life_ms), remaining.1.min(life_ms));
+            let at = |remaining| renew(token, Duration::from_millis(remaining), Duration::from_millis(life_ms));
+            let (hasty, patient) = (at(one.max(other)), at(one.min(other)));
+            prop_assert!(hasty.is_none() || patient == hasty, "{hasty:?} {patient:?}");
         }
     }
 }
