@@ -282,10 +282,16 @@ impl Corpus {
 }
 
 /// A key of length -2: brokers take it for none, and librdkafka reads nothing of its partition any more.
-pub(super) fn that_stops_the_client() -> Vec<u8> {
+pub(super) fn with_a_length_that_stops_the_client() -> Vec<u8> {
     let null = varint(-1);
     let record = record_of(&[&varint(-2), &null, &varint(0)]);
     RawBatch::of_bytes(&record, 1, Codec::None).bytes()
+}
+
+/// More than 100 MB in one batch of zstd, which is a few kilobytes on the wire.
+pub(super) fn with_a_size_that_stops_the_client() -> Vec<u8> {
+    let large = RawRecord::new("1", vec![0; 110 * MIB]);
+    RawBatch::of(&[large], Codec::Zstd).bytes()
 }
 
 /// A record of these parts behind its attributes, timestamp and offset.

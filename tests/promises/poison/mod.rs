@@ -81,9 +81,7 @@ async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_s
 
 /// What the client's own library stops at cannot be passed over. It does not stop in silence: readiness names it
 /// or the process ends, again and again, and sales of other partitions go on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_stops_the_client_itself_is_said_and_sales_of_other_partitions_go_on()
--> Result<()> {
+async fn stops_the_client(batch: &[u8]) -> Result<()> {
     let mut world = World::start()?;
     let foreign = ForeignProducer::of(&world)?;
     let voucher = world.sale(SaleTerms::of(10)).await?;
@@ -93,8 +91,7 @@ async fn a_batch_that_stops_the_client_itself_is_said_and_sales_of_other_partiti
         other = world.sale(SaleTerms::of(10)).await?;
     }
     let topic = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
-    let batch = corpus::that_stops_the_client();
-    let written = produce(world.stack.setting("KAFKA_BROKERS"), &topic, home, &batch)?;
+    let written = produce(world.stack.setting("KAFKA_BROKERS"), &topic, home, batch)?;
     let Answer::Written(at) = written else {
         bail!("brokers keep it out: {written:?}");
     };
@@ -125,6 +122,18 @@ async fn a_batch_that_stops_the_client_itself_is_said_and_sales_of_other_partiti
     }
     println!("case a batch that stops librdkafka: its projector ended {ended} times");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_stops_the_client_itself_is_said_and_sales_of_other_partitions_go_on()
+-> Result<()> {
+    stops_the_client(&corpus::with_a_length_that_stops_the_client()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_stops_the_client_itself_is_said_and_sales_of_other_partitions_go_on()
+-> Result<()> {
+    stops_the_client(&corpus::with_a_size_that_stops_the_client()).await
 }
 
 /// Until the fold and its effects stand where each partition ends.
