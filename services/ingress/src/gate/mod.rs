@@ -43,8 +43,9 @@ pub struct Admitted {
 }
 
 impl Gate {
-    /// Every check of an order that needs neither its body nor a store, the cheapest first: the limit of its
-    /// address, its token, the limits of its buyer and sale, the operators' rules.
+    /// Every check of an order that needs neither its body nor a store: the limit of its address, its token, the
+    /// limit of its buyer, the operators' rules, and last what all share, the limits of the sale and of all
+    /// sales. Who is refused by one of the first takes nothing of that.
     ///
     /// `standing` is what the caller has left of the limits, also where a later check refuses the order.
     ///
@@ -56,7 +57,7 @@ impl Gate {
         *standing = self.limits.admit_address(address)?;
         let user = self.tokens.authenticate(http)?;
         let voucher = request::voucher_id(http)?;
-        self.limits.admit_order(user, voucher, standing)?;
+        self.limits.admit_user(user, standing)?;
         let origin = Origin {
             user,
             voucher,
@@ -67,6 +68,7 @@ impl Gate {
         let now = timestamp_now();
         let proof = self.sale_tokens.proof(http.headers(), user, voucher, now);
         self.risk.admit(origin, proof)?;
+        self.limits.admit_sale(voucher, standing)?;
         Ok(Admitted { origin, proof })
     }
 

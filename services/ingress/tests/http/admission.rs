@@ -86,6 +86,54 @@ async fn an_accepted_order_says_what_is_left_of_every_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_who_clicks_more_than_five_times_a_second_is_refused_by_default() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(10).await;
+    let service = Service::start(rig.spec()).unwrap();
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    let mut refused = None;
+    eventually("a refusal of the buyer", async || {
+        let answer = order(&rig, &service, &path, Some(1), "203.0.113.5").await;
+        if answer.status() == 429 {
+            refused = Some(answer);
+        }
+        refused.is_some()
+    })
+    .await;
+    let refused = refused.unwrap();
+    assert_eq!(text(&refused, "ratelimit"), "\"user\";r=0;t=1");
+    assert_eq!(text(&refused, "ratelimit-policy"), "\"user\";q=5;w=1");
+    assert_eq!(text(&refused, "retry-after"), "1");
+    let other = order(&rig, &service, &path, Some(2), "203.0.113.5").await;
+    assert_eq!(other.status(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_denied_takes_nothing_of_what_a_sale_may_have() {
+    let mut rig = Rig::start().await;
+    let voucher = rig.scheduled_and_loaded(10).await;
+    let rule = RiskRule {
+        rule: "address-blocked".to_owned(),
+        subject: "198.51.100.0/24".to_owned(),
+        value: 0,
+    };
+    rig.orderbook().put_risk_rule(&rule, AUDIT).await.unwrap();
+    let settings = [
+        ("RATE_LIMIT_VOUCHER_PER_SECOND", "1"),
+        ("RATE_LIMIT_GLOBAL_PER_SECOND", "1"),
+    ];
+    let service = behind_a_proxy(&rig, &settings);
+    let path = format!("/api/v1/vouchers/{voucher}/orders");
+    for user in 1..50 {
+        let denied = order(&rig, &service, &path, Some(user), "198.51.100.9").await;
+        assert_eq!(denied.status(), 403, "{user}");
+    }
+    // Each of them would have taken the one of its second.
+    let other = order(&rig, &service, &path, Some(99), "203.0.113.5").await;
+    assert_eq!(other.status(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_holds_within_seconds_on_every_instance_and_no_longer_than_it_is_there() {
     let mut rig = Rig::start().await;
     let voucher = rig.scheduled_and_loaded(100).await;

@@ -72,18 +72,20 @@ impl Limits {
         Ok(Standing(taken.into_iter().collect()))
     }
 
-    /// Counts one attempt of `user` to order `voucher`. The buyer's own limit comes first: who is over it
-    /// takes nothing from the others' share.
+    /// Counts one attempt of `user` to order anything.
     ///
     /// # Errors
     /// `rate-limited`.
-    pub fn admit_order(
-        &self,
-        user: UserId,
-        voucher: VoucherId,
-        standing: &mut Standing,
-    ) -> Result<(), Problem> {
+    pub fn admit_user(&self, user: UserId, standing: &mut Standing) -> Result<(), Problem> {
         standing.0.extend(self.user.take(&user)?);
+        Ok(())
+    }
+
+    /// Counts one attempt to order `voucher`, of whoever may.
+    ///
+    /// # Errors
+    /// `rate-limited`.
+    pub fn admit_sale(&self, voucher: VoucherId, standing: &mut Standing) -> Result<(), Problem> {
         standing.0.extend(self.voucher.take(&voucher)?);
         standing.0.extend(self.global.take(&())?);
         Ok(())
@@ -126,7 +128,9 @@ mod tests {
         let admitted = |n: &i64| {
             let (user, voucher) = who(*n);
             let standing = &mut Standing::default();
-            limits.admit_order(user, voucher, standing).is_ok()
+            let admitted = limits.admit_user(user, standing);
+            let admitted = admitted.and_then(|()| limits.admit_sale(voucher, standing));
+            admitted.is_ok()
         };
         (1..=attempts).filter(admitted).count()
     }
@@ -207,9 +211,8 @@ mod tests {
         );
         let address = Some(IpAddr::from([203, 0, 113, 1]));
         let mut standing = limits.admit_address(address).unwrap();
-        limits
-            .admit_order(user(1), voucher(1), &mut standing)
-            .unwrap();
+        limits.admit_user(user(1), &mut standing).unwrap();
+        limits.admit_sale(voucher(1), &mut standing).unwrap();
         let [state, policy] = standing.headers().unwrap();
         assert_eq!(state.1, "\"address\";r=99;t=1, \"user\";r=4;t=1");
         assert_eq!(policy.1, "\"address\";q=100;w=1, \"user\";q=5;w=1");
