@@ -18,6 +18,8 @@ const CHOSEN: [&str; 4] = [
 
 const STORES: &str = "the file's own stores are on a network of their own, without TLS";
 
+const NO_REGISTRY: &str = "the file has no schema registry";
+
 /// What the containers leave at its default, and why. All else that a service reads, they name.
 const DEFAULTED: &[(&str, &str)] = &[
     ("TOPIC_PREFIX", "the cluster is this deployment's own"),
@@ -38,6 +40,10 @@ const DEFAULTED: &[(&str, &str)] = &[
     ("KAFKA_SSL_CA_LOCATION", STORES),
     ("KAFKA_SSL_CERTIFICATE_LOCATION", STORES),
     ("KAFKA_SSL_KEY_LOCATION", STORES),
+    ("SCHEMA_REGISTRY_URL", NO_REGISTRY),
+    ("SCHEMA_REGISTRY_USERNAME", NO_REGISTRY),
+    ("SCHEMA_REGISTRY_PASSWORD", NO_REGISTRY),
+    ("SCHEMA_REGISTRY_SSL_CA_LOCATION", NO_REGISTRY),
     ("REDIS_SSL_CA_LOCATION", STORES),
     ("REDIS_SSL_CERTIFICATE_LOCATION", STORES),
     ("REDIS_SSL_KEY_LOCATION", STORES),

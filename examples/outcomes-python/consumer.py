@@ -6,10 +6,12 @@ about an outcome; then nothing has to be remembered here.
 """
 
 import argparse
+import base64
 import io
 import json
 import os
 import signal
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -47,9 +49,12 @@ class Unreadable(Exception):
 class Schemas:
     """The schemas that messages may be written under, by both of their names."""
 
-    def __init__(self, directory: Path, registry: str | None):
+    def __init__(self, directory: Path, registry: str | None, login: str | None):
         """Loads every .avsc file under the directory: old versions stand beside new ones in the topic."""
         self.registry = registry
+        self.login = login
+        # The system's trust, unless a file says otherwise.
+        self.trust = ssl.create_default_context(cafile=os.environ.get("SCHEMA_REGISTRY_SSL_CA_LOCATION"))
         self.by_id = {}
         self.by_fingerprint = {}
         for path in directory.rglob("*.avsc"):
@@ -79,8 +84,11 @@ class Schemas:
     def of_id(self, number: int) -> dict | None:
         if number not in self.by_id and self.registry:
             url = f"{self.registry.rstrip('/')}/schemas/ids/{number}"
+            request = urllib.request.Request(url)
+            if self.login:
+                request.add_header("Authorization", "Basic " + base64.b64encode(self.login.encode()).decode())
             try:
-                with urllib.request.urlopen(url, timeout=REGISTRY_TIMEOUT_SECONDS) as answer:
+                with urllib.request.urlopen(request, context=self.trust, timeout=REGISTRY_TIMEOUT_SECONDS) as answer:
                     self.by_id[number] = parse(json.load(answer)["schema"])
             except urllib.error.HTTPError as error:
                 if error.code != 404:
@@ -183,7 +191,8 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
-    schemas = Schemas(chosen.schemas, chosen.registry)
+    user, password = (os.environ.get(f"SCHEMA_REGISTRY_{half}") for half in ("USERNAME", "PASSWORD"))
+    schemas = Schemas(chosen.schemas, chosen.registry, f"{user}:{password}" if user and password else None)
     for number, file in chosen.schema_id:
         schemas.by_id[number] = parse(file.read_text())
     consumer = Consumer(

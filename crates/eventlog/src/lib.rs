@@ -7,6 +7,7 @@ mod kafka;
 pub mod metrics;
 mod produce;
 mod read;
+mod registry;
 mod wire;
 
 pub use crate::consume::consumer::{
@@ -23,6 +24,9 @@ pub use crate::kafka::topics::{TopicError, Topics, check_topics, create_topics};
 pub use crate::produce::acks::Delivery;
 pub use crate::produce::dead_letter::{DeadLetter, DeadLetterError};
 pub use crate::produce::producer::{Delivered, DeliveryError, EventProducer, SendError};
+pub use crate::produce::schema_ids::{
+    RegisteredSchema, check_schemas, learn_schema_ids, register_schemas,
+};
 pub use crate::read::event_reader::{EventStream, read_events};
 pub use crate::read::history::{HistoryError, HistoryStep, OrderHistory};
 pub use crate::read::reader::{OffsetRange, ReadError, read_all, tail};
@@ -31,13 +35,11 @@ pub use crate::read::same_log::Log;
 pub use crate::read::scan::{
     Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan,
 };
-pub use crate::wire::error::{DecodeError, SchemaError};
-pub use crate::wire::events::{decode_event, decode_event_with, encode_event};
+pub use crate::registry::{RegistryError, RegistrySettings, SchemaRegistry};
+pub use crate::wire::error::DecodeError;
+pub use crate::wire::events::{decode_event, encode_event};
 pub use crate::wire::guard::catches_panics;
 pub use crate::wire::headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
-pub use crate::wire::outcomes::{
-    OutcomeRecord, SourceRef, decode_outcome, decode_outcome_with, encode_outcome,
-};
+pub use crate::wire::outcomes::{OutcomeRecord, SourceRef, decode_outcome, encode_outcome};
 pub use crate::wire::record::Record;
-pub use crate::wire::schemas::SchemaIds;
 pub use rdkafka::error::KafkaError;

@@ -1,7 +1,11 @@
 //! Where the log is, and how its clients sign in.
 
-use seckill_eventlog::{KafkaSettings, Properties, Topics, check_brokers, check_topic_prefix};
+use seckill_eventlog::{
+    KafkaSettings, Properties, SchemaRegistry, Topics, check_brokers, check_topic_prefix,
+};
 use seckill_telemetry::settings::Reader;
+
+use crate::registry::registry;
 
 /// Any other of librdkafka's settings: `KAFKA_CONFIG_SOCKET_KEEPALIVE_ENABLE` is `socket.keepalive.enable`.
 const ANY_OTHER: &str = "KAFKA_CONFIG_";
@@ -31,6 +35,8 @@ pub struct Kafka {
     pub partitions: i32,
     /// `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_…`, `KAFKA_SSL_…` and `KAFKA_CONFIG_…`.
     pub properties: Properties,
+    /// `SCHEMA_REGISTRY_…`: one for all clients, so that each knows what another has learned.
+    pub registry: Option<SchemaRegistry>,
 }
 
 impl Kafka {
@@ -44,12 +50,13 @@ impl Kafka {
         if partitions.is_some_and(|count| count < 1) {
             reader.refuse("EVENT_PARTITIONS", "is less than 1");
         }
-        let properties = properties(reader);
+        let (properties, registry) = (properties(reader), registry(reader));
         Some(Self {
             brokers: brokers?,
             topic_prefix: topic_prefix?,
             partitions: partitions?,
             properties: properties?,
+            registry: registry?,
         })
     }
 
@@ -58,6 +65,7 @@ impl Kafka {
     pub fn client(&self, client_id: &str) -> KafkaSettings {
         KafkaSettings {
             properties: self.properties.clone(),
+            registry: self.registry.clone(),
             ..KafkaSettings::new(&self.brokers, client_id)
         }
     }

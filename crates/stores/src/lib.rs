@@ -2,6 +2,7 @@
 //! by one.
 
 mod kafka;
+mod registry;
 
 use std::path::PathBuf;
 

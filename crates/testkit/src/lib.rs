@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+pub mod apicurio;
 pub mod clock;
 pub mod codecs;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod produce;
 pub mod python;
 pub mod redis;
 pub mod redis_cluster;
+pub mod registry;
 pub mod scratch;
 pub mod sentinel;
 pub mod service;
@@ -28,12 +30,14 @@ pub mod tls;
 pub mod wait;
 pub mod wire;
 
+pub use crate::apicurio::Apicurio;
 pub use crate::kafka::{Kafka, KafkaCluster};
 pub use crate::mail::MailSink;
 pub use crate::pgbouncer::{PgBouncer, PoolMode};
 pub use crate::postgres::{Database, Postgres};
 pub use crate::redis::Redis;
 pub use crate::redis_cluster::RedisCluster;
+pub use crate::registry::SchemaRegistry;
 pub use crate::sentinel::Sentinels;
 pub use crate::service::{Env, Service, ServiceSpec};
 pub use crate::shared::{fresh_database, shared_kafka, unique_prefix};

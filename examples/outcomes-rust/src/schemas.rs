@@ -143,7 +143,13 @@ fn read_body(schema: &Schema, mut body: &[u8]) -> Result<Reading> {
 
 /// The schema of a registry's id; none if it has none.
 async fn fetch(http: &reqwest::Client, url: &str) -> Result<Option<String>> {
-    let answer = http.get(url).send().await?;
+    let mut request = http.get(url);
+    if let Ok(user) = std::env::var("SCHEMA_REGISTRY_USERNAME")
+        && !user.is_empty()
+    {
+        request = request.basic_auth(user, std::env::var("SCHEMA_REGISTRY_PASSWORD").ok());
+    }
+    let answer = request.send().await?;
     if answer.status() == StatusCode::NOT_FOUND {
         return Ok(None);
     }

@@ -4,7 +4,8 @@ use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
 use seckill_eventlog::{
     EventProducer, EventStream, KafkaSettings, OffsetRange, Record, RecordReader, Scan, TopicError,
-    Topics, check_topics, event_offset_ranges, first_since, offset_ranges, read_events, scan,
+    Topics, check_topics, event_offset_ranges, first_since, learn_schema_ids, offset_ranges,
+    read_events, scan,
 };
 use time::OffsetDateTime;
 
@@ -127,6 +128,13 @@ impl Log {
     pub(crate) fn record_reader(&self) -> Result<RecordReader, Failure> {
         let reader = RecordReader::new(&self.client, &self.topics.events);
         Ok(reader.context("cannot make a Kafka reader")?)
+    }
+
+    /// A producer for events of the operator's own.
+    pub(crate) async fn event_producer(&self) -> Result<EventProducer, Failure> {
+        let learned = learn_schema_ids(&self.client, &self.topics).await;
+        learned.context("SCHEMA_REGISTRY_URL")?;
+        self.producer()
     }
 
     /// A producer for copies of records.

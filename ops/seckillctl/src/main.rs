@@ -20,7 +20,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use seckill_telemetry::{failpoints, panics};
 
 use crate::commands::{
-    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, session, token, topics,
+    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, schemas, session, token,
+    topics,
 };
 use crate::failure::Failure;
 use crate::output::{Output, Report, print, tell, written};
@@ -30,6 +31,7 @@ const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
                                                   rebuild, reconcile
+  SCHEMA_REGISTRY_URL and the rest of its kind    schemas, and whatever reads or writes the log
   DATABASE_URL                                    db, order, topics lag, topics accept, dlq, risk,
                                                   session, token, replay --execute, rebuild, reconcile
   REDIS_URL, PROMISE_DEADLINE_MS                  topics accept, reconcile
@@ -90,6 +92,9 @@ enum Command {
     /// Make the Kafka topics, check them, or see how far the views are behind.
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Register the schemas of what is written in a schema registry, or check them against it.
+    #[command(subcommand)]
+    Schemas(schemas::Command),
     /// Prepare the database.
     #[command(subcommand)]
     Db(db::Command),
@@ -151,6 +156,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Session(command) => session::run(command, &settings).await,
         Command::Token(arguments) => token::run(&arguments, &settings).await,
         Command::Topics(command) => topics::run(command, &settings).await,
+        Command::Schemas(command) => schemas::run(command, &settings, cli.output).await,
         Command::Db(command) => db::run(command, &settings).await,
         Command::Risk(command) => risk::run(command, &settings).await,
         Command::Dlq(command) => dlq::run(command, &settings).await,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_eventlog::{TopicError, check_topics, cluster_id};
+use seckill_eventlog::{TopicError, check_topics, cluster_id, learn_schema_ids};
 use seckill_stock::StockError;
 use seckill_telemetry::health::{Health, Unmet};
 
@@ -41,6 +41,11 @@ pub(crate) async fn pass(
         // Also who has signed out: a token of theirs must not be good here because this instance is new.
         health.wait_for("postgresql", |_| false, || sign_in.learn_sign_outs()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        health.wait_for(
+            "schema-registry",
+            |_| false,
+            || learn_schema_ids(&clients.kafka, &clients.topics)
+        ),
         kafka,
     )?;
     Ok(())

@@ -15,6 +15,7 @@ use crate::retry::until_done;
 use crate::same_log;
 use crate::standing::Cause;
 use crate::traces::Traces;
+use crate::unmet::Unmet;
 
 /// How long a batch waits for more records. A transaction costs PostgreSQL as much as dozens of
 /// rows, and on a busy machine that is processor time which the ingress does not get.
@@ -55,6 +56,8 @@ pub(crate) struct FoldWorker {
     log_number: Option<i32>,
     /// What operators have decided about records from the position on.
     skips: SkipDecisions,
+    /// Records under ids that the schema registry has not told yet.
+    unmet: Unmet,
     records: mpsc::Receiver<Record>,
     folded: watch::Sender<Offset>,
     traces: Traces,
@@ -75,6 +78,7 @@ impl FoldWorker {
             position: assignment.start,
             log_number: None,
             skips: SkipDecisions::default(),
+            unmet: Unmet::default(),
             records: assignment.records,
             folded,
             traces,
@@ -116,6 +120,7 @@ impl FoldWorker {
                 self.shared.config.stores.kafka.partitions,
                 last.offset.next(),
             );
+            self.unmet = Unmet::of(&records, self.shared.kafka.registry.as_ref()).await;
             let batch = Record::batch(&records, partitions, to);
             let folding = self.traces.fold(&records);
             if let Err(end) = self.commit(batch).await {
@@ -246,10 +251,19 @@ impl FoldWorker {
                     let (first, second) = batch.split(offset);
                     rest.extend([second, first]);
                 }
-                Verdict::StopsAt(_, cause, why) => {
+                Verdict::StopsAt(offset, cause, why) => {
+                    let why = self.unmet.why(offset, &self.shared.config).unwrap_or(why);
                     self.stands(cause, &why);
                     self.pause(LOOK_AGAIN).await?;
                     self.read_skips().await?;
+                    // It was decoded before the registry told its schema.
+                    if self
+                        .unmet
+                        .is_met_since(offset, self.shared.kafka.registry.as_ref())
+                        .await
+                    {
+                        return Err(End::Restart(self.position));
+                    }
                     rest.push(batch);
                 }
                 Verdict::Refused(why) => {

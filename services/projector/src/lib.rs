@@ -23,4 +23,5 @@ mod same_log;
 mod standing;
 pub mod startup;
 mod traces;
+mod unmet;
 mod watch;

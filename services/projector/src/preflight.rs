@@ -1,6 +1,8 @@
 //! What has to be true before the first record: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_topics, cluster_id};
+use seckill_eventlog::{
+    KafkaSettings, TopicError, Topics, check_topics, cluster_id, learn_schema_ids,
+};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{LogIdentity, Stock, StockError};
 use seckill_telemetry::health::{Health, Unmet};
@@ -18,6 +20,11 @@ pub(crate) async fn pass(
     tokio::try_join!(
         health.wait_for("postgresql", |_| false, || orderbook.ping()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        health.wait_for(
+            "schema-registry",
+            |_| false,
+            || learn_schema_ids(settings, topics)
+        ),
         health.wait_for("kafka", TopicError::is_lasting, || {
             check_topics(settings, topics, partitions)
         }),

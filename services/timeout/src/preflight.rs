@@ -1,6 +1,8 @@
 //! What has to be true before the first round: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
+use seckill_eventlog::{
+    EventProducer, KafkaSettings, TopicError, Topics, check_topics, learn_schema_ids,
+};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
 use seckill_telemetry::health::{Health, Unmet};
@@ -28,6 +30,11 @@ pub(crate) async fn pass(
     tokio::try_join!(
         health.wait_for("postgresql", |_| false, || orderbook.ping()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
+        health.wait_for(
+            "schema-registry",
+            |_| false,
+            || learn_schema_ids(settings, topics)
+        ),
         kafka,
     )?;
     Ok(())

@@ -7,6 +7,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::KafkaResult;
 
 use crate::kafka::properties::Properties;
+use crate::registry::SchemaRegistry;
 
 /// How long a broker may keep a fetch that finds less than is worth an answer. A partition that is resumed
 /// joins the next fetch only: with the default, half a second, a busy partition would stand still that long
@@ -27,6 +28,8 @@ pub struct KafkaSettings {
     pub delivery_timeout: Duration,
     /// How the client signs in, whom it trusts, and whatever else is set of it.
     pub properties: Properties,
+    /// Where the schemas' ids are known. With one, they stand in the framing of what is written.
+    pub registry: Option<SchemaRegistry>,
 }
 
 impl KafkaSettings {
@@ -39,6 +42,7 @@ impl KafkaSettings {
             linger: Duration::from_millis(1),
             delivery_timeout: Duration::from_secs(5),
             properties: Properties::default(),
+            registry: None,
         }
     }
 

@@ -3,3 +3,4 @@
 pub(crate) mod acks;
 pub(crate) mod dead_letter;
 pub(crate) mod producer;
+pub(crate) mod schema_ids;

@@ -12,6 +12,7 @@ use crate::kafka::statistics;
 use crate::kafka::topic_settings::DEAD_LETTER_MAX_BYTES;
 use crate::kafka::topics::Topics;
 use crate::produce::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
+use crate::registry::SchemaRegistry;
 use crate::wire::events::encode_event;
 use crate::wire::headers::Envelope;
 use crate::wire::outcomes::{OutcomeRecord, encode_outcome};
@@ -42,7 +43,7 @@ pub enum SendError {
     /// No reader would take it, so it is not written.
     #[error("no event may say that: {0}")]
     Invalid(#[from] EventError),
-    /// The record itself, or its topic.
+    /// The record itself, or its topic; or the id of its schema was never asked for (`learn_schema_ids`).
     #[error("the record was refused")]
     Refused(#[source] KafkaError),
 }
@@ -70,6 +71,7 @@ pub struct EventProducer {
     topics: Topics,
     event_partitions: i32,
     source: String,
+    registry: Option<SchemaRegistry>,
 }
 
 impl EventProducer {
@@ -108,6 +110,7 @@ impl EventProducer {
             topics: topics.clone(),
             event_partitions,
             source: settings.client_id.clone(),
+            registry: settings.registry.clone(),
         })
     }
 
@@ -129,9 +132,25 @@ impl EventProducer {
             trace,
         };
         let record = FutureRecord::to(&self.topics.events).headers(envelope.headers());
-        let (key, payload) = (event.voucher_id.to_string(), encode_event(event));
+        let payload = self.framed(event.body.name(), encode_event(event))?;
+        let key = event.voucher_id.to_string();
         let record = record.partition(self.event_partition(key.as_bytes()));
         self.send(record.key(key.as_bytes()).payload(&payload))
+    }
+
+    /// A message of ours, under the registry's id of its schema where there is a registry.
+    fn framed(&self, record: &'static str, mut payload: Vec<u8>) -> Result<Vec<u8>, SendError> {
+        match &self.registry {
+            Some(registry) if !registry.frame(record, &mut payload) => {
+                tracing::error!(
+                    record,
+                    "the schema registry has not told the id of its schema"
+                );
+                let code = RDKafkaErrorCode::NotConfigured;
+                Err(SendError::Refused(KafkaError::MessageProduction(code)))
+            }
+            _ => Ok(payload),
+        }
     }
 
     /// Where a key's events are.
@@ -156,7 +175,8 @@ impl EventProducer {
             trace,
         };
         let record = FutureRecord::to(&self.topics.outcomes).headers(envelope.headers());
-        let (key, payload) = (outcome.key(), encode_outcome(outcome));
+        let payload = self.framed(outcome.name(), encode_outcome(outcome))?;
+        let key = outcome.key();
         self.send(record.key(key.as_bytes()).payload(&payload))
     }
 

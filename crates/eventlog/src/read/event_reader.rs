@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::kafka::settings::KafkaSettings;
 use crate::read::reader::{Reach, ReadError, Reader, blocking, is_lasting, position};
+use crate::registry::SchemaRegistry;
 use crate::wire::record::{decode_event_at, sort_into};
 
 const POLL: Duration = Duration::from_millis(20);
@@ -117,6 +118,7 @@ fn start(
     let worker = ReaderThread {
         consumer,
         topic: topic.to_owned(),
+        registry: settings.registry.clone(),
         partitions,
         batch_max,
         lanes,
@@ -187,6 +189,7 @@ impl PartitionBuffer {
 struct ReaderThread {
     consumer: BaseConsumer,
     topic: String,
+    registry: Option<SchemaRegistry>,
     partitions: i32,
     batch_max: usize,
     lanes: Vec<PartitionBuffer>,
@@ -221,6 +224,7 @@ impl ReaderThread {
                 Some(Ok(message)) => {
                     let partition = message.partition();
                     if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
+                        SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
                         take(lane, &message, self.partitions);
                         if lane.batch.len() >= self.batch_max {
                             lane.flush();

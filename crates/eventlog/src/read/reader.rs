@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::kafka::topics::{TopicError, partition_count};
 use crate::kafka::witness::Witness;
+use crate::registry::SchemaRegistry;
 use crate::wire::record::Record;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -111,6 +113,7 @@ pub(crate) enum Next {
 pub(crate) struct Reader {
     pub(crate) consumer: BaseConsumer<Witness>,
     topic: String,
+    registry: Option<SchemaRegistry>,
     /// Each partition's records when reading began.
     pub(crate) ranges: Vec<OffsetRange>,
 }
@@ -144,6 +147,7 @@ impl Reader {
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
+            registry: settings.registry.clone(),
             ranges,
         })
     }
@@ -156,6 +160,12 @@ impl Reader {
             list.add_partition_offset(&self.topic, *partition, offset)?;
         }
         Ok(self.consumer.assign(&list)?)
+    }
+
+    /// A record that can be decoded, if the registry lets it be.
+    fn copy_of(&self, message: &BorrowedMessage<'_>) -> Record {
+        SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
+        Record::copy_of(message)
     }
 
     fn follow(&self, records: &mpsc::Sender<Result<Record, ReadError>>, watch: Watch) {
@@ -172,7 +182,7 @@ impl Reader {
             match self.consumer.poll(POLL) {
                 None | Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Ok(message)) => {
-                    let record = Record::copy_of(&message);
+                    let record = self.copy_of(&message);
                     if records.blocking_send(Ok(record)).is_err() {
                         return;
                     }
@@ -214,7 +224,7 @@ impl Reader {
                     if let Some(range) = open.iter().find(|s| s.partition == partition) {
                         let to = range.to.get();
                         let wanted = if next <= to {
-                            sink(Record::copy_of(&message))
+                            sink(self.copy_of(&message))
                         } else {
                             Next::OtherPartition
                         };

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::read::reader::{OffsetRange, ReadError, blocking, is_lasting};
+use crate::registry::SchemaRegistry;
 use crate::wire::events::decode_event;
 use crate::wire::record::Record;
 use crate::wire::schemas::{RecordKind, kind_of};
@@ -34,6 +35,7 @@ pub struct RecordReader {
 
 struct Inner {
     topic: String,
+    registry: Option<SchemaRegistry>,
     consumer: Mutex<BaseConsumer>,
 }
 
@@ -54,6 +56,7 @@ impl RecordReader {
         Ok(Self {
             inner: Arc::new(Inner {
                 topic: topic.to_owned(),
+                registry: settings.registry.clone(),
                 consumer: Mutex::new(consumer),
             }),
         })
@@ -211,6 +214,7 @@ impl Inner {
                 None => {}
                 Some(Ok(message)) => {
                     idle_since = Instant::now();
+                    SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
                     if message.partition() == partition && see(&message).is_break() {
                         return Ok(());
                     }

@@ -22,11 +22,13 @@ pub enum DecodeError {
         /// The Rabin fingerprint of the writer's schema.
         fingerprint: u64,
     },
-    /// Confluent's framing, with an id that was not given.
-    #[error("unknown schema id {id}: is the schema registry configured?")]
+    /// Confluent's framing, with an id that no registry has told yet, or of a schema that this build does not have.
+    #[error("unknown schema id {id}: {why}")]
     UnknownSchemaId {
         /// The registry's id.
         id: u32,
+        /// What the registry said of it last.
+        why: String,
     },
     /// A known record that does not belong into this topic.
     #[error("a {record} does not belong into this topic")]
@@ -99,14 +101,17 @@ impl DecodeError {
 
 /// Why a registry's schema cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SchemaError {
+pub(crate) enum SchemaError {
     /// Not an Avro schema.
     #[error("not an Avro schema: {0}")]
     Syntax(String),
     /// None of the schemas that this build reads.
-    #[error("schema {id} is none that this build can read: upgrade it first")]
+    #[error("it is of the schema registry's {name}, in a version that this build does not have")]
     Unknown {
-        /// The registry's id.
-        id: u32,
+        /// The schema's name.
+        name: String,
     },
+    /// More ids than one registry gives to the few schemas that there are.
+    #[error("too many ids of known schemas")]
+    TooMany,
 }

@@ -10,7 +10,7 @@ use crate::wire::avro::{
 use crate::wire::check::Check;
 use crate::wire::error::DecodeError;
 use crate::wire::guard::guarded;
-use crate::wire::schemas::{self, Framed, RecordKind, SchemaIds};
+use crate::wire::schemas::{self, Framed, RecordKind};
 
 type Decoded<T> = Result<T, DecodeError>;
 
@@ -36,21 +36,12 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`], for any bytes whatever.
 pub fn decode_event(payload: &[u8]) -> Decoded<Event> {
-    decode_event_with(payload, &SchemaIds::default())
+    guarded(|| read_event(payload)).unwrap_or_else(|problem| Err(DecodeError::Panicked { problem }))
 }
 
-/// [`decode_event`], where a schema registry's ids may stand in the framing.
-///
-/// # Errors
-/// [`DecodeError`], for any bytes whatever.
-pub fn decode_event_with(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
-    guarded(|| read_event(payload, ids))
-        .unwrap_or_else(|problem| Err(DecodeError::Panicked { problem }))
-}
-
-fn read_event(payload: &[u8], ids: &SchemaIds) -> Decoded<Event> {
+fn read_event(payload: &[u8]) -> Decoded<Event> {
     fail::fail_point!("eventlog.decode");
-    let framed = Framed::parse(payload, ids)?;
+    let framed = Framed::parse(payload)?;
     match framed.kind() {
         RecordKind::SaleScheduled => event::<SaleScheduled>(framed),
         RecordKind::StockAdjusted => event::<StockAdjusted>(framed),

@@ -6,6 +6,7 @@ pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod guard;
 pub(crate) mod headers;
+pub(crate) mod ids;
 pub(crate) mod outcomes;
 pub(crate) mod record;
 pub(crate) mod schemas;

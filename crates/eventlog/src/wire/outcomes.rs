@@ -11,7 +11,7 @@ use crate::wire::avro::{Head, OrderOutcome, RefundDue, SaleOutcome, Wire, with_h
 use crate::wire::check::Check;
 use crate::wire::error::DecodeError;
 use crate::wire::guard::guarded;
-use crate::wire::schemas::{self, Framed, RecordKind, SchemaIds};
+use crate::wire::schemas::{self, Framed, RecordKind};
 
 type Decoded<T> = Result<T, DecodeError>;
 
@@ -127,20 +127,12 @@ pub fn encode_outcome(record: &OutcomeRecord) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`], for any bytes whatever.
 pub fn decode_outcome(payload: &[u8]) -> Decoded<OutcomeRecord> {
-    decode_outcome_with(payload, &SchemaIds::default())
-}
-
-/// [`decode_outcome`], where a schema registry's ids may stand in the framing.
-///
-/// # Errors
-/// [`DecodeError`], for any bytes whatever.
-pub fn decode_outcome_with(payload: &[u8], ids: &SchemaIds) -> Decoded<OutcomeRecord> {
-    guarded(|| read_outcome(payload, ids))
+    guarded(|| read_outcome(payload))
         .unwrap_or_else(|problem| Err(DecodeError::Panicked { problem }))
 }
 
-fn read_outcome(payload: &[u8], ids: &SchemaIds) -> Decoded<OutcomeRecord> {
-    let framed = Framed::parse(payload, ids)?;
+fn read_outcome(payload: &[u8]) -> Decoded<OutcomeRecord> {
+    let framed = Framed::parse(payload)?;
     match framed.kind() {
         RecordKind::OrderOutcome => outcome::<OrderOutcome>(framed),
         RecordKind::SaleOutcome => outcome::<SaleOutcome>(framed),

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::wire::error::DecodeError;
 use crate::wire::events::decode_event;
 use crate::wire::headers::{Headers, TRACEPARENT};
+use crate::wire::ids::unknown_in;
 
 /// Acks come within milliseconds, and the grace of an expiry is longer than this.
 const NOTICEABLY_LATE_US: i64 = 1_000_000;
@@ -43,6 +44,12 @@ impl Record {
             headers: headers.map(Headers::from_client).unwrap_or_default(),
             timestamp_ms: message.timestamp().to_millis(),
         }
+    }
+
+    /// The registry's id in its framing, where it is not known yet what that stands for.
+    #[must_use]
+    pub fn unknown_schema_id(&self) -> Option<u32> {
+        unknown_in(self.payload.as_deref())
     }
 
     /// What is known of a record that the log no longer has: where it stood.

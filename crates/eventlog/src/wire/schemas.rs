@@ -11,6 +11,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::wire::avro::Wire;
 use crate::wire::error::{DecodeError, SchemaError};
+use crate::wire::ids;
 
 /// Avro's single-object encoding: these two bytes, then the schema's fingerprint.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
@@ -37,6 +38,16 @@ pub(crate) enum RecordKind {
     OrderOutcome,
     SaleOutcome,
     RefundDue,
+}
+
+impl RecordKind {
+    /// Whether it is of the outcome topic; all others are events.
+    pub(crate) const fn is_outcome(self) -> bool {
+        matches!(
+            self,
+            Self::OrderOutcome | Self::SaleOutcome | Self::RefundDue
+        )
+    }
 }
 
 impl fmt::Display for RecordKind {
@@ -105,7 +116,7 @@ struct Versions {
 }
 
 /// One version of one record's schema.
-struct Version {
+pub(crate) struct Version {
     kind: RecordKind,
     reader: GenericDatumReader<'static>,
     writer: GenericDatumWriter<'static>,
@@ -159,31 +170,64 @@ pub(crate) fn encode<T: Wire>(record: &T) -> Vec<u8> {
     bytes
 }
 
-/// Which schema a registry knows under which id. Without a registry it is empty, and messages in
-/// Confluent's framing are refused.
-#[derive(Debug, Clone, Default)]
-pub struct SchemaIds(HashMap<u32, [u8; FINGERPRINT_BYTES]>);
+/// What the schema `json` is here, whoever wrote it down: one of ours if its canonical form is.
+pub(crate) fn version_of(json: &str) -> Result<&'static Version, SchemaError> {
+    let schema = Schema::parse_str(json).map_err(|e| SchemaError::Syntax(e.to_string()))?;
+    let name = schema
+        .name()
+        .map_or_else(|| schema.to_string(), ToString::to_string);
+    let version = VERSIONS.by_fingerprint.get(&fingerprint(&schema));
+    version.ok_or(SchemaError::Unknown { name })
+}
 
-impl SchemaIds {
-    /// Says that the registry's `id` stands for the schema `json`.
-    ///
-    /// # Errors
-    /// [`SchemaError`] when the text is no Avro schema, or none that this build can read.
-    pub fn insert(&mut self, id: u32, json: &str) -> Result<(), SchemaError> {
-        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Syntax(e.to_string()))?;
-        let fingerprint = fingerprint(&schema);
-        if !VERSIONS.by_fingerprint.contains_key(&fingerprint) {
-            return Err(SchemaError::Unknown { id });
-        }
-        self.0.insert(id, fingerprint);
-        Ok(())
+/// A record as it is written now.
+pub(crate) struct Written {
+    pub(crate) kind: RecordKind,
+    /// With its namespace.
+    pub(crate) full_name: String,
+    /// The text of its schema.
+    pub(crate) json: &'static str,
+    pub(crate) schema: &'static Schema,
+}
+
+/// Every record, with the version of its schema that is written.
+pub(crate) fn written() -> Vec<Written> {
+    let all = SCHEMAS.iter().zip(PARSED.iter()).enumerate();
+    let last = all.filter(|(n, ((kind, _), _))| !SCHEMAS[n + 1..].iter().any(|(k, _)| k == kind));
+    last.map(|(_, ((kind, json), (_, schema)))| Written {
+        kind: *kind,
+        full_name: schema.name().map(ToString::to_string).unwrap_or_default(),
+        json,
+        schema,
+    })
+    .collect()
+}
+
+/// Puts a registry's id where the framing of a message of ours has the fingerprint.
+pub(crate) fn put_id(message: &mut Vec<u8>, id: u32) {
+    let [a, b, c, d] = id.to_be_bytes();
+    let framing = SINGLE_OBJECT.len() + FINGERPRINT_BYTES;
+    message.splice(..framing, [CONFLUENT, a, b, c, d]);
+}
+
+/// The registry's id in a message's framing, if it is framed so.
+pub(crate) fn id_in(message: &[u8]) -> Option<u32> {
+    match message {
+        [CONFLUENT, rest @ ..] => rest.first_chunk().map(|id| u32::from_be_bytes(*id)),
+        _ => None,
     }
 }
 
 /// Which record a message is, by its framing alone.
 pub(crate) fn kind_of(message: &[u8]) -> Option<RecordKind> {
-    let framed = Framed::parse(message, &SchemaIds::default()).ok()?;
+    let framed = Framed::parse(message).ok()?;
     Some(framed.kind())
+}
+
+fn unknown(fingerprint: [u8; FINGERPRINT_BYTES]) -> DecodeError {
+    DecodeError::UnknownFingerprint {
+        fingerprint: u64::from_le_bytes(fingerprint),
+    }
 }
 
 /// A message whose schema is known and whose body is not read yet.
@@ -194,30 +238,23 @@ pub(crate) struct Framed<'m> {
 
 impl<'m> Framed<'m> {
     /// Reads the framing.
-    pub(crate) fn parse(message: &'m [u8], ids: &SchemaIds) -> Result<Self, DecodeError> {
-        let (fingerprint, body) = match message {
-            [0xC3, 0x01, rest @ ..] => rest
-                .split_first_chunk::<FINGERPRINT_BYTES>()
-                .ok_or(DecodeError::TooShort)?,
+    pub(crate) fn parse(message: &'m [u8]) -> Result<Self, DecodeError> {
+        let (version, body) = match message {
+            [0xC3, 0x01, rest @ ..] => {
+                let (fingerprint, body) = rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
+                let version = VERSIONS.by_fingerprint.get(fingerprint);
+                (version.ok_or_else(|| unknown(*fingerprint))?, body)
+            }
             [CONFLUENT, rest @ ..] => {
                 let (id, body) = rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
-                let id = u32::from_be_bytes(*id);
-                let known = ids.0.get(&id).ok_or(DecodeError::UnknownSchemaId { id })?;
-                (known, body)
+                (ids::known(u32::from_be_bytes(*id))?, body)
             }
             [] | [0xC3] => return Err(DecodeError::TooShort),
             [first, ..] => return Err(DecodeError::UnknownFraming { first: *first }),
         };
-        let unknown = || DecodeError::UnknownFingerprint {
-            fingerprint: u64::from_le_bytes(*fingerprint),
-        };
-        let version = VERSIONS
-            .by_fingerprint
-            .get(fingerprint)
-            .ok_or_else(unknown)?;
         // A process of before this record had a schema.
         fail::fail_point!(&format!("eventlog.lacks.{}", version.kind), |_| Err(
-            unknown()
+            unknown(VERSIONS.current[&version.kind])
         ));
         Ok(Self { version, body })
     }

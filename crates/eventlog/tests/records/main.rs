@@ -7,5 +7,6 @@ mod golden;
 mod hostile;
 mod ranges;
 mod refused;
+mod registry;
 mod samples;
 mod versions;

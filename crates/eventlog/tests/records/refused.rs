@@ -4,13 +4,10 @@ use seckill_domain::{
     Epoch, EventBody, Money, OrderId, Reason, StockAdjusted, VoucherId, partition_of,
 };
 use seckill_eventlog::{
-    DecodeError, Headers, Record, SchemaError, SchemaIds, decode_event, decode_event_with,
-    decode_outcome, encode_event, encode_outcome,
+    DecodeError, Headers, Record, decode_event, decode_outcome, encode_event, encode_outcome,
 };
 
 use crate::samples::{self, event, reserved, scheduled};
-
-const RESERVED_SCHEMA: &str = include_str!("../../../../schemas/SeckillReserved.avsc");
 
 /// The field that the refusal names.
 fn refused_field(body: EventBody) -> &'static str {
@@ -135,26 +132,6 @@ fn unknown_framings_say_what_they_are() {
         decode_event(b"{\"order_id\":1}"),
         Err(DecodeError::UnknownFraming { first: b'{' })
     );
-}
-
-#[test]
-fn confluent_framing_is_read_where_the_id_is_known() {
-    let expected = event(EventBody::SeckillReserved(reserved(None)));
-    let body = &encode_event(&expected)[10..];
-    let message = [&[0][..], &7_u32.to_be_bytes(), body].concat();
-    assert_eq!(
-        decode_event(&message),
-        Err(DecodeError::UnknownSchemaId { id: 7 })
-    );
-
-    let mut ids = SchemaIds::default();
-    ids.insert(7, RESERVED_SCHEMA).unwrap();
-    assert_eq!(decode_event_with(&message, &ids), Ok(expected));
-    assert_eq!(
-        ids.insert(8, r#"{"type":"record","name":"Other","fields":[]}"#),
-        Err(SchemaError::Unknown { id: 8 })
-    );
-    assert!(matches!(ids.insert(9, "{"), Err(SchemaError::Syntax(_))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use seckill_domain::{Epoch, EventBody, Offset, SaleReloaded, SaleState, Terms};
-use seckill_eventlog::{SchemaIds, decode_event, encode_event};
+use seckill_eventlog::{decode_event, encode_event};
 
 use crate::golden::golden;
 use crate::samples::{self, event, reserved, scheduled};
@@ -20,7 +20,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The versions of each record that ever landed, from the first on.
-fn versions() -> BTreeMap<String, Vec<String>> {
+pub(crate) fn versions() -> BTreeMap<String, Vec<String>> {
     let entries = |dir: PathBuf| {
         let entries = std::fs::read_dir(dir).unwrap();
         entries.map(|entry| entry.unwrap().path())
@@ -69,16 +69,6 @@ fn the_schema_that_is_written_is_the_last_version() {
         let landed = versions.get(record).and_then(|versions| versions.last());
         let hint = "a changed schema is a new file in schemas/versions, see CONTRIBUTING.md";
         assert_eq!(landed, Some(&text(&path)), "{record}: {hint}");
-    }
-}
-
-#[test]
-fn every_version_can_be_read() {
-    for (record, versions) in versions() {
-        for (id, json) in (1..).zip(&versions) {
-            let known = SchemaIds::default().insert(id, json);
-            assert_eq!(known, Ok(()), "{record}: version {id}");
-        }
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) async fn write(stores: &Stores, events: &[Event]) -> Result<(), Failu
         return Ok(());
     }
     // Kept until the last ack: a producer that is dropped takes what it has not sent along.
-    let producer = stores.log.producer()?;
+    let producer = stores.log.event_producer().await?;
     for event in events {
         let delivery = producer.send_event(event, None);
         let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;

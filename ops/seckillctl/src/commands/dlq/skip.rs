@@ -108,7 +108,7 @@ async fn carry_out(
     let unfinished =
         "the decision is noted and not in the log, and the fold waits for it: repeat the command";
     // Kept until the ack: a producer that is dropped takes what it has not sent along.
-    let producer = desk.log.producer()?;
+    let producer = desk.log.event_producer().await?;
     let trace = new_trace();
     let delivery = producer.send_event(&event, Some(trace));
     let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;

@@ -1,0 +1,266 @@
+//! A schema registry in this process, as far as Confluent's API is used here.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// It keeps what it has while it is away.
+#[derive(Debug)]
+pub struct SchemaRegistry {
+    address: SocketAddr,
+    content: Arc<Mutex<Content>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    login: Option<String>,
+    first_id: u32,
+    /// Each text once; the first has the first id.
+    schemas: Vec<Value>,
+    /// Of each subject the places of its versions' texts.
+    subjects: BTreeMap<String, Vec<usize>>,
+    levels: BTreeMap<String, Value>,
+    asked: usize,
+    is_leaving: bool,
+}
+
+impl Content {
+    fn id(&self, place: usize) -> u32 {
+        self.first_id + u32::try_from(place).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, subject: &str, schema: Value) -> u32 {
+        let known = self.schemas.iter().position(|s| *s == schema);
+        let place = known.unwrap_or_else(|| {
+            self.schemas.push(schema);
+            self.schemas.len() - 1
+        });
+        let versions = self.subjects.entry(subject.to_owned()).or_default();
+        if !versions.contains(&place) {
+            versions.push(place);
+        }
+        self.id(place)
+    }
+}
+
+impl SchemaRegistry {
+    /// One that everybody may ask. No other has the same ids.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn start() -> Result<Self> {
+        Self::open(None)
+    }
+
+    /// One that wants a login, `user:password` in base64.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_login(login: &str) -> Result<Self> {
+        Self::open(Some(format!("Basic {login}")))
+    }
+
+    fn open(login: Option<String>) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let content = Content {
+            login,
+            // Room for its ids, and none that a registry that counts from 1 has.
+            first_id: (Uuid::new_v4().as_fields().0 >> 2 | 0x1000) & !0xfff,
+            ..Content::default()
+        };
+        let mut registry = Self {
+            address: listener.local_addr()?,
+            content: Arc::new(Mutex::new(content)),
+            thread: None,
+        };
+        registry.serve(listener);
+        Ok(registry)
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        self.lock().is_leaving = false;
+        let content = Arc::clone(&self.content);
+        self.thread = Some(std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if lock(&content).is_leaving {
+                    return;
+                }
+                // A client that went away is its own business.
+                let _ = stream.map(|stream| answer(stream, &content));
+            }
+        }));
+    }
+
+    /// What `SCHEMA_REGISTRY_URL` is to be.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Nobody answers any more.
+    pub fn go_away(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.lock().is_leaving = true;
+        // The last one that it takes.
+        let _ = TcpStream::connect(self.address);
+        let _ = thread.join();
+    }
+
+    /// It answers again, at the same address.
+    ///
+    /// # Errors
+    /// When somebody has taken its port.
+    pub fn come_back(&mut self) -> Result<()> {
+        let listener = TcpListener::bind(self.address).context("the registry's port")?;
+        self.serve(listener);
+        Ok(())
+    }
+
+    /// Another team adds a version to a subject; its id.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn add(&self, subject: &str, schema: &str) -> Result<u32> {
+        let schema = serde_json::from_str(schema)?;
+        Ok(self.lock().add(subject, schema))
+    }
+
+    /// The next id that it will give.
+    #[must_use]
+    pub fn next_id(&self) -> u32 {
+        let content = self.lock();
+        content.id(content.schemas.len())
+    }
+
+    /// How many requests have come.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.lock().asked
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        lock(&self.content)
+    }
+}
+
+impl Drop for SchemaRegistry {
+    fn drop(&mut self) {
+        self.go_away();
+    }
+}
+
+fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Request {
+    method: String,
+    path: String,
+    login: Option<String>,
+    body: Value,
+}
+
+fn read(stream: &TcpStream) -> Result<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = words.next().zip(words.next()).context("no request")?;
+    let (mut login, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else {
+            break;
+        };
+        match name.to_lowercase().as_str() {
+            "authorization" => login = Some(value.to_owned()),
+            "content-length" => length = value.parse()?,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Request {
+        method,
+        path,
+        login,
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+    })
+}
+
+fn answer(mut stream: TcpStream, content: &Mutex<Content>) -> Result<()> {
+    let request = read(&stream)?;
+    let (status, body) = {
+        let mut content = lock(content);
+        content.asked += 1;
+        if content.login.is_some() && content.login != request.login {
+            (401, json!({ "error_code": 401, "message": "Unauthorized" }))
+        } else {
+            respond(&mut content, &request)
+        }
+    };
+    let body = body.to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} Is\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    Ok(())
+}
+
+fn respond(content: &mut Content, request: &Request) -> (u16, Value) {
+    let missing = || (404, json!({ "error_code": 40403, "message": "not found" }));
+    let schema =
+        || serde_json::from_str::<Value>(request.body["schema"].as_str().unwrap_or("")).ok();
+    let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+    let found = match (request.method.as_str(), parts.as_slice()) {
+        ("GET", ["schemas", "ids", id]) => id
+            .parse()
+            .ok()
+            .and_then(|id: u32| id.checked_sub(content.first_id))
+            .and_then(|place| content.schemas.get(place as usize))
+            .map(|schema| json!({ "schema": schema.to_string() })),
+        ("POST", ["subjects", subject]) => schema().and_then(|schema| {
+            let places = content.subjects.get(*subject)?;
+            let place = *places
+                .iter()
+                .find(|place| content.schemas[**place] == schema)?;
+            Some(json!({ "id": content.id(place), "subject": subject }))
+        }),
+        ("POST", ["subjects", subject, "versions"]) => {
+            schema().map(|schema| json!({ "id": content.add(subject, schema) }))
+        }
+        ("GET", ["subjects", subject, "versions"]) => content
+            .subjects
+            .get(*subject)
+            .map(|versions| (1..=versions.len()).collect()),
+        ("GET", ["subjects", subject, "versions", number]) => number
+            .parse()
+            .ok()
+            .and_then(|number: usize| content.subjects.get(*subject)?.get(number.checked_sub(1)?))
+            .map(|place| json!({ "schema": content.schemas[*place].to_string() })),
+        ("GET", ["config"]) => Some(json!({ "compatibilityLevel": "BACKWARD" })),
+        ("GET", ["config", subject]) => content
+            .levels
+            .get(*subject)
+            .map(|level| json!({ "compatibilityLevel": level })),
+        ("PUT", ["config", subject]) => {
+            let level = request.body["compatibility"].clone();
+            content.levels.insert((*subject).to_owned(), level);
+            Some(request.body.clone())
+        }
+        _ => None,
+    };
+    found.map_or_else(missing, |body| (200, body))
+}
