@@ -35,6 +35,7 @@ mod one_key_one_order;
 mod ones_own;
 mod operator_keys;
 mod operators;
+mod order_states;
 mod orderly_end;
 mod outcomes;
 mod overload;

@@ -125,10 +125,12 @@ fn document() -> Value {
         "channels": {
             "orderEvents": channel(&topics.events, "Every fact, one partition a voucher, kept for ever: the truth of which everything else is a view.", &events),
             "orderOutcomes": channel(&topics.outcomes, "What was decided. It may be repeated: keep the highest version of an order.", &outcomes),
+            "orderStates": channel(&topics.states, "Of every order what was decided of it last: the record of the outcomes, compacted, for whoever begins with today's truth. It may be repeated: keep the highest version of an order.", &[&"OrderOutcome".to_owned()]),
             "deadLetters": dead_letters(&topics.dead_letters),
         },
         "operations": {
             "followOutcomes": receive("orderOutcomes", "For consumers that do not want to know the rule."),
+            "learnStates": receive("orderStates", "For consumers that begin: all of it, and then the outcomes."),
             "followEvents": receive("orderEvents", "For consumers that fold the log themselves."),
             "watchDeadLetters": receive("deadLetters", "For operators; seckillctl dlq reads and redrives them."),
         },

@@ -372,8 +372,10 @@ impl EffectsWorker {
                 let sent = shared.producer.send_outcome(&outcome, context.or(cause));
                 deliveries.push((sent?, span));
             }
-            for (delivery, span) in deliveries {
-                delivery.await?;
+            for (both, span) in deliveries {
+                for delivery in both {
+                    delivery.await?;
+                }
                 span.into_iter().for_each(Span::end);
             }
             anyhow::Ok(())

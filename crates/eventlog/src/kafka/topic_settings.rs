@@ -21,16 +21,23 @@ pub(crate) type Values = HashMap<String, String>;
 pub(crate) enum Role {
     Events,
     Outcomes,
+    States,
     DeadLetters,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Events, Self::Outcomes, Self::DeadLetters];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Events,
+        Self::Outcomes,
+        Self::States,
+        Self::DeadLetters,
+    ];
 
     pub(crate) fn topic(self, topics: &Topics) -> &str {
         match self {
             Self::Events => &topics.events,
             Self::Outcomes => &topics.outcomes,
+            Self::States => &topics.states,
             Self::DeadLetters => &topics.dead_letters,
         }
     }
@@ -127,20 +134,24 @@ pub(crate) fn faults(role: Role, topic: &str, values: &Values, replicas: usize) 
 fn needs(role: Role, replicas: usize) -> Vec<Need> {
     let (size, size_fits): (_, Fits) = match role {
         Role::DeadLetters => (DEAD_LETTER_MAX_BYTES, holds_a_letter),
-        Role::Events | Role::Outcomes => (RECORD_MAX_BYTES, holds_a_batch),
+        Role::Events | Role::Outcomes | Role::States => (RECORD_MAX_BYTES, holds_a_batch),
     };
     // Outcomes are for consumers, who say how long they need them.
     let (kept, kept_fits): (_, Fits) = match role {
         Role::Outcomes => (WEEK_MS, any),
-        Role::Events | Role::DeadLetters => (FOR_EVER, only),
+        Role::Events | Role::DeadLetters | Role::States => (FOR_EVER, only),
+    };
+    let (policy, policy_danger) = match role {
+        Role::States => (
+            "compact",
+            "without compaction it has every state that there was, and with deletion orders are missing",
+        ),
+        Role::Events | Role::Outcomes | Role::DeadLetters => {
+            ("delete", "compaction removes records that count")
+        }
     };
     let mut needs = vec![
-        need(
-            "cleanup.policy",
-            "delete",
-            only,
-            "compaction removes records that count",
-        ),
+        need("cleanup.policy", policy, only, policy_danger),
         need(
             "unclean.leader.election.enable",
             "false",
@@ -252,11 +263,13 @@ mod tests {
 
     #[test]
     fn what_could_lose_a_record_or_refuse_it_is_found() {
-        use Role::{DeadLetters, Events, Outcomes};
+        use Role::{DeadLetters, Events, Outcomes, States};
         for (role, setting, value, is_fault) in [
             (Events, "cleanup.policy", "compact", true),
             (Events, "cleanup.policy", "compact,delete", true),
             (Outcomes, "cleanup.policy", "compact", true),
+            (States, "cleanup.policy", "delete", true),
+            (States, "cleanup.policy", "compact,delete", true),
             (Events, "retention.ms", "604800000", true),
             (DeadLetters, "retention.ms", "604800000", true),
             (Outcomes, "retention.ms", "86400000", false),

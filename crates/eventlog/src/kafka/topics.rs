@@ -1,4 +1,4 @@
-//! The three topics: their names, how they are made, and the check of what they are.
+//! The four topics: their names, how they are made, and the check of what they are.
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -23,6 +23,8 @@ pub struct Topics {
     pub events: String,
     /// What was decided, keyed by order id.
     pub outcomes: String,
+    /// Of every order what was decided of it last, keyed by order id, and compacted.
+    pub states: String,
     /// What could not be decoded or applied.
     pub dead_letters: String,
 }
@@ -34,6 +36,7 @@ impl Topics {
         Self {
             events: format!("{prefix}seckill.order-events.v1"),
             outcomes: format!("{prefix}seckill.order-outcomes.v1"),
+            states: format!("{prefix}seckill.order-states.v1"),
             dead_letters: format!("{prefix}seckill.order-events.v1.dlq"),
         }
     }
@@ -144,7 +147,7 @@ pub async fn create_topics(
     let pins = Role::ALL.map(|role| (role, pinned(role, replicas)));
     let wanted = pins.each_ref().map(|(role, pins)| {
         let partitions = match role {
-            Role::Events | Role::Outcomes => partitions,
+            Role::Events | Role::Outcomes | Role::States => partitions,
             Role::DeadLetters => 1,
         };
         let replication = TopicReplication::Fixed(replication);
@@ -250,12 +253,12 @@ struct Shape {
     replicas: usize,
 }
 
-/// Of all three topics.
+/// Of all topics, as [`Role::ALL`] has them.
 async fn shapes(
     settings: &KafkaSettings,
     topics: &Topics,
     expected: i32,
-) -> Result<[Shape; 3], TopicError> {
+) -> Result<[Shape; 4], TopicError> {
     let config = settings.client_config();
     let client: BaseConsumer<Witness> = config.create_with_context(Witness::default())?;
     let topics = topics.clone();
@@ -269,7 +272,9 @@ async fn shapes(
             });
         }
         let outcomes = shape(&client, &topics.outcomes)?;
-        Ok([events, outcomes, shape(&client, &topics.dead_letters)?])
+        let states = shape(&client, &topics.states)?;
+        let dead_letters = shape(&client, &topics.dead_letters)?;
+        Ok([events, outcomes, states, dead_letters])
     };
     tokio::task::spawn_blocking(look)
         .await

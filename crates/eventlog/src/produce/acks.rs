@@ -45,6 +45,7 @@ impl Future for Delivery {
 pub(crate) enum Lane {
     Events(i32),
     Outcomes,
+    States,
     DeadLetters,
     /// A topic that is not ours: not watched.
     Foreign,
@@ -67,7 +68,7 @@ struct Counts {
 
 /// The books on all that was sent.
 pub(crate) struct Acks {
-    /// By partition of the event topic; then the outcomes, the dead letters and the rest.
+    /// By partition of the event topic; then the outcomes, the states, the dead letters and the rest.
     lanes: Vec<Counts>,
     event_partitions: usize,
     failed: watch::Sender<Option<String>>,
@@ -79,7 +80,7 @@ impl Acks {
     pub(crate) fn new(event_partitions: i32) -> Self {
         let event_partitions = usize::try_from(event_partitions).unwrap_or(0);
         let mut lanes = Vec::new();
-        lanes.resize_with(event_partitions + 3, Counts::default);
+        lanes.resize_with(event_partitions + 4, Counts::default);
         Self {
             lanes,
             event_partitions,
@@ -93,8 +94,9 @@ impl Acks {
         let at = match lane {
             Lane::Events(partition) => usize::try_from(partition).unwrap_or(others).min(others),
             Lane::Outcomes => others,
-            Lane::DeadLetters => others + 1,
-            Lane::Foreign => others + 2,
+            Lane::States => others + 1,
+            Lane::DeadLetters => others + 2,
+            Lane::Foreign => others + 3,
         };
         &self.lanes[at]
     }
@@ -200,7 +202,7 @@ fn delivery_error(error: KafkaError) -> DeliveryError {
 struct Watcher {
     acks: Weak<Acks>,
     producer: Weak<ThreadedProducer<AcksContext>>,
-    watches: [(Watch, Vec<Lane>); 3],
+    watches: [(Watch, Vec<Lane>); 4],
     /// Looks that a lane has gone without a record in flight, by its place among all.
     idle_looks: Vec<u32>,
 }
@@ -223,6 +225,7 @@ pub(crate) fn watch_producer(
                 partitions.map(Lane::Events).collect(),
             ),
             (watch(&topics.outcomes), vec![Lane::Outcomes]),
+            (watch(&topics.states), vec![Lane::States]),
             (watch(&topics.dead_letters), vec![Lane::DeadLetters]),
         ],
         idle_looks: vec![TRIES_AGAIN_WITHIN_LOOKS; acks.lanes.len()],
@@ -292,6 +295,6 @@ impl Watcher {
 const fn partition_of(lane: Lane) -> i32 {
     match lane {
         Lane::Events(partition) => partition,
-        Lane::Outcomes | Lane::DeadLetters | Lane::Foreign => -1,
+        Lane::Outcomes | Lane::States | Lane::DeadLetters | Lane::Foreign => -1,
     }
 }

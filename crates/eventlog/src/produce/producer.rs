@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
-use seckill_domain::{Event, EventError, Offset, TraceParent, partition_of};
+use seckill_domain::{Event, EventError, Offset, Outcome, TraceParent, partition_of};
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::kafka::statistics;
@@ -63,7 +63,7 @@ pub enum DeliveryError {
     Failed(#[source] KafkaError),
 }
 
-/// An idempotent producer of all three topics. A clone is another handle of the same one.
+/// An idempotent producer of all topics. A clone is another handle of the same one.
 #[derive(Clone)]
 pub struct EventProducer {
     producer: Arc<ThreadedProducer<AcksContext>>,
@@ -158,7 +158,8 @@ impl EventProducer {
         partition_of(key, self.event_partitions)
     }
 
-    /// Queues an outcome under its order id, or its voucher id if it is about the sale itself.
+    /// Queues an outcome under its order id, or its voucher id if it is about the sale itself. What was decided
+    /// of an order is its state, too: the same record goes to the states.
     ///
     /// # Errors
     /// [`SendError`]: the outcome is not in the topic.
@@ -166,7 +167,26 @@ impl EventProducer {
         &self,
         outcome: &OutcomeRecord,
         trace: Option<TraceParent>,
-    ) -> Result<Delivery, SendError> {
+    ) -> Result<Vec<Delivery>, SendError> {
+        let is_state = matches!(outcome.outcome, Outcome::Order(_));
+        let topics = [&self.topics.outcomes, &self.topics.states];
+        self.send_outcome_to(&topics[..1 + usize::from(is_state)], outcome, trace)
+    }
+
+    /// Queues what was decided of an order last for the states alone.
+    ///
+    /// # Errors
+    /// [`SendError`]: it is not in the topic.
+    pub fn send_state(&self, state: &OutcomeRecord) -> Result<Vec<Delivery>, SendError> {
+        self.send_outcome_to(&[&self.topics.states], state, None)
+    }
+
+    fn send_outcome_to(
+        &self,
+        topics: &[&String],
+        outcome: &OutcomeRecord,
+        trace: Option<TraceParent>,
+    ) -> Result<Vec<Delivery>, SendError> {
         let envelope = Envelope {
             id: outcome.event_id,
             record: outcome.name(),
@@ -174,10 +194,13 @@ impl EventProducer {
             occurred_at: outcome.occurred_at,
             trace,
         };
-        let record = FutureRecord::to(&self.topics.outcomes).headers(envelope.headers());
         let payload = self.framed(outcome.name(), encode_outcome(outcome))?;
-        let key = outcome.key();
-        self.send(record.key(key.as_bytes()).payload(&payload))
+        let (key, headers) = (outcome.key(), envelope.headers());
+        let send = |topic: &&String| {
+            let record = FutureRecord::to(topic).headers(headers.clone());
+            self.send(record.key(key.as_bytes()).payload(&payload))
+        };
+        topics.iter().map(send).collect()
     }
 
     /// Queues a record as it is for any topic, which has to be there: payload, key and headers. Its
@@ -232,6 +255,7 @@ impl EventProducer {
         match record.partition {
             Some(partition) if record.topic == self.topics.events => Lane::Events(partition),
             _ if record.topic == self.topics.outcomes => Lane::Outcomes,
+            _ if record.topic == self.topics.states => Lane::States,
             _ if record.topic == self.topics.dead_letters => Lane::DeadLetters,
             _ => Lane::Foreign,
         }

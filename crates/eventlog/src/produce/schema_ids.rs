@@ -10,18 +10,24 @@ use crate::kafka::settings::KafkaSettings;
 use crate::kafka::topics::Topics;
 use crate::registry::{RegistryError, SchemaRegistry};
 use crate::wire::ids;
-use crate::wire::schemas::{Written, written};
+use crate::wire::schemas::{RecordKind, Written, written};
 
 /// Every version that is in the registry reads every other.
 const NEEDED: &str = "FULL_TRANSITIVE";
 
-fn subject(topics: &Topics, record: &Written) -> String {
-    let topic = if record.kind.is_outcome() {
-        &topics.outcomes
-    } else {
-        &topics.events
-    };
-    format!("{topic}-{}", record.full_name)
+/// A subject for each record of each topic.
+fn subjects(topics: &Topics) -> Vec<(String, Written)> {
+    let mut subjects = Vec::new();
+    for record in written() {
+        let homes: &[&String] = match record.kind {
+            RecordKind::OrderOutcome => &[&topics.outcomes, &topics.states],
+            RecordKind::SaleOutcome | RecordKind::RefundDue => &[&topics.outcomes],
+            _ => &[&topics.events],
+        };
+        let subject = |topic: &&String| (format!("{topic}-{}", record.full_name), record.clone());
+        subjects.extend(homes.iter().map(subject));
+    }
+    subjects
 }
 
 /// What a registry has of the schema of one record.
@@ -48,8 +54,8 @@ pub async fn check_schemas(
     topics: &Topics,
 ) -> Result<Vec<RegisteredSchema>, RegistryError> {
     let mut found = Vec::new();
-    for record in written() {
-        found.push(look(registry, topics, &record).await?);
+    for (subject, record) in subjects(topics) {
+        found.push(look(registry, subject, &record).await?);
     }
     Ok(found)
 }
@@ -67,8 +73,7 @@ pub async fn register_schemas(
     if found.iter().any(|schema| !schema.misfits.is_empty()) {
         return Ok(found);
     }
-    for record in written() {
-        let subject = subject(topics, &record);
+    for (subject, record) in subjects(topics) {
         registry.demand(&subject, NEEDED).await?;
         registry.add(&subject, record.json).await?;
     }
@@ -92,10 +97,9 @@ impl RegisteredSchema {
 
 async fn look(
     registry: &SchemaRegistry,
-    topics: &Topics,
+    subject: String,
     record: &Written,
 ) -> Result<RegisteredSchema, RegistryError> {
-    let subject = subject(topics, record);
     let versions = registry.versions(&subject).await?;
     let numbered = (1..).zip(&versions);
     let misfit = |(number, json): (u32, &String)| {
@@ -137,8 +141,7 @@ pub async fn learn_schema_ids(
         return Ok(());
     };
     let mut found = HashMap::new();
-    for record in written() {
-        let subject = subject(topics, &record);
+    for (subject, record) in subjects(topics) {
         let id = registry.id_of(&subject, record.json).await?;
         let id = id.ok_or(RegistryError::NotRegistered { subject })?;
         // It is one of ours: only their number has a limit.

@@ -40,16 +40,6 @@ pub(crate) enum RecordKind {
     RefundDue,
 }
 
-impl RecordKind {
-    /// Whether it is of the outcome topic; all others are events.
-    pub(crate) const fn is_outcome(self) -> bool {
-        matches!(
-            self,
-            Self::OrderOutcome | Self::SaleOutcome | Self::RefundDue
-        )
-    }
-}
-
 impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -181,6 +171,7 @@ pub(crate) fn version_of(json: &str) -> Result<&'static Version, SchemaError> {
 }
 
 /// A record as it is written now.
+#[derive(Clone)]
 pub(crate) struct Written {
     pub(crate) kind: RecordKind,
     /// With its namespace.

@@ -144,10 +144,14 @@ async fn a_tail_gives_what_is_written_after_it_began() {
         )
     };
     let send = |record: &OutcomeRecord| log.producer.send_outcome(record, None).unwrap();
-    send(&outcome(1)).await.unwrap();
+    for delivery in send(&outcome(1)) {
+        delivery.await.unwrap();
+    }
     let mut records = tail(&log.settings, &log.topics.outcomes, 1).await.unwrap();
     for offset in 2..5 {
-        send(&outcome(offset)).await.unwrap();
+        for delivery in send(&outcome(offset)) {
+            delivery.await.unwrap();
+        }
     }
     for offset in 2..5 {
         let record = tokio::time::timeout(SOON, records.recv())

@@ -163,12 +163,17 @@ async fn a_topic_that_could_lose_or_refuse_records_is_refused_by_name_with_what_
     check_topics(&log.settings, &log.topics, PARTITIONS)
         .await
         .unwrap();
-    let topic_of: [fn(&Topics) -> &String; 3] =
-        [|t| &t.events, |t| &t.outcomes, |t| &t.dead_letters];
-    let [events, outcomes, letters] = topic_of;
+    let topic_of: [fn(&Topics) -> &String; 4] = [
+        |t| &t.events,
+        |t| &t.outcomes,
+        |t| &t.states,
+        |t| &t.dead_letters,
+    ];
+    let [events, outcomes, states, letters] = topic_of;
     for (topic, setting, value, needed) in [
         (events, "cleanup.policy", Some("compact"), "delete"),
         (outcomes, "cleanup.policy", Some("compact"), "delete"),
+        (states, "cleanup.policy", Some("delete"), "compact"),
         (events, "retention.ms", Some("604800000"), "-1"),
         // The broker's default is a week.
         (events, "retention.ms", None, "-1"),

@@ -198,7 +198,7 @@ async fn what_is_registered_is_learned_and_what_does_not_fit_is_not_registered()
     assert!(before.faults()[0].contains("BACKWARD"), "{before:?}");
 
     let registered = register_schemas(&client, &topics).await.unwrap();
-    assert_eq!(registered.len(), 12);
+    assert_eq!(registered.len(), 13);
     assert!(
         registered
             .iter()

@@ -1,4 +1,5 @@
 //! Reads for the API and the auditor.
 
 pub(crate) mod audit;
+pub(crate) mod states;
 pub(crate) mod view;

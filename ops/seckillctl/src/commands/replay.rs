@@ -107,9 +107,10 @@ async fn refuse_own(log: &Log, target: &str) -> Result<(), Failure> {
         let Topics {
             events,
             outcomes,
+            states,
             dead_letters,
         } = topics.clone();
-        [events, outcomes, dead_letters]
+        [events, outcomes, states, dead_letters]
     };
     let (own, unprefixed) = (names(&log.topics), Topics::new(""));
     let is_named = |names: &[String]| names.iter().any(|name| name == target);

@@ -69,16 +69,18 @@ fn report(topics: &Topics, partitions: i32) -> Report {
     let Topics {
         events,
         outcomes,
+        states,
         dead_letters,
     } = topics;
     Report {
         text: format!(
-            "the topics are there:\n  {events} ({partitions} partitions)\n  {outcomes}\n  \
+            "the topics are there:\n  {events} ({partitions} partitions)\n  {outcomes}\n  {states}\n  \
              {dead_letters}"
         ),
         json: json!({
             "events": events,
             "outcomes": outcomes,
+            "states": states,
             "dead_letters": dead_letters,
             "partitions": partitions,
         }),

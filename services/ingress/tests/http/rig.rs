@@ -176,7 +176,9 @@ impl Rig {
             Timestamp::from_micros(0),
         );
         let sent = self.producer.send_outcome(&outcome, None).unwrap();
-        sent.await.unwrap();
+        for delivery in sent {
+            delivery.await.unwrap();
+        }
     }
 
     async fn position(&self) -> Offset {

@@ -4,6 +4,7 @@ mod check;
 mod load;
 mod progress;
 mod report;
+mod states;
 mod switch;
 
 use std::collections::HashMap;
@@ -38,6 +39,14 @@ pub(crate) enum Command {
     /// The tables of the order book: sales, orders, refunds, adjustments, reloads.
     #[command(subcommand)]
     Orders(Orders),
+    /// Publish the state of every order once more to the compacted topic of states.
+    ///
+    /// For a topic that was made after the first orders, was deleted, or was not written to by an earlier version.
+    /// The services stay up; consumers recognise what they know by its version.
+    #[command(
+        after_help = "Example: seckillctl rebuild states --execute --reason 'the topic is new'"
+    )]
+    States(#[command(flatten)] Act),
 }
 
 const AFTER_HELP: &str = "\
@@ -89,11 +98,14 @@ pub(crate) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<Report, Failure> {
-    let Command::Orders(command) = command;
     settings.check(&[Need::Kafka, Need::Database])?;
     let site = Site {
         log: Log::open(settings)?,
         live: connect_with(settings, LIVE_CONNECTIONS)?,
+    };
+    let command = match command {
+        Command::Orders(command) => command,
+        Command::States(act) => return states::run(&site, &act).await,
     };
     let reads_the_log = !matches!(
         command,
