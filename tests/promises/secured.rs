@@ -13,7 +13,7 @@ use seckill_testkit::{Env, Service, ServiceSpec, TestStack};
 use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, eventually, readiness};
 use serde_json::json;
 
-use crate::consumers::{Example, LANGUAGES};
+use crate::consumers::{Example, LANGUAGES, Language, OTHERS};
 
 /// How soon `/readyz` says which store does not let a service in, and why.
 const SOON: Duration = Duration::from_secs(5);
@@ -78,12 +78,24 @@ async fn a_sale_and_a_rebuild_go_over_tls_with_logins_and_no_log_has_a_secret() 
     let denied = postgres.lines().find(|line| line.contains("denied"));
     ensure!(denied.is_none(), "{denied:?}");
     nobody_may_more_than_it_has_to(&secured)?;
-    outcomes_are_read_by_others(&world, &settings).await?;
+    outcomes_are_read_by_others(&world, &settings, &LANGUAGES).await?;
     for service in [&world.ingress, &world.projector, &world.timeout] {
         logs.push(service.output()?);
     }
     logs.extend(stores_logs(&world.stack)?);
     nothing_secret_is_in(&logs, &world.stack, &[&secured.password])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: builds the examples in three more languages"]
+async fn the_examples_in_other_languages_sign_in_over_tls() -> Result<()> {
+    let (stack, secured) = Secured::start(Authority::issue)?;
+    let settings = secured.settings();
+    let each = ["ingress", "projector", "timeout"].map(|service| secured.settings_of(service));
+    let each = each.each_ref().map(borrowed);
+    let world = World::on_each(stack, each.each_ref().map(Vec::as_slice))?;
+    Trade::begin(&world).await?.end(&world).await?;
+    outcomes_are_read_by_others(&world, &settings, &OTHERS).await
 }
 
 /// What a sale alone does not ask of them: a sign-out, a restock, a Redis that has lost everything.
@@ -112,12 +124,16 @@ async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
 }
 
 /// The examples sign in as the services do.
-async fn outcomes_are_read_by_others(world: &World, settings: &Settings) -> Result<()> {
+async fn outcomes_are_read_by_others(
+    world: &World,
+    settings: &Settings,
+    languages: &[Language],
+) -> Result<()> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = borrowed(settings);
     let brokers = settings.iter().find(|(name, _)| *name == "KAFKA_BROKERS");
     let (_, brokers) = brokers.context("brokers")?;
-    for language in LANGUAGES {
+    for &language in languages {
         Example::start_with(language, brokers, &topics.outcomes, &[], &settings)?
             .finish(3, 0)
             .await?;
