@@ -15,6 +15,9 @@ BEGIN
     END LOOP;
 END $$;
 
+-- At its start each looks whether the migrations that it needs were made.
+GRANT SELECT ON _sqlx_migrations TO seckill_ingress, seckill_projector, seckill_timeout;
+
 -- The ingress shows what there is, gives out voucher ids, and keeps the door. Orders, sales and stock are the log's:
 -- it cannot write them here.
 GRANT SELECT ON vouchers, orders, refunds, stock_adjustments, sale_reloads, view_positions, skipped_records,

@@ -227,6 +227,21 @@ async fn alerts() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn upgrade() -> Result<()> {
+    let world = World::start()?;
+    sale(&world).await?;
+    world.until_carried_out().await?;
+    let printed = run(&Runbook::read("upgrade.md")?, &world)?;
+    ensure!(
+        printed.iter().all(|block| !block.contains("WRONG")),
+        "{printed:?}"
+    );
+    let last = printed.last().context("a block")?;
+    ensure!(last.contains("0 differences"), "{last}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reconcile() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let voucher = world.sale(SaleTerms::of(1_000)).await?;

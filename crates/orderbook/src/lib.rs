@@ -23,6 +23,7 @@ pub use crate::books::risk::RiskRule;
 pub use crate::books::sessions::{EndedSessions, Revocations, RevokedSession};
 pub use crate::database::connect::{Orderbook, OrderbookOptions, check_database_url};
 pub use crate::database::error::{ApplyError, OrderbookError};
+pub use crate::database::server::DatabaseServer;
 pub use crate::effects::page::EffectsPage;
 pub use crate::effects::serve::{Leaving, ServedSale};
 pub use crate::effects::snapshot::{LoadOrder, LoadSnapshot};

@@ -36,4 +36,5 @@ pub use crate::redis::address::{Address, check_server, tcp_settings};
 pub use crate::redis::connection::{Fence, LogIdentity, StockConnection, StockOptions};
 pub use crate::redis::error::StockError;
 pub use crate::redis::script::{MAX_ITEMS, MAX_REQUESTS};
+pub use crate::redis::server::{MasterFacts, MasterServer, RedisShape};
 pub use crate::redis::tls::{Access, RedisServer, TlsFiles};

@@ -90,6 +90,11 @@ fn properties(reader: &mut Reader<'_>) -> Option<Properties> {
         is_good &= taken.is_some();
     }
     is_good &= check_together(reader).is_some();
+    for (setting, _) in NAMED {
+        if setting != "KAFKA_SASL_PASSWORD" {
+            reader.show(setting);
+        }
+    }
     for setting in reader.names(ANY_OTHER) {
         let name = setting[ANY_OTHER.len()..].to_lowercase().replace('_', ".");
         let value = reader.secret(&setting, 1);

@@ -1,6 +1,7 @@
 //! Where the log, Redis and PostgreSQL are: the settings that every service has, and the operators' commands one
-//! by one.
+//! by one; and how far the stores' clocks are apart.
 
+pub mod clocks;
 mod kafka;
 mod registry;
 

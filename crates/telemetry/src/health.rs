@@ -1,6 +1,6 @@
 //! Readiness: what a process still waits for, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::iter::successors;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,14 @@ pub struct Health {
     problems: Arc<Mutex<BTreeMap<&'static str, String>>>,
     /// Who has to be heard of again, and until when.
     beats: Arc<Mutex<BTreeMap<&'static str, Instant>>>,
+    /// Where conditions are only tried, and not waited for.
+    trial: Option<Trial>,
+}
+
+#[derive(Debug, Clone)]
+struct Trial {
+    patience: Duration,
+    met: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Health {
@@ -31,6 +39,37 @@ impl Health {
         let health = Self::default();
         health.problem("start", "starting");
         health
+    }
+
+    /// Waits for no condition: each is asked once, for as long as `patience`. One that is not met stays so, and
+    /// its next questions are not asked.
+    #[must_use]
+    pub fn trying(patience: Duration) -> Self {
+        let met = Arc::default();
+        Self {
+            trial: Some(Trial { patience, met }),
+            ..Self::default()
+        }
+    }
+
+    /// Every condition that was tried, and what is wrong with it.
+    #[must_use]
+    pub fn tried(&self) -> Vec<(&'static str, Option<String>)> {
+        let problems = self.problems();
+        let mut names: BTreeSet<_> = problems.keys().copied().collect();
+        if let Some(trial) = &self.trial {
+            names.extend(
+                trial
+                    .met
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .iter(),
+            );
+        }
+        let told = names
+            .into_iter()
+            .map(|name| (name, problems.get(name).cloned()));
+        told.collect()
     }
 
     /// `name` keeps the process from being ready.
@@ -74,6 +113,10 @@ impl Health {
         lasting: impl Fn(&E) -> bool,
         ask: impl AsyncFn() -> Result<(), E>,
     ) -> Result<(), Unmet> {
+        if let Some(trial) = &self.trial {
+            self.attempt(trial, name, ask).await;
+            return Ok(());
+        }
         while let Err(refusal) = ask().await {
             if lasting(&refusal) {
                 return Err(Unmet {
@@ -86,6 +129,28 @@ impl Health {
         }
         self.resolved(name);
         Ok(())
+    }
+
+    async fn attempt<E: Error + 'static>(
+        &self,
+        trial: &Trial,
+        name: &'static str,
+        ask: impl AsyncFn() -> Result<(), E>,
+    ) {
+        if self.lock().contains_key(name) {
+            return;
+        }
+        match tokio::time::timeout(trial.patience, ask()).await {
+            Ok(Ok(())) => {
+                let mut met = trial.met.lock().unwrap_or_else(PoisonError::into_inner);
+                met.insert(name);
+            }
+            Ok(Err(refusal)) => self.problem(name, with_causes(&refusal)),
+            Err(_) => {
+                let seconds = trial.patience.as_secs();
+                self.problem(name, format!("no answer within {seconds} s"));
+            }
+        }
     }
 
     /// What keeps the process from being ready; empty when it is.
@@ -142,6 +207,24 @@ mod tests {
         let wrong = async || Err(Away(io::Error::other("evicts")));
         let refusal = health.wait_for("redis", |_| true, wrong).await.unwrap_err();
         assert_eq!(with_causes(&refusal), "redis: the store is away: evicts");
+    }
+
+    #[tokio::test]
+    async fn a_trial_asks_everything_once_and_goes_on_where_something_is_wrong() {
+        let health = Health::trying(Duration::from_millis(10));
+        let wrong = async || Err(Away(io::Error::other("evicts")));
+        let right = async || Ok::<_, Away>(());
+        let mute = async || std::future::pending::<Result<(), Away>>().await;
+        health.wait_for("redis", |_| true, wrong).await.unwrap();
+        // What follows from it is not asked any more.
+        health.wait_for("redis", |_| true, right).await.unwrap();
+        health.wait_for("kafka", |_| true, right).await.unwrap();
+        health.wait_for("kafka", |_| true, mute).await.unwrap();
+        health.wait_for("mail", |_| true, right).await.unwrap();
+        let evicts = Some("the store is away: evicts".to_owned());
+        let mute = Some("no answer within 0 s".to_owned());
+        let expected = [("kafka", mute), ("mail", None), ("redis", evicts)];
+        assert_eq!(health.tried(), expected);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! failpoints for tests.
 
 pub mod answers;
+pub mod check_config;
 pub mod clock;
+pub mod effective;
 pub mod failpoints;
 pub mod health;
 pub mod logs;

@@ -27,6 +27,15 @@ impl FromStr for LogFormat {
     }
 }
 
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
 /// Which log lines are written, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {

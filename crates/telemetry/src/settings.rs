@@ -8,6 +8,8 @@ use std::fmt::{self, Display};
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::effective::{Effective, Noted, Origin};
+
 /// An HMAC key or a token that is shorter can be guessed.
 pub const SECRET_MIN_BYTES: usize = 32;
 
@@ -18,6 +20,9 @@ pub struct Source {
     /// if somebody reads it.
     values: BTreeMap<String, OsString>,
     mistakes: Vec<String>,
+    /// The file that `CONFIG_FILE` names, and which of the values are its own.
+    file: Option<(String, BTreeSet<String>)>,
+    noted: Noted,
 }
 
 impl Source {
@@ -29,8 +34,19 @@ impl Source {
         let mut source = file.map_or_else(Self::default, |path| Self::from_file(Path::new(&path)));
         let ours =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        source.values.extend(ours);
+        for (name, value) in ours {
+            if let Some((_, names)) = &mut source.file {
+                names.remove(&name);
+            }
+            source.values.insert(name, value);
+        }
         source
+    }
+
+    /// Every setting that was read from here so far, by name, as it may be shown.
+    #[must_use]
+    pub fn effective(&self) -> Vec<Effective> {
+        self.noted.effective()
     }
 
     /// A file of `NAME=value` lines; empty lines and lines that begin with `#` are skipped. One that cannot
@@ -58,6 +74,8 @@ impl Source {
                 source.mistakes.push(mistake);
             }
         }
+        let names = source.values.keys().cloned().collect();
+        source.file = Some((path.display().to_string(), names));
         source
     }
 
@@ -74,6 +92,16 @@ impl Source {
             text.ok_or_else(|| format!("{name} is not UTF-8"))
         };
         self.set(name).map(text).transpose()
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        if let Some(path) = self.set(&format!("{name}_FILE")) {
+            return Origin::File(Path::new(path).display().to_string());
+        }
+        match &self.file {
+            Some((path, names)) if names.contains(name) => Origin::File(path.clone()),
+            _ => Origin::Environment,
+        }
     }
 
     fn set(&self, name: &str) -> Option<&OsStr> {
@@ -97,7 +125,7 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Source {
         let pairs = pairs.into_iter().map(|(n, v)| (n.into(), v.into()));
         Self {
             values: pairs.collect(),
-            mistakes: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -174,13 +202,33 @@ impl<'a> Reader<'a> {
     }
 
     /// A setting with a default.
-    pub fn or<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> Option<T> {
-        Some(self.optional(name)?.unwrap_or(default))
+    pub fn or<T>(&mut self, name: &str, default: T) -> Option<T>
+    where
+        T: FromStr<Err: Display> + Display,
+    {
+        let given = self.optional(name)?;
+        if given.is_none() {
+            let default = default.to_string();
+            self.source.noted.note(name, default, Origin::Default);
+        }
+        Some(given.unwrap_or(default))
+    }
+
+    /// The value of a setting that was read is never shown.
+    pub fn hide(&mut self, name: &str) {
+        self.source.noted.hide(name, true);
+    }
+
+    /// The value of a setting that was read as a secret may be shown: it was only to be kept out of errors.
+    pub fn show(&mut self, name: &str) {
+        self.source.noted.hide(name, false);
     }
 
     /// A secret of at least `min_bytes` bytes that has to be there.
     pub fn secret(&mut self, name: &str, min_bytes: usize) -> Option<Secret> {
-        let secret: String = self.required(name)?;
+        let secret: Option<String> = self.required(name);
+        self.hide(name);
+        let secret = secret?;
         if secret.len() < min_bytes {
             self.refuse(name, &format!("is shorter than {min_bytes} bytes"));
             return None;
@@ -241,7 +289,18 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, name: &str) -> Option<Option<String>> {
-        self.source.get(name).map_err(|e| self.errors.push(e)).ok()
+        let text = self
+            .source
+            .get(name)
+            .map_err(|e| self.errors.push(e))
+            .ok()?;
+        let origin = match text {
+            Some(_) => self.source.origin(name),
+            None => Origin::Default,
+        };
+        let shown = text.clone().unwrap_or_default();
+        self.source.noted.note(name, shown, origin);
+        Some(text)
     }
 
     fn parse<T: FromStr<Err: Display>>(&mut self, name: &str, text: &str) -> Option<T> {
@@ -252,99 +311,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mistake_is_named_at_once() {
-        let source = Source::from_iter([("PORT", "eighty"), ("SECRET", "short")]);
-        let mut reader = Reader::new(&source);
-        let port: Option<u16> = reader.required("PORT");
-        let brokers: Option<String> = reader.required("KAFKA_BROKERS");
-        let secret = reader.secret("SECRET", 16);
-        let SettingsError(errors) = reader
-            .finish(port.zip(brokers).zip(secret))
-            .expect_err("three mistakes");
-        assert_eq!(errors.len(), 3, "{errors:?}");
-        for name in ["PORT", "KAFKA_BROKERS", "SECRET"] {
-            assert!(
-                errors.iter().any(|e| e.starts_with(name)),
-                "{name}: {errors:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_secret_may_come_from_a_file_and_is_not_printed() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
-        let source = Source::from_iter([("TOKEN_SECRET_FILE", file.path().to_str().unwrap())]);
-        let mut reader = Reader::new(&source);
-        let secret = reader.secret("TOKEN_SECRET", 16).unwrap();
-        assert_eq!(secret.expose(), "0123456789abcdef");
-        assert!(!format!("{secret:?}").contains("0123"));
-    }
-
-    #[test]
-    fn where_settings_come_from_is_printed_without_their_values() {
-        let source = Source::from_iter([("REDIS_URL", "redis://:hunter2@a")]);
-        let reader = Reader::new(&source);
-        for printed in [format!("{source:?}"), format!("{reader:?}")] {
-            assert!(printed.contains("REDIS_URL"), "{printed}");
-            assert!(!printed.contains("hunter2"), "{printed}");
-        }
-    }
-
-    #[test]
-    fn mistakes_in_the_file_are_named_with_those_in_the_settings() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "# comment\nPORT=eighty\nnonsense\nmore\n").unwrap();
-        let source = Source::from_file(file.path());
-        let mut reader = Reader::new(&source);
-        let port: Option<u16> = reader.required("PORT");
-        let SettingsError(errors) = reader.finish(port).expect_err("three mistakes");
-        assert_eq!(errors.len(), 3, "{errors:?}");
-        for named in ["line 3", "line 4", "PORT"] {
-            assert!(errors.iter().any(|e| e.contains(named)), "{errors:?}");
-        }
-        let nowhere = Source::from_file(Path::new("/nowhere"));
-        let error = Reader::new(&nowhere).finish(Some(())).expect_err("no file");
-        assert!(error.to_string().contains("/nowhere"), "{error}");
-    }
-
-    #[test]
-    fn a_value_that_is_not_utf8_is_a_mistake_where_it_is_read() {
-        use std::os::unix::ffi::OsStringExt;
-        let garbage = || OsString::from_vec(vec![0x66, 0xff]);
-        let source = Source::from_iter([("PORT", garbage()), ("NOT_OURS", garbage())]);
-        let mut reader = Reader::new(&source);
-        assert_eq!(reader.or("PORT", 80), None);
-        let SettingsError(errors) = reader.finish(Some(())).expect_err("one mistake");
-        assert_eq!(errors, ["PORT is not UTF-8"]);
-    }
-
-    #[test]
-    fn what_a_check_refuses_is_named() {
-        let source = Source::from_iter([("PORT", "80")]);
-        let mut reader = Reader::new(&source);
-        let port: Option<u16> = reader.required("PORT");
-        let port = reader.accept("PORT", port, |port| {
-            if *port > 1_024 {
-                Ok(())
-            } else {
-                Err("it is root's")
-            }
-        });
-        let SettingsError(errors) = reader.finish(port).expect_err("one mistake");
-        assert_eq!(errors, ["PORT cannot be used: it is root's"]);
-    }
-
-    #[test]
-    fn defaults_fill_what_is_missing_or_empty() {
-        let source = Source::from_iter([("EMPTY", ""), ("EMPTY_FILE", "")]);
-        let mut reader = Reader::new(&source);
-        assert_eq!(reader.or("EMPTY", 5), Some(5));
-        assert_eq!(reader.optional::<u16>("MISSING"), Some(None));
-        assert!(reader.finish(Some(())).is_ok());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
+use seckill_telemetry::check_config::{self, Asked};
 use seckill_telemetry::logs::{self, LogFormat};
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
@@ -23,6 +24,7 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 struct Config {
     listen: SocketAddr,
     ingress_url: String,
+    shop_url: String,
     webhook_secret: Secret,
 }
 
@@ -44,11 +46,18 @@ impl Config {
         });
         let ingress_url = reader.or("INGRESS_URL", "http://127.0.0.1:8080".to_owned());
         let ingress_url = reader.accept("INGRESS_URL", ingress_url, |url| check_url(url));
+        let shop_url: Option<Option<String>> = reader.optional("SHOP_URL");
+        let shop_url = reader.accept("SHOP_URL", shop_url, |url| {
+            url.as_deref().map_or(Ok(()), check_url)
+        });
         let webhook_secret = reader.secret("PAYMENT_WEBHOOK_SECRET", SECRET_MIN_BYTES);
         let config = || {
+            let ingress_url = ingress_url?.trim_end_matches('/').to_owned();
+            let shop_url = shop_url?.unwrap_or_else(|| ingress_url.clone());
             Some(Self {
                 listen: listen?,
-                ingress_url: ingress_url?.trim_end_matches('/').to_owned(),
+                ingress_url,
+                shop_url: shop_url.trim_end_matches('/').to_owned(),
                 webhook_secret: webhook_secret?,
             })
         };
@@ -67,15 +76,20 @@ fn check_url(url: &str) -> Result<(), String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Config::load(&Source::load()) {
+    let source = Source::load();
+    let config = match Config::load(&source) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("seckill-payment-simulator: {error}");
             return ExitCode::from(2);
         }
     };
-    match run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match check_config::asked() {
+        Some(asked) => check(asked, &source, &config).await,
+        None => run(config).await.map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("seckill-payment-simulator: {error:#}");
             ExitCode::FAILURE
@@ -83,16 +97,29 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn check(asked: Asked, source: &Source, config: &Config) -> anyhow::Result<ExitCode> {
+    let client = client()?;
+    let health = check_config::health();
+    // Any answer will do: this is where payments go.
+    let ask = async || client.get(&config.ingress_url).send().await.map(drop);
+    if asked.tries_stores {
+        health.wait_for("ingress", |_| false, ask).await?;
+    }
+    Ok(check_config::print(asked.form, source, &health)?)
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(WEBHOOK_TIMEOUT).build()
+}
+
 async fn run(config: Config) -> anyhow::Result<()> {
     logs::start("info", LogFormat::Json).map_err(anyhow::Error::msg)?;
     let ops = Ops::install("payment-simulator", &[]).map_err(anyhow::Error::msg)?;
     let stop = shutdown::on_signal()?;
-    let client = reqwest::Client::builder()
-        .timeout(WEBHOOK_TIMEOUT)
-        .build()?;
     let webhook = web::Data::new(Webhook {
-        client,
+        client: client()?,
         ingress_url: config.ingress_url,
+        shop_url: config.shop_url,
         secret: config.webhook_secret,
     });
     ops.health.resolved("start");

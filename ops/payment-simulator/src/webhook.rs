@@ -12,13 +12,15 @@ use crate::pages::Payment;
 pub(crate) struct Webhook {
     pub(crate) client: reqwest::Client,
     pub(crate) ingress_url: String,
+    /// Where buyers see it.
+    pub(crate) shop_url: String,
     pub(crate) secret: Secret,
 }
 
 impl Webhook {
     /// Whether a buyer may be sent there: the shop, and nobody else.
     pub(crate) fn is_shop(&self, address: &str) -> bool {
-        let rest = address.strip_prefix(&self.ingress_url);
+        let rest = address.strip_prefix(&self.shop_url);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
@@ -63,7 +65,8 @@ mod tests {
     fn only_the_shop_is_gone_back_to() {
         let webhook = Webhook {
             client: reqwest::Client::new(),
-            ingress_url: "http://127.0.0.1:8080".to_owned(),
+            ingress_url: "http://ingress:8080".to_owned(),
+            shop_url: "http://127.0.0.1:8080".to_owned(),
             secret: Secret::new("webhook-secret"),
         };
         assert!(webhook.is_shop("http://127.0.0.1:8080/sales/7"));
@@ -71,6 +74,7 @@ mod tests {
             "http://127.0.0.1:80801/",
             "http://127.0.0.1:8080@evil.example/",
             "//evil.example",
+            "http://ingress:8080/sales/7",
             "javascript:alert(1)",
         ] {
             assert!(!webhook.is_shop(elsewhere), "{elsewhere}");

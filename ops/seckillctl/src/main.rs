@@ -20,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use seckill_telemetry::{failpoints, panics};
 
 use crate::commands::{
-    completion, db, dlq, order, rebuild, reconcile, replay, risk, sale, schemas, session, token,
+    completion, db, dlq, doctor, order, rebuild, reconcile, replay, risk, sale, schemas, session, token,
     topics,
 };
 use crate::failure::Failure;
@@ -29,12 +29,13 @@ use crate::settings::Settings;
 
 const AFTER_HELP: &str = "\
 Settings are read from the environment, or from --env-file alone where it is given:
-  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   topics, order --at, order timeline, dlq, replay,
-                                                  rebuild, reconcile
+  KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   doctor, topics, order --at, order timeline, dlq,
+                                                  replay, rebuild, reconcile
   SCHEMA_REGISTRY_URL and the rest of its kind    schemas, and whatever reads or writes the log
-  DATABASE_URL                                    db, order, topics lag, topics accept, dlq, risk,
+  DATABASE_URL                                    doctor, db, order, topics lag, topics accept, dlq, risk,
                                                   session, token, replay --execute, rebuild, reconcile
-  REDIS_URL, PROMISE_DEADLINE_MS                  topics accept, reconcile
+  REDIS_URL, PROMISE_DEADLINE_MS                  doctor, topics accept, reconcile
+  EXPIRY_GRACE_SECONDS                            doctor
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
   ADMIN_TOKEN                                     sale
   TOKEN_SECRET                                    token
@@ -55,6 +56,7 @@ Exit codes:
 Examples:
   seckillctl topics create --replication 3
   seckillctl db migrate
+  seckillctl doctor
   seckillctl sale create --title 'Espresso machine' --price-cents 4900 --stock 100
   seckillctl sale show 17 --output json
   seckillctl topics lag
@@ -89,6 +91,12 @@ enum Command {
     Session(session::Command),
     /// Make a buyer's bearer token, and note in the audit who did.
     Token(token::Arguments),
+    /// Look at everything that has to be right about Kafka, Redis and PostgreSQL.
+    ///
+    /// Nothing is changed. What is wrong is named with the command or the setting that mends it, and makes the exit
+    /// code 1; what is only a risk does not.
+    #[command(after_help = "Example: seckillctl doctor --output json")]
+    Doctor,
     /// Make the Kafka topics, check them, or see how far the views are behind.
     #[command(subcommand)]
     Topics(topics::Command),
@@ -155,6 +163,7 @@ async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
         Command::Order(command) => order::run(command, &settings).await,
         Command::Session(command) => session::run(command, &settings).await,
         Command::Token(arguments) => token::run(&arguments, &settings).await,
+        Command::Doctor => doctor::run(&settings, cli.output).await,
         Command::Topics(command) => topics::run(command, &settings).await,
         Command::Schemas(command) => schemas::run(command, &settings, cli.output).await,
         Command::Db(command) => db::run(command, &settings).await,
@@ -262,6 +271,7 @@ mod tests {
             include_str!("../../runbooks/lost-redis.md"),
             include_str!("../../runbooks/rebuild.md"),
             include_str!("../../runbooks/reconcile.md"),
+            include_str!("../../runbooks/upgrade.md"),
         ];
         let lines = runbooks.iter().flat_map(|text| text.lines());
         let commands: Vec<_> = lines.filter(|l| l.starts_with("seckillctl ")).collect();
@@ -270,6 +280,7 @@ mod tests {
             let line = line.split('#').next().unwrap_or(line);
             // What the shell does with the output is not the command's.
             let line = line.split(" > ").next().unwrap_or(line);
+            let line = line.split(" || ").next().unwrap_or(line);
             let parsed = Cli::try_parse_from(words(line));
             assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
         }

@@ -31,6 +31,8 @@ pub(crate) enum Need {
     Database,
     /// [`Settings::redis`] and [`Settings::promise_deadline`].
     Redis,
+    /// [`Settings::grace`].
+    Grace,
     /// [`Settings::token_secret`].
     TokenSecret,
 }
@@ -49,6 +51,7 @@ impl Settings {
                 Need::Kafka => drop(Kafka::read(&mut reader)),
                 Need::Database => drop(database_url(&mut reader)),
                 Need::Redis => drop((redis(&mut reader), promise_deadline(&mut reader))),
+                Need::Grace => drop(grace(&mut reader)),
                 Need::TokenSecret => drop(token_secret(&mut reader)),
             }
         }
@@ -73,6 +76,11 @@ impl Settings {
     /// `PROMISE_DEADLINE_MS`, as the services are given it.
     pub(crate) fn promise_deadline(&self) -> Result<Duration, SettingsError> {
         self.read(promise_deadline)
+    }
+
+    /// `EXPIRY_GRACE_SECONDS`, as the timeout service is given it.
+    pub(crate) fn grace(&self) -> Result<Duration, SettingsError> {
+        self.read(grace)
     }
 
     /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`.
@@ -116,6 +124,11 @@ fn token_secret(reader: &mut Reader<'_>) -> Option<Secret> {
 fn promise_deadline(reader: &mut Reader<'_>) -> Option<Duration> {
     let deadline_ms = reader.or("PROMISE_DEADLINE_MS", 3_000);
     deadline_ms.map(Duration::from_millis)
+}
+
+fn grace(reader: &mut Reader<'_>) -> Option<Duration> {
+    let seconds: Option<u32> = reader.or("EXPIRY_GRACE_SECONDS", 2);
+    seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn check_http_url(url: &str) -> Result<(), String> {

@@ -98,7 +98,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         SocketAddr::from(([127, 0, 0, 1], 8081)),
     );
     let secrets = Secrets::read(reader);
-    let admin_tokens = reader.or("ADMIN_TOKENS", NamedTokens::default());
+    let admin_tokens = reader.optional::<NamedTokens>("ADMIN_TOKENS");
+    reader.hide("ADMIN_TOKENS");
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
@@ -107,7 +108,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let bodies_per_address = at_least(reader, "ADMISSION_BODIES_PER_ADDRESS", 1_000, &1);
     let rate_limits = rates(reader);
     let rate_limits_shared = reader.or("RATE_LIMIT_SHARED", false);
-    let trusted_proxies = reader.or("TRUSTED_PROXIES", TrustedProxies::default());
+    let trusted_proxies = reader.optional::<TrustedProxies>("TRUSTED_PROXIES");
     let proxy_header = reader.or("TRUSTED_PROXIES_HEADER", ProxyHeader::default());
     let sign_in = SignInSettings::read(reader);
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
@@ -121,7 +122,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         admin_listen: admin_listen?,
         admin_token: secrets.admin_token?,
-        admin_tokens: admin_tokens?,
+        admin_tokens: admin_tokens?.unwrap_or_default(),
         token_secret: secrets.token?,
         token_secret_previous: secrets.token_previous?,
         payment_webhook_secret: secrets.webhook?,
@@ -134,7 +135,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         bodies_per_address: bodies_per_address?,
         rate_limits: rate_limits?,
         rate_limits_shared: rate_limits_shared?,
-        trusted_proxies: trusted_proxies?.writing(proxy_header?),
+        trusted_proxies: trusted_proxies?.unwrap_or_default().writing(proxy_header?),
         sign_in: sign_in?,
         workers: workers?,
         keep_alive: Duration::from_secs(keep_alive_seconds?),

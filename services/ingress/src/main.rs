@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use seckill_ingress::config::Config;
 use seckill_ingress::metrics;
-use seckill_ingress::startup::Application;
+use seckill_ingress::startup::{self, Application};
+use seckill_telemetry::check_config::{self, Asked};
 use seckill_telemetry::ops::Ops;
 use seckill_telemetry::settings::Source;
 use seckill_telemetry::{failpoints, panics, shutdown, traces};
@@ -15,21 +16,35 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     panics::end_the_process(seckill_eventlog::catches_panics);
-    let config = match Config::load(&Source::load()) {
+    let source = Source::load();
+    let config = match Config::load(&source) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("seckill-ingress: {error}");
             return ExitCode::from(2);
         }
     };
-    match run(config) {
-        Ok(()) => shutdown::exit_code(),
+    let done = match check_config::asked() {
+        Some(asked) => check(asked, &source, &config),
+        None => run(config).map(|()| shutdown::exit_code()),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("seckill-ingress ends: {error:#}");
             eprintln!("seckill-ingress: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn check(asked: Asked, source: &Source, config: &Config) -> anyhow::Result<ExitCode> {
+    let health = check_config::health();
+    if asked.tries_stores {
+        startup::check(config, &health).await?;
+    }
+    Ok(check_config::print(asked.form, source, &health)?)
 }
 
 #[tokio::main]

@@ -37,9 +37,15 @@ pub(crate) async fn pass(
         health.wait_for("kafka", |_| false, warm_up).await
     };
     let stock = &clients.stock_orders;
-    tokio::try_join!(
+    let postgresql = async {
+        let ask = || clients.door.check_schema();
+        health.wait_for("postgresql", |_| false, ask).await?;
         // Also who has signed out: a token of theirs must not be good here because this instance is new.
-        health.wait_for("postgresql", |_| false, || sign_in.learn_sign_outs()),
+        let learn = || sign_in.learn_sign_outs();
+        health.wait_for("postgresql", |_| false, learn).await
+    };
+    tokio::try_join!(
+        postgresql,
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
         health.wait_for(
             "schema-registry",

@@ -146,6 +146,18 @@ impl Application {
     }
 }
 
+/// Asks the stores what a start asks them, and listens nowhere.
+///
+/// # Errors
+/// When a client cannot be made; what the stores are not, `health` tells.
+pub async fn check(config: &Config, health: &Health) -> anyhow::Result<()> {
+    let clients = Clients::new(config)?;
+    let (app, _) = App::new(config, &clients)?;
+    let partitions = config.stores.kafka.partitions;
+    preflight::pass(health, &clients, &app.sign_in.sign_in, partitions).await?;
+    Ok(())
+}
+
 /// A producer that has failed for good is not mended by waiting. Nothing is taken meanwhile:
 /// [`crate::orders::reservations::Reservations`] asks it first.
 async fn end_without_producer(

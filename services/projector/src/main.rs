@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use mimalloc::MiMalloc;
 use seckill_projector::config::Config;
 use seckill_projector::startup;
+use seckill_telemetry::check_config::{self, Asked};
 use seckill_telemetry::settings::Source;
 use seckill_telemetry::{failpoints, panics, shutdown};
 
@@ -14,21 +15,34 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     panics::end_the_process(seckill_eventlog::catches_panics);
-    let config = match Config::load(&Source::load()) {
+    let source = Source::load();
+    let config = match Config::load(&source) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    match run(config).await {
-        Ok(()) => shutdown::exit_code(),
+    let done = match check_config::asked() {
+        Some(asked) => check(asked, &source, &config).await,
+        None => run(config).await.map(|()| shutdown::exit_code()),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the projector ends");
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn check(asked: Asked, source: &Source, config: &Config) -> anyhow::Result<ExitCode> {
+    let health = check_config::health();
+    if asked.tries_stores {
+        startup::check(config, &health).await?;
+    }
+    Ok(check_config::print(asked.form, source, &health)?)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

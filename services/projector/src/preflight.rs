@@ -18,7 +18,7 @@ pub(crate) async fn pass(
     (settings, topics, partitions): (&KafkaSettings, &Topics, i32),
 ) -> Result<(), Unmet> {
     tokio::try_join!(
-        health.wait_for("postgresql", |_| false, || orderbook.ping()),
+        health.wait_for("postgresql", |_| false, || orderbook.check_schema()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
         health.wait_for(
             "schema-registry",

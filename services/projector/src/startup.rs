@@ -129,6 +129,37 @@ async fn assign(
     }
 }
 
+/// Asks the stores what a start asks them.
+///
+/// # Errors
+/// When a client cannot be made; what the stores are not, `health` tells.
+pub async fn check(config: &Config, health: &Health) -> anyhow::Result<()> {
+    let options = OrderbookOptions {
+        max_connections: 1,
+        holds_connections: false,
+        ..orderbook_options(config)
+    };
+    let orderbook = Orderbook::connect(&options)?;
+    let log = LogIdentity::default();
+    let stock = Stock::new(StockOptions::new(&config.stores.redis))?;
+    let settings = config.stores.kafka("seckill-projector");
+    let topics = config.stores.topics();
+    let kafka = (&settings, &topics, config.stores.kafka.partitions);
+    Ok(preflight::pass(health, &orderbook, (&stock, &log), kafka).await?)
+}
+
+fn orderbook_options(config: &Config) -> OrderbookOptions {
+    OrderbookOptions {
+        database_url: config.stores.database_url.expose().to_owned(),
+        application_name: "seckill-projector".to_owned(),
+        max_connections: DATABASE_CONNECTIONS,
+        holds_connections: true,
+        acquire_timeout: Duration::from_secs(2),
+        statement_timeout: STATEMENT_TIMEOUT,
+        idle_transaction_timeout: STATEMENT_TIMEOUT,
+    }
+}
+
 type Connected = (Arc<ProjectorContext>, mpsc::UnboundedReceiver<Assignment>);
 
 async fn connect(
@@ -142,15 +173,7 @@ async fn connect(
     let log = LogIdentity::default();
     let stock = Stock::new(StockOptions::new(redis).of_deployment(prefix, log.clone()))?;
     let cache = SharedCache::new(Ephemeral::new(redis, prefix)?);
-    let options = OrderbookOptions {
-        database_url: config.stores.database_url.expose().to_owned(),
-        application_name: "seckill-projector".to_owned(),
-        max_connections: DATABASE_CONNECTIONS,
-        holds_connections: true,
-        acquire_timeout: Duration::from_secs(2),
-        statement_timeout: STATEMENT_TIMEOUT,
-        idle_transaction_timeout: STATEMENT_TIMEOUT,
-    };
+    let options = orderbook_options(&config);
     let orderbook = Orderbook::connect(&options)?;
     let loads = Orderbook::connect(&OrderbookOptions {
         application_name: "seckill-projector-loads".to_owned(),

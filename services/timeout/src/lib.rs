@@ -5,10 +5,11 @@
 //! Any number of instances may run: each claims the orders of a page before it appends their
 //! events. An instance that dies leaves its claims to lapse, and another takes the orders over.
 
-pub mod clocks;
 pub mod config;
 pub mod expirer;
 pub mod metrics;
 mod preflight;
 pub mod startup;
 pub mod worker;
+
+pub use seckill_stores::clocks;

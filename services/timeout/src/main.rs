@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use seckill_telemetry::check_config::{self, Asked};
 use seckill_telemetry::settings::Source;
 use seckill_telemetry::{failpoints, panics, shutdown};
 use seckill_timeout::config::Config;
@@ -14,20 +15,33 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     panics::end_the_process(seckill_eventlog::catches_panics);
-    let config = match Config::load(&Source::load()) {
+    let source = Source::load();
+    let config = match Config::load(&source) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("seckill-timeout: {error}");
             return ExitCode::from(2);
         }
     };
-    match run(&config).await {
-        Ok(()) => shutdown::exit_code(),
+    let done = match check_config::asked() {
+        Some(asked) => check(asked, &source, &config).await,
+        None => run(&config).await.map(|()| shutdown::exit_code()),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("seckill-timeout: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn check(asked: Asked, source: &Source, config: &Config) -> anyhow::Result<ExitCode> {
+    let health = check_config::health();
+    if asked.tries_stores {
+        startup::open(config, &health).await?;
+    }
+    Ok(check_config::print(asked.form, source, &health)?)
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {

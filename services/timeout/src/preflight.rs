@@ -28,7 +28,7 @@ pub(crate) async fn pass(
         health.wait_for("kafka", |_| false, warm_up).await
     };
     tokio::try_join!(
-        health.wait_for("postgresql", |_| false, || orderbook.ping()),
+        health.wait_for("postgresql", |_| false, || orderbook.check_schema()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
         health.wait_for(
             "schema-registry",

@@ -58,7 +58,7 @@ pub async fn run(config: &Config, stop: &CancellationToken) -> Result<()> {
 }
 
 /// What the rounds are made with.
-struct Stores {
+pub struct Stores {
     orderbook: Orderbook,
     stock: Stock,
     producer: Arc<EventProducer>,
@@ -113,7 +113,10 @@ fn expirer(config: &Config, stores: &Stores) -> Expirer<StoreClocks> {
 }
 
 /// Connects, and waits for each store that is away; gives up only on what waiting cannot mend.
-async fn open(config: &Config, health: &Health) -> Result<Stores> {
+///
+/// # Errors
+/// That.
+pub async fn open(config: &Config, health: &Health) -> Result<Stores> {
     let kafka = config.stores.kafka("seckill-timeout");
     let topics = config.stores.topics();
     let orderbook = Orderbook::connect(&OrderbookOptions {

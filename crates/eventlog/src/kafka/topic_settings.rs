@@ -58,6 +58,14 @@ pub struct TopicFault {
     pub danger: &'static str,
 }
 
+impl TopicFault {
+    /// What mends it.
+    #[must_use]
+    pub fn command(&self, brokers: &str) -> String {
+        alter(brokers, std::slice::from_ref(self))
+    }
+}
+
 impl fmt::Display for TopicFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -79,16 +87,21 @@ pub(crate) fn describe(brokers: &str, faults: &[TopicFault]) -> String {
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     lines.push("Run:".to_owned());
     for one_topic in faults.chunk_by(|a, b| a.topic == b.topic) {
-        let set = |fault: &TopicFault| format!("{}={}", fault.setting, fault.needed);
-        let set: Vec<String> = one_topic.iter().map(set).collect();
-        lines.push(format!(
-            "kafka-configs --bootstrap-server {brokers} --alter --entity-type topics \
-             --entity-name {} --add-config {}",
-            one_topic[0].topic,
-            set.join(",")
-        ));
+        lines.push(alter(brokers, one_topic));
     }
     lines.join("\n")
+}
+
+/// The command that mends one topic's.
+fn alter(brokers: &str, faults: &[TopicFault]) -> String {
+    let set = |fault: &TopicFault| format!("{}={}", fault.setting, fault.needed);
+    let set: Vec<String> = faults.iter().map(set).collect();
+    let topic = faults.first().map_or("", |fault| &fault.topic);
+    format!(
+        "kafka-configs --bootstrap-server {brokers} --alter --entity-type topics \
+         --entity-name {topic} --add-config {}",
+        set.join(",")
+    )
 }
 
 /// Whether a value does as well as the pinned one; it is given all of the topic's, and its copies.

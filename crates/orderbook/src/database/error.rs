@@ -11,6 +11,15 @@ pub enum OrderbookError {
     /// The schema could not be brought up to date.
     #[error("cannot migrate the database, see its log and the migrations table: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A migration that this program needs was not made.
+    #[error("the database has not got migration {version}: run `seckillctl db migrate`")]
+    SchemaBehind {
+        /// The first of those that are missing.
+        version: i64,
+    },
+    /// This role may not see which migrations were made.
+    #[error("this role may not read _sqlx_migrations: run ops/postgres/roles.sql again")]
+    SchemaHidden,
     /// A row that this program does not write: somebody else did, or a newer version.
     #[error("table {table} has a {column} that no fold writes: look for writes by hand")]
     Row {
@@ -98,7 +107,7 @@ fn rolled_back(error: &sqlx::Error) -> bool {
     sqlstate(error).is_some_and(|code| code.starts_with("40"))
 }
 
-fn sqlstate(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     let code = error.as_database_error()?.code()?;
     Some(code.into_owned())
 }

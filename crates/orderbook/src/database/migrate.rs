@@ -3,13 +3,17 @@
 //! sqlx's own way takes a lock of the session and prepares statements by name, and neither is to be had
 //! through a pooler. The table in which it keeps its books, `_sqlx_migrations`, is the same.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 
 use crate::database::connect::Orderbook;
 use crate::database::connections::{Connection, LONGEST};
-use crate::database::error::OrderbookError;
+use crate::database::error::{OrderbookError, sqlstate};
+
+const UNDEFINED_TABLE: &str = "42P01";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -22,6 +26,36 @@ const BOOKS: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     checksum bytea NOT NULL, execution_time bigint NOT NULL)";
 
 impl Orderbook {
+    /// Asks whether the schema has everything that this program needs: all migrations that it knows, as it knows
+    /// them. Those of newer versions do it no harm.
+    ///
+    /// # Errors
+    /// When the database is away, lacks a migration or has another one under its number.
+    pub async fn check_schema(&self) -> Result<(), OrderbookError> {
+        let made = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(&self.pool)
+            .await;
+        let made: HashMap<i64, Vec<u8>> = match made {
+            Ok(rows) => rows.into_iter().collect(),
+            Err(error) => match sqlstate(&error).as_deref() {
+                Some(UNDEFINED_TABLE) => HashMap::new(),
+                Some(INSUFFICIENT_PRIVILEGE) => return Err(OrderbookError::SchemaHidden),
+                _ => return Err(error.into()),
+            },
+        };
+        for migration in MIGRATIONS.iter() {
+            let version = migration.version;
+            match made.get(&version) {
+                None => return Err(OrderbookError::SchemaBehind { version }),
+                Some(checksum) if **checksum != *migration.checksum => {
+                    return Err(MigrateError::VersionMismatch(version).into());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the schema up to date. Instances that start together take turns.
     ///
     /// # Errors

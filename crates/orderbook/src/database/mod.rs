@@ -5,4 +5,5 @@ pub(crate) mod connections;
 pub(crate) mod error;
 pub(crate) mod migrate;
 pub(crate) mod rows;
+pub(crate) mod server;
 pub(crate) mod sql_time;

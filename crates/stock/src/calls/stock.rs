@@ -11,6 +11,7 @@ use crate::calls::survey::Survey;
 use crate::redis::connection::{StockConnection, StockOptions};
 use crate::redis::error::StockError;
 use crate::redis::nodes::Nodes;
+use crate::redis::server::MasterServer;
 
 /// A clock that takes so much longer than the first is not waited for.
 const CLOCK_LATE: Duration = Duration::from_millis(250);
@@ -93,6 +94,24 @@ impl Stock {
         let check =
             |connection: Arc<StockConnection>| async move { connection.check_server().await };
         self.ask_all(check).await.map(drop)
+    }
+
+    /// Asks every master what it is.
+    ///
+    /// # Errors
+    /// When it cannot be found out who is master.
+    pub async fn servers(&self) -> Result<Vec<MasterServer>, StockError> {
+        let masters = self.nodes.masters().await?;
+        let mut servers = Vec::with_capacity(masters.nodes.len());
+        for node in &masters.nodes {
+            let told = match self.nodes.connect(node).await {
+                Ok(connection) => connection.facts().await,
+                Err(error) => Err(error),
+            };
+            let address = node.address();
+            servers.push(MasterServer { address, told });
+        }
+        Ok(servers)
     }
 
     /// Checks that Redis takes writes now.

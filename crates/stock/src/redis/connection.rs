@@ -131,7 +131,7 @@ impl Fence {
     }
 }
 
-fn info_field<'a>(info: &'a str, name: &str) -> Result<&'a str, StockError> {
+pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Result<&'a str, StockError> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .ok_or_else(|| StockError::Protocol(format!("INFO has no {name}")))
@@ -233,21 +233,27 @@ impl StockConnection {
 
     /// A setting of the server; `default`, which is Redis' own, where nobody may read it.
     async fn config(&self, name: &str, default: u64) -> Result<u64, StockError> {
+        self.told_setting(name)
+            .await?
+            .map_or(Ok(default), |value| parse(&value))
+    }
+
+    /// A setting of the server; none where nobody may read it.
+    pub(crate) async fn told_setting(&self, name: &str) -> Result<Option<String>, StockError> {
         let mut get = redis::cmd("CONFIG");
         let answer: Result<(String, String), _> = self.query(get.arg("GET").arg(name)).await;
         match answer {
-            Ok((_, value)) => parse(&value),
+            Ok((_, value)) => Ok(Some(value)),
             Err(StockError::Misconfigured(why) | StockError::Protocol(why)) => {
-                tracing::warn!(
-                    name,
-                    default,
-                    why,
-                    "Redis does not tell; its default is assumed"
-                );
-                Ok(default)
+                tracing::warn!(name, why, "Redis does not tell; its default is assumed");
+                Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) const fn deployment(&self) -> Deployment {
+        self.deployment
     }
 
     /// Reads the server's fence again; another one than before ends this connection. To be called
@@ -351,7 +357,7 @@ impl StockConnection {
         Ok(reply)
     }
 
-    async fn info(&self) -> Result<String, StockError> {
+    pub(crate) async fn info(&self) -> Result<String, StockError> {
         self.query(&redis::cmd("INFO")).await
     }
 

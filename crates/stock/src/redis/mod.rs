@@ -8,5 +8,6 @@ pub(crate) mod nodes;
 pub(crate) mod reply;
 pub(crate) mod script;
 pub(crate) mod sentinel;
+pub(crate) mod server;
 pub(crate) mod slots;
 pub(crate) mod tls;

@@ -51,6 +51,11 @@ impl Node {
         self.client.get_connection_info().addr().to_string() == server.addr().to_string()
     }
 
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        self.client.get_connection_info().addr().to_string()
+    }
+
     /// The current connection, if it may still be used.
     fn usable(&self) -> Option<Arc<StockConnection>> {
         let current = self.current.read();

@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod completion;
 pub(crate) mod db;
 pub(crate) mod dlq;
+pub(crate) mod doctor;
 pub(crate) mod lag;
 pub(crate) mod order;
 pub(crate) mod rebuild;
