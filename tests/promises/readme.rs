@@ -58,6 +58,82 @@ async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<
     Ok(())
 }
 
+/// What the containers have, and the world takes the place of.
+const OF_CONTAINERS: [&str; 3] = [
+    "docker compose exec -T ingress ",
+    "docker compose --profile shop up --build --wait",
+    "python3 -m venv .venv",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_for_containers_end_with_a_paid_order_that_a_consumer_has_heard_of()
+-> Result<()> {
+    let world = World::start()?;
+    let walk = blocks_of("With containers")?;
+    let commands = walk.lines().filter(|line| !line.starts_with(' '));
+    ensure!(commands.count() <= 8, "{walk}");
+    let port = seckill_testkit::ports::free_port()?;
+    let listen = format!("127.0.0.1:{port}");
+    let shop = world.ingress.url();
+    let _payments = seckill_testkit::Service::start(seckill_testkit::ServiceSpec {
+        binary: "seckill-payment-simulator".to_owned(),
+        env: [
+            ("PAYMENT_SIMULATOR_LISTEN", listen.as_str()),
+            ("INGRESS_URL", &shop),
+            (
+                "PAYMENT_WEBHOOK_SECRET",
+                world.stack.setting("PAYMENT_WEBHOOK_SECRET"),
+            ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        admin_port: port,
+        port: Some(port),
+    })?;
+    for of_containers in OF_CONTAINERS {
+        ensure!(walk.contains(of_containers), "{of_containers}");
+    }
+    let (without_consumer, consumer) =
+        walk.rsplit_once("\nKAFKA_BROKERS=").context("a consumer")?;
+    let (before, after) = without_consumer
+        .split_once("\n.venv/bin/pip ")
+        .context("pip")?;
+    ensure!(after.lines().count() == 1, "{after}");
+    let mut walk = before.replace("http://127.0.0.1:8080", &shop);
+    walk = walk.replace("http://127.0.0.1:8084", &format!("http://{listen}"));
+    for of_containers in OF_CONTAINERS {
+        walk = walk.replace(of_containers, "");
+    }
+    walk += "\necho \"$ORDER\"";
+    let directory = tempfile::tempdir()?;
+    let seckillctl = binary("seckillctl")?;
+    let programs = seckillctl.parent().context("a directory")?.display();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-u", "-o", "pipefail", "-c", &walk])
+        .current_dir(directory.path())
+        .env_clear()
+        .envs(world.stack.env())
+        .env("PATH", format!("{programs}:{path}"))
+        .env("INGRESS_ADMIN_URL", world.ingress.admin_url());
+    let output = tokio::task::block_in_place(|| bash.output())?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{printed}\n{errors}");
+    let order = printed
+        .trim()
+        .lines()
+        .last()
+        .context("an order")?
+        .to_owned();
+    world.until_status(42, &order, "paid").await?;
+    ensure!(
+        consumer.contains("examples/outcomes-python/consumer.py"),
+        "tests/promises/consumers.rs runs it: {consumer}"
+    );
+    Ok(())
+}
+
 /// What `ps` would show of these is known to everybody on the machine.
 const PROGRAMS: [&str; 4] = ["curl ", "openssl ", "psql ", "redis-cli "];
 const SECRETS: [&str; 6] = [
