@@ -8,6 +8,7 @@ mod apicurio;
 mod bad_input;
 mod catalogue;
 mod chaos;
+mod chart;
 mod check_config;
 mod cluster;
 mod consumers;
