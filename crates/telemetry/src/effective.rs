@@ -88,7 +88,7 @@ impl Noted {
 }
 
 fn shown(name: &str, read: &Read) -> String {
-    if name.ends_with("_URL") {
+    if name.ends_with("_URL") || name.ends_with("_ENDPOINT") {
         return without_login(&read.value);
     }
     if read.is_secret && !read.value.is_empty() {
