@@ -58,13 +58,7 @@ impl Health {
         let problems = self.problems();
         let mut names: BTreeSet<_> = problems.keys().copied().collect();
         if let Some(trial) = &self.trial {
-            names.extend(
-                trial
-                    .met
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .iter(),
-            );
+            names.extend(lock(&trial.met).iter());
         }
         let told = names
             .into_iter()
@@ -137,13 +131,12 @@ impl Health {
         name: &'static str,
         ask: impl AsyncFn() -> Result<(), E>,
     ) {
-        if self.lock().contains_key(name) {
+        if lock(&self.problems).contains_key(name) {
             return;
         }
         match tokio::time::timeout(trial.patience, ask()).await {
             Ok(Ok(())) => {
-                let mut met = trial.met.lock().unwrap_or_else(PoisonError::into_inner);
-                met.insert(name);
+                lock(&trial.met).insert(name);
             }
             Ok(Err(refusal)) => self.problem(name, with_causes(&refusal)),
             Err(_) => {
