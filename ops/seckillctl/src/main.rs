@@ -20,8 +20,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use seckill_telemetry::{failpoints, panics};
 
 use crate::commands::{
-    completion, db, dlq, doctor, order, rebuild, reconcile, replay, risk, sale, schemas, session, token,
-    topics,
+    completion, db, dlq, doctor, order, rebuild, reconcile, replay, risk, sale, schemas, session,
+    token, topics,
 };
 use crate::failure::Failure;
 use crate::output::{Output, Report, print, tell, written};
