@@ -25,7 +25,7 @@ const CHOSEN: [&str; 4] = [
 
 const STORES: &str = "the file's own stores are on a network of their own, without TLS";
 
-const NO_REGISTRY: &str = "the file has no schema registry";
+const NO_REGISTRY: &str = "the file's own registry takes anybody, without TLS";
 
 /// Those that run the project's own image, and what of it.
 const OURS: [(&str, &str); 4] = [
@@ -55,7 +55,6 @@ const DEFAULTED: &[(&str, &str)] = &[
     ("KAFKA_SSL_CA_LOCATION", STORES),
     ("KAFKA_SSL_CERTIFICATE_LOCATION", STORES),
     ("KAFKA_SSL_KEY_LOCATION", STORES),
-    ("SCHEMA_REGISTRY_URL", NO_REGISTRY),
     ("SCHEMA_REGISTRY_USERNAME", NO_REGISTRY),
     ("SCHEMA_REGISTRY_PASSWORD", NO_REGISTRY),
     ("SCHEMA_REGISTRY_SSL_CA_LOCATION", NO_REGISTRY),

@@ -365,9 +365,10 @@ impl EffectsWorker {
                 let span = context.zip(cause).map(|(context, cause)| {
                     let began = SystemTime::now();
                     let name = format!("publish {}", outcome.name());
-                    Span::new(name, Kind::Producer, context, Some(cause), began)
+                    let span = Span::new(name, Kind::Producer, context, Some(cause), began)
                         .with("messaging.system", "kafka")
-                        .with("messaging.message.id", outcome.event_id.to_string())
+                        .with("messaging.message.id", outcome.event_id.to_string());
+                    Box::new(span)
                 });
                 let sent = shared.producer.send_outcome(&outcome, context.or(cause));
                 deliveries.push((sent?, span));
@@ -376,7 +377,7 @@ impl EffectsWorker {
                 for delivery in both {
                     delivery.await?;
                 }
-                span.into_iter().for_each(Span::end);
+                span.into_iter().for_each(|span: Box<Span>| span.end());
             }
             anyhow::Ok(())
         })

@@ -28,7 +28,7 @@ pub(super) struct Sent {
     delivery: Delivery,
     at: Duration,
     /// Of a trace that somebody records.
-    span: Option<Span>,
+    span: Option<Box<Span>>,
 }
 
 impl Publisher {
@@ -68,7 +68,7 @@ impl Publisher {
         self.health().sent(at);
         let context = context.filter(|context| traces::wants(*context));
         let span = context.zip(parent);
-        let span = span.map(|(context, parent)| publishing(event, context, parent));
+        let span = span.map(|(context, parent)| Box::new(publishing(event, context, parent)));
         Ok(Sent { delivery, at, span })
     }
 
