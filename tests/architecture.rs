@@ -95,6 +95,59 @@ fn every_technique_leads_to_a_rung_a_file_and_a_test_that_exist() {
     }
 }
 
+/// What a translation has to keep: headings by their level, code, links and figures.
+fn bones(page: &str) -> BTreeMap<&'static str, Vec<String>> {
+    let parts: Vec<&str> = page.split("\n```").collect();
+    let blocks = parts.iter().skip(1).step_by(2);
+    let prose: String = parts.iter().copied().step_by(2).collect();
+    let spans = prose.split('`').skip(1).step_by(2);
+    let links = prose.split("](").skip(1);
+    let links = links.filter_map(|link| link.split(')').next());
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let figures = prose.split(|c: char| !(c.is_ascii_digit() || ",.".contains(c)));
+    let figures = figures.map(|figure| figure.trim_matches([',', '.']));
+    let mut bones = BTreeMap::from([
+        ("blocks", blocks.map(ToString::to_string).collect()),
+        ("code", spans.map(str::to_owned).collect::<Vec<_>>()),
+        (
+            "links",
+            links
+                .filter(|link| !link.starts_with("README"))
+                .map(str::to_owned)
+                .collect(),
+        ),
+        (
+            "headings",
+            headings
+                .map(|line| line.chars().take_while(|c| *c == '#').collect())
+                .collect(),
+        ),
+        (
+            "figures",
+            figures
+                .filter(|figure| !figure.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        ),
+    ]);
+    // Another language may put them into another order.
+    for kept in ["code", "links", "figures"] {
+        bones.entry(kept).and_modify(|list| list.sort_unstable());
+    }
+    bones
+}
+
+#[test]
+fn the_chinese_readme_is_in_step_with_the_english_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (english, chinese) = (bones(&read("README.md")), bones(&read("README.zh-CN.md")));
+    assert!(english["blocks"].len() >= 5 && english["figures"].len() >= 15);
+    for (kept, expected) in english {
+        assert_eq!(chinese[kept], expected, "{kept}");
+    }
+}
+
 /// The names like `file::test` in a page, without `file.rs::test` and paths.
 fn named_tests(page: &str) -> Vec<(&str, &str)> {
     let is_name = |text: &&str| {

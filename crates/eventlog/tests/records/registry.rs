@@ -46,7 +46,7 @@ fn schema(record: &str, version: usize) -> String {
 }
 
 #[tokio::test]
-async fn every_version_that_ever_landed_is_read_under_a_registrys_id() {
+async fn every_version_that_ever_landed_is_read_under_an_id_of_the_registry() {
     let registry = StandIn::start().unwrap();
     let mut ids = Vec::new();
     for (record, versions) in versions() {
