@@ -8,7 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 /// The design sets these, or depends on their defaults.
-const OURS: [&str; 50] = [
+const OURS: [&str; 51] = [
     "acks",
     "allow.auto.create.topics",
     "auto.commit.enable",
@@ -52,6 +52,7 @@ const OURS: [&str; 50] = [
     "retries",
     "sasl.mechanisms",
     "session.timeout.ms",
+    "socket.keepalive.enable",
     "statistics.interval.ms",
     "test.mock.broker.rtt",
     "test.mock.num.brokers",

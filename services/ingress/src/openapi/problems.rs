@@ -132,6 +132,7 @@ mod tests {
             let argument = call.trim_start().split(',').next().unwrap();
             match argument {
                 "Self::RATE_LIMITED" => Problem::RATE_LIMITED,
+                "Self::OVERLOADED" => Problem::OVERLOADED,
                 literal => literal.trim_matches('"'),
             }
         });
