@@ -40,6 +40,7 @@ impl Seen {
             headers.insert(name.to_string(), value.to_str()?.to_owned());
         }
         headers.remove("date");
+        headers.remove("traceresponse");
         let status = response.status().as_u16();
         let streams = headers.get("content-type").map(String::as_str) == Some("text/event-stream");
         let body = if streams {
