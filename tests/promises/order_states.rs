@@ -64,8 +64,12 @@ async fn the_states_are_what_was_decided_last_and_can_be_published_again() -> Re
         let answer = world.client.order(voucher, user, None, 1).await?;
         orders.push(answer.order_id().context("no order")?.to_owned());
     }
+    for (user, order) in (1..).zip(&orders) {
+        world.until_status(user, order, "unpaid").await?;
+    }
     world.client.pay(&orders[0], "pay-1", 1_000).await?;
-    world.client.cancel(2, &orders[1]).await?;
+    let cancelled = world.client.cancel(2, &orders[1]).await?;
+    ensure!(cancelled.status == 202, "{cancelled:?}");
     world.until_status(1, &orders[0], "paid").await?;
     world.until_status(2, &orders[1], "cancelled").await?;
     world.quiet(voucher).await?;
