@@ -49,6 +49,14 @@ fn statuses(latest: BTreeMap<String, (i64, String)>) -> BTreeMap<String, String>
     latest.into_iter().map(status).collect()
 }
 
+fn ids(records: &[Record]) -> Result<BTreeSet<String>> {
+    let payloads = records.iter().map(|record| record.payload.as_deref());
+    let outcomes = payloads.map(|payload| decode_outcome(payload.unwrap_or_default()));
+    outcomes
+        .map(|outcome| Ok(outcome?.event_id.to_string()))
+        .collect()
+}
+
 fn rebuild_states(world: &World) -> Result<String> {
     let command = [&["rebuild", "states"][..], &EXECUTE].concat();
     tokio::task::block_in_place(|| run_binary("seckillctl", &command, world.stack.env()))
@@ -116,16 +124,6 @@ async fn the_states_are_what_was_decided_last_and_can_be_published_again() -> Re
         "{again:?}"
     );
     // With the ids that the outcomes have: a consumer of both recognises them.
-    let ids = |records: &[Record]| -> Result<BTreeSet<String>> {
-        let id = |record: &Record| {
-            Ok(
-                decode_outcome(record.payload.as_deref().unwrap_or_default())?
-                    .event_id
-                    .to_string(),
-            )
-        };
-        records.iter().map(id).collect()
-    };
     ensure!(ids(&again)?.is_subset(&ids(&outcomes)?));
 
     // And the projector goes on with the new one.
