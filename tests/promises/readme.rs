@@ -20,6 +20,27 @@ fn blocks_of(heading: &str) -> Result<String> {
     Ok(blocks.collect::<Vec<_>>().join("\n"))
 }
 
+/// What a shell prints into which a walk is pasted, over the world's own stack.
+fn pasted(walk: &str, world: &World) -> Result<String> {
+    let seckillctl = binary("seckillctl")?;
+    let programs = seckillctl.parent().context("a directory")?.display();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let directory = tempfile::tempdir()?;
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-u", "-o", "pipefail", "-c", walk])
+        .current_dir(directory.path())
+        .env_clear()
+        .envs(world.stack.env())
+        .env("PATH", format!("{programs}:{path}"))
+        .env("INGRESS_URL", world.ingress.url())
+        .env("INGRESS_ADMIN_URL", world.ingress.admin_url());
+    let output = tokio::task::block_in_place(|| bash.output())?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{printed}\n{errors}");
+    Ok(printed)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<()> {
     let world = World::start()?;
@@ -28,24 +49,9 @@ async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<
     ensure!(walk.contains(sourced), "{walk}");
     // The world's own environment takes the place of the local stack's.
     let walk = walk.replace(sourced, ":");
-    let seckillctl = binary("seckillctl")?;
-    let programs = seckillctl.parent().context("a directory")?.display();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let directory = tempfile::tempdir()?;
-    let mut bash = Command::new("bash");
-    bash.args(["-e", "-u", "-o", "pipefail", "-c", &walk])
-        .current_dir(directory.path())
-        .env_clear()
-        .envs(world.stack.env())
-        .env("PATH", format!("{programs}:{path}"))
-        .env("INGRESS_URL", world.ingress.url())
-        .env("INGRESS_ADMIN_URL", world.ingress.admin_url());
-    let output = tokio::task::block_in_place(|| bash.output())?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{printed}\n{errors}");
+    let printed = pasted(&walk, &world)?;
     let last = printed.lines().last().context("the ledger")?;
-    let ledger: serde_json::Value = serde_json::from_str(last).context(printed.to_string())?;
+    let ledger: serde_json::Value = serde_json::from_str(last).with_context(|| printed.clone())?;
     assert!(
         ledger["paid"] == 1 && ledger["consistent"] == true,
         "{printed}"
@@ -105,21 +111,7 @@ async fn the_commands_for_containers_end_with_a_paid_order_that_a_consumer_has_h
         walk = walk.replace(of_containers, "");
     }
     walk += "\necho \"$ORDER\"";
-    let directory = tempfile::tempdir()?;
-    let seckillctl = binary("seckillctl")?;
-    let programs = seckillctl.parent().context("a directory")?.display();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut bash = Command::new("bash");
-    bash.args(["-e", "-u", "-o", "pipefail", "-c", &walk])
-        .current_dir(directory.path())
-        .env_clear()
-        .envs(world.stack.env())
-        .env("PATH", format!("{programs}:{path}"))
-        .env("INGRESS_ADMIN_URL", world.ingress.admin_url());
-    let output = tokio::task::block_in_place(|| bash.output())?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{printed}\n{errors}");
+    let printed = pasted(&walk, &world)?;
     let order = printed
         .trim()
         .lines()
