@@ -172,12 +172,12 @@ mod tests {
                 "KAFKA_SASL_PASSWORD_FILE",
                 password.path().to_str().unwrap(),
             ),
-            ("KAFKA_CONFIG_SOCKET_KEEPALIVE_ENABLE", "true"),
+            ("KAFKA_CONFIG_SOCKET_NAGLE_DISABLE", "true"),
         ])
         .unwrap();
         let printed = format!("{:?}", kafka.client("test"));
         assert!(printed.contains("sasl.password"), "{printed}");
-        assert!(printed.contains("socket.keepalive.enable"), "{printed}");
+        assert!(printed.contains("socket.nagle.disable"), "{printed}");
         assert!(!printed.contains("hunter2"), "{printed}");
     }
 

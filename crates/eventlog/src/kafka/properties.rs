@@ -139,7 +139,7 @@ mod tests {
             assert!(why.contains(name), "{why}");
         }
         assert_eq!(properties, Properties::default());
-        properties.set("socket.keepalive.enable", "true").unwrap();
+        properties.set("socket.nagle.disable", "true").unwrap();
         properties.check().unwrap();
     }
 
