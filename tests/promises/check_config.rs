@@ -68,6 +68,7 @@ fn every_login_is_redacted() -> Result<()> {
         ("KAFKA_SASL_PASSWORD", "hunter2"),
         ("REDIS_URL", "redis://shop:hunter2@127.0.0.1:9"),
         ("DATABASE_URL", "postgres://shop:hunter2@127.0.0.1:9/shop"),
+        ("SCHEMA_REGISTRY_URL", "http://127.0.0.1:9"),
         ("SMTP_URL", "smtps://shop:hunter2@mail.example"),
         ("ADMIN_TOKENS", "kim=hunter2-and-thirty-two-more-characters"),
     ];
@@ -84,7 +85,7 @@ fn every_login_is_redacted() -> Result<()> {
     }
     assert!(!told.contains("hunter2"), "{told}");
     // Each store is tried, whatever became of the others.
-    for store in ["kafka: ", "redis: ", "postgresql: "] {
+    for store in ["kafka: ", "redis: ", "postgresql: ", "schema-registry: "] {
         let said = told.lines().find(|line| line.starts_with(store));
         assert!(
             said.is_some_and(|line| !line.ends_with(": ok")),
@@ -139,8 +140,8 @@ fn programs_read_it_as_json_and_mistakes_are_those_of_a_start() -> Result<()> {
     let told: Value = serde_json::from_slice(&output.stdout)?;
     let stores = told["stores"].as_array().context("stores")?;
     let names: Vec<_> = stores.iter().map(|one| one["name"].as_str()).collect();
-    // Where no registry is set, there is nothing to be wrong with it.
-    let expected = ["kafka", "postgresql", "redis", "schema-registry"];
+    // Where no schema registry is set, none is asked for.
+    let expected = ["kafka", "postgresql", "redis"];
     ensure!(names == expected.map(Some), "{told}");
     ensure!(stores.iter().all(|one| one["ok"] == true), "{told}");
 

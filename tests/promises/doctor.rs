@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seckill_eventlog::Topics;
-use seckill_testkit::TestStack;
 use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::service::binary;
 use seckill_testkit::wait::wait_for;
+use seckill_testkit::{SchemaRegistry, TestStack};
 use seckill_tests::{SaleTerms, World};
 use serde_json::Value;
 
@@ -182,6 +182,34 @@ fn migrations_that_are_missing_are_made_by_the_command_that_is_named() -> Result
     let output = migrate.env_clear().envs(stack.env()).envs(there).output()?;
     ensure!(output.status.success(), "{output:?}");
     visit_with(&stack, &there)?.is_good()
+}
+
+#[test]
+fn schemas_that_a_registry_lacks_are_registered_by_the_command_that_is_named() -> Result<()> {
+    let mut registry = SchemaRegistry::start()?;
+    let stack = TestStack::builder()
+        .setting("SCHEMA_REGISTRY_URL", &registry.url())
+        .start()?;
+    let mends = |what| {
+        let mend = visit(&stack)?.only(what)?;
+        let words: Vec<&str> = mend.split(' ').skip(1).collect();
+        stack.seckillctl(&words)?;
+        visit(&stack)?.is_good()
+    };
+    mends("subjects")?;
+    let topics = Topics::new(stack.setting("TOPIC_PREFIX"));
+    let subject = format!("{}-seckill.v1.OrderPaid", topics.events);
+    registry.demand(&subject, "BACKWARD");
+    mends("subjects")?;
+
+    registry.add(
+        &subject,
+        r#"{"type":"record","name":"OrderPaid","fields":[]}"#,
+    )?;
+    visit(&stack)?.only(&subject)?;
+    registry.go_away();
+    visit(&stack)?.only("answer")?;
+    Ok(())
 }
 
 #[test]

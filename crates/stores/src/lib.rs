@@ -13,6 +13,7 @@ use seckill_stock::{RedisServer, TlsFiles, check_server};
 use seckill_telemetry::settings::{Reader, Secret};
 
 pub use kafka::Kafka;
+pub use registry::wait_for_schema_ids;
 
 /// `REDIS_URL` and `REDIS_SSL_…_LOCATION`.
 pub fn redis(reader: &mut Reader<'_>) -> Option<RedisServer> {

@@ -1,8 +1,9 @@
-//! Where the schema registry is, if there is one.
+//! Where the schema registry is, if there is one, and what a start asks of it.
 
 use std::path::PathBuf;
 
-use seckill_eventlog::{RegistrySettings, SchemaRegistry};
+use seckill_eventlog::{KafkaSettings, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids};
+use seckill_telemetry::health::{Health, Unmet};
 use seckill_telemetry::settings::Reader;
 
 const URL: &str = "SCHEMA_REGISTRY_URL";
@@ -54,6 +55,23 @@ pub(crate) fn registry(reader: &mut Reader<'_>) -> Option<Option<SchemaRegistry>
             None
         }
     }
+}
+
+/// Waits until the registry has told the ids of all schemas that are written, naming `schema-registry` in
+/// `/readyz`. Where none is set, there is no such condition.
+///
+/// # Errors
+/// None: waiting may mend all of it.
+pub async fn wait_for_schema_ids(
+    health: &Health,
+    settings: &KafkaSettings,
+    topics: &Topics,
+) -> Result<(), Unmet> {
+    if settings.registry.is_none() {
+        return Ok(());
+    }
+    let ask = || learn_schema_ids(settings, topics);
+    health.wait_for("schema-registry", |_| false, ask).await
 }
 
 #[cfg(test)]

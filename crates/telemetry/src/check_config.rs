@@ -125,6 +125,9 @@ fn advice(store: &str) -> &'static str {
         }
         "redis" => "see REDIS_URL in docs/configuration.md; `seckillctl doctor` tells more",
         "postgresql" => "see DATABASE_URL in docs/configuration.md; `seckillctl doctor` tells more",
+        "schema-registry" => {
+            "see SCHEMA_REGISTRY_URL in docs/configuration.md; `seckillctl doctor` tells more"
+        }
         _ => "see docs/configuration.md",
     }
 }

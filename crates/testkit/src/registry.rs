@@ -134,6 +134,11 @@ impl SchemaRegistry {
         Ok(self.lock().add(subject, schema))
     }
 
+    /// Another team sets what a subject's versions have to be to each other.
+    pub fn demand(&self, subject: &str, level: &str) {
+        self.lock().levels.insert(subject.to_owned(), level.into());
+    }
+
     /// The next id that it will give.
     #[must_use]
     pub fn next_id(&self) -> u32 {

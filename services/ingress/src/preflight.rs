@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use seckill_eventlog::{TopicError, check_topics, cluster_id, learn_schema_ids};
+use seckill_eventlog::{TopicError, check_topics, cluster_id};
 use seckill_stock::StockError;
+use seckill_stores::wait_for_schema_ids;
 use seckill_telemetry::health::{Health, Unmet};
 
 use crate::clients::Clients;
@@ -47,11 +48,7 @@ pub(crate) async fn pass(
     tokio::try_join!(
         postgresql,
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
-        health.wait_for(
-            "schema-registry",
-            |_| false,
-            || learn_schema_ids(&clients.kafka, &clients.topics)
-        ),
+        wait_for_schema_ids(health, &clients.kafka, &clients.topics),
         kafka,
     )?;
     Ok(())

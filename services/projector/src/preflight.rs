@@ -1,10 +1,9 @@
 //! What has to be true before the first record: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{
-    KafkaSettings, TopicError, Topics, check_topics, cluster_id, learn_schema_ids,
-};
+use seckill_eventlog::{KafkaSettings, TopicError, Topics, check_topics, cluster_id};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{LogIdentity, Stock, StockError};
+use seckill_stores::wait_for_schema_ids;
 use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
@@ -20,11 +19,7 @@ pub(crate) async fn pass(
     tokio::try_join!(
         health.wait_for("postgresql", |_| false, || orderbook.check_schema()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
-        health.wait_for(
-            "schema-registry",
-            |_| false,
-            || learn_schema_ids(settings, topics)
-        ),
+        wait_for_schema_ids(health, settings, topics),
         health.wait_for("kafka", TopicError::is_lasting, || {
             check_topics(settings, topics, partitions)
         }),

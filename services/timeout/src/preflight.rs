@@ -1,10 +1,9 @@
 //! What has to be true before the first round: the stores are there, and are what the settings say.
 
-use seckill_eventlog::{
-    EventProducer, KafkaSettings, TopicError, Topics, check_topics, learn_schema_ids,
-};
+use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
 use seckill_stock::{Stock, StockError};
+use seckill_stores::wait_for_schema_ids;
 use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
@@ -30,11 +29,7 @@ pub(crate) async fn pass(
     tokio::try_join!(
         health.wait_for("postgresql", |_| false, || orderbook.check_schema()),
         health.wait_for("redis", StockError::is_lasting, || stock.check_server()),
-        health.wait_for(
-            "schema-registry",
-            |_| false,
-            || learn_schema_ids(settings, topics)
-        ),
+        wait_for_schema_ids(health, settings, topics),
         kafka,
     )?;
     Ok(())

@@ -5,6 +5,7 @@ mod kafka;
 mod log;
 mod postgresql;
 mod redis;
+mod registry;
 
 use std::error::Error;
 use std::iter::successors;
@@ -118,14 +119,15 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<Report, F
         stock: Stock::new(StockOptions::new(settings.redis()?)).context("REDIS_URL")?,
         grace: settings.grace()?,
     };
-    let (kafka, log, redis, postgresql, clocks) = tokio::join!(
+    let (kafka, registry, log, redis, postgresql, clocks) = tokio::join!(
         within("kafka", kafka::look(&stores)),
+        within("schema-registry", registry::look(&stores)),
         within("log", log::look(&stores)),
         within("redis", redis::look(&stores)),
         within("postgresql", postgresql::look(&stores)),
         within("clocks", clocks::look(&stores)),
     );
-    let all: Vec<Finding> = [kafka, redis, postgresql, log, clocks]
+    let all: Vec<Finding> = [kafka, registry, redis, postgresql, log, clocks]
         .into_iter()
         .flat_map(|findings| findings.rows)
         .collect();
