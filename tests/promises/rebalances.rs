@@ -14,7 +14,7 @@ const MOST_ROUNDS: usize = 120;
 const PERIOD: Duration = Duration::from_secs(1);
 /// How many come before the first of them leaves.
 const GUESTS: usize = 3;
-/// In every so many rounds the one who leaves is killed instead of stopped: the group waits ten seconds for
+/// In every so many rounds the one who leaves is killed instead of stopped: the group waits seven seconds for
 /// it, and nothing changes hands meanwhile.
 const KILLED_EVERY: usize = 24;
 

@@ -18,11 +18,12 @@ use crate::kafka::statistics;
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A broker that stands still for six seconds, with the heartbeat before and the seconds in which it comes
-/// back, must not cost its members their sessions: who joins again waits until the group has given up who
-/// it was before. Whoever is only slow loses its partitions too, which costs a rebalance and nothing else:
-/// the view's position keeps its late batches out.
-const SESSION_TIMEOUT_MS: &str = "10000";
+/// A broker that stands still for six seconds, with the heartbeat before, must not cost its members their
+/// sessions. Not longer than that: a broker that comes back gives each member its whole session anew, and a
+/// member that lost its own meanwhile waits until the group has given up who it was before. Whoever is only
+/// slow loses its partitions too, which costs a rebalance and nothing else: the view's position keeps its
+/// late batches out.
+const SESSION_TIMEOUT_MS: &str = "7000";
 const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
 /// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
