@@ -90,4 +90,5 @@ mod topics;
 mod traces;
 mod transactions;
 mod units;
+mod upgrades;
 mod wrong_clocks;

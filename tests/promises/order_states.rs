@@ -49,6 +49,17 @@ fn statuses(latest: BTreeMap<String, (i64, String)>) -> BTreeMap<String, String>
     latest.into_iter().map(status).collect()
 }
 
+/// Whoever reads the topic from its beginning has today's truth.
+pub(crate) async fn the_latest_states_are_the_rows(world: &World) -> Result<()> {
+    let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
+    let states = records(world, &topics.states).await?;
+    ensure!(
+        statuses(latest(&states)?) == rows(world).await?,
+        "{states:?}"
+    );
+    Ok(())
+}
+
 fn ids(records: &[Record]) -> Result<BTreeSet<String>> {
     let payloads = records.iter().map(|record| record.payload.as_deref());
     let outcomes = payloads.map(|payload| decode_outcome(payload.unwrap_or_default()));
@@ -130,7 +141,5 @@ async fn the_states_are_what_was_decided_last_and_can_be_published_again() -> Re
     world.client.pay(&orders[2], "pay-3", 1_000).await?;
     world.until_status(3, &orders[2], "paid").await?;
     world.until_carried_out().await?;
-    let more = records(&world, &topics.states).await?;
-    ensure!(statuses(latest(&more)?) == rows(&world).await?, "{more:?}");
-    Ok(())
+    the_latest_states_are_the_rows(&world).await
 }

@@ -22,6 +22,8 @@ pub struct Crowd {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
+    /// Those of them that nobody planned.
+    failed: Arc<AtomicUsize>,
     lanes: JoinSet<Vec<Answer>>,
 }
 
@@ -33,19 +35,20 @@ impl Crowd {
             stop: Arc::default(),
             accepted: Arc::default(),
             refused: Arc::default(),
+            failed: Arc::default(),
             lanes: JoinSet::new(),
         };
         for (lane, client) in clients.iter().cycle().take(LANES).enumerate() {
             let (client, users) = (client.clone(), users.clone().skip(lane).step_by(LANES));
             let (stop, accepted) = (Arc::clone(&crowd.stop), Arc::clone(&crowd.accepted));
-            let refused = Arc::clone(&crowd.refused);
+            let counts = [&crowd.refused, &crowd.failed].map(Arc::clone);
             crowd.lanes.spawn(async move {
                 let mut answers = Vec::new();
                 for user in users {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    answers.extend(insist(&client, voucher, user, &stop, &refused).await);
+                    answers.extend(insist(&client, voucher, user, &stop, &counts).await);
                     let last = answers.last();
                     if last.is_some_and(|answer: &Answer| answer.status == 202) {
                         accepted.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +85,12 @@ impl Crowd {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// How many tries had no answer, or a 503 that is not planned.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Sends the rest home and gives every answer that anybody got.
     ///
     /// # Errors
@@ -100,14 +109,17 @@ async fn insist(
     voucher: VoucherId,
     user: u64,
     stop: &AtomicBool,
-    refused: &AtomicUsize,
+    [refused, failed]: &[Arc<AtomicUsize>; 2],
 ) -> Option<Answer> {
     let key = format!("crowd-{user}");
     while !stop.load(Ordering::Relaxed) {
         match client.order(voucher, user, Some(&key), 1).await {
             Ok(answer) if answer.status != 503 => return Some(answer),
-            Ok(_) | Err(_) => {
+            answer => {
                 refused.fetch_add(1, Ordering::Relaxed);
+                if !answer.is_ok_and(|answer| answer.is_planned_503()) {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

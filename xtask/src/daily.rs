@@ -15,8 +15,9 @@ const EACH_TIME: [&str; 7] = [
     "wrong_clocks::",
 ];
 
-/// Takes as long as all others together, and says something about a release build only.
-const BY_HAND: [&str; 1] = ["rebuild_large::"];
+/// The first takes as long as all others together, and says something about a release build only; the other builds
+/// the previous release.
+const BY_HAND: [&str; 2] = ["rebuild_large::", "upgrades::"];
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -75,8 +76,8 @@ mod tests {
     const LIST: &str = "sentinel::a: test\ncluster::a: test\nkafka_cluster::a: test\n\
                         chaos::all_services_are_killed_at: test\nchaos::everything_is_killed_x: test\n\
                         chaos::two_hundred: test\nfull_disks::b: test\nfull_disks::a: test\n\
-                        wrong_clocks::a: test\nrebuild_large::a: test\nreload_size::a: test\n\n\
-                        11 tests, 0 benchmarks\n";
+                        wrong_clocks::a: test\nrebuild_large::a: test\nreload_size::a: test\n\
+                        upgrades::a: test\n\n12 tests, 0 benchmarks\n";
 
     #[test]
     fn every_case_has_its_turn_but_those_of_each_time() {

@@ -24,7 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// What to run and how to know that it is ready.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
-    /// The binary's name, for example `seckill-ingress`.
+    /// The binary's name, for example `seckill-ingress`; or the path of one from another build.
     pub binary: String,
     /// Its whole configuration; nothing is inherited from the test's environment but `PATH`.
     pub env: Env,
@@ -58,7 +58,7 @@ impl Service {
     /// # Errors
     /// When the binary is not built.
     pub fn launch(spec: ServiceSpec) -> Result<Self> {
-        let directory = scratch_dir(&spec.binary)?;
+        let directory = scratch_dir(program(&spec))?;
         let process = spawn(&spec, directory.path())?;
         Ok(Self {
             spec,
@@ -224,11 +224,17 @@ fn spawn(spec: &ServiceSpec, directory: &Path) -> Result<Process> {
         command.env_remove(name);
     }
     command.envs(&spec.env);
-    let log = directory.join(format!("{}.log", spec.binary));
-    Process::spawn(&spec.binary, &command, &log)
+    let program = program(spec);
+    let log = directory.join(format!("{program}.log"));
+    Process::spawn(program, &command, &log)
 }
 
-/// The path of one of the workspace's own binaries, from the same build as the running test.
+fn program(spec: &ServiceSpec) -> &str {
+    let binary = spec.binary.as_str();
+    binary.rsplit_once('/').map_or(binary, |(_, name)| name)
+}
+
+/// The path of one of the workspace's own binaries, from the same build as the running test; an absolute path as it is.
 ///
 /// # Errors
 /// When it is not built.

@@ -1,5 +1,7 @@
 //! Stores, topics and secrets of one cross-service test, and the services on them.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use uuid::Uuid;
 
@@ -9,6 +11,7 @@ use crate::postgres::{Database, Postgres};
 use crate::redis::Redis;
 use crate::service::{Env, Service, ServiceSpec, run_binary};
 use crate::shared::{fresh_database, shared_kafka, unique_prefix};
+use crate::tls::text;
 
 /// Few, so that a broker shared by many tests stays fast; more than one, so that keys matter.
 const EVENT_PARTITIONS: u32 = 4;
@@ -24,6 +27,7 @@ pub struct Builder {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     schema: Option<String>,
+    seckillctl: Option<PathBuf>,
     settings: Env,
 }
 
@@ -84,6 +88,13 @@ impl Builder {
         self
     }
 
+    /// Topics and tables are made by this `seckillctl`, of another release.
+    #[must_use]
+    pub fn made_by(mut self, seckillctl: &Path) -> Self {
+        self.seckillctl = Some(seckillctl.to_owned());
+        self
+    }
+
     /// One more environment variable for every service of this stack, over the stack's own.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -122,8 +133,10 @@ impl Builder {
         env.extend(self.settings);
         let replicas = self.topic_copies.unwrap_or(replicas).to_string();
         let create = ["topics", "create", "--replication", &replicas];
-        run_binary("seckillctl", &create, &env)?;
-        run_binary("seckillctl", &["db", "migrate"], &env)?;
+        let seckillctl = self.seckillctl.unwrap_or_else(|| "seckillctl".into());
+        let seckillctl = text(&seckillctl);
+        run_binary(&seckillctl, &create, &env)?;
+        run_binary(&seckillctl, &["db", "migrate"], &env)?;
         Ok(TestStack {
             redis,
             database,
