@@ -1,6 +1,6 @@
 //! The outcome topic, held against the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,9 @@ use seckill_domain::{
     AdjustmentRow, Decision, Effect, Event, Offset, Outcome, SaleState, VoucherId,
     effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
-use seckill_eventlog::{KafkaSettings, OutcomeRecord, Topics, decode_outcome, read_all};
+use seckill_eventlog::{
+    KafkaSettings, OutcomeKey, OutcomeRecord, Topics, decode_outcome, read_all,
+};
 
 use crate::auditor::read_log;
 use crate::world::World;
@@ -27,7 +29,7 @@ pub async fn outcomes(world: &World, voucher: VoucherId) -> Result<Vec<OutcomeRe
         let outcome = decode_outcome(record.payload.as_deref().context("no payload")?)?;
         let key = record.key.as_deref().context("no key")?;
         ensure!(
-            key == outcome.key().as_bytes(),
+            key == outcome.key().to_string().as_bytes(),
             "under another key: {outcome:?}"
         );
         if outcome.voucher_id == voucher {
@@ -46,7 +48,7 @@ pub async fn check_outcomes(world: &World, voucher: VoucherId) -> Result<usize> 
     let expected = decided(&read_log(world, voucher).await?);
     let told = outcomes(world, voucher).await?;
     let mut known = BTreeSet::new();
-    let mut newest: BTreeMap<String, Offset> = BTreeMap::new();
+    let mut newest: HashMap<OutcomeKey, Offset> = HashMap::new();
     for outcome in &told {
         let offset = outcome.source.offset;
         ensure!(

@@ -40,6 +40,8 @@ pub use crate::wire::error::DecodeError;
 pub use crate::wire::events::{decode_event, encode_event};
 pub use crate::wire::guard::catches_panics;
 pub use crate::wire::headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
-pub use crate::wire::outcomes::{OutcomeRecord, SourceRef, decode_outcome, encode_outcome};
+pub use crate::wire::outcomes::{
+    OutcomeKey, OutcomeRecord, SourceRef, decode_outcome, encode_outcome,
+};
 pub use crate::wire::record::Record;
 pub use rdkafka::error::KafkaError;

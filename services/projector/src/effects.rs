@@ -373,10 +373,8 @@ impl EffectsWorker {
                 let sent = shared.producer.send_outcome(&outcome, context.or(cause));
                 deliveries.push((sent?, span));
             }
-            for (both, span) in deliveries {
-                for delivery in both {
-                    delivery.await?;
-                }
+            for (delivery, span) in deliveries {
+                delivery.await?;
                 span.into_iter().for_each(|span: Box<Span>| span.end());
             }
             anyhow::Ok(())

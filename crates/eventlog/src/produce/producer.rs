@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
 use seckill_domain::{Event, EventError, Offset, Outcome, TraceParent, partition_of};
 
@@ -159,34 +160,53 @@ impl EventProducer {
     }
 
     /// Queues an outcome under its order id, or its voucher id if it is about the sale itself. What was decided
-    /// of an order is its state, too: the same record goes to the states.
+    /// of an order is its state, too: the same record goes to the states. The future is the ack of all of it.
     ///
     /// # Errors
-    /// [`SendError`]: the outcome is not in the topic.
+    /// [`SendError`]: the outcome is not in its topics.
     pub fn send_outcome(
         &self,
         outcome: &OutcomeRecord,
         trace: Option<TraceParent>,
-    ) -> Result<Vec<Delivery>, SendError> {
-        let is_state = matches!(outcome.outcome, Outcome::Order(_));
-        let topics = [&self.topics.outcomes, &self.topics.states];
-        self.send_outcome_to(&topics[..1 + usize::from(is_state)], outcome, trace)
+    ) -> Result<impl Future<Output = Result<(), DeliveryError>> + use<>, SendError> {
+        let (payload, key) = (self.outcome_payload(outcome)?, outcome.key().to_string());
+        let headers = self.outcome_headers(outcome, trace);
+        let send = |topic, headers| {
+            let record = FutureRecord::to(topic).headers(headers);
+            self.send(record.key(key.as_bytes()).payload(&payload))
+        };
+        let (first, state) = match outcome.outcome {
+            Outcome::Order(_) => {
+                let first = send(&self.topics.outcomes, headers.clone())?;
+                (first, Some(send(&self.topics.states, headers)?))
+            }
+            _ => (send(&self.topics.outcomes, headers)?, None),
+        };
+        Ok(async {
+            first.await?;
+            if let Some(state) = state {
+                state.await?;
+            }
+            Ok(())
+        })
     }
 
     /// Queues what was decided of an order last for the states alone.
     ///
     /// # Errors
     /// [`SendError`]: it is not in the topic.
-    pub fn send_state(&self, state: &OutcomeRecord) -> Result<Vec<Delivery>, SendError> {
-        self.send_outcome_to(&[&self.topics.states], state, None)
+    pub fn send_state(&self, state: &OutcomeRecord) -> Result<Delivery, SendError> {
+        let (payload, key) = (self.outcome_payload(state)?, state.key().to_string());
+        let record =
+            FutureRecord::to(&self.topics.states).headers(self.outcome_headers(state, None));
+        self.send(record.key(key.as_bytes()).payload(&payload))
     }
 
-    fn send_outcome_to(
-        &self,
-        topics: &[&String],
-        outcome: &OutcomeRecord,
-        trace: Option<TraceParent>,
-    ) -> Result<Vec<Delivery>, SendError> {
+    fn outcome_payload(&self, outcome: &OutcomeRecord) -> Result<Vec<u8>, SendError> {
+        self.framed(outcome.name(), encode_outcome(outcome))
+    }
+
+    fn outcome_headers(&self, outcome: &OutcomeRecord, trace: Option<TraceParent>) -> OwnedHeaders {
         let envelope = Envelope {
             id: outcome.event_id,
             record: outcome.name(),
@@ -194,13 +214,7 @@ impl EventProducer {
             occurred_at: outcome.occurred_at,
             trace,
         };
-        let payload = self.framed(outcome.name(), encode_outcome(outcome))?;
-        let (key, headers) = (outcome.key(), envelope.headers());
-        let send = |topic: &&String| {
-            let record = FutureRecord::to(topic).headers(headers.clone());
-            self.send(record.key(key.as_bytes()).payload(&payload))
-        };
-        topics.iter().map(send).collect()
+        envelope.headers()
     }
 
     /// Queues a record as it is for any topic, which has to be there: payload, key and headers. Its

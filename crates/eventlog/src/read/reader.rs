@@ -168,28 +168,31 @@ impl Reader {
         Record::copy_of(message)
     }
 
-    fn follow(&self, records: &mpsc::Sender<Result<Record, ReadError>>, watch: Watch) {
+    fn follow<T>(
+        &self,
+        picked: &mpsc::Sender<Result<T, ReadError>>,
+        mut pick: impl FnMut(&[u8]) -> Option<T>,
+        watch: Watch,
+    ) {
         let mut watched = Watched {
             watch,
             look_due: Instant::now(),
         };
-        while !records.is_closed() {
+        // Nobody wants to know anything when the receiver is gone.
+        while !picked.is_closed() {
             if let Err(error) = watched.look(self) {
-                // Nobody wants to know when the receiver is gone.
-                let _ = records.blocking_send(Err(error));
+                let _ = picked.blocking_send(Err(error));
                 return;
             }
             match self.consumer.poll(POLL) {
                 None | Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Ok(message)) => {
-                    let record = self.copy_of(&message);
-                    if records.blocking_send(Ok(record)).is_err() {
-                        return;
+                    if let Some(wanted) = pick(message.key().unwrap_or_default()) {
+                        let _ = picked.blocking_send(Ok(wanted));
                     }
                 }
                 Some(Err(error)) if is_lasting(&error) => {
-                    // Nobody wants to know when the receiver is gone.
-                    let _ = records.blocking_send(Err(error.into()));
+                    let _ = picked.blocking_send(Err(error.into()));
                     return;
                 }
                 Some(Err(error)) => tracing::warn!(%error, "the tail goes on after an error"),
@@ -305,20 +308,22 @@ pub(crate) fn is_lasting(error: &KafkaError) -> bool {
     )
 }
 
-/// Follows a topic from its present end, outside any group. Everything that is written after this
-/// returned comes, as long as the receiver is kept; a slow receiver holds the reading up, at
-/// `buffer_records` records. It ends with an error, and never without one.
+/// Follows a topic from its present end, outside any group. `pick` sees the key of everything that is written
+/// after this returned, on the reader's own thread, as long as the receiver is kept; what it makes of a key
+/// arrives there. A slow receiver holds the reading up, at `buffer` of them. It ends with an error, and never
+/// without one.
 ///
 /// # Errors
 /// [`ReadError`] when the topic's end cannot be found.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub async fn tail(
+pub async fn tail<T: Send + 'static>(
     settings: &KafkaSettings,
     topic: &str,
-    buffer_records: usize,
-) -> Result<mpsc::Receiver<Result<Record, ReadError>>, ReadError> {
+    buffer: usize,
+    pick: impl FnMut(&[u8]) -> Option<T> + Send + 'static,
+) -> Result<mpsc::Receiver<Result<T, ReadError>>, ReadError> {
     let watch = Watch::new("outcome-tail", Kind::Reads, settings, topic);
     let (settings, topic) = (settings.clone(), topic.to_owned());
     let reader = blocking(move || {
@@ -328,12 +333,12 @@ pub async fn tail(
         Ok(reader)
     });
     let reader = reader.await?;
-    let (sender, records) = mpsc::channel(buffer_records);
+    let (sender, picked) = mpsc::channel(buffer);
     std::thread::Builder::new()
         .name("kafka-tail".to_owned())
-        .spawn(move || reader.follow(&sender, watch))
+        .spawn(move || reader.follow(&sender, pick, watch))
         .map_err(|e| ReadError::Thread(e.to_string()))?;
-    Ok(records)
+    Ok(picked)
 }
 
 /// Reads a topic once, from its beginning to where it ends at this moment. Records of one

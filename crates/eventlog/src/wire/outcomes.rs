@@ -1,9 +1,11 @@
 //! Outcomes: what was decided, for consumers that don't want to know the rule.
 
+use std::fmt;
+
 use seckill_domain as domain;
 use seckill_domain::{
-    Effect, EventId, LogRef, Offset, OrderStatus, Outcome, RefundReason, RejectReason, SalePhase,
-    Timestamp, VoucherId,
+    Effect, EventId, LogRef, Offset, OrderId, OrderStatus, Outcome, RefundReason, RejectReason,
+    SalePhase, Timestamp, VoucherId,
 };
 use uuid::Uuid;
 
@@ -90,13 +92,41 @@ impl OutcomeRecord {
         }
     }
 
-    /// The record's key: the order id, or the voucher id if it is about the sale itself.
+    /// The record's key.
     #[must_use]
-    pub fn key(&self) -> String {
+    pub fn key(&self) -> OutcomeKey {
         match &self.outcome {
-            Outcome::Order(order) => order.order_id.to_string(),
-            Outcome::Refund(refund) => refund.order_id.to_string(),
-            Outcome::Sale(_) => self.voucher_id.to_string(),
+            Outcome::Order(order) => OutcomeKey::Order(order.order_id),
+            Outcome::Refund(refund) => OutcomeKey::Order(refund.order_id),
+            Outcome::Sale(_) => OutcomeKey::Sale(self.voucher_id),
+        }
+    }
+}
+
+/// What an outcome is about, which its record's key says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutcomeKey {
+    /// An order.
+    Order(OrderId),
+    /// The sale itself.
+    Sale(VoucherId),
+}
+
+impl OutcomeKey {
+    /// The key of a record; none if it is no outcome's.
+    #[must_use]
+    pub fn read(key: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(key).ok()?;
+        let order = text.parse().map(Self::Order);
+        order.or_else(|_| text.parse().map(Self::Sale)).ok()
+    }
+}
+
+impl fmt::Display for OutcomeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Order(order) => order.fmt(f),
+            Self::Sale(voucher) => voucher.fmt(f),
         }
     }
 }

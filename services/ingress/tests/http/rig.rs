@@ -176,9 +176,7 @@ impl Rig {
             Timestamp::from_micros(0),
         );
         let sent = self.producer.send_outcome(&outcome, None).unwrap();
-        for delivery in sent {
-            delivery.await.unwrap();
-        }
+        sent.await.unwrap();
     }
 
     async fn position(&self) -> Offset {

@@ -90,7 +90,7 @@ async fn until_unchanged(
         for state in &states {
             if let Some(record) = record_of(state, logs) {
                 let sent = producer.send_state(&record);
-                deliveries.extend(sent.context("the states cannot be published")?);
+                deliveries.push(sent.context("the states cannot be published")?);
             }
         }
         for delivery in deliveries {
