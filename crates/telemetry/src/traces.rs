@@ -202,10 +202,11 @@ impl Span {
         self
     }
 
-    /// With a link to each of these.
+    /// With a link to each of these but what it follows from: the causes of a batch, or another trace.
     #[must_use]
     pub fn linked(mut self, to: impl IntoIterator<Item = TraceParent>) -> Self {
-        self.links.extend(to.into_iter().take(LINKS_MAX));
+        let others = to.into_iter().filter(|cause| self.parent != Some(*cause));
+        self.links.extend(others.take(LINKS_MAX));
         self
     }
 

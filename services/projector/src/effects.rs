@@ -180,7 +180,6 @@ impl EffectsWorker {
     fn trace_settled(&self, sale: VoucherId, ops: &[(Offset, StockOp)], began: SystemTime) {
         let causes = self.traces.wanted(ops.iter().map(|(offset, _)| *offset));
         for cause in &causes {
-            let others = causes.iter().filter(|other| *other != cause);
             Span::new(
                 "settle",
                 Kind::Client,
@@ -191,7 +190,7 @@ impl EffectsWorker {
             .with("db.system.name", "redis")
             .with("db.operation.batch.size", ops.len() as i64)
             .with("seckill.voucher_id", sale.get())
-            .linked(others.copied())
+            .linked(causes.iter().copied())
             .end();
         }
     }

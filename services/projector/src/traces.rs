@@ -81,20 +81,14 @@ impl Traces {
 impl Folding {
     /// Sends a span for each traced record: the batch is committed.
     pub(crate) fn end(self, partition: i32) {
-        let links = |own: Offset| {
-            let others = self
-                .traced
-                .iter()
-                .filter(move |(offset, ..)| *offset != own);
-            others.map(|(_, cause, _)| *cause)
-        };
+        let causes = self.traced.iter().map(|(_, cause, _)| *cause);
         for (offset, cause, context) in &self.traced {
             Span::new("fold", Kind::Consumer, *context, Some(*cause), self.began)
                 .with("messaging.system", "kafka")
                 .with("messaging.destination.partition.id", partition.to_string())
                 .with("messaging.kafka.offset", offset.get())
                 .with("messaging.batch.message_count", self.records as i64)
-                .linked(links(*offset))
+                .linked(causes.clone())
                 .end();
         }
     }
