@@ -47,8 +47,17 @@ async fn check(asked: Asked, source: &Source, config: &Config) -> anyhow::Result
     Ok(check_config::print(asked.form, source, &health)?)
 }
 
-#[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+/// The listeners have threads of their own, one a core. Half as many decide behind them: more would only take
+/// the cores from those, and each other's work.
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers.div_ceil(2))
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
     config.logs.start().map_err(|error| anyhow!(error))?;
     failpoints::install().map_err(|error| anyhow!(error))?;
     tracing::info!(?config, "starting");

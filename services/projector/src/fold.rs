@@ -21,10 +21,10 @@ use crate::unmet::Unmet;
 /// rows, and on a busy machine that is processor time which the ingress does not get.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// A batch of this many records after [`LINGER`] is of a busy log, and waits for more: the same again for
-/// twice as many.
+/// A batch of this many records after [`LINGER`] is of a busy log, and waits for more until it is full, in
+/// as many steps at most: one of several busy sales has a part of the records only.
 const BUSY: usize = 64;
-const LINGER_BUSY: Duration = Duration::from_millis(40);
+const BUSY_STEPS: usize = 5;
 
 /// How often the view's position is looked at while nothing comes: a database that was restored says
 /// so only there.
@@ -204,12 +204,11 @@ impl FoldWorker {
             }
         }
         // What comes meanwhile waits in the channel: to be woken for each fetch costs more than it brings.
-        if records.len() < max {
+        for step in 0..=BUSY_STEPS {
+            if records.len() >= max || (step > 0 && records.len() < BUSY) {
+                break;
+            }
             tokio::time::sleep(LINGER).await;
-            self.take_what_came(&mut records, max);
-        }
-        if (BUSY..max).contains(&records.len()) {
-            tokio::time::sleep(LINGER_BUSY).await;
             self.take_what_came(&mut records, max);
         }
         Ok(records)

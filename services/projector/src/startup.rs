@@ -7,8 +7,8 @@ use std::time::Duration;
 use seckill_domain::Offset;
 use seckill_ephemeral::{Ephemeral, SharedCache};
 use seckill_eventlog::{
-    Assignment, ConsumerOptions, EventProducer, Positions, PositionsError, RecordReader,
-    start_consumer,
+    Assignment, ConsumerOptions, EventProducer, KafkaSettings, Positions, PositionsError,
+    RecordReader, start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
@@ -40,6 +40,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A consumer thread that has not polled for this long is stuck.
 const POLL_STALL: Duration = Duration::from_secs(10);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+/// How long outcomes wait for those of other sales: all are spread over the partitions of their topics, and each
+/// partition's are a request of their own.
+const OUTCOMES_LINGER: Duration = Duration::from_millis(10);
 
 /// Runs until `stop` is cancelled.
 ///
@@ -187,7 +190,11 @@ async fn connect(
         return Ok(None);
     };
     passed?;
-    let producer = EventProducer::new(&settings, &topics, config.stores.kafka.partitions)?;
+    let lingering = KafkaSettings {
+        linger: OUTCOMES_LINGER,
+        ..settings.clone()
+    };
+    let producer = EventProducer::new(&lingering, &topics, config.stores.kafka.partitions)?;
     let records = RecordReader::new(&settings, &topics.events)?;
     let group = format!("{}seckill-projector", config.stores.kafka.topic_prefix);
     let positions = ViewPositions {

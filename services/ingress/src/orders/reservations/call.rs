@@ -107,12 +107,11 @@ fn trace_call(
     let traced: Vec<_> = wanted.collect();
     for request in &traced {
         let (context, began) = (traces::child(*request), SystemTime::now() - took);
-        let others = traced.iter().filter(|other| *other != request);
         let span = Span::new("reserve", Kind::Client, context, Some(*request), began)
             .with("db.system.name", "redis")
             .with("db.operation.batch.size", waiters.len() as i64)
             .with("seckill.voucher_id", voucher.get())
-            .linked(others.copied());
+            .linked(traced.iter().copied());
         match error {
             Some(error) => span.failed(error.to_string()).end(),
             None => span.end(),
