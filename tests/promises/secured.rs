@@ -10,6 +10,7 @@ use seckill_testkit::postgres::query;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::tls::Authority;
 use seckill_testkit::{Env, Service, ServiceSpec, TestStack};
+use seckill_tests::secured::borrowed;
 use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, eventually, readiness};
 use serde_json::json;
 
@@ -17,13 +18,6 @@ use crate::consumers::{Example, LANGUAGES, Language, OTHERS};
 
 /// How soon `/readyz` says which store does not let a service in, and why.
 const SOON: Duration = Duration::from_secs(5);
-
-fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
-    settings
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect()
-}
 
 /// Nothing that was written has a secret in it.
 fn nothing_secret_is_in(logs: &[String], stack: &TestStack, more: &[&str]) -> Result<()> {

@@ -4,7 +4,9 @@
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
+use seckill_testkit::tls::Authority;
 use seckill_testkit::{Sentinels, Service, TestStack};
+use seckill_tests::secured::{borrowed, redis_arguments, redis_settings};
 use seckill_tests::{Answer, Client, Crowd, Interruption, SaleTerms, World, audit, eventually};
 
 const UNITS: i64 = 300;
@@ -196,4 +198,35 @@ fn identity(redis: &Sentinels) -> Result<Vec<String>> {
     let names = ["run_id:", "master_replid:"];
     let is_one = |line: &&str| names.iter().any(|name| line.starts_with(name));
     Ok(info.lines().filter(is_one).map(str::to_owned).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a failover takes seconds"]
+async fn a_master_over_tls_is_killed_and_what_was_promised_stands() -> Result<()> {
+    let authority = Authority::new()?;
+    let tls = redis_arguments(&authority, &authority.issue("redis")?);
+    let mut redis = Sentinels::with(3, &tls)?;
+    let settings = redis_settings(redis.tls_url(), &authority, &authority.issue("shop")?);
+    let stack = TestStack::builder().setting("PROMISE_DEADLINE_MS", "1000");
+    let world = World::on(stack.start()?, &borrowed(&settings))?;
+    let voucher = world.sale(SaleTerms::of(UNITS)).await?;
+    let mut answers = world.client.orders(voucher, 1..101).await;
+    let outage = Interruption::begins("sentinel over TLS: master killed");
+    redis.server_mut(0).kill()?;
+    answers.extend(outage.until_reopened(&world.client, voucher, 201).await?);
+    world.quiet(voucher).await?;
+    ensure!(redis.master()?.is_some_and(|number| number != 0));
+    let promised: Vec<&str> = answers
+        .iter()
+        .filter(|answer| answer.is_reserved())
+        .filter_map(Answer::order_id)
+        .collect();
+    let kept: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM orders WHERE status = 'unpaid' AND order_id::text = ANY($1)",
+    )
+    .bind(&promised)
+    .fetch_one(&world.database().await?)
+    .await?;
+    ensure!(promised.len() > 100 && i64::try_from(promised.len())? == kept);
+    Ok(())
 }

@@ -20,7 +20,7 @@ mod outcomes;
 mod proxy;
 mod raw;
 mod runbook;
-mod secured;
+pub mod secured;
 mod tables;
 mod trade;
 mod world;

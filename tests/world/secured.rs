@@ -11,8 +11,12 @@ use seckill_testkit::{Kafka, Postgres, Redis, TestStack, workspace_root};
 /// Whom the stores know the services as.
 const USER: &str = "shop";
 
-/// As their roles are called.
-const SERVICES: [&str; 3] = ["ingress", "projector", "timeout"];
+/// As their roles are called, and how each signs in to Kafka.
+const SERVICES: [(&str, &str); 3] = [
+    ("ingress", "SCRAM-SHA-256"),
+    ("projector", "PLAIN"),
+    ("timeout", "SCRAM-SHA-512"),
+];
 
 /// Settings by name.
 pub type Settings = Vec<(&'static str, String)>;
@@ -42,15 +46,17 @@ impl Secured {
     ) -> Result<(TestStack, Self)> {
         let (authority, password) = (Authority::new()?, secret());
         let (kafka_port, redis_port) = (free_port()?, free_port()?);
-        let kafka = Kafka::secured(&Security {
-            listeners: vec![SecureListener {
-                port: kafka_port,
-                certificate: issue(&authority, "kafka")?,
-                clients_of: authority.ca(),
-            }],
-            login: (USER.to_owned(), password.clone()),
-        })?;
-        let redis = redis(&authority, &issue(&authority, "redis")?, redis_port)?;
+        let certificate = issue(&authority, "kafka")?;
+        let kafka = Kafka::secured(&listener(kafka_port, certificate, &authority, &password))?;
+        let tls = redis_arguments(&authority, &issue(&authority, "redis")?);
+        let tls = tls.iter().map(String::as_str);
+        let port = redis_port.to_string();
+        let redis = Redis::start_with(
+            &["--tls-port", &port]
+                .into_iter()
+                .chain(tls)
+                .collect::<Vec<_>>(),
+        )?;
         let rule = [&format!(">{password}"), "~*", "&*", "+@all"];
         redis.cli(&[&["ACL", "SETUSER", USER, "reset", "on"][..], &rule].concat())?;
         let postgres = Postgres::secured(&issue(&authority, "postgres")?, &authority.ca())?;
@@ -79,16 +85,18 @@ impl Secured {
         self.settings_with(&self.authority, &self.password)
     }
 
-    /// The same for the role of a service.
+    /// The same for the role of a service, which signs in to Kafka in a way of its own.
     #[must_use]
     pub fn settings_of(&self, service: &str) -> Settings {
         let (owner, role) = (format!("//{USER}:"), format!("//seckill_{service}:"));
+        let own = SERVICES.iter().find(|(name, _)| *name == service);
         let mut settings = self.settings();
-        for (_, value) in settings
-            .iter_mut()
-            .filter(|(name, _)| *name == "DATABASE_URL")
-        {
-            *value = value.replacen(&owner, &role, 1);
+        for (name, value) in &mut settings {
+            match (*name, own) {
+                ("DATABASE_URL", _) => *value = value.replacen(&owner, &role, 1),
+                ("KAFKA_SASL_MECHANISM", Some((_, own))) => (*own).clone_into(value),
+                _ => {}
+            }
         }
         settings
     }
@@ -102,42 +110,86 @@ impl Secured {
             "postgres://{USER}:{password}@{}?sslmode=verify-full&sslrootcert={ca}&sslcert={own}&sslkey={key}",
             self.database
         );
-        vec![
-            ("KAFKA_BROKERS", format!("127.0.0.1:{}", self.kafka_port)),
-            ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
-            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512".to_owned()),
-            ("KAFKA_SASL_USERNAME", USER.to_owned()),
-            ("KAFKA_SASL_PASSWORD", password.to_owned()),
-            ("KAFKA_SSL_CA_LOCATION", ca.clone()),
-            ("KAFKA_SSL_CERTIFICATE_LOCATION", own.clone()),
-            ("KAFKA_SSL_KEY_LOCATION", key.clone()),
-            (
-                "REDIS_URL",
-                format!("rediss://{USER}:{password}@127.0.0.1:{}", self.redis_port),
-            ),
-            ("REDIS_SSL_CA_LOCATION", ca),
-            ("REDIS_SSL_CERTIFICATE_LOCATION", own),
-            ("REDIS_SSL_KEY_LOCATION", key),
-            ("DATABASE_URL", database),
-        ]
+        let redis = format!("rediss://{USER}:{password}@127.0.0.1:{}", self.redis_port);
+        let brokers = format!("127.0.0.1:{}", self.kafka_port);
+        let mut settings = kafka_settings(brokers, trusted, &self.client, password);
+        settings.extend(redis_settings(redis, trusted, &self.client));
+        settings.push(("DATABASE_URL", database));
+        settings
     }
 }
 
-fn redis(authority: &Authority, certificate: &Certificate, port: u16) -> Result<Redis> {
-    let (own, key) = (text(&certificate.certificate), text(&certificate.key));
-    let (ca, port) = (text(&authority.ca()), port.to_string());
-    Redis::start_with(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &own,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &ca,
-        "--tls-auth-clients",
-        "yes",
-    ])
+/// A broker's listener over TLS, for whoever shows a certificate of the authority and signs in.
+#[must_use]
+pub fn listener(
+    port: u16,
+    certificate: Certificate,
+    authority: &Authority,
+    password: &str,
+) -> Security {
+    Security {
+        listeners: vec![SecureListener {
+            port,
+            certificate,
+            clients_of: authority.ca(),
+        }],
+        login: (USER.to_owned(), password.to_owned()),
+    }
+}
+
+/// How one gets in there.
+#[must_use]
+pub fn kafka_settings(
+    brokers: String,
+    trusted: &Authority,
+    own: &Certificate,
+    password: &str,
+) -> Settings {
+    vec![
+        ("KAFKA_BROKERS", brokers),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
+        ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512".to_owned()),
+        ("KAFKA_SASL_USERNAME", USER.to_owned()),
+        ("KAFKA_SASL_PASSWORD", password.to_owned()),
+        ("KAFKA_SSL_CA_LOCATION", text(&trusted.ca())),
+        ("KAFKA_SSL_CERTIFICATE_LOCATION", text(&own.certificate)),
+        ("KAFKA_SSL_KEY_LOCATION", text(&own.key)),
+    ]
+}
+
+/// How one gets to a Redis over TLS.
+#[must_use]
+pub fn redis_settings(url: String, trusted: &Authority, own: &Certificate) -> Settings {
+    vec![
+        ("REDIS_URL", url),
+        ("REDIS_SSL_CA_LOCATION", text(&trusted.ca())),
+        ("REDIS_SSL_CERTIFICATE_LOCATION", text(&own.certificate)),
+        ("REDIS_SSL_KEY_LOCATION", text(&own.key)),
+    ]
+}
+
+/// A Redis shows this certificate, and wants one of the same authority.
+#[must_use]
+pub fn redis_arguments(authority: &Authority, certificate: &Certificate) -> Vec<String> {
+    let files = [
+        ("--tls-cert-file", text(&certificate.certificate)),
+        ("--tls-key-file", text(&certificate.key)),
+        ("--tls-ca-cert-file", text(&authority.ca())),
+        ("--tls-auth-clients", "yes".to_owned()),
+    ];
+    files
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+}
+
+/// As functions take them.
+#[must_use]
+pub fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
+    settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
 }
 
 /// The owner of the tables, who may rebuild, and a role for each service.
@@ -160,7 +212,7 @@ fn make_roles(url: &str, password: &str) -> Result<()> {
     }
     let roles = std::fs::read_to_string(workspace_root().join("ops/postgres/roles.sql"))?;
     query(url, &roles)?;
-    for service in SERVICES {
+    for (service, _) in SERVICES {
         query(
             url,
             &format!("ALTER ROLE seckill_{service} PASSWORD '{password}'"),

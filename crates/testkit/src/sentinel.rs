@@ -40,6 +40,7 @@ pub struct Sentinels {
 #[derive(Debug)]
 struct Sentinel {
     port: u16,
+    tls_port: Option<u16>,
     _process: Process,
     _directory: TempDir,
 }
@@ -51,11 +52,25 @@ impl Sentinels {
     /// # Errors
     /// When one does not come up.
     pub fn start(max_lag_seconds: u32) -> Result<Self> {
-        let servers: Vec<Redis> = (0..SERVERS)
-            .map(|_| Redis::start())
+        Self::with(max_lag_seconds, &[])
+    }
+
+    /// The same over TLS, also among themselves, with `tls`, more of everybody's command line.
+    ///
+    /// # Errors
+    /// As [`Sentinels::start`].
+    pub fn with(max_lag_seconds: u32, tls: &[String]) -> Result<Self> {
+        let (mut servers, mut ports) = (Vec::new(), Vec::new());
+        for _ in 0..SERVERS {
+            let (port, settings) = over_tls(tls)?;
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            servers.push(Redis::start_with(&settings)?);
+            ports.push(port.unwrap_or(servers[servers.len() - 1].port()));
+        }
+        let wires: Vec<Wire> = ports
+            .iter()
+            .map(|port| Wire::to(*port))
             .collect::<Result<_>>()?;
-        let to = |server: &Redis| Wire::to(server.port());
-        let wires: Vec<Wire> = servers.iter().map(to).collect::<Result<_>>()?;
         let max_lag = max_lag_seconds.to_string();
         for (server, wire) in servers.iter().zip(&wires) {
             for (name, value) in [
@@ -80,11 +95,11 @@ impl Sentinels {
         }
         let user = ["on", &format!(">{BLIND}"), "~*", "&*", "+@all", "-info"];
         servers[0].cli(&[&["ACL", "SETUSER", BLIND], &user[..]].concat())?;
-        let watch = |_| Sentinel::start(NAME, wires[0].port(), Failovers::Made);
+        let watch = |_| Sentinel::start(NAME, wires[0].port(), Failovers::Made, tls);
         let sentinels = (0..SENTINELS).map(watch).collect::<Result<_>>()?;
         let all = Self {
             sentinels,
-            beside: Sentinel::start(BESIDE, servers[0].port(), Failovers::Never)?,
+            beside: Sentinel::start(BESIDE, ports[0], Failovers::Never, tls)?,
             servers,
             wires,
         };
@@ -113,12 +128,25 @@ impl Sentinels {
     /// For `REDIS_URL`.
     #[must_use]
     pub fn url(&self) -> String {
+        format!("{}/{NAME}", self.hosts("redis", |s| s.port))
+    }
+
+    /// For `REDIS_URL`, over TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!(
+            "{}/{NAME}",
+            self.hosts("rediss", |s| s.tls_port.unwrap_or(s.port))
+        )
+    }
+
+    fn hosts(&self, scheme: &str, port: impl Fn(&Sentinel) -> u16) -> String {
         let hosts = self
             .sentinels
             .iter()
-            .map(|s| format!("127.0.0.1:{}", s.port));
+            .map(|s| format!("127.0.0.1:{}", port(s)));
         let hosts: Vec<String> = hosts.collect();
-        format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+        format!("{scheme}+sentinel://{}", hosts.join(","))
     }
 
     /// For the `REDIS_URL` of a process that is cut off together with the first server: it asks a
@@ -189,7 +217,7 @@ enum Failovers {
 }
 
 impl Sentinel {
-    fn start(name: &str, master: u16, failovers: Failovers) -> Result<Self> {
+    fn start(name: &str, master: u16, failovers: Failovers, tls: &[String]) -> Result<Self> {
         let directory = scratch_dir("sentinel")?;
         let port = free_port()?;
         let config = directory.path().join("sentinel.conf");
@@ -208,8 +236,9 @@ impl Sentinel {
             directory.path().display()
         );
         fs::write(&config, text)?;
+        let (tls_port, tls) = over_tls(tls)?;
         let mut command = Command::new("redis-server");
-        command.arg(&config).arg("--sentinel");
+        command.arg(&config).arg("--sentinel").args(tls);
         let log = directory.path().join("sentinel.log");
         let mut process = Process::spawn("redis-server --sentinel", &command, &log)?;
         wait_for("a sentinel's answer", START_TIMEOUT, || {
@@ -219,8 +248,20 @@ impl Sentinel {
         .with_context(|| process.log_tail())?;
         Ok(Self {
             port,
+            tls_port,
             _process: process,
             _directory: directory,
         })
     }
+}
+
+/// The port and the command line of one more that speaks TLS; nothing where nobody does.
+fn over_tls(tls: &[String]) -> Result<(Option<u16>, Vec<String>)> {
+    if tls.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let port = free_port()?;
+    let own = ["--tls-port", &port.to_string(), "--tls-replication", "yes"];
+    let own = own.map(str::to_owned).into_iter();
+    Ok((Some(port), own.chain(tls.iter().cloned()).collect()))
 }

@@ -5,8 +5,15 @@ use std::path::PathBuf;
 
 use crate::tls::Certificate;
 
+/// How one may sign in, and the name of the module that knows how.
+const MECHANISMS: [(&str, &str); 3] = [
+    ("SCRAM-SHA-256", "scram.ScramLoginModule"),
+    ("SCRAM-SHA-512", "scram.ScramLoginModule"),
+    ("PLAIN", "plain.PlainLoginModule"),
+];
+
 /// One more listener, on a loopback port. Who comes by it shows a certificate, and signs in with
-/// SCRAM-SHA-512.
+/// one of [`MECHANISMS`].
 #[derive(Clone, Debug)]
 pub struct SecureListener {
     pub port: u16,
@@ -58,12 +65,21 @@ impl Security {
 {prefix}.ssl.truststore.type=PEM
 {prefix}.ssl.truststore.location={}
 {prefix}.ssl.client.auth=required
-{prefix}.sasl.enabled.mechanisms=SCRAM-SHA-512
-{prefix}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+{prefix}.sasl.enabled.mechanisms={}
 ",
                 listener.certificate.both.display(),
-                listener.clients_of.display()
+                listener.clients_of.display(),
+                MECHANISMS.map(|(mechanism, _)| mechanism).join(","),
             );
+            // SCRAM has its users in the log, and passes over the one that is named here.
+            let (user, password) = &self.login;
+            for (mechanism, module) in MECHANISMS {
+                let _ = writeln!(
+                    text,
+                    "{prefix}.{}.sasl.jaas.config=org.apache.kafka.common.security.{module} required user_{user}=\"{password}\";",
+                    mechanism.to_lowercase()
+                );
+            }
         }
         text
     }
@@ -74,7 +90,12 @@ impl Security {
         if user.is_empty() {
             return Vec::new();
         }
-        let scram = format!("SCRAM-SHA-512=[name={user},password={password}]");
-        vec!["--add-scram".to_owned(), scram]
+        let mechanisms = MECHANISMS.map(|(mechanism, _)| mechanism).into_iter();
+        let scram = mechanisms.filter(|mechanism| mechanism.starts_with("SCRAM"));
+        let add = |mechanism| {
+            let user = format!("{mechanism}=[name={user},password={password}]");
+            ["--add-scram".to_owned(), user]
+        };
+        scram.flat_map(add).collect()
     }
 }
