@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
+use seckill_testkit::ports::free_port;
+use seckill_testkit::stack::secret;
+use seckill_testkit::tls::Authority;
 use seckill_testkit::{KafkaCluster, TestStack};
+use seckill_tests::secured::{borrowed, kafka_settings, listener};
 use seckill_tests::{
     Answer, Crowd, SaleTerms, World, audit, eventually, leader_of, until_ready, until_unready,
 };
@@ -116,9 +120,36 @@ async fn one_of_three_brokers_may_die_and_not_two() -> Result<()> {
 
     let mut answers = crowd.leave().await?;
     answers.push(caught);
+    nobody_lost_anything(&world, voucher, &answers).await
+}
+
+async fn nobody_lost_anything(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<()> {
     let unexpected = answers.iter().find(|a| !matches!(a.status, 202 | 503));
     assert!(unexpected.is_none(), "{unexpected:?}");
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.rejected, 0);
+    assert_eq!(audit(world, voucher, answers).await?.rejected, 0);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: three brokers"]
+async fn a_leader_over_tls_may_die() -> Result<()> {
+    let (authority, password) = (Authority::new()?, secret());
+    let certificate = authority.issue("kafka")?;
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let secured = ports.map(|port| listener(port, certificate.clone(), &authority, &password));
+    let stack = TestStack::builder()
+        .kafka_cluster(KafkaCluster::secured(secured.into())?)
+        .setting("PROMISE_DEADLINE_MS", "1000")
+        .start()?;
+    let brokers = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let own = authority.issue("shop")?;
+    let settings = kafka_settings(brokers, &authority, &own, &password);
+    let mut world = World::on(stack, &borrowed(&settings))?;
+    let voucher = world.sale(SaleTerms::of(20_000)).await?;
+    let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
+    crowd.flows(50).await?;
+    the_leader_is_killed(&mut world, voucher, &crowd).await?;
+    let answers = crowd.leave().await?;
+    nobody_lost_anything(&world, voucher, &answers).await
 }

@@ -20,11 +20,20 @@ impl KafkaCluster {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn start(size: usize) -> Result<Self> {
+        Self::secured(vec![Security::default(); size])
+    }
+
+    /// The same, a broker for each of these, with listeners over TLS beside the plain one.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn secured(security: Vec<Security>) -> Result<Self> {
         install_jars()?;
-        let ports: Vec<Ports> = (0..size).map(|_| Ports::free()).collect::<Result<_>>()?;
+        let ports = security.iter().map(|_| Ports::free());
+        let ports: Vec<Ports> = ports.collect::<Result<_>>()?;
         let controllers: Vec<u16> = ports.iter().map(|ports| ports.controller).collect();
         let cluster_id = cluster_id();
-        let launch = |(id, ports): (usize, Ports)| {
+        let launch = |(id, (ports, security)): (usize, (Ports, Security))| {
             Kafka::launch(Node {
                 id,
                 ports,
@@ -33,10 +42,13 @@ impl KafkaCluster {
                 heap_mb: HEAP_MB,
                 cluster_id: cluster_id.clone(),
                 session_ms: SESSION_MS,
-                security: Security::default(),
+                security,
             })
         };
-        let mut nodes: Vec<Kafka> = (1..).zip(ports).map(launch).collect::<Result<_>>()?;
+        let mut nodes: Vec<Kafka> = (1..)
+            .zip(ports.into_iter().zip(security))
+            .map(launch)
+            .collect::<Result<_>>()?;
         for node in &mut nodes {
             node.wait_until_ready()?;
         }
