@@ -138,13 +138,15 @@ fn bones(page: &str) -> BTreeMap<&'static str, Vec<String>> {
 }
 
 #[test]
-fn the_chinese_readme_is_in_step_with_the_english_one() {
+fn the_chinese_pages_are_in_step_with_the_english_ones() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
-    let (english, chinese) = (bones(&read("README.md")), bones(&read("README.zh-CN.md")));
-    assert!(english["blocks"].len() >= 5 && english["figures"].len() >= 15);
-    for (kept, expected) in english {
-        assert_eq!(chinese[kept], expected, "{kept}");
+    for directory in ["", "docs/oversell-lab"] {
+        let read = |name: &str| std::fs::read_to_string(root.join(directory).join(name)).unwrap();
+        let (english, chinese) = (bones(&read("README.md")), bones(&read("README.zh-CN.md")));
+        assert!(english["blocks"].len() >= 5 && english["figures"].len() >= 15);
+        for (kept, expected) in english {
+            assert_eq!(chinese[kept], expected, "{directory}: {kept}");
+        }
     }
 }
 

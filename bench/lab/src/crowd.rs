@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
+use crate::plan::Plan;
 use crate::report::Outcome;
-use crate::scenario::{Plan, Scenario, Verdict};
+use crate::scenario::{Scenario, Verdict};
 use crate::strategy::{Answer, Buyer, Failure, Strategy};
 
-type Told = (Result<Answer, Failure>, Duration);
+type Told = Result<Answer, Failure>;
 
 /// One click, with its buyer's patience.
 pub(crate) async fn buy<S: Strategy>(rung: &S, buyer: Buyer, patience: Duration) -> Told {
-    let start = Instant::now();
-    let answer = timeout(patience.max(S::PATIENCE_MIN), rung.buy(buyer))
+    timeout(patience.max(S::PATIENCE_MIN), rung.buy(buyer))
         .await
-        .unwrap_or(Err(Failure::NoAnswer));
-    (answer, start.elapsed())
+        .unwrap_or(Err(Failure::NoAnswer))
 }
 
 /// What the buyers were told.
@@ -49,21 +48,46 @@ impl Crowd {
         plan: &Plan,
         buyers: Range<usize>,
     ) -> Result<Self> {
+        let patience = plan.patience;
+        let click = move |buyer| {
+            let rung = Arc::clone(rung);
+            async move { buy(&*rung, buyer, patience).await }
+        };
+        Self::send_by(click, scenario, plan, buyers).await
+    }
+
+    /// The same, where a click is something else than a call of the rung.
+    ///
+    /// # Errors
+    /// When a click panics.
+    pub(crate) async fn send_by<Clicked: Future<Output = Told> + Send + 'static>(
+        click: impl Fn(Buyer) -> Clicked,
+        scenario: Scenario,
+        plan: &Plan,
+        buyers: Range<usize>,
+    ) -> Result<Self> {
         let start = Instant::now();
         let mut crowd = Self::default();
         let mut tasks = JoinSet::new();
         let mut buyers = buyers.into_iter();
         loop {
             while tasks.len() < plan.concurrency && start.elapsed() < plan.stop_after {
-                let Some(click) = buyers.next() else { break };
+                let Some(number) = buyers.next() else { break };
+                if let Some(every) = plan.every {
+                    sleep_until((start + every * u32::try_from(number)?).into()).await;
+                }
                 let user = match scenario {
                     Scenario::DoubleClick => 0,
-                    _ => click,
+                    _ => number,
                 };
-                let user_id = i64::try_from(user)?;
-                let (rung, patience) = (Arc::clone(rung), plan.patience);
-                let buyer = Buyer { user_id, click };
-                tasks.spawn(async move { buy(&*rung, buyer, patience).await });
+                let clicked = click(Buyer {
+                    user_id: i64::try_from(user)?,
+                    click: number,
+                });
+                tasks.spawn(async move {
+                    let start = Instant::now();
+                    (clicked.await, start.elapsed())
+                });
                 crowd.clicks += 1;
             }
             let Some(told) = tasks.join_next().await else {
@@ -73,7 +97,7 @@ impl Crowd {
         }
     }
 
-    fn note(&mut self, (answer, latency): Told, start: Instant) {
+    fn note(&mut self, (answer, latency): (Told, Duration), start: Instant) {
         match answer {
             Ok(Answer::Bought) => {
                 self.bought += 1;

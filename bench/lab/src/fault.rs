@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{sleep, timeout};
+use tokio::try_join;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::crowd::{Crowd, buy};
 use crate::lab::{Lab, LabWorld};
 use crate::pipeline::Pipeline;
-use crate::scenario::{Fault, Plan, Scenario};
+use crate::plan::{Fault, Plan};
+use crate::scenario::Scenario;
 use crate::strategy::{Answer, Buyer, Failure, Strategy};
 use crate::worker::{Job, LabWorker};
 
@@ -65,12 +67,15 @@ pub(crate) async fn strike<S: Strategy>(
         rung: S::CARD.name.to_owned(),
         site: lab.site.clone(),
     };
+    if fault == Fault::SecondProcess {
+        return click_in_two_processes(world, lab, scenario, plan, &job).await;
+    }
     let worker = LabWorker::start(&world.program, &job).await?;
     match fault {
         Fault::Pause => worker.stop()?,
         Fault::Restart => lab.restart_redis().await?,
         Fault::ClockStep => lab.expire_leases().await?,
-        Fault::Death => {}
+        Fault::Death | Fault::SlowWork | Fault::SecondProcess => {}
     }
     // Only now, so that what goes on beside the buyers has not seen the first one's order.
     let seller = Seller::<S>::open(lab).await?;
@@ -81,14 +86,37 @@ pub(crate) async fn strike<S: Strategy>(
             let told = first.await?;
             (others.await, told)
         }
-        Fault::Pause | Fault::Death => {
+        Fault::Pause | Fault::Death | Fault::SlowWork => {
             let (sent, told) = tokio::join!(others, first);
             (sent, told?)
         }
-        Fault::Restart | Fault::ClockStep => (others.await, first.await?),
+        _ => (others.await, first.await?),
     };
     let mut crowd = sent?;
     crowd.add(told);
+    Ok((seller, crowd))
+}
+
+/// The first buyer is in two processes, and both come to the gate; then all others come.
+async fn click_in_two_processes<S: Strategy>(
+    world: &LabWorld,
+    lab: &Arc<Lab>,
+    scenario: Scenario,
+    plan: &Plan,
+    job: &Job,
+) -> Result<(Seller<S>, Crowd)> {
+    let clicks = try_join!(
+        LabWorker::start(&world.program, job),
+        LabWorker::start(&world.program, job)
+    )?;
+    let told = try_join!(
+        end(clicks.0, plan, Fault::SecondProcess),
+        end(clicks.1, plan, Fault::SecondProcess)
+    )?;
+    let seller = Seller::<S>::open(lab).await?;
+    let mut crowd = Crowd::send(&seller.rung, scenario, plan, 1..plan.buyers).await?;
+    crowd.add(told.0);
+    crowd.add(told.1);
     Ok((seller, crowd))
 }
 
@@ -105,7 +133,11 @@ async fn end(mut worker: LabWorker, plan: &Plan, fault: Fault) -> Result<Result<
             worker.let_go().await?;
             worker.resume()?;
         }
-        Fault::Restart | Fault::ClockStep => worker.let_go().await?,
+        Fault::SlowWork => {
+            sleep(plan.pause).await;
+            worker.let_go().await?;
+        }
+        Fault::Restart | Fault::ClockStep | Fault::SecondProcess => worker.let_go().await?,
     }
     timeout(ANSWER_TIMEOUT, worker.answer())
         .await
@@ -127,13 +159,13 @@ pub(crate) async fn strike_services<S: Strategy>(
     let seller = Seller::<S>::open(lab).await?;
     let mut crowd;
     if fault == Fault::Restart {
-        let told: Result<Answer, Failure> = buy(&*seller.rung, FIRST, plan.patience).await.0;
+        let told: Result<Answer, Failure> = buy(&*seller.rung, FIRST, plan.patience).await;
         pipeline.restart_redis()?;
         crowd = Crowd::send(&seller.rung, scenario, plan, 1..plan.buyers).await?;
         crowd.add(told.map_err(|failure| failure.to_string()));
     } else {
         let strikes = async {
-            lab.gate.caught().await;
+            lab.gate.arrived(1).await;
             match fault {
                 Fault::Pause => pipeline.pause_ingress(plan.pause).await,
                 _ => pipeline.kill_ingress(),

@@ -1,8 +1,8 @@
 //! The critical point of a rung, where a scenario makes happen what otherwise happens by luck.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -16,18 +16,16 @@ pub enum Trap {
     None,
     /// Nobody goes on before so many are there; after that, or after a time-out, it is open to all.
     Meeting(usize),
-    /// The first one to come waits until it is let go.
-    Hold,
+    /// The one who comes when so many have come before waits until it is let go.
+    Hold(usize),
 }
 
 /// The critical point of one sale, in one process.
 #[derive(Debug)]
 pub struct Gate {
     trap: Trap,
-    arrivals: AtomicUsize,
+    arrivals: watch::Sender<usize>,
     open: CancellationToken,
-    is_first: AtomicBool,
-    caught: CancellationToken,
 }
 
 impl Gate {
@@ -36,27 +34,30 @@ impl Gate {
     pub fn new(trap: Trap) -> Self {
         Self {
             trap,
-            arrivals: AtomicUsize::new(0),
+            arrivals: watch::Sender::new(0),
             open: CancellationToken::new(),
-            is_first: AtomicBool::new(true),
-            caught: CancellationToken::new(),
         }
     }
 
     /// A buyer comes to the critical point, and goes on when the trap lets it.
     pub async fn pass(&self) {
-        let is_first = self.is_first.swap(false, Ordering::Relaxed);
-        self.caught.cancel();
+        let mut before = 0;
+        self.arrivals.send_modify(|arrivals| {
+            before = *arrivals;
+            *arrivals += 1;
+        });
         match self.trap {
-            Trap::Meeting(buyers) => self.meet(buyers).await,
-            Trap::Hold if is_first => self.open.cancelled().await,
-            Trap::Hold | Trap::None => {}
+            Trap::Meeting(buyers) => self.meet(before, buyers).await,
+            Trap::Hold(held) if before == held => self.open.cancelled().await,
+            Trap::Hold(_) | Trap::None => {}
         }
     }
 
-    /// Waits until somebody has come.
-    pub async fn caught(&self) {
-        self.caught.cancelled().await;
+    /// Waits until so many have come.
+    pub async fn arrived(&self, buyers: usize) {
+        let mut arrivals = self.arrivals.subscribe();
+        // Its sender is this gate's.
+        let _ = arrivals.wait_for(|arrived| *arrived >= buyers).await;
     }
 
     /// Lets everybody go on.
@@ -64,9 +65,8 @@ impl Gate {
         self.open.cancel();
     }
 
-    async fn meet(&self, buyers: usize) {
-        let arrived = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
-        if arrived < buyers {
+    async fn meet(&self, before: usize, buyers: usize) {
+        if before + 1 < buyers {
             let _ = timeout(MEETING_PATIENCE, self.open.cancelled()).await;
         }
         self.let_go();
@@ -89,14 +89,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_first_one_is_held_until_it_is_let_go() {
-        let gate = Gate::new(Trap::Hold);
-        let mut first = Box::pin(gate.pass());
-        assert!(futures_util::poll!(&mut first).is_pending());
-        gate.caught().await;
+    async fn only_one_is_held_until_it_is_let_go() {
+        let gate = Gate::new(Trap::Hold(1));
         gate.pass().await;
-        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(gate.pass());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        gate.arrived(2).await;
+        gate.pass().await;
+        assert!(futures_util::poll!(&mut second).is_pending());
         gate.let_go();
-        first.await;
+        second.await;
     }
 }

@@ -12,14 +12,16 @@ use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::gate::{Gate, Trap};
 use crate::pipeline::Pipeline;
-use crate::scenario::{Fault, Plan};
+use crate::plan::{Fault, Plan, PoolSize};
 use crate::store::{Cache, Database, Trips};
 use crate::strategy::Failure;
 
 /// Connections beyond one a buyer: for what a rung runs beside them.
-const SPARE_CONNECTIONS: u32 = 2;
+const SPARE_CONNECTIONS: usize = 2;
 /// For one buyer in a process of its own.
-const WORKER_CONNECTIONS: u32 = 2;
+const WORKER_CONNECTIONS: usize = 2;
+/// Longer than anybody waits.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the stores are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub struct Lab {
     pub caches: Vec<Cache>,
     /// To be passed where it hurts.
     pub gate: Gate,
+    /// To be passed before a lease is given back.
+    pub exit: Gate,
     /// Units on sale.
     pub stock: i64,
     /// How long a Redis lock lasts.
@@ -106,7 +110,8 @@ impl Lab {
         let mut stores = world.stores.clone();
         stores.redis_urls.truncate(redis_servers);
         let mut servers = Vec::new();
-        if plan.fault == Some(Fault::Restart) && world.pipeline.is_none() {
+        let strikes = plan.fault == Some(Fault::Restart) || plan.dead_servers > 0;
+        if strikes && world.pipeline.is_none() {
             let starts = (0..redis_servers).map(|_| spawn_blocking(Redis::start));
             servers = try_join_all(starts)
                 .await?
@@ -124,8 +129,12 @@ impl Lab {
             // Shorter than a buyer's, who is to be told why.
             patience: plan.patience / 2,
         };
-        let connections = u32::try_from(plan.concurrency)? + SPARE_CONNECTIONS;
-        let mut lab = Self::enter(site, connections, plan.trap).await?;
+        let pool = plan.pool.unwrap_or(PoolSize {
+            connections: plan.concurrency + SPARE_CONNECTIONS,
+            patience: CONNECTION_PATIENCE,
+        });
+        let mut lab = Self::enter(site, pool, plan.trap).await?;
+        lab.exit = Gate::new(plan.exit);
         lab.pipeline.clone_from(&world.pipeline);
         lab.servers = Mutex::new(servers);
         lab.make_tables().await?;
@@ -137,11 +146,17 @@ impl Lab {
     /// # Errors
     /// When a store does not answer.
     pub async fn join(site: Site) -> Result<Self> {
-        Self::enter(site, WORKER_CONNECTIONS, Trap::Hold).await
+        let pool = PoolSize {
+            connections: WORKER_CONNECTIONS,
+            patience: CONNECTION_PATIENCE,
+        };
+        Self::enter(site, pool, Trap::Hold(0)).await
     }
 
-    async fn enter(site: Site, connections: u32, trap: Trap) -> Result<Self> {
-        let database = Database::connect(&site.stores.database_url, &site.schema, connections);
+    async fn enter(site: Site, pool: PoolSize, trap: Trap) -> Result<Self> {
+        let url = &site.stores.database_url;
+        let connections = u32::try_from(pool.connections)?;
+        let database = Database::connect(url, &site.schema, connections, pool.patience);
         let trips = Trips::default();
         let urls = site.stores.redis_urls.iter();
         let caches = urls.map(|url| Cache::connect(url, &site.prefix, &trips));
@@ -151,6 +166,7 @@ impl Lab {
             cache: caches.first().context("a Redis server")?.clone(),
             caches,
             gate: Gate::new(trap),
+            exit: Gate::new(Trap::None),
             stock: site.stock,
             lease: site.lease,
             patience: site.patience,
@@ -233,6 +249,15 @@ impl Lab {
             cache.reconnect().await?;
         }
         Ok(())
+    }
+
+    /// Kills so many of this sale's own Redis servers.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn kill_redis(&self, count: usize) -> Result<()> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.iter_mut().take(count).try_for_each(Redis::kill)
     }
 
     /// What a step of the clock of a majority of the Redis servers does to this sale: every lease on

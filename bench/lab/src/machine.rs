@@ -24,6 +24,10 @@ pub struct Machine {
     pub postgresql: String,
     /// Redis' version.
     pub redis: String,
+    /// PostgreSQL's `fsync`.
+    pub fsync: String,
+    /// Redis' `appendonly` and `appendfsync`.
+    pub append_only: String,
     /// Whether this program was optimised.
     pub optimised: bool,
 }
@@ -37,6 +41,8 @@ impl Machine {
         let mut database = PgConnection::connect(&stores.database_url).await?;
         let postgresql = sqlx::query_scalar("SHOW server_version").fetch_one(&mut database);
         let postgresql: String = postgresql.await?;
+        let fsync = sqlx::query_scalar("SHOW fsync").fetch_one(&mut database);
+        let fsync: String = fsync.await?;
         let mut redis = redis::Client::open(stores.redis_urls[0].as_str())?;
         let info: InfoDict =
             redis::from_redis_value(redis.req_command(redis::cmd("INFO").arg("server"))?)?;
@@ -48,9 +54,19 @@ impl Machine {
             // Without the distribution's own version after it.
             postgresql: postgresql.split(' ').take(1).collect(),
             redis: info.get("redis_version").context("Redis' version")?,
+            fsync,
+            append_only: setting(&mut redis, "appendonly")?
+                + ", "
+                + &setting(&mut redis, "appendfsync")?,
             optimised: !cfg!(debug_assertions),
         })
     }
+}
+
+fn setting(redis: &mut redis::Client, name: &str) -> Result<String> {
+    let told = redis.req_command(redis::cmd("CONFIG").arg("GET").arg(name))?;
+    let (_, value): (String, String) = redis::from_redis_value(told)?;
+    Ok(value)
 }
 
 fn first_word(path: &str, end: char) -> Result<String> {

@@ -2,28 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser, Subcommand};
-use futures_util::future::try_join_all;
-use seckill_lab::lab::{LabWorld, Stores};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use seckill_lab::machine::Machine;
-use seckill_lab::pipeline::{self, Pipeline};
+use seckill_lab::plan::Load;
 use seckill_lab::report::{Report, RungReport};
 use seckill_lab::rungs::{self, Rung};
-use seckill_lab::scenario::{Load, Scenario};
+use seckill_lab::session::{Disk, Servers};
 use seckill_lab::worker::Job;
-use seckill_lab::{chart, render};
-use seckill_testkit::{Postgres, Redis, workspace_root};
+use seckill_lab::{chart, pipeline, render};
+use seckill_testkit::workspace_root;
 use tokio::process::Command as Program;
-use tokio::task::spawn_blocking;
-
-/// As many as the rung that uses most.
-const REDIS_SERVERS: usize = 5;
 
 /// Runs the known ways to sell units that are few to buyers who are many, and says what breaks each.
 #[derive(Debug, Parser)]
@@ -37,7 +30,7 @@ struct Cli {
 enum Command {
     /// Runs the rungs on a PostgreSQL and a Redis of their own.
     Run(RunArgs),
-    /// Writes docs/oversell-lab/README.md and throughput.svg from what `run --output` wrote.
+    /// Writes docs/oversell-lab/README.md, README.zh-CN.md and throughput.svg from what `run --output` wrote.
     Render {
         /// What `run --output` wrote.
         file: PathBuf,
@@ -58,27 +51,68 @@ struct RunArgs {
     /// A load so small that all rungs are through in two minutes.
     #[arg(long)]
     quick: bool,
-    /// Buyers in the load [default: 9000, quick 400].
+    /// Buyers in the load [default: 3000, quick 400].
     #[arg(long)]
     buyers: Option<usize>,
-    /// Units on sale in the load [default: 3000, quick 200].
+    /// Units on sale in the load [default: 1000, quick 200].
     #[arg(long)]
     stock: Option<usize>,
     /// Buyers at a time in the load, each with a connection [default: 32, quick 16].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=150))]
     concurrency: Option<u8>,
-    /// Seconds after which no new buyer comes in the load [default: 20, quick 5].
+    /// Seconds after which no new buyer comes in the load [default: 5].
     #[arg(long)]
     seconds: Option<u64>,
-    /// Runs everything so often, and fails unless each run gives the same verdicts.
+    /// Only the verdicts, or only the speeds; the other part stays in the output file as it is.
+    #[arg(long)]
+    part: Option<Part>,
+    /// How often each speed is measured, by turns [default: 3, quick 1].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Asks for all verdicts so often, and fails unless each run gives the same.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Where to write the (last) report, for `render`.
+    /// Where to write the report, with the last verdicts, for `render`.
     #[arg(long, value_name = "FILE.json")]
     output: Option<PathBuf>,
 }
 
+/// What a run is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What breaks what; beside other work, too.
+    Verdicts,
+    /// How fast; on a quiet machine.
+    Speeds,
+}
+
 impl RunArgs {
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    /// With the part that is not run, as it is in the output file.
+    fn report_so_far(&self, rungs: &[Rung]) -> Result<Report> {
+        let mut report = Report {
+            machine: None,
+            load: self.load(),
+            rungs: Vec::new(),
+        };
+        if let (Some(_), Some(path)) = (self.part, &self.output)
+            && path.exists()
+        {
+            report = read_report(path)?;
+        }
+        let known = std::mem::take(&mut report.rungs);
+        let of = |rung: &Rung| {
+            let name = rung.card.name;
+            let known = known.iter().find(|known| known.name == name).cloned();
+            known.unwrap_or_else(|| RungReport::new(name))
+        };
+        report.rungs = rungs.iter().map(of).collect();
+        Ok(report)
+    }
+
     fn load(&self) -> Load {
         let default = if self.quick {
             Load {
@@ -87,14 +121,16 @@ impl RunArgs {
                 concurrency: 16,
                 stop_after_s: 5,
                 pause_ms: 500,
+                steady_s: 2,
             }
         } else {
             Load {
-                stock: 3_000,
-                buyers: 9_000,
+                stock: 1_000,
+                buyers: 3_000,
                 concurrency: 32,
-                stop_after_s: 20,
+                stop_after_s: 5,
                 pause_ms: 3_000,
+                steady_s: 5,
             }
         };
         Load {
@@ -151,48 +187,26 @@ async fn run(args: &RunArgs) -> Result<()> {
     if rungs.iter().any(Rung::needs_services) {
         build_services().await?;
     }
-    let servers = (0..REDIS_SERVERS).map(|_| spawn_blocking(Redis::start));
-    let servers: Vec<Redis> = try_join_all(servers)
-        .await?
-        .into_iter()
-        .collect::<Result<_>>()?;
-    let postgres = Postgres::start()?;
-    let database = postgres.fresh_database()?;
-    let world = LabWorld {
-        stores: Stores {
-            database_url: database.url(),
-            redis_urls: servers.iter().map(Redis::url).collect(),
-        },
-        program: std::env::current_exe()?,
-        pipeline: None,
-    };
-    let machine = Machine::describe(&world.stores).await?;
+    let mut report = args.report_so_far(&rungs)?;
     let mut surprises = Vec::new();
-    let mut first: Option<Verdicts> = None;
-    for round in 1..=args.repeat {
-        let start = Instant::now();
-        let report = Report {
-            machine: machine.clone(),
-            load,
-            rungs: run_rungs(&rungs, &world, &load).await?,
-        };
-        println!(
-            "run {round} of {}: {:.0} s",
-            args.repeat,
-            start.elapsed().as_secs_f64()
-        );
-        for (rung, outcome) in rungs.iter().zip(&report.rungs) {
-            surprises.extend(render::surprises(rung, outcome));
+    if args.part != Some(Part::Speeds) {
+        surprises = ask_for_verdicts(args, &rungs, &load, &mut report).await?;
+    }
+    if args.part != Some(Part::Verdicts) {
+        let servers = Servers::start(Disk::Synced, std::env::current_exe()?).await?;
+        report.machine = Some(Machine::describe(servers.stores()).await?);
+        report.load = load;
+        let (rounds, reports) = (args.rounds(), &mut report.rungs);
+        servers.speeds(&rungs, &load, rounds, reports).await?;
+        for (rung, report) in rungs.iter().zip(reports) {
+            print!("{}", render::summary(&report.name, &report.loads));
+            print!("{}", render::summary(&report.name, &report.steady));
+            surprises.extend(render::surprising_loads(rung, report));
         }
-        let verdicts = verdicts(&rungs, &report);
-        match &first {
-            Some(first) => surprises.extend(differences(first, &verdicts, round)),
-            None => first = Some(verdicts),
-        }
-        if let Some(path) = &args.output {
-            let json = serde_json::to_string_pretty(&report)?;
-            fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
-        }
+    }
+    if let Some(path) = &args.output {
+        let json = serde_json::to_string_pretty(&report)?;
+        fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
     }
     ensure!(
         surprises.is_empty(),
@@ -200,6 +214,33 @@ async fn run(args: &RunArgs) -> Result<()> {
         surprises.join("\n")
     );
     Ok(())
+}
+
+/// All verdicts, as often as asked for: where they are not as the cards say, or not twice the same.
+async fn ask_for_verdicts(
+    args: &RunArgs,
+    rungs: &[Rung],
+    load: &Load,
+    report: &mut Report,
+) -> Result<Vec<String>> {
+    let servers = Servers::start(Disk::Unused, std::env::current_exe()?).await?;
+    let mut surprises = Vec::new();
+    let mut first: Option<Verdicts> = None;
+    for round in 1..=args.repeat {
+        let start = Instant::now();
+        servers.verdicts(rungs, load, &mut report.rungs).await?;
+        for (rung, report) in rungs.iter().zip(&report.rungs) {
+            surprises.extend(render::surprises(rung, report));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!("run {round} of {}: {seconds:.0} s", args.repeat);
+        let verdicts = verdicts(rungs, report);
+        match &first {
+            Some(first) => surprises.extend(differences(first, &verdicts, round)),
+            None => first = Some(verdicts),
+        }
+    }
+    Ok(surprises)
 }
 
 /// So that what is measured is what is in the source. Who starts this program by hand has built what it
@@ -222,58 +263,18 @@ async fn build_services() -> Result<()> {
     Ok(())
 }
 
-async fn run_rungs(rungs: &[Rung], world: &LabWorld, load: &Load) -> Result<Vec<RungReport>> {
-    let mut reports = Vec::new();
-    for rung in rungs {
-        let report = run_rung(rung, world, load)
-            .await
-            .with_context(|| format!("rung {}", rung.card.name))?;
-        print!("{}", render::summary(&report));
-        reports.push(report);
-    }
-    Ok(reports)
-}
-
-/// The duels wait most of the time, so they share it; the load has the machine to itself.
-async fn run_rung(rung: &Rung, world: &LabWorld, load: &Load) -> Result<RungReport> {
-    let duels = Scenario::DUELS
-        .into_iter()
-        .filter(|scenario| scenario.concerns(&rung.card.expected));
-    let mut outcomes = Vec::new();
-    if rung.needs_services() {
-        let pipeline = Arc::new(Pipeline::start().await?);
-        let world = LabWorld {
-            stores: pipeline.stores().clone(),
-            pipeline: Some(pipeline),
-            ..world.clone()
-        };
-        for scenario in duels.chain([Scenario::Load]) {
-            outcomes.push(rung.run(&world, scenario, load).await?);
-        }
-    } else {
-        outcomes = try_join_all(duels.map(|scenario| rung.run(world, scenario, load))).await?;
-        outcomes.push(rung.run(world, Scenario::Load, load).await?);
-    }
-    Ok(RungReport {
-        name: rung.card.name.to_owned(),
-        outcomes,
-    })
-}
-
-/// By rung and scenario; of a load only whether it sold too much, the rest is a matter of speed.
+/// By rung and scenario; without those that depend on timing.
 type Verdicts = BTreeMap<(String, &'static str), &'static str>;
 
 fn verdicts(rungs: &[Rung], report: &Report) -> Verdicts {
     let mut verdicts = Verdicts::new();
     for (rung, report) in rungs.iter().zip(&report.rungs) {
         for outcome in &report.outcomes {
-            let verdict = match outcome.scenario {
-                Scenario::Load if outcome.oversold > 0 => "oversells",
-                Scenario::Load => "does not oversell",
-                scenario if scenario.expected(&rung.card.expected).is_none() => continue,
-                _ => outcome.verdict.label(),
-            };
-            verdicts.insert((report.name.clone(), outcome.scenario.label()), verdict);
+            let scenario = outcome.scenario;
+            if scenario.expected(&rung.card.expected).is_some() {
+                let key = (report.name.clone(), scenario.label());
+                verdicts.insert(key, outcome.verdict.label());
+            }
         }
     }
     verdicts
@@ -289,13 +290,19 @@ fn differences(first: &Verdicts, other: &Verdicts, round: u32) -> Vec<String> {
         .collect()
 }
 
-fn write_page(file: &PathBuf) -> Result<()> {
+fn read_report(file: &Path) -> Result<Report> {
     let json = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let report: Report = serde_json::from_str(&json)
-        .with_context(|| format!("{} is not what `run --output` writes", file.display()))?;
+    serde_json::from_str(&json)
+        .with_context(|| format!("{} is not what `run --output` writes", file.display()))
+}
+
+fn write_page(file: &Path) -> Result<()> {
+    let report = read_report(file)?;
     let directory = workspace_root().join("docs/oversell-lab");
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("README.md"), render::page(&report))?;
+    let chinese = directory.join("README.zh-CN.md");
+    fs::write(chinese, render::chinese_page(&report))?;
     fs::write(directory.join("throughput.svg"), chart::throughput(&report))?;
     println!("written: {}", directory.display());
     Ok(())

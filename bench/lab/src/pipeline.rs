@@ -19,6 +19,7 @@ use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::lab::Stores;
+use crate::session::Disk;
 
 /// Nothing expires and no sale ends while it is looked at.
 const HOLD_SECONDS: u32 = 7_200;
@@ -51,9 +52,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// When a program is missing or does not come up.
-    pub async fn start() -> Result<Self> {
-        let (stack, services) = spawn_blocking(|| {
-            let stack = TestStack::builder().private_kafka().private_postgres();
+    pub async fn start(disk: Disk) -> Result<Self> {
+        let (stack, services) = spawn_blocking(move || {
+            let stack = TestStack::builder().private_kafka();
+            let stack = stack.postgres(disk.postgres()?).redis(disk.redis()?);
             let stack = stack.start()?;
             let others = [stack.start_projector(&[])?, stack.start_timeout(&[])?];
             let ingress = stack.start_ingress(&[])?;

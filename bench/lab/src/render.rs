@@ -6,10 +6,21 @@ use crate::report::{Outcome, Report, RungReport};
 use crate::rungs::{self, Rung};
 use crate::scenario::{Scenario, Verdict};
 
+mod chinese;
+mod chinese_cards;
+mod chinese_speeds;
+mod speeds;
+mod words;
+
+pub(crate) use speeds::spread;
+
+use self::chinese::CHINESE;
+use self::words::{ENGLISH, Words};
+
 const INTRODUCTION: &str = "\
 # The oversell lab
 
-[techniques.md](techniques.md) leads from each technique's name (pessimistic, optimistic, `SETNX`, watchdog, Redlock, segments, \
+[中文](README.zh-CN.md) · [techniques.md](techniques.md) leads from each technique's name (pessimistic, optimistic, `SETNX`, watchdog, Redlock, segments, \
 pre-deduction) to its rung, and says which to use when.
 
 Everybody who writes a flash sale climbs the same ladder: read and write, a lock, a transaction, a version, a lock in
@@ -17,7 +28,7 @@ Redis, a queue, a script. Each rung is here as a file of its own under `bench/la
 all against a real PostgreSQL and Redis, makes them break where they can, and says how.
 
 ```sh
-cargo run --release -p seckill-lab -- run --output lab.json     # under ten minutes; --quick: under two
+cargo run --release -p seckill-lab -- run --output lab.json     # a quarter of an hour; --quick: two minutes
 cargo run --release -p seckill-lab -- render lab.json           # this page
 ```
 
@@ -33,24 +44,56 @@ its two stores), and each scenario puts something else there:
 | clock step | while the first buyer is at the gate, the clock of Redis steps forward, of five servers that of three. Made by ending every lease (`PEXPIRE key 0`), which is what such a step does to them |
 | double click | one user clicks twice at once, and again after that; 4 units |
 | exact | 40 buyers for 40 units, 10 at a time, nothing at the gate: everybody should get one |
-| load | nothing at the gate; for the speed |
+
+
+and to those rungs that it says something about:
+
+| Scenario | What is done |
+| --- | --- |
+| two processes | one user's clicks in two processes are both at the gate before either goes on; then the others come |
+| slow work | the first buyer, in a process of its own, works at the gate for three seconds, and is alive; leases last one second |
+| late release | the first buyer has worked and stands before its release of the lock (between GET and DEL, where there are two commands); its lease ends, the second is at the gate with the lock; the first releases it; the third comes, and only when it is inside too or was refused the second goes on |
+| two dead, three dead | the race, with two or three of five Redis servers killed |
+| thousand | 1,000 buyers for 1,000 units, 10 at a time, in twenty segments chosen at random |
+| pool | 1,000 requests over HTTP, 200 at a time (`ab -n 1000 -c 200`), 20 connections to PostgreSQL, for which a buyer waits 250 ms; the first buyer stands still at the gate until all for whom there was no connection have been sent away |
 
 A verdict is the worst that happened: *oversells* (more orders than units), *duplicates* (one user, several orders),
 *loses orders* (buyers
 were told they have one, and have none), *deadlocks* (buyers killed by the database), *blocks* (units left, and nobody gets in), *loses units* (units left that
 will never be sold), *strands* (buyers sent away while units were left; who comes later gets them), *safe*. In brackets:
-orders of units. A dash: nothing of it is in Redis, or no lease is. A verdict in italics depends on timing, and is what was seen in this run; every other one is asserted by
+orders of units. A dash: it says nothing about this rung. A verdict in italics depends on timing, and is what was seen in this run; every other one is asserted by
 `bench/lab/tests/verdicts.rs`.
 ";
 
-/// One rung's outcomes, a line each.
+/// The first table's columns.
+const EVERYWHERE: [Scenario; 7] = [
+    Scenario::Race,
+    Scenario::Pause,
+    Scenario::Death,
+    Scenario::Restart,
+    Scenario::ClockStep,
+    Scenario::DoubleClick,
+    Scenario::Exact,
+];
+/// The second one's.
+const SOMEWHERE: [Scenario; 7] = [
+    Scenario::TwoProcesses,
+    Scenario::SlowWork,
+    Scenario::LateRelease,
+    Scenario::TwoDead,
+    Scenario::ThreeDead,
+    Scenario::Thousand,
+    Scenario::Pool,
+];
+
+/// Some outcomes of one rung, a line each.
 #[must_use]
-pub fn summary(rung: &RungReport) -> String {
-    let mut text = format!("{}\n", rung.name);
-    for outcome in &rung.outcomes {
+pub fn summary(rung: &str, outcomes: &[Outcome]) -> String {
+    let mut text = format!("{rung}\n");
+    for outcome in outcomes {
         let _ = writeln!(
             text,
-            "  {:<13}{:<13}sold {}/{}, undersold {}, lost {}, duplicates {}, {:.0}/s, p50 {:.1} ms, p99 {:.1} ms {}",
+            "  {:<14}{:<13}sold {}/{}, undersold {}, lost {}, duplicates {}, {:.0}/s, p50 {:.1} ms, p99 {:.1} ms {}",
             outcome.scenario.label(),
             outcome.verdict.label(),
             outcome.sold,
@@ -82,23 +125,34 @@ pub fn surprises(rung: &Rung, report: &RungReport) -> Vec<String> {
             )
         })
     };
-    let mut surprises: Vec<String> = report.outcomes.iter().filter_map(surprise).collect();
-    // What a barrier forces in the race, a crowd does by itself.
-    let oversells = rung.card.expected.race == Some(Verdict::Oversells);
-    if let Some(load) = report.outcome(Scenario::Load)
-        && (load.oversold > 0) != oversells
-    {
-        surprises.push(format!(
-            "{} in load: {} oversold",
-            report.name, load.oversold
-        ));
-    }
-    surprises
+    report.outcomes.iter().filter_map(surprise).collect()
 }
 
-/// The whole page.
+/// Where a rung that does not oversell in the race did so in a load, a line each.
+#[must_use]
+pub fn surprising_loads(rung: &Rung, report: &RungReport) -> Vec<String> {
+    let loads = report.loads.iter().chain(&report.steady);
+    let oversold = loads.filter(|load| load.oversold > 0);
+    // Whether one that does oversells without help is luck.
+    let oversold = oversold.filter(|_| rung.card.expected.race != Some(Verdict::Oversells));
+    oversold
+        .map(|load| format!("{} in load: {} oversold", report.name, load.oversold))
+        .collect()
+}
+
+/// The whole page in English.
 #[must_use]
 pub fn page(report: &Report) -> String {
+    page_in(&ENGLISH, report)
+}
+
+/// The whole page in Chinese.
+#[must_use]
+pub fn chinese_page(report: &Report) -> String {
+    page_in(&CHINESE, report)
+}
+
+fn page_in(words: &Words, report: &Report) -> String {
     let cards = rungs::all();
     let rungs: Vec<(&Rung, &RungReport)> = cards
         .iter()
@@ -107,30 +161,46 @@ pub fn page(report: &Report) -> String {
             Some((rung, found))
         })
         .collect();
-    let mut text = INTRODUCTION.to_owned();
-    text.push_str("\n## What breaks what\n\n");
-    text.push_str("| Rung | race | pause | death | restart | clock step | double click | exact |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
-    for (rung, outcomes) in &rungs {
-        text.push_str(&verdict_row(rung, outcomes));
+    let mut text = words.introduction.to_owned();
+    let _ = write!(text, "\n## {}\n\n", words.what_breaks);
+    text.push_str(&verdict_table(words, &EVERYWHERE, &rungs));
+    let _ = write!(text, "\n{}\n\n", words.somewhere);
+    let concerned = rungs
+        .iter()
+        .filter(|(rung, _)| SOMEWHERE.iter().any(|s| s.concerns(&rung.card.expected)));
+    let concerned: Vec<(&Rung, &RungReport)> = concerned.copied().collect();
+    text.push_str(&verdict_table(words, &SOMEWHERE, &concerned));
+    if let Some(machine) = &report.machine {
+        text.push_str(&speeds::section(words, machine, &report.load, &rungs));
     }
-    text.push_str(&speed(report, &rungs));
-    text.push_str("\n## The rungs\n");
+    let _ = write!(text, "\n## {}\n", words.rungs);
     for (rung, outcomes) in &rungs {
-        text.push_str(&section(rung, outcomes));
+        text.push_str(&section(words, rung, outcomes));
     }
     text
 }
 
-fn verdict_row(rung: &Rung, report: &RungReport) -> String {
+fn verdict_table(words: &Words, scenarios: &[Scenario], rungs: &[(&Rung, &RungReport)]) -> String {
+    let labels = scenarios.iter().map(|scenario| (words.scenario)(*scenario));
+    let labels: Vec<&str> = labels.collect();
+    let rules = " --- |".repeat(scenarios.len() + 1);
+    let mut table = format!("| {} | {} |\n|{rules}\n", words.rung, labels.join(" | "));
+    for (rung, outcomes) in rungs {
+        table.push_str(&verdict_row(words, rung, outcomes, scenarios));
+    }
+    table
+}
+
+fn verdict_row(words: &Words, rung: &Rung, report: &RungReport, scenarios: &[Scenario]) -> String {
     let mut row = format!("| {} `{}`", rung.card.step, rung.card.name);
-    for scenario in Scenario::DUELS {
-        let cell = report.outcome(scenario).map_or_else(
+    for scenario in scenarios {
+        let cell = report.outcome(*scenario).map_or_else(
             || "–".to_owned(),
             |outcome| {
-                let label = outcome.verdict.label();
+                let label = (words.verdict)(outcome.verdict);
                 let numbers = match outcome.verdict {
                     Verdict::Safe => String::new(),
-                    _ => format!(" ({} of {})", outcome.sold, outcome.stock),
+                    _ => format!(" ({})", (words.of)(outcome.sold, outcome.stock)),
                 };
                 match (scenario.expected(&rung.card.expected), outcome.verdict) {
                     (None, _) => format!("*{label}*{numbers}"),
@@ -145,78 +215,25 @@ fn verdict_row(rung: &Rung, report: &RungReport) -> String {
     row
 }
 
-fn speed(report: &Report, rungs: &[(&Rung, &RungReport)]) -> String {
-    let (machine, load) = (&report.machine, &report.load);
-    let build = if machine.optimised {
-        "release build"
-    } else {
-        "debug build"
-    };
-    let mut text = format!(
-        "\n## How fast\n\n\
-         {} units, {} buyers, {} at a time; no new buyer after {} s. Round trips are those of the whole load divided by \
-         its orders, so refused buyers and attempts that came to nothing are in them; for `pipeline` they are the writing \
-         transactions of PostgreSQL and the socket reads of Redis, of all services together. Measured on {} ({} threads), Linux {}, \
-         PostgreSQL {} without fsync, Redis {} without persistence, {build}, stores and buyers on the same machine, \
-         whose load average just before was {}: \
-         compare the rungs with each other, not with another machine.\n\n\
-         ![Accepted orders a second, by rung](throughput.svg)\n\n\
-         | Rung | sold | oversold | undersold | accepted/s | p50 ms | p99 ms | PostgreSQL trips/order | Redis trips/order | errors |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
-        load.stock,
-        load.buyers,
-        load.concurrency,
-        load.stop_after_s,
-        machine.cpu,
-        machine.cores,
-        machine.kernel,
-        machine.postgresql,
-        machine.redis,
-        machine.load_average,
-    );
-    for (rung, outcomes) in rungs {
-        if let Some(outcome) = outcomes.outcome(Scenario::Load) {
-            let _ = writeln!(
-                text,
-                "| {} `{}` | {} | {} | {} | {:.0} | {:.1} | {:.1} | {:.2} | {:.2} | {} |",
-                rung.card.step,
-                rung.card.name,
-                outcome.sold,
-                outcome.oversold,
-                outcome.undersold,
-                outcome.accepted_per_second,
-                outcome.p50_ms,
-                outcome.p99_ms,
-                outcome.database_trips_per_order,
-                outcome.redis_trips_per_order,
-                errors(outcome),
-            );
-        }
-    }
-    text
-}
-
-fn section(rung: &Rung, report: &RungReport) -> String {
+fn section(words: &Words, rung: &Rung, report: &RungReport) -> String {
     let card = &rung.card;
-    let mut text = format!(
-        "\n### {} `{}`: {}\n\n{}\n",
-        card.step, card.name, card.title, card.story
-    );
+    let (title, story) = (words.card)(card).unwrap_or((card.title, card.story));
+    let mut text = format!("\n### {} `{}`: {title}\n\n{story}\n", card.step, card.name);
     if !card.diagram.is_empty() {
         let _ = write!(text, "\n```text\n{}\n```\n", card.diagram);
     }
-    text.push_str(
-        "\n| Scenario | verdict | sold | oversold | undersold | never sold | promised, no order | duplicates | errors |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
+    let _ = write!(
+        text,
+        "\n| {} |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
+        words.columns
     );
-    for outcome in &report.outcomes {
+    for outcome in report.outcomes.iter().chain(report.loads.first()) {
         let _ = writeln!(
             text,
-            "| {} | {} | {} of {} | {} | {} | {} | {} | {} | {} |",
-            outcome.scenario.label(),
-            outcome.verdict.label(),
-            outcome.sold,
-            outcome.stock,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            (words.scenario)(outcome.scenario),
+            (words.verdict)(outcome.verdict),
+            (words.of)(outcome.sold, outcome.stock),
             outcome.oversold,
             outcome.undersold,
             outcome.lost,
@@ -239,100 +256,4 @@ fn errors(outcome: &Outcome) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::chart;
-    use crate::machine::Machine;
-    use crate::scenario::Load;
-
-    fn outcome(scenario: Scenario, verdict: Verdict, sold: i64) -> Outcome {
-        Outcome {
-            scenario,
-            verdict,
-            stock: 2,
-            clicks: 8,
-            sold,
-            oversold: (sold - 2).max(0),
-            unkept: 0,
-            undersold: 0,
-            lost: 0,
-            duplicates: 0,
-            errors: BTreeMap::from([("died".to_owned(), 1)]),
-            accepted_per_second: 123.4,
-            p50_ms: 1.0,
-            p99_ms: 2.0,
-            database_trips_per_order: 3.0,
-            redis_trips_per_order: 0.0,
-        }
-    }
-
-    fn report(race: Verdict) -> Report {
-        let outcomes = vec![
-            outcome(Scenario::Race, race, 8),
-            outcome(Scenario::Death, Verdict::Safe, 2),
-            outcome(Scenario::Load, Verdict::Safe, 3),
-        ];
-        let machine = Machine {
-            cpu: "a processor".to_owned(),
-            cores: 2,
-            kernel: "6".to_owned(),
-            load_average: "0.1".to_owned(),
-            postgresql: "15".to_owned(),
-            redis: "7".to_owned(),
-            optimised: true,
-        };
-        let load = Load {
-            stock: 2,
-            buyers: 8,
-            concurrency: 8,
-            stop_after_s: 1,
-            pause_ms: 500,
-        };
-        let name = "naive".to_owned();
-        let rungs = vec![RungReport { name, outcomes }];
-        Report {
-            machine,
-            load,
-            rungs,
-        }
-    }
-
-    #[test]
-    fn the_page_shows_what_was_run_and_what_depends_on_timing() {
-        let page = page(&report(Verdict::Oversells));
-        let row = "| 1 `naive` | **oversells** (8 of 2) | – | *safe* | – | – | – | – |";
-        assert!(page.contains(row), "{page}");
-        assert!(page.contains("| 1 `naive` | 3 | 1 | 0 | 123 |"), "{page}");
-        assert!(
-            page.contains("| race | oversells | 8 of 2 | 6 | 0 | 0 | 0 | 0 | 1 died |"),
-            "{page}"
-        );
-        assert!(!page.contains("`mutex`"), "{page}");
-    }
-
-    #[test]
-    fn only_what_the_card_does_not_say_is_a_surprise() {
-        let naive = rungs::all()[0];
-        let surprises_of = |race| surprises(&naive, &report(race).rungs[0]);
-        assert_eq!(surprises_of(Verdict::Oversells), [""; 0]);
-        let surprises = surprises_of(Verdict::Safe);
-        assert_eq!(surprises, ["naive in race: safe, expected oversells"]);
-    }
-
-    #[test]
-    fn the_chart_has_a_bar_of_the_right_colour() {
-        let colours = |race| {
-            let svg = chart::throughput(&report(race));
-            assert!(
-                svg.contains(">naive</text>") && svg.contains(">123</text>"),
-                "{svg}"
-            );
-            svg.matches("#c0562f").count()
-        };
-        // One is the legend's.
-        assert_eq!(colours(Verdict::Safe), 1);
-        assert_eq!(colours(Verdict::Oversells), 2);
-    }
-}
+mod tests;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::scenario::{Load, Scenario, Verdict};
+use crate::plan::Load;
+use crate::scenario::{Scenario, Verdict};
 
 /// All rungs of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// Where it was measured.
-    pub machine: Machine,
+    /// Where the speeds were measured, once they were.
+    pub machine: Option<Machine>,
     /// The size of the load.
     pub load: Load,
     /// One for each rung that was run, in the ladder's order.
@@ -22,11 +23,26 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RungReport {
     pub name: String,
-    /// One for each scenario, in their order.
+    /// One for each scenario in which something is made to happen, in their order.
     pub outcomes: Vec<Outcome>,
+    /// One for each round of the load.
+    pub loads: Vec<Outcome>,
+    /// One for each round of the steady load, if it was run.
+    pub steady: Vec<Outcome>,
 }
 
 impl RungReport {
+    /// Of a rung that has not been run.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcomes: Vec::new(),
+            loads: Vec::new(),
+            steady: Vec::new(),
+        }
+    }
+
     /// What came of one scenario, if it was run.
     #[must_use]
     pub fn outcome(&self, scenario: Scenario) -> Option<&Outcome> {

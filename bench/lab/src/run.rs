@@ -9,8 +9,11 @@ use tokio::time::timeout;
 use crate::crowd::{Crowd, buy};
 use crate::fault::{Seller, strike, strike_services};
 use crate::lab::{Lab, LabWorld};
+use crate::late_release::release_late;
+use crate::over_http::{come_by_the_clock, exhaust_pool};
+use crate::plan::{Load, Plan};
 use crate::report::Outcome;
-use crate::scenario::{Load, Plan, Scenario, Verdict};
+use crate::scenario::{Scenario, Verdict};
 use crate::strategy::{Answer, Buyer, Failure, Strategy};
 
 /// Late buyers for each unit that is left, before it counts as lost: where they choose a unit's place at
@@ -37,7 +40,12 @@ pub async fn run<S: Strategy>(
         .with_context(|| format!("putting units on sale by {name}"))?;
     let before = S::round_trips(&lab).await?;
 
+    lab.kill_redis(plan.dead_servers)?;
+
     let (mut seller, crowd) = match (plan.fault, &lab.pipeline) {
+        _ if scenario == Scenario::LateRelease => release_late::<S>(&lab, &plan).await?,
+        _ if scenario == Scenario::Pool => exhaust_pool::<S>(&lab, &plan).await?,
+        _ if scenario == Scenario::Steady => come_by_the_clock::<S>(&lab, &plan).await?,
         (Some(fault), None) => strike::<S>(world, &lab, scenario, &plan, fault).await?,
         (Some(fault), Some(pipeline)) => {
             strike_services::<S>(pipeline, &lab, scenario, &plan, fault).await?
@@ -64,7 +72,9 @@ pub async fn run<S: Strategy>(
         Scenario::DoubleClick => click_again(&mut seller, &lab, &plan, &mut outcome).await?,
         // Cut short, a load says nothing about what is left.
         Scenario::Load if outcome.clicks < plan.buyers => {}
-        Scenario::Load => outcome.undersold = (outcome.stock - outcome.sold).max(0),
+        Scenario::Load | Scenario::Steady => {
+            outcome.undersold = (outcome.stock - outcome.sold).max(0);
+        }
         _ => send_late_buyers(&mut seller, &lab, &plan, &mut outcome).await?,
     }
     outcome.verdict = verdict(&outcome);
@@ -84,7 +94,7 @@ async fn click_again<S: Strategy>(
         user_id: 0,
         click: outcome.clicks,
     };
-    buy(&*seller.rung, buyer, plan.patience).await.0?;
+    buy(&*seller.rung, buyer, plan.patience).await?;
     settle(seller).await?;
     outcome.clicks += 1;
     outcome.sold = lab.sold().await?;
@@ -111,7 +121,7 @@ async fn send_late_buyers<S: Strategy>(
             user_id: i64::try_from(click)?,
             click,
         };
-        match buy(&*seller.rung, buyer, plan.patience).await.0 {
+        match buy(&*seller.rung, buyer, plan.patience).await {
             Ok(Answer::Bought) => {
                 settle(seller).await?;
                 left = (lab.stock - lab.sold().await?).max(0);

@@ -1,26 +1,8 @@
 //! What is done to a rung, and what can come of it.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use crate::gate::Trap;
 use crate::strategy::Expected;
-
-/// So many buyers meet, for [`DUEL_STOCK`] units.
-const DUEL_BUYERS: usize = 8;
-const DUEL_STOCK: usize = 2;
-const EXACT_STOCK: usize = 40;
-const EXACT_CONCURRENCY: usize = 10;
-/// A lease that nothing outlives.
-const LONG_LEASE: Duration = Duration::from_secs(30);
-/// A process that stands still outlives so many leases.
-const LEASES_A_PAUSE: u32 = 4;
-/// Buyers wait so many times longer than a process stands still.
-const PAUSES_OF_PATIENCE: u32 = 4;
-/// And at least so long, also on a busy machine.
-const PATIENCE_MIN: Duration = Duration::from_secs(5);
-const LOAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One thing done to every rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,12 +18,28 @@ pub enum Scenario {
     Restart,
     /// While the first buyer is there, Redis' clock steps beyond the end of every lease.
     ClockStep,
+    /// One user's clicks in two processes meet there.
+    TwoProcesses,
+    /// The first buyer's process works there for three leases, and is alive.
+    SlowWork,
+    /// The first buyer's lease ends between its work and its release of the lock, when the second is inside.
+    LateRelease,
+    /// As the race, with two of five Redis servers dead.
+    TwoDead,
+    /// As the race, with three of five Redis servers dead.
+    ThreeDead,
+    /// As many buyers as units, a thousand.
+    Thousand,
+    /// 200 clients over HTTP, twenty connections to PostgreSQL, and the first buyer stands still.
+    Pool,
     /// One user clicks twice at once, and then again.
     DoubleClick,
     /// As many buyers as units.
     Exact,
     /// Many buyers, no trap: for the speed.
     Load,
+    /// Over HTTP, so many a second whatever the answers are: for how long an answer takes at the same load.
+    Steady,
 }
 
 /// What came of a scenario, the worst first.
@@ -66,134 +64,31 @@ pub enum Verdict {
     Safe,
 }
 
-/// What strikes while the first buyer is at the critical point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Its process stands still.
-    Pause,
-    /// Its process is killed.
-    Death,
-    /// Redis loses what it was told since the sale opened.
-    Restart,
-    /// Every lease in Redis is over.
-    ClockStep,
-}
-
-/// How a scenario is run.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Units on sale.
-    pub stock: usize,
-    /// Buyers, each of whom clicks once.
-    pub buyers: usize,
-    /// How many of them at a time.
-    pub concurrency: usize,
-    /// What waits at the critical point.
-    pub trap: Trap,
-    /// What happens while the first buyer, in a process of its own, is there.
-    pub fault: Option<Fault>,
-    /// How long a process stands still, or is dead before anybody notices.
-    pub pause: Duration,
-    /// How long a Redis lock lasts.
-    pub lease: Duration,
-    /// How long a buyer waits for an answer.
-    pub patience: Duration,
-    /// When no new buyer comes any more, after the first one.
-    pub stop_after: Duration,
-}
-
-/// The size of [`Scenario::Load`], and the pace of the others.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Load {
-    /// Units on sale.
-    pub stock: usize,
-    /// Buyers, each of whom clicks once.
-    pub buyers: usize,
-    /// How many of them at a time.
-    pub concurrency: usize,
-    /// When no new buyer comes any more, after the first one.
-    pub stop_after_s: u64,
-    /// How long a process stands still, in milliseconds.
-    pub pause_ms: u64,
-}
-
 impl Scenario {
-    /// Those in which something is made to happen: all but the load.
-    pub const DUELS: [Self; 7] = [
+    /// Those in which something is made to happen: all that are not for a speed.
+    pub const DUELS: [Self; 14] = [
         Self::Race,
         Self::Pause,
         Self::Death,
         Self::Restart,
         Self::ClockStep,
+        Self::TwoProcesses,
+        Self::SlowWork,
+        Self::LateRelease,
+        Self::TwoDead,
+        Self::ThreeDead,
+        Self::Thousand,
+        Self::Pool,
         Self::DoubleClick,
         Self::Exact,
     ];
 
-    /// How it is run.
-    #[must_use]
-    pub fn plan(self, load: &Load) -> Plan {
-        let pause = Duration::from_millis(load.pause_ms);
-        let duel = Plan {
-            stock: DUEL_STOCK,
-            buyers: DUEL_BUYERS,
-            concurrency: DUEL_BUYERS,
-            trap: Trap::None,
-            fault: None,
-            pause,
-            lease: LONG_LEASE,
-            patience: PATIENCE_MIN.max(pause * PAUSES_OF_PATIENCE),
-            stop_after: LONG_LEASE,
-        };
-        let struck_by = |fault| Plan {
-            fault: Some(fault),
-            ..duel
-        };
-        match self {
-            Self::Race => Plan {
-                trap: Trap::Meeting(DUEL_BUYERS),
-                ..duel
-            },
-            Self::Pause => Plan {
-                lease: pause / LEASES_A_PAUSE,
-                ..struck_by(Fault::Pause)
-            },
-            Self::Death => Plan {
-                lease: pause / LEASES_A_PAUSE,
-                ..struck_by(Fault::Death)
-            },
-            Self::Restart => struck_by(Fault::Restart),
-            Self::ClockStep => struck_by(Fault::ClockStep),
-            Self::DoubleClick => Plan {
-                stock: 4,
-                buyers: 2,
-                trap: Trap::Meeting(2),
-                ..duel
-            },
-            Self::Exact => Plan {
-                stock: EXACT_STOCK,
-                buyers: EXACT_STOCK,
-                concurrency: EXACT_CONCURRENCY,
-                patience: LOAD_PATIENCE,
-                ..duel
-            },
-            Self::Load => Plan {
-                stock: load.stock,
-                buyers: load.buyers,
-                concurrency: load.concurrency,
-                patience: LOAD_PATIENCE,
-                stop_after: Duration::from_secs(load.stop_after_s),
-                ..duel
-            },
-        }
-    }
-
-    /// Whether it is done to a rung of which this is expected.
+    /// Whether it is one of those that are done to a rung of which this is expected.
     #[must_use]
     pub fn concerns(self, expected: &Expected) -> bool {
         match self {
-            Self::Restart => expected.restart.is_some(),
-            Self::ClockStep => expected.clock_step.is_some(),
-            _ => true,
+            Self::Race | Self::Pause | Self::Death | Self::DoubleClick | Self::Exact => true,
+            _ => self.expected(expected).is_some(),
         }
     }
 
@@ -206,9 +101,16 @@ impl Scenario {
             Self::Death => expected.death,
             Self::Restart => expected.restart,
             Self::ClockStep => expected.clock_step,
+            Self::TwoProcesses => expected.two_processes,
+            Self::SlowWork => expected.slow_work,
+            Self::LateRelease => expected.late_release,
+            Self::TwoDead => expected.two_dead,
+            Self::ThreeDead => expected.three_dead,
+            Self::Thousand => expected.thousand,
+            Self::Pool => expected.pool,
             Self::DoubleClick => expected.double_click,
             Self::Exact => expected.exact,
-            Self::Load => None,
+            Self::Load | Self::Steady => None,
         }
     }
 
@@ -221,9 +123,17 @@ impl Scenario {
             Self::Death => "death",
             Self::Restart => "restart",
             Self::ClockStep => "clock step",
+            Self::TwoProcesses => "two processes",
+            Self::SlowWork => "slow work",
+            Self::LateRelease => "late release",
+            Self::TwoDead => "two dead",
+            Self::ThreeDead => "three dead",
+            Self::Thousand => "thousand",
+            Self::Pool => "pool",
             Self::DoubleClick => "double click",
             Self::Exact => "exact",
             Self::Load => "load",
+            Self::Steady => "steady",
         }
     }
 }

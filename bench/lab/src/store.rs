@@ -16,7 +16,6 @@ use crate::strategy::Failure;
 
 /// So that a deadlock does not cost every scenario the default second.
 const DEADLOCK_TIMEOUT: &str = "50ms";
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 const REDIS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts at a lock, in milliseconds: random, so that nobody waits in step.
 const POLL_MS: std::ops::RangeInclusive<u64> = 1..=4;
@@ -32,7 +31,7 @@ impl Trips {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn add_one(&self) {
+    pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -57,18 +56,23 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects to `url` with everything unqualified in `schema`.
+    /// Connects to `url` with everything unqualified in `schema`; who waits for a connection waits so long.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn connect(url: &str, schema: &str, connections: u32) -> Result<Self, Failure> {
+    pub async fn connect(
+        url: &str,
+        schema: &str,
+        connections: u32,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
         let options = url.parse::<PgConnectOptions>()?.options([
             ("search_path", schema),
             ("deadlock_timeout", DEADLOCK_TIMEOUT),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(patience)
             // A ping before every use would be a round trip that no rung asked for.
             .test_before_acquire(false)
             .connect_with(options)
@@ -217,6 +221,8 @@ pub struct Cache {
     prefix: String,
     /// Commands sent.
     pub trips: Trips,
+    /// Attempts at a lock that somebody else had.
+    pub refused: Trips,
 }
 
 impl Cache {
@@ -232,6 +238,7 @@ impl Cache {
             connection,
             prefix: prefix.to_owned(),
             trips: trips.clone(),
+            refused: Trips::default(),
         })
     }
 
@@ -294,6 +301,7 @@ impl Cache {
                 redis::Value::Int(number) => return Ok(number),
                 _ => return Ok(1),
             }
+            self.refused.add_one();
             if Instant::now() >= deadline {
                 return Err(Failure::LockTimeout);
             }

@@ -51,6 +51,9 @@ pub enum Failure {
     /// The lock did not become free in time.
     #[error("lock time-out")]
     LockTimeout,
+    /// All connections of the pool were in use for too long.
+    #[error("no connection")]
+    NoConnection,
     /// No answer in time.
     #[error("no answer")]
     NoAnswer,
@@ -70,6 +73,9 @@ pub enum Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::NoConnection;
+        }
         let code = error
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code);
@@ -97,6 +103,21 @@ pub struct Expected {
     /// Redis' clock steps beyond every lease, while one buyer is there; `None` where that says
     /// nothing, and it is not run.
     pub clock_step: Option<Verdict>,
+    /// One user clicks in two processes at once; `None` where two processes are nothing special, and
+    /// it is not run. So it is with all that follow down to [`Expected::pool`].
+    pub two_processes: Option<Verdict>,
+    /// One buyer's process works there for longer than a lease, and is alive.
+    pub slow_work: Option<Verdict>,
+    /// One buyer's lease ends between its work and its release of the lock.
+    pub late_release: Option<Verdict>,
+    /// Two of the rung's five Redis servers are dead.
+    pub two_dead: Option<Verdict>,
+    /// Three of them are.
+    pub three_dead: Option<Verdict>,
+    /// As many buyers as units, a thousand.
+    pub thousand: Option<Verdict>,
+    /// 200 clients over HTTP, twenty connections to PostgreSQL, and one buyer who stands still.
+    pub pool: Option<Verdict>,
     /// One user clicks twice at once, and then again.
     pub double_click: Option<Verdict>,
     /// As many buyers as units.
@@ -111,6 +132,13 @@ impl Expected {
         death: Some(Verdict::Safe),
         restart: None,
         clock_step: None,
+        two_processes: None,
+        slow_work: None,
+        late_release: None,
+        two_dead: None,
+        three_dead: None,
+        thousand: None,
+        pool: None,
         double_click: Some(Verdict::Duplicates),
         exact: Some(Verdict::Safe),
     };
@@ -129,8 +157,33 @@ impl Expected {
         pause: Some(Verdict::Oversells),
         restart: Some(Verdict::Oversells),
         clock_step: Some(Verdict::Oversells),
+        slow_work: Some(Verdict::Oversells),
+        late_release: Some(Verdict::Safe),
         ..Self::SAFE
     };
+}
+
+/// What an accepted order is at the moment when its buyer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// A row in PostgreSQL: it was written in the request.
+    Row,
+    /// An entry in Redis, which becomes a row later.
+    Entry,
+    /// A record in the log, which becomes a row later.
+    Record,
+}
+
+impl Accepted {
+    /// For people.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Row => "a row",
+            Self::Entry => "an entry in Redis",
+            Self::Record => "a record in the log",
+        }
+    }
 }
 
 /// What is said about a rung, and what it is expected to do.
@@ -161,6 +214,9 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// Whether all its buyers have to be in one process: when that stands still or dies, nobody else sells.
     const ONE_PROCESS: bool = false;
 
+    /// What an accepted order is when its buyer is told.
+    const ACCEPTED: Accepted = Accepted::Row;
+
     /// Buyers wait at least so long for an answer.
     const PATIENCE_MIN: Duration = Duration::ZERO;
 
@@ -179,7 +235,7 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// When a store refuses.
     fn open(lab: Arc<Lab>) -> impl Future<Output = Result<Self, Failure>> + Send;
 
-    /// Tries to buy one unit. Calls [`crate::gate::Gate::pass`] at its critical point.
+    /// Tries to buy one unit. Passes the lab's gate at its critical point, and its exit before it gives a lease back.
     ///
     /// # Errors
     /// When the buyer cannot be told anything.

@@ -7,6 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
+use crate::scenario::Verdict;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
 /// Longer than any crowd here: what a full queue does to buyers is not the subject.
@@ -35,7 +36,10 @@ impl Strategy for Actor {
                 buyers whom nobody will answer.",
         diagram: "seller:  SELECT left -> 2 ... dies\n\
                   buyers:  queued, queued, queued      two units left, and no answer until somebody starts it again",
-        expected: Expected::SAFE,
+        expected: Expected {
+            two_processes: Some(Verdict::Oversells),
+            ..Expected::SAFE
+        },
     };
 
     const ONE_PROCESS: bool = true;

@@ -7,7 +7,8 @@ use crate::scenario::Verdict;
 use crate::store::Isolation;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
-async fn take_one(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {
+/// An order and its unit, in one transaction.
+pub(super) async fn take_one(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {
     lab.gate.pass().await;
     let mut tx = lab.database.begin(Isolation::ReadCommitted).await?;
     // The order first: the row that everybody wants is locked for as short as possible.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::cmd;
 
 use crate::lab::Lab;
+use crate::rungs::segments::{random_segment, segments};
 use crate::scenario::Verdict;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
@@ -90,15 +91,62 @@ impl Strategy for Decrement {
     }
 
     async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
-        let mut decrement = cmd("DECR");
-        decrement.arg(self.0.cache.key(UNITS));
-        let left: i64 = self.0.cache.send(&decrement).await?;
-        if left >= 0 {
-            return insert_order(&self.0, buyer).await;
+        decrement_then_insert(&self.0, buyer, &self.0.cache.key(UNITS)).await
+    }
+}
+
+async fn decrement_then_insert(lab: &Lab, buyer: Buyer, key: &str) -> Result<Answer, Failure> {
+    let decrement = cmd("DECR").arg(key).take();
+    let left: i64 = lab.cache.send(&decrement).await?;
+    if left >= 0 {
+        return insert_order(lab, buyer).await;
+    }
+    let give_back = cmd("INCR").arg(key).take();
+    lab.cache.send::<()>(&give_back).await?;
+    Ok(Answer::SoldOut)
+}
+
+/// A buyer decrements one of up to twenty counters.
+#[derive(Debug)]
+pub(super) struct Segments(Arc<Lab>);
+
+fn segment_key(lab: &Lab, segment: i64) -> String {
+    lab.cache.key(&format!("{UNITS}:{segment}"))
+}
+
+impl Strategy for Segments {
+    const CARD: Card = Card {
+        name: "decr-segments",
+        step: 8,
+        title: "the same with twenty counters, one chosen at random",
+        story: "Meant for counters on several Redis servers, so that one hot key is no limit. It is stranded as the \
+                rows in segments are: who comes to an empty counter is told `sold out` while others have units. \
+                And on one server it wins nothing, as one command there follows the other anyway.",
+        diagram: "A: DECR units:7 -> -1; INCR units:7     told `sold out`\n\
+                  units:3 is 2, and as many buyers as units have come",
+        expected: Expected {
+            double_click: None,
+            exact: Some(Verdict::Strands),
+            thousand: Some(Verdict::Strands),
+            ..EXPECTED
+        },
+    };
+
+    async fn prepare(lab: &Lab) -> Result<(), Failure> {
+        for unit in 0..lab.stock {
+            let key = segment_key(lab, unit % segments(lab));
+            lab.cache.send::<()>(&cmd("INCR").arg(key).take()).await?;
         }
-        let mut give_back = cmd("INCR");
-        give_back.arg(self.0.cache.key(UNITS));
-        self.0.cache.send::<()>(&give_back).await?;
-        Ok(Answer::SoldOut)
+        Ok(())
+    }
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
+        Ok(Self(lab))
+    }
+
+    async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
+        let lab = &*self.0;
+        let key = segment_key(lab, random_segment(lab, buyer));
+        decrement_then_insert(lab, buyer, &key).await
     }
 }

@@ -38,6 +38,8 @@ impl Strategy for Fencing {
         expected: Expected {
             restart: Some(Verdict::Safe),
             clock_step: Some(Verdict::Safe),
+            slow_work: Some(Verdict::Safe),
+            late_release: Some(Verdict::Safe),
             ..Expected::SAFE
         },
     };
@@ -55,6 +57,7 @@ impl Strategy for Fencing {
         loop {
             let token = lab.cache.take_lock(&take, lab.patience).await?;
             let told = read_then_write_fenced(lab, buyer, token).await;
+            lab.exit.pass().await;
             let mut release = cmd("EVAL");
             release.arg(DELETE_IF_MINE).arg(1).arg(&lock).arg(token);
             lab.cache.send::<()>(&release).await?;

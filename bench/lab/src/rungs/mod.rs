@@ -4,10 +4,11 @@ use anyhow::Result;
 use futures_util::future::BoxFuture;
 
 use crate::lab::{LabWorld, Site};
+use crate::plan::Load;
 use crate::report::Outcome;
 use crate::run::run;
-use crate::scenario::{Load, Scenario};
-use crate::strategy::{Card, Strategy};
+use crate::scenario::Scenario;
+use crate::strategy::{Accepted, Card, Strategy};
 use crate::worker;
 
 mod actor;
@@ -28,6 +29,7 @@ mod segments;
 mod skip_locked;
 mod stream;
 mod transaction;
+mod two_rows;
 mod version;
 mod wide_lock;
 
@@ -37,11 +39,32 @@ const SERVICES_STEP: u8 = 10;
 type Run = for<'a> fn(&'a LabWorld, Scenario, &'a Load) -> BoxFuture<'a, Result<Outcome>>;
 type Work = fn(Site) -> BoxFuture<'static, Result<()>>;
 
+/// Rungs whose speeds are measured by turns, as they are compared with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The stock is in PostgreSQL, and so is what keeps buyers apart.
+    Database,
+    /// The stock is in PostgreSQL behind a lock in Redis.
+    Lock,
+    /// The stock is in Redis.
+    Redis,
+}
+
+impl Kind {
+    /// All of them, in the ladder's order.
+    pub const ALL: [Self; 3] = [Self::Database, Self::Lock, Self::Redis];
+}
+
+/// Those whose answers are timed at the same load: an order written in the request, and a reservation answered at once.
+const SIDE_BY_SIDE: [&str; 4] = ["unique-index", "lua-insert", "lua-stream", "pipeline"];
+
 /// A strategy, without its type.
 #[derive(Debug, Clone, Copy)]
 pub struct Rung {
     /// What it is.
     pub card: Card,
+    /// What an accepted order is when its buyer is told.
+    pub accepted: Accepted,
     run: Run,
     work: Work,
 }
@@ -50,6 +73,7 @@ impl Rung {
     fn of<S: Strategy>() -> Self {
         Self {
             card: S::CARD,
+            accepted: S::ACCEPTED,
             run: |world, scenario, load| Box::pin(run::<S>(world, scenario, load)),
             work: |site| Box::pin(worker::run::<S>(site)),
         }
@@ -60,6 +84,22 @@ impl Rung {
     #[must_use]
     pub fn needs_services(&self) -> bool {
         self.card.step == SERVICES_STEP
+    }
+
+    /// With which others it is compared.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.card.step {
+            ..=5 | 7 => Kind::Database,
+            6 => Kind::Lock,
+            _ => Kind::Redis,
+        }
+    }
+
+    /// Whether its answers are timed at the same load as others'.
+    #[must_use]
+    pub fn is_side_by_side(&self) -> bool {
+        SIDE_BY_SIDE.contains(&self.card.name)
     }
 
     /// Runs one scenario on it, on a sale of its own.
@@ -85,13 +125,15 @@ pub fn all() -> Vec<Rung> {
     vec![
         Rung::of::<naive::Naive>(),
         Rung::of::<mutex::OneProcess>(),
-        Rung::of::<mutex::TwoProcesses>(),
+        Rung::of::<mutex::OnePerUser>(),
         Rung::of::<actor::Actor>(),
         Rung::of::<transaction::ReadCommitted>(),
         Rung::of::<transaction::RepeatableRead>(),
         Rung::of::<transaction::Serializable>(),
         Rung::of::<row_lock::ForUpdate>(),
         Rung::of::<row_lock::ForShare>(),
+        Rung::of::<two_rows::AnyOrder>(),
+        Rung::of::<two_rows::SameOrder>(),
         Rung::of::<wide_lock::Table>(),
         Rung::of::<skip_locked::SkipLocked>(),
         Rung::of::<wide_lock::Advisory>(),
@@ -102,6 +144,7 @@ pub fn all() -> Vec<Rung> {
         Rung::of::<redis_lock::SetNx>(),
         Rung::of::<redis_lock::SetNxThenExpire>(),
         Rung::of::<redis_lock::SetNxPx>(),
+        Rung::of::<owned_lock::GetThenDelete>(),
         Rung::of::<owned_lock::Owned>(),
         Rung::of::<owned_lock::Watchdog>(),
         Rung::of::<reentrant::Reentrant>(),
@@ -112,6 +155,7 @@ pub fn all() -> Vec<Rung> {
         Rung::of::<segments::NextSegment>(),
         Rung::of::<counter::Tokens>(),
         Rung::of::<counter::Decrement>(),
+        Rung::of::<counter::Segments>(),
         Rung::of::<lua::ThenInsert>(),
         Rung::of::<stream::Stream>(),
         Rung::of::<pipeline::ThisProject>(),

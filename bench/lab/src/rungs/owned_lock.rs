@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
+use crate::scenario::Verdict;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
 const LOCK: &str = "lock";
@@ -63,7 +64,52 @@ impl Strategy for Owned {
     async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
         let token = take(&self.0).await?;
         let told = read_then_write(&self.0, buyer).await;
+        self.0.exit.pass().await;
         release(&self.0, token).await?;
+        told
+    }
+}
+
+/// Released by its owner, in two commands.
+#[derive(Debug)]
+pub(super) struct GetThenDelete(Arc<Lab>);
+
+impl Strategy for GetThenDelete {
+    const CARD: Card = Card {
+        name: "get-then-del",
+        step: 6,
+        title: "SET NX PX with a token, GET and then DEL",
+        story: "The owner is asked for before the lock is deleted, as everybody writes it at first. But there are two \
+                commands, and the lease may end between them: the DEL then removes the next one's lock, and a \
+                third gets in beside the second. What is compared and what is deleted have to be one step, \
+                which in Redis is a script.",
+        diagram: "A: SET lock a NX PX -> OK; SELECT left -> 2; UPDATE left = 1\n\
+                  A: GET lock -> a                    mine\n\
+                  -- the lease ends --\n\
+                  B: SET lock b NX PX -> OK; SELECT left -> 1\n\
+                  A: DEL lock                         B's\n\
+                  C: SET lock c NX PX -> OK; SELECT left -> 1: the last unit, twice",
+        expected: Expected {
+            late_release: Some(Verdict::Oversells),
+            ..Expected::LEASED
+        },
+    };
+
+    async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
+        Ok(Self(lab))
+    }
+
+    async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
+        let lab = &*self.0;
+        let token = take(lab).await?;
+        let told = read_then_write(lab, buyer).await;
+        let get = cmd("GET").arg(lab.cache.key(LOCK)).take();
+        let owner: Option<u64> = lab.cache.send(&get).await?;
+        lab.exit.pass().await;
+        if owner == Some(token) {
+            let delete = cmd("DEL").arg(lab.cache.key(LOCK)).take();
+            lab.cache.send::<()>(&delete).await?;
+        }
         told
     }
 }
@@ -85,7 +131,10 @@ impl Strategy for Watchdog {
                   -- the lease ends --\n\
                   B: SET lock b NX PX -> OK; SELECT left -> 2; UPDATE left = 1\n\
                   A: UPDATE left = 1                  before the watchdog finds out",
-        expected: Expected::LEASED,
+        expected: Expected {
+            slow_work: Some(Verdict::Safe),
+            ..Expected::LEASED
+        },
     };
 
     async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {
@@ -98,6 +147,7 @@ impl Strategy for Watchdog {
             told = read_then_write(&self.0, buyer) => told,
             never = renew(&self.0, token) => match never {},
         };
+        self.0.exit.pass().await;
         release(&self.0, token).await?;
         told
     }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::lab::{Lab, RoundTrips};
 use crate::pipeline::Pipeline;
 use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Accepted, Answer, Buyer, Card, Expected, Failure, Strategy};
 
 /// Between two attempts of a client that has been told to come again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -58,6 +58,8 @@ impl Strategy for ThisProject {
             ..Expected::SAFE
         },
     };
+
+    const ACCEPTED: Accepted = Accepted::Record;
 
     const PATIENCE_MIN: Duration = RECOVERY;
 

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
 use crate::rungs::owned_lock::DELETE_IF_MINE;
+use crate::scenario::Verdict;
 use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
 
 pub(super) const NODES: usize = 5;
@@ -30,6 +31,7 @@ pub(super) async fn take(lab: &Lab) -> Result<u64, Failure> {
         if votes > NODES / 2 && used < lab.lease {
             return Ok(token);
         }
+        lab.cache.refused.add_one();
         release(lab, token).await;
         if Instant::now() >= deadline {
             return Err(Failure::LockTimeout);
@@ -71,7 +73,7 @@ impl Strategy for Redlock {
         name: "redlock",
         step: 6,
         title: "Redlock: a majority of five servers",
-        story: "The lock survives two of the five. It is still a lease, so what breaks the one-server lock breaks \
+        story: "The lock survives two of the five; with three dead, nobody gets in. It is still a lease, so what breaks the one-server lock breaks \
                 this one: a holder that stands still longer than it lasts; three servers whose clocks step \
                 forward; three servers that come back without their last second (the algorithm asks to keep a \
                 restarted server out for a lease, which nobody's init script does). And a crowd splits its votes: \
@@ -80,7 +82,11 @@ impl Strategy for Redlock {
                   -- the lease ends; or the clocks of 1 2 3 step; or 1 2 3 restart --\n\
                   B: SET lock b NX PX on 1 2 3 4 5 -> 3 votes; SELECT left -> 2; UPDATE left = 1\n\
                   A: UPDATE left = 1                  B's unit is on sale again",
-        expected: Expected::LEASED,
+        expected: Expected {
+            two_dead: Some(Verdict::Safe),
+            three_dead: Some(Verdict::Blocks),
+            ..Expected::LEASED
+        },
     };
 
     const REDIS_SERVERS: usize = NODES;
@@ -92,6 +98,7 @@ impl Strategy for Redlock {
     async fn buy(&self, buyer: Buyer) -> Result<Answer, Failure> {
         let token = take(&self.0).await?;
         let told = read_then_write(&self.0, buyer).await;
+        self.0.exit.pass().await;
         release(&self.0, token).await;
         told
     }

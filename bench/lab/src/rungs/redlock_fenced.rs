@@ -28,6 +28,10 @@ impl Strategy for RedlockFenced {
         expected: Expected {
             restart: Some(Verdict::Safe),
             clock_step: Some(Verdict::Safe),
+            slow_work: Some(Verdict::Safe),
+            late_release: Some(Verdict::Safe),
+            two_dead: Some(Verdict::Safe),
+            three_dead: Some(Verdict::Blocks),
             ..Expected::SAFE
         },
     };
@@ -53,6 +57,7 @@ impl Strategy for RedlockFenced {
                 read_then_write_fenced(lab, buyer, token).await
             };
             let told = told.await;
+            lab.exit.pass().await;
             release(lab, lock).await;
             match told {
                 Err(Failure::StaleToken) => {}

@@ -41,9 +41,16 @@ impl Strategy for ForUpdate {
         title: "SELECT ... FOR UPDATE",
         story: "The read takes the lock that the write needs, and everybody queues at the row. Correct, in any \
                 number of processes, and a death gives the lock back with the connection. The price: one order \
-                at a time for as long as a transaction takes, and a connection held by each one who waits.",
-        diagram: "",
-        expected: Expected::SAFE,
+                at a time for as long as a transaction takes, and a connection held by each one who waits: \
+                while one buyer stands still, a pool of twenty is used up by the twenty-first, and everybody \
+                after that is sent away, whatever the database could do.",
+        diagram: "A:      SELECT ... FOR UPDATE      stands still, with connection 1\n\
+                  B .. T: SELECT ... FOR UPDATE      wait for the row, with connections 2 to 20\n\
+                  U ..:   no connection              503, with 1000 units left",
+        expected: Expected {
+            pool: Some(Verdict::Strands),
+            ..Expected::SAFE
+        },
     };
 
     async fn open(lab: Arc<Lab>) -> Result<Self, Failure> {

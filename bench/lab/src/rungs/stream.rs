@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::lab::Lab;
 use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Accepted, Answer, Buyer, Card, Expected, Failure, Strategy};
 
 /// KEYS\[1\] units left, KEYS\[2\] users who have bought, KEYS\[3\] the stream, ARGV\[1\] the user: 1 taken,
 /// 0 sold out, -1 has one.
@@ -48,6 +48,8 @@ impl Strategy for Stream {
             ..Expected::SAFE
         },
     };
+
+    const ACCEPTED: Accepted = Accepted::Entry;
 
     async fn prepare(lab: &Lab) -> Result<(), Failure> {
         let mut set = cmd("SET");
