@@ -23,7 +23,7 @@ use crate::scenario::Scenario;
 const REDIS_SERVERS: usize = 5;
 
 /// Each needs up to 120 connections to PostgreSQL.
-const RUNGS_AT_A_TIME: usize = 3;
+const RUNGS_AT_A_TIME: usize = 2;
 const CONNECTIONS: u32 = 500;
 
 /// What the stores do with a write before they answer.

@@ -10,12 +10,14 @@ use redis::{Cmd, FromRedisValue};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
 use sqlx::query::{Query, QueryScalar};
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::strategy::Failure;
 
 /// So that a deadlock does not cost every scenario the default second.
 const DEADLOCK_TIMEOUT: &str = "50ms";
+/// For connecting, on a busy machine: what a rung waits for a connection is another matter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const REDIS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts at a lock, in milliseconds: random, so that nobody waits in step.
 const POLL_MS: std::ops::RangeInclusive<u64> = 1..=4;
@@ -51,12 +53,14 @@ pub enum Isolation {
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    /// How long a transaction waits for a connection.
+    patience: Duration,
     /// Statements sent, BEGIN and COMMIT among them.
     pub trips: Trips,
 }
 
 impl Database {
-    /// Connects to `url` with everything unqualified in `schema`; who waits for a connection waits so long.
+    /// Connects to `url` with everything unqualified in `schema`; a transaction waits so long for a connection.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -72,7 +76,7 @@ impl Database {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(patience)
+            .acquire_timeout(CONNECT_TIMEOUT)
             // A ping before every use would be a round trip that no rung asked for.
             .test_before_acquire(false)
             .connect_with(options)
@@ -80,7 +84,11 @@ impl Database {
         // All of them now: connecting is not what a rung is measured by.
         try_join_all((0..connections).map(|_| pool.acquire())).await?;
         let trips = Trips::default();
-        Ok(Self { pool, trips })
+        Ok(Self {
+            pool,
+            patience,
+            trips,
+        })
     }
 
     /// Makes the schema.
@@ -138,7 +146,8 @@ impl Database {
             Isolation::RepeatableRead => "BEGIN ISOLATION LEVEL REPEATABLE READ",
             Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE",
         };
-        let inner = self.pool.begin_with(begin).await?;
+        let begun = timeout(self.patience, self.pool.begin_with(begin)).await;
+        let inner = begun.map_err(|_| Failure::NoConnection)??;
         let trips = self.trips.clone();
         Ok(Tx { inner, trips })
     }
@@ -311,7 +320,9 @@ impl Cache {
 }
 
 async fn connection_of(client: &redis::Client) -> Result<MultiplexedConnection, Failure> {
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_TIMEOUT));
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(REDIS_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT));
     let connection = client.get_multiplexed_async_connection_with_config(&config);
     Ok(connection.await?)
 }

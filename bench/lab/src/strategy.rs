@@ -73,9 +73,6 @@ pub enum Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::PoolTimedOut) {
-            return Self::NoConnection;
-        }
         let code = error
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code);
