@@ -11,3 +11,4 @@ mod operators;
 mod redirects;
 mod shop;
 mod sizes;
+mod stock;

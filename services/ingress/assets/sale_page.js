@@ -1,3 +1,30 @@
+function saleText(status, over) {
+  const words = {
+    scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse",
+    closed: "Back in a moment: the stock is being loaded",
+  };
+  return over ? "The sale is over" : words[status];
+}
+
+// What is on the shelf when the page is made stays on it; what each sale has left follows.
+function shelfPage() {
+  const cards = new Map([...document.querySelectorAll("[data-voucher-id]")].map((card) => [Number(card.dataset.voucherId), card]));
+
+  async function askForStock() {
+    const { vouchers } = await call("GET", `/api/v1/vouchers?limit=${byId("shelf").dataset.limit}`);
+    for (const [id, card] of cards) {
+      const voucher = vouchers.find((voucher) => voucher.voucher_id === id);
+      const over = voucher === undefined || voucher.ended;
+      card.querySelector("[data-slot=status]").textContent = voucher === undefined ? "Not on sale any more" : saleText(voucher.status, over);
+      card.querySelector("[data-slot=stock]").hidden = over || voucher.status !== "open";
+      if (!over) card.querySelector("[data-slot=left]").textContent = voucher.stock_left;
+    }
+    return true;
+  }
+
+  if (cards.size > 0) keepAsking(askForStock);
+}
+
 // One key an attempt, kept until the attempt has come to an end: a second click, a second tab and a retry after
 // a lost answer are all the same order.
 class Attempt {
@@ -55,17 +82,15 @@ function salePage() {
     tick();
   }
 
+  function shownStatus() { return sale.status === "scheduled" && now() >= Number(sale.opensMs) ? "open" : sale.status; }
+
   function live() { return order !== null && !FINAL.has(order.status); }
 
   function tick() {
     const [opens, closes, at] = [Number(sale.opensMs), Number(sale.closesMs), now()];
-    const status = sale.status === "scheduled" && at >= opens ? "open" : sale.status;
+    const status = shownStatus();
     const over = sale.ended === "true" || at >= closes;
-    const words = {
-      scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse",
-      closed: "Back in a moment: the stock is being loaded",
-    };
-    const text = over ? "The sale is over" : words[status];
+    const text = saleText(status, over);
     if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
     byId("stock").hidden = status !== "open" || over;
     byId("countdown").textContent = over ? "" : at < opens ? `Opens in ${span(opens - at)}` : `Ends in ${span(closes - at)}`;
@@ -157,10 +182,15 @@ function salePage() {
     if (event.key === TOKEN) showSignedIn();
   });
 
+  // Stock comes and goes while a sale is open or sold out.
+  async function askForStock() {
+    showSale(await call("GET", `/api/v1/vouchers/${sale.voucherId}`));
+    return sale.ended !== "true" && ["open", "sold_out"].includes(shownStatus());
+  }
+
   async function poll() {
     try {
       if (!document.hidden) await pageToken.refresh();
-      if (!document.hidden) showSale(await call("GET", `/api/v1/vouchers/${sale.voucherId}`));
       if (!document.hidden && mayBeRefunded(order)) showOrder(await call("GET", `/api/v1/orders/${order.order_id}`));
     } catch { /* What is shown stays until an answer comes. */ }
     setTimeout(poll, 1500 + 1000 * Math.random());
@@ -169,5 +199,6 @@ function salePage() {
   if (attempt.orderId && token()) watch(attempt.orderId);
   setInterval(tick, 250);
   tick();
+  keepAsking(askForStock);
   poll();
 }

@@ -57,6 +57,25 @@ function goToSignIn() {
   location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
 }
 
+// With the 0.2 s for which the server remembers stock, what an open page shows is at most a second old.
+const STOCK_EVERY_MS = 750;
+const OTHERWISE_EVERY_MS = 2000;
+
+// Asks again and again while somebody looks, from one question to the next and not from the answer. `ask` says whether stock is shown.
+async function keepAsking(ask) {
+  for (;;) {
+    const askedAt = performance.now();
+    let everyMs = STOCK_EVERY_MS;
+    try {
+      if (!document.hidden) everyMs = (await ask()) ? STOCK_EVERY_MS : OTHERWISE_EVERY_MS;
+    } catch (error) {
+      // What is shown stays until an answer comes.
+      everyMs = Math.max(OTHERWISE_EVERY_MS, error.retryAfterMs ?? 0);
+    }
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, everyMs * (0.9 + 0.1 * Math.random()) - (performance.now() - askedAt))));
+  }
+}
+
 const pad = (n) => String(n).padStart(2, "0");
 function span(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
@@ -159,4 +178,4 @@ function forget() {
 byId("sign-out").addEventListener("click", () => call("POST", "/api/v1/sign-out").then(forget, forget));
 
 showSignedIn();
-({ sale: salePage, orders: ordersPage, "sign-in": signInPage })[page]?.();
+({ shelf: shelfPage, sale: salePage, orders: ordersPage, "sign-in": signInPage })[page]?.();

@@ -1,5 +1,5 @@
 //! Sales as everybody sees them. A card is what is printed on a sale: it comes from this process'
-//! copy, else from the cache in Redis, else from PostgreSQL. Its stock is read anew every second.
+//! copy, else from the cache in Redis, else from PostgreSQL. Its stock is read anew several times a second.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ const ROW_TTL: Duration = Duration::from_secs(1);
 /// Of a row that may change at any moment: enough to take the load off PostgreSQL when Redis stops
 /// serving a sale that everybody wants.
 const LIVE_ROW_TTL: Duration = Duration::from_millis(100);
-/// With the time that reading takes, stock on a page is at most a second old.
-const STOCK_TTL: Duration = Duration::from_millis(900);
+/// Stock on an open page is at most a second old: with this, the time from one of its questions to the next
+/// (`STOCK_EVERY_MS` of the shop's script) and what reading takes. A page's questions cost more than a sale's reads.
+const STOCK_TTL: Duration = Duration::from_millis(200);
 const CACHED_SALES: u64 = 10_000;
 const CACHED_PAGES: u64 = 100;
 /// Sales on the shelf that is cached as a whole: the longest first page.

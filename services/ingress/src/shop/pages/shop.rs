@@ -97,6 +97,7 @@ fn millis(at: Timestamp) -> i64 {
 #[template(path = "shelf.html")]
 struct Shelf {
     now_ms: i64,
+    limit: u32,
     sales: Vec<SaleCard>,
 }
 
@@ -142,8 +143,12 @@ pub(super) async fn shelf(shop: web::Data<Shop>) -> Result<HttpResponse, Problem
     let now = timestamp_now();
     let cards = views.iter().map(|view| SaleCard::new(view, now));
     let sales = cards.filter(|card| !card.ended).collect();
-    let now_ms = now_ms();
-    page(StatusCode::OK, &Shelf { now_ms, sales })
+    let shelf = Shelf {
+        now_ms: now_ms(),
+        limit: SHELF_MAX,
+        sales,
+    };
+    page(StatusCode::OK, &shelf)
 }
 
 /// `GET /sales/{voucher_id}`.
