@@ -21,8 +21,8 @@ pub fn throughput(report: &Report) -> String {
         .iter()
         .filter_map(|rung| {
             let (_, load, _) = spread(&rung.loads, |load| load.accepted_per_second)?;
-            let all = rung.outcomes.iter().chain(&rung.loads);
-            let keeps_stock = { all }.all(|outcome| {
+            let mut all = rung.outcomes.iter().chain(&rung.loads);
+            let keeps_stock = all.all(|outcome| {
                 !matches!(
                     outcome.verdict,
                     Verdict::Oversells | Verdict::Blocks | Verdict::LosesUnits

@@ -28,7 +28,7 @@ Redis, a queue, a script. Each rung is here as a file of its own under `bench/la
 all against a real PostgreSQL and Redis, makes them break where they can, and says how.
 
 ```sh
-cargo run --release -p seckill-lab -- run --output lab.json     # a quarter of an hour; --quick: two minutes
+cargo run --release -p seckill-lab -- run --output lab.json     # six minutes; --quick: two
 cargo run --release -p seckill-lab -- render lab.json           # this page
 ```
 

@@ -29,7 +29,7 @@ const INTRODUCTION: &str = "\
 一条命令就在真实的 PostgreSQL 和 Redis 上运行全部台阶，能打破的就打破，并说明是怎么打破的。
 
 ```sh
-cargo run --release -p seckill-lab -- run --output lab.json     # a quarter of an hour; --quick: two minutes
+cargo run --release -p seckill-lab -- run --output lab.json     # six minutes; --quick: two
 cargo run --release -p seckill-lab -- render lab.json           # this page
 ```
 
