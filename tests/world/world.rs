@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
 use seckill_testkit::stack::Builder;
-use seckill_testkit::{Service, TestStack};
+use seckill_testkit::{Service, TestStack, unique_prefix};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -175,17 +175,28 @@ impl World {
         Ok(voucher)
     }
 
-    /// Puts a sale up, and leaves it to the projector when Redis serves it.
+    /// Puts a sale up, and leaves it to the projector when Redis serves it. As every operator should, it asks again
+    /// under the same key when a store does not answer in time.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is refused, or not taken in time.
     pub async fn schedule(&self, terms: SaleTerms) -> Result<VoucherId> {
-        let body = terms.body()?;
-        let answer = self.client.admin_post("/admin/v1/vouchers", &body).await?;
-        let id = answer.body["voucher_id"].as_i64();
-        Ok(VoucherId::new(
-            id.with_context(|| format!("no sale: {answer:?}"))?,
-        )?)
+        let (body, key) = (terms.body()?, unique_prefix());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (sales, headers) = ("/admin/v1/vouchers", [("Idempotency-Key", key.as_str())]);
+            let asked = self.client.admin_post_with(sales, &body, &headers);
+            let answer = asked.await?;
+            if let Some(id) = answer.body["voucher_id"].as_i64() {
+                return Ok(VoucherId::new(id)?);
+            }
+            ensure!(
+                answer.status == 503 && Instant::now() < deadline,
+                "no sale: {answer:?}\n{}",
+                self.ingress.log_tail()
+            );
+            tokio::time::sleep(PERIOD).await;
+        }
     }
 
     /// Waits until Redis serves a sale.
