@@ -67,6 +67,7 @@ mod restored_database;
 mod retirement;
 mod roll_forward;
 mod runbooks;
+mod sale_report;
 mod sale_tokens;
 mod same_end;
 mod schema_registry;

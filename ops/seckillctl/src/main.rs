@@ -32,8 +32,8 @@ Settings are read from the environment, or from --env-file alone where it is giv
   KAFKA_BROKERS, EVENT_PARTITIONS, TOPIC_PREFIX   doctor, topics, order --at, order timeline, dlq,
                                                   replay, rebuild, reconcile
   SCHEMA_REGISTRY_URL and the rest of its kind    schemas, and whatever reads or writes the log
-  DATABASE_URL                                    doctor, db, order, topics lag, topics accept, dlq, risk,
-                                                  session, token, replay --execute, rebuild, reconcile
+  DATABASE_URL                                    doctor, db, sale report, order, topics lag, topics accept, dlq,
+                                                  risk, session, token, replay --execute, rebuild, reconcile
   REDIS_URL, PROMISE_DEADLINE_MS                  doctor, topics accept, reconcile
   EXPIRY_GRACE_SECONDS                            doctor
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
@@ -59,6 +59,7 @@ Examples:
   seckillctl doctor
   seckillctl sale create --title 'Espresso machine' --price-cents 4900 --stock 100
   seckillctl sale show 17 --output json
+  seckillctl sale report 17
   seckillctl topics lag
   seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001
   seckillctl dlq list --cause 'unknown schema'
@@ -265,6 +266,7 @@ mod tests {
     #[test]
     fn the_commands_of_the_runbooks_are_real() {
         let runbooks = [
+            include_str!("../../runbooks/alerts.md"),
             include_str!("../../runbooks/dead-letters.md"),
             include_str!("../../runbooks/fold-stands-still.md"),
             include_str!("../../runbooks/lag.md"),

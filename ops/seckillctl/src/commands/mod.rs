@@ -13,6 +13,7 @@ pub(crate) mod replay;
 pub(crate) mod reset;
 pub(crate) mod risk;
 pub(crate) mod sale;
+pub(crate) mod sale_report;
 pub(crate) mod schemas;
 pub(crate) mod session;
 pub(crate) mod timeline;

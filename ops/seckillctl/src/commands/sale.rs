@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::act::user;
 use crate::admin::{AdminApi, Asking};
+use crate::commands::sale_report::report;
 use crate::failure::Failure;
 use crate::output::{Report, fields, table, tell};
 use crate::settings::Settings;
@@ -30,6 +31,16 @@ pub(crate) enum Command {
     List(SalesPage),
     /// Show where a sale's units are, in both stores.
     Show {
+        /// The sale.
+        #[arg(value_name = "ID")]
+        voucher: VoucherId,
+    },
+    /// Say what became of a sale: sell-through, orders by state, when it sold out, lateness of expiries, refunds, drift.
+    ///
+    /// Of PostgreSQL and of the ingress' ledger. Refusals and latency are not known of one sale; the report has what to
+    /// ask Prometheus of the sale's time.
+    #[command(after_help = "Example: seckillctl sale report 17 --output json")]
+    Report {
         /// The sale.
         #[arg(value_name = "ID")]
         voucher: VoucherId,
@@ -152,6 +163,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
         Command::Create(terms) => create(&api, &terms).await,
         Command::List(page) => list(&api, &page).await,
         Command::Show { voucher } => show(&api, voucher).await,
+        Command::Report { voucher } => report(&api, voucher, settings).await,
         Command::Restock(change) => adjust(&api, &change, change.units).await,
         Command::Shrink(change) => adjust(&api, &change, -change.units).await,
         Command::Close(closing) => close(&api, &closing).await,
@@ -271,7 +283,7 @@ fn row(voucher: Voucher) -> [String; 8] {
 
 /// Where a sale's units are. What only Redis knows is absent while it does not serve the sale.
 #[derive(Debug, Deserialize)]
-struct Ledger {
+pub(crate) struct Ledger {
     initial: i64,
     adjusted: i64,
     available: i64,
@@ -280,9 +292,9 @@ struct Ledger {
     paid: i64,
     redis_available: Option<i64>,
     in_flight: Option<i64>,
-    drift: Option<i64>,
+    pub(crate) drift: Option<i64>,
     /// The drift means something only where the stores were read at one point of the log.
-    consistent: bool,
+    pub(crate) consistent: bool,
 }
 
 async fn show(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
@@ -291,10 +303,12 @@ async fn show(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
+/// What only Redis knows.
+pub(crate) fn known(units: Option<i64>) -> String {
+    units.map_or_else(|| "unknown: not on sale in Redis".into(), |n| n.to_string())
+}
+
 fn ledger_text(ledger: &Ledger) -> String {
-    let known = |units: Option<i64>| {
-        units.map_or_else(|| "unknown: not on sale in Redis".into(), |n| n.to_string())
-    };
     fields(&[
         ("initial", ledger.initial.to_string()),
         ("adjusted", ledger.adjusted.to_string()),
@@ -335,7 +349,7 @@ fn parse_key(text: &str) -> Result<String, String> {
         .ok_or_else(|| "1 to 255 visible ASCII characters".to_owned())
 }
 
-fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &Value) -> anyhow::Result<T> {
     T::deserialize(json).context(
         "the admin API answered in another shape than expected: are seckillctl and the ingress of \
          one version?",
