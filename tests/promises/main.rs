@@ -13,6 +13,7 @@ mod check_config;
 mod cluster;
 mod consumers;
 mod currencies;
+mod dashboards;
 mod dead_letters;
 mod deaths;
 mod demo;

@@ -54,7 +54,9 @@ fn page() -> Result<String> {
     let mut page = "# Metrics\n\nOn `/metrics` of each service's admin listener, in Prometheus' text format. Written from the \
         services' catalogues (`metrics.rs`) by\n`SECKILL_WRITE=1 cargo test -p seckill-tests --test promises metrics::`. \
         The unit is the end of the name; what has none is a number.\nA histogram is exported as `_bucket`, `_sum` and `_count`. No label \
-        names a sale, an order or a buyer: a series more a sale would be\ntens of thousands.\n".to_owned();
+        names a sale, an order or a buyer: a series more a sale would be\ntens of thousands. \
+        Dashboards for Grafana are in [ops/grafana](../ops/grafana): a sale's life, pipeline health, and stores. What one sale came to is in\n\
+        `seckillctl sale report`.\n".to_owned();
     for (title, catalogues) in catalogues() {
         write!(
             page,

@@ -6,7 +6,8 @@ use seckill_testkit::service::run_binary;
 use seckill_tests::{SaleTerms, World};
 use serde_json::{Value, json};
 
-fn report(world: &World, voucher: VoucherId, output: &[&str]) -> Result<String> {
+/// What the command prints, with the arguments that follow the id.
+pub(crate) fn report(world: &World, voucher: VoucherId, output: &[&str]) -> Result<String> {
     let mut env = world.stack.env().clone();
     env.insert("INGRESS_ADMIN_URL".to_owned(), world.ingress.admin_url());
     let id = voucher.to_string();

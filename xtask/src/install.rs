@@ -94,9 +94,9 @@ const NEEDS: [Need; 15] = [
         is_there: || pgbouncer::program().is_ok(),
     },
     Need {
-        what: "promtool, for tests of the alerts",
+        what: "Prometheus and promtool, for tests of the alerts and of the dashboards",
         package: "prometheus",
-        is_there: || is_in_path("promtool"),
+        is_there: || is_in_path("prometheus") && is_in_path("promtool"),
     },
     // The pages' tests.
     Need {
