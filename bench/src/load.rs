@@ -3,6 +3,7 @@
 
 mod reply;
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,16 @@ pub trait Calls: Send + Sync + 'static {
     fn answer(&self, index: usize, reply: Option<&Reply<'_>>) -> Self::Answer;
 }
 
+/// When calls begin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// As soon as a connection has its answer: as many as the server takes.
+    WhenAnswered,
+    /// So many a second, evenly, whether or not those before are answered. Latency counts from the moment at which a
+    /// call was to begin, also if no connection was free then.
+    PerSecond(f64),
+}
+
 /// How calls are made.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -51,6 +62,8 @@ pub struct Load {
     pub endpoint: Arc<Endpoint>,
     /// Over how many connections, each with one call at a time.
     pub connections: usize,
+    /// When they begin.
+    pub pace: Pace,
     /// When no new call begins any more, from the first one on.
     pub stop_after: Duration,
     /// Moves with every answer.
@@ -64,7 +77,7 @@ pub struct Sample<T> {
     pub index: usize,
     /// What it said.
     pub answer: T,
-    /// From before the request was sent until its whole answer was there.
+    /// From when the call was to begin until its whole answer was there.
     pub latency: Duration,
 }
 
@@ -113,9 +126,10 @@ struct Generator<'a, C: Calls> {
     calls: &'a C,
     bar: &'a ProgressBar,
     connections: Vec<Connection>,
+    /// Connections without a call in flight, by turns.
+    idle: VecDeque<usize>,
     next: usize,
-    /// Connections with a call in flight.
-    busy: usize,
+    pace: Pace,
     stop_after: Duration,
     started: Instant,
     samples: Vec<Sample<C::Answer>>,
@@ -140,8 +154,9 @@ impl<'a, C: Calls> Generator<'a, C> {
             calls,
             bar: &load.bar,
             connections,
+            idle: (0..load.connections).collect(),
             next: 0,
-            busy: 0,
+            pace: load.pace,
             stop_after: load.stop_after,
             started: Instant::now(),
             samples: Vec::with_capacity(calls.len()),
@@ -150,13 +165,11 @@ impl<'a, C: Calls> Generator<'a, C> {
 
     fn run(mut self) -> anyhow::Result<Run<C::Answer>> {
         self.started = Instant::now();
-        for number in 0..self.connections.len() {
-            self.begin_call(number);
-        }
+        self.begin_due();
         let mut events = Events::with_capacity(self.connections.len().max(1));
         let mut checked = Instant::now();
-        while self.busy > 0 {
-            match self.poll.poll(&mut events, Some(OVERDUE_CHECK)) {
+        while self.idle.len() < self.connections.len() || self.next_start().is_some() {
+            match self.poll.poll(&mut events, Some(self.patience())) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
             }
@@ -167,6 +180,7 @@ impl<'a, C: Calls> Generator<'a, C> {
                 checked = Instant::now();
                 self.give_up_overdue();
             }
+            self.begin_due();
         }
         Ok(Run {
             samples: self.samples,
@@ -174,29 +188,55 @@ impl<'a, C: Calls> Generator<'a, C> {
         })
     }
 
+    /// When the next call begins, if a connection is free; none when no more does.
+    fn next_start(&self) -> Option<Instant> {
+        let start = match self.pace {
+            Pace::WhenAnswered => Instant::now(),
+            Pace::PerSecond(rate) => {
+                self.started + Duration::from_secs_f64(self.next as f64 / rate)
+            }
+        };
+        let is_left = self.next < self.calls.len();
+        (is_left && start < self.started + self.stop_after).then_some(start)
+    }
+
+    /// How long to wait for answers before something else is to be done.
+    fn patience(&self) -> Duration {
+        let start = (!self.idle.is_empty()).then(|| self.next_start()).flatten();
+        let until = start.map(|start| start.saturating_duration_since(Instant::now()));
+        until.map_or(OVERDUE_CHECK, |until| until.min(OVERDUE_CHECK))
+    }
+
+    /// Begins the calls whose time has come, as far as connections are free.
+    fn begin_due(&mut self) {
+        while let Some(number) = self.idle.front().copied()
+            && let Some(start) = self.next_start()
+            && (self.pace == Pace::WhenAnswered || start <= Instant::now())
+        {
+            self.idle.pop_front();
+            self.begin_call(number, start);
+        }
+    }
+
     /// Sends the next call over a free connection, or a new one where that was lost. A lost one is not asked
     /// again: what became of its call is unknown, and that is an answer too.
-    fn begin_call(&mut self, number: usize) {
-        while self.started.elapsed() < self.stop_after && self.next < self.calls.len() {
-            let index = self.next;
-            self.next += 1;
-            let since = Instant::now();
-            let connection = &mut self.connections[number];
-            if connection.stream.is_none() {
-                connection.stream = connect(self.address, self.poll.registry(), Token(number)).ok();
-            }
-            connection.request.clear();
-            connection.received.clear();
-            connection.sent_bytes = 0;
-            self.calls.write(index, &mut connection.request);
-            let call = InFlight { index, since };
-            if connection.send().is_ok() {
-                connection.in_flight = Some(call);
-                self.busy += 1;
-                return;
-            }
+    fn begin_call(&mut self, number: usize, since: Instant) {
+        let index = self.next;
+        self.next += 1;
+        let connection = &mut self.connections[number];
+        if connection.stream.is_none() {
+            connection.stream = connect(self.address, self.poll.registry(), Token(number)).ok();
+        }
+        connection.request.clear();
+        connection.received.clear();
+        connection.sent_bytes = 0;
+        self.calls.write(index, &mut connection.request);
+        let call = InFlight { index, since };
+        let sent = connection.send();
+        connection.in_flight = Some(call);
+        if sent.is_err() {
             connection.stream = None;
-            self.keep(call, None);
+            self.finish(number, call, None);
         }
     }
 
@@ -233,7 +273,7 @@ impl<'a, C: Calls> Generator<'a, C> {
         };
         self.finish(number, call, reply.as_ref());
         self.connections[number].received = received;
-        self.begin_call(number);
+        self.begin_due();
     }
 
     fn give_up_overdue(&mut self) {
@@ -243,14 +283,13 @@ impl<'a, C: Calls> Generator<'a, C> {
             if let Some(call) = connection.in_flight.filter(overdue) {
                 connection.stream = None;
                 self.finish(number, call, None);
-                self.begin_call(number);
             }
         }
     }
 
     fn finish(&mut self, number: usize, call: InFlight, reply: Option<&Reply<'_>>) {
         self.connections[number].in_flight = None;
-        self.busy -= 1;
+        self.idle.push_back(number);
         self.keep(call, reply);
     }
 

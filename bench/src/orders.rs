@@ -19,6 +19,18 @@ pub struct Click {
     pub key: Option<String>,
 }
 
+impl Click {
+    /// Of a buyer without a key, for the sale whose turn it is with the buyer's number.
+    #[must_use]
+    pub fn of(user: u32, sales: usize) -> Self {
+        Self {
+            user,
+            sale: user as usize % sales,
+            key: None,
+        }
+    }
+}
+
 /// Attempts to order, in the order they are made.
 #[derive(Debug)]
 pub struct OrderCalls {

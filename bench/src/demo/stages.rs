@@ -21,7 +21,7 @@ use super::stores::Stores;
 use crate::api::{Api, Ledger, NewSale};
 use crate::credentials;
 use crate::environment::Environment;
-use crate::load::{Calls, Load, Run};
+use crate::load::{Calls, Load, Pace, Run};
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
 
@@ -284,6 +284,7 @@ impl Demo {
         let load = Load {
             endpoint: Arc::clone(&self.api.public),
             connections: self.options.connections.min(calls.len()),
+            pace: Pace::WhenAnswered,
             stop_after: WAVE_DEADLINE,
             bar: bar.clone(),
         };

@@ -9,8 +9,8 @@ use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
 use seckill_stock::RedisServer;
-use serde::Serialize;
 
+use super::Rate;
 use crate::redis_server;
 
 /// As the services load it: the prelude stands in front of every script.
@@ -30,17 +30,6 @@ const EXIT_POLL: Duration = Duration::from_millis(50);
 const DAY_US: u64 = 86_400_000_000;
 /// Less than this share of calls granted, and something else was measured.
 const GRANTED_SHARE_MIN: f64 = 0.99;
-
-/// One run of the ceiling.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct CeilingRun {
-    /// Reservations a second.
-    pub(super) per_second: f64,
-    /// Half were at least this fast.
-    pub(super) p50_ms: f64,
-    /// 99 of a hundred.
-    pub(super) p99_ms: f64,
-}
 
 /// A sale of its own in Redis, which no other part of the stack knows of.
 #[derive(Debug)]
@@ -63,7 +52,7 @@ impl Ceiling {
     }
 
     /// Makes `calls` reservations over `clients` connections. The sale is gone afterwards.
-    pub(super) async fn run(&mut self, calls: u64, clients: usize) -> anyhow::Result<CeilingRun> {
+    pub(super) async fn run(&mut self, calls: u64, clients: usize) -> anyhow::Result<Rate> {
         let fence = self.load().await?;
         let run = self.measure(&fence, calls, clients).await;
         let _: () = self
@@ -103,12 +92,7 @@ impl Ceiling {
         Ok(fence)
     }
 
-    async fn measure(
-        &mut self,
-        fence: &str,
-        calls: u64,
-        clients: usize,
-    ) -> anyhow::Result<CeilingRun> {
+    async fn measure(&mut self, fence: &str, calls: u64, clients: usize) -> anyhow::Result<Rate> {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(RESERVE);
         let sha: String = load.query_async(&mut self.redis).await?;
@@ -176,7 +160,7 @@ fn finish(command: &mut Command) -> anyhow::Result<Output> {
 
 /// The last line is `"test","rps","avg","min","p50","p95","p99","max"`, latencies in ms. The test's
 /// name is the command and may hold anything, so fields are counted from the end.
-fn parse_csv(output: &str) -> Option<CeilingRun> {
+fn parse_csv(output: &str) -> Option<Rate> {
     let line = output.lines().rev().find(|line| line.starts_with('"'))?;
     let mut fields = line.trim().trim_matches('"').rsplit("\",\"");
     let mut number = || fields.next()?.parse::<f64>().ok();
@@ -186,7 +170,7 @@ fn parse_csv(output: &str) -> Option<CeilingRun> {
     let p50_ms = number()?;
     let _min = number()?;
     let _average = number()?;
-    Some(CeilingRun {
+    Some(Rate {
         per_second: number()?,
         p50_ms,
         p99_ms,

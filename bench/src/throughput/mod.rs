@@ -3,6 +3,7 @@
 
 mod ceiling;
 mod cpu;
+mod refusals;
 mod report;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use self::ceiling::{Ceiling, CeilingRun};
+use self::ceiling::Ceiling;
 use self::cpu::CpuTimes;
 use self::report::Report;
 use crate::answer::Answer;
@@ -24,7 +25,7 @@ use crate::api::{Api, NewSale};
 use crate::credentials;
 use crate::environment::Environment;
 use crate::latency::Latencies;
-use crate::load::{Load, Run};
+use crate::load::{Load, Pace, Run};
 use crate::orders::{Click, OrderCalls};
 use crate::progress::{Stage, Wait, wait_for};
 use crate::table::count;
@@ -34,6 +35,8 @@ const USERS_PER_SECOND: u64 = 60_000;
 /// A first guess; later runs of the ceiling take what the one before measured.
 const CEILING_GUESS_PER_SECOND: f64 = 40_000.0;
 const SETTLED_DEADLINE: Duration = Duration::from_secs(180);
+/// A sale that goes well leaves room.
+const PACE_OF_PEAK: f64 = 0.7;
 /// Nothing expires while it is measured.
 const HOLD_SECONDS: u32 = 7_200;
 const SALE_DURATION: Duration = Duration::from_secs(7_200);
@@ -70,17 +73,25 @@ pub struct ThroughputOptions {
     pub output: Output,
 }
 
-/// One run over HTTP.
+/// How fast something went, and how long it took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Rate {
+    /// Of those that count.
+    per_second: f64,
+    /// Half of all were at least this fast.
+    p50_ms: f64,
+    /// 99 of a hundred.
+    p99_ms: f64,
+}
+
+/// Orders over HTTP.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct HttpRun {
     /// Sales that shared the load.
     vouchers: usize,
     /// Orders accepted a second: answers 202, reserved or pending.
-    per_second: f64,
-    /// Of all calls.
-    p50_ms: f64,
-    /// Of all calls.
-    p99_ms: f64,
+    #[serde(flatten)]
+    accepted: Rate,
     /// How many answers of each kind.
     answers: BTreeMap<String, u64>,
     /// From the last answer until every order was a row and settled in Redis.
@@ -94,8 +105,15 @@ pub(crate) struct HttpRun {
 /// One turn of everything.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Round {
+    /// One for each number of sales.
     http: Vec<HttpRun>,
-    ceiling: CeilingRun,
+    /// Orders at 70 % of what the first of `http` took, evenly and whether or not those before were answered.
+    at_a_pace: HttpRun,
+    ceiling: Rate,
+    /// Answers of sales that are sold out, one for each number of sales.
+    sold_out: Vec<Rate>,
+    /// Answers to tokens that are refused.
+    strangers: Rate,
 }
 
 /// Measures and prints.
@@ -115,19 +133,15 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
     // A broker that was just started is slow for its first seconds, and so are empty caches.
     eprintln!("Warm-up, not counted");
     for vouchers in &options.vouchers {
-        bench.http(*vouchers).await?;
+        bench.http(*vouchers, Pace::WhenAnswered).await?;
     }
     let mut ceiling_calls_per_second = CEILING_GUESS_PER_SECOND;
     let mut rounds = Vec::with_capacity(options.rounds);
     for number in 1..=options.rounds {
         eprintln!("Round {number} of {}", options.rounds);
-        let mut http = Vec::new();
-        for vouchers in &options.vouchers {
-            http.push(bench.http(*vouchers).await?);
-        }
-        let ceiling = bench.ceiling(ceiling_calls_per_second).await?;
-        ceiling_calls_per_second = ceiling.per_second;
-        rounds.push(Round { http, ceiling });
+        let round = bench.round(ceiling_calls_per_second).await?;
+        ceiling_calls_per_second = round.ceiling.per_second;
+        rounds.push(round);
     }
     Report::new(options, rounds).print(options.output)
 }
@@ -170,29 +184,59 @@ impl<'a> Bench<'a> {
         })
     }
 
-    async fn http(&self, vouchers: usize) -> anyhow::Result<HttpRun> {
+    async fn round(&mut self, ceiling_calls_per_second: f64) -> anyhow::Result<Round> {
+        let mut http = Vec::new();
+        for vouchers in &self.options.vouchers {
+            http.push(self.http(*vouchers, Pace::WhenAnswered).await?);
+        }
+        let ceiling = self.ceiling(ceiling_calls_per_second).await?;
+        let mut sold_out = Vec::new();
+        for vouchers in &self.options.vouchers {
+            sold_out.push(self.sold_out(*vouchers).await?);
+        }
+        let strangers = self.strangers().await?;
+        let pace = Pace::PerSecond(PACE_OF_PEAK * http[0].accepted.per_second);
+        let at_a_pace = self.http(http[0].vouchers, pace).await?;
+        Ok(Round {
+            http,
+            at_a_pace,
+            ceiling,
+            sold_out,
+            strangers,
+        })
+    }
+
+    async fn http(&self, vouchers: usize, pace: Pace) -> anyhow::Result<HttpRun> {
         let stage = Stage::begin(
             &format!("Orders, {vouchers} sale(s)"),
             self.bearers.len() as u64,
         );
-        let sales = self.open_sales(vouchers).await?;
+        let sales = self.open_sales(vouchers, self.bearers.len()).await?;
+        let crowd = Crowd {
+            sales: &sales,
+            bearers: Arc::clone(&self.bearers),
+            clicks: (1..=self.users()?)
+                .map(|user| Click::of(user, vouchers))
+                .collect(),
+            pace,
+            time: Duration::from_secs(self.options.seconds.into()),
+        };
         let before = cpu::processes();
-        let run = self.order(&sales, &stage).await?;
+        let run = self.send(crowd, &stage).await?;
         let ended = Instant::now();
         for sale in &sales {
             self.settled(*sale).await?;
         }
         let settled_after = ended.elapsed();
         let cpu = cpu::used_between(&before, &cpu::processes());
-        for sale in &sales {
-            self.api.close_sale(*sale).await?;
-        }
+        self.close(&sales).await?;
         let result = summarise(vouchers, &run, settled_after, &cpu)?;
-        stage.done(&format!("{:.0} accepted a second", result.per_second));
+        let accepted = result.accepted.per_second;
+        stage.done(&format!("{accepted:.0} accepted a second"));
         Ok(result)
     }
 
-    async fn ceiling(&mut self, calls_per_second: f64) -> anyhow::Result<CeilingRun> {
+    async fn ceiling(&mut self, calls_per_second: f64) -> anyhow::Result<Rate> {
         let stage = Stage::begin("Redis alone", 1);
         #[expect(
             clippy::cast_possible_truncation,
@@ -208,13 +252,13 @@ impl<'a> Bench<'a> {
         Ok(run)
     }
 
-    async fn open_sales(&self, vouchers: usize) -> anyhow::Result<Vec<VoucherId>> {
+    async fn open_sales(&self, vouchers: usize, stock: usize) -> anyhow::Result<Vec<VoucherId>> {
         let now = OffsetDateTime::now_utc();
         let sale = NewSale {
             title: "Benchmark".to_owned(),
             price_cents: 100,
             currency: "EUR",
-            stock: self.bearers.len() as u64,
+            stock: stock as u64,
             max_quantity: 1,
             opens_at: now.format(&Rfc3339)?,
             closes_at: (now + SALE_DURATION).format(&Rfc3339)?,
@@ -227,23 +271,31 @@ impl<'a> Bench<'a> {
         Ok(sales)
     }
 
-    async fn order(&self, sales: &[VoucherId], stage: &Stage) -> anyhow::Result<Run<Answer>> {
-        let users = 1..=u32::try_from(self.bearers.len())?;
-        let click = |user: u32| Click {
-            user,
-            sale: user as usize % sales.len(),
-            key: None,
-        };
-        let calls = OrderCalls::new(
-            &self.api.public,
-            sales,
-            Arc::clone(&self.bearers),
-            users.map(click).collect(),
-        );
+    async fn close(&self, sales: &[VoucherId]) -> anyhow::Result<()> {
+        for sale in sales {
+            self.api.close_sale(*sale).await?;
+        }
+        Ok(())
+    }
+
+    /// How many buyers there are.
+    fn users(&self) -> anyhow::Result<u32> {
+        Ok(u32::try_from(self.bearers.len())?)
+    }
+
+    /// Refusals do not change: less time is enough.
+    fn time_of_refusals(&self) -> Duration {
+        Duration::from_secs(self.options.seconds.into()) / 3
+    }
+
+    async fn send(&self, crowd: Crowd<'_>, stage: &Stage) -> anyhow::Result<Run<Answer>> {
+        let public = &self.api.public;
+        let calls = OrderCalls::new(public, crowd.sales, crowd.bearers, crowd.clicks);
         let load = Load {
-            endpoint: Arc::clone(&self.api.public),
+            endpoint: Arc::clone(public),
             connections: self.options.connections,
-            stop_after: Duration::from_secs(u64::from(self.options.seconds)),
+            pace: crowd.pace,
+            stop_after: crowd.time,
             bar: stage.bar().clone(),
         };
         load.run(Arc::new(calls)).await
@@ -262,34 +314,58 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Who comes, and when.
+struct Crowd<'a> {
+    sales: &'a [VoucherId],
+    bearers: Arc<[String]>,
+    clicks: Vec<Click>,
+    pace: Pace,
+    time: Duration,
+}
+
+impl Rate {
+    fn of(run: &Run<Answer>, counts: fn(&Answer) -> bool) -> anyhow::Result<Self> {
+        let counted = run.samples.iter().filter(|sample| counts(&sample.answer));
+        let latencies = Latencies::of(run.samples.iter().map(|sample| sample.latency))
+            .context("no call was made")?;
+        Ok(Self {
+            per_second: counted.count() as f64 / run.elapsed.as_secs_f64(),
+            p50_ms: latencies.p50.as_secs_f64() * 1e3,
+            p99_ms: latencies.p99.as_secs_f64() * 1e3,
+        })
+    }
+}
+
+fn is_order(answer: &Answer) -> bool {
+    answer.order_id().is_some()
+}
+
+/// How many answers there were of each kind.
+fn labels(run: &Run<Answer>) -> BTreeMap<String, u64> {
+    let mut answers = BTreeMap::new();
+    for sample in &run.samples {
+        *answers.entry(sample.answer.label()).or_default() += 1;
+    }
+    answers
+}
+
 fn summarise(
     vouchers: usize,
     run: &Run<Answer>,
     settled_after: Duration,
     cpu_seconds: &CpuTimes,
 ) -> anyhow::Result<HttpRun> {
-    let accepted = run
-        .samples
-        .iter()
-        .filter(|s| s.answer.order_id().is_some())
-        .count();
-    let mut answers = BTreeMap::new();
-    for sample in &run.samples {
-        *answers.entry(sample.answer.label()).or_default() += 1;
-    }
-    let latencies = Latencies::of(run.samples.iter().map(|sample| sample.latency))
-        .context("no call was made")?;
+    let accepted = Rate::of(run, is_order)?;
+    let orders = accepted.per_second * run.elapsed.as_secs_f64();
     Ok(HttpRun {
         vouchers,
-        per_second: accepted as f64 / run.elapsed.as_secs_f64(),
-        p50_ms: latencies.p50.as_secs_f64() * 1e3,
-        p99_ms: latencies.p99.as_secs_f64() * 1e3,
-        answers,
+        accepted,
+        answers: labels(run),
         settled_after_seconds: settled_after.as_secs_f64(),
-        carried_per_second: accepted as f64 / (run.elapsed + settled_after).as_secs_f64(),
+        carried_per_second: orders / (run.elapsed + settled_after).as_secs_f64(),
         cpu_us_per_order: cpu_seconds
             .iter()
-            .map(|(name, seconds)| (name.clone(), seconds * 1e6 / accepted.max(1) as f64))
+            .map(|(name, seconds)| (name.clone(), seconds * 1e6 / orders.max(1.0)))
             .collect(),
     })
 }
