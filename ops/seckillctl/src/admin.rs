@@ -1,25 +1,25 @@
 //! Requests to the ingress' admin listener.
 
-use std::time::Duration;
-
 use anyhow::{Context, anyhow};
-use reqwest::{Method, RequestBuilder, StatusCode};
 use seckill_domain::{Actor, Reason};
+use seckill_http_client::header::{AUTHORIZATION, CONTENT_TYPE};
+use seckill_http_client::{
+    Bytes, HeaderMap, HeaderName, HeaderValue, Method, NoAnswer, StatusCode,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::settings::Admin;
 
-/// Longer than the ingress waits for Kafka before it answers 503.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const OPERATOR: HeaderName = HeaderName::from_static("x-operator");
+const REASON: HeaderName = HeaderName::from_static("x-reason");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The admin API of one ingress.
 #[derive(Debug)]
-pub(crate) struct AdminApi {
-    http: reqwest::Client,
-    admin: Admin,
-}
+pub(crate) struct AdminApi(Admin);
 
 /// Who asks for a change and why, and the key under which it is made once.
 #[derive(Debug)]
@@ -48,15 +48,14 @@ struct FieldError {
 
 impl AdminApi {
     /// Connects to nothing yet.
-    pub(crate) fn new(admin: Admin) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build();
-        let http = http.context("cannot make an HTTP client")?;
-        Ok(Self { http, admin })
+    pub(crate) const fn new(admin: Admin) -> Self {
+        Self(admin)
     }
 
     /// The body of the answer to a GET of `path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(self.request(Method::GET, path)).await
+        self.send(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await
     }
 
     /// The body of the answer to a POST of `body` to `path`, with the key that it went under.
@@ -66,42 +65,53 @@ impl AdminApi {
         body: &Value,
         asking: &Asking,
     ) -> Result<Value, Failure> {
-        let request = self.request(Method::POST, path).json(body);
-        let mut request = request.header("idempotency-key", &asking.key);
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON)]);
         for (name, value) in [
-            ("x-operator", asking.actor.as_ref().map(Actor::as_str)),
-            ("x-reason", asking.reason.as_ref().map(Reason::as_str)),
+            (KEY, Some(asking.key.as_str())),
+            (OPERATOR, asking.actor.as_ref().map(Actor::as_str)),
+            (REASON, asking.reason.as_ref().map(Reason::as_str)),
         ] {
             if let Some(value) = value {
                 // As bytes: names and reasons need not be ASCII.
-                request = request.header(name, value.as_bytes());
+                let bytes = HeaderValue::from_bytes(value.as_bytes());
+                let bytes = bytes.with_context(|| format!("{name} cannot be sent"))?;
+                headers.insert(name, bytes);
             }
         }
-        let mut answer = self.send(request).await?;
+        let body = Bytes::from(body.to_string());
+        let mut answer = self.send(Method::POST, path, headers, body).await?;
         answer["idempotency_key"] = asking.key.as_str().into();
         Ok(answer)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}/admin/v1{path}", self.admin.url);
-        let request = self.http.request(method, url);
-        request.bearer_auth(self.admin.token.expose())
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Value, Failure> {
+        let token = HeaderValue::from_str(&format!("Bearer {}", self.0.token.expose()));
+        let mut token =
+            token.map_err(|_| anyhow!("ADMIN_TOKEN has characters that no header has"))?;
+        token.set_sensitive(true);
+        headers.insert(AUTHORIZATION, token);
+        let path = format!("/admin/v1{path}");
+        let answer = self.0.http.ask(method, &path, headers, body).await;
+        let answer = answer.map_err(|error| self.no_answer(error))?;
+        interpret(answer.status, &answer.body)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
-        let answer = request.send().await.map_err(|e| self.no_answer(e))?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(|e| self.no_answer(e))?;
-        interpret(status, &body)
-    }
-
-    fn no_answer(&self, error: reqwest::Error) -> Failure {
-        let url = &self.admin.url;
-        let advice = if error.is_connect() {
-            "is the ingress running there? INGRESS_ADMIN_URL says where it is"
-        } else {
-            "what was asked for may have been done: look with `sale list` or `sale show` before \
-             you repeat it"
+    fn no_answer(&self, error: NoAnswer) -> Failure {
+        let url = self.0.http.url();
+        let advice = match &error {
+            NoAnswer::NotAsked(_) => {
+                "nothing was asked for. Is the ingress running there? INGRESS_ADMIN_URL says where it is, and \
+                 INGRESS_ADMIN_SSL_CA_LOCATION who signs its certificate"
+            }
+            NoAnswer::Lost(_) => {
+                "what was asked for may have been done: look with `sale list` or `sale show` before you repeat it"
+            }
         };
         let error = anyhow::Error::new(error);
         error

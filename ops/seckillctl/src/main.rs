@@ -37,7 +37,7 @@ Settings are read from the environment, or from --env-file alone where it is giv
   REDIS_URL, PROMISE_DEADLINE_MS                  doctor, topics accept, reconcile
   EXPIRY_GRACE_SECONDS                            doctor
   INGRESS_ADMIN_URL or INGRESS_ADMIN_LISTEN,
-  ADMIN_TOKEN                                     sale
+  INGRESS_ADMIN_SSL_CA_LOCATION, ADMIN_TOKEN      sale
   TOKEN_SECRET                                    token
 Any of them may be given as NAME_FILE, the path of a file that holds the value.
 

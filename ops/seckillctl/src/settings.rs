@@ -2,12 +2,16 @@
 //! is not used.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use seckill_http_client::HttpClient;
 use seckill_stock::RedisServer;
 use seckill_stores::{Kafka, database_url, redis};
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
+
+/// Longer than the ingress waits for Kafka before it answers 503.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where settings come from.
 #[derive(Debug)]
@@ -16,8 +20,8 @@ pub(crate) struct Settings(Source);
 /// Where the ingress takes operators' requests.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    /// `http://host:port`, without a slash at its end.
-    pub(crate) url: String,
+    /// The way to it.
+    pub(crate) http: HttpClient,
     /// The bearer token.
     pub(crate) token: Secret,
 }
@@ -83,26 +87,26 @@ impl Settings {
         self.read(grace)
     }
 
-    /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`.
+    /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`. With an `https` URL
+    /// `INGRESS_ADMIN_SSL_CA_LOCATION` says who signs the certificate.
     pub(crate) fn admin(&self) -> Result<Admin, SettingsError> {
         let mut reader = Reader::new(&self.0);
         let url: Option<Option<String>> = reader.optional("INGRESS_ADMIN_URL");
-        let url = reader.accept("INGRESS_ADMIN_URL", url, |url| {
-            url.as_deref().map_or(Ok(()), check_http_url)
-        });
+        let ca: Option<Option<PathBuf>> = reader.optional("INGRESS_ADMIN_SSL_CA_LOCATION");
         let listen = reader.or(
             "INGRESS_ADMIN_LISTEN",
             SocketAddr::from(([127, 0, 0, 1], 8081)),
         );
         let token = reader.secret("ADMIN_TOKEN", 1);
-        let admin = url.zip(listen).zip(token);
-        reader.finish(admin.map(|((url, listen), token)| Admin {
-            url: url.map_or_else(
-                || format!("http://{listen}"),
-                |url| url.trim_end_matches('/').to_owned(),
-            ),
-            token,
-        }))
+        let http = url.zip(listen).zip(ca).and_then(|((url, listen), ca)| {
+            let url = url.unwrap_or_else(|| format!("http://{listen}"));
+            let http = HttpClient::new(&url, ca.as_deref(), ADMIN_TIMEOUT);
+            http.map_err(|why| {
+                reader.refuse("INGRESS_ADMIN_URL", &format!("cannot be used: {why}"));
+            })
+            .ok()
+        });
+        reader.finish(http.zip(token).map(|(http, token)| Admin { http, token }))
     }
 
     /// `TOKEN_SECRET`.
@@ -131,14 +135,6 @@ fn grace(reader: &mut Reader<'_>) -> Option<Duration> {
     seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-fn check_http_url(url: &str) -> Result<(), String> {
-    let parsed = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
-    match parsed.scheme() {
-        "http" | "https" => Ok(()),
-        _ => Err("it begins with https:// or http://".to_owned()),
-    }
-}
-
 #[cfg(test)]
 impl<const N: usize> From<[(&str, &str); N]> for Settings {
     fn from(pairs: [(&str, &str); N]) -> Self {
@@ -154,7 +150,7 @@ mod tests {
     fn the_admin_address_is_the_url_else_where_the_ingress_listens() {
         let url = |name, value| {
             let settings = Settings::from([("ADMIN_TOKEN", "t"), (name, value)]);
-            settings.admin().unwrap().url
+            settings.admin().unwrap().http.url().to_owned()
         };
         assert_eq!(url("INGRESS_ADMIN_URL", "http://a:1/"), "http://a:1");
         assert_eq!(

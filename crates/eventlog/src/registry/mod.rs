@@ -3,19 +3,26 @@
 //! The registry is asked when a service starts, and for an id that was never met. All else is known already: a
 //! registry that is away holds nobody up who reads and writes what it has read and written before.
 
-mod http;
-
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use seckill_http_client::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use seckill_http_client::{
+    Bytes, HeaderMap, HeaderName, HeaderValue, HttpClient, Method, StatusCode,
+};
 use serde_json::{Value, json};
 
-pub use self::http::RegistrySettings;
-use self::http::{Answer, Http};
 use crate::wire::{ids, schemas};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
+const ACCEPTED: HeaderValue =
+    HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
 
 /// How long the answer to an id is not asked for again where there was none.
 const ASK_AGAIN: Duration = Duration::from_millis(900);
@@ -51,12 +58,25 @@ pub enum RegistryError {
     },
 }
 
+/// Where a schema registry with Confluent's API is, and how one signs in there.
+#[derive(Clone)]
+pub struct RegistrySettings {
+    /// `http://` or `https://`, with the path that the API is under, and without a login.
+    pub url: String,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// A PEM file: who signs its certificate. None: whom the system trusts.
+    pub ca: Option<PathBuf>,
+}
+
 /// The way to a registry. A clone is another handle of the same one.
 #[derive(Clone)]
 pub struct SchemaRegistry(Arc<Inner>);
 
 struct Inner {
-    http: Http,
+    http: HttpClient,
+    /// What every question has.
+    headers: HeaderMap,
     /// The ids that are written, by the record's name.
     written: OnceLock<HashMap<String, u32>>,
     /// When ids that are not known were asked for. Held while the registry is asked: an id is asked for once.
@@ -66,7 +86,7 @@ struct Inner {
 impl fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SchemaRegistry")
-            .field(&self.0.http.url)
+            .field(&self.0.http.url())
             .finish()
     }
 }
@@ -86,8 +106,12 @@ impl SchemaRegistry {
     /// # Errors
     /// What is wrong with the settings, without the password.
     pub fn new(settings: &RegistrySettings) -> Result<Self, String> {
+        let RegistrySettings { url, login, ca } = settings;
+        let mut headers = HeaderMap::from_iter([(ACCEPT, ACCEPTED), (CONTENT_TYPE, MEDIA_TYPE)]);
+        headers.extend(login.as_ref().map(authorization).transpose()?);
         Ok(Self(Arc::new(Inner {
-            http: Http::new(settings)?,
+            http: HttpClient::new(url, ca.as_deref(), TIMEOUT)?,
+            headers,
             written: OnceLock::new(),
             asked: Mutex::default(),
         })))
@@ -238,31 +262,46 @@ impl SchemaRegistry {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Option<Value>, RegistryError> {
-        let url = || self.0.http.url.clone();
-        let answer = self.0.http.ask(method, path, body).await;
-        match answer.map_err(|cause| RegistryError::Away { url: url(), cause })? {
-            Answer {
-                status: 200..300,
-                body,
-            } => Ok(Some(body)),
-            // The path of something else is no word of the registry.
-            Answer { status: 404, body } if body["error_code"].is_i64() => Ok(None),
-            Answer { status, body } => {
-                let message = body["message"].as_str().or_else(|| body.as_str());
-                let message: String = message.unwrap_or("no reason").chars().take(300).collect();
-                Err(RegistryError::Refused {
-                    url: url(),
-                    status,
-                    message,
-                })
-            }
+        let url = || self.0.http.url().to_owned();
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let headers = self.0.headers.clone();
+        let asked = self
+            .0
+            .http
+            .ask(method, path, headers, body.unwrap_or_default());
+        let answer = asked.await.map_err(|error| RegistryError::Away {
+            url: url(),
+            cause: error.to_string(),
+        })?;
+        // What a proxy in between says need not be JSON.
+        let text = || Value::String(String::from_utf8_lossy(&answer.body).trim().to_owned());
+        let body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| text());
+        if answer.status.is_success() {
+            return Ok(Some(body));
         }
+        // The path of something else is no word of the registry.
+        if answer.status == StatusCode::NOT_FOUND && body["error_code"].is_i64() {
+            return Ok(None);
+        }
+        let message = body["message"].as_str().or_else(|| body.as_str());
+        Err(RegistryError::Refused {
+            url: url(),
+            status: answer.status.as_u16(),
+            message: message.unwrap_or("no reason").chars().take(300).collect(),
+        })
     }
 
     fn strange(&self, wanted: &str) -> RegistryError {
         RegistryError::Away {
-            url: self.0.http.url.clone(),
+            url: self.0.http.url().to_owned(),
             cause: format!("its answer has not {wanted}"),
         }
     }
+}
+
+fn authorization((user, password): &(String, String)) -> Result<(HeaderName, HeaderValue), String> {
+    let login = STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::from_str(&format!("Basic {login}")).map_err(|e| e.to_string())?;
+    value.set_sensitive(true);
+    Ok((AUTHORIZATION, value))
 }

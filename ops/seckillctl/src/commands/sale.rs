@@ -158,7 +158,7 @@ impl Repeatable {
 }
 
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report, Failure> {
-    let api = AdminApi::new(settings.admin()?)?;
+    let api = AdminApi::new(settings.admin()?);
     match command {
         Command::Create(terms) => create(&api, &terms).await,
         Command::List(page) => list(&api, &page).await,

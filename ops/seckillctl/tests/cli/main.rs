@@ -1,6 +1,7 @@
 //! The binary as operators run it, against a real broker and database.
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod https;
 mod output;
 mod sales;
 

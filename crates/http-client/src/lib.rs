@@ -1,59 +1,73 @@
-//! One question to the registry over HTTP, with TLS or without.
+//! One question over HTTP/1.1 at a time, with TLS or without, to a server that is asked now and then: a schema
+//! registry, the admin API. Every question has a connection of its own.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+pub use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::header::HOST;
+pub use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+pub use hyper::{Method, StatusCode};
+use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const TIMEOUT: Duration = Duration::from_secs(3);
-const ANSWER_MAX_BYTES: usize = 1 << 20;
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
+/// More than any answer has that is asked for here.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
 
-/// Where a schema registry with Confluent's API is, and how one signs in there.
-#[derive(Clone)]
-pub struct RegistrySettings {
-    /// `http://` or `https://`, with the path that the API is under, and without a login.
-    pub url: String,
-    /// User and password.
-    pub login: Option<(String, String)>,
-    /// A PEM file: who signs its certificate. None: whom the system trusts.
-    pub ca: Option<PathBuf>,
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nothing was asked: there is no connection, or nobody whose certificate is trusted at its other end.
+    #[error("{0}")]
+    NotAsked(String),
+    /// What was asked for may have been done.
+    #[error("{0}")]
+    Lost(String),
 }
 
 /// An answer, whatever its status.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Bytes,
 }
 
-pub(crate) struct Http {
-    pub(crate) url: String,
+/// The way to one server.
+pub struct HttpClient {
+    url: String,
     host: String,
     port: u16,
     path: String,
-    authorization: Option<HeaderValue>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    timeout: Duration,
 }
 
-impl Http {
-    /// Connects to nothing yet. An error says what is wrong with the settings, without the password.
-    pub(crate) fn new(settings: &RegistrySettings) -> Result<Self, String> {
-        let url = settings.url.trim_end_matches('/').to_owned();
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HttpClient").field(&self.url).finish()
+    }
+}
+
+impl HttpClient {
+    /// Connects to nothing yet. `url` begins with `http://` or `https://` and may end with the path that the API is under;
+    /// `ca` is a PEM file of those who sign the server's certificate, by default whom the system trusts. A question may
+    /// take `timeout` in all.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, without the URL: it may hold a password that does not belong there.
+    pub fn new(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+        let url = url.trim_end_matches('/').to_owned();
         let uri: Uri = url.parse().map_err(|e| format!("it is no URL: {e}"))?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
@@ -67,51 +81,64 @@ impl Http {
         if uri.query().is_some() {
             return Err("it has a query".to_owned());
         }
+        if ca.is_some() && !is_tls {
+            return Err("certificates of its signers have no use without https".to_owned());
+        }
         let host = authority.host().to_owned();
-        let tls = is_tls.then(|| connector(settings, &host)).transpose()?;
+        let tls = is_tls.then(|| connector(ca, &host)).transpose()?;
         Ok(Self {
             port: authority
                 .port_u16()
                 .unwrap_or(if is_tls { 443 } else { 80 }),
             path: uri.path().trim_end_matches('/').to_owned(),
-            authorization: settings.login.as_ref().map(authorization).transpose()?,
             url,
             host,
             tls,
+            timeout,
         })
     }
 
-    /// Asks once, within seconds. An error says why there is no answer.
-    pub(crate) async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Answer, String> {
-        // A handshake with TLS is large, and is part of every future that may ask.
-        let asked = Box::pin(self.connect_and_ask(method, path, body));
-        let asked = tokio::time::timeout(TIMEOUT, asked);
-        let seconds = TIMEOUT.as_secs();
-        asked
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {seconds} s")))
+    /// Where the server is, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
-    async fn connect_and_ask(
+    /// Asks once. `path` begins with a slash.
+    ///
+    /// # Errors
+    /// Why there is no answer. Headers and body have not left this process unless it is [`NoAnswer::Lost`].
+    pub async fn ask(
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
-    ) -> Result<Answer, String> {
-        let request = self.request(method, path, body)?;
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
+        let request = self.request(method, path, headers, body);
+        let request = request.map_err(NoAnswer::NotAsked)?;
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let late = || format!("no answer within {} s", self.timeout.as_secs());
+        // A handshake with TLS is large, and is part of every future that may ask.
+        let connected = tokio::time::timeout_at(deadline, Box::pin(self.connect())).await;
+        let stream = connected
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(NoAnswer::NotAsked)?;
+        let answered = tokio::time::timeout_at(deadline, Box::pin(converse(stream, request))).await;
+        answered
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(NoAnswer::Lost)
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
         let name = self.host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((name, self.port)).await;
         let stream = stream.map_err(|e| e.to_string())?;
         match &self.tls {
-            None => converse(stream, request).await,
+            None => Ok(Box::new(stream)),
             Some((connector, name)) => {
                 let stream = connector.connect(name.clone(), stream).await;
-                converse(stream.map_err(|e| e.to_string())?, request).await
+                Ok(Box::new(stream.map_err(|e| format!("TLS: {e}"))?))
             }
         }
     }
@@ -120,28 +147,24 @@ impl Http {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        headers: HeaderMap,
+        body: Bytes,
     ) -> Result<Request<Full<Bytes>>, String> {
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        let mut request = Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.path))
-            .header(HOST, format!("{}:{}", self.host, self.port))
-            .header(
-                ACCEPT,
-                "application/vnd.schemaregistry.v1+json, application/json",
-            )
-            .header(CONTENT_TYPE, MEDIA_TYPE);
-        if let Some(login) = &self.authorization {
-            request = request.header(AUTHORIZATION, login);
-        }
-        let request = request.body(Full::new(Bytes::from(body)));
-        request.map_err(|e| e.to_string())
+            .header(HOST, format!("{}:{}", self.host, self.port));
+        let mut request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
+        request.headers_mut().extend(headers);
+        Ok(request)
     }
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -152,12 +175,9 @@ async fn converse(
             .send_request(request)
             .await
             .map_err(|e| e.to_string())?;
-        let status = answer.status().as_u16();
+        let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect();
         let body = body.await.map_err(|e| e.to_string())?.to_bytes();
-        // What a proxy in between says need not be JSON.
-        let text = || Value::String(String::from_utf8_lossy(&body).trim().to_owned());
-        let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
         Ok(Answer { status, body })
     };
     // The connection only carries it: whatever ends it, the answer is told.
@@ -171,19 +191,9 @@ async fn converse(
     }
 }
 
-fn authorization((user, password): &(String, String)) -> Result<HeaderValue, String> {
-    let login = STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::from_str(&format!("Basic {login}")).map_err(|e| e.to_string())?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn connector(
-    settings: &RegistrySettings,
-    host: &str,
-) -> Result<(TlsConnector, ServerName<'static>), String> {
+fn connector(ca: Option<&Path>, host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     let mut roots = RootCertStore::empty();
-    if let Some(file) = &settings.ca {
+    if let Some(file) = ca {
         let unreadable = |error| format!("{}: {error}", file.display());
         let found = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
         for certificate in found {
