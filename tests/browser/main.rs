@@ -6,6 +6,7 @@
 
 mod browser;
 mod buying;
+mod chinese;
 mod documents;
 mod operators;
 mod redirects;

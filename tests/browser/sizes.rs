@@ -1,42 +1,119 @@
-//! On a phone and on a desk. With `SECKILL_SCREENSHOTS` set to a directory, pictures are left there.
+//! On a phone and on a desk, in both languages. With `SECKILL_SCREENSHOTS` set to a directory, pictures are left there (those in Chinese
+//! need a font such as Debian's fonts-noto-cjk); with
+//! `SECKILL_AXE` set to a copy of axe-core's `axe.min.js`, axe looks at each page in light and dark.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use seckill_domain::VoucherId;
 use seckill_tests::SaleTerms;
+use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
 use crate::shop::Shop;
 
+/// Of 200 characters, none of which a line ends at.
+const LONG_TITLE: &str = "MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cut_off_on_a_phone_or_on_a_desk() -> Result<()> {
     let shop = Shop::open()?;
-    let voucher = shop.world.sale(SaleTerms::of(20)).await?;
+    let terms = SaleTerms {
+        max_quantity: 2,
+        ..SaleTerms::of(20)
+    };
+    let voucher = shop.world.sale(terms).await?;
+    look_at_every_page(&shop, voucher, true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_title_without_a_space_makes_no_page_wider_than_its_window() -> Result<()> {
+    let shop = Shop::open()?;
+    let terms = SaleTerms {
+        title: LONG_TITLE,
+        ..SaleTerms::of(20)
+    };
+    let voucher = shop.world.sale(terms).await?;
+    look_at_every_page(&shop, voucher, false).await
+}
+
+async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) -> Result<()> {
     for (width, height) in [(360, 740), (1280, 800)] {
         let browser = Browser::start(width, height).await?;
         browser.as_wide_as(width, height).await?;
         shop.remember(&browser, 7).await?;
-        for (name, path) in [
-            ("shelf", "/".to_owned()),
-            ("sale", format!("/sales/{voucher}")),
-            ("orders", "/orders".to_owned()),
-            ("sign-in", "/sign-in".to_owned()),
-        ] {
-            shop.go(&browser, &path).await?;
-            if name == "sale" {
-                browser.says("#countdown", "Ends in").await?;
-                // The second browser knows of no order, and is shown the one there is.
-                browser.click("#buy").await?;
-                browser
-                    .says("#order-status", "reserved, not paid yet")
+        for (language, reserved) in [("en", "reserved, not paid yet"), ("zh", "已预留，待付款")]
+        {
+            for (name, path) in [
+                ("shelf", "/".to_owned()),
+                ("sale", format!("/sales/{voucher}")),
+                ("orders", "/orders".to_owned()),
+                ("sign-in", "/sign-in".to_owned()),
+                ("nothing", "/sales/999999".to_owned()),
+            ] {
+                shop.go(&browser, &format!("{path}?lang={language}"))
                     .await?;
-            }
-            assert!(!browser.scrolls_sideways().await?, "{name} at {width} px");
-            if let Some(directory) = std::env::var_os("SECKILL_SCREENSHOTS") {
-                let file = PathBuf::from(directory).join(format!("{name}-{width}.png"));
-                browser.driver.screenshot(&file).await?;
+                if name == "sale" {
+                    // The second browser knows of no order, and is shown the one there is.
+                    if language == "en" {
+                        browser.click("#buy").await?;
+                    }
+                    browser.says("#order-status", reserved).await?;
+                }
+                if name == "orders" {
+                    browser.says("#orders [data-slot=status]", reserved).await?;
+                }
+                let page = format!("{name}-{width}-{language}");
+                ensure!(!browser.scrolls_sideways().await?, "{page}");
+                if is_for_show {
+                    picture(&browser, &page).await?;
+                    axe(&browser, &page).await?;
+                }
             }
         }
+        let page = format!("{}/ops?lang=zh", shop.world.ingress.admin_url());
+        browser.driver.goto(page).await?;
+        let token = browser.shown("#token").await?;
+        token
+            .send_keys(shop.world.stack.setting("ADMIN_TOKEN"))
+            .await?;
+        token.send_keys(Key::Enter.value()).await?;
+        browser.says("#sales", "成立").await?;
+        let page = format!("operators-{width}-zh");
+        ensure!(!browser.scrolls_sideways().await?, "{page}");
+        if is_for_show {
+            picture(&browser, &page).await?;
+            axe(&browser, &page).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn picture(browser: &Browser, page: &str) -> Result<()> {
+    if let Some(directory) = std::env::var_os("SECKILL_SCREENSHOTS") {
+        let file = PathBuf::from(directory).join(format!("{page}.png"));
+        browser.driver.screenshot(&file).await?;
+    }
+    Ok(())
+}
+
+async fn axe(browser: &Browser, page: &str) -> Result<()> {
+    let Some(file) = std::env::var_os("SECKILL_AXE") else {
+        return Ok(());
+    };
+    let axe = std::fs::read_to_string(file).context("axe.min.js")?;
+    for scheme in ["light", "dark"] {
+        let media = serde_json::json!({
+            "features": [{ "name": "prefers-color-scheme", "value": scheme }],
+        });
+        let cdp = browser.driver.cdp();
+        cdp.send_raw("Emulation.setEmulatedMedia", media).await?;
+        let script = format!(
+            "{axe}; const done = arguments[arguments.length - 1]; axe.run().then((found) => done(found.violations.map((v) => v.id + ' ' + v.nodes.map((n) => n.html).join(' '))))"
+        );
+        let found = browser.driver.execute_async(script, Vec::new()).await?;
+        let found: Vec<String> = found.convert()?;
+        ensure!(found.is_empty(), "{page} in {scheme}: {found:?}");
     }
     Ok(())
 }

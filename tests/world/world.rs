@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How a sale is put up.
 #[derive(Debug, Clone, Copy)]
 pub struct SaleTerms {
+    /// As buyers read it.
+    pub title: &'static str,
     /// Units.
     pub stock: i64,
     /// The most units in one order.
@@ -44,6 +46,7 @@ impl SaleTerms {
     #[must_use]
     pub const fn of(stock: i64) -> Self {
         Self {
+            title: "One of many",
             stock,
             max_quantity: 1,
             hold_seconds: 600,
@@ -63,7 +66,7 @@ impl SaleTerms {
         let opens_at = now + time::Duration::seconds(self.opens_in_seconds);
         let closes_at = now + time::Duration::seconds(self.closes_in_seconds);
         Ok(json!({
-            "title": "One of many", "price_cents": 1_000, "currency": self.currency,
+            "title": self.title, "price_cents": 1_000, "currency": self.currency,
             "stock": self.stock, "max_quantity": self.max_quantity,
             "opens_at": opens_at.format(&Rfc3339)?,
             "closes_at": closes_at.format(&Rfc3339)?,

@@ -7,7 +7,7 @@ function ordersPage() {
 
   async function titleOf(voucherId) {
     if (!titles.has(voucherId)) {
-      titles.set(voucherId, call("GET", `/api/v1/vouchers/${voucherId}`).then((v) => v.title, () => `Sale ${voucherId}`));
+      titles.set(voucherId, call("GET", `/api/v1/vouchers/${voucherId}`).then((v) => v.title, () => fill(TEXTS.sale_number, voucherId)));
     }
     return titles.get(voucherId);
   }
@@ -18,7 +18,7 @@ function ordersPage() {
     let order = first;
     function show(latest) {
       order = latest;
-      slot("quantity").textContent = order.quantity === 1 ? "1 unit" : `${order.quantity} units`;
+      slot("quantity").textContent = order.quantity === 1 ? TEXTS.one_unit : fill(TEXTS.units, order.quantity);
       slot("amount").textContent = money(order.amount_cents, order.currency);
       slot("status").textContent = statusText(order);
       slot("cancel").hidden = order.status !== "unpaid";
@@ -28,13 +28,15 @@ function ordersPage() {
     }
     function tick() {
       const left = Date.parse(order.pay_by) - now();
-      slot("note").textContent = order.status === "unpaid" ? (left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.") : "";
+      slot("note").textContent = order.status === "unpaid" ? (left > 0 ? fill(TEXTS.time_to_pay, span(left)) : TEXTS.time_to_pay_over) : "";
       if (left <= 0) slot("pay").hidden = true;
     }
+    slot("ordered-at").textContent = moment(Date.parse(order.reserved_at));
+    slot("number").textContent = order.order_id;
     slot("sale").href = `/sales/${order.voucher_id}`;
-    slot("sale").textContent = `Sale ${order.voucher_id}`;
+    slot("sale").textContent = fill(TEXTS.sale_number, order.voucher_id);
     titleOf(order.voucher_id).then((title) => { slot("sale").textContent = title; });
-    slot("cancel").addEventListener("click", () => call("POST", `/api/v1/orders/${order.order_id}/cancel`).then(() => say("The order is being cancelled …"), (error) => say(error.message)));
+    slot("cancel").addEventListener("click", () => call("POST", `/api/v1/orders/${order.order_id}/cancel`).then(() => say(TEXTS.cancelling), (error) => say(error.message)));
     show(order);
     rows.set(order.order_id, { show, tick, isLive: () => !FINAL.has(order.status) || mayBeRefunded(order) });
     return item;
@@ -47,7 +49,7 @@ function ordersPage() {
       list.append(...answer.orders.map(row));
       next = answer.next;
       byId("more").hidden = next === null;
-      say(list.children.length === 0 ? "You have no orders yet." : "");
+      say(list.children.length === 0 ? TEXTS.no_orders : "");
     } catch (error) {
       if (error.status === 401) return goToSignIn();
       say(error.message);
@@ -84,7 +86,7 @@ function signInPage() {
       byId("email-form").hidden = true;
       byId("code-form").hidden = false;
       byId("code").focus();
-      say("A code is on its way to you. It is good for five minutes.");
+      say(TEXTS.code_sent);
     } catch (error) {
       say(error.message);
     }
@@ -98,7 +100,7 @@ function signInPage() {
       location.assign(next);
     } catch (error) {
       byId("code").select();
-      say(error.message);
+      say(error.status === 401 ? TEXTS.wrong_code : error.message);
     }
   });
 

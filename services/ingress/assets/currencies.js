@@ -5,4 +5,3 @@ const DECIMALS = {
   3: "BHD IQD JOD KWD LYD OMR TND",
   4: "CLF UYW",
 };
-const PREFIXES = { JPY: "¥", EUR: "€", GBP: "£" };

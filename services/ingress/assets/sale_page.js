@@ -1,9 +1,13 @@
 function saleText(status, over) {
-  const words = {
-    scheduled: "Opens soon", open: "On sale", sold_out: "Sold out: may return when unpaid orders lapse",
-    closed: "Back in a moment: the stock is being loaded",
-  };
-  return over ? "The sale is over" : words[status];
+  const words = { scheduled: TEXTS.scheduled, open: TEXTS.open, sold_out: TEXTS.sold_out, closed: TEXTS.loading };
+  return over ? TEXTS.over : words[status];
+}
+
+// Until a sale opens, then until it ends.
+function countdown({ opensMs, closesMs }) {
+  const at = now();
+  if (at >= Number(closesMs)) return "";
+  return at < Number(opensMs) ? fill(TEXTS.opens_in, span(opensMs - at)) : fill(TEXTS.ends_in, span(closesMs - at));
 }
 
 // What is on the shelf when the page is made stays on it; what each sale has left follows.
@@ -15,13 +19,23 @@ function shelfPage() {
     for (const [id, card] of cards) {
       const voucher = vouchers.find((voucher) => voucher.voucher_id === id);
       const over = voucher === undefined || voucher.ended;
-      card.querySelector("[data-slot=status]").textContent = voucher === undefined ? "Not on sale any more" : saleText(voucher.status, over);
+      card.querySelector("[data-slot=status]").textContent = voucher === undefined ? TEXTS.off_the_shelf : saleText(voucher.status, over);
       card.querySelector("[data-slot=stock]").hidden = over || voucher.status !== "open";
+      card.dataset.over = String(over);
+      if (!over) card.dataset.closesMs = String(Date.parse(voucher.closes_at));
       if (!over) card.querySelector("[data-slot=left]").textContent = voucher.stock_left;
     }
     return true;
   }
 
+  function tick() {
+    for (const card of cards.values()) {
+      card.querySelector("[data-slot=countdown]").textContent = card.dataset.over === "true" ? "" : countdown(card.dataset);
+    }
+  }
+
+  setInterval(tick, 250);
+  tick();
   if (cards.size > 0) keepAsking(askForStock);
 }
 
@@ -93,11 +107,13 @@ function salePage() {
     const text = saleText(status, over);
     if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
     byId("stock").hidden = status !== "open" || over;
-    byId("countdown").textContent = over ? "" : at < opens ? `Opens in ${span(opens - at)}` : `Ends in ${span(closes - at)}`;
+    byId("countdown").textContent = over ? "" : countdown(sale);
+    const windowText = at < opens ? fill(TEXTS.opens_at, moment(opens)) : fill(TEXTS.ends_at, moment(closes));
+    if (byId("window").textContent !== windowText) byId("window").textContent = windowText;
     buy.disabled = over || at < opens || ordering || live() || ["closed", "sold_out"].includes(status);
     if (order?.status === "unpaid") {
       const left = Date.parse(order.pay_by) - at;
-      byId("time-to-pay").textContent = left > 0 ? `Time left to pay: ${span(left)}` : "The time to pay is over.";
+      byId("time-to-pay").textContent = left > 0 ? fill(TEXTS.time_to_pay, span(left)) : TEXTS.time_to_pay_over;
       if (left <= 0) byId("pay").hidden = true;
     } else {
       byId("time-to-pay").textContent = "";
@@ -112,7 +128,7 @@ function salePage() {
     const text = statusText(order);
     if (status.textContent !== text) {
       status.textContent = text;
-      say(`Your order is ${text}.`);
+      say(fill(TEXTS.order_is, text));
     }
     if (FINAL.has(order.status)) attempt.end();
     byId("pay").hidden = !(sale.paymentPage && mayPay(order));
@@ -134,7 +150,7 @@ function salePage() {
     if (ordering) return;
     ordering = true;
     tick();
-    say("Placing your order …");
+    say(TEXTS.placing);
     const quantity = Number(byId("quantity")?.value ?? 1);
     try {
       await pageToken.refresh();
@@ -153,13 +169,13 @@ function salePage() {
   });
 
   function refused(error) {
-    if (!(error instanceof Refused)) return say("The answer got lost. Press Buy again: it is the same order.");
+    if (!(error instanceof Refused)) return say(TEXTS.answer_lost);
     if (error.name === "already-ordered") { attempt.end(); return watch(error.problem.order_id); }
     if (error.status === 401) return goToSignIn();
     if (["sale-token-required", "sale-token-used"].includes(error.name) || error.problem.rule === "page-not-seen") {
       pageToken.forget();
       pageToken.refresh();
-      return say("This page was out of date, and is not any more. Press Buy again.");
+      return say(TEXTS.page_outdated);
     }
     // Nothing was taken for this key: the next attempt is another one.
     if (["sold-out", "ended", "not-started", "quantity-limit", "idempotency-key-reused"].includes(error.name)) attempt.end();
@@ -170,7 +186,7 @@ function salePage() {
   byId("cancel").addEventListener("click", async () => {
     try {
       await call("POST", `/api/v1/orders/${order.order_id}/cancel`);
-      say("The order is being cancelled …");
+      say(TEXTS.cancelling);
     } catch (error) {
       say(error.message);
     }

@@ -19,8 +19,9 @@ function setToken(value) {
 
 class Refused extends Error {
   constructor(response, problem) {
-    super(problem.detail ?? `The server answered ${response.status}: try again in a moment.`);
-    this.name = (problem.type ?? "").split("/").pop();
+    const name = (problem.type ?? "").split("/").pop();
+    super(TEXTS.problems[name] ?? TEXTS.try_again);
+    this.name = name;
     this.status = response.status;
     this.problem = problem;
     this.retryAfterMs = 1000 * Number(response.headers.get("retry-after") ?? 0);
@@ -81,27 +82,33 @@ function span(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
   const clock = `${pad(hours)}:${pad(minutes)}:${pad(seconds % 60)}`;
-  return days > 0 ? `${days} d ${clock}` : clock;
+  return days > 0 ? fill(TEXTS.days, days) + clock : clock;
 }
 
-// As the server writes amounts: €49.00, ¥4900, KWD 4.900; plain minor units of a currency that nobody knows.
+const fill = (text, ...values) => values.reduce((filled, value) => filled.replace("{}", value), text);
+
+// In the page's language, and where the buyer is.
+const MOMENTS = new Intl.DateTimeFormat(TEXTS.tag, { dateStyle: "medium", timeStyle: "short" });
+const moment = (ms) => MOMENTS.format(ms);
+
+// 4900 is €49.00, ¥4,900 or KWD 4.900; plain minor units of a currency that nobody knows.
 function money(cents, currency) {
   const known = Object.entries(DECIMALS).find(([, codes]) => codes.split(" ").includes(currency));
   const decimals = known ? Number(known[0]) : 0;
   const digits = String(cents).padStart(decimals + 1, "0");
   const point = digits.length - decimals;
-  const part = decimals > 0 ? `.${digits.slice(point)}` : "";
-  return (PREFIXES[currency] ?? `${currency} `) + digits.slice(0, point) + part;
+  const format = { style: "currency", currency, minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  return new Intl.NumberFormat(TEXTS.tag, format).format(`${digits.slice(0, point)}.${digits.slice(point)}`);
 }
 
 const WORDS = {
-  pending: "being confirmed", unpaid: "reserved, not paid yet", paid: "paid", expired: "expired, the units went back",
-  cancelled: "cancelled", rejected: "not accepted",
+  pending: TEXTS.order_pending, unpaid: TEXTS.order_unpaid, paid: TEXTS.order_paid, expired: TEXTS.order_expired,
+  cancelled: TEXTS.order_cancelled, rejected: TEXTS.order_rejected,
 };
 
 function statusText(order) {
   const text = WORDS[order.status] ?? order.status;
-  return order.refund_due ? `${text}; your payment will be refunded` : text;
+  return order.refund_due ? fill(TEXTS.refund_due, text) : text;
 }
 
 // A payment that was on its way when the order ended makes a refund due soon afterwards.
@@ -178,4 +185,5 @@ function forget() {
 byId("sign-out").addEventListener("click", () => call("POST", "/api/v1/sign-out").then(forget, forget));
 
 showSignedIn();
+for (const price of document.querySelectorAll("[data-cents]")) price.textContent = money(price.dataset.cents, price.dataset.currency);
 ({ shelf: shelfPage, sale: salePage, orders: ordersPage, "sign-in": signInPage })[page]?.();

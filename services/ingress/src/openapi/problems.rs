@@ -123,6 +123,9 @@ fn member(name: &str, value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    use crate::shop::pages::language::Language;
 
     /// The names in the code of the constructors: what is added there has to be added here.
     #[test]
@@ -143,6 +146,16 @@ mod tests {
             seen += 1;
         }
         assert!(seen + Refusal::examples().len() >= known.len(), "{seen}");
+    }
+
+    #[test]
+    fn the_pages_have_a_sentence_for_every_refusal_in_every_language() {
+        let known: BTreeSet<String> = kinds().into_iter().map(|kind| kind.name).collect();
+        for language in Language::ALL {
+            let names = language.texts().problems.iter().map(|(name, _)| *name);
+            let told: BTreeSet<String> = names.map(str::to_owned).collect();
+            assert_eq!(told, known, "{language:?}");
+        }
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //! admin token, which the operator types in and the browser forgets with the tab.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::http::problem::Problem;
-use crate::shop::pages::{assets, get, page};
+use crate::shop::pages::{Page, assets, get, page};
 
 #[derive(Template)]
 #[template(path = "operators.html")]
-struct Operators;
+struct Operators {
+    page: Page,
+}
 
 /// `GET /ops`.
-async fn overview() -> Result<HttpResponse, Problem> {
-    page(StatusCode::OK, &Operators)
+async fn overview(http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let shown = Page::of(&http);
+    page(&http, StatusCode::OK, &Operators { page: shown })
 }
 
 /// The page and its parts, on the admin listener.

@@ -1,72 +1,93 @@
 //! Scripts and styles: part of the program, so that a page and its script are of one version.
 
+use std::iter;
 use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::language::Language;
 use crate::http::problem::Problem;
 
 struct Asset {
-    name: &'static str,
+    name: String,
     content_type: &'static str,
-    text: &'static str,
+    text: String,
+    /// What the text hashes to.
+    version: String,
 }
 
-const ASSETS: [Asset; 3] = [
-    Asset {
-        name: "app.css",
-        content_type: "text/css; charset=utf-8",
-        text: include_str!("../../../assets/app.css"),
-    },
-    Asset {
-        name: "shop.js",
-        content_type: "text/javascript; charset=utf-8",
-        text: concat!(
-            include_str!("../../../assets/currencies.js"),
-            include_str!("../../../assets/sale_page.js"),
-            include_str!("../../../assets/account_pages.js"),
-            include_str!("../../../assets/shop.js"),
-        ),
-    },
-    Asset {
-        name: "operators.js",
-        content_type: "text/javascript; charset=utf-8",
-        text: include_str!("../../../assets/operators.js"),
-    },
-];
+impl Asset {
+    fn new(name: String, content_type: &'static str, text: String) -> Self {
+        let version = hex::encode(&Sha256::digest(&text)[..8]);
+        Self {
+            name,
+            content_type,
+            text,
+            version,
+        }
+    }
 
-/// Each asset's version: what its text hashes to.
-static VERSIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let version = |asset: &Asset| hex::encode(&Sha256::digest(asset.text)[..8]);
-    ASSETS.iter().map(version).collect()
+    /// A script and all texts of a language.
+    fn script(name: &str, language: Language, script: &str) -> Self {
+        let texts = json!(language.texts());
+        Self::new(
+            format!("{name}.{}.js", language.code()),
+            "text/javascript; charset=utf-8",
+            format!("const TEXTS = {texts};\n{script}"),
+        )
+    }
+}
+
+const STYLE: &str = include_str!("../../../assets/app.css");
+const SHOP: &str = concat!(
+    include_str!("../../../assets/currencies.js"),
+    include_str!("../../../assets/sale_page.js"),
+    include_str!("../../../assets/account_pages.js"),
+    include_str!("../../../assets/shop.js"),
+);
+const OPERATORS: &str = include_str!("../../../assets/operators.js");
+
+static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
+    let style = Asset::new(
+        "app.css".to_owned(),
+        "text/css; charset=utf-8",
+        STYLE.to_owned(),
+    );
+    let scripts = Language::ALL.into_iter().flat_map(|language| {
+        [("shop", SHOP), ("operators", OPERATORS)]
+            .map(|(name, script)| Asset::script(name, language, script))
+    });
+    iter::once(style).chain(scripts).collect()
 });
+
+fn find(name: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.name == name)
+}
 
 /// The address of an asset of this version of the program, to be remembered for ever.
 pub(crate) fn address(name: &str) -> String {
-    let index = ASSETS.iter().position(|asset| asset.name == name);
-    let version = index.map_or("", |index| &VERSIONS[index]);
+    let version = find(name).map_or("", |asset| &asset.version);
     format!("/assets/{name}?v={version}")
 }
 
 /// `GET /assets/{name}`.
 pub(crate) async fn serve(http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let name = http.match_info().query("name");
-    let index = ASSETS.iter().position(|asset| asset.name == name);
-    let index = index.ok_or_else(|| Problem::not_found("There is no such file."))?;
+    let asset = find(http.match_info().query("name"));
+    let asset = asset.ok_or_else(|| Problem::not_found("There is no such file."))?;
     let asked = http.query_string().strip_prefix("v=");
-    let cache_control = if asked == Some(&VERSIONS[index]) {
+    let cache_control = if asked == Some(&asset.version) {
         "public, max-age=31536000, immutable"
     } else {
         // Another version's page, served by this one's process in a rolling update.
         "no-store"
     };
-    let asset = &ASSETS[index];
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CACHE_CONTROL, cache_control))
-        .body(asset.text))
+        .body(asset.text.as_str()))
 }
 
 #[cfg(test)]
@@ -108,20 +129,15 @@ mod tests {
         let lines = decimals
             .iter()
             .map(|(n, of)| format!("  {n}: \"{}\",\n", codes(of)));
-        let signs = Currency::all_in_use().filter(|c| !c.prefix().starts_with(c.as_str()));
-        let signs = signs.map(|c| format!("{c}: \"{}\"", c.prefix()));
-        let expected = format!(
-            "const DECIMALS = {{\n{}}};\nconst PREFIXES = {{ {} }};\n",
-            lines.collect::<String>(),
-            signs.collect::<Vec<_>>().join(", ")
-        );
+        let lines = lines.collect::<String>();
+        let expected = format!("const DECIMALS = {{\n{lines}}};\n");
         let script = include_str!("../../../assets/currencies.js");
         assert_eq!(script.split_once('\n').unwrap().1, expected);
     }
 
     #[test]
     fn scripts_and_styles_ask_nobody_else_for_anything() {
-        for asset in &ASSETS {
+        for asset in ASSETS.iter() {
             for outside in ["http://", "https://", "//cdn", "@import", "url("] {
                 assert!(!asset.text.contains(outside), "{}: {outside}", asset.name);
             }

@@ -9,11 +9,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use seckill_domain::{Timestamp, VoucherId};
 
-use super::page;
+use super::{Page, page, picture};
 use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::request;
-use crate::reads::{VoucherStatus, VoucherView};
+use crate::reads::VoucherView;
 use crate::shop::Shop;
 
 /// As many as a person looks through.
@@ -53,8 +53,12 @@ impl fmt::Display for PaymentPage {
 /// A sale as pages show it.
 struct SaleCard {
     voucher_id: i64,
+    picture: String,
     title: String,
+    /// For who has no script, which writes it in the page's language.
     price: String,
+    cents: i64,
+    currency: String,
     status: &'static str,
     status_text: &'static str,
     ended: bool,
@@ -65,21 +69,18 @@ struct SaleCard {
 }
 
 impl SaleCard {
-    fn new(view: &VoucherView, now: Timestamp) -> Self {
+    fn new(view: &VoucherView, now: Timestamp, page: &Page) -> Self {
         let card = &view.card;
         let (status, ended) = (view.status(now), view.has_ended(now));
         Self {
             voucher_id: card.voucher_id.get(),
+            picture: picture::of(card.voucher_id),
             title: card.title.clone(),
             price: card.price.to_string(),
+            cents: card.price.cents(),
+            currency: card.price.currency().to_string(),
             status: status.as_str(),
-            status_text: match status {
-                VoucherStatus::Scheduled => "Opens soon",
-                VoucherStatus::Open => "On sale",
-                VoucherStatus::SoldOut => "Sold out: may return when unpaid orders lapse",
-                VoucherStatus::Closed if ended => "The sale is over",
-                VoucherStatus::Closed => "Back in a moment: the stock is being loaded",
-            },
+            status_text: page.texts.status(status, ended),
             ended,
             stock_left: view.stock_left(),
             max_quantity: card.max_quantity,
@@ -96,7 +97,7 @@ fn millis(at: Timestamp) -> i64 {
 #[derive(Template)]
 #[template(path = "shelf.html")]
 struct Shelf {
-    now_ms: i64,
+    page: Page,
     limit: u32,
     sales: Vec<SaleCard>,
 }
@@ -104,7 +105,7 @@ struct Shelf {
 #[derive(Template)]
 #[template(path = "sale.html")]
 struct Sale<'a> {
-    now_ms: i64,
+    page: Page,
     sale: SaleCard,
     payment_page: &'a str,
 }
@@ -112,43 +113,42 @@ struct Sale<'a> {
 #[derive(Template)]
 #[template(path = "orders.html")]
 struct Orders<'a> {
-    now_ms: i64,
+    page: Page,
     payment_page: &'a str,
 }
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignIn {
-    now_ms: i64,
+    page: Page,
 }
 
 #[derive(Template)]
 #[template(path = "not_served.html")]
 struct NotServed {
-    now_ms: i64,
+    page: Page,
     title: &'static str,
-    detail: String,
-}
-
-fn now_ms() -> i64 {
-    millis(timestamp_now())
+    detail: &'static str,
 }
 
 /// `GET /`: the newest sales that are not over.
-pub(super) async fn shelf(shop: web::Data<Shop>) -> Result<HttpResponse, Problem> {
+pub(super) async fn shelf(
+    shop: web::Data<Shop>,
+    http: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let views = match shelf_of(&shop).await {
         Ok(views) => views,
-        Err(problem) => return not_served(&problem),
+        Err(problem) => return not_served(&http, &problem),
     };
-    let now = timestamp_now();
-    let cards = views.iter().map(|view| SaleCard::new(view, now));
+    let (now, shown) = (timestamp_now(), Page::of(&http));
+    let cards = views.iter().map(|view| SaleCard::new(view, now, &shown));
     let sales = cards.filter(|card| !card.ended).collect();
     let shelf = Shelf {
-        now_ms: now_ms(),
+        page: shown,
         limit: SHELF_MAX,
         sales,
     };
-    page(StatusCode::OK, &shelf)
+    page(&http, StatusCode::OK, &shelf)
 }
 
 /// `GET /sales/{voucher_id}`.
@@ -162,15 +162,16 @@ pub(super) async fn sale(
     };
     let view = match found {
         Ok(Some(view)) => view,
-        Ok(None) => return not_served(&Problem::not_found("There is no such sale.")),
-        Err(problem) => return not_served(&problem),
+        Ok(None) => return not_served(&http, &Problem::not_found("There is no such sale.")),
+        Err(problem) => return not_served(&http, &problem),
     };
+    let shown = Page::of(&http);
     let sale = Sale {
-        now_ms: now_ms(),
-        sale: SaleCard::new(&view, timestamp_now()),
+        sale: SaleCard::new(&view, timestamp_now(), &shown),
+        page: shown,
         payment_page: payment_page(&shop),
     };
-    page(StatusCode::OK, &sale)
+    page(&http, StatusCode::OK, &sale)
 }
 
 async fn shelf_of(shop: &Shop) -> Result<Arc<[VoucherView]>, Problem> {
@@ -190,18 +191,21 @@ async fn voucher(shop: &Shop, id: VoucherId) -> Result<Option<VoucherView>, Prob
 }
 
 /// `GET /orders`. The orders themselves come through the API: only the script has the token.
-pub(super) async fn orders(shop: web::Data<Shop>) -> Result<HttpResponse, Problem> {
+pub(super) async fn orders(
+    shop: web::Data<Shop>,
+    http: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let orders = Orders {
-        now_ms: now_ms(),
+        page: Page::of(&http),
         payment_page: payment_page(&shop),
     };
-    page(StatusCode::OK, &orders)
+    page(&http, StatusCode::OK, &orders)
 }
 
 /// `GET /sign-in`.
-pub(super) async fn sign_in() -> Result<HttpResponse, Problem> {
-    let now_ms = now_ms();
-    page(StatusCode::OK, &SignIn { now_ms })
+pub(super) async fn sign_in(http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let shown = Page::of(&http);
+    page(&http, StatusCode::OK, &SignIn { page: shown })
 }
 
 fn payment_page(shop: &Shop) -> &str {
@@ -209,18 +213,20 @@ fn payment_page(shop: &Shop) -> &str {
 }
 
 /// A refusal as a page.
-pub(super) fn not_served(problem: &Problem) -> Result<HttpResponse, Problem> {
+pub(super) fn not_served(http: &HttpRequest, problem: &Problem) -> Result<HttpResponse, Problem> {
+    let shown = Page::of(http);
+    let texts = shown.texts;
     let status = actix_web::ResponseError::status_code(problem);
     let title = match status {
-        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => "Not found",
-        _ => "Not available right now",
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => texts.not_found,
+        _ => texts.not_available,
     };
     let template = NotServed {
-        now_ms: now_ms(),
+        page: shown,
         title,
-        detail: problem.detail().to_owned(),
+        detail: texts.problem(problem.name()),
     };
-    let mut response = page(status, &template)?;
+    let mut response = page(http, status, &template)?;
     for (name, value) in problem.headers() {
         response.headers_mut().insert(name.clone(), value.clone());
     }
@@ -255,7 +261,10 @@ mod tests {
         let sale = SaleCard {
             voucher_id: 7,
             title: "<script>alert(1)</script>\"'&".to_owned(),
+            picture: String::new(),
             price: "€1.00".to_owned(),
+            cents: 100,
+            currency: "EUR".to_owned(),
             status: "open",
             status_text: "On sale",
             ended: false,
@@ -264,8 +273,9 @@ mod tests {
             opens_ms: 0,
             closes_ms: 1,
         };
+        let http = actix_web::test::TestRequest::default().to_http_request();
         let html = Sale {
-            now_ms: 0,
+            page: Page::of(&http),
             sale,
             payment_page: "\"><b>",
         }
