@@ -102,7 +102,7 @@ async fn axe(browser: &Browser, page: &str) -> Result<()> {
         return Ok(());
     };
     let axe = std::fs::read_to_string(file).context("axe.min.js")?;
-    for scheme in ["light", "dark"] {
+    for scheme in ["dark", "light"] {
         let media = serde_json::json!({
             "features": [{ "name": "prefers-color-scheme", "value": scheme }],
         });
