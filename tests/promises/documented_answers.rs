@@ -19,7 +19,7 @@ const BUYER: u64 = 1;
 const LEAVER: u64 = 3;
 
 /// Of the pages and of the viewer.
-const FILES: [&str; 3] = ["app.css", "operators.js", "swagger-ui.css"];
+const FILES: [&str; 3] = ["app.css", "operators.en.js", "swagger-ui.css"];
 
 struct Ids {
     vouchers: Vec<VoucherId>,

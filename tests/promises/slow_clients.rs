@@ -71,7 +71,7 @@ impl Slow {
             Self::LaterHead | Self::Idle => page.to_owned(),
             Self::Body => format!("{order} {of_1000}"),
             Self::UnreadBody => format!("POST /nowhere {of_1000}"),
-            Self::Reader => "GET /assets/shop.js HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000),
+            Self::Reader => "GET /assets/shop.en.js HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000),
         }
     }
 
