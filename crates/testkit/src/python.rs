@@ -53,6 +53,17 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     Ok(program()?.with_file_name(name))
 }
 
+/// A file that one of the packages brings, by its path among them, after [`install_packages`].
+///
+/// # Errors
+/// As [`install_packages`].
+pub fn file(path: &str) -> Result<PathBuf> {
+    const WHERE: &str = "import sysconfig; print(sysconfig.get_path('purelib'), end='')";
+    let asked = Command::new(program()?).args(["-c", WHERE]).output()?;
+    let packages = String::from_utf8(asked.stdout)?;
+    Ok(Path::new(&packages).join(path))
+}
+
 /// Installs the packages with pip into `target/python`, unless those of the committed lists are there.
 ///
 /// # Errors
