@@ -4,6 +4,7 @@
 mod https;
 mod output;
 mod sales;
+mod schemas;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
