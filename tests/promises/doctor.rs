@@ -9,7 +9,7 @@ use seckill_eventlog::Topics;
 use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::service::binary;
 use seckill_testkit::wait::wait_for;
-use seckill_testkit::{SchemaRegistry, TestStack};
+use seckill_testkit::{Redis, RedisCluster, SchemaRegistry, Sentinels, TestStack};
 use seckill_tests::{SaleTerms, World};
 use serde_json::Value;
 
@@ -248,4 +248,59 @@ async fn a_record_that_this_version_cannot_read_is_named_before_it_is_rolled_out
     let mend = looked.only("schemas")?;
     ensure!(mend.contains("seckillctl dlq skip "), "{mend}");
     tokio::task::block_in_place(|| visit(&world.stack))?.is_good()
+}
+
+/// Spoils a setting of one master, and has the command that is named mend it, at the port where the deployment
+/// finds that master.
+fn is_found_and_mended(
+    stack: &TestStack,
+    (master, port): (&Redis, u16),
+    setting: [&str; 2],
+) -> Result<()> {
+    visit(stack)?.is_good()?;
+    master.cli(&[&["CONFIG", "SET"][..], &setting].concat())?;
+    let mend = visit(stack)?.only(setting[0])?;
+    let of_it = mend.contains(&format!(" -p {port} "));
+    ensure!(of_it, "not of the master that it is about: {mend}");
+    run(&mend)?;
+    visit(stack)?.is_good()
+}
+
+fn shapes(visit: &Visit) -> Vec<&str> {
+    let rows = visit.findings.iter().filter(|row| row["what"] == "shape");
+    rows.filter_map(|row| row["found"].as_str()).collect()
+}
+
+#[test]
+#[ignore = "long: six servers have to find each other"]
+fn each_master_of_a_cluster_is_looked_at() -> Result<()> {
+    let redis = RedisCluster::start(1_500)?;
+    let stores = TestStack::builder().setting("REDIS_URL", &redis.url());
+    let stack = stores.start()?;
+    let found = visit(&stack)?;
+    ensure!(
+        shapes(&found) == ["a Cluster's master, 1 replicas"; 3],
+        "{:?}",
+        found.findings
+    );
+    let master = redis.node(1);
+    let setting = ["maxmemory-policy", "allkeys-lru"];
+    is_found_and_mended(&stack, (master, master.port()), setting)
+}
+
+#[test]
+#[ignore = "long: sentinels have to find each other"]
+fn the_master_that_sentinels_name_is_looked_at() -> Result<()> {
+    let redis = Sentinels::start(3)?;
+    let stores = TestStack::builder().setting("REDIS_URL", &redis.url());
+    let stack = stores.start()?;
+    let found = visit(&stack)?;
+    let named = shapes(&found);
+    ensure!(
+        matches!(named[..], [one] if one.starts_with("with Sentinel, ")),
+        "{named:?}"
+    );
+    let number = redis.master()?.context("no master is named")?;
+    let master = (redis.server(number), redis.wire(number).port());
+    is_found_and_mended(&stack, master, ["min-replicas-to-write", "0"])
 }
