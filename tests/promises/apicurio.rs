@@ -43,7 +43,7 @@ async fn a_log_from_before_with_and_without_the_registry_is_one_log() -> Result<
     let published = read_all(&settings, &topics.outcomes, idle).await?.len();
     let mut printed = Vec::new();
     for language in LANGUAGES {
-        let more = ["--registry", &*url];
+        let more = [&*format!("--registry={url}")];
         let example = Example::start_with(language, &brokers, &topics.outcomes, &more, &[])?;
         let (lines, skipped) = example.finish(published, 0).await?;
         ensure!(skipped.is_empty(), "{language:?}: {skipped:#?}");

@@ -171,7 +171,7 @@ async fn both_examples_print_the_same_lines_for_both_wire_formats() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: builds the examples in three more languages"]
+#[ignore = "long: builds the examples of three more languages"]
 async fn the_other_examples_print_skip_and_commit_what_the_first_two_do() -> Result<()> {
     all_print_the_same(&[&LANGUAGES[..1], &OTHERS].concat()).await?;
     all_skip_the_same(&OTHERS).await?;
@@ -190,7 +190,8 @@ async fn all_print_the_same(languages: &[Language]) -> Result<()> {
     let ids = IDS.map(|(id, record)| format!("--schema-id={id}=schemas/{record}.avsc"));
     let ids = ids.each_ref().map(String::as_str);
     let registry = registry(None)?;
-    let asking = ["--registry", &*registry];
+    let asking = format!("--registry={registry}");
+    let asking = [asking.as_str()];
     let mut runs = Vec::new();
     for language in languages {
         let more = match language {
@@ -259,7 +260,7 @@ async fn all_skip_the_same(languages: &[Language]) -> Result<()> {
 
     let registry = registry(None)?;
     for &language in languages {
-        let more = ["--registry", &registry];
+        let more = [&*format!("--registry={registry}")];
         let start = || Example::start(language, &topic.brokers, &topic.name, &more);
         let (lines, skipped) = start()?.finish(2, unknown.len()).await?;
         assert_eq!(lines.len(), 2, "{language:?}: {lines:#?}");
@@ -299,7 +300,7 @@ async fn all_commit_what_they_have_printed(languages: &[Language]) -> Result<()>
     );
     for &language in languages {
         let start = |registry: &str| {
-            let more = ["--registry", registry];
+            let more = [&*format!("--registry={registry}")];
             Example::start(language, &topic.brokers, &topic.name, &more)
         };
         let mut failing = start(&broken)?;

@@ -44,23 +44,19 @@ pub(super) fn go() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// What `java` is started with.
-pub(super) fn java() -> Result<Vec<String>> {
+/// What `java` is started with for the example in a folder.
+pub(super) fn java(name: &str, main_class: &str) -> Result<Vec<String>> {
     let goals = [
         "--quiet",
         "--batch-mode",
         "compile",
         "dependency:copy-dependencies",
     ];
-    run("mvn", &goals, &source("outcomes-java"))?;
-    let built = target("outcomes-java");
+    run("mvn", &goals, &source(name))?;
+    let built = target(name);
     let built = built.display();
     let class_path = format!("{built}/classes:{built}/dependency/*");
-    Ok(vec![
-        "-cp".to_owned(),
-        class_path,
-        "example.Outcomes".to_owned(),
-    ])
+    Ok(vec!["-cp".to_owned(), class_path, main_class.to_owned()])
 }
 
 /// The script that `node` is started with.
