@@ -1,7 +1,5 @@
 package example;
 
-import java.nio.charset.StandardCharsets;
-import java.io.PrintStream;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -24,13 +22,6 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * they do about an outcome; then nothing has to be remembered here.
  */
 public final class Outcomes {
-    /** A repetition comes soon after what it repeats: when a process died between publishing and noting it. */
-    private static final int REMEMBERED = 100_000;
-
-    private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-
-    private final Map<String, Boolean> seen = new LinkedHashMap<>();
-
     public static void main(String[] arguments) throws Exception {
         Map<String, List<String>> options = options(arguments);
         String registry = last(options, "registry", System.getenv("SCHEMA_REGISTRY_URL"));
@@ -60,19 +51,19 @@ public final class Outcomes {
                 }
             }));
             consumer.subscribe(List.of(last(options, "topic", "seckill.order-outcomes.v1")));
-            new Outcomes().consume(consumer, schemas);
+            consume(consumer, new Handler(schemas));
         } catch (WakeupException stopped) {
             // SIGTERM or SIGINT.
             Runtime.getRuntime().halt(0);
         }
     }
 
-    private void consume(KafkaConsumer<byte[], byte[]> consumer, Schemas schemas) throws Exception {
+    private static void consume(KafkaConsumer<byte[], byte[]> consumer, Handler handler) throws Exception {
         while (true) {
             Map<TopicPartition, OffsetAndMetadata> handled = new LinkedHashMap<>();
             try {
                 for (ConsumerRecord<byte[], byte[]> message : consumer.poll(Duration.ofMillis(200))) {
-                    handle(message, schemas);
+                    handler.handle(message);
                     handled.put(
                             new TopicPartition(message.topic(), message.partition()),
                             new OffsetAndMetadata(message.offset() + 1));
@@ -83,23 +74,6 @@ public final class Outcomes {
                     consumer.commitSync(handled);
                 }
             }
-        }
-    }
-
-    private void handle(ConsumerRecord<byte[], byte[]> message, Schemas schemas) throws Exception {
-        try {
-            Map<String, Object> outcome = schemas.read(message.value());
-            String id = (String) outcome.get("event_id");
-            if (!seen.containsKey(id)) {
-                OUT.println(Schemas.line(outcome));
-                seen.put(id, true);
-                if (seen.size() > REMEMBERED) {
-                    seen.remove(seen.keySet().iterator().next());
-                }
-            }
-        } catch (Unreadable why) {
-            System.err.printf(
-                    "skipped %s-%d@%d: %s%n", message.topic(), message.partition(), message.offset(), why.getMessage());
         }
     }
 

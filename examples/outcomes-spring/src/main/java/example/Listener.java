@@ -1,11 +1,8 @@
 package example;
 
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.springframework.beans.factory.annotation.Value;
@@ -28,11 +25,6 @@ import org.springframework.kafka.listener.MessageListenerContainer;
  */
 @SpringBootApplication
 public class Listener {
-    /** A repetition comes soon after what it repeats: when a process died between publishing and noting it. */
-    private static final int REMEMBERED = 100_000;
-
-    private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-
     public static void main(String[] arguments) {
         SpringApplication.run(Listener.class, arguments);
     }
@@ -51,8 +43,8 @@ public class Listener {
     }
 
     @Bean
-    Handler handler(Schemas schemas) {
-        return new Handler(schemas);
+    Messages messages(Schemas schemas) {
+        return new Messages(new Handler(schemas));
     }
 
     /**
@@ -76,31 +68,10 @@ public class Listener {
     }
 
     /** Called for one message after the other. */
-    static class Handler {
-        private final Map<String, Boolean> seen = new LinkedHashMap<>();
-        private final Schemas schemas;
-
-        Handler(Schemas schemas) {
-            this.schemas = schemas;
-        }
-
+    record Messages(Handler handler) {
         @KafkaListener(topics = "${topic}")
         void handle(ConsumerRecord<byte[], byte[]> message) throws Exception {
-            try {
-                Map<String, Object> outcome = schemas.read(message.value());
-                String id = (String) outcome.get("event_id");
-                if (!seen.containsKey(id)) {
-                    OUT.println(Schemas.line(outcome));
-                    seen.put(id, true);
-                    if (seen.size() > REMEMBERED) {
-                        seen.remove(seen.keySet().iterator().next());
-                    }
-                }
-            } catch (Unreadable why) {
-                System.err.printf(
-                        "skipped %s-%d@%d: %s%n",
-                        message.topic(), message.partition(), message.offset(), why.getMessage());
-            }
+            handler.handle(message);
         }
     }
 }
