@@ -35,7 +35,7 @@ pub use crate::read::same_log::Log;
 pub use crate::read::scan::{
     Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan,
 };
-pub use crate::registry::{RegistryError, RegistrySettings, SchemaRegistry};
+pub use crate::registry::{Misconfigured, RegistryError, RegistrySettings, SchemaRegistry};
 pub use crate::wire::error::DecodeError;
 pub use crate::wire::events::{decode_event, encode_event};
 pub use crate::wire::guard::catches_panics;

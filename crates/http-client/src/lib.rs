@@ -20,8 +20,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// More than any answer has that is asked for here.
-const ANSWER_MAX_BYTES: usize = 16 << 20;
+/// Which setting is wrong, and why. Never with the URL itself: it may hold a password that does not belong there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misconfigured {
+    /// Where the server is.
+    #[error("{0}")]
+    Url(String),
+    /// Who signs its certificate.
+    #[error("{0}")]
+    Ca(String),
+}
+
+/// What one question may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long it may take, with the connection.
+    pub timeout: Duration,
+    /// How long the body of its answer may be.
+    pub answer_bytes: usize,
+}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +67,7 @@ pub struct HttpClient {
     port: u16,
     path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    timeout: Duration,
+    limits: Limits,
 }
 
 impl std::fmt::Debug for HttpClient {
@@ -61,28 +78,32 @@ impl std::fmt::Debug for HttpClient {
 
 impl HttpClient {
     /// Connects to nothing yet. `url` begins with `http://` or `https://` and may end with the path that the API is under;
-    /// `ca` is a PEM file of those who sign the server's certificate, by default whom the system trusts. A question may
-    /// take `timeout` in all.
+    /// `ca` is a PEM file of those who sign the server's certificate, by default whom the system trusts.
     ///
     /// # Errors
-    /// What is wrong with the settings, without the URL: it may hold a password that does not belong there.
-    pub fn new(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+    /// Which setting is wrong, and why.
+    pub fn new(url: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, Misconfigured> {
+        let wrong_url = |why: &str| Misconfigured::Url(why.to_owned());
         let url = url.trim_end_matches('/').to_owned();
-        let uri: Uri = url.parse().map_err(|e| format!("it is no URL: {e}"))?;
+        let uri = url.parse::<Uri>();
+        let uri = uri.map_err(|e| wrong_url(&format!("it is no URL: {e}")))?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err("it begins with https:// or http://".to_owned()),
+            _ => return Err(wrong_url("it begins with https:// or http://")),
         };
-        let authority = uri.authority().ok_or("it names no host")?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| wrong_url("it names no host"))?;
         if authority.as_str().contains('@') {
-            return Err("a login has settings of its own".to_owned());
+            return Err(wrong_url("a login has settings of its own"));
         }
         if uri.query().is_some() {
-            return Err("it has a query".to_owned());
+            return Err(wrong_url("it has a query"));
         }
         if ca.is_some() && !is_tls {
-            return Err("certificates of its signers have no use without https".to_owned());
+            let why = "has no use without an https URL";
+            return Err(Misconfigured::Ca(why.to_owned()));
         }
         let host = authority.host().to_owned();
         let tls = is_tls.then(|| connector(ca, &host)).transpose()?;
@@ -94,7 +115,7 @@ impl HttpClient {
             url,
             host,
             tls,
-            timeout,
+            limits,
         })
     }
 
@@ -117,14 +138,15 @@ impl HttpClient {
     ) -> Result<Answer, NoAnswer> {
         let request = self.request(method, path, headers, body);
         let request = request.map_err(NoAnswer::NotAsked)?;
-        let deadline = tokio::time::Instant::now() + self.timeout;
-        let late = || format!("no answer within {} s", self.timeout.as_secs());
+        let deadline = tokio::time::Instant::now() + self.limits.timeout;
+        let late = || format!("no answer within {} s", self.limits.timeout.as_secs());
         // A handshake with TLS is large, and is part of every future that may ask.
         let connected = tokio::time::timeout_at(deadline, Box::pin(self.connect())).await;
         let stream = connected
             .unwrap_or_else(|_| Err(late()))
             .map_err(NoAnswer::NotAsked)?;
-        let answered = tokio::time::timeout_at(deadline, Box::pin(converse(stream, request))).await;
+        let conversation = converse(stream, request, self.limits.answer_bytes);
+        let answered = tokio::time::timeout_at(deadline, Box::pin(conversation)).await;
         answered
             .unwrap_or_else(|_| Err(late()))
             .map_err(NoAnswer::Lost)
@@ -166,6 +188,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 async fn converse(
     stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
+    answer_bytes: usize,
 ) -> Result<Answer, String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
@@ -176,7 +199,7 @@ async fn converse(
             .await
             .map_err(|e| e.to_string())?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect();
+        let body = Limited::new(answer.into_body(), answer_bytes).collect();
         let body = body.await.map_err(|e| e.to_string())?.to_bytes();
         Ok(Answer { status, body })
     };
@@ -191,7 +214,25 @@ async fn converse(
     }
 }
 
-fn connector(ca: Option<&Path>, host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
+fn connector(
+    ca: Option<&Path>,
+    host: &str,
+) -> Result<(TlsConnector, ServerName<'static>), Misconfigured> {
+    let name = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let name = ServerName::try_from(name).map_err(|e| Misconfigured::Url(e.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Misconfigured::Url(e.to_string()))?
+        .with_root_certificates(roots(ca).map_err(Misconfigured::Ca)?)
+        .with_no_client_auth();
+    Ok((TlsConnector::from(Arc::new(config)), name))
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = ca {
         let unreadable = |error| format!("{}: {error}", file.display());
@@ -206,16 +247,5 @@ fn connector(ca: Option<&Path>, host: &str) -> Result<(TlsConnector, ServerName<
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
-    let name = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let name = ServerName::try_from(name).map_err(|e| e.to_string())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
+    Ok(roots)
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use seckill_eventlog::{KafkaSettings, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids};
+use seckill_eventlog::{
+    KafkaSettings, Misconfigured, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids,
+};
 use seckill_telemetry::health::{Health, Unmet};
 use seckill_telemetry::settings::Reader;
 
@@ -39,10 +41,6 @@ pub(crate) fn registry(reader: &mut Reader<'_>) -> Option<Option<SchemaRegistry>
             return None;
         }
     };
-    if ca.is_some() && !url.expose().starts_with("https://") {
-        reader.refuse(CA, &format!("has no use without an https {URL}"));
-        return None;
-    }
     let settings = RegistrySettings {
         url: url.expose().to_owned(),
         login,
@@ -51,7 +49,11 @@ pub(crate) fn registry(reader: &mut Reader<'_>) -> Option<Option<SchemaRegistry>
     match SchemaRegistry::new(&settings) {
         Ok(registry) => Some(Some(registry)),
         Err(why) => {
-            reader.refuse(URL, &format!("cannot be used: {why}"));
+            let name = match why {
+                Misconfigured::Url(_) => URL,
+                Misconfigured::Ca(_) => CA,
+            };
+            reader.refuse(name, &format!("cannot be used: {why}"));
             None
         }
     }
@@ -117,7 +119,7 @@ mod tests {
             ),
             (
                 &[(URL, "https://registry"), (CA, "/nowhere.pem")],
-                "/nowhere.pem",
+                "SCHEMA_REGISTRY_SSL_CA_LOCATION cannot be used: /nowhere.pem",
             ),
         ] {
             let SettingsError(mistakes) = read(settings).expect_err(named);

@@ -5,13 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seckill_http_client::HttpClient;
+use seckill_http_client::{HttpClient, Limits, Misconfigured};
 use seckill_stock::RedisServer;
 use seckill_stores::{Kafka, database_url, redis};
 use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
-/// Longer than the ingress waits for Kafka before it answers 503.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+const ADMIN_URL: &str = "INGRESS_ADMIN_URL";
+const ADMIN_CA: &str = "INGRESS_ADMIN_SSL_CA_LOCATION";
+const ADMIN_LIMITS: Limits = Limits {
+    // Longer than the ingress waits for Kafka before it answers 503.
+    timeout: Duration::from_secs(15),
+    answer_bytes: 16 << 20,
+};
 
 /// Where settings come from.
 #[derive(Debug)]
@@ -91,8 +96,8 @@ impl Settings {
     /// `INGRESS_ADMIN_SSL_CA_LOCATION` says who signs the certificate.
     pub(crate) fn admin(&self) -> Result<Admin, SettingsError> {
         let mut reader = Reader::new(&self.0);
-        let url: Option<Option<String>> = reader.optional("INGRESS_ADMIN_URL");
-        let ca: Option<Option<PathBuf>> = reader.optional("INGRESS_ADMIN_SSL_CA_LOCATION");
+        let url: Option<Option<String>> = reader.optional(ADMIN_URL);
+        let ca: Option<Option<PathBuf>> = reader.optional(ADMIN_CA);
         let listen = reader.or(
             "INGRESS_ADMIN_LISTEN",
             SocketAddr::from(([127, 0, 0, 1], 8081)),
@@ -100,9 +105,13 @@ impl Settings {
         let token = reader.secret("ADMIN_TOKEN", 1);
         let http = url.zip(listen).zip(ca).and_then(|((url, listen), ca)| {
             let url = url.unwrap_or_else(|| format!("http://{listen}"));
-            let http = HttpClient::new(&url, ca.as_deref(), ADMIN_TIMEOUT);
+            let http = HttpClient::new(&url, ca.as_deref(), ADMIN_LIMITS);
             http.map_err(|why| {
-                reader.refuse("INGRESS_ADMIN_URL", &format!("cannot be used: {why}"));
+                let name = match why {
+                    Misconfigured::Url(_) => ADMIN_URL,
+                    Misconfigured::Ca(_) => ADMIN_CA,
+                };
+                reader.refuse(name, &format!("cannot be used: {why}"));
             })
             .ok()
         });

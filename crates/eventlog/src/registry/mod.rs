@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+pub use seckill_http_client::Misconfigured;
 use seckill_http_client::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use seckill_http_client::{
-    Bytes, HeaderMap, HeaderName, HeaderValue, HttpClient, Method, StatusCode,
+    Bytes, HeaderMap, HeaderName, HeaderValue, HttpClient, Limits, Method, StatusCode,
 };
 use serde_json::{Value, json};
 
 use crate::wire::{ids, schemas};
 
-const TIMEOUT: Duration = Duration::from_secs(3);
+const LIMITS: Limits = Limits {
+    timeout: Duration::from_secs(3),
+    answer_bytes: 1 << 20,
+};
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
 const ACCEPTED: HeaderValue =
     HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
@@ -104,13 +108,13 @@ impl SchemaRegistry {
     /// Connects to nothing yet.
     ///
     /// # Errors
-    /// What is wrong with the settings, without the password.
-    pub fn new(settings: &RegistrySettings) -> Result<Self, String> {
+    /// Which setting is wrong, and why.
+    pub fn new(settings: &RegistrySettings) -> Result<Self, Misconfigured> {
         let RegistrySettings { url, login, ca } = settings;
         let mut headers = HeaderMap::from_iter([(ACCEPT, ACCEPTED), (CONTENT_TYPE, MEDIA_TYPE)]);
-        headers.extend(login.as_ref().map(authorization).transpose()?);
+        headers.extend(login.as_ref().map(authorization));
         Ok(Self(Arc::new(Inner {
-            http: HttpClient::new(url, ca.as_deref(), TIMEOUT)?,
+            http: HttpClient::new(url, ca.as_deref(), LIMITS)?,
             headers,
             written: OnceLock::new(),
             asked: Mutex::default(),
@@ -299,9 +303,10 @@ impl SchemaRegistry {
     }
 }
 
-fn authorization((user, password): &(String, String)) -> Result<(HeaderName, HeaderValue), String> {
+fn authorization((user, password): &(String, String)) -> (HeaderName, HeaderValue) {
     let login = STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::from_str(&format!("Basic {login}")).map_err(|e| e.to_string())?;
+    let value = HeaderValue::from_str(&format!("Basic {login}"));
+    let mut value = value.expect("Base64 has no character that a header must not have");
     value.set_sensitive(true);
-    Ok((AUTHORIZATION, value))
+    (AUTHORIZATION, value)
 }

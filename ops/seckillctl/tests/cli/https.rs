@@ -63,13 +63,21 @@ impl Server {
         show(&format!("https://localhost:{}", self.port), ca)
     }
 
-    /// Whether the one client that came asked it for something. It ends after that.
+    /// Whether the one client that came asked it for something. The server ends after that.
     fn was_asked(mut self) -> bool {
         let mut said = String::new();
         let mut log = self.process.stderr.take().unwrap();
         log.read_to_string(&mut said).unwrap();
         self.process.wait().unwrap();
         said.contains("FILE:")
+    }
+}
+
+impl Drop for Server {
+    /// A test that fails before its client came leaves no process behind.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -150,8 +158,20 @@ fn a_server_without_tls_gets_no_token_over_https() {
 #[test]
 fn a_signer_without_https_and_a_file_without_certificates_are_refused() {
     let authority = Authority::new().unwrap();
-    let told = refused(&show("http://127.0.0.1:1", &authority.ca()), 2);
-    assert!(told.contains("https"), "{told}");
-    let told = refused(&show("https://127.0.0.1:1", Path::new("/dev/null")), 2);
-    assert!(told.contains("/dev/null has no certificate"), "{told}");
+    for (url, ca, why) in [
+        (
+            "http://127.0.0.1:1",
+            authority.ca(),
+            "has no use without an https URL",
+        ),
+        (
+            "https://127.0.0.1:1",
+            "/dev/null".into(),
+            "/dev/null has no certificate",
+        ),
+    ] {
+        let told = refused(&show(url, &ca), 2);
+        let named = format!("INGRESS_ADMIN_SSL_CA_LOCATION cannot be used: {why}");
+        assert!(told.contains(&named), "{named}: {told}");
+    }
 }
