@@ -32,10 +32,6 @@ async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
     type_into(&browser, "#order-id", &order_id).await?;
     browser.says("#timeline", "SeckillReserved").await?;
     browser.says("#timeline", "1 free units taken").await?;
-    if let Some(directory) = std::env::var_os("SECKILL_SCREENSHOTS") {
-        let file = std::path::PathBuf::from(directory).join("operators-1280-en.png");
-        browser.driver.screenshot(&file).await?;
-    }
     Ok(())
 }
 

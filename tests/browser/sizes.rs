@@ -2,6 +2,7 @@
 //! pictures are left there; those in Chinese need a font such as Debian's fonts-noto-cjk.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
@@ -11,6 +12,12 @@ use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
 use crate::shop::Shop;
+
+/// What has to be in a page that is looked at.
+static AXE: LazyLock<String> = LazyLock::new(|| {
+    let file = python::file("axe_core_python/axe.min.js").unwrap();
+    std::fs::read_to_string(file).unwrap()
+});
 
 /// Of 200 characters, none of which a line ends at.
 const LONG_TITLE: &str = match std::str::from_utf8(&[b'M'; 200]) {
@@ -112,14 +119,13 @@ async fn axe(browser: &Browser, page: &str) -> Result<()> {
     const RUN: &str = "const done = arguments[arguments.length - 1];
         const named = (found) => found.violations.map((v) => v.id + ' ' + v.nodes.map((n) => n.html).join(' '));
         axe.run().then((found) => done(named(found)))";
-    let axe = std::fs::read_to_string(python::file("axe_core_python/axe.min.js")?)?;
     for scheme in ["dark", "light"] {
         let media = serde_json::json!({
             "features": [{ "name": "prefers-color-scheme", "value": scheme }],
         });
         let cdp = browser.driver.cdp();
         cdp.send_raw("Emulation.setEmulatedMedia", media).await?;
-        let script = format!("{axe};\n{RUN}");
+        let script = format!("{};\n{RUN}", *AXE);
         let found = browser.driver.execute_async(script, Vec::new()).await?;
         let found: Vec<String> = found.convert()?;
         ensure!(found.is_empty(), "{page} in {scheme}: {found:?}");
