@@ -60,7 +60,11 @@ impl Server {
     }
 
     fn show(&self, ca: &Path) -> Output {
-        show(&format!("https://localhost:{}", self.port), ca)
+        show(&self.url(), ca)
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 
     /// Whether the one client that came asked it for something. The server ends after that.
@@ -105,6 +109,27 @@ fn a_server_whose_signer_is_named_is_asked() {
     let authority = Authority::new().unwrap();
     let server = Server::start(&authority.issue("ingress").unwrap());
     let told = stdout(&server.show(&authority.ca()));
+    assert!(told.contains("10"), "{told}");
+    assert!(server.was_asked());
+}
+
+#[test]
+fn without_a_named_signer_those_count_whom_the_system_trusts() {
+    let authority = Authority::new().unwrap();
+    let certificate = authority.issue("ingress").unwrap();
+    let show = |server: &Server, settings: &[(&str, &str)]| {
+        let url = server.url();
+        let known = [("INGRESS_ADMIN_URL", &*url), ("ADMIN_TOKEN", TOKEN)];
+        seckillctl(&["sale", "show", "17"], &[&known, settings].concat())
+    };
+    let server = Server::start(&certificate);
+    assert!(refused(&show(&server, &[]), 1).contains("UnknownIssuer"));
+    assert!(!server.was_asked());
+    let server = Server::start(&certificate);
+    // Where OpenSSL, and what follows its customs, looks instead of in the system's own store.
+    let trusted = authority.ca();
+    let system = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
+    let told = stdout(&show(&server, &system));
     assert!(told.contains("10"), "{told}");
     assert!(server.was_asked());
 }
