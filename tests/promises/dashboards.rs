@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -101,6 +101,49 @@ fn grafana_can_take_them_and_no_panel_hides_another() -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Types them with TypeScript.
+fn types(dashboards: &BTreeMap<String, Value>) -> Result<Output> {
+    let from = workspace_root().join("tests/promises/dashboards");
+    let directory = scratch_dir("dashboards")?;
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        std::fs::copy(file.path(), directory.path().join(file.file_name()))?;
+    }
+    let mut typed = "import type { Typed } from './types';\n".to_owned();
+    for (name, dashboard) in dashboards {
+        writeln!(typed, "export const {name}: Typed = {dashboard:#};")?;
+    }
+    std::fs::write(directory.path().join("typed.ts"), typed)?;
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&directory).output()
+    };
+    let installed = run(
+        "npm",
+        &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+    )?;
+    ensure!(installed.status.success(), "{installed:?}");
+    Ok(run("npx", &["tsc"])?)
+}
+
+#[test]
+#[ignore = "long: fetches Grafana's types"]
+fn grafanas_own_types_take_them_and_not_what_is_misspelled() -> Result<()> {
+    let mut dashboards = dashboards()?;
+    let typed = types(&dashboards)?;
+    ensure!(typed.status.success(), "{typed:?}");
+    let sale = dashboards.get_mut("sale").context("no sale")?;
+    sale["panels"][0]["options"]["legend"]["displayMode"] = "lists".into();
+    sale["panels"][1]["titel"] = "Orders".into();
+    let typed = types(&dashboards)?;
+    let said = String::from_utf8_lossy(&typed.stdout);
+    ensure!(!typed.status.success(), "{said}");
+    for wrong in ["\"lists\"", "titel"] {
+        ensure!(said.contains(wrong), "{wrong}: {said}");
     }
     Ok(())
 }
