@@ -239,6 +239,9 @@ impl Market {
     /// When a sale does not add up.
     pub async fn close(mut self) -> Result<()> {
         self.world.projector.resume()?;
+        for (voucher, _) in &self.sales {
+            self.world.until_folded(*voucher).await?;
+        }
         self.world.until_carried_out().await?;
         for (voucher, answers) in &self.sales {
             self.world.quiet(*voucher).await?;

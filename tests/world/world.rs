@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use redis::aio::MultiplexedConnection;
-use seckill_domain::VoucherId;
+use seckill_domain::{VoucherId, partition_of};
 use seckill_testkit::stack::Builder;
 use seckill_testkit::{Service, TestStack, unique_prefix};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::auditor::read_log;
 use crate::client::Client;
 use crate::proxy::SlowWire;
 
@@ -209,6 +210,29 @@ impl World {
     pub async fn until_served(&self, voucher: VoucherId) -> Result<()> {
         eventually("the sale is served", || async {
             Ok(self.client.ledger(voucher).await?["redis_available"].is_i64())
+        })
+        .await
+    }
+
+    /// Waits until everything is folded that the log holds of a sale now: a cancellation is one of the things that no
+    /// ledger counts before.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn until_folded(&self, voucher: VoucherId) -> Result<()> {
+        let log = read_log(self, voucher).await?;
+        let (last, _) = log.last().context("an empty log")?;
+        let partitions: i32 = self.stack.setting("EVENT_PARTITIONS").parse()?;
+        let pool = self.database().await?;
+        eventually("the fold has reached the end of the log", || async {
+            let folded: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM view_positions WHERE view = 'orders' AND partition = $1 AND next_offset > $2)",
+            )
+            .bind(partition_of(voucher.to_string().as_bytes(), partitions))
+            .bind(last.get())
+            .fetch_one(&pool)
+            .await?;
+            Ok(folded)
         })
         .await
     }
