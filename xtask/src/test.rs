@@ -93,6 +93,11 @@ fn todays_long_cases(stores: &Stores) -> Result<()> {
     build::run(command.args(plan.each_time))
 }
 
+/// How many tests of one program run at once: they wait for their processes more than they compute.
+fn at_once() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// What all tests share.
 struct Stores {
     kafka: Kafka,
@@ -105,6 +110,7 @@ impl Stores {
         command
             .args(["test", "--locked", FEATURES])
             .args(what)
+            .env("RUST_TEST_THREADS", at_once().to_string())
             .env(KAFKA_VARIABLE, self.kafka.brokers())
             .env(DATABASE_VARIABLE, self.postgres.admin_url());
         command

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod classes;
 mod cluster;
 mod cut;
 mod jars;
@@ -146,7 +147,7 @@ impl Kafka {
     }
 
     fn with(data: Option<&Path>, change: impl Fn(&mut Node)) -> Result<Self> {
-        install_jars()?;
+        classes::make_archive()?;
         let directory = scratch_dir("kafka")?;
         let data = data.map_or_else(|| directory.path().join("data"), |disk| disk.join("data"));
         let mut attempt = 1;
@@ -277,8 +278,12 @@ fn spawn(directory: &Path, data: &Path, node: &Node) -> Result<Process> {
 }
 
 fn launch(directory: &Path, data: &Path, node: &Node) -> Result<Process> {
+    launch_with(short_lived_java(node.heap_mb), directory, data, node)
+}
+
+fn launch_with(jvm: Command, directory: &Path, data: &Path, node: &Node) -> Result<Process> {
     prepare_node(directory, data, node)?;
-    let command = node_command(directory, node.heap_mb);
+    let command = broker(jvm, directory);
     Process::spawn("kafka", &command, &directory.join("kafka.log"))
 }
 
@@ -309,7 +314,7 @@ fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
     if data.join("meta.properties").exists() {
         return Ok(());
     }
-    let output = java(64)
+    let output = short_lived_java(64)
         .args(["kafka.tools.StorageTool", "format"])
         .args(["--cluster-id", &node.cluster_id, "--config"])
         .arg(properties_file(directory))
@@ -330,13 +335,12 @@ fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
 /// The command line of a broker over a prepared directory.
 #[must_use]
 pub fn server_command(directory: &Path) -> Command {
-    node_command(directory, HEAP_MB)
+    broker(java(HEAP_MB), directory)
 }
 
-fn node_command(directory: &Path, heap_mb: u32) -> Command {
-    let mut command = java(heap_mb);
-    command.arg("kafka.Kafka").arg(properties_file(directory));
-    command
+fn broker(mut jvm: Command, directory: &Path) -> Command {
+    jvm.arg("kafka.Kafka").arg(properties_file(directory));
+    jvm
 }
 
 /// Whether a broker that is ready to serve answers on this loopback port.
@@ -367,14 +371,24 @@ fn properties_file(directory: &Path) -> PathBuf {
     directory.join("server.properties")
 }
 
-/// A JVM that starts fast and stays small, with Kafka's jars.
+/// A JVM that stays small, with Kafka's jars.
 fn java(heap_mb: u32) -> Command {
     let mut command = Command::new("java");
     command
         .arg(format!("-Xmx{heap_mb}m"))
         .args(["-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=INFO"])
+        // Its warnings, as of an archive that it cannot use, are not what a tool prints.
+        .args(["-Xlog:disable", "-Xlog:all=warning:stderr"])
+        .args(classes::archive().map(|file| format!("-XX:SharedArchiveFile={}", file.display())))
         // The star is Java's, not a shell's: no shell is involved.
         .args(["-cp", &format!("{}/*", libs().display())]);
+    command
+}
+
+/// The same for what ends soon: code is compiled once and simply, not again for speed.
+fn short_lived_java(heap_mb: u32) -> Command {
+    let mut command = java(heap_mb);
+    command.arg("-XX:TieredStopAtLevel=1");
     command
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Kafka, Node, Ports, SESSION_MS, Security, cluster_id, install_jars};
+use super::{Kafka, Node, Ports, SESSION_MS, Security, classes, cluster_id};
 
 /// Several on one machine: small, each takes a few hundred megabytes all the same.
 const HEAP_MB: u32 = 256;
@@ -28,7 +28,7 @@ impl KafkaCluster {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn secured(security: Vec<Security>) -> Result<Self> {
-        install_jars()?;
+        classes::make_archive()?;
         let ports = security.iter().map(|_| Ports::free());
         let ports: Vec<Ports> = ports.collect::<Result<_>>()?;
         let controllers: Vec<u16> = ports.iter().map(|ports| ports.controller).collect();

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{install_jars, java};
+use super::{install_jars, short_lived_java};
 
 const HEAP_MB: u32 = 64;
 
@@ -17,7 +17,7 @@ pub fn run_kafka_configs(command_line: &str) -> Result<String> {
     if words.next() != Some("kafka-configs") {
         bail!("no kafka-configs command: {command_line}");
     }
-    let output = java(HEAP_MB)
+    let output = short_lived_java(HEAP_MB)
         .arg("kafka.admin.ConfigCommand")
         .args(words)
         .output()
