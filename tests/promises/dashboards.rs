@@ -138,11 +138,11 @@ fn grafanas_own_types_take_them_and_not_what_is_misspelled() -> Result<()> {
     ensure!(typed.status.success(), "{typed:?}");
     let sale = dashboards.get_mut("sale").context("no sale")?;
     sale["panels"][0]["options"]["legend"]["displayMode"] = "lists".into();
-    sale["panels"][1]["titel"] = "Orders".into();
+    sale["panels"][1]["heading"] = "Orders".into();
     let typed = types(&dashboards)?;
     let said = String::from_utf8_lossy(&typed.stdout);
     ensure!(!typed.status.success(), "{said}");
-    for wrong in ["\"lists\"", "titel"] {
+    for wrong in ["\"lists\"", "heading"] {
         ensure!(said.contains(wrong), "{wrong}: {said}");
     }
     Ok(())
