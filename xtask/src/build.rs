@@ -30,11 +30,19 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
     run(command().args(arguments))
 }
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that runs us, in the workspace, as if it were called there by hand.
 pub(crate) fn command() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace_root());
+    // What cargo says of this program to it. Build scripts that look at the same variables, as ring's does, would run
+    // again after each call by hand, and most of the workspace would be built anew.
+    for (name, _) in std::env::vars_os() {
+        let said = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if said.iter().any(|p| name.to_string_lossy().starts_with(p)) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
