@@ -363,7 +363,7 @@ fn no_rooms_of_a_crate_import_each_other_in_a_circle() {
         ("crates/eventlog/src", 5),
         ("crates/orderbook/src", 7),
         ("crates/stock/src", 3),
-        ("crates/telemetry/src", 8),
+        ("crates/service/src", 8),
         ("ops/seckillctl/src", 8),
     ] {
         let rooms = imports(&root.join(source));

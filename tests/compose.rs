@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use seckill_eventlog::Topics;
-use seckill_telemetry::settings::Source;
+use seckill_service::settings::Source;
 use serde_yaml_ng::Value;
 
 /// What somebody who starts the containers has to choose, each as long as a secret must be.
@@ -147,8 +147,8 @@ fn read_by(service: &str) -> BTreeSet<String> {
     for source in [
         &own,
         "crates/stores/src",
-        "crates/telemetry/src/logs.rs",
-        "crates/telemetry/src/traces.rs",
+        "crates/service/src/logs.rs",
+        "crates/service/src/traces.rs",
     ] {
         files(&root.join(source), &mut found);
     }

@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use seckill_domain::{OrderId, VoucherId};
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use seckill_credentials::token::{self, BuyerClaims};
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use time::OffsetDateTime;
 
 /// Longer than any run.

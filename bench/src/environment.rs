@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use seckill_service::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 use seckill_stores::StoreSettings;
-use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 /// A running stack, as `cargo xtask up` describes it in the environment.
 #[derive(Clone)]

@@ -95,7 +95,7 @@ fn values_are_held_to_their_schema_and_secrets_are_no_settings() -> Result<()> {
 fn a_pod_has_the_time_that_its_end_takes() -> Result<()> {
     let values = yaml(&chart().join("values.yaml"))?;
     let seconds = |name: &str| values[name].as_u64().with_context(|| name.to_owned());
-    let source = fs::read_to_string(workspace_root().join("crates/telemetry/src/shutdown.rs"))?;
+    let source = fs::read_to_string(workspace_root().join("crates/service/src/shutdown.rs"))?;
     let orderly_end = source
         .split("ORDERLY_END: Duration = Duration::from_secs(")
         .nth(1);

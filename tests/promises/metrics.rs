@@ -39,8 +39,8 @@ const LABELS: [&str; 22] = [
 
 fn catalogues() -> Vec<(&'static str, Vec<&'static [Metric]>)> {
     let every = vec![
-        seckill_telemetry::metrics::METRICS,
-        seckill_telemetry::metrics::PROCESS_METRICS,
+        seckill_service::metrics::METRICS,
+        seckill_service::metrics::PROCESS_METRICS,
     ];
     vec![
         ("Every service", every),
@@ -218,8 +218,8 @@ fn check(text: &str, catalogue: &[&[Metric]]) -> Result<usize> {
 
 fn check_all(world: &World) -> Result<usize> {
     let everywhere = [
-        seckill_telemetry::metrics::METRICS,
-        seckill_telemetry::metrics::PROCESS_METRICS,
+        seckill_service::metrics::METRICS,
+        seckill_service::metrics::PROCESS_METRICS,
     ];
     let services = [
         (&world.ingress, seckill_ingress::metrics::all()),

@@ -10,7 +10,7 @@ use seckill_bench::client::Pool;
 use seckill_bench::credentials;
 use seckill_bench::environment::Environment;
 use seckill_domain::VoucherId;
-use seckill_telemetry::settings::{Secret, Source};
+use seckill_service::settings::{Secret, Source};
 use seckill_testkit::{Service, TestStack};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

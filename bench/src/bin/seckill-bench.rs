@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use seckill_bench::environment::Environment;
 use seckill_bench::throughput::{self, ThroughputOptions};
-use seckill_telemetry::settings::Source;
+use seckill_service::settings::Source;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -2,7 +2,7 @@
 
 use seckill_credentials::signature;
 use seckill_domain::OrderId;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 
 use super::{Bench, Crowd, Rate, is_order, labels};
 use crate::credentials;

@@ -3,7 +3,7 @@
 use seckill_eventlog::{
     KafkaSettings, Properties, SchemaRegistry, Topics, check_brokers, check_topic_prefix,
 };
-use seckill_telemetry::settings::Reader;
+use seckill_service::settings::Reader;
 
 use crate::registry::registry;
 
@@ -148,7 +148,7 @@ fn check_together(reader: &mut Reader<'_>) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use seckill_telemetry::settings::{SettingsError, Source};
+    use seckill_service::settings::{SettingsError, Source};
 
     use super::*;
 

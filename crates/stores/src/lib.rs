@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use seckill_eventlog::{KafkaSettings, Topics};
 use seckill_orderbook::check_database_url;
+use seckill_service::settings::{Reader, Secret};
 use seckill_stock::{RedisServer, TlsFiles, check_server};
-use seckill_telemetry::settings::{Reader, Secret};
 
 pub use kafka::Kafka;
 pub use registry::wait_for_schema_ids;

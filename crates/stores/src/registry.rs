@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use seckill_eventlog::{
     KafkaSettings, Misconfigured, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids,
 };
-use seckill_telemetry::health::{Health, Unmet};
-use seckill_telemetry::settings::Reader;
+use seckill_service::health::{Health, Unmet};
+use seckill_service::settings::Reader;
 
 const URL: &str = "SCHEMA_REGISTRY_URL";
 const USERNAME: &str = "SCHEMA_REGISTRY_USERNAME";
@@ -78,7 +78,7 @@ pub async fn wait_for_schema_ids(
 
 #[cfg(test)]
 mod tests {
-    use seckill_telemetry::settings::{SettingsError, Source};
+    use seckill_service::settings::{SettingsError, Source};
 
     use super::*;
 

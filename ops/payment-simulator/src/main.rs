@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
-use seckill_telemetry::check_config::{self, Asked};
-use seckill_telemetry::logs::{self, LogFormat};
-use seckill_telemetry::ops::Ops;
-use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
-use seckill_telemetry::shutdown;
+use seckill_service::check_config::{self, Asked};
+use seckill_service::logs::{self, LogFormat};
+use seckill_service::ops::Ops;
+use seckill_service::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
+use seckill_service::shutdown;
 
 use crate::webhook::Webhook;
 

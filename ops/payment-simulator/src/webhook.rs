@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use seckill_credentials::signature;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use seckill_telemetry::settings::SettingsError;
+use seckill_service::settings::SettingsError;
 
 /// What went wrong. Its text is for the operator and says what to do next.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use seckill_telemetry::{failpoints, panics};
+use seckill_service::{failpoints, panics};
 
 use crate::commands::{
     completion, db, dlq, doctor, order, rebuild, reconcile, replay, risk, sale, schemas, session,

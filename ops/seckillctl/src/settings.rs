@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seckill_http_client::{HttpClient, Limits, Misconfigured};
+use seckill_service::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 use seckill_stock::RedisServer;
 use seckill_stores::{Kafka, database_url, redis};
-use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 
 const ADMIN_URL: &str = "INGRESS_ADMIN_URL";
 const ADMIN_CA: &str = "INGRESS_ADMIN_SSL_CA_LOCATION";

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actix_web::web;
 use seckill_orderbook::Orderbook;
+use seckill_service::health::Health;
+use seckill_service::ops::Ops;
 use seckill_stock::{Stock, StockError};
-use seckill_telemetry::health::Health;
-use seckill_telemetry::ops::Ops;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

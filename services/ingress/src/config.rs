@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use seckill_service::logs::LogSettings;
+use seckill_service::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
+use seckill_service::traces::TraceSettings;
 use seckill_stores::StoreSettings;
-use seckill_telemetry::logs::LogSettings;
-use seckill_telemetry::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
-use seckill_telemetry::traces::TraceSettings;
 
 use crate::gate::admission::Places;
 use crate::gate::limits::Rates;

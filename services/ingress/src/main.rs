@@ -6,10 +6,10 @@ use anyhow::{Context, anyhow};
 use seckill_ingress::config::Config;
 use seckill_ingress::metrics;
 use seckill_ingress::startup::{self, Application};
-use seckill_telemetry::check_config::{self, Asked};
-use seckill_telemetry::ops::Ops;
-use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, panics, shutdown, traces};
+use seckill_service::check_config::{self, Asked};
+use seckill_service::ops::Ops;
+use seckill_service::settings::Source;
+use seckill_service::{failpoints, panics, shutdown, traces};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -16,9 +16,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use seckill_domain::TraceParent;
 use seckill_metrics::{Counter, Histogram};
-use seckill_telemetry::answers;
+use seckill_service::answers;
 
-use seckill_telemetry::traces;
+use seckill_service::traces;
 
 use crate::buyers::tokens::RenewedToken;
 use crate::gate::admission::{Class, ORDERS_ROUTE};

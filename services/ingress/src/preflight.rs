@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use seckill_eventlog::{TopicError, check_topics, cluster_id};
+use seckill_service::health::{Health, Unmet};
 use seckill_stock::StockError;
 use seckill_stores::wait_for_schema_ids;
-use seckill_telemetry::health::{Health, Unmet};
 
 use crate::clients::Clients;
 use crate::sign_in::SignIn;

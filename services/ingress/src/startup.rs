@@ -9,9 +9,9 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 use anyhow::Context;
 use seckill_eventlog::EventProducer;
-use seckill_telemetry::health::Health;
-use seckill_telemetry::ops::Ops;
-use seckill_telemetry::shutdown;
+use seckill_service::health::Health;
+use seckill_service::ops::Ops;
+use seckill_service::shutdown;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;

@@ -12,7 +12,7 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::{App, HttpResponse, web};
 use seckill_ingress::openapi;
 use seckill_ingress::routes;
-use seckill_telemetry::ops::Ops;
+use seckill_service::ops::Ops;
 use serde_json::Value;
 
 fn is_committed(document: &Value, file: &str) {

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use seckill_service::logs::LogSettings;
+use seckill_service::settings::{Reader, SettingsError, Source};
+use seckill_service::traces::TraceSettings;
 use seckill_stores::StoreSettings;
-use seckill_telemetry::logs::LogSettings;
-use seckill_telemetry::settings::{Reader, SettingsError, Source};
-use seckill_telemetry::traces::TraceSettings;
 
 /// Everything the projector is told from outside.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use seckill_domain::{Effect, LogRef, Offset, StockOp, VoucherId};
 use seckill_ephemeral::Key;
 use seckill_eventlog::OutcomeRecord;
 use seckill_orderbook::{AcceptedLog, View};
+use seckill_service::traces::{self, Kind, Span};
 use seckill_stock::{Probe, SettleReply, StockError};
-use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 

@@ -283,7 +283,7 @@ fn problem(partition: i32, fold: &Followed, own: Option<&Stand>, now: Instant) -
     })
 }
 
-fn set(health: &seckill_telemetry::health::Health, condition: &'static str, problems: &[String]) {
+fn set(health: &seckill_service::health::Health, condition: &'static str, problems: &[String]) {
     if problems.is_empty() {
         health.resolved(condition);
     } else {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use mimalloc::MiMalloc;
 use seckill_projector::config::Config;
 use seckill_projector::startup;
-use seckill_telemetry::check_config::{self, Asked};
-use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, panics, shutdown};
+use seckill_service::check_config::{self, Asked};
+use seckill_service::settings::Source;
+use seckill_service::{failpoints, panics, shutdown};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;

@@ -9,8 +9,8 @@ use seckill_eventlog::{
     Assignment, ConsumerHandle, EventProducer, KafkaSettings, RecordReader, Topics,
 };
 use seckill_orderbook::{FoldPosition, Orderbook, OrderbookError, View};
+use seckill_service::health::Health;
 use seckill_stock::Stock;
-use seckill_telemetry::health::Health;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

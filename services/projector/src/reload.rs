@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::Context;
 use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded};
 use seckill_orderbook::{Leaving, LoadOrder, LoadSnapshot, ServedSale};
+use seckill_service::clock::BootInstant;
 use seckill_stock::{
     ClaimReply, LoadHold, LoadReply, LoadShrink, OpenReply, OutboxCursor, PendingEvent,
     StockConnection,
 };
-use seckill_telemetry::clock::BootInstant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

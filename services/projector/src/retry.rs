@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use seckill_telemetry::health::Health;
+use seckill_service::health::Health;
 use tokio_util::sync::CancellationToken;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -11,10 +11,10 @@ use seckill_eventlog::{
     RecordReader, start_consumer,
 };
 use seckill_orderbook::{Orderbook, OrderbookOptions, View};
+use seckill_service::health::Health;
+use seckill_service::ops::Ops;
+use seckill_service::{shutdown, traces};
 use seckill_stock::{LogIdentity, Stock, StockOptions};
-use seckill_telemetry::health::Health;
-use seckill_telemetry::ops::Ops;
-use seckill_telemetry::{shutdown, traces};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use seckill_domain::{Offset, TraceParent};
 use seckill_eventlog::Record;
-use seckill_telemetry::traces::{self, Kind, Span};
+use seckill_service::traces::{self, Kind, Span};
 
 /// Records whose effects may be outstanding; of more, the oldest are forgotten.
 const KEPT: usize = 16_384;

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use seckill_service::logs::LogSettings;
+use seckill_service::settings::{Reader, SettingsError, Source};
+use seckill_service::traces::TraceSettings;
 use seckill_stores::StoreSettings;
-use seckill_telemetry::logs::LogSettings;
-use seckill_telemetry::settings::{Reader, SettingsError, Source};
-use seckill_telemetry::traces::TraceSettings;
 
 /// Everything the service is told at its start.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seckill_telemetry::logs::LogFormat;
+    use seckill_service::logs::LogFormat;
 
     #[test]
     fn defaults_fill_in_what_is_not_set() {

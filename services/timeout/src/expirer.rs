@@ -7,8 +7,8 @@ use fail::fail_point;
 use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, TraceParent};
 use seckill_eventlog::EventProducer;
 use seckill_orderbook::{DueOrder, Orderbook, OrderbookError};
+use seckill_service::traces::{self, Kind, Span};
 use seckill_stock::StockError;
-use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::time::Instant;
 use uuid::Uuid;
 

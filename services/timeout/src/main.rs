@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use seckill_telemetry::check_config::{self, Asked};
-use seckill_telemetry::settings::Source;
-use seckill_telemetry::{failpoints, panics, shutdown};
+use seckill_service::check_config::{self, Asked};
+use seckill_service::settings::Source;
+use seckill_service::{failpoints, panics, shutdown};
 use seckill_timeout::config::Config;
 use seckill_timeout::startup;
 

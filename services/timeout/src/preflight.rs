@@ -2,9 +2,9 @@
 
 use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
+use seckill_service::health::{Health, Unmet};
 use seckill_stock::{Stock, StockError};
 use seckill_stores::wait_for_schema_ids;
-use seckill_telemetry::health::{Health, Unmet};
 
 /// Waits for each store that is away, naming it in `/readyz`.
 ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seckill_eventlog::EventProducer;
 use seckill_orderbook::{Orderbook, OrderbookOptions};
+use seckill_service::health::Health;
+use seckill_service::ops::Ops;
+use seckill_service::{shutdown, traces};
 use seckill_stock::{Stock, StockOptions};
-use seckill_telemetry::health::Health;
-use seckill_telemetry::ops::Ops;
-use seckill_telemetry::{shutdown, traces};
 use tokio_util::sync::CancellationToken;
 
 use crate::clocks::StoreClocks;

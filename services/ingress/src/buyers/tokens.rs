@@ -10,7 +10,7 @@ use seckill_credentials::token::{self, BuyerClaims, Keyring, demands};
 use seckill_domain::{IdError, Timestamp, UserId};
 use seckill_identity::{Level, Renewal, renew};
 use seckill_orderbook::EndedSessions;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;

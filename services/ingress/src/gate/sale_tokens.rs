@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderMap;
 use seckill_credentials::token::{Algorithm, Keyring, Validation, derived};
 use seckill_domain::{Timestamp, UserId, VoucherId};
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

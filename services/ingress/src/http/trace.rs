@@ -6,7 +6,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::StatusCode;
 use actix_web::{HttpMessage, HttpRequest};
 use seckill_domain::TraceParent;
-use seckill_telemetry::traces::{self, Kind, Span};
+use seckill_service::traces::{self, Kind, Span};
 
 /// The trace that [`crate::middleware::observe`] gave this request.
 #[must_use]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use actix_web::http::header::HeaderMap;
 use seckill_domain::Actor;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 

@@ -13,7 +13,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use seckill_credentials::metrics::PREVIOUS_SECRET_USES;
 use seckill_credentials::signature::{Code, code};
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::metrics;

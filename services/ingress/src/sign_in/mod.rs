@@ -15,7 +15,7 @@ use seckill_domain::{Timestamp, TraceParent, UserId};
 use seckill_ephemeral::{Ephemeral, EphemeralError};
 use seckill_identity::{Address, CODE_DIGITS, Code, CodeKey, Domain, LONG_CODE_DIGITS, Limits};
 use seckill_orderbook::{EndedSessions, Orderbook, OrderbookError, RevokedSession};
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 

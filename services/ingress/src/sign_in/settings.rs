@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lettre::message::Mailbox;
 use seckill_identity::{Domain, Limits};
-use seckill_telemetry::settings::{Reader, Secret};
+use seckill_service::settings::{Reader, Secret};
 
 use super::mailer::{MailSettings, check_url};
 use super::throttle::PerMinute;
@@ -94,7 +94,7 @@ fn domains(reader: &mut Reader<'_>) -> Option<Vec<Domain>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seckill_telemetry::settings::{SettingsError, Source};
+    use seckill_service::settings::{SettingsError, Source};
 
     fn read(settings: &[(&str, &str)]) -> Result<SignInSettings, SettingsError> {
         let source: Source = settings.iter().copied().collect();

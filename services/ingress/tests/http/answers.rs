@@ -8,7 +8,7 @@ use seckill_credentials::signature;
 use seckill_domain::{UserId, VoucherId};
 use seckill_ingress::buyers::revoked::Revoked;
 use seckill_ingress::buyers::tokens::Tokens;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde_json::Value;
 
 use crate::operations::{Answer, Operation, admin, ask, public};

@@ -10,10 +10,10 @@ use seckill_eventlog::{
 };
 use seckill_ingress::buyers::tokens;
 use seckill_orderbook::{Orderbook, OrderbookOptions, SkipDecisions, View};
+use seckill_service::settings::Secret;
 use seckill_stock::{
     ClaimReply, LoadReply, LogIdentity, OpenReply, SettleReply, Stock, StockOptions,
 };
-use seckill_telemetry::settings::Secret;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Env, Service, ServiceSpec};
 use seckill_testkit::{Database, Redis, fresh_database, shared_kafka, unique_prefix};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Response;
 use seckill_domain::UserId;
 use seckill_ingress::buyers::tokens;
-use seckill_telemetry::settings::Secret;
+use seckill_service::settings::Secret;
 use serde_json::Value;
 
 use crate::rig::{Rig, TOKEN_SECRET, eventually};

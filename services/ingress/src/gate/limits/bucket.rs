@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use seckill_telemetry::clock::BootInstant;
+use seckill_service::clock::BootInstant;
 
 use crate::http::problem::Problem;
 use crate::metrics;

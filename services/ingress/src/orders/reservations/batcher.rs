@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use seckill_domain::{TraceParent, VoucherId};
+use seckill_service::clock::BootInstant;
 use seckill_stock::{MAX_REQUESTS, ReserveRequest};
-use seckill_telemetry::clock::BootInstant;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::acks::Acks;

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use seckill_domain::VoucherId;
+use seckill_service::clock::BootInstant;
+use seckill_service::traces::{self, Kind, Span};
 use seckill_stock::{
     Ack, Attempt, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
 };
-use seckill_telemetry::clock::BootInstant;
-use seckill_telemetry::traces::{self, Kind, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batcher::{Request, VoucherLane, Waiter};

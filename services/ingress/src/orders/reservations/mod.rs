@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use seckill_domain::{Event, EventId, OrderIdSource, Reason, TraceParent, VoucherId};
 use seckill_eventlog::{DeliveryError, EventProducer, SendError};
+use seckill_service::clock::BootInstant;
+use seckill_service::traces;
 use seckill_stock::{ReserveRequest, Stock};
-use seckill_telemetry::clock::BootInstant;
-use seckill_telemetry::traces;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use seckill_domain::{Event, EventBody, TraceParent};
 use seckill_eventlog::{Delivery, DeliveryError, EventProducer, SendError};
 use seckill_metrics::Histogram;
-use seckill_telemetry::clock::BootInstant;
-use seckill_telemetry::traces::{self, Kind, Span};
+use seckill_service::clock::BootInstant;
+use seckill_service::traces::{self, Kind, Span};
 
 use super::health::{KafkaDown, KafkaHealth};
 

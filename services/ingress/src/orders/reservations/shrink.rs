@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use seckill_domain::{Event, EventBody, EventId, Reason, TraceParent, VoucherId};
+use seckill_service::clock::BootInstant;
 use seckill_stock::{Ack, PendingShrink, ShrinkReply};
-use seckill_telemetry::clock::BootInstant;
 use tokio::task::JoinHandle;
 
 use super::call::{ask_again, log_failure};
