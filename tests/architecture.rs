@@ -32,11 +32,11 @@ fn every_step_between_two_stores_names_a_test_that_exists() {
     let rows = rows(&page);
     assert!(rows.len() >= 20, "{} rows", rows.len());
     for row in rows {
-        for (file, test) in tests(row) {
-            let path = root.join(format!("tests/promises/{file}.rs"));
-            let code = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
-            let there = code.contains(&format!("async fn {test}()"));
-            assert!(there, "{test} is not in {}", path.display());
+        for (module, test) in tests(row) {
+            assert!(
+                is_promise(&root, module, test),
+                "no {module}::{test}: {row}"
+            );
         }
     }
 }
@@ -48,6 +48,56 @@ fn has_test(code: &str, name: &str) -> bool {
         let before = code[..at].rsplit("\n\n").next().unwrap_or_default();
         before.contains("test]") || before.contains("test(")
     })
+}
+
+/// Whether a module of `tests/promises` has this test, itself or in its folder. Documents name modules without their
+/// rooms, as no two have one name.
+fn is_promise(root: &Path, module: &str, test: &str) -> bool {
+    let promises = root.join("tests/promises");
+    let of_module = files(&promises).into_iter().filter(|file| {
+        let inside = file.strip_prefix(&promises).unwrap().with_extension("");
+        inside.iter().any(|part| part == module)
+    });
+    of_module
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .any(|code| has_test(&code, test))
+}
+
+/// A file that no `mod` names would be tests that never run.
+#[test]
+fn every_promise_stands_in_one_room_and_is_run() {
+    let promises = Path::new(env!("CARGO_MANIFEST_DIR")).join("promises");
+    let entries = |folder: &Path| -> BTreeSet<String> {
+        let names = std::fs::read_dir(folder).unwrap();
+        names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    let mut rooms = entries(&promises);
+    assert!(rooms.remove("main.rs"));
+    let main = std::fs::read_to_string(promises.join("main.rs")).unwrap();
+    assert!(rooms.len() >= 6, "{rooms:?}");
+    let mut room_of = BTreeMap::new();
+    for room in rooms {
+        let folder = promises.join(&room);
+        assert!(folder.is_dir(), "{room} stands outside the rooms");
+        assert!(main.contains(&format!("\nmod {room};\n")), "{room}");
+        let code = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
+        let names = entries(&folder);
+        let modules = names.iter().filter_map(|name| name.strip_suffix(".rs"));
+        let folders = names
+            .iter()
+            .filter(|name| folder.join(name).join("mod.rs").is_file());
+        let modules = modules.filter(|name| *name != "mod");
+        for module in modules.chain(folders.map(String::as_str)) {
+            let declaration = format!("mod {module};");
+            let is_run = code.lines().any(|line| line.ends_with(&declaration));
+            assert!(is_run, "{room}/mod.rs has no {declaration}");
+            let other = room_of.insert(module.to_owned(), room.clone());
+            assert!(other.is_none(), "{module} is in {room} and {other:?}");
+        }
+    }
+    assert!(room_of.len() >= 90, "{} modules", room_of.len());
 }
 
 #[test]
@@ -90,8 +140,7 @@ fn every_technique_leads_to_a_rung_a_file_and_a_test_that_exist() {
         let file = instead.trim_end_matches('`').rsplit('`').next().unwrap();
         assert!(root.join(file).is_file(), "{file}");
         let (module, name) = test.trim_matches('`').split_once("::").unwrap();
-        let code = std::fs::read_to_string(root.join(format!("tests/promises/{module}.rs")));
-        assert!(has_test(&code.unwrap(), name), "{test}");
+        assert!(is_promise(&root, module, name), "{test}");
     }
 }
 
@@ -176,15 +225,7 @@ fn every_promise_that_the_documents_name_has_its_test() {
         }
         let page = std::fs::read_to_string(&path).unwrap();
         for (file, test) in named_tests(&page) {
-            let promises = root.join("tests/promises");
-            let mut sources = vec![promises.join(format!("{file}.rs"))];
-            if promises.join(file).is_dir() {
-                sources.extend(files(&promises.join(file)));
-            }
-            let mut codes = sources
-                .iter()
-                .filter_map(|path| std::fs::read_to_string(path).ok());
-            let is_there = codes.any(|code| has_test(&code, test));
+            let is_there = is_promise(&root, file, test);
             assert!(is_there, "{}: {file}::{test}", path.display());
             seen += 1;
         }

@@ -6,18 +6,18 @@ use anyhow::{Context, Result, ensure};
 
 /// How the names of those begin that every run makes: together less than a quarter of an hour.
 const EACH_TIME: [&str; 7] = [
-    "chaos::all_services_are_killed",
-    "chaos::everything_is_killed",
-    "cluster::",
-    "full_disks::",
-    "kafka_cluster::",
-    "sentinel::",
-    "wrong_clocks::",
+    "process_deaths::chaos::all_services_are_killed",
+    "process_deaths::chaos::everything_is_killed",
+    "redis::cluster::",
+    "outages::full_disks::",
+    "kafka::kafka_cluster::",
+    "redis::sentinel::",
+    "outages::wrong_clocks::",
 ];
 
 /// The first takes as long as all others together, and says something about a release build only; the other builds
 /// the previous release.
-const BY_HAND: [&str; 2] = ["rebuild_large::", "upgrades::"];
+const BY_HAND: [&str; 2] = ["postgres::rebuild_large::", "deployment::upgrades::"];
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -73,11 +73,13 @@ pub(crate) fn plan(list: &str, day: u64) -> Result<Plan<'_>> {
 mod tests {
     use super::*;
 
-    const LIST: &str = "sentinel::a: test\ncluster::a: test\nkafka_cluster::a: test\n\
-                        chaos::all_services_are_killed_at: test\nchaos::everything_is_killed_x: test\n\
-                        chaos::two_hundred: test\nfull_disks::b: test\nfull_disks::a: test\n\
-                        wrong_clocks::a: test\nrebuild_large::a: test\nreload_size::a: test\n\
-                        upgrades::a: test\n\n12 tests, 0 benchmarks\n";
+    const LIST: &str = "redis::sentinel::a: test\nredis::cluster::a: test\nkafka::kafka_cluster::a: test\n\
+                        process_deaths::chaos::all_services_are_killed_at: test\n\
+                        process_deaths::chaos::everything_is_killed_x: test\n\
+                        process_deaths::chaos::two_hundred: test\n\
+                        outages::full_disks::b: test\noutages::full_disks::a: test\n\
+                        outages::wrong_clocks::a: test\npostgres::rebuild_large::a: test\n\
+                        redis::reload_size::a: test\ndeployment::upgrades::a: test\n\n12 tests, 0 benchmarks\n";
 
     #[test]
     fn every_case_has_its_turn_but_those_of_each_time() {
@@ -86,21 +88,28 @@ mod tests {
             .collect();
         assert_eq!(
             turns,
-            ["chaos::two_hundred", "reload_size::a", "chaos::two_hundred"]
+            [
+                "process_deaths::chaos::two_hundred",
+                "redis::reload_size::a",
+                "process_deaths::chaos::two_hundred"
+            ]
         );
         let each_time = plan(LIST, 1).unwrap().each_time;
         assert_eq!(each_time.len(), 8, "{each_time:?}");
-        assert!(each_time.contains(&"full_disks::b") && each_time.contains(&"sentinel::a"));
+        assert!(
+            each_time.contains(&"outages::full_disks::b")
+                && each_time.contains(&"redis::sentinel::a")
+        );
     }
 
     #[test]
     fn a_case_that_is_gone_is_missed() {
-        let without = LIST.replace("sentinel::a: test\n", "");
+        let without = LIST.replace("redis::sentinel::a: test\n", "");
         assert!(
             plan(&without, 1)
                 .unwrap_err()
                 .to_string()
-                .contains("sentinel::")
+                .contains("redis::sentinel::")
         );
     }
 }

@@ -9,7 +9,7 @@ use seckill_testkit::http;
 use seckill_tests::{SaleTerms, World, eventually};
 use serde_json::{Value, json};
 
-use crate::sign_in::Shop;
+use crate::http::sign_in::Shop;
 
 const KIMS: &str = "a token of kim and as long as 32 bytes";
 const KNOWN: (&str, &str) = ("ADMIN_TOKENS", "kim=a token of kim and as long as 32 bytes");

@@ -16,8 +16,8 @@ use seckill_tests::{
 };
 use uuid::Uuid;
 
-use crate::consumers::{Example, LANGUAGES};
-use crate::same_end::all_come_to_the_same_end;
+use crate::kafka::consumers::{Example, LANGUAGES};
+use crate::kafka::same_end::all_come_to_the_same_end;
 
 pub(crate) const URL: &str = "SCHEMA_REGISTRY_URL";
 

@@ -121,7 +121,7 @@ async fn the_commands_for_containers_end_with_a_paid_order_that_a_consumer_has_h
     world.until_status(42, &order, "paid").await?;
     ensure!(
         consumer.contains("examples/outcomes-python/consumer.py"),
-        "tests/promises/consumers.rs runs it: {consumer}"
+        "tests/promises/kafka/consumers.rs runs it: {consumer}"
     );
     Ok(())
 }

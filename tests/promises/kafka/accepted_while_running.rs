@@ -9,8 +9,8 @@ use seckill_eventlog::Topics;
 use seckill_testkit::TestStack;
 use seckill_tests::{World, audit_stores, readiness};
 
-use crate::accepted_log::Scene;
-use crate::another_log::made_anew;
+use crate::kafka::accepted_log::Scene;
+use crate::kafka::another_log::made_anew;
 
 const LOOK: Duration = Duration::from_millis(100);
 /// Until the services find out by themselves, and until they go on by themselves.

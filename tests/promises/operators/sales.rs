@@ -1,7 +1,5 @@
 //! Operators put sales up, change their stock and close them, and see every unit.
 
-mod audit;
-
 use anyhow::Result;
 use seckill_tests::{SaleTerms, World, audit, eventually};
 use serde_json::json;

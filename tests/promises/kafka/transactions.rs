@@ -10,7 +10,7 @@ use seckill_eventlog::Topics;
 use seckill_tests::{ForeignProducer, Injection, SaleTerms, Victim, World, audit, eventually};
 use serde_json::Value;
 
-use crate::reconcile::alarms;
+use crate::operators::reconcile::alarms;
 
 const SOON: Duration = Duration::from_secs(30);
 

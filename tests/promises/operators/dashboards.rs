@@ -14,7 +14,7 @@ use seckill_tests::{ForeignProducer, SaleTerms, Trade, World, eventually_within}
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::sale_report::report;
+use crate::operators::sale_report::report;
 
 /// Of a dashboard's grid.
 const COLUMNS: u64 = 24;
@@ -107,7 +107,7 @@ fn grafana_can_take_them_and_no_panel_hides_another() -> Result<()> {
 
 /// Types them with TypeScript.
 fn types(dashboards: &BTreeMap<String, Value>) -> Result<Output> {
-    let from = workspace_root().join("tests/promises/dashboards");
+    let from = workspace_root().join("tests/promises/operators/dashboards");
     let directory = scratch_dir("dashboards")?;
     for file in std::fs::read_dir(from)? {
         let file = file?;

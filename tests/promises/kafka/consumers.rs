@@ -243,7 +243,7 @@ async fn all_skip_the_same(languages: &[Language]) -> Result<()> {
     let topic = Topic::create(brokers().await?).await?;
     let first = outcome(1);
     let framed = in_confluent_framing(&first)?;
-    let event = include_str!("../../crates/eventlog/tests/golden/SaleClosed.hex");
+    let event = include_str!("../../../crates/eventlog/tests/golden/SaleClosed.hex");
     let event: String = event.split_whitespace().collect();
     let unknown = [
         [&[0xC3, 0x01], &[7; 8][..], &first[10..]].concat(),

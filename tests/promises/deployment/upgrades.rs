@@ -12,7 +12,7 @@ use seckill_testkit::{Service, TestStack, workspace_root};
 use seckill_tests::{Answer, Client, Crowd, Runbook, SaleTerms, World, audit};
 use tokio::task::block_in_place;
 
-use crate::order_states::the_latest_states_are_the_rows;
+use crate::kafka::order_states::the_latest_states_are_the_rows;
 
 /// The last that had no `--check-config`, no schema registry and no topic of order states.
 const PREVIOUS: &str = "096c3c1dbc92a91c047837aa43e72002971f9635";

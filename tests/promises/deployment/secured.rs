@@ -14,7 +14,7 @@ use seckill_tests::secured::borrowed;
 use seckill_tests::{EXECUTE, Secured, Settings, Trade, World, eventually, readiness};
 use serde_json::json;
 
-use crate::consumers::{Example, LANGUAGES, Language, OTHERS};
+use crate::kafka::consumers::{Example, LANGUAGES, Language, OTHERS};
 
 /// How soon `/readyz` says which store does not let a service in, and why.
 const SOON: Duration = Duration::from_secs(5);

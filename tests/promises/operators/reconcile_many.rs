@@ -11,7 +11,7 @@ use seckill_domain::VoucherId;
 use seckill_tests::{Client, Injection, Victim, World, audit, eventually};
 use tokio::task::JoinSet;
 
-use crate::reconcile::{PRICE_CENTS, alarms, found, reconcile, repair, victims};
+use crate::operators::reconcile::{PRICE_CENTS, alarms, found, reconcile, repair, victims};
 
 const SALES: usize = 1_000;
 /// Sales beyond those in which something is injected.

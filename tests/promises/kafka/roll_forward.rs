@@ -10,7 +10,7 @@ use seckill_testkit::Service;
 use seckill_testkit::service::run_binary;
 use seckill_tests::{Answer, EXECUTE, SaleTerms, World, audit, until_ready, until_unready};
 
-use crate::same_end::all_come_to_the_same_end;
+use crate::kafka::same_end::all_come_to_the_same_end;
 
 /// What makes a process one of an earlier version.
 const EARLIER: (&str, &str) = ("SECKILL_FAILPOINTS", "eventlog.lacks.OrderCancelled=return");

@@ -9,8 +9,8 @@ use seckill_tests::{
     until_unready,
 };
 
-use crate::same_end::all_come_to_the_same_end;
-use crate::skipped_records::of_unknown_schema;
+use crate::kafka::same_end::all_come_to_the_same_end;
+use crate::kafka::skipped_records::of_unknown_schema;
 
 const FAILPOINTS: &str = "SECKILL_FAILPOINTS";
 

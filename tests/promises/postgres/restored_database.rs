@@ -10,7 +10,7 @@ use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, eventually
 use serde_json::Value;
 use sqlx::PgPool;
 
-use crate::sign_in::{OFTEN, Shop};
+use crate::http::sign_in::{OFTEN, Shop};
 
 const TABLES: [&str; 9] = [
     "users",

@@ -8,9 +8,9 @@ use seckill_testkit::service::run_binary;
 use seckill_testkit::{Apicurio, TestStack, shared_kafka};
 use seckill_tests::{Answer, ForeignProducer, SaleTerms, World, audit, until_ready, until_unready};
 
-use crate::consumers::{Example, LANGUAGES};
-use crate::same_end::all_come_to_the_same_end;
-use crate::schema_registry::{URL, learn, trade_across};
+use crate::kafka::consumers::{Example, LANGUAGES};
+use crate::kafka::same_end::all_come_to_the_same_end;
+use crate::kafka::schema_registry::{URL, learn, trade_across};
 
 /// Far from what it gives to a few schemas.
 const NOT_GIVEN: u32 = 4_000;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_tests::{ForeignProducer, SaleTerms, World, audit, until_ready, until_unready};
 
-use crate::same_end::all_come_to_the_same_end;
+use crate::kafka::same_end::all_come_to_the_same_end;
 
 /// Framed as Avro's single-object encoding, under a fingerprint that no schema has.
 pub(crate) fn of_unknown_schema() -> Vec<u8> {

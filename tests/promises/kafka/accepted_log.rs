@@ -18,8 +18,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::another_log::made_anew;
-use crate::killed_commands::killed_when;
+use crate::kafka::another_log::made_anew;
+use crate::process_deaths::killed_commands::killed_when;
 
 const PRICE_CENTS: i64 = 1_000;
 const ACT: [&str; 6] = ["--execute", "--yes", "--reason", "x", "--actor", "kim"];

@@ -1,0 +1,16 @@
+//! What operators do and see: commands, records, alerts, dashboards and runbooks.
+
+mod alerts;
+mod audit;
+mod dashboards;
+mod doctor;
+mod metrics;
+mod operator_keys;
+mod readings;
+pub(crate) mod reconcile;
+mod reconcile_many;
+mod removals;
+mod runbooks;
+pub(crate) mod sale_report;
+mod sales;
+mod traces;

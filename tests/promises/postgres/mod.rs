@@ -1,0 +1,9 @@
+//! PostgreSQL loses commits or connections, is restored, shared or rebuilt.
+
+mod lost_commit;
+mod no_connection_left;
+mod pooled;
+mod rebuild;
+mod rebuild_large;
+mod restored_database;
+mod strange_databases;
