@@ -1,10 +1,10 @@
 //! The fold into the tables: against the fold in memory, and against other projectors.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod common;
+mod harness;
 
-use common::expected::{fold, rows};
-use common::{
+use harness::expected::{fold, rows};
+use harness::{
     Log, PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, expired, log_from, logs, order_id, paid,
     reserved, runner, scheduled, user, voucher,
 };

@@ -2,10 +2,10 @@
 //! itself has noted down for each statement, in every state that the tables' statistics can be in.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod common;
+mod harness;
 
-use common::{PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid};
-use common::{adjusted, reloaded, reserved, scheduled, user, voucher};
+use harness::{PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid};
+use harness::{adjusted, reloaded, reserved, scheduled, user, voucher};
 use seckill_domain::{EventBody, Offset, VoucherId};
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use serde_json::Value;

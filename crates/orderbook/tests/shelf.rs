@@ -1,11 +1,11 @@
 //! The shelf has an index of its own: a page looks at nothing that is gone, and orders do not touch it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod common;
+mod harness;
 
 use std::time::{Duration, Instant};
 
-use common::{Stand, voucher};
+use harness::{Stand, voucher};
 
 /// One sale in a thousand is on the shelf, the last unit of all others is paid.
 const SALES: &str =

@@ -1,10 +1,10 @@
 //! Records that the fold passes over, and the log that it belongs to.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod common;
+mod harness;
 
-use common::expected::{fold, rows};
-use common::{
+use harness::expected::{fold, rows};
+use harness::{
     ENTRY, PARTITION, Stand, TOPIC, log_from, order_id, reserved, scheduled, user, voucher,
 };
 use seckill_domain::{

@@ -1,12 +1,12 @@
 //! Users and their ended sessions.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod common;
+mod harness;
 
 use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{Stand, user};
+use harness::{Stand, user};
 use seckill_domain::Timestamp;
 use seckill_identity::{Address, USER_NUMBER_MIN};
 use seckill_orderbook::RevokedSession;

@@ -1,12 +1,12 @@
 //! Single rounds against a real broker, database and Redis.
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
-mod common;
+mod harness;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::{ExpiryWorld, GRACE, HOUR_US};
+use harness::{ExpiryWorld, GRACE, HOUR_US};
 use seckill_domain::{OrderId, Timestamp};
 use seckill_eventlog::KafkaSettings;
 use seckill_orderbook::OrderbookError;

@@ -1,13 +1,13 @@
 //! The process as operators run it.
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
-mod common;
+mod harness;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::{ExpiryWorld, HOUR_US, PARTITIONS};
+use harness::{ExpiryWorld, HOUR_US, PARTITIONS};
 use seckill_testkit::http;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Service, ServiceSpec, is_ready};

@@ -7,7 +7,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::Offset;
 use seckill_eventlog::{Positions, PositionsError, Watermarks};
 
-use crate::support::{Log, SOON, View, assigned, eventually, read, reservation};
+use crate::harness::{Log, SOON, View, assigned, eventually, read, reservation};
 
 #[tokio::test]
 async fn reading_begins_at_the_views_position() {
@@ -62,7 +62,7 @@ async fn a_full_partition_does_not_hold_up_another() {
     let stuck = log.write(1, 100).await;
     let vouchers = 2..100;
     let other = vouchers.into_iter().find(|v| {
-        seckill_domain::partition_of(v.to_string().as_bytes(), crate::support::PARTITIONS) != stuck
+        seckill_domain::partition_of(v.to_string().as_bytes(), crate::harness::PARTITIONS) != stuck
     });
     let (mut assignments, handle) = log.consume(4, View::at(&[]));
     let mut held = Vec::new();
@@ -234,6 +234,6 @@ async fn records_written_meanwhile_come_too() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(record.event(crate::support::PARTITIONS), Ok(event));
+    assert_eq!(record.event(crate::harness::PARTITIONS), Ok(event));
     handle.shutdown().await.unwrap();
 }

@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::Offset;
 use seckill_eventlog::{OffsetRange, Record, backlog, offset_ranges, read_all, read_events, scan};
 
-use crate::support::{Log, PARTITIONS, SOON, View, assigned, read};
+use crate::harness::{Log, PARTITIONS, SOON, View, assigned, read};
 
 /// A producer with a transaction open in which it has written one record to a partition.
 async fn transaction(log: &Log, partition: i32) -> BaseProducer {

@@ -4,9 +4,9 @@
 
 mod consuming;
 mod gaps;
+mod harness;
 mod poison;
 mod producing;
 mod rebalancing;
 mod scanning;
-mod support;
 mod topics;

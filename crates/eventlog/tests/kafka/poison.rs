@@ -7,7 +7,7 @@ use seckill_eventlog::{DeadLetter, EventProducer, KafkaSettings, Record, read_al
 use seckill_testkit::codecs::Codec;
 use seckill_testkit::produce::{Answer, RawBatch, RawRecord, fetch, prefixed, produce};
 
-use crate::support::{Log, PARTITIONS, SOON};
+use crate::harness::{Log, PARTITIONS, SOON};
 
 const MIB: usize = 1 << 20;
 

@@ -9,7 +9,7 @@ use seckill_eventlog::{
     read_all, tail,
 };
 
-use crate::support::{Log, PARTITIONS, SOON, reservation};
+use crate::harness::{Log, PARTITIONS, SOON, reservation};
 
 #[tokio::test]
 async fn an_event_is_read_as_it_was_sent() {

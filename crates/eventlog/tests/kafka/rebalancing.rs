@@ -5,7 +5,7 @@ use std::time::Instant;
 use seckill_eventlog::{Assignment, ConsumerHandle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::support::{Log, PARTITIONS, SOON, View, eventually};
+use crate::harness::{Log, PARTITIONS, SOON, View, eventually};
 
 /// A process that applies whatever it is given to a view that it shares with others.
 struct Process {

@@ -3,7 +3,7 @@
 use seckill_domain::Offset;
 use seckill_eventlog::{OffsetRange, Record, Scan, first_since, offset_ranges, read_all, scan};
 
-use crate::support::{Log, PARTITIONS, SOON};
+use crate::harness::{Log, PARTITIONS, SOON};
 
 async fn scanned(log: &Log, ranges: Vec<OffsetRange>) -> Vec<Record> {
     // A buffer of one: the reader has to wait for its receiver.

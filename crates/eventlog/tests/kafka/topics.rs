@@ -9,7 +9,7 @@ use seckill_eventlog::{
     offset_ranges, read_all, read_events,
 };
 
-use crate::support::{Log, PARTITIONS, SOON, reservation};
+use crate::harness::{Log, PARTITIONS, SOON, reservation};
 
 #[tokio::test]
 async fn the_number_of_partitions_is_a_contract() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use seckill_stock::{Attempt, Probe, ReserveOutcome, Stock, StockError, StockOptions};
 
-use crate::support::{Server, decided, granted, options, request, reserve_one, units, voucher};
+use crate::harness::{Server, decided, granted, options, request, reserve_one, units, voucher};
 
 #[tokio::test]
 async fn callers_that_come_together_share_one_connection() {

@@ -3,7 +3,7 @@
 use seckill_domain::{Epoch, Offset, UserId};
 use seckill_stock::{CorrectReply, Correction, ExpectedSale, HoldsCursor, Repair, compare};
 
-use crate::support::{Server, confirm, granted, hold_state, request, sale, units, user, voucher};
+use crate::harness::{Server, confirm, granted, hold_state, request, sale, units, user, voucher};
 
 /// The repair for what is wrong in a sale of which the log has nothing but its schedule.
 async fn repair(server: &Server) -> Correction {

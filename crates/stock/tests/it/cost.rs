@@ -3,7 +3,7 @@
 use seckill_domain::{Epoch, Offset, Timestamp};
 use seckill_stock::{HoldPlace, LoadHold};
 
-use crate::support::{
+use crate::harness::{
     PROMISE, Server, confirm, granted, hold, key, nonce, order, outbox, release, request, sale,
     user, view, voucher,
 };

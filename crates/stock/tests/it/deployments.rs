@@ -3,8 +3,8 @@
 use seckill_domain::{Epoch, Offset};
 use seckill_stock::{Attempt, ClaimReply, LogIdentity, ReserveReply, Stock};
 
+use crate::harness::{Server, granted, load, nonce, options, request, sale, units, voucher};
 use crate::load::assert_not_served;
-use crate::support::{Server, granted, load, nonce, options, request, sale, units, voucher};
 
 /// A handle of a deployment with this prefix, on the log of this Kafka cluster.
 fn deployment(server: &Server, prefix: &str, cluster: &str) -> Stock {

@@ -8,7 +8,7 @@ use seckill_stock::{
     ReserveReply, ReserveRequest, SettleReply, ShrinkReply, StockError,
 };
 
-use crate::support::{
+use crate::harness::{
     FAR_FUTURE, HOLD_SECONDS, Server, confirm, decided, event, granted, hold, hold_state, key,
     load, nonce, order, outbox, price, release, request, reserve, reserve_one, sale, settle_one,
     units, user, view, voucher,

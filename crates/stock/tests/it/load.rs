@@ -7,7 +7,7 @@ use seckill_stock::{
     ShrinkReply, Stock,
 };
 
-use crate::support::{
+use crate::harness::{
     CLAIMED, PROMISE, Server, confirm, event, granted, hold, hold_state, key, load, nonce, order,
     outbox, release, request, reserve_one, sale, settle_one, units, user, view, voucher,
 };

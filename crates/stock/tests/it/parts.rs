@@ -3,10 +3,10 @@
 use seckill_domain::{Epoch, Offset};
 use seckill_stock::{HoldPlace, LoadReply, OpenReply};
 
-use crate::load::{assert_not_served, load_hold};
-use crate::support::{
+use crate::harness::{
     CLAIMED, PROMISE, Server, granted, load, nonce, request, sale, units, view, voucher,
 };
+use crate::load::{assert_not_served, load_hold};
 
 /// The fence does not see it: the server is the same.
 #[tokio::test]

@@ -15,8 +15,8 @@ use seckill_stock::{
 };
 use uuid::Uuid;
 
-use crate::support::{Server, event, key, price, user};
-use crate::world::{RandomSale, USERS};
+use crate::harness::{Server, event, key, price, user};
+use crate::random_sale::{RandomSale, USERS};
 
 #[derive(Debug, Clone)]
 enum Step {

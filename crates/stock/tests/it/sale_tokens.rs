@@ -4,7 +4,7 @@ use seckill_domain::{Epoch, Offset, Refusal};
 use seckill_stock::{Attempt, ReserveOutcome, ReserveReply, ReserveRequest};
 use uuid::Uuid;
 
-use crate::support::{
+use crate::harness::{
     FAR_FUTURE, Server, confirm, granted, key, load, order, release, request, reserve_one, sale,
     settle_one, units, voucher,
 };

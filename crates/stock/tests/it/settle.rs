@@ -3,7 +3,7 @@
 use seckill_domain::{Epoch, Offset, StockOp, Timestamp};
 use seckill_stock::{HoldState, ReserveRequest, SettleReply, ShrinkReply, StockError};
 
-use crate::support::{
+use crate::harness::{
     Server, confirm, event, granted, hold, hold_state, key, order, outbox, release, request, units,
     user, view, voucher,
 };

@@ -3,7 +3,7 @@
 use seckill_domain::Epoch;
 use seckill_stock::{ClaimReply, LoadReply, Probe};
 
-use crate::support::{PROMISE, Server, nonce, voucher};
+use crate::harness::{PROMISE, Server, nonce, voucher};
 
 async fn cut_off(server: &Server) {
     let mut raw = server.raw().await;

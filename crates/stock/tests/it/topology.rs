@@ -6,7 +6,7 @@ use seckill_domain::{Epoch, Offset, Sale, VoucherId};
 use seckill_stock::{Attempt, Probe, ReserveReply, Stock, StockError, StockOptions};
 use seckill_testkit::{RedisCluster, Sentinels};
 
-use crate::support::{event, load, request, sale, user};
+use crate::harness::{event, load, request, sale, user};
 
 fn stock_at(url: String) -> Stock {
     Stock::new(StockOptions {

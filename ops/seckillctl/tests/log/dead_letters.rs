@@ -4,7 +4,7 @@ use seckill_domain::{EventBody, Offset};
 use seckill_eventlog::{Record, encode_event};
 use serde_json::Value;
 
-use crate::support::{CliWorld, Ran, event, scheduled, voucher};
+use crate::harness::{CliWorld, Ran, event, scheduled, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "mended", "--actor", "kim"];
 

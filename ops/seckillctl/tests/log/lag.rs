@@ -4,7 +4,7 @@ use seckill_domain::{Event, LogBatch, Offset};
 use seckill_orderbook::SkipDecisions;
 use serde_json::Value;
 
-use crate::support::{CliWorld, order, reserved, scheduled, user, voucher};
+use crate::harness::{CliWorld, order, reserved, scheduled, user, voucher};
 
 /// Writes a sale and three orders; returns their partition.
 async fn write(world: &CliWorld) -> (i32, Vec<(Offset, Event)>) {

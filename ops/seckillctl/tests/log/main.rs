@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
 mod dead_letters;
+mod harness;
 mod lag;
 mod rebuild;
 mod replay;
 mod reset;
-mod support;
 mod timeline;

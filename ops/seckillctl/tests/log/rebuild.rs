@@ -6,7 +6,7 @@ use std::time::Duration;
 use seckill_domain::{Event, EventBody, OrderExpired, OrderPaid, PaymentId, Timestamp};
 use serde_json::Value;
 
-use crate::support::{CliWorld, Ran, euros, event, order, reserved, scheduled, user, voucher};
+use crate::harness::{CliWorld, Ran, euros, event, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "why", "--actor", "kim"];
 /// By which the tables are compared here, past the code under test.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seckill_eventlog::{Headers, Record};
 use serde_json::Value;
 
-use crate::support::{CliWorld, order, reserved, scheduled, user, voucher};
+use crate::harness::{CliWorld, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "lost", "--actor", "kim"];
 

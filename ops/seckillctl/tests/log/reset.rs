@@ -9,7 +9,7 @@ use seckill_orderbook::View;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::support::{CliWorld, Ran, order, reserved, scheduled, user, voucher};
+use crate::harness::{CliWorld, Ran, order, reserved, scheduled, user, voucher};
 
 const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "why", "--actor", "kim"];
 

@@ -7,7 +7,7 @@ use seckill_domain::{
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::support::{CliWorld, euros, event, order, reserved, scheduled, user, voucher};
+use crate::harness::{CliWorld, euros, event, order, reserved, scheduled, user, voucher};
 
 fn paid(order_id: OrderId, payment: &str, cents: i64) -> EventBody {
     EventBody::OrderPaid(OrderPaid {

@@ -5,7 +5,7 @@ use seckill_orderbook::{AuditEntry, RiskRule};
 use seckill_testkit::service::Service;
 use serde_json::Value;
 
-use crate::rig::{Rig, eventually};
+use crate::harness::{Rig, eventually};
 
 const AUDIT: AuditEntry<'static> = AuditEntry {
     origin: None,

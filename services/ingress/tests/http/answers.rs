@@ -11,8 +11,8 @@ use seckill_ingress::buyers::tokens::Tokens;
 use seckill_service::settings::Secret;
 use serde_json::Value;
 
+use crate::harness::{ADMIN_TOKEN, Rig, TOKEN_SECRET, WEBHOOK_SECRET, eventually};
 use crate::operations::{Answer, Operation, admin, ask, public};
-use crate::rig::{ADMIN_TOKEN, Rig, TOKEN_SECRET, WEBHOOK_SECRET, eventually};
 
 /// What everybody may be told the same, and how long it is true.
 const PUBLIC: [(&str, &str); 7] = [

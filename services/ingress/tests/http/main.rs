@@ -6,10 +6,10 @@
 mod admission;
 mod answers;
 mod codes;
+mod harness;
 mod misses;
 mod operations;
 mod paths;
-mod rig;
 mod shared_limits;
 mod signatures;
 mod slow_bodies;
@@ -17,8 +17,8 @@ mod streams;
 
 use std::time::Duration;
 
+use harness::{Rig, eventually};
 use reqwest::StatusCode;
-use rig::{Rig, eventually};
 use seckill_testkit::service::Service;
 use serde_json::{Value, json};
 

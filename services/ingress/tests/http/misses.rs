@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use seckill_testkit::postgres;
 
-use crate::rig::{Rig, eventually};
+use crate::harness::{Rig, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_reads_leaves_connections_for_signing_out() {

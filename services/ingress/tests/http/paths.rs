@@ -4,8 +4,8 @@ use actix_web::http::Method;
 use seckill_domain::VoucherId;
 use seckill_ingress::gate::admission::Class;
 
+use crate::harness::Rig;
 use crate::operations::{Operation, admin, ask, public};
-use crate::rig::Rig;
 
 /// Other texts that a router, a proxy or a person may take for the same path.
 fn spellings(path: &str) -> Vec<String> {

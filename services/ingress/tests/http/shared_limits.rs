@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use seckill_testkit::service::Service;
 
-use crate::rig::Rig;
+use crate::harness::Rig;
 
 /// Orders of one voucher a second, by all instances together.
 const RATE: f64 = 40.0;

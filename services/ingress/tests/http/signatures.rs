@@ -6,7 +6,7 @@ use seckill_credentials::signature;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::rig::{Rig, WEBHOOK_SECRET};
+use crate::harness::{Rig, WEBHOOK_SECRET};
 
 const NEXT_SECRET: &str = "the next webhook secret of the tests";
 const NEXT_TOKEN_SECRET: &str = "the next token secret of the tests";
@@ -52,7 +52,7 @@ async fn while_a_secret_changes_both_are_good_in_either_form() {
         ("PAYMENT_WEBHOOK_SECRET", NEXT_SECRET),
         ("PAYMENT_WEBHOOK_SECRET_PREVIOUS", WEBHOOK_SECRET),
         ("TOKEN_SECRET", NEXT_TOKEN_SECRET),
-        ("TOKEN_SECRET_PREVIOUS", crate::rig::TOKEN_SECRET),
+        ("TOKEN_SECRET_PREVIOUS", crate::harness::TOKEN_SECRET),
     ]);
     for (secret, expected) in [(NEXT_SECRET, 202), (WEBHOOK_SECRET, 202), ("another", 401)] {
         let (id, seconds) = (format!("p-{expected}-{}", secret.len()), now());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use seckill_ingress::openapi;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, eventually};
+use crate::harness::{Rig, eventually};
 
 /// Of one operation.
 const SOCKETS: usize = 100;

@@ -8,7 +8,7 @@ use seckill_ingress::buyers::tokens;
 use seckill_service::settings::Secret;
 use serde_json::Value;
 
-use crate::rig::{Rig, TOKEN_SECRET, eventually};
+use crate::harness::{Rig, TOKEN_SECRET, eventually};
 
 /// Of one order, as [`seckill_ingress::orders::streams`] has it.
 const OF_ORDER: usize = 5;

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
+mod harness;
 mod outages;
-mod rig;
 
 use std::time::Duration;
 
-use rig::{Conditions, Rig, distinct, eventually, order};
+use harness::{Conditions, Rig, distinct, eventually, order};
 use seckill_domain::{
     EventBody, EventId, KeyHash, Offset, OrderId, Reason, Refusal, StockOp, TraceParent,
 };

@@ -9,7 +9,7 @@ use seckill_testkit::{Kafka, fresh_database};
 use tokio_util::sync::CancellationToken;
 
 use crate::click;
-use crate::rig::{Conditions, PARTITIONS, Rig, distinct, eventually, order};
+use crate::harness::{Conditions, PARTITIONS, Rig, distinct, eventually, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_whose_answer_is_lost_does_not_take_twice() {

@@ -14,7 +14,7 @@ use seckill_stock::{
 };
 use uuid::Uuid;
 
-use crate::support::{PROMISE, event, sale, user};
+use crate::harness::{PROMISE, event, sale, user};
 
 pub(crate) const USERS: i64 = 4;
 const INITIAL_STOCK: i64 = 6;
