@@ -9,7 +9,7 @@
 //! use seckill_orderbook::Shadow;
 //! ```
 //!
-//! and these do not compile (`tests/architecture.rs` looks further down, at what the dependencies depend on):
+//! and these do not compile (`tests/architecture/main.rs` looks further down, at what the dependencies depend on):
 //!
 //! ```compile_fail
 //! use seckill_eventlog::EventProducer;

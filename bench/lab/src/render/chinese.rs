@@ -1,4 +1,4 @@
-//! The page in Chinese: the same headings, code, links and figures as the English one (`tests/architecture.rs`).
+//! The page in Chinese: the same headings, code, links and figures as the English one (`tests/architecture/main.rs`).
 
 use super::words::Words;
 use crate::scenario::{Scenario, Verdict};
