@@ -1,10 +1,7 @@
 //! The ends of every range: what an event may say, PostgreSQL can store, whatever came before it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod harness;
-
-use harness::expected::{fold, rows};
-use harness::{Log, Stand, key, order_id, runner, user, voucher};
+use crate::harness::expected::{fold, rows};
+use crate::harness::{Log, Stand, key, order_id, runner, user, voucher};
 use proptest::prelude::*;
 use proptest::sample::select;
 use seckill_domain::{

@@ -1,12 +1,11 @@
 //! Who expires what: by the database's clock, and each order by one instance at a time.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use harness::{PRICE_CENTS, Stand, log_from, order_id, paid, reserved, scheduled, user, voucher};
+use crate::harness::{
+    PRICE_CENTS, Stand, log_from, order_id, paid, reserved, scheduled, user, voucher,
+};
 use seckill_domain::{EventBody, OrderId, SeckillReserved, Timestamp};
 use seckill_orderbook::{DueOrder, Orderbook};
 

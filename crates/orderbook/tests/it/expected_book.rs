@@ -1,14 +1,11 @@
 //! The book that the log says there has to be, against the tables.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::{
+use crate::harness::{
     Log, PARTITION, Stand, TOPIC, adjusted, cancelled, log_from, logs, order_id, reserved,
 };
-use harness::{runner, scheduled, user, voucher};
+use crate::harness::{runner, scheduled, user, voucher};
 use proptest::prelude::*;
 use seckill_domain::Offset;
 use seckill_orderbook::{ExpectedBook, RowDifference};

@@ -1,10 +1,7 @@
 //! Records that the fold passes over, and the log that it belongs to.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod harness;
-
-use harness::expected::{fold, rows};
-use harness::{
+use crate::harness::expected::{fold, rows};
+use crate::harness::{
     ENTRY, PARTITION, Stand, TOPIC, log_from, order_id, reserved, scheduled, user, voucher,
 };
 use seckill_domain::{

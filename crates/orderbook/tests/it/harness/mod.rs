@@ -1,9 +1,5 @@
 //! What the tests of this crate share: a database of their own, and logs to fold.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "every test file is a crate of its own and takes its part of this"
-)]
+#![allow(unreachable_pub, reason = "what is shared inside of one program")]
 
 pub mod expected;
 

@@ -1,11 +1,8 @@
 //! A log that is gone, and the tables that go on with another one.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::BTreeMap;
 
-use harness::{
+use crate::harness::{
     ENTRY, Log, PARTITION, PRICE_CENTS, Stand, TOPIC, log_from, logs, order_id, paid, reserved,
     runner, scheduled, user, voucher,
 };

@@ -1,10 +1,7 @@
 //! The fold into the tables: against the fold in memory, and against other projectors.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod harness;
-
-use harness::expected::{fold, rows};
-use harness::{
+use crate::harness::expected::{fold, rows};
+use crate::harness::{
     Log, PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, expired, log_from, logs, order_id, paid,
     reserved, runner, scheduled, user, voucher,
 };

@@ -1,11 +1,8 @@
 //! Reads, voucher ids, and the walls of last resort.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::HashSet;
 
-use harness::{
+use crate::harness::{
     PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, at, expired, key, log_from, options, order_id,
     paid, reserved, scheduled, user, voucher,
 };
@@ -359,10 +356,10 @@ async fn an_order_read_back_is_the_order_to_the_microsecond() {
     let stand = Stand::new().await;
     let v = voucher(VoucherId::MAX.cast_signed());
     let id = order_id(v, 1);
-    let body = harness::with_key(reserved(id, user(i64::MAX), u32::MAX), key(0xfe));
+    let body = crate::harness::with_key(reserved(id, user(i64::MAX), u32::MAX), key(0xfe));
     let log = log_from(0, [(v, scheduled(i64::MAX)), (v, body)]);
     stand.apply(0, &log).await.unwrap();
-    let folded = harness::expected::fold(&log);
+    let folded = crate::harness::expected::fold(&log);
     let order = stand.book.order(id).await.unwrap().unwrap();
     assert_eq!(order, folded.states[&v].orders[&id]);
     assert_eq!(order.reserved_at, at(1));

@@ -1,11 +1,8 @@
 //! The shelf has an index of its own: a page looks at nothing that is gone, and orders do not touch it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{Stand, voucher};
+use crate::harness::{Stand, voucher};
 
 /// One sale in a thousand is on the shelf, the last unit of all others is paid.
 const SALES: &str =

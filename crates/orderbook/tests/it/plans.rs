@@ -1,11 +1,10 @@
 //! What a batch reads is in proportion to the batch, and never to the tables: by the plans that the server
 //! itself has noted down for each statement, in every state that the tables' statistics can be in.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod harness;
-
-use harness::{PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid};
-use harness::{adjusted, reloaded, reserved, scheduled, user, voucher};
+use crate::harness::{
+    PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid,
+};
+use crate::harness::{adjusted, reloaded, reserved, scheduled, user, voucher};
 use seckill_domain::{EventBody, Offset, VoucherId};
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use serde_json::Value;

@@ -1,12 +1,9 @@
 //! Users and their ended sessions.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use harness::{Stand, user};
+use crate::harness::{Stand, user};
 use seckill_domain::Timestamp;
 use seckill_identity::{Address, USER_NUMBER_MIN};
 use seckill_orderbook::RevokedSession;
@@ -123,7 +120,7 @@ async fn the_migration_and_the_code_agree_on_what_a_mailbox_is() {
         .execute(&stand.sql)
         .await
         .unwrap();
-    let migration = include_str!("../../../migrations/0015_mailboxes.sql");
+    let migration = include_str!("../../../../migrations/0015_mailboxes.sql");
     let update = migration.split(';').nth(1).unwrap();
     sqlx::query(update).execute(&stand.sql).await.unwrap();
     assert_eq!(mailboxes(&stand).await, of_code);

@@ -1,12 +1,9 @@
 //! What Redis is loaded from, and the marks about it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-mod harness;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use harness::{
+use crate::harness::{
     PARTITION, PRICE_CENTS, Stand, TOPIC, adjusted, cancelled, expired, key, log_from, options,
     order_id, paid, reloaded, reserved, scheduled, user, voucher, with_key,
 };

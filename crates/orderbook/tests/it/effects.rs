@@ -1,10 +1,7 @@
 //! Effects from rows: against those of the fold in memory, in pages of any size.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-mod harness;
-
-use harness::expected::fold;
-use harness::{
+use crate::harness::expected::fold;
+use crate::harness::{
     PARTITION, Stand, TOPIC, expired, log_from, logs, order_id, reserved, runner, scheduled, user,
     voucher,
 };
