@@ -10,7 +10,7 @@ use seckill_domain::VoucherId;
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, Client};
-use crate::world::eventually;
+use crate::waits::eventually;
 
 const LANES: usize = 4;
 /// Between one buyer and the next of a lane, and between two tries of one buyer.

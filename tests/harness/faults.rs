@@ -8,7 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use seckill_domain::{VoucherId, partition_of};
 use seckill_testkit::{Service, http};
 
-use crate::world::{World, eventually};
+use crate::waits::eventually;
+use crate::world::World;
 
 const DEATH_DEADLINE: Duration = Duration::from_secs(30);
 

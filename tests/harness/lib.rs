@@ -23,6 +23,7 @@ mod runbook;
 pub mod secured;
 mod tables;
 mod trade;
+mod waits;
 mod world;
 
 pub use auditor::{Audit, audit, audit_stores};
@@ -48,4 +49,5 @@ pub use raw::{Raw, RawAnswer};
 pub use runbook::Runbook;
 pub use secured::{Secured, Settings};
 pub use trade::Trade;
-pub use world::{SaleTerms, World, eventually, eventually_within};
+pub use waits::{eventually, eventually_within};
+pub use world::{SaleTerms, World};

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::auditor::audit;
 use crate::client::Answer;
-use crate::world::{SaleTerms, World, eventually};
+use crate::waits::eventually;
+use crate::world::{SaleTerms, World};
 
 /// How an order came to be what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,27 +4,28 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
-use uuid::Uuid;
 
-mod classes;
 mod cluster;
 mod cut;
 mod jars;
+mod jvm;
+mod node;
 mod secure;
 mod tool;
 
 pub use self::cluster::KafkaCluster;
 pub use self::jars::{install_jars, jars_are_installed};
+pub use self::node::{Ports, prepare};
 pub use self::secure::{SecureListener, Security};
 pub use self::tool::run_kafka_configs;
 
-use self::jars::libs;
-use crate::ports::free_port;
+use self::jvm::{java, short_lived_java};
+use self::node::{HEAP_MB, Node, prepare_node, properties_file};
 use crate::process::Process;
 use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
@@ -32,65 +33,6 @@ use crate::wait::wait_for;
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
-const HEAP_MB: u32 = 512;
-/// Short, for restarts: after a SIGKILL the controller lets the broker in again only when the killed one's
-/// session is over.
-const SESSION_MS: u64 = 3_000;
-
-/// The ports of a broker that is its own controller.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    /// Where clients connect.
-    pub broker: u16,
-    /// Where only the broker itself connects.
-    pub controller: u16,
-}
-
-impl Ports {
-    /// Two free ports.
-    ///
-    /// # Errors
-    /// As [`free_port`].
-    pub fn free() -> Result<Self> {
-        Ok(Self {
-            broker: free_port()?,
-            controller: free_port()?,
-        })
-    }
-}
-
-/// What a node is told of itself and of its cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) id: usize,
-    pub(crate) ports: Ports,
-    /// Where clients are told to connect: the broker's own port, or that of a proxy before it.
-    pub(crate) advertised: u16,
-    /// The controllers' ports, by node from 1; the node's own among them.
-    pub(crate) controllers: Vec<u16>,
-    pub(crate) heap_mb: u32,
-    /// By which a deployment knows its log: each cluster has its own.
-    pub(crate) cluster_id: String,
-    /// After how long a silence the controller fences it.
-    pub(crate) session_ms: u64,
-    pub(crate) security: Security,
-}
-
-impl Node {
-    /// The only one of its cluster.
-    fn alone(ports: Ports) -> Self {
-        Self {
-            id: 1,
-            ports,
-            advertised: ports.broker,
-            controllers: vec![ports.controller],
-            heap_mb: HEAP_MB,
-            cluster_id: cluster_id(),
-            session_ms: SESSION_MS,
-            security: Security::default(),
-        }
-    }
-}
 
 /// A broker of its own for a test. Killed when dropped.
 #[derive(Debug)]
@@ -147,7 +89,7 @@ impl Kafka {
     }
 
     fn with(data: Option<&Path>, change: impl Fn(&mut Node)) -> Result<Self> {
-        classes::make_archive()?;
+        jvm::make_archive()?;
         let directory = scratch_dir("kafka")?;
         let data = data.map_or_else(|| directory.path().join("data"), |disk| disk.join("data"));
         let mut attempt = 1;
@@ -299,39 +241,6 @@ fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     .with_context(|| process.log_tail())
 }
 
-/// Writes the broker's configuration into `directory` and formats its log directory if that is new.
-///
-/// # Errors
-/// When Kafka's storage tool fails, with its output.
-pub fn prepare(directory: &Path, ports: Ports) -> Result<()> {
-    prepare_node(directory, &directory.join("data"), &Node::alone(ports))
-}
-
-fn prepare_node(directory: &Path, data: &Path, node: &Node) -> Result<()> {
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
-    fs::write(properties_file(directory), properties(data, node))?;
-    if data.join("meta.properties").exists() {
-        return Ok(());
-    }
-    let output = short_lived_java(64)
-        .args(["kafka.tools.StorageTool", "format"])
-        .args(["--cluster-id", &node.cluster_id, "--config"])
-        .arg(properties_file(directory))
-        .args(node.security.format_arguments())
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run java; install a JRE of version 17 or newer")?;
-    ensure!(
-        output.status.success(),
-        "formatting Kafka's log directory: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
 /// The command line of a broker over a prepared directory.
 #[must_use]
 pub fn server_command(directory: &Path) -> Command {
@@ -365,79 +274,6 @@ fn brokers_known_to(port: u16) -> std::io::Result<u32> {
     stream.read_exact(&mut answer)?;
     let [.., a, b, c, d] = answer;
     Ok(u32::from_be_bytes([a, b, c, d]))
-}
-
-fn properties_file(directory: &Path) -> PathBuf {
-    directory.join("server.properties")
-}
-
-/// A JVM that stays small, with Kafka's jars.
-fn java(heap_mb: u32) -> Command {
-    let mut command = Command::new("java");
-    command
-        .arg(format!("-Xmx{heap_mb}m"))
-        .args(["-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=INFO"])
-        // Its warnings, as of an archive that it cannot use, are not what a tool prints.
-        .args(["-Xlog:disable", "-Xlog:all=warning:stderr"])
-        .args(classes::archive().map(|file| format!("-XX:SharedArchiveFile={}", file.display())))
-        // The star is Java's, not a shell's: no shell is involved.
-        .args(["-cp", &format!("{}/*", libs().display())]);
-    command
-}
-
-/// The same for what ends soon: code is compiled once and simply, not again for speed.
-fn short_lived_java(heap_mb: u32) -> Command {
-    let mut command = java(heap_mb);
-    command.arg("-XX:TieredStopAtLevel=1");
-    command
-}
-
-/// A random id, in the alphabet that Kafka wants.
-fn cluster_id() -> String {
-    let digits = Uuid::new_v4().simple().to_string();
-    format!("{}A", &digits[..21])
-}
-
-fn properties(data: &Path, node: &Node) -> String {
-    let Ports { broker, controller } = node.ports;
-    let security = &node.security;
-    let voters: Vec<String> = (1..)
-        .zip(&node.controllers)
-        .map(|(id, port)| format!("{id}@127.0.0.1:{port}"))
-        .collect();
-    let replicas = node.controllers.len();
-    let in_sync = replicas.saturating_sub(1).max(1);
-    format!(
-        "process.roles=broker,controller
-node.id={}
-controller.quorum.voters={}
-listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{}
-advertised.listeners=BROKER://127.0.0.1:{}{}
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{}
-inter.broker.listener.name=BROKER
-controller.listener.names=CONTROLLER
-log.dirs={}
-auto.create.topics.enable=false
-default.replication.factor={replicas}
-min.insync.replicas={in_sync}
-offsets.topic.replication.factor={replicas}
-offsets.topic.num.partitions=8
-transaction.state.log.replication.factor={replicas}
-transaction.state.log.min.isr={in_sync}
-group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms={}
-broker.heartbeat.interval.ms=500
-{}",
-        node.id,
-        voters.join(","),
-        security.addresses(),
-        node.advertised,
-        security.addresses(),
-        security.protocols(),
-        data.display(),
-        node.session_ms,
-        security.properties(),
-    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Kafka, Node, Ports, SESSION_MS, Security, classes, cluster_id};
+use super::node::{Node, Ports, SESSION_MS, cluster_id};
+use super::{Kafka, Security, jvm};
 
 /// Several on one machine: small, each takes a few hundred megabytes all the same.
 const HEAP_MB: u32 = 256;
@@ -28,7 +29,7 @@ impl KafkaCluster {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn secured(security: Vec<Security>) -> Result<Self> {
-        classes::make_archive()?;
+        jvm::make_archive()?;
         let ports = security.iter().map(|_| Ports::free());
         let ports: Vec<Ports> = ports.collect::<Result<_>>()?;
         let controllers: Vec<u16> = ports.iter().map(|ports| ports.controller).collect();

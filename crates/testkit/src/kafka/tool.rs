@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{install_jars, short_lived_java};
+use super::install_jars;
+use super::jvm::short_lived_java;
 
 const HEAP_MB: u32 = 64;
 

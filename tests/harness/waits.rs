@@ -1,0 +1,175 @@
+//! What tests wait for: conditions, never time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use seckill_domain::{VoucherId, partition_of};
+use serde_json::Value;
+
+use crate::auditor::read_log;
+use crate::world::{PATIENCE, PERIOD, World};
+
+impl World {
+    /// Waits until Redis serves a sale.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn until_served(&self, voucher: VoucherId) -> Result<()> {
+        eventually("the sale is served", || async {
+            Ok(self.client.ledger(voucher).await?["redis_available"].is_i64())
+        })
+        .await
+    }
+
+    /// Waits until everything is folded that the log holds of a sale now: a cancellation is one of the things that no
+    /// ledger counts before.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn until_folded(&self, voucher: VoucherId) -> Result<()> {
+        let log = read_log(self, voucher).await?;
+        let (last, _) = log.last().context("an empty log")?;
+        let partitions: i32 = self.stack.setting("EVENT_PARTITIONS").parse()?;
+        let pool = self.database().await?;
+        eventually("the fold has reached the end of the log", || async {
+            let folded: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM view_positions WHERE view = 'orders' AND partition = $1 AND next_offset > $2)",
+            )
+            .bind(partition_of(voucher.to_string().as_bytes(), partitions))
+            .bind(last.get())
+            .fetch_one(&pool)
+            .await?;
+            Ok(folded)
+        })
+        .await
+    }
+
+    /// Waits until the effects of everything folded so far are carried out and published.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn until_carried_out(&self) -> Result<()> {
+        let pool = self.database().await?;
+        eventually("the effects have reached the fold", || async {
+            let behind: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM view_positions f WHERE f.view = 'orders' AND f.next_offset >
+                   coalesce((SELECT e.next_offset FROM view_positions e WHERE e.view = 'effects'
+                                AND e.topic = f.topic AND e.partition = f.partition), 0))",
+            )
+            .fetch_one(&pool)
+            .await?;
+            Ok(!behind)
+        })
+        .await
+    }
+
+    /// Waits until an order has a status, and gives the order.
+    ///
+    /// # Errors
+    /// When it does not get there in time.
+    pub async fn until_status(&self, user: u64, order_id: &str, status: &str) -> Result<Value> {
+        let path = format!("/api/v1/orders/{order_id}");
+        let what = format!("order {order_id} is {status}");
+        eventually(&what, || async {
+            Ok(self.client.get(user, &path).await?.body["status"] == status)
+        })
+        .await?;
+        Ok(self.client.get(user, &path).await?.body)
+    }
+
+    /// Waits until everything that was granted is decided, and everything decided is carried out.
+    ///
+    /// # Errors
+    /// When that is not so in time.
+    pub async fn quiet(&self, voucher: VoucherId) -> Result<Value> {
+        eventually("everything is decided and carried out", || {
+            self.is_quiet(voucher)
+        })
+        .await
+        .with_context(|| self.log_tails())?;
+        self.client.ledger(voucher).await
+    }
+
+    async fn is_quiet(&self, voucher: VoucherId) -> Result<bool> {
+        let ledger = self.client.ledger(voucher).await?;
+        let settled = ledger["in_flight"] == 0 && ledger["drift"] == 0;
+        ensure!(settled && ledger["consistent"] == true, "{ledger}");
+        Ok(true)
+    }
+
+    /// The same, while services that give up are started again; says how many were.
+    ///
+    /// # Errors
+    /// As [`Self::quiet`], or when a service cannot be started again.
+    pub async fn quiet_under_supervision(&mut self, voucher: VoucherId) -> Result<usize> {
+        let is_quiet = async |world: &Self| world.is_quiet(voucher).await;
+        self.eventually_under_supervision("everything is carried out", is_quiet)
+            .await
+    }
+
+    /// As [`eventually`], while services that give up are started again; says how many were.
+    ///
+    /// # Errors
+    /// When the condition does not hold in time, or a service cannot be started again.
+    pub async fn eventually_under_supervision(
+        &mut self,
+        what: &str,
+        condition: impl AsyncFn(&Self) -> Result<bool>,
+    ) -> Result<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ended = 0;
+        loop {
+            let holds = condition(self).await;
+            if matches!(holds, Ok(true)) {
+                return Ok(ended);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "not in time: {what}: {holds:?}\n{}",
+                self.log_tails()
+            );
+            ended += self.supervise()?;
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+}
+
+/// Waits up to 60 s until a condition holds. An error of the condition counts as *not yet*, and is
+/// told at the end.
+///
+/// # Errors
+/// When it does not hold in time.
+pub async fn eventually<F>(what: &str, condition: impl FnMut() -> F) -> Result<()>
+where
+    F: Future<Output = Result<bool>>,
+{
+    eventually_within(PATIENCE, what, condition).await
+}
+
+/// The same, for what takes longer.
+///
+/// # Errors
+/// When it does not hold in time.
+pub async fn eventually_within<F>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<bool>>,
+{
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let result = condition().await;
+        if matches!(result, Ok(true)) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return match result {
+                Ok(_) => Err(anyhow::anyhow!("not in time: {what}")),
+                Err(error) => Err(error.context(format!("not in time: {what}"))),
+            };
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
