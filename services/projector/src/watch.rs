@@ -76,6 +76,8 @@ pub(crate) struct Watch {
 struct Loading {
     /// Sales that are being loaded.
     running: HashSet<VoucherId>,
+    /// Sales whose load has ended since the look began: what it saw of them is of before.
+    ended: HashSet<VoucherId>,
     /// Sales that another deployment has loaded here, and when that was seen.
     other_log: HashMap<VoucherId, Instant>,
 }
@@ -111,6 +113,7 @@ impl Watch {
         if partitions.is_empty() {
             return Ok(());
         }
+        lock(&self.loading).ended.clear();
         let shared = Arc::clone(&self.shared);
         let mut sales = shared.orderbook.sales_to_serve(&partitions).await?;
         let known: HashSet<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
@@ -253,11 +256,12 @@ impl Loading {
         if seen.is_some_and(|seen| seen.elapsed() < OTHER_LOG_PAUSE) {
             return false;
         }
-        self.running.insert(voucher_id)
+        !self.ended.contains(&voucher_id) && self.running.insert(voucher_id)
     }
 
     fn end(&mut self, voucher_id: VoucherId, ended: Option<&Ended>) {
         self.running.remove(&voucher_id);
+        self.ended.insert(voucher_id);
         if ended == Some(&Ended::OtherLog) {
             self.other_log.insert(voucher_id, Instant::now());
         } else {
@@ -301,6 +305,18 @@ mod tests {
             closes_at: Timestamp::from_micros(1),
             max_quantity: 1,
         })
+    }
+
+    #[test]
+    fn a_load_that_ended_during_a_look_is_not_begun_again_by_it() {
+        let mut loading = Loading::default();
+        let voucher = VoucherId::new(1).unwrap();
+        assert!(loading.begin(voucher));
+        assert!(!loading.begin(voucher), "it runs");
+        loading.end(voucher, Some(&Ended::Opened));
+        assert!(!loading.begin(voucher), "the look saw it before it opened");
+        loading.ended.clear();
+        assert!(loading.begin(voucher), "the next look saw what came after");
     }
 
     #[test]

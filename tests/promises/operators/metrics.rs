@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seckill_metrics::{Kind, Metric};
 use seckill_testkit::{Service, http, workspace_root};
-use seckill_tests::{SaleTerms, World, eventually};
+use seckill_tests::{SaleTerms, World, eventually, eventually_within};
 
 const PAGE: &str = "docs/metrics.md";
 /// Labels with few values that are known beforehand.
@@ -258,4 +259,62 @@ async fn every_series_that_is_exported_is_in_a_catalogue_with_its_labels_and_mea
     .await?;
     ensure!(check_all(&world)? > 100);
     Ok(())
+}
+
+/// More than any number of sales needs, and less than one for each of many sales.
+const MOST_SERIES: usize = 2_000;
+const MANY_SALES: usize = 10_000;
+const MANY_LOADS_PATIENCE: Duration = Duration::from_secs(900);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_sales_make_no_series_of_their_own_and_none_is_loaded_twice() -> Result<()> {
+    many_sales(300).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: puts up 10,000 sales"]
+async fn ten_thousand_sales_make_no_series_of_their_own_and_none_is_loaded_twice() -> Result<()> {
+    many_sales(MANY_SALES).await
+}
+
+async fn many_sales(sales: usize) -> Result<()> {
+    let world = World::start()?;
+    let first = world.sale(SaleTerms::default()).await?;
+    assert!(world.client.order(first, 1, None, 1).await?.is_reserved());
+    let few = check_all(&world)?;
+    let mut last = first;
+    let mut left = sales - 1;
+    while left > 0 {
+        let together = left.min(50);
+        let put_up = (0..together).map(|_| world.schedule(SaleTerms::default()));
+        let put_up = futures_util::future::try_join_all(put_up).await?;
+        last = put_up.into_iter().max().context("no sale")?;
+        left -= together;
+    }
+    eventually_within(MANY_LOADS_PATIENCE, "all sales are loaded", || async {
+        Ok(loads(&world, "opened")? == sales)
+    })
+    .await?;
+    assert!(world.client.order(last, 2, None, 1).await?.is_reserved());
+    world.quiet(last).await?;
+    let many = check_all(&world)?;
+    println!("{few} series with one sale, {many} with {sales}");
+    ensure!(many <= MOST_SERIES, "{many} series");
+    // What happened for the first time meanwhile, of anything but a sale.
+    ensure!(many - few < 200, "{few} series became {many}");
+    // Nobody else loads: a load that finds the sale open was begun for nothing.
+    ensure!(
+        loads(&world, "overtaken")? == 0,
+        "{}",
+        scrape(&world.projector)?
+    );
+    Ok(())
+}
+
+/// How many loads ended so.
+fn loads(world: &World, end: &str) -> Result<usize> {
+    let series = format!("seckill_loads_total{{end=\"{end}\"}} ");
+    let text = scrape(&world.projector)?;
+    let mut found = text.lines().filter_map(|line| line.strip_prefix(&series));
+    Ok(found.next().map_or(Ok(0), str::parse)?)
 }
