@@ -56,6 +56,12 @@ impl Ops {
         })
     }
 
+    /// What `/metrics` says, but for the process' own figures.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.metrics.render()
+    }
+
     /// Adds the three routes to an actix application.
     pub fn routes(&self, config: &mut web::ServiceConfig) {
         config

@@ -97,7 +97,7 @@ byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = byId("token").value;
   sessionStorage.setItem("seckill.admin-token", token);
-  look();
+  begin();
 });
 
 byId("timeline-form").addEventListener("submit", async (event) => {
@@ -112,4 +112,9 @@ byId("timeline-form").addEventListener("submit", async (event) => {
   }
 });
 
-if (token) look();
+function begin() {
+  look();
+  lookAtPulse();
+}
+
+if (token) begin();

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clients::Clients;
 use crate::metrics;
+use crate::operators::pulse::Reporter;
 use crate::orders::outcomes;
 use crate::orders::reservations::RelayOptions;
 use crate::sign_in::mailer::Postman;
@@ -58,6 +59,13 @@ impl Background {
             stock: clients.stock_reads.clone(),
         };
         tasks.spawn(until(stop(), checks.run()));
+        let reporter = Reporter {
+            slots: app.admin.slots.clone(),
+            operations: app.admin.operations.clone(),
+            reads: app.admin.reads.clone(),
+            ops: ops.clone(),
+        };
+        tasks.spawn(until(stop(), reporter.run()));
         tasks.spawn(until(stop(), learn_sign_outs(app.clone())));
         tasks.spawn(until(stop(), forget_sign_outs(clients.door.clone())));
         let (risk, orderbook) = (app.clone(), clients.door.clone());

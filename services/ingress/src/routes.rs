@@ -104,6 +104,10 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
             [(Method::GET, web::get().to(admin::overview))],
         ))
         .service(resource(
+            "/pulse",
+            [(Method::GET, web::get().to(admin::pulse))],
+        ))
+        .service(resource(
             "/orders/{order_id}/timeline",
             [(Method::GET, web::get().to(admin::timeline))],
         ));

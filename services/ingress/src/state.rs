@@ -22,6 +22,7 @@ use crate::metrics;
 use crate::operators::Admin;
 use crate::operators::auth::Operators;
 use crate::operators::operations::Operations;
+use crate::operators::pulse::Slots;
 use crate::orders::Orders;
 use crate::orders::reservations::{Reservations, ReservationsOptions};
 use crate::orders::streams::Streams;
@@ -125,6 +126,7 @@ impl App {
                 gate,
                 operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
                 operations,
+                slots: Slots::new(clients.ephemeral.clone()),
                 reservations,
                 reads,
             }),

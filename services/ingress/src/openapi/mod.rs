@@ -74,7 +74,7 @@ struct PublicApi;
     ),
     paths(
         admin::list, admin::schedule, admin::adjust_stock, admin::close, admin::ledger,
-        admin::overview, admin::timeline,
+        admin::overview, admin::pulse, admin::timeline,
     ),
     components(schemas(FieldError)),
 )]

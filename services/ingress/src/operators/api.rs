@@ -15,6 +15,7 @@ use crate::operators::Admin;
 use crate::operators::change::{Change, Noted};
 use crate::operators::members::Members;
 use crate::operators::operations::{Overview, TimelineStep};
+use crate::operators::pulse::Pulse;
 use crate::operators::stock_request::{StockChange, StockRequest};
 use crate::operators::terms;
 use crate::operators::terms::SaleRequest;
@@ -293,6 +294,26 @@ pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<Http
     admin.operator(&http)?;
     let overview = admin.operations.overview().await?;
     Ok(HttpResponse::Ok().json(overview))
+}
+
+/// The last ten minutes of all instances, in slots of five seconds: answers to orders, their latency, lag, and
+/// stock of the newest sales.
+///
+/// # Errors
+/// `unauthorized`, `unavailable`.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/pulse",
+    operation_id = "getPulse",
+    tag = "Pipeline",
+    responses((status = 200, description = "What the instances have reported.", body = Pulse)),
+    security(("adminToken" = [])),
+    extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
+)]
+pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    admin.operator(&http)?;
+    let slots = admin.slots.clone();
+    Ok(HttpResponse::Ok().json(slots.read().await?))
 }
 
 /// What the log has of an order, and what was decided.

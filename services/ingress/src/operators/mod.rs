@@ -6,6 +6,7 @@ mod change;
 mod members;
 pub mod operations;
 pub mod page;
+pub mod pulse;
 mod stock_request;
 pub mod terms;
 
@@ -15,6 +16,7 @@ use actix_web::HttpRequest;
 
 use self::auth::{Operator, Operators};
 use self::operations::Operations;
+use self::pulse::Slots;
 use crate::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::trace::trace_of;
@@ -30,6 +32,8 @@ pub struct Admin {
     pub operators: Operators,
     /// Reads lag and timelines.
     pub operations: Operations,
+    /// The last ten minutes of all instances.
+    pub slots: Slots,
     /// Takes units back and publishes events.
     pub reservations: Reservations,
     /// Reads sales and ledgers.

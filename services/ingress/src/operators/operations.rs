@@ -11,7 +11,7 @@ use seckill_eventlog::{
     event_offset_ranges,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, View};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
@@ -27,7 +27,7 @@ const FOLD_PATIENCE: Duration = Duration::from_secs(5);
 const FOLD_LOOK: Duration = Duration::from_millis(50);
 
 /// How far one view is behind the end of the log, over all partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Lag {
     /// Events that it has not reached.
     pub events: u64,
