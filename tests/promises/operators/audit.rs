@@ -8,6 +8,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use seckill_testkit::http;
 use seckill_tests::{SaleTerms, World, eventually};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::http::sign_in::Shop;
 
@@ -133,6 +134,59 @@ async fn whose_token_it_is_stands_in_the_audit_and_nobody_can_say_otherwise() ->
         StatusCode::BAD_REQUEST
     );
     assert_eq!(rows(&world).await?.len(), before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_what_their_role_says_and_what_was_refused_is_not_on_record() -> Result<()>
+{
+    let token = |name: &str| format!("a token of {name} and as long as 32 bytes");
+    let hashed = |name: &str| hex::encode(Sha256::digest(token(name)));
+    let (viewer, operator, admin) = (hashed("vic"), hashed("olga"), token("ann"));
+    let tokens = format!("vic:viewer=sha256:{viewer},olga:operator=sha256:{operator},ann={admin}");
+    let world = World::with(&[("ADMIN_TOKENS", &tokens)])?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    let stock = format!("/admin/v1/vouchers/{voucher}/stock");
+    let count = json!({ "delta": 1, "reason": "count" });
+    let ledger = format!("/admin/v1/vouchers/{voucher}/ledger");
+    let sale = json!({
+        "title": "Lamp", "price_cents": 999, "currency": "EUR", "stock": 1, "max_quantity": 1,
+        "opens_at": "2026-05-01T10:00:00Z", "closes_at": "2999-01-01T00:00:00Z", "hold_seconds": 60,
+    });
+    world.until_carried_out().await?;
+    for (name, read, act, put_up) in [
+        ("vic", 200, 403, 403),
+        ("olga", 200, 202, 403),
+        ("ann", 200, 202, 202),
+        ("eve", 401, 401, 401),
+    ] {
+        for (method, path, body, expected) in [
+            (Method::GET, ledger.as_str(), &json!({}), read),
+            (Method::POST, &stock, &count, act),
+            (Method::POST, "/admin/v1/vouchers", &sale, put_up),
+        ] {
+            let before = rows(&world).await?.len();
+            let asked = request(&world, &method, path, body).bearer_auth(token(name));
+            let answer = asked.send().await?;
+            assert_eq!(answer.status(), expected, "{name} {method} {path}");
+            let problem: Value = answer.json().await?;
+            let kind = problem["type"].as_str().unwrap_or_default();
+            match expected {
+                401 => assert!(kind.ends_with("/unauthorized"), "{problem}"),
+                403 => assert!(kind.ends_with("/forbidden"), "{problem}"),
+                _ => assert_eq!(kind, "", "{problem}"),
+            }
+            let rows = rows(&world).await?;
+            assert_eq!(
+                rows.len() - before,
+                usize::from(expected == 202),
+                "{rows:?}"
+            );
+            if expected == 202 {
+                assert_eq!(rows.last().context("a row")?.0, name);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -78,6 +78,9 @@ impl Used {
             let schemes = requirement.as_object().into_iter().flatten();
             self.security.extend(schemes.map(|(name, _)| name.clone()));
             names.insert("unauthorized".to_owned());
+            if requirement.get("adminToken").is_some() {
+                names.insert("forbidden".to_owned());
+            }
         }
         let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
         for name in names {

@@ -35,6 +35,7 @@ fn samples() -> Vec<Problem> {
         Problem::rate_limited("user", 5, Duration::from_secs(1)),
         Problem::too_many_streams(),
         Problem::unauthorized("Send Authorization: Bearer with a token that has not expired."),
+        Problem::forbidden("Ask an admin for the role operator."),
         Problem::from(Rule::UserBlocked),
         Problem::not_found("There is no such voucher."),
         Problem::not_cancellable("The order is paid already."),

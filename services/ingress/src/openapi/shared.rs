@@ -144,7 +144,7 @@ pub(super) fn security_scheme(name: &str) -> Option<Value> {
         "adminToken" => json!({
             "type": "http",
             "scheme": "bearer",
-            "description": "The operators' token.",
+            "description": "The token that operators share, or one of their own, whose role says what they may do.",
         }),
         "webhookSignature" => json!({
             "type": "apiKey",

@@ -16,6 +16,7 @@ use crate::operators::change::{Change, Noted};
 use crate::operators::members::Members;
 use crate::operators::operations::{Overview, TimelineStep};
 use crate::operators::pulse::Pulse;
+use crate::operators::role::Action;
 use crate::operators::stock_request::{StockChange, StockRequest};
 use crate::operators::terms;
 use crate::operators::terms::SaleRequest;
@@ -51,7 +52,7 @@ pub(crate) struct Timeline {
 /// the answer is 503: an id that is new to PostgreSQL could be that of a sale in the log.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
+/// `unauthorized`, `forbidden`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/admin/v1/vouchers",
@@ -70,7 +71,7 @@ pub async fn schedule(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http)?;
+    let operator = admin.operator(&http, Action::PutUp)?;
     let Members(body) = body::json(&http, payload).await?;
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
@@ -100,7 +101,7 @@ pub async fn schedule(
 /// later.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `not-found`, `stock-committed`, `idempotency-key-reused`,
+/// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `stock-committed`, `idempotency-key-reused`,
 /// `unavailable`.
 #[utoipa::path(
     post,
@@ -120,7 +121,7 @@ pub async fn adjust_stock(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http)?;
+    let operator = admin.operator(&http, Action::Act)?;
     let voucher_id = request::voucher_id(&http)?;
     let request: StockRequest = body::json(&http, payload).await?;
     let StockChange { delta, reason } = request.check()?;
@@ -199,7 +200,7 @@ async fn shrink(
 /// Closing it again changes nothing.
 ///
 /// # Errors
-/// `unauthorized`, `not-found`, `idempotency-key-reused`, `unavailable`.
+/// `unauthorized`, `forbidden`, `not-found`, `idempotency-key-reused`, `unavailable`.
 #[utoipa::path(
     post,
     path = "/admin/v1/vouchers/{voucher_id}/close",
@@ -213,7 +214,7 @@ async fn shrink(
     ),
 )]
 pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http)?;
+    let operator = admin.operator(&http, Action::Act)?;
     let voucher_id = request::voucher_id(&http)?;
     let row = known_sale(&admin, voucher_id).await?;
     let canonical = json!(["close", voucher_id.get()]).to_string();
@@ -233,7 +234,7 @@ pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
 /// A sale's units across both stores.
 ///
 /// # Errors
-/// `unauthorized`, `not-found`, `unavailable`.
+/// `unauthorized`, `forbidden`, `not-found`, `unavailable`.
 #[utoipa::path(
     get,
     path = "/admin/v1/vouchers/{voucher_id}/ledger",
@@ -247,7 +248,7 @@ pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     ),
 )]
 pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http)?;
+    admin.operator(&http, Action::Read)?;
     let voucher_id = request::voucher_id(&http)?;
     let found = admin.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
@@ -257,7 +258,7 @@ pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRe
 /// All sales, also those off the shelf.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `unavailable`.
+/// `unauthorized`, `forbidden`, `invalid-request`, `unavailable`.
 #[utoipa::path(
     get,
     path = "/admin/v1/vouchers",
@@ -272,7 +273,7 @@ pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRe
     ),
 )]
 pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http)?;
+    admin.operator(&http, Action::Read)?;
     let page = vouchers::page(&admin.reads, &http, Which::All).await?;
     Ok(HttpResponse::Ok().json(page))
 }
@@ -280,7 +281,7 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
 /// How far the views are behind the log, and dead letters.
 ///
 /// # Errors
-/// `unauthorized`, `unavailable`.
+/// `unauthorized`, `forbidden`, `unavailable`.
 #[utoipa::path(
     get,
     path = "/admin/v1/overview",
@@ -291,7 +292,7 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
 pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http)?;
+    admin.operator(&http, Action::Read)?;
     let overview = admin.operations.overview().await?;
     Ok(HttpResponse::Ok().json(overview))
 }
@@ -300,7 +301,7 @@ pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<Http
 /// stock of the newest sales.
 ///
 /// # Errors
-/// `unauthorized`, `unavailable`.
+/// `unauthorized`, `forbidden`, `unavailable`.
 #[utoipa::path(
     get,
     path = "/admin/v1/pulse",
@@ -311,7 +312,7 @@ pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<Http
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
 pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http)?;
+    admin.operator(&http, Action::Read)?;
     let slots = admin.slots.clone();
     Ok(HttpResponse::Ok().json(slots.read().await?))
 }
@@ -319,7 +320,7 @@ pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
 /// What the log has of an order, and what was decided.
 ///
 /// # Errors
-/// `unauthorized`, `invalid-request`, `not-found`, `unavailable`.
+/// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `unavailable`.
 #[utoipa::path(
     get,
     path = "/admin/v1/orders/{order_id}/timeline",
@@ -333,7 +334,7 @@ pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     ),
 )]
 pub async fn timeline(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http)?;
+    admin.operator(&http, Action::Read)?;
     let order_id = request::order_id(&http)?;
     let steps = admin.operations.timeline(order_id).await?;
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;

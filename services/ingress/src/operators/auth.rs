@@ -10,20 +10,38 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::request::bearer;
+use crate::operators::role::Role;
 
 /// A token shorter than this can be guessed.
 const TOKEN_MIN_BYTES: usize = 32;
 
-/// Tokens of single operators, each with its owner's name.
+/// What the text of a token's SHA-256 begins with.
+const HASHED: &str = "sha256:";
+
+type Digested = [u8; 32];
+
+/// Tokens of single operators, each with its owner's name and role. Of a token only its hash is kept.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct NamedTokens(Vec<(Actor, Secret)>);
+pub struct NamedTokens(Vec<Named>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Named {
+    operator: Operator,
+    digest: Digested,
+}
 
 /// What was read is no list of names and tokens. The text is not quoted: it may be a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NamedTokensError {
     /// No `name=token`.
-    #[error("is no list like kim=TOKEN,lee=TOKEN with names of one line")]
+    #[error("is no list like kim=TOKEN,lee:viewer=sha256:HASH with names of one line")]
     NoList,
+    /// What follows a name is not one of the roles.
+    #[error("has after a colon something else than viewer, operator or admin")]
+    NoRole,
+    /// What should be a hash is none.
+    #[error("has a hash that is not 64 hexadecimal digits")]
+    NoHash,
     /// A token can be guessed.
     #[error("has a token of less than {TOKEN_MIN_BYTES} bytes")]
     Short,
@@ -35,30 +53,57 @@ pub enum NamedTokensError {
 impl FromStr for NamedTokens {
     type Err = NamedTokensError;
 
+    /// Pairs are separated by commas or by lines.
     fn from_str(text: &str) -> Result<Self, NamedTokensError> {
-        let mut named: Vec<(Actor, Secret)> = Vec::new();
-        for pair in text.split(',') {
-            let (name, token) = pair.split_once('=').ok_or(NamedTokensError::NoList)?;
-            let name = Actor::written(name).map_err(|_| NamedTokensError::NoList)?;
-            let token = token.trim();
-            if token.len() < TOKEN_MIN_BYTES {
-                return Err(NamedTokensError::Short);
-            }
-            let token = Secret::new(token);
-            if named.iter().any(|(n, t)| *n == name || *t == token) {
+        let mut all: Vec<Named> = Vec::new();
+        for pair in text.trim_end_matches('\n').split([',', '\n']) {
+            let named = Named::read(pair)?;
+            let is_same =
+                |n: &Named| n.operator.name == named.operator.name || n.digest == named.digest;
+            if all.iter().any(is_same) {
                 return Err(NamedTokensError::Twice);
             }
-            named.push((name, token));
+            all.push(named);
         }
-        Ok(Self(named))
+        Ok(Self(all))
     }
 }
 
-/// Names alone.
+impl Named {
+    fn read(pair: &str) -> Result<Self, NamedTokensError> {
+        let (owner, token) = pair.split_once('=').ok_or(NamedTokensError::NoList)?;
+        // A misspelt role must not become part of the name of somebody who may do everything.
+        let (name, role) = match owner.split_once(':') {
+            None => (owner, Role::Admin),
+            Some((name, role)) => {
+                let role = role.trim().parse().map_err(|_| NamedTokensError::NoRole)?;
+                (name, role)
+            }
+        };
+        let name = Actor::written(name).map_err(|_| NamedTokensError::NoList)?;
+        let operator = Operator {
+            name: Some(name),
+            role,
+        };
+        let token = token.trim();
+        let digest = if let Some(hash) = token.strip_prefix(HASHED) {
+            let mut digest = Digested::default();
+            hex::decode_to_slice(hash, &mut digest).map_err(|_| NamedTokensError::NoHash)?;
+            digest
+        } else if token.len() < TOKEN_MIN_BYTES {
+            return Err(NamedTokensError::Short);
+        } else {
+            Sha256::digest(token).into()
+        };
+        Ok(Self { operator, digest })
+    }
+}
+
+/// Names and roles alone.
 impl fmt::Debug for NamedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
+            .entries(self.0.iter().map(|named| &named.operator))
             .finish()
     }
 }
@@ -75,6 +120,8 @@ pub struct Operators {
 pub struct Operator {
     /// Whose token it is; none of the one that all share.
     pub name: Option<Actor>,
+    /// What they may do.
+    pub role: Role,
 }
 
 impl Operators {
@@ -89,15 +136,16 @@ impl Operators {
     pub fn find(&self, headers: &HeaderMap) -> Option<Operator> {
         // Hashes have one length, so that the comparison's time says nothing about the token. All are
         // compared, whichever it is.
-        let digest = |text: &str| Sha256::digest(text.as_bytes());
-        let given = digest(bearer(headers).unwrap_or_default());
-        let is = |token: &Secret| bool::from(given.ct_eq(&digest(token.expose())));
-        let mut found = is(&self.shared).then_some(Operator { name: None });
-        for (name, token) in &self.named.0 {
-            if is(token) {
-                found = Some(Operator {
-                    name: Some(name.clone()),
-                });
+        let given = Sha256::digest(bearer(headers).unwrap_or_default());
+        let is = |digest: &[u8]| bool::from(given.ct_eq(digest));
+        let shared = Sha256::digest(self.shared.expose());
+        let mut found = is(&shared).then_some(Operator {
+            name: None,
+            role: Role::Admin,
+        });
+        for named in &self.named.0 {
+            if is(&named.digest) {
+                found = Some(named.operator.clone());
             }
         }
         found
@@ -145,6 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_hashed_tokens_names_each_ones_owner_and_role() {
+        let hash = hex::encode(Sha256::digest(KIMS));
+        let file =
+            format!("kim:viewer=sha256:{hash}\nlee : operator=fedcba9876543210fedcba9876543210\n");
+        let operators = Operators::new(Secret::new(SHARED), file.parse().unwrap());
+        let found = |token: &str| {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+            headers.insert(AUTHORIZATION, value);
+            let found = operators.find(&headers);
+            found.map(|found| (found.name.unwrap_or_default().to_string(), found.role))
+        };
+        assert_eq!(found(KIMS), Some(("kim".to_owned(), Role::Viewer)));
+        let lees = "fedcba9876543210fedcba9876543210";
+        assert_eq!(found(lees), Some(("lee".to_owned(), Role::Operator)));
+        assert_eq!(found(SHARED), Some((String::new(), Role::Admin)));
+        assert_eq!(found(&hash), None, "a hash is no token");
+        assert_eq!(found(&format!("sha256:{hash}")), None);
+        let twice = format!("kim=sha256:{hash}\nlee={KIMS}");
+        assert_eq!(twice.parse::<NamedTokens>(), Err(NamedTokensError::Twice));
+    }
+
+    #[test]
     fn a_list_that_cannot_be_used_is_refused_and_none_is_printed() {
         for (text, error) in [
             ("", NamedTokensError::NoList),
@@ -158,6 +229,11 @@ mod tests {
                 "kim=0123456789abcdef0123456789abcdef,",
                 NamedTokensError::NoList,
             ),
+            (
+                "kim:root=0123456789abcdef0123456789abcdef",
+                NamedTokensError::NoRole,
+            ),
+            ("kim=sha256:0123", NamedTokensError::NoHash),
             (
                 "kim=0123456789abcdef0123456789abcdef,kim=fedcba9876543210fedcba9876543210",
                 NamedTokensError::Twice,

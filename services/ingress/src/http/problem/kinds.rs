@@ -110,6 +110,12 @@ impl Problem {
         )
     }
 
+    /// 403: the caller is known, and their role is not enough.
+    #[must_use]
+    pub fn forbidden(detail: &'static str) -> Self {
+        Self::new("forbidden", "Forbidden", StatusCode::FORBIDDEN, detail)
+    }
+
     /// 403: an operator's rule refuses the order; `rule` names it.
     #[must_use]
     pub fn denied(rule: &'static str, detail: &'static str) -> Self {

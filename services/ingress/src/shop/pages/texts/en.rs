@@ -77,6 +77,7 @@ pub(super) static TEXTS: Texts = Texts {
             "This order is not taken. If you think that is wrong, ask the shop.",
         ),
         ("ended", "The sale is over and takes no more orders."),
+        ("forbidden", "Your role does not permit this: ask an admin."),
         (
             "idempotency-key-reused",
             "This attempt was for another order. Press Buy again.",

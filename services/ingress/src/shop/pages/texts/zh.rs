@@ -74,6 +74,7 @@ pub(super) static TEXTS: Texts = Texts {
         ),
         ("denied", "此订单未被受理。如有疑问，请联系商店。"),
         ("ended", "抢购已结束，不再接受订单。"),
+        ("forbidden", "您的角色无权执行此操作：请联系管理员。"),
         (
             "idempotency-key-reused",
             "这次尝试属于另一个订单。请再点一次“立即抢购”。",

@@ -1,0 +1,77 @@
+//! What an operator may do.
+
+use std::str::FromStr;
+
+/// What a call of the operators' API does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Looks, and changes nothing.
+    Read,
+    /// Changes a sale that is there, or deals with a dead letter.
+    Act,
+    /// Puts a sale up: its price and its terms are the shop's word.
+    PutUp,
+}
+
+/// Each may what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Acts on sales that are there.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+/// The text names no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no role: viewer, operator or admin")]
+pub struct NoRole;
+
+impl Role {
+    /// Whether who has this role may do it.
+    #[must_use]
+    pub const fn may(self, action: Action) -> bool {
+        match self {
+            Self::Admin => true,
+            Self::Operator => matches!(action, Action::Read | Action::Act),
+            Self::Viewer => matches!(action, Action::Read),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = NoRole;
+
+    fn from_str(text: &str) -> Result<Self, NoRole> {
+        match text {
+            "viewer" => Ok(Self::Viewer),
+            "operator" => Ok(Self::Operator),
+            "admin" => Ok(Self::Admin),
+            _ => Err(NoRole),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_may_what_its_line_says() {
+        for (role, read, act, put_up) in [
+            ("viewer", true, false, false),
+            ("operator", true, true, false),
+            ("admin", true, true, true),
+        ] {
+            let role: Role = role.parse().unwrap();
+            assert_eq!(role.may(Action::Read), read, "{role:?}");
+            assert_eq!(role.may(Action::Act), act, "{role:?}");
+            assert_eq!(role.may(Action::PutUp), put_up, "{role:?}");
+        }
+        for none in ["", "Admin", "root", "admin "] {
+            assert_eq!(none.parse::<Role>(), Err(NoRole), "{none:?}");
+        }
+    }
+}
