@@ -1,5 +1,5 @@
-//! JWTs signed with HS256, and with nothing else: the library's other algorithms, keys and their libraries are
-//! not part of the programs.
+//! JWTs signed with HS256 here, or with RS256 and ES256 by an identity provider, and with nothing else: the library's other
+//! algorithms and their libraries are not part of the programs. Public keys are ring's, which TLS brings.
 
 use std::sync::Once;
 
@@ -7,19 +7,27 @@ use hmac::{Hmac, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwkUtils, JwtSigner, JwtVerifier};
 use jsonwebtoken::errors::{ErrorKind, Result};
 use jsonwebtoken::signature::{Error, Signer, Verifier};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation,
+};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::Sha256;
 
-static HS256: CryptoProvider = CryptoProvider {
+static OURS: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| {
         let signer = Hs256::new(*algorithm, key.try_get_hmac_secret()?)?;
         Ok(Box::new(signer) as Box<dyn JwtSigner>)
     },
     verifier_factory: |algorithm, key| {
-        let verifier = Hs256::new(*algorithm, key.try_get_hmac_secret()?)?;
-        Ok(Box::new(verifier) as Box<dyn JwtVerifier>)
+        if *algorithm == Algorithm::HS256 {
+            let verifier = Hs256::new(*algorithm, key.try_get_hmac_secret()?)?;
+            return Ok(Box::new(verifier) as Box<dyn JwtVerifier>);
+        }
+        Ok(Box::new(Public::new(*algorithm, key)?) as Box<dyn JwtVerifier>)
     },
     jwk_utils: JwkUtils::new_unimplemented(),
 };
@@ -29,7 +37,7 @@ fn tell_the_library() {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
         // Nobody else tells it another one: all come here.
-        let _ = HS256.install_default();
+        let _ = OURS.install_default();
     });
 }
 
@@ -95,6 +103,46 @@ impl Verifier<Vec<u8>> for Hs256 {
 impl JwtVerifier for Hs256 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::HS256
+    }
+}
+
+/// A provider's key, which only checks.
+struct Public(Algorithm, DecodingKey);
+
+impl Public {
+    fn new(algorithm: Algorithm, key: &DecodingKey) -> Result<Self> {
+        match (algorithm, key.family(), key.kind()) {
+            (
+                Algorithm::RS256,
+                AlgorithmFamily::Rsa,
+                DecodingKeyKind::RsaModulusExponent { .. },
+            )
+            | (Algorithm::ES256, AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(_)) => {
+                Ok(Self(algorithm, key.clone()))
+            }
+            _ => Err(ErrorKind::InvalidAlgorithm.into()),
+        }
+    }
+}
+
+impl Verifier<Vec<u8>> for Public {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
+        let verified =
+            match self.1.kind() {
+                DecodingKeyKind::RsaModulusExponent { n, e } => RsaPublicKeyComponents { n, e }
+                    .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
+                DecodingKeyKind::SecretOrDer(point) => {
+                    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+                    key.verify(message, signature)
+                }
+            };
+        verified.map_err(|_| Error::new())
+    }
+}
+
+impl JwtVerifier for Public {
+    fn algorithm(&self) -> Algorithm {
+        self.0
     }
 }
 

@@ -73,6 +73,9 @@ impl Background {
             risk.gate.risk.follow(orderbook).await;
         }));
         tasks.spawn(until(stop(), follow(app.clone(), clients, stop())));
+        if let Some(provider) = &app.admin.provider {
+            tasks.spawn(until(stop(), provider.issuer().follow()));
+        }
         background
     }
 

@@ -15,6 +15,7 @@ use crate::gate::admission::Places;
 use crate::gate::limits::Rates;
 use crate::http::address::{ProxyHeader, TrustedProxies};
 use crate::operators::auth::NamedTokens;
+use crate::operators::provider::ProviderSettings;
 use crate::payments::webhook::check_secret;
 use crate::shop::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
@@ -37,6 +38,8 @@ pub struct Config {
     pub admin_token: Secret,
     /// Operators' own tokens, each with its owner's name.
     pub admin_tokens: NamedTokens,
+    /// Who else names operators.
+    pub admin_provider: Option<ProviderSettings>,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
     /// The key before: its tokens are still good while the key is being changed.
@@ -100,6 +103,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let secrets = Secrets::read(reader);
     let admin_tokens = reader.optional::<NamedTokens>("ADMIN_TOKENS");
     reader.hide("ADMIN_TOKENS");
+    let admin_provider = ProviderSettings::read(reader);
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
@@ -123,6 +127,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         admin_listen: admin_listen?,
         admin_token: secrets.admin_token?,
         admin_tokens: admin_tokens?.unwrap_or_default(),
+        admin_provider: admin_provider?,
         token_secret: secrets.token?,
         token_secret_previous: secrets.token_previous?,
         payment_webhook_secret: secrets.webhook?,
@@ -292,6 +297,7 @@ mod tests {
         let bad = [
             ("ADMIN_TOKEN", "short"),
             ("ADMIN_TOKENS", "kim=short"),
+            ("ADMIN_ISSUER", "http://login.example"),
             ("EVENT_PARTITIONS", "0"),
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),

@@ -22,6 +22,7 @@ use crate::metrics;
 use crate::operators::Admin;
 use crate::operators::auth::Operators;
 use crate::operators::operations::Operations;
+use crate::operators::provider::Provider;
 use crate::operators::pulse::Slots;
 use crate::orders::Orders;
 use crate::orders::reservations::{Reservations, ReservationsOptions};
@@ -95,8 +96,9 @@ impl App {
             clients.kafka.clone(),
             clients.topics.clone(),
             config.stores.kafka.partitions,
-            runtime,
+            runtime.clone(),
         );
+        let provider = config.admin_provider.clone();
         let app = Self {
             gate: Arc::clone(&gate),
             arriving: Data::new(Arriving::new(config.bodies_per_address)),
@@ -125,6 +127,7 @@ impl App {
             admin: Data::new(Admin {
                 gate,
                 operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
+                provider: provider.map(|settings| Provider::new(settings, runtime)),
                 operations,
                 slots: Slots::new(clients.ephemeral.clone()),
                 reservations,

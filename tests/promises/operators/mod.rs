@@ -6,6 +6,7 @@ mod dashboards;
 mod doctor;
 mod metrics;
 mod operator_keys;
+mod provider;
 mod readings;
 pub(crate) mod reconcile;
 mod reconcile_many;

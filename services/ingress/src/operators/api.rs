@@ -71,7 +71,7 @@ pub async fn schedule(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http, Action::PutUp)?;
+    let operator = admin.operator(&http, Action::PutUp).await?;
     let Members(body) = body::json(&http, payload).await?;
     let terms = terms::parse(&body, events::timestamp_now())
         .map_err(|errors| Problem::invalid_fields(&errors))?;
@@ -121,7 +121,7 @@ pub async fn adjust_stock(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http, Action::Act)?;
+    let operator = admin.operator(&http, Action::Act).await?;
     let voucher_id = request::voucher_id(&http)?;
     let request: StockRequest = body::json(&http, payload).await?;
     let StockChange { delta, reason } = request.check()?;
@@ -214,7 +214,7 @@ async fn shrink(
     ),
 )]
 pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let operator = admin.operator(&http, Action::Act)?;
+    let operator = admin.operator(&http, Action::Act).await?;
     let voucher_id = request::voucher_id(&http)?;
     let row = known_sale(&admin, voucher_id).await?;
     let canonical = json!(["close", voucher_id.get()]).to_string();
@@ -248,7 +248,7 @@ pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     ),
 )]
 pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http, Action::Read)?;
+    admin.operator(&http, Action::Read).await?;
     let voucher_id = request::voucher_id(&http)?;
     let found = admin.reads.ledger(voucher_id).await?;
     let ledger = found.ok_or_else(unknown_sale)?;
@@ -273,7 +273,7 @@ pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRe
     ),
 )]
 pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http, Action::Read)?;
+    admin.operator(&http, Action::Read).await?;
     let page = vouchers::page(&admin.reads, &http, Which::All).await?;
     Ok(HttpResponse::Ok().json(page))
 }
@@ -292,7 +292,7 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
 pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http, Action::Read)?;
+    admin.operator(&http, Action::Read).await?;
     let overview = admin.operations.overview().await?;
     Ok(HttpResponse::Ok().json(overview))
 }
@@ -312,7 +312,7 @@ pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<Http
     extensions(("x-headers" = json!({"200": ["Cache-Control"]}))),
 )]
 pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http, Action::Read)?;
+    admin.operator(&http, Action::Read).await?;
     let slots = admin.slots.clone();
     Ok(HttpResponse::Ok().json(slots.read().await?))
 }
@@ -334,7 +334,7 @@ pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     ),
 )]
 pub async fn timeline(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    admin.operator(&http, Action::Read)?;
+    admin.operator(&http, Action::Read).await?;
     let order_id = request::order_id(&http)?;
     let steps = admin.operations.timeline(order_id).await?;
     let steps = steps.ok_or_else(|| Problem::not_found("The log has no record of this order."))?;

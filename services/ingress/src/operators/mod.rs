@@ -3,9 +3,11 @@
 pub mod api;
 pub mod auth;
 mod change;
+pub mod issuer;
 mod members;
 pub mod operations;
 pub mod page;
+pub mod provider;
 pub mod pulse;
 pub mod role;
 mod stock_request;
@@ -16,11 +18,14 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 
 use self::auth::{Operator, Operators};
+use self::issuer::NotVerified;
 use self::operations::Operations;
+use self::provider::{NoOperator, Provider};
 use self::pulse::Slots;
 use self::role::Action;
 use crate::gate::Gate;
 use crate::http::problem::Problem;
+use crate::http::request::bearer;
 use crate::http::trace::trace_of;
 use crate::metrics;
 use crate::orders::reservations::Reservations;
@@ -32,6 +37,8 @@ pub struct Admin {
     pub gate: Arc<Gate>,
     /// The operators and their tokens.
     pub operators: Operators,
+    /// Who else names operators.
+    pub provider: Option<Provider>,
     /// Reads lag and timelines.
     pub operations: Operations,
     /// The last ten minutes of all instances.
@@ -47,18 +54,20 @@ impl Admin {
     ///
     /// # Errors
     /// `unauthorized` without such a token, `forbidden` when their role is not enough; it is counted, and logged
-    /// with the address.
-    pub fn operator(&self, http: &HttpRequest, action: Action) -> Result<Operator, Problem> {
-        let Some(operator) = self.operators.find(http.headers()) else {
-            self.refused(http, "a request without an admin token was refused");
-            return Err(Problem::unauthorized(
-                "Send Authorization: Bearer with the admin token.",
-            ));
+    /// with the address. `unavailable` when only the identity provider knows whose token it is, and does not answer.
+    pub async fn operator(&self, http: &HttpRequest, action: Action) -> Result<Operator, Problem> {
+        let operator = match self.operators.find(http.headers()) {
+            Some(operator) => operator,
+            None => self.provided(http).await?,
         };
         if operator.role.may(action) {
             return Ok(operator);
         }
-        self.refused(http, "an operator may not do what was asked for");
+        self.refused(
+            http,
+            "an operator may not do what was asked for",
+            "their role",
+        );
         Err(Problem::forbidden(match action {
             Action::Read => "Ask an admin for the role viewer.",
             Action::Act => "Ask an admin for the role operator.",
@@ -66,10 +75,33 @@ impl Admin {
         }))
     }
 
-    fn refused(&self, http: &HttpRequest, why: &'static str) {
+    async fn provided(&self, http: &HttpRequest) -> Result<Operator, Problem> {
+        let found = match (&self.provider, bearer(http.headers())) {
+            (Some(provider), Some(token)) => provider.find(token).await,
+            _ => Err(NoOperator::NotVerified(NotVerified::Refused(String::new()))),
+        };
+        found.map_err(|none| match none {
+            NoOperator::NotVerified(NotVerified::Refused(why)) => {
+                self.refused(http, "a request without an admin token was refused", &why);
+                Problem::unauthorized(
+                    "Send Authorization: Bearer with an operator's token that is good.",
+                )
+            }
+            NoOperator::NotVerified(NotVerified::Away(why)) => Problem::unavailable(
+                "The identity provider does not answer: try again in a moment.",
+            )
+            .because(why),
+            NoOperator::NoRole => {
+                self.refused(http, "an operator may not do what was asked for", "no role");
+                Problem::forbidden("Ask who manages the identity provider for a role.")
+            }
+        })
+    }
+
+    fn refused(&self, http: &HttpRequest, what: &'static str, why: &str) {
         metrics::ADMIN_REFUSED.only().increment(1);
         let (trace, path) = (trace_of(http), http.path());
         let address = self.gate.trusted_proxies.client(http);
-        tracing::warn!(%trace, ?address, path, "{why}");
+        tracing::warn!(%trace, ?address, path, why, "{what}");
     }
 }

@@ -1,0 +1,212 @@
+//! Operators whom an identity provider names, with their roles.
+
+use seckill_credentials::issued::Claims;
+use seckill_domain::Actor;
+use seckill_service::settings::Reader;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::operators::auth::Operator;
+use crate::operators::issuer::{Issuer, IssuerSettings, NotVerified, check_url};
+use crate::operators::role::Role;
+
+const ROLES_CLAIM: &str = "roles";
+/// A provider has roles of other programs, too, and its own `admin`.
+const PREFIX: &str = "seckill-";
+
+/// Which provider names operators.
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    issuer: IssuerSettings,
+    roles_claim: String,
+}
+
+impl ProviderSettings {
+    /// Reads the settings that begin with `ADMIN_ISSUER`, and `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None: at least one is
+    /// wrong, and noted as such.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Option<Self>> {
+        let issuer: Option<Option<String>> = reader.optional("ADMIN_ISSUER");
+        let issuer = reader.accept("ADMIN_ISSUER", issuer, |url| {
+            url.as_deref().map_or(Ok(()), check_url)
+        });
+        let audience: Option<Option<String>> = reader.optional("ADMIN_AUDIENCE");
+        let roles_claim = reader.or("ADMIN_ROLES_CLAIM", ROLES_CLAIM.to_owned())?;
+        match (issuer?, audience?) {
+            (None, None) => Some(None),
+            (Some(issuer), Some(audience)) => Some(Some(Self {
+                issuer: IssuerSettings { issuer, audience },
+                roles_claim,
+            })),
+            (Some(_), None) => {
+                reader.refuse("ADMIN_AUDIENCE", "has to be set with ADMIN_ISSUER");
+                None
+            }
+            (None, Some(_)) => {
+                reader.refuse("ADMIN_ISSUER", "has to be set with ADMIN_AUDIENCE");
+                None
+            }
+        }
+    }
+}
+
+/// Why a token's owner is no operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoOperator {
+    /// Nobody knows whose token it is.
+    NotVerified(NotVerified),
+    /// The provider gave them none of the roles.
+    NoRole,
+}
+
+/// The provider that names operators.
+pub struct Provider {
+    issuer: Issuer,
+    roles_claim: String,
+}
+
+impl Provider {
+    /// Asks nobody yet; what is asked later is asked on `runtime`.
+    #[must_use]
+    pub fn new(settings: ProviderSettings, runtime: Handle) -> Self {
+        Self {
+            issuer: Issuer::new(settings.issuer, runtime),
+            roles_claim: settings.roles_claim,
+        }
+    }
+
+    /// Whose tokens are checked.
+    #[must_use]
+    pub fn issuer(&self) -> Issuer {
+        self.issuer.clone()
+    }
+
+    /// Whose token it is.
+    ///
+    /// # Errors
+    /// Why it is no operator's.
+    pub async fn find(&self, token: &str) -> Result<Operator, NoOperator> {
+        let claims = self.issuer.verify(token).await;
+        let claims = claims.map_err(NoOperator::NotVerified)?;
+        let name = name(&claims).ok_or_else(|| {
+            let why = "its subject is longer than a name in the audit may be";
+            NoOperator::NotVerified(NotVerified::Refused(why.to_owned()))
+        })?;
+        let role = role(&claims, &self.roles_claim).ok_or(NoOperator::NoRole)?;
+        Ok(Operator {
+            name: Some(name),
+            role,
+        })
+    }
+}
+
+/// The provider's own name for somebody stays theirs, and comes last: what they call themselves they may change.
+fn name(claims: &Claims) -> Option<Actor> {
+    let text = |claim| claims.get(claim).and_then(Value::as_str);
+    let sub = text("sub").filter(|sub| !sub.is_empty())?;
+    let called = ["preferred_username", "email", "name"];
+    let called = called.into_iter().find_map(text);
+    called
+        .and_then(|called| Actor::written(&format!("{called} ({sub})")).ok())
+        .or_else(|| Actor::written(sub).ok())
+}
+
+/// The highest role that a claim holds: a list, or a text with spaces. The claim is the one of that name, or the dots lead to it.
+fn role(claims: &Claims, claim: &str) -> Option<Role> {
+    let mut steps = claim.split('.');
+    let nested = || {
+        let first = claims.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.get(step))
+    };
+    let found = claims.get(claim).or_else(nested)?;
+    let listed = found.as_array().into_iter().flatten();
+    let listed = listed.filter_map(Value::as_str);
+    let texts = listed.chain(found.as_str().into_iter().flat_map(str::split_whitespace));
+    let roles = texts.filter_map(|text| text.strip_prefix(PREFIX)?.parse().ok());
+    roles.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn claims(value: &Value) -> Claims {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn the_highest_role_counts_wherever_a_provider_puts_it() {
+        for (value, claim, expected) in [
+            (
+                json!({ "roles": ["seckill-viewer"] }),
+                "roles",
+                Some(Role::Viewer),
+            ),
+            (
+                json!({ "roles": ["seckill-viewer", "x", "seckill-operator"] }),
+                "roles",
+                Some(Role::Operator),
+            ),
+            (
+                json!({ "realm_access": { "roles": ["seckill-admin"] } }),
+                "realm_access.roles",
+                Some(Role::Admin),
+            ),
+            (
+                json!({ "https://shop.example/roles": ["seckill-admin"] }),
+                "https://shop.example/roles",
+                Some(Role::Admin),
+            ),
+            (
+                json!({ "cognito:groups": ["seckill-viewer"] }),
+                "cognito:groups",
+                Some(Role::Viewer),
+            ),
+            (
+                json!({ "scope": "openid seckill-operator" }),
+                "scope",
+                Some(Role::Operator),
+            ),
+            // A provider's own role is none here.
+            (json!({ "roles": ["admin", "operator"] }), "roles", None),
+            (
+                json!({ "roles": ["seckill-root", "seckill-", 7] }),
+                "roles",
+                None,
+            ),
+            (json!({ "roles": { "seckill-admin": true } }), "roles", None),
+            (json!({ "roles": ["seckill-admin"] }), "groups", None),
+            (json!({}), "roles", None),
+        ] {
+            assert_eq!(role(&claims(&value), claim), expected, "{value} {claim}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_somebody_gave_themselves_does_not_hide_who_it_is() {
+        let long = "x".repeat(Actor::MAX_CHARS);
+        for (value, expected) in [
+            (
+                json!({ "sub": "7", "preferred_username": "kim" }),
+                Some("kim (7)"),
+            ),
+            (
+                json!({ "sub": "7", "preferred_username": "lee (8)" }),
+                Some("lee (8) (7)"),
+            ),
+            (
+                json!({ "sub": "7", "email": "kim@shop.example" }),
+                Some("kim@shop.example (7)"),
+            ),
+            (json!({ "sub": "7", "name": "two\nlines" }), Some("7")),
+            (json!({ "sub": "7", "name": long }), Some("7")),
+            (json!({ "sub": "7" }), Some("7")),
+            (json!({ "sub": format!("{long}y") }), None),
+            (json!({ "sub": "" }), None),
+            (json!({ "name": "kim" }), None),
+        ] {
+            let name = name(&claims(&value)).map(|name| name.to_string());
+            assert_eq!(name.as_deref(), expected, "{value}");
+        }
+    }
+}

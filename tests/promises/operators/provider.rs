@@ -1,0 +1,225 @@
+//! Operators whom an identity provider names.
+
+mod mock;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use hmac::{Hmac, Mac};
+use reqwest::StatusCode;
+use seckill_testkit::ports::free_port;
+use seckill_tests::{SaleTerms, World, eventually};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use mock::{AUDIENCE, Key, Provider, base64, claims, url};
+
+const VIEWER: &[&str] = &["offline_access", "seckill-viewer"];
+
+fn world(issuer: &str) -> Result<World> {
+    World::with(&[
+        ("ADMIN_ISSUER", issuer),
+        ("ADMIN_AUDIENCE", AUDIENCE),
+        ("ADMIN_ROLES_CLAIM", "realm_access.roles"),
+    ])
+}
+
+/// Status and problem of a look at the sales.
+async fn look(world: &World, token: &str) -> Result<(StatusCode, String)> {
+    let asked = reqwest::Client::new()
+        .get(format!("{}/admin/v1/vouchers", world.client.admin_url))
+        .bearer_auth(token);
+    let answer = asked.send().await?;
+    let status = answer.status();
+    let body: Value = answer.json().await?;
+    let kind = body["type"].as_str().unwrap_or_default();
+    let name = kind.rsplit('/').next().unwrap_or_default();
+    Ok((status, name.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_provider_names_may_what_their_role_says_and_stands_in_the_audit() -> Result<()> {
+    let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
+    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let world = world(provider.url())?;
+    let voucher = world.sale(SaleTerms::of(10)).await?;
+    world.until_carried_out().await?;
+    let stock = format!(
+        "{}/admin/v1/vouchers/{voucher}/stock",
+        world.client.admin_url
+    );
+    for (key, roles, read, act) in [
+        (&rsa, &["seckill-viewer"][..], 200, 403),
+        (&ec, &["seckill-operator"], 200, 202),
+        (&rsa, &["seckill-admin", "seckill-viewer"], 200, 202),
+        // The provider's own.
+        (&ec, &["admin"], 403, 403),
+        (&rsa, &[], 403, 403),
+    ] {
+        let token = key.token(&claims(provider.url(), roles)?)?;
+        let (status, problem) = look(&world, &token).await?;
+        assert_eq!(status, read, "{roles:?}");
+        assert_eq!(problem == "forbidden", read == 403, "{problem}");
+        let changed = reqwest::Client::new()
+            .post(&stock)
+            .bearer_auth(&token)
+            .json(&json!({ "delta": 1, "reason": "count" }))
+            .send()
+            .await?;
+        assert_eq!(changed.status(), act, "{roles:?}");
+    }
+    let sql = "SELECT actor FROM ops_audit WHERE command LIKE '%/stock %' ORDER BY id";
+    let actors: Vec<String> = sqlx::query_scalar(sql)
+        .fetch_all(&world.database().await?)
+        .await?;
+    assert_eq!(actors, ["kim (f00|7)", "kim (f00|7)"]);
+    Ok(())
+}
+
+/// Tokens, each wrong in one respect.
+fn wrong_tokens(issuer: &str, rsa: &Key, ec: &Key) -> Result<Vec<(&'static str, String)>> {
+    let good = claims(issuer, VIEWER)?;
+    let now = good["iat"].as_u64().context("iat")?;
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        rsa.token(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = good.clone();
+        claims.as_object_mut().context("claims")?.remove(name);
+        rsa.token(&claims)
+    };
+    let unsigned = format!(
+        "{}.{}.",
+        base64(json!({ "alg": "none", "kid": "rsa" }).to_string()),
+        base64(good.to_string())
+    );
+    // The public key is no secret: whoever takes it for one believes anybody.
+    let hmac = |key: &Key| {
+        let header = json!({ "alg": "HS256", "kid": key.kid });
+        let signed = format!(
+            "{}.{}",
+            base64(header.to_string()),
+            base64(good.to_string())
+        );
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key.public_bytes())?;
+        mac.update(signed.as_bytes());
+        anyhow::Ok(format!("{signed}.{}", base64(mac.finalize().into_bytes())))
+    };
+    let token = rsa.token(&good)?;
+    let (head, rest) = token.split_once('.').context("a token")?;
+    let (_, signature) = rest.split_once('.').context("a token")?;
+    let forged = base64(claims(issuer, &["seckill-admin"])?.to_string());
+    let stranger = Key::ec("ec")?;
+    Ok(vec![
+        ("another audience", with("aud", json!("account"))?),
+        ("no audience", without("aud")?),
+        (
+            "another issuer",
+            with("iss", json!("https://login.example"))?,
+        ),
+        ("no issuer", without("iss")?),
+        ("expired", with("exp", json!(now - 60))?),
+        ("without an end", without("exp")?),
+        ("not yet valid", with("nbf", json!(now + 120))?),
+        ("nobody's", without("sub")?),
+        ("not signed", unsigned),
+        ("HS256 with the public RSA key", hmac(rsa)?),
+        ("HS256 with the public EC key", hmac(ec)?),
+        (
+            "the other key's algorithm",
+            ec.sign(&json!({ "alg": "ES256", "kid": "rsa" }), &good)?,
+        ),
+        (
+            "another algorithm of its key",
+            rsa.sign(&json!({ "alg": "RS512", "kid": "rsa" }), &good)?,
+        ),
+        (
+            "of a key that the provider does not have",
+            stranger.token(&good)?,
+        ),
+        ("of no key", rsa.sign(&json!({ "alg": "RS256" }), &good)?),
+        ("changed", format!("{head}.{forged}.{signature}")),
+        (
+            "cut off",
+            format!("{head}.{rest}")[..token.len() - 4].to_owned(),
+        ),
+        ("no token", "kim".to_owned()),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_wrong_in_one_respect_is_nobodys() -> Result<()> {
+    let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
+    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let world = world(provider.url())?;
+    for key in [&rsa, &ec] {
+        let good = key.token(&claims(provider.url(), VIEWER)?)?;
+        assert_eq!(look(&world, &good).await?.0, StatusCode::OK);
+    }
+    for (what, token) in wrong_tokens(provider.url(), &rsa, &ec)? {
+        let (status, problem) = look(&world, &token).await?;
+        assert_eq!(
+            (status.as_u16(), &*problem),
+            (401, "unauthorized"),
+            "{what}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_away_locks_out_nobody_whose_key_is_known() -> Result<()> {
+    let (old, new, never) = (Key::rsa("old")?, Key::ec("new")?, Key::ec("never")?);
+    let port = free_port()?;
+    let issuer = url(port);
+    // The ingress is ready without the provider.
+    let world = world(&issuer)?;
+    let token = |key: &Key| key.token(&claims(&issuer, VIEWER)?);
+    let known = world.stack.setting("ADMIN_TOKEN").to_owned();
+    assert_eq!(look(&world, &known).await?.0, StatusCode::OK);
+    let away = look(&world, &token(&old)?).await?;
+    assert_eq!((away.0.as_u16(), &*away.1), (503, "unavailable"));
+
+    let provider = Provider::start(port, &[&old]).await?;
+    let becomes = |what, key: &Key, status: StatusCode| {
+        let (world, token) = (&world, token(key));
+        async move {
+            let token = token?;
+            eventually(what, || async {
+                Ok(look(world, &token).await?.0 == status)
+            })
+            .await
+        }
+    };
+    becomes("the provider is there", &old, StatusCode::OK).await?;
+    provider.rotate(&[&old, &new]);
+    becomes("its new key is known", &new, StatusCode::OK).await?;
+
+    let (asked, began) = (provider.asked(), Instant::now());
+    for _ in 0..50 {
+        let unknown = look(&world, &token(&never)?).await?.0;
+        assert_eq!(unknown, StatusCode::UNAUTHORIZED);
+    }
+    let spans = usize::try_from(began.elapsed().as_secs() / 5)? + 1;
+    let again = provider.asked() - asked;
+    assert!(again <= spans, "{again} in {:?}", began.elapsed());
+
+    drop(provider);
+    becomes("it is away again", &never, StatusCode::SERVICE_UNAVAILABLE).await?;
+    for key in [&old, &new] {
+        assert_eq!(look(&world, &token(key)?).await?.0, StatusCode::OK);
+    }
+
+    let provider = Provider::start(port, &[&new]).await?;
+    eventually("the key that was taken back is forgotten", || async {
+        // Makes the ingress ask.
+        look(&world, &token(&never)?).await?;
+        Ok(look(&world, &token(&old)?).await?.0 == StatusCode::UNAUTHORIZED)
+    })
+    .await?;
+    assert_eq!(look(&world, &token(&new)?).await?.0, StatusCode::OK);
+    drop(provider);
+    Ok(())
+}

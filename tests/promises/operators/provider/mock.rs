@@ -1,0 +1,227 @@
+//! An identity provider of a test: it serves its discovery and its keys, and signs for real.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub(super) const AUDIENCE: &str = "the shop's operators";
+
+pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A key pair with its name.
+pub(super) struct Key {
+    pub(super) kid: &'static str,
+    pair: Pair,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+}
+
+impl Key {
+    pub(super) fn rsa(kid: &'static str) -> Result<Self> {
+        let output = Command::new("openssl")
+            .args(["genpkey", "-algorithm", "RSA", "-outform", "DER"])
+            .args(["-pkeyopt", "rsa_keygen_bits:2048"])
+            .output()?;
+        ensure!(output.status.success(), "{output:?}");
+        let pair = RsaKeyPair::from_der(&output.stdout)
+            .ok()
+            .context("no key")?;
+        Ok(Self {
+            kid,
+            pair: Pair::Rsa(pair),
+        })
+    }
+
+    pub(super) fn ec(kid: &'static str) -> Result<Self> {
+        let (random, kind) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let generated = EcdsaKeyPair::generate_pkcs8(kind, &random);
+        let generated = generated.ok().context("no key")?;
+        let pair = EcdsaKeyPair::from_pkcs8(kind, generated.as_ref(), &random);
+        let pair = pair.ok().context("no key")?;
+        Ok(Self {
+            kid,
+            pair: Pair::Ec(pair),
+        })
+    }
+
+    pub(super) const fn algorithm(&self) -> &'static str {
+        match self.pair {
+            Pair::Rsa(_) => "RS256",
+            Pair::Ec(_) => "ES256",
+        }
+    }
+
+    fn public(&self) -> Value {
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+                json!({ "kty": "RSA", "kid": self.kid, "use": "sig", "alg": "RS256",
+                    "n": base64(public.n), "e": base64(public.e) })
+            }
+            Pair::Ec(pair) => {
+                let point = pair.public_key().as_ref();
+                json!({ "kty": "EC", "kid": self.kid, "use": "sig", "crv": "P-256",
+                    "x": base64(&point[1..33]), "y": base64(&point[33..]) })
+            }
+        }
+    }
+
+    /// What an attacker knows of it.
+    pub(super) fn public_bytes(&self) -> Vec<u8> {
+        match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::Ec(pair) => pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    /// A token with this header, whatever it says.
+    pub(super) fn sign(&self, header: &Value, claims: &Value) -> Result<String> {
+        let signed = format!(
+            "{}.{}",
+            base64(header.to_string()),
+            base64(claims.to_string())
+        );
+        let random = SystemRandom::new();
+        let signature = match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                let done = pair.sign(
+                    &RSA_PKCS1_SHA256,
+                    &random,
+                    signed.as_bytes(),
+                    &mut signature,
+                );
+                done.ok().context("not signed")?;
+                signature
+            }
+            Pair::Ec(pair) => {
+                let done = pair.sign(&random, signed.as_bytes());
+                done.ok().context("not signed")?.as_ref().to_vec()
+            }
+        };
+        Ok(format!("{signed}.{}", base64(signature)))
+    }
+
+    /// A token as the provider makes them.
+    pub(super) fn token(&self, claims: &Value) -> Result<String> {
+        let header = json!({ "alg": self.algorithm(), "kid": self.kid, "typ": "JWT" });
+        self.sign(&header, claims)
+    }
+}
+
+/// Serves until it is dropped.
+pub(super) struct Provider {
+    url: String,
+    keys: Arc<Mutex<Vec<Value>>>,
+    /// How often its keys were asked for.
+    asked: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Provider {
+    pub(super) async fn start(port: u16, keys: &[&Key]) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let url = url(listener.local_addr()?.port());
+        let (public, asked) = (Arc::new(Mutex::default()), Arc::default());
+        let served = (url.clone(), Arc::clone(&public), Arc::clone(&asked));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (url, keys, asked) = &served;
+                // Who hangs up has no need of an answer.
+                let _ = answer(stream, url, keys, asked).await;
+            }
+        });
+        let provider = Self {
+            url,
+            keys: public,
+            asked,
+            task,
+        };
+        provider.rotate(keys);
+        Ok(provider)
+    }
+
+    /// From now on it has these keys.
+    pub(super) fn rotate(&self, keys: &[&Key]) {
+        let public = keys.iter().map(|key| key.public()).collect();
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = public;
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Where one on this port is.
+pub(super) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/realms/shop")
+}
+
+async fn answer(
+    stream: TcpStream,
+    url: &str,
+    keys: &Mutex<Vec<Value>>,
+    asked: &AtomicUsize,
+) -> Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") {
+        ensure!(stream.read_line(&mut request).await? > 0, "hung up");
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = match path {
+        "/realms/shop/.well-known/openid-configuration" => {
+            let at = format!("{url}/keys");
+            (200, json!({ "issuer": url, "jwks_uri": at }))
+        }
+        "/realms/shop/keys" => {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let keys = keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (200, json!({ "keys": keys }))
+        }
+        _ => (404, json!({})),
+    };
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} OK\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all((head + &body).as_bytes()).await?;
+    Ok(())
+}
+
+/// Claims of a token that is good.
+pub(super) fn claims(issuer: &str, roles: &[&str]) -> Result<Value> {
+    let now = UNIX_EPOCH.elapsed()?.as_secs();
+    Ok(json!({
+        "iss": issuer, "aud": ["account", AUDIENCE], "sub": "f00|7", "preferred_username": "kim",
+        "iat": now, "nbf": now, "exp": now + 300, "realm_access": { "roles": roles },
+    }))
+}
