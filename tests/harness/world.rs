@@ -234,6 +234,20 @@ impl World {
         self.redis_name(&format!("seckill:{{{voucher}}}:{part}"))
     }
 
+    /// How many keys a sale has in Redis.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn keys_of_sale(&self, voucher: VoucherId) -> Result<usize> {
+        let mut redis = self.redis().await?;
+        let mut keys = redis::cmd("KEYS");
+        let found: Vec<String> = keys
+            .arg(self.sale_key(voucher, "*"))
+            .query_async(&mut redis)
+            .await?;
+        Ok(found.len())
+    }
+
     /// Starts services again that gave up, as a supervisor does; says how many.
     ///
     /// # Errors

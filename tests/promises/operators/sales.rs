@@ -78,10 +78,7 @@ async fn a_closed_sale_takes_no_orders_but_its_order_can_be_paid() -> Result<()>
     world.client.pay(order_id, "p", 1_000).await?;
     world.until_status(1, order_id, "paid").await?;
     eventually("the sale has left Redis", || async {
-        let client = redis::Client::open(world.stack.setting("REDIS_URL"))?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        let keys: usize = redis::cmd("DBSIZE").query_async(&mut connection).await?;
-        Ok(keys == 0)
+        Ok(world.keys_of_sale(voucher).await? == 0)
     })
     .await?;
     // Between the two stores of a retirement the answer is 503.
