@@ -93,9 +93,10 @@ fn todays_long_cases(stores: &Stores) -> Result<()> {
     build::run(command.args(plan.each_time))
 }
 
-/// How many tests of one program run at once: they wait for their processes more than they compute.
+/// How many tests of one program run at once: one more than there are cores, as there is always one that waits for its
+/// processes. With many more, what is slow for lack of a core looks like a fault.
 fn at_once() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+    1 + std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What all tests share.
