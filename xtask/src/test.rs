@@ -93,12 +93,6 @@ fn todays_long_cases(stores: &Stores) -> Result<()> {
     build::run(command.args(plan.each_time))
 }
 
-/// How many tests of one program run at once: one more than there are cores, as there is always one that waits for its
-/// processes. With many more, what is slow for lack of a core looks like a fault.
-fn at_once() -> usize {
-    1 + std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// What all tests share.
 struct Stores {
     kafka: Kafka,
@@ -111,7 +105,6 @@ impl Stores {
         command
             .args(["test", "--locked", FEATURES])
             .args(what)
-            .env("RUST_TEST_THREADS", at_once().to_string())
             .env(KAFKA_VARIABLE, self.kafka.brokers())
             .env(DATABASE_VARIABLE, self.postgres.admin_url());
         command
