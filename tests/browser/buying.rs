@@ -9,7 +9,7 @@ use crate::shop::Shop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_signs_in_with_the_mailed_code_and_is_back_at_the_sale() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(3)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.go(&browser, &format!("/sales/{voucher}")).await?;
@@ -36,7 +36,7 @@ async fn a_buyer_signs_in_with_the_mailed_code_and_is_back_at_the_sale() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_signs_out_on_all_devices() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let (here, there) = (
         Browser::start(1280, 900).await?,
         Browser::start(360, 800).await?,
@@ -55,7 +55,7 @@ async fn a_buyer_signs_out_on_all_devices() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_buys_and_pays() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(3)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.visit(&browser, 7, voucher).await?;
@@ -80,7 +80,7 @@ async fn a_buyer_buys_and_pays() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn amounts_have_the_decimals_of_their_currency_on_every_page() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let browser = Browser::start(1280, 900).await?;
     for (user, currency, amount, to_pay) in [
         (7, "JPY", "¥1,000", "¥1000"),
@@ -107,7 +107,7 @@ async fn amounts_have_the_decimals_of_their_currency_on_every_page() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let terms = SaleTerms {
         requires_sale_token: true,
         ..SaleTerms::of(3)
@@ -137,7 +137,7 @@ async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_lapses_gives_its_unit_back_on_the_page() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let terms = SaleTerms {
         hold_seconds: 3,
         ..SaleTerms::of(1)
@@ -163,7 +163,7 @@ async fn an_order_that_lapses_gives_its_unit_back_on_the_page() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_whose_payment_came_too_late_is_told_of_the_refund() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let terms = SaleTerms {
         hold_seconds: 1,
         ..SaleTerms::of(1)
@@ -187,7 +187,7 @@ async fn a_buyer_whose_payment_came_too_late_is_told_of_the_refund() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_whose_stock_is_being_loaded_is_not_over() -> Result<()> {
-    let mut shop = Shop::open().await?;
+    let mut shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(1)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.visit(&browser, 7, voucher).await?;
@@ -202,7 +202,7 @@ async fn a_sale_whose_stock_is_being_loaded_is_not_over() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_unit_is_somebody_elses() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(1)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.visit(&browser, 7, voucher).await?;
@@ -219,7 +219,7 @@ async fn the_last_unit_is_somebody_elses() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tabs_of_one_buyer_make_one_order() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(5)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.visit(&browser, 7, voucher).await?;
@@ -249,7 +249,7 @@ async fn two_tabs_of_one_buyer_make_one_order() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyboard_is_enough() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let voucher = shop.world.sale(SaleTerms::of(1)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.visit(&browser, 7, voucher).await?;

@@ -24,7 +24,7 @@ async fn is_all_in_chinese(browser: &Browser, page: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_signs_in_buys_pays_lapses_and_is_refunded_in_chinese() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let kept = shop.world.sale(SaleTerms::of(3)).await?;
     let browser = Browser::start(1280, 900).await?;
     shop.go(&browser, "/").await?;

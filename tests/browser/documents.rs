@@ -7,7 +7,7 @@ use crate::shop::Shop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_apis_can_be_read_and_tried_in_a_browser() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let world = &shop.world;
     let browser = Browser::start(1280, 900).await?;
     let page = format!("{}/docs/", world.ingress.url());

@@ -9,7 +9,7 @@ use crate::shop::Shop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let world = &shop.world;
     let voucher = world.sale(SaleTerms::of(5)).await?;
     let answer = world.client.order(voucher, 7, None, 2).await?;
@@ -38,7 +38,7 @@ async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
 /// An instance's part of what is plotted stays when it dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_ten_minutes_of_all_instances_are_plotted_also_of_one_that_died() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let world = &shop.world;
     let voucher = world.sale(SaleTerms::of(5)).await?;
     let mut other = world.stack.start_ingress(&[])?;

@@ -38,7 +38,7 @@ async fn sign_in(shop: &Shop, browser: &Browser, address: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_address_of_the_sign_in_page_leads_out_of_the_shop() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let browser = Browser::start(1280, 900).await?;
     let home = shop.world.ingress.url();
     for (n, (next, path)) in NEXT.into_iter().enumerate() {

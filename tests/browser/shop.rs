@@ -1,33 +1,24 @@
 //! The services, the payment simulator, and a browser in front of them.
 
-use std::sync::LazyLock;
-
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::ports::free_port;
 use seckill_testkit::service::{Env, ServiceSpec};
 use seckill_testkit::{MailSink, Service};
 use seckill_tests::{World, eventually};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::browser::Browser;
 
-/// A browser computes all the time: with more of them than cores each only waits for the others.
-static PLACES: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-
-/// A shop that can be paid in. As many are open at once as there are cores; each test opens one.
+/// A shop that can be paid in.
 pub(crate) struct Shop {
     pub(crate) world: World,
     /// Where its mails end up.
     pub(crate) mail: MailSink,
     _payments: Service,
-    _place: SemaphorePermit<'static>,
 }
 
 impl Shop {
-    pub(crate) async fn open() -> Result<Self> {
-        let place = PLACES.acquire().await?;
+    pub(crate) fn open() -> Result<Self> {
         let port = free_port()?;
         let page = format!("http://127.0.0.1:{port}/pay");
         let mail = MailSink::start()?;
@@ -54,7 +45,6 @@ impl Shop {
             world,
             mail,
             _payments: payments,
-            _place: place,
         })
     }
 

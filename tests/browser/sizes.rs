@@ -27,7 +27,7 @@ const LONG_TITLE: &str = match std::str::from_utf8(&[b'M'; 200]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cut_off_on_a_phone_or_on_a_desk_and_axe_finds_nothing() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let terms = SaleTerms {
         max_quantity: 2,
         ..SaleTerms::of(20)
@@ -38,7 +38,7 @@ async fn nothing_is_cut_off_on_a_phone_or_on_a_desk_and_axe_finds_nothing() -> R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_title_without_a_space_makes_no_page_wider_than_its_window() -> Result<()> {
-    let shop = Shop::open().await?;
+    let shop = Shop::open()?;
     let terms = SaleTerms {
         title: LONG_TITLE,
         ..SaleTerms::of(20)

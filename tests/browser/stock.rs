@@ -40,7 +40,7 @@ async fn ages(shop: &mut Shop, browser: &Browser, path: &str, css: &str) -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_on_an_open_page_is_at_most_a_second_old() -> Result<()> {
-    let mut shop = Shop::open().await?;
+    let mut shop = Shop::open()?;
     let browser = Browser::start(1280, 900).await?;
     for (path, css) in [
         ("/sales/{voucher}", "#stock-left"),
