@@ -20,7 +20,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 mod example;
-mod toolchains;
+pub(crate) mod toolchains;
 
 pub(crate) use example::{Example, LANGUAGES, Language, OTHERS};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use seckill_tests::{ForeignProducer, SaleTerms, Trade, World, eventually_within}
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::kafka::consumers::toolchains::npm_packages;
 use crate::operators::sale_report::report;
 
 /// Of a dashboard's grid.
@@ -105,41 +107,34 @@ fn grafana_can_take_them_and_no_panel_hides_another() -> Result<()> {
     Ok(())
 }
 
-/// Types them with TypeScript.
-fn types(dashboards: &BTreeMap<String, Value>) -> Result<Output> {
+/// Types them with TypeScript, in a folder that has Grafana's types.
+fn types(directory: &Path, dashboards: &BTreeMap<String, Value>) -> Result<Output> {
+    let mut typed = "import type { Typed } from './types';\n".to_owned();
+    for (name, dashboard) in dashboards {
+        writeln!(typed, "export const {name}: Typed = {dashboard:#};")?;
+    }
+    std::fs::write(directory.join("typed.ts"), typed)?;
+    let mut tsc = Command::new("npx");
+    Ok(tsc.arg("tsc").current_dir(directory).output()?)
+}
+
+#[test]
+#[ignore = "long: fetches Grafana's types"]
+fn grafanas_own_types_take_them_and_not_what_is_misspelled() -> Result<()> {
     let from = workspace_root().join("tests/promises/operators/dashboards");
     let directory = scratch_dir("dashboards")?;
     for file in std::fs::read_dir(from)? {
         let file = file?;
         std::fs::copy(file.path(), directory.path().join(file.file_name()))?;
     }
-    let mut typed = "import type { Typed } from './types';\n".to_owned();
-    for (name, dashboard) in dashboards {
-        writeln!(typed, "export const {name}: Typed = {dashboard:#};")?;
-    }
-    std::fs::write(directory.path().join("typed.ts"), typed)?;
-    let run = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(&directory).output()
-    };
-    let installed = run(
-        "npm",
-        &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-    )?;
-    ensure!(installed.status.success(), "{installed:?}");
-    Ok(run("npx", &["tsc"])?)
-}
-
-#[test]
-#[ignore = "long: fetches Grafana's types"]
-fn grafanas_own_types_take_them_and_not_what_is_misspelled() -> Result<()> {
+    npm_packages(directory.path())?;
     let mut dashboards = dashboards()?;
-    let typed = types(&dashboards)?;
+    let typed = types(directory.path(), &dashboards)?;
     ensure!(typed.status.success(), "{typed:?}");
     let sale = dashboards.get_mut("sale").context("no sale")?;
     sale["panels"][0]["options"]["legend"]["displayMode"] = "lists".into();
     sale["panels"][1]["heading"] = "Orders".into();
-    let typed = types(&dashboards)?;
+    let typed = types(directory.path(), &dashboards)?;
     let said = String::from_utf8_lossy(&typed.stdout);
     ensure!(!typed.status.success(), "{said}");
     for wrong in ["\"lists\"", "heading"] {

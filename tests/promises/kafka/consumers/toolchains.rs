@@ -59,6 +59,12 @@ pub(super) fn java(name: &str, main_class: &str) -> Result<Vec<String>> {
     Ok(vec!["-cp".to_owned(), class_path, main_class.to_owned()])
 }
 
+/// Installs what a folder's lock file names.
+pub(crate) fn npm_packages(directory: &Path) -> Result<()> {
+    let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    run("npm", &options, directory)
+}
+
 /// The script that `node` is started with.
 pub(super) fn typescript() -> Result<PathBuf> {
     let (from, to) = (source("outcomes-typescript"), target("outcomes-typescript"));
@@ -69,11 +75,7 @@ pub(super) fn typescript() -> Result<PathBuf> {
             fs::copy(&path, to.join(path.file_name().context("no name")?))?;
         }
     }
-    run(
-        "npm",
-        &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        &to,
-    )?;
+    npm_packages(&to)?;
     run("npx", &["tsc"], &to)?;
     Ok(to.join("dist/consumer.js"))
 }
