@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
@@ -52,6 +53,10 @@ impl Keys {
     pub fn check(&self, token: &str, issuer: &str, audience: &str) -> Result<Claims, NotGood> {
         let refused = |error: jsonwebtoken::errors::Error| NotGood::Refused(error.to_string());
         let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+        // Whatever key it names: no key is for another one.
+        if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+            return Err(refused(ErrorKind::InvalidAlgorithm.into()));
+        }
         let kid = header.kid.unwrap_or_default();
         let (algorithm, key) = self.0.get(&kid).ok_or(NotGood::UnknownKey)?;
         let mut validation = Validation::new(*algorithm);

@@ -1,24 +1,20 @@
 //! One question over HTTP/1.1 at a time, with TLS or without, to a server that is asked now and then: a schema
-//! registry, the admin API. Every question has a connection of its own.
+//! registry, the admin API, an identity provider. Every question has a connection of its own.
+
+mod fetcher;
+mod server;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use hyper::Uri;
 pub use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::HOST;
 pub use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use hyper::{Method, StatusCode};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+pub use crate::fetcher::Fetcher;
+use crate::server::{Question, Server, trusting};
 
 /// Which setting is wrong, and why. Never with the URL itself: it may hold a password that does not belong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +25,17 @@ pub enum Misconfigured {
     /// Who signs its certificate.
     #[error("{0}")]
     Ca(String),
+}
+
+impl Misconfigured {
+    /// The name of the wrong one of the two settings.
+    #[must_use]
+    pub const fn which<'a>(&self, url: &'a str, ca: &'a str) -> &'a str {
+        match self {
+            Self::Url(_) => url,
+            Self::Ca(_) => ca,
+        }
+    }
 }
 
 /// What one question may cost.
@@ -63,10 +70,9 @@ pub struct Answer {
 /// The way to one server.
 pub struct HttpClient {
     url: String,
-    host: String,
-    port: u16,
+    server: Server,
     path: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<TlsConnector>,
     limits: Limits,
 }
 
@@ -87,34 +93,20 @@ impl HttpClient {
         let url = url.trim_end_matches('/').to_owned();
         let uri = url.parse::<Uri>();
         let uri = uri.map_err(|e| wrong_url(&format!("it is no URL: {e}")))?;
-        let is_tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(wrong_url("it begins with https:// or http://")),
-        };
-        let authority = uri
-            .authority()
-            .ok_or_else(|| wrong_url("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong_url("a login has settings of its own"));
-        }
+        let server = Server::of(&uri).map_err(Misconfigured::Url)?;
         if uri.query().is_some() {
             return Err(wrong_url("it has a query"));
         }
-        if ca.is_some() && !is_tls {
+        if ca.is_some() && !server.is_tls() {
             let why = "has no use without an https URL";
             return Err(Misconfigured::Ca(why.to_owned()));
         }
-        let host = authority.host().to_owned();
-        let tls = is_tls.then(|| connector(ca, &host)).transpose()?;
+        let tls = server.is_tls().then(|| trusting(ca)).transpose();
         Ok(Self {
-            port: authority
-                .port_u16()
-                .unwrap_or(if is_tls { 443 } else { 80 }),
             path: uri.path().trim_end_matches('/').to_owned(),
+            tls: tls.map_err(Misconfigured::Ca)?,
             url,
-            host,
-            tls,
+            server,
             limits,
         })
     }
@@ -136,116 +128,14 @@ impl HttpClient {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, NoAnswer> {
-        let request = self.request(method, path, headers, body);
-        let request = request.map_err(NoAnswer::NotAsked)?;
-        let deadline = tokio::time::Instant::now() + self.limits.timeout;
-        let late = || format!("no answer within {} s", self.limits.timeout.as_secs());
+        let question = Question {
+            method,
+            path: &format!("{}{path}", self.path),
+            headers,
+            body,
+        };
+        let (tls, limits) = (self.tls.as_ref(), self.limits);
         // A handshake with TLS is large, and is part of every future that may ask.
-        let connected = tokio::time::timeout_at(deadline, Box::pin(self.connect())).await;
-        let stream = connected
-            .unwrap_or_else(|_| Err(late()))
-            .map_err(NoAnswer::NotAsked)?;
-        let conversation = converse(stream, request, self.limits.answer_bytes);
-        let answered = tokio::time::timeout_at(deadline, Box::pin(conversation)).await;
-        answered
-            .unwrap_or_else(|_| Err(late()))
-            .map_err(NoAnswer::Lost)
+        Box::pin(self.server.ask(tls, question, limits)).await
     }
-
-    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
-        let name = self.host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((name, self.port)).await;
-        let stream = stream.map_err(|e| e.to_string())?;
-        match &self.tls {
-            None => Ok(Box::new(stream)),
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await;
-                Ok(Box::new(stream.map_err(|e| format!("TLS: {e}"))?))
-            }
-        }
-    }
-
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.path))
-            .header(HOST, format!("{}:{}", self.host, self.port));
-        let mut request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
-        request.headers_mut().extend(headers);
-        Ok(request)
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-async fn converse(
-    stream: Box<dyn Stream>,
-    request: Request<Full<Bytes>>,
-    answer_bytes: usize,
-) -> Result<Answer, String> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
-    let answered = async {
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|e| e.to_string())?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), answer_bytes).collect();
-        let body = body.await.map_err(|e| e.to_string())?.to_bytes();
-        Ok(Answer { status, body })
-    };
-    // The connection only carries it: whatever ends it, the answer is told.
-    let carried = async {
-        let _ = connection.await;
-        std::future::pending().await
-    };
-    tokio::select! {
-        answer = answered => answer,
-        never = carried => never,
-    }
-}
-
-fn connector(
-    ca: Option<&Path>,
-    host: &str,
-) -> Result<(TlsConnector, ServerName<'static>), Misconfigured> {
-    let name = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let name = ServerName::try_from(name).map_err(|e| Misconfigured::Url(e.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Misconfigured::Url(e.to_string()))?
-        .with_root_certificates(roots(ca).map_err(Misconfigured::Ca)?)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(file) = ca {
-        let unreadable = |error| format!("{}: {error}", file.display());
-        let found = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
-        for certificate in found {
-            let certificate = certificate.map_err(unreadable)?;
-            roots.add(certificate).map_err(|e| e.to_string())?;
-        }
-        if roots.is_empty() {
-            return Err(format!("{} has no certificate", file.display()));
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    Ok(roots)
 }

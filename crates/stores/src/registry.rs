@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use seckill_eventlog::{
-    KafkaSettings, Misconfigured, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids,
-};
+use seckill_eventlog::{KafkaSettings, RegistrySettings, SchemaRegistry, Topics, learn_schema_ids};
 use seckill_service::health::{Health, Unmet};
 use seckill_service::settings::Reader;
 
@@ -49,11 +47,7 @@ pub(crate) fn registry(reader: &mut Reader<'_>) -> Option<Option<SchemaRegistry>
     match SchemaRegistry::new(&settings) {
         Ok(registry) => Some(Some(registry)),
         Err(why) => {
-            let name = match why {
-                Misconfigured::Url(_) => URL,
-                Misconfigured::Ca(_) => CA,
-            };
-            reader.refuse(name, &format!("cannot be used: {why}"));
+            reader.refuse(why.which(URL, CA), &format!("cannot be used: {why}"));
             None
         }
     }

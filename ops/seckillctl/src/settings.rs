@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seckill_http_client::{HttpClient, Limits, Misconfigured};
+use seckill_http_client::{HttpClient, Limits};
 use seckill_service::settings::{Reader, SECRET_MIN_BYTES, Secret, SettingsError, Source};
 use seckill_stock::RedisServer;
 use seckill_stores::{Kafka, database_url, redis};
@@ -107,10 +107,7 @@ impl Settings {
             let url = url.unwrap_or_else(|| format!("http://{listen}"));
             let http = HttpClient::new(&url, ca.as_deref(), ADMIN_LIMITS);
             http.map_err(|why| {
-                let name = match why {
-                    Misconfigured::Url(_) => ADMIN_URL,
-                    Misconfigured::Ca(_) => ADMIN_CA,
-                };
+                let name = why.which(ADMIN_URL, ADMIN_CA);
                 reader.refuse(name, &format!("cannot be used: {why}"));
             })
             .ok()

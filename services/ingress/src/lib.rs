@@ -7,6 +7,7 @@ mod clients;
 pub mod config;
 pub mod gate;
 pub mod http;
+pub mod issuer;
 pub mod metrics;
 pub mod middleware;
 pub mod openapi;

@@ -99,6 +99,8 @@ impl App {
             runtime.clone(),
         );
         let provider = config.admin_provider.clone();
+        let provider = provider.map(|settings| Provider::new(settings, runtime));
+        let provider = provider.transpose().map_err(anyhow::Error::msg)?;
         let app = Self {
             gate: Arc::clone(&gate),
             arriving: Data::new(Arriving::new(config.bodies_per_address)),
@@ -127,7 +129,7 @@ impl App {
             admin: Data::new(Admin {
                 gate,
                 operators: Operators::new(config.admin_token.clone(), config.admin_tokens.clone()),
-                provider: provider.map(|settings| Provider::new(settings, runtime)),
+                provider,
                 operations,
                 slots: Slots::new(clients.ephemeral.clone()),
                 reservations,

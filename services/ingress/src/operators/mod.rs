@@ -3,7 +3,6 @@
 pub mod api;
 pub mod auth;
 mod change;
-pub mod issuer;
 mod members;
 pub mod operations;
 pub mod page;
@@ -18,7 +17,6 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 
 use self::auth::{Operator, Operators};
-use self::issuer::NotVerified;
 use self::operations::Operations;
 use self::provider::{NoOperator, Provider};
 use self::pulse::Slots;
@@ -27,6 +25,7 @@ use crate::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::request::bearer;
 use crate::http::trace::trace_of;
+use crate::issuer::NotVerified;
 use crate::metrics;
 use crate::orders::reservations::Reservations;
 use crate::reads::Reads;

@@ -6,8 +6,8 @@ use seckill_service::settings::Reader;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use crate::issuer::{Issuer, IssuerSettings, NotVerified};
 use crate::operators::auth::Operator;
-use crate::operators::issuer::{Issuer, IssuerSettings, NotVerified, check_url};
 use crate::operators::role::Role;
 
 const ROLES_CLAIM: &str = "roles";
@@ -22,30 +22,14 @@ pub struct ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// Reads the settings that begin with `ADMIN_ISSUER`, and `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None: at least one is
-    /// wrong, and noted as such.
+    /// Reads `ADMIN_ISSUER`, `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None: at least one is wrong, and noted as such.
     pub fn read(reader: &mut Reader<'_>) -> Option<Option<Self>> {
-        let issuer: Option<Option<String>> = reader.optional("ADMIN_ISSUER");
-        let issuer = reader.accept("ADMIN_ISSUER", issuer, |url| {
-            url.as_deref().map_or(Ok(()), check_url)
-        });
-        let audience: Option<Option<String>> = reader.optional("ADMIN_AUDIENCE");
+        let issuer = IssuerSettings::read(reader, "ADMIN_ISSUER", "ADMIN_AUDIENCE");
         let roles_claim = reader.or("ADMIN_ROLES_CLAIM", ROLES_CLAIM.to_owned())?;
-        match (issuer?, audience?) {
-            (None, None) => Some(None),
-            (Some(issuer), Some(audience)) => Some(Some(Self {
-                issuer: IssuerSettings { issuer, audience },
-                roles_claim,
-            })),
-            (Some(_), None) => {
-                reader.refuse("ADMIN_AUDIENCE", "has to be set with ADMIN_ISSUER");
-                None
-            }
-            (None, Some(_)) => {
-                reader.refuse("ADMIN_ISSUER", "has to be set with ADMIN_AUDIENCE");
-                None
-            }
-        }
+        Some(issuer?.map(|issuer| Self {
+            issuer,
+            roles_claim,
+        }))
     }
 }
 
@@ -66,12 +50,14 @@ pub struct Provider {
 
 impl Provider {
     /// Asks nobody yet; what is asked later is asked on `runtime`.
-    #[must_use]
-    pub fn new(settings: ProviderSettings, runtime: Handle) -> Self {
-        Self {
-            issuer: Issuer::new(settings.issuer, runtime),
+    ///
+    /// # Errors
+    /// As [`Issuer::new`].
+    pub fn new(settings: ProviderSettings, runtime: Handle) -> Result<Self, String> {
+        Ok(Self {
+            issuer: Issuer::new(settings.issuer, runtime)?,
             roles_claim: settings.roles_claim,
-        }
+        })
     }
 
     /// Whose tokens are checked.

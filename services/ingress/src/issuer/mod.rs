@@ -1,14 +1,18 @@
 //! An identity provider (OpenID Connect): where it publishes its keys is asked of it, and the keys are remembered.
 
+mod settings;
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use seckill_credentials::issued::{Claims, Keys, NotGood};
-use seckill_http_client::{Bytes, HeaderMap, HttpClient, Limits, Method, StatusCode};
+use seckill_http_client::{Fetcher, Limits};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+pub use self::settings::IssuerSettings;
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(3),
@@ -18,21 +22,6 @@ const LIMITS: Limits = Limits {
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 /// However many tokens name keys that nobody knows, the provider is asked once in this time.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// Whose tokens are good, and for whom they have to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerSettings {
-    /// As `iss` of its tokens has it.
-    pub issuer: String,
-    /// What `aud` has to be, or to have.
-    pub audience: String,
-}
-
-/// # Errors
-/// What is wrong with an issuer's URL.
-pub fn check_url(url: &str) -> Result<(), String> {
-    client(url).map(|_| ())
-}
 
 /// Why nobody was found in a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,22 +40,47 @@ pub struct Issuer(Arc<Inner>);
 
 struct Inner {
     settings: IssuerSettings,
+    fetcher: Fetcher,
     runtime: Handle,
     keys: RwLock<Arc<Keys>>,
-    /// When it was asked last, and why that failed. Who asks holds it.
-    asked: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// Whoever asks the provider holds it.
+    asking: Mutex<()>,
+    last: RwLock<Option<Asked>>,
+}
+
+/// When the provider was asked, and why that failed.
+#[derive(Clone)]
+struct Asked {
+    at: Instant,
+    answer: Result<(), String>,
 }
 
 impl Issuer {
     /// Asks nobody yet; what is asked later is asked on `runtime`.
-    #[must_use]
-    pub fn new(settings: IssuerSettings, runtime: Handle) -> Self {
-        Self(Arc::new(Inner {
+    ///
+    /// # Errors
+    /// When there can be no TLS.
+    pub fn new(settings: IssuerSettings, runtime: Handle) -> Result<Self, String> {
+        Ok(Self(Arc::new(Inner {
             settings,
+            fetcher: Fetcher::new(LIMITS)?,
             runtime,
             keys: RwLock::default(),
-            asked: Mutex::new(None),
-        }))
+            asking: Mutex::new(()),
+            last: RwLock::new(None),
+        })))
+    }
+
+    /// Whose tokens are checked.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.0.settings.issuer
+    }
+
+    /// The keys that count now. A token that was good under them is checked again when they are others.
+    #[must_use]
+    pub fn keys(&self) -> Arc<Keys> {
+        self.0.keys()
     }
 
     /// What a good token says.
@@ -106,25 +120,42 @@ impl Issuer {
 }
 
 impl Inner {
-    fn check(&self, token: &str) -> Result<Claims, NotGood> {
+    fn keys(&self) -> Arc<Keys> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = Arc::clone(&keys);
-        keys.check(token, &self.settings.issuer, &self.settings.audience)
+        Arc::clone(&keys)
     }
 
-    /// Who comes while somebody asks waits for that answer.
+    fn check(&self, token: &str) -> Result<Claims, NotGood> {
+        let IssuerSettings { issuer, audience } = &self.settings;
+        self.keys().check(token, issuer, audience)
+    }
+
+    /// Who comes while somebody asks waits for that answer; but while the provider is away, nobody waits beside the one who asks.
     async fn ask(&self) -> Result<(), String> {
-        let mut asked = self.asked.lock().await;
-        if let Some((at, answer)) = &*asked
+        let _asking = match (self.asking.try_lock(), self.last()) {
+            (Ok(asking), _) => asking,
+            (Err(_), Some(Asked { answer, .. })) if answer.is_err() => return answer,
+            (Err(_), _) => self.asking.lock().await,
+        };
+        if let Some(Asked { at, answer }) = self.last()
             && at.elapsed() < ASK_AGAIN_AFTER
         {
-            return answer.clone();
+            return answer;
         }
         let answer = self.fetch().await.map(|keys| {
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         });
-        *asked = Some((Instant::now(), answer.clone()));
+        let asked = Asked {
+            at: Instant::now(),
+            answer: answer.clone(),
+        };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         answer
+    }
+
+    fn last(&self) -> Option<Asked> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     async fn fetch(&self) -> Result<Keys, String> {
@@ -133,7 +164,7 @@ impl Inner {
             "{}/.well-known/openid-configuration",
             issuer.trim_end_matches('/')
         );
-        let found: Value = serde_json::from_slice(&get(&known).await?)
+        let found: Value = serde_json::from_slice(&self.fetcher.get(&known).await?)
             .map_err(|error| format!("{known} is no JSON: {error}"))?;
         // Otherwise one provider could speak for another.
         if found["issuer"] != issuer.as_str() {
@@ -141,61 +172,6 @@ impl Inner {
         }
         let keys = found["jwks_uri"].as_str();
         let keys = keys.ok_or_else(|| format!("{known} names no jwks_uri"))?;
-        Keys::read(&get(keys).await?).map_err(|why| format!("{keys} {why}"))
-    }
-}
-
-async fn get(url: &str) -> Result<Bytes, String> {
-    let (client, path) = client(url)?;
-    let asked = client.ask(Method::GET, path, HeaderMap::new(), Bytes::new());
-    let answer = asked.await.map_err(|error| format!("{url}: {error}"))?;
-    if answer.status != StatusCode::OK {
-        return Err(format!("{url} answers {}", answer.status));
-    }
-    Ok(answer.body)
-}
-
-/// A client of the URL's server, and the rest of the URL. Whoever is between here and there could exchange the keys: only what
-/// stays on this machine goes without TLS.
-fn client(url: &str) -> Result<(HttpClient, &str), String> {
-    let (scheme, rest) = url.split_once("://").ok_or("is no URL")?;
-    let (host, _) = rest.split_once('/').unwrap_or((rest, ""));
-    let (server, path) = url.split_at(scheme.len() + 3 + host.len());
-    let client = HttpClient::new(server, None, LIMITS).map_err(|error| error.to_string())?;
-    let name = host.trim_end_matches(|c: char| c.is_ascii_digit());
-    let name = name.strip_suffix(':').unwrap_or(host);
-    if scheme != "https" && !["127.0.0.1", "[::1]", "localhost"].contains(&name) {
-        return Err("begins with https://, unless it is on this machine".to_owned());
-    }
-    Ok((client, path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_come_over_tls_or_from_this_machine() {
-        for good in [
-            "https://login.example/realms/shop",
-            "https://login.example",
-            "http://127.0.0.1:8080/realms/shop",
-            "http://[::1]:8080",
-            "http://localhost/a?b=c",
-        ] {
-            assert!(client(good).is_ok(), "{good}");
-        }
-        for wrong in [
-            "http://login.example",
-            "http://localhost.example",
-            "http://127.0.0.1@login.example",
-            "login.example",
-            "ftp://localhost",
-            "",
-        ] {
-            assert!(client(wrong).is_err(), "{wrong}");
-        }
-        let (_, path) = client("https://a.example:8/keys?p=1").unwrap();
-        assert_eq!(path, "/keys?p=1");
+        Keys::read(&self.fetcher.get(keys).await?).map_err(|why| format!("{keys} {why}"))
     }
 }

@@ -1,0 +1,32 @@
+//! Which identity provider, and for whom its tokens have to be made.
+
+use seckill_http_client::Fetcher;
+use seckill_service::settings::Reader;
+
+/// Whose tokens are good, and for whom they have to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// As `iss` of its tokens has it.
+    pub issuer: String,
+    /// What `aud` has to be, or to have.
+    pub audience: String,
+}
+
+impl IssuerSettings {
+    /// Reads the settings of these two names, which are both set or neither. None: at least one is wrong, and noted as such.
+    pub fn read(reader: &mut Reader<'_>, issuer: &str, audience: &str) -> Option<Option<Self>> {
+        let url: Option<Option<String>> = reader.optional(issuer);
+        let url = reader.accept(issuer, url, |url| {
+            url.as_deref().map_or(Ok(()), Fetcher::check)
+        });
+        let name: Option<Option<String>> = reader.optional(audience);
+        let missing = match (url?, name?) {
+            (None, None) => return Some(None),
+            (Some(issuer), Some(audience)) => return Some(Some(Self { issuer, audience })),
+            (Some(_), None) => (audience, issuer),
+            (None, Some(_)) => (issuer, audience),
+        };
+        reader.refuse(missing.0, &format!("has to be set with {}", missing.1));
+        None
+    }
+}
