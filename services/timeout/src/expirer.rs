@@ -112,13 +112,12 @@ impl<C: Clocks> Expirer<C> {
             claim_for,
         } = self.options;
         let oldest = self.orderbook.oldest_due(grace).await?;
-        // As shortly before the claim as can be: an order that is due by then expires at this time.
         let (now, skew) = self.clock().await?;
         let due = self
             .orderbook
             .claim_due(grace, page_size, claim_for)
             .await?;
-        let published = self.publish(now, &due).await;
+        let published = self.publish(&due).await;
         Ok(StepReport {
             claimed: due.len(),
             published,
@@ -150,7 +149,7 @@ impl<C: Clocks> Expirer<C> {
     }
 
     /// Appends an event for each order and waits for the acknowledgements; says how many came.
-    async fn publish(&self, now: Timestamp, due: &[DueOrder]) -> usize {
+    async fn publish(&self, due: &[DueOrder]) -> usize {
         if due.is_empty() {
             return 0;
         }
@@ -159,7 +158,7 @@ impl<C: Clocks> Expirer<C> {
         let mut failed = Vec::new();
         let mut failure: Option<String> = None;
         for order in due {
-            let (event, trace) = (expiry(now, order), traces::begin());
+            let (event, trace) = (expiry(order), traces::begin());
             let began = SystemTime::now();
             match self.producer.send_event(&event, Some(trace)) {
                 Ok(delivery) => deliveries.push((order.order_id, trace, began, delivery)),
@@ -199,11 +198,11 @@ impl<C: Clocks> Expirer<C> {
     }
 }
 
-fn expiry(now: Timestamp, order: &DueOrder) -> Event {
+fn expiry(order: &DueOrder) -> Event {
     Event {
         event_id: EventId::from_uuid(Uuid::now_v7()),
         voucher_id: order.order_id.voucher_id(),
-        occurred_at: now,
+        occurred_at: order.claimed_at,
         body: EventBody::OrderExpired(OrderExpired {
             order_id: order.order_id,
             pay_by: order.pay_by,

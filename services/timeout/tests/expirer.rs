@@ -143,6 +143,51 @@ async fn nothing_expires_before_its_deadline_and_the_grace_are_over() {
     assert_eq!(world.expired().await, orders[..1]);
 }
 
+/// The real clocks, of which Redis' answers once an order has become due: after the database's was read.
+struct Late {
+    clocks: StoreClocks,
+    due: Timestamp,
+}
+
+impl Clocks for Late {
+    async fn database(&self) -> Result<Timestamp, OrderbookError> {
+        self.clocks.database().await
+    }
+
+    async fn redis(&self) -> Result<Vec<Timestamp>, StockError> {
+        until(&self.clocks, self.due).await;
+        self.clocks.redis().await
+    }
+}
+
+/// Waits until the database's clock has passed a time.
+async fn until(clocks: &StoreClocks, time: Timestamp) {
+    while clocks.database().await.unwrap() <= time {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_becomes_due_between_two_looks_at_the_clock_does_not_expire_before_it_is_due()
+{
+    let world = ExpiryWorld::start().await;
+    let orders = world.reserve(&[1_000_000]).await;
+    let order = world.orderbook.order(orders[0]).await.unwrap().unwrap();
+    let grace_us = i64::try_from(GRACE.as_micros()).unwrap();
+    let due = Timestamp::from_micros(order.pay_by.as_micros() + grace_us);
+    // The look that is slow may take less than a second, or the clocks count as unknown.
+    let soon = Timestamp::from_micros(due.as_micros() - 400_000);
+    until(&world.clocks(), soon).await;
+    let clocks = Late {
+        clocks: world.clocks(),
+        due,
+    };
+    let report = world.expirer_with(clocks, &world.kafka, 100).step().await;
+    assert_eq!(report.unwrap().published, 1);
+    let (_, event, _) = world.expiries().await.pop().unwrap();
+    assert!(event.occurred_at > due, "{:?}", event.occurred_at);
+}
+
 /// The real clocks, Redis' put forward.
 struct Skewed {
     clocks: StoreClocks,

@@ -32,6 +32,8 @@ pub struct DueOrder {
     pub order_id: OrderId,
     /// Until when it could be paid.
     pub pay_by: Timestamp,
+    /// The database's time by which it was found due: when it expires.
+    pub claimed_at: Timestamp,
 }
 
 impl Orderbook {
@@ -93,7 +95,7 @@ impl Orderbook {
         claim_for: Duration,
     ) -> Result<Vec<DueOrder>, OrderbookError> {
         // All instances insert in one order, so that they wait for each other but never in a circle.
-        let rows: Vec<(Uuid, SqlTime)> = sqlx::query_as(
+        let rows: Vec<(Uuid, SqlTime, SqlTime)> = sqlx::query_as(
             "WITH due AS MATERIALIZED (
                  SELECT order_id, pay_by FROM orders
                   WHERE status = 'unpaid' AND pay_by < now() - $1::interval
@@ -112,7 +114,7 @@ impl Orderbook {
                          WHERE c.until <= now()
                  RETURNING order_id
              )
-             SELECT order_id, pay_by FROM due JOIN claimed USING (order_id)
+             SELECT order_id, pay_by, now() FROM due JOIN claimed USING (order_id)
               ORDER BY pay_by, order_id",
         )
         .bind(interval(grace))
@@ -124,10 +126,11 @@ impl Orderbook {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
-            .map(|(id, pay_by)| {
+            .map(|(id, pay_by, claimed_at)| {
                 Ok(DueOrder {
                     order_id: order_id(id, "orders")?,
                     pay_by: pay_by.0,
+                    claimed_at: claimed_at.0,
                 })
             })
             .collect()
