@@ -1,7 +1,7 @@
 //! From the Buy button to the end of an order.
 
 use anyhow::{Context, Result};
-use seckill_tests::{SaleTerms, audit};
+use seckill_tests::{SaleTerms, arm, audit, await_stop, eventually, metrics};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -132,6 +132,37 @@ async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
     shop.world.quiet(voucher).await?;
     let found = audit(&shop.world, voucher, &[]).await?;
     assert_eq!((found.unpaid, found.available), (1, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_buys_again_as_soon_as_an_order_is_cancelled_gets_the_new_order() -> Result<()> {
+    let mut shop = Shop::open()?;
+    let voucher = shop.world.sale(SaleTerms::of(2)).await?;
+    // The database will know that the order is cancelled, and its unit is not free.
+    let point = "projector.after-commit";
+    let browser = Browser::start(1280, 900).await?;
+    shop.visit(&browser, 7, voucher).await?;
+    browser.click("#buy").await?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
+    shop.world.until_carried_out().await?;
+    arm(&mut shop.world.projector, point, "stop")?;
+    browser.click("#cancel").await?;
+    await_stop(&shop.world.projector, point).await?;
+    browser.says("#order-status", "cancelled").await?;
+    browser.click("#buy").await?;
+    eventually("the cancelled order bars another one", || async {
+        let barred = "seckill_orders_total{answer=\"already-ordered\"} ";
+        let metrics = metrics(&shop.world.ingress)?;
+        Ok(metrics.lines().any(|line| line.starts_with(barred)))
+    })
+    .await?;
+    shop.world.projector.resume()?;
+    browser
+        .says("#order-status", "reserved, not paid yet")
+        .await?;
     Ok(())
 }
 

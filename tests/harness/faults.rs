@@ -60,9 +60,21 @@ pub async fn await_stop(service: &Service, point: &str) -> Result<()> {
 /// # Errors
 /// When there is no answer.
 pub fn readiness(service: &Service) -> Result<(u16, String)> {
+    ask(service, "/readyz")
+}
+
+/// What a service counts and measures, as Prometheus reads it.
+///
+/// # Errors
+/// When there is no answer.
+pub fn metrics(service: &Service) -> Result<String> {
+    Ok(ask(service, "/metrics")?.1)
+}
+
+fn ask(service: &Service, path: &str) -> Result<(u16, String)> {
     let url = service.admin_url();
     let address = url.strip_prefix("http://").unwrap_or(&url);
-    http::get(address.parse()?, "/readyz")
+    http::get(address.parse()?, path)
 }
 
 /// Waits until a service says that `condition` keeps it from being ready.

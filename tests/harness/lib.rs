@@ -31,7 +31,7 @@ pub use client::{Answer, Client};
 pub use collector::{Collector, Span};
 pub use crowd::Crowd;
 pub use faults::{
-    arm, await_death, await_stop, copies_of, leader_of, readiness, revive, until_ready,
+    arm, await_death, await_stop, copies_of, leader_of, metrics, readiness, revive, until_ready,
     until_unready,
 };
 pub use foreign_producer::ForeignProducer;

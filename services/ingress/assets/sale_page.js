@@ -144,6 +144,20 @@ function salePage() {
     follow(orderId, showOrder, following.signal);
   }
 
+  // An order is shown as over a moment before its unit can be bought again, and bars another one until then.
+  async function place(request) {
+    for (let wait = 100; ; wait *= 2) {
+      try {
+        return await call("POST", `/api/v1/vouchers/${sale.voucherId}/orders`, request);
+      } catch (error) {
+        const over = order !== null && ["cancelled", "expired"].includes(order.status);
+        const barredByIt = over && error.name === "already-ordered" && error.problem.order_id === order.order_id;
+        if (!barredByIt || wait > 6400) throw error;
+      }
+      await new Promise((done) => setTimeout(done, wait));
+    }
+  }
+
   byId("order-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     if (!token()) return goToSignIn();
@@ -155,7 +169,7 @@ function salePage() {
     try {
       await pageToken.refresh();
       const headers = { "idempotency-key": attempt.key(), ...pageToken.headers() };
-      const placed = await call("POST", `/api/v1/vouchers/${sale.voucherId}/orders`, { body: { quantity }, headers });
+      const placed = await place({ body: { quantity }, headers });
       pageToken.forget();
       watch(placed.order_id);
       byId("order").hidden = false;

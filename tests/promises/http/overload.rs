@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
-use seckill_testkit::{TestStack, http};
-use seckill_tests::{Answer, Line, Raw, SaleTerms, World, audit, eventually};
+use seckill_testkit::TestStack;
+use seckill_tests::{Answer, Line, Raw, SaleTerms, World, audit, eventually, metrics};
 use tokio::task::JoinSet;
 
 const LARGE: SaleTerms = SaleTerms::of(200_000);
@@ -85,9 +85,7 @@ async fn keeps_its_connection(world: &World, voucher: VoucherId) -> Result<bool>
 
 /// What the ingress has refused at the door, by class.
 fn refused(world: &World, class: &str) -> Result<u64> {
-    let address = world.ingress.admin_url();
-    let address = address.trim_start_matches("http://").parse()?;
-    let (_, metrics) = http::get(address, "/metrics")?;
+    let metrics = metrics(&world.ingress)?;
     let of_class = format!("class=\"{class}\"");
     let lines = metrics.lines().filter(|line| {
         line.starts_with("seckill_admission_refused_total{") && line.contains(&of_class)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use seckill_testkit::{Service, http, workspace_root};
-use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
+use seckill_testkit::workspace_root;
+use seckill_tests::{ForeignProducer, SaleTerms, World, eventually, metrics};
 use serde_yaml_ng::Value;
 
 const PREFIX: &str = "seckill_";
@@ -16,12 +16,6 @@ fn names(text: &str) -> BTreeSet<String> {
         .filter(|word| word.starts_with(PREFIX))
         .map(str::to_owned)
         .collect()
-}
-
-fn scrape(service: &Service) -> Result<String> {
-    let url = service.admin_url();
-    let address = url.strip_prefix("http://").context("an address")?.parse()?;
-    Ok(http::get(address, "/metrics")?.1)
 }
 
 /// The rules of a file of Prometheus'.
@@ -122,7 +116,7 @@ async fn every_metric_in_the_rules_is_exported() -> Result<()> {
     eventually("every metric is exported", || async {
         let services = [&world.ingress, &world.projector, &world.timeout];
         let texts = services
-            .map(scrape)
+            .map(metrics)
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
         let exported = names(&texts.concat());

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use seckill_testkit::http;
-use seckill_tests::{SaleTerms, World, eventually};
+use seckill_tests::{SaleTerms, World, eventually, metrics};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -48,9 +47,7 @@ fn request(world: &World, method: &Method, path: &str, body: &Value) -> RequestB
 }
 
 fn counted(world: &World, metric: &str) -> Result<f64> {
-    let url = world.ingress.admin_url();
-    let address = url.strip_prefix("http://").context("an address")?.parse()?;
-    let (_, text) = http::get(address, "/metrics")?;
+    let text = metrics(&world.ingress)?;
     let line = text
         .lines()
         .find(|line| line.starts_with(&format!("{metric} ")));

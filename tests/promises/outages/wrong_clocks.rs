@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
-use seckill_testkit::{Redis, Service, TestStack, clock, http};
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually, until_ready, until_unready};
+use seckill_testkit::{Redis, Service, TestStack, clock};
+use seckill_tests::{
+    Answer, SaleTerms, World, audit, eventually, metrics, until_ready, until_unready,
+};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -103,9 +105,7 @@ async fn of_the_timeout_service() -> Result<()> {
 
 /// The gauge that `ClocksApart` in the alert rules looks at.
 fn skew_seconds(service: &Service) -> Result<f64> {
-    let url = service.admin_url();
-    let address = url.strip_prefix("http://").context("an address")?.parse()?;
-    let (_, metrics) = http::get(address, "/metrics")?;
+    let metrics = metrics(service)?;
     let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix("seckill_clock_skew_seconds "));
