@@ -1,11 +1,14 @@
 //! A sale with orders that come to every end there is, and buyers who keep coming.
 
+use std::cell::Cell;
+
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 
 use crate::auditor::{Audit, audit};
 use crate::client::Answer;
 use crate::crowd::Crowd;
+use crate::waits::eventually;
 use crate::world::{SaleTerms, World};
 
 /// More than come while a test looks on, however slow the machine is.
@@ -37,9 +40,9 @@ impl Trade {
             voucher,
             10..BUYERS.into(),
         );
-        let expires = world.client.order(lapses, 1, None, 1).await?;
-        let paid = world.client.order(voucher, 1, None, 1).await?;
-        let cancelled = world.client.order(voucher, 2, None, 1).await?;
+        let expires = buy(world, lapses, 1).await?;
+        let paid = buy(world, voucher, 1).await?;
+        let cancelled = buy(world, voucher, 2).await?;
         let id = |answer: &Answer| {
             let id = answer.order_id().map(str::to_owned);
             id.with_context(|| format!("no order id: {answer:?}"))
@@ -71,4 +74,18 @@ impl Trade {
         world.quiet(self.voucher).await?;
         audit(world, self.voucher, &answers).await
     }
+}
+
+/// Orders as buyers do: a planned 503 is asked again with the same key.
+async fn buy(world: &World, voucher: VoucherId, user: u64) -> Result<Answer> {
+    let key = format!("trade-{user}");
+    let bought = Cell::new(None);
+    eventually("an order is answered", || async {
+        let answer = world.client.order(voucher, user, Some(&key), 1).await?;
+        ensure!(!answer.is_planned_503(), "{answer:?}");
+        bought.set(Some(answer));
+        Ok(true)
+    })
+    .await?;
+    bought.take().context("no answer")
 }

@@ -71,7 +71,7 @@ async fn a_cluster_over_tls_with_users_of_few_rights_sells_and_fails_over() -> R
         .await?;
     ensure!(!answers.is_empty(), "nobody came");
     trade.crowd.flows(50).await?;
-    world.quiet(trade.voucher).await?;
+    trade.end(&world).await?;
     for service in [&world.ingress, &world.projector, &world.timeout] {
         let log = service.output()?;
         ensure!(!log.contains(&password), "{log}");
