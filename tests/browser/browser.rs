@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seckill_testkit::ports::free_port;
+use seckill_testkit::scratch::scratch_dir;
+use tempfile::TempDir;
 use thirtyfour::ChromeCapabilities;
 use thirtyfour::prelude::*;
 
@@ -31,13 +33,17 @@ pub(crate) struct Browser {
     pub(crate) driver: WebDriver,
     server: Child,
     port: u16,
+    /// What Chromium leaves lying about is in here.
+    _scratch: TempDir,
 }
 
 impl Browser {
     pub(crate) async fn start(width: i64, height: i64) -> Result<Self> {
         let port = free_port()?;
+        let scratch = scratch_dir("chromium")?;
         let server = Command::new("chromedriver")
             .arg(format!("--port={port}"))
+            .env("TMPDIR", scratch.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -52,6 +58,7 @@ impl Browser {
             driver,
             server,
             port,
+            _scratch: scratch,
         };
         browser
             .driver
