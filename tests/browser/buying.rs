@@ -1,7 +1,7 @@
 //! From the Buy button to the end of an order.
 
 use anyhow::{Context, Result};
-use seckill_tests::{SaleTerms, arm, audit, await_stop, eventually, metrics};
+use seckill_tests::{SaleTerms, arm, await_stop, check_consistency, eventually, metrics};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -73,7 +73,7 @@ async fn a_buyer_buys_and_pays() -> Result<()> {
     shop.go(&browser, "/orders").await?;
     browser.says("#orders [data-slot=status]", "paid").await?;
     shop.world.quiet(voucher).await?;
-    let found = audit(&shop.world, voucher, &[]).await?;
+    let found = check_consistency(&shop.world, voucher, &[]).await?;
     assert_eq!((found.paid, found.unpaid, found.available), (1, 0, 2));
     Ok(())
 }
@@ -130,7 +130,7 @@ async fn a_page_shows_its_token_where_the_sale_asks_for_one() -> Result<()> {
         .says("#order-status", "reserved, not paid yet")
         .await?;
     shop.world.quiet(voucher).await?;
-    let found = audit(&shop.world, voucher, &[]).await?;
+    let found = check_consistency(&shop.world, voucher, &[]).await?;
     assert_eq!((found.unpaid, found.available), (1, 2));
     Ok(())
 }
@@ -273,7 +273,7 @@ async fn two_tabs_of_one_buyer_make_one_order() -> Result<()> {
     browser.says("#order-status", "cancelled").await?;
 
     shop.world.quiet(voucher).await?;
-    let found = audit(&shop.world, voucher, &[]).await?;
+    let found = check_consistency(&shop.world, voucher, &[]).await?;
     assert_eq!((found.unpaid, found.available), (0, 5));
     Ok(())
 }

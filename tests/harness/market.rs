@@ -9,8 +9,8 @@ use seckill_domain::{
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics, read_all};
 use uuid::Uuid;
 
-use crate::auditor::audit;
 use crate::client::Answer;
+use crate::consistency::check_consistency;
 use crate::waits::eventually;
 use crate::world::{SaleTerms, World};
 
@@ -234,7 +234,7 @@ impl Market {
         Ok(asked)
     }
 
-    /// Lets the projector go on, and audits every sale.
+    /// Lets the projector go on, and checks every sale.
     ///
     /// # Errors
     /// When a sale does not add up.
@@ -246,7 +246,7 @@ impl Market {
         self.world.until_carried_out().await?;
         for (voucher, answers) in &self.sales {
             self.world.quiet(*voucher).await?;
-            audit(&self.world, *voucher, answers).await?;
+            check_consistency(&self.world, *voucher, answers).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use seckill_domain::{Epoch, Event, EventBody, Timestamp, VoucherId};
 
-use crate::auditor::read_log;
+use crate::consistency::read_log;
 use crate::world::World;
 
 /// Nothing may be granted by what was lost for longer.

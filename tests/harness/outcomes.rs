@@ -12,7 +12,7 @@ use seckill_eventlog::{
     KafkaSettings, OutcomeKey, OutcomeRecord, Topics, decode_outcome, read_all,
 };
 
-use crate::auditor::read_log;
+use crate::consistency::read_log;
 use crate::world::World;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// When the topic cannot be read, or has something else than outcomes.
 pub async fn outcomes(world: &World, voucher: VoucherId) -> Result<Vec<OutcomeRecord>> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
-    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "auditor");
+    let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "consistency-check");
     let mut told = Vec::new();
     for record in read_all(&settings, &topics.outcomes, READ_TIMEOUT).await? {
         let outcome = decode_outcome(record.payload.as_deref().context("no payload")?)?;

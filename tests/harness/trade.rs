@@ -5,8 +5,8 @@ use std::cell::Cell;
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 
-use crate::auditor::{Audit, audit};
 use crate::client::Answer;
+use crate::consistency::{SaleTotals, check_consistency};
 use crate::crowd::Crowd;
 use crate::waits::eventually;
 use crate::world::{SaleTerms, World};
@@ -68,11 +68,11 @@ impl Trade {
     ///
     /// # Errors
     /// When something does not come to rest, or does not hold.
-    pub async fn end(self, world: &World) -> Result<Audit> {
+    pub async fn end(self, world: &World) -> Result<SaleTotals> {
         let mut answers = self.crowd.leave().await?;
         answers.extend(self.answers);
         world.quiet(self.voucher).await?;
-        audit(world, self.voucher, &answers).await
+        check_consistency(world, self.voucher, &answers).await
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::{VoucherId, partition_of};
 use serde_json::Value;
 
-use crate::auditor::read_log;
+use crate::consistency::read_log;
 use crate::world::{PATIENCE, PERIOD, World};
 
 impl World {

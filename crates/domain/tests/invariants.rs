@@ -200,7 +200,7 @@ impl Book {
 }
 
 /// Everything that must hold of one sale at any time, counted afresh from its orders.
-fn audit(state: &SaleState, seen: &HashSet<PaymentId>) {
+fn check_invariants(state: &SaleState, seen: &HashSet<PaymentId>) {
     let sale = state.sale.as_ref().unwrap();
     let units = |status| -> i64 {
         let of_status = state.orders.values().filter(|o| o.status == status);
@@ -291,7 +291,7 @@ proptest! {
                 seen.entry(event.voucher_id).or_default().insert(e.payment_id.clone());
             }
             for (id, after) in &book.0 {
-                audit(after, seen.get(id).unwrap_or(&HashSet::new()));
+                check_invariants(after, seen.get(id).unwrap_or(&HashSet::new()));
             }
             for (id, earlier) in &before.0 {
                 for (order, row) in earlier.orders.iter().filter(|(_, o)| o.status.is_final()) {

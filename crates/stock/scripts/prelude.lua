@@ -6,7 +6,7 @@
 --              anew: nobody may use it). Decimal text. fence: the server that it was loaded into.
 --              log: the Kafka cluster whose log it is a view of; none or empty where that was not known.
 --              key:<user id>:<key_hash> -> order_id|quantity|pay_by_us: of a user who has ordered again since,
---              an earlier order, whose key goes on answering with it. Not among the holds, which audits walk.
+--              an earlier order, whose key goes on answering with it. Not among the holds, which a scan walks.
 --              load: the nonce of the load that made these three hashes. holds and outbox name it too, under
 --              the same field, so that one of them that was deleted or evicted alone is missed.
 -- holds hash   <user id>      -> order_id|quantity|state|key_hash or -|pay_by_us|reserved_at_us

@@ -16,14 +16,14 @@ mod calls;
 mod check;
 mod redis;
 
-pub use crate::calls::audit::{
-    AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms, HoldsCursor,
-};
 pub use crate::calls::correct::{CorrectReply, Correction, HoldCorrection};
 pub use crate::calls::pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
 pub use crate::calls::reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
 pub use crate::calls::reserve::{
     Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply,
+};
+pub use crate::calls::scan::{
+    FieldContent, GrantTerms, HoldsCursor, HoldsField, SaleNumbers, ScanPage,
 };
 pub use crate::calls::settle::SettleReply;
 pub use crate::calls::stock::Stock;

@@ -4,11 +4,11 @@
 //! A partition has two workers. [`fold`] turns records into rows and moves the fold's position in
 //! the same transaction. [`effects`] reads those rows again and moves a position of its own once
 //! Redis and the outcome topic have them. [`watch`] looks at every sale four times a second and
-//! starts a [`reload`] where Redis does not serve it; [`audit`] holds the stores against each other.
+//! starts a [`reload`] where Redis does not serve it; [`consistency`] compares the stores with each other.
 
-mod audit;
 mod cached;
 pub mod config;
+mod consistency;
 mod effects;
 mod fold;
 mod lag;

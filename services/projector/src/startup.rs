@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Auditor;
 use crate::config::Config;
+use crate::consistency::ConsistencyChecker;
 use crate::lag;
 use crate::lateness;
 use crate::metrics;
@@ -75,8 +75,8 @@ async fn work(config: Config, health: Health, stop: CancellationToken) -> anyhow
     let owned: Owned = Arc::new(Mutex::new(HashMap::new()));
     let watch = Watch::new(Arc::clone(&shared), Arc::clone(&owned));
     shared.tasks.spawn(watch.run(stop.clone()));
-    let auditor = Auditor::new(Arc::clone(&shared), Arc::clone(&owned));
-    shared.tasks.spawn(auditor.run(stop.clone()));
+    let checker = ConsistencyChecker::new(Arc::clone(&shared), Arc::clone(&owned));
+    shared.tasks.spawn(checker.run(stop.clone()));
     shared
         .tasks
         .spawn(watchdog(Arc::clone(&shared), stop.clone()));

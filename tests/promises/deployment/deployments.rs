@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use seckill_testkit::TestStack;
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually, until_unready};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually, until_unready};
 
 /// Prefixes keep them apart, although every number is the same.
 #[tokio::test(flavor = "multi_thread")]
@@ -27,8 +27,8 @@ async fn each_sells_its_own_units_at_its_own_price() -> Result<()> {
     assert_eq!((reserved(&of_one), reserved(&of_two)), (5, 3));
     one.quiet(first).await?;
     two.quiet(second).await?;
-    assert_eq!(audit(&one, first, &of_one).await?.unpaid, 5);
-    assert_eq!(audit(&two, second, &of_two).await?.unpaid, 3);
+    assert_eq!(check_consistency(&one, first, &of_one).await?.unpaid, 5);
+    assert_eq!(check_consistency(&two, second, &of_two).await?.unpaid, 3);
     let close = format!("/admin/v1/vouchers/{first}/close");
     one.client
         .admin_post(&close, &serde_json::json!({}))
@@ -77,6 +77,6 @@ async fn a_sale_that_a_deployment_of_another_log_has_loaded_is_neither_served_no
     assert!(still_open.is_reserved(), "{still_open:?}");
     one.quiet(voucher).await?;
     let answers: Vec<Answer> = of_one.into_iter().chain([still_open]).collect();
-    assert_eq!(audit(&one, voucher, &answers).await?.unpaid, 4);
+    assert_eq!(check_consistency(&one, voucher, &answers).await?.unpaid, 4);
     Ok(())
 }

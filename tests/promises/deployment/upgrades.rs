@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::tls::text;
 use seckill_testkit::{Service, TestStack, workspace_root};
-use seckill_tests::{Answer, Client, Crowd, Runbook, SaleTerms, World, audit};
+use seckill_tests::{Answer, Client, Crowd, Runbook, SaleTerms, World, check_consistency};
 use tokio::task::block_in_place;
 
 use crate::kafka::order_states::the_latest_states_are_the_rows;
@@ -188,7 +188,7 @@ async fn a_release_is_rolled_out_and_back_under_load_and_no_order_is_lost() -> R
     world.until_carried_out().await?;
     carry_out(&world, after)?;
     the_latest_states_are_the_rows(&world).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!(found.rejected == 0 && found.paid > 0, "{found:?}");
     println!("{} orders: {found:?}", answers.len());
     Ok(())

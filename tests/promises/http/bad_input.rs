@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use reqwest::{Method, RequestBuilder};
-use seckill_tests::{Answer, Client, SaleTerms, World, audit};
+use seckill_tests::{Answer, Client, SaleTerms, World, check_consistency};
 use serde_json::{Value, json};
 
 struct Case {
@@ -127,7 +127,7 @@ async fn orders_that_cannot_be_taken() -> Result<()> {
         (&10.into(), &0.into()),
         "{ledger}"
     );
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use redis::AsyncCommands;
 use reqwest::Method;
 use seckill_domain::VoucherId;
 use seckill_testkit::Service;
-use seckill_tests::{Client, SaleTerms, World, arm, audit, await_death, eventually, revive};
+use seckill_tests::{
+    Client, SaleTerms, World, arm, await_death, check_consistency, eventually, revive,
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -200,7 +202,7 @@ async fn a_sale_leaves_the_shelf_with_its_last_payment_and_is_back_with_new_stoc
         .await?;
     }
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[order]).await?;
+    check_consistency(&world, voucher, &[order]).await?;
     Ok(())
 }
 
@@ -256,7 +258,7 @@ async fn stock_on_a_page_follows_and_pages_outlive_redis() -> Result<()> {
         .await?;
     }
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
 
     world.stack.redis.kill()?;
     for path in [

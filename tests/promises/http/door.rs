@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use seckill_domain::{EventBody, OrderId, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually};
 use serde_json::{Value, json};
 
 const LATEST: &str = "9999-12-31T23:59:59.999999Z";
@@ -262,7 +262,7 @@ async fn what_the_door_takes_is_folded_at_the_ends_of_every_range() -> Result<()
     for sale in sales.iter().chain([&voucher]) {
         world.quiet(*sale).await?;
     }
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     let skipped = records(&world, |topics| topics.dead_letters.clone()).await?;
     assert_eq!(skipped, 0, "dead letters");
     everything_decodes(&world).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::TestStack;
-use seckill_tests::{Answer, Line, Raw, SaleTerms, World, audit, eventually, metrics};
+use seckill_tests::{Answer, Line, Raw, SaleTerms, World, check_consistency, eventually, metrics};
 use tokio::task::JoinSet;
 
 const LARGE: SaleTerms = SaleTerms::of(200_000);
@@ -142,6 +142,6 @@ async fn behind_a_hanging_redis_orders_are_refused_and_the_rest_goes_on() -> Res
     }
     answers.push(early);
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Requests larger than anybody needs are refused with a reason, and everybody else is served meanwhile.
 
 use anyhow::{Result, bail, ensure};
-use seckill_tests::{Crowd, Raw, RawAnswer, SaleTerms, World, audit};
+use seckill_tests::{Crowd, Raw, RawAnswer, SaleTerms, World, check_consistency};
 use serde_json::Value;
 
 const KIB: usize = 1024;
@@ -142,7 +142,7 @@ async fn is_refused_with_a_reason() -> Result<()> {
     ensure!(crowd.refused() == 0, "others were refused");
     let answers = crowd.leave().await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!(found.units == 100_000, "restocked: {found:?}");
     Ok(())
 }

@@ -12,7 +12,7 @@ use jsonwebtoken::dangerous::insecure_decode;
 use redis::AsyncCommands;
 use reqwest::Method;
 use seckill_testkit::{MailSink, TestStack};
-use seckill_tests::{Answer, Client, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, Client, SaleTerms, World, check_consistency, eventually};
 use serde_json::{Value, json};
 
 /// Codes as often as a test likes, where it is not about that.
@@ -116,7 +116,7 @@ async fn who_signs_in_with_the_mailed_code_can_buy_and_is_the_same_user_next_tim
         let answer = shop.client().send(request.bearer_auth(text(who, "token")?));
         assert_eq!(answer.await?.status, status);
     }
-    audit(&shop.world, voucher, &[order]).await?;
+    check_consistency(&shop.world, voucher, &[order]).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
-use seckill_tests::{Raw, SaleTerms, World, audit};
+use seckill_tests::{Raw, SaleTerms, World, check_consistency};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -182,6 +182,6 @@ async fn lose_their_connections_and_hold_nobody_up() -> Result<()> {
         "{beside:?} beside, {alone:?} alone"
     );
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
-use seckill_tests::{Framing, NO_REQUESTS, Raw, RawAnswer, SaleTerms, World, audit};
+use seckill_tests::{Framing, NO_REQUESTS, Raw, RawAnswer, SaleTerms, World, check_consistency};
 use serde_json::json;
 
 /// Users from here on are those of hidden requests.
@@ -141,7 +141,7 @@ async fn a_request_in_another_buyers_body_is_never_carried_out() -> Result<()> {
         .await?;
     ensure!(of_hidden.is_empty(), "carried out: {of_hidden:?}");
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[]).await?;
+    let found = check_consistency(&world, voucher, &[]).await?;
     ensure!(found.units == 1_000, "restocked: {found:?}");
 
     // They could have been: behind a request that ends where it says, they are the next one.

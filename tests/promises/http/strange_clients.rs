@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use seckill_domain::VoucherId;
-use seckill_tests::{Raw, RawAnswer, SaleTerms, World, audit};
+use seckill_tests::{Raw, RawAnswer, SaleTerms, World, check_consistency};
 use serde_json::Value;
 
 /// The head of an order of one unit, with a request target and headers of the caller's.
@@ -70,7 +70,7 @@ async fn a_request_is_understood_however_a_client_or_a_gateway_puts_it() -> Resu
 
     let ledger = world.quiet(voucher).await?;
     ensure!(ledger["unpaid"] == 5, "{ledger}");
-    audit(&world, voucher, &[]).await.map(drop)
+    check_consistency(&world, voucher, &[]).await.map(drop)
 }
 
 /// What checks a server's health and is older than HTTP/1.1, or asks in its own way.
@@ -159,5 +159,7 @@ async fn a_payment_is_read_as_other_serializers_write_it_or_its_member_is_named(
     let (status, told) = pays(&world, odd.as_bytes()).await?;
     ensure!(status == 202, "{told}");
     world.until_status(1, order, "paid").await?;
-    audit(&world, voucher, &[placed]).await.map(drop)
+    check_consistency(&world, voucher, &[placed])
+        .await
+        .map(drop)
 }

@@ -11,8 +11,8 @@ use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::stack::Builder;
 use seckill_testkit::{KafkaCluster, TestStack};
 use seckill_tests::{
-    Answer, ForeignProducer, Runbook, SaleTerms, World, audit_stores, copies_of, eventually,
-    leader_of, outcomes, until_ready, until_unready,
+    Answer, ForeignProducer, Runbook, SaleTerms, World, check_consistency_without_log, copies_of,
+    eventually, leader_of, outcomes, until_ready, until_unready,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -234,7 +234,7 @@ impl Scene {
         self.answers.push(again);
         world.quiet(voucher).await?;
         world.until_carried_out().await?;
-        let found = audit_stores(world, voucher, &self.answers).await?;
+        let found = check_consistency_without_log(world, voucher, &self.answers).await?;
         ensure!(
             (found.paid, found.unpaid, found.rejected) == (4, 20, 0),
             "{found:?}"
@@ -260,7 +260,7 @@ impl Scene {
         self.answers.push(later);
         world.quiet(voucher).await?;
         world.until_carried_out().await?;
-        let found = audit_stores(world, voucher, &self.answers).await?;
+        let found = check_consistency_without_log(world, voucher, &self.answers).await?;
         ensure!(
             (found.paid, found.unpaid, found.rejected) == (1, 8, 0),
             "{found:?}"

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use seckill_eventlog::read_all;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::{Apicurio, TestStack, shared_kafka};
-use seckill_tests::{Answer, ForeignProducer, SaleTerms, World, audit, until_ready, until_unready};
+use seckill_tests::{
+    Answer, ForeignProducer, SaleTerms, World, check_consistency, until_ready, until_unready,
+};
 
 use crate::kafka::consumers::{Example, LANGUAGES};
 use crate::kafka::same_end::all_come_to_the_same_end;
@@ -75,7 +77,7 @@ async fn a_log_from_before_with_and_without_the_registry_is_one_log() -> Result<
     until_ready(&world.projector).await?;
     world.quiet(voucher).await?;
     all_come_to_the_same_end(&mut world, voucher, 1).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!((found.unpaid, found.available) == (8, 12), "{found:?}");
     Ok(())
 }

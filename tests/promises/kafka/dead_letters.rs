@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use seckill_domain::{Event, EventBody, EventId, OrderExpired, OrderId, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Record, Topics, encode_event, read_all};
 use seckill_tests::{
-    ForeignProducer, SaleTerms, World, audit, eventually, until_ready, until_unready,
+    ForeignProducer, SaleTerms, World, check_consistency, eventually, until_ready, until_unready,
 };
 use uuid::Uuid;
 
@@ -77,7 +77,7 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     })
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.unpaid, 40, "every good order stands");
 
     let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
@@ -130,7 +130,7 @@ async fn an_event_that_a_wall_refuses_stops_its_partition_and_is_not_lost() -> R
         .execute(&pool)
         .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.unpaid, 30, "every order stands");
     let skipped: i64 = sqlx::query_scalar("SELECT count(*) FROM skipped_records")
         .fetch_one(&pool)

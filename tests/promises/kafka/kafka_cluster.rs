@@ -10,7 +10,8 @@ use seckill_testkit::tls::Authority;
 use seckill_testkit::{KafkaCluster, TestStack};
 use seckill_tests::secured::{borrowed, kafka_settings, listener};
 use seckill_tests::{
-    Answer, Crowd, SaleTerms, World, audit, eventually, leader_of, until_ready, until_unready,
+    Answer, Crowd, SaleTerms, World, check_consistency, eventually, leader_of, until_ready,
+    until_unready,
 };
 
 /// A user beyond the crowd's.
@@ -127,7 +128,10 @@ async fn nobody_lost_anything(world: &World, voucher: VoucherId, answers: &[Answ
     let unexpected = answers.iter().find(|a| !matches!(a.status, 202 | 503));
     assert!(unexpected.is_none(), "{unexpected:?}");
     world.quiet(voucher).await?;
-    assert_eq!(audit(world, voucher, answers).await?.rejected, 0);
+    assert_eq!(
+        check_consistency(world, voucher, answers).await?.rejected,
+        0
+    );
     Ok(())
 }
 

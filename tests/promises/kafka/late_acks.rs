@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use seckill_domain::{EventBody, OrderId, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::{Kafka, TestStack};
-use seckill_tests::{SaleTerms, SlowWire, World, audit, eventually};
+use seckill_tests::{SaleTerms, SlowWire, World, check_consistency, eventually};
 
 /// How often the log has the reservation of each order of a sale.
 async fn copies(world: &World, voucher: VoucherId) -> Result<HashMap<OrderId, usize>> {
@@ -91,7 +91,7 @@ async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
     answers.push(caught.clone());
     answers.push(world.client.order(voucher, 4, Some("k"), 1).await?);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.rejected), (4, 0));
     let mut copies = copies(&world, voucher).await?;
     let of_caught = copies.remove(&order_id.parse()?).unwrap_or_default();

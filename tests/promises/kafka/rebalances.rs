@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use seckill_testkit::Service;
-use seckill_tests::{Crowd, SaleTerms, World, audit};
+use seckill_tests::{Crowd, SaleTerms, World, check_consistency};
 
 /// Rounds, in each of which a projector comes or goes; more, until so many rebalances were seen.
 const ROUNDS: usize = 24;
@@ -75,7 +75,7 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
         rebalances >= REBALANCES,
         "partitions changed hands in {rebalances} of {rounds} rounds only"
     );
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.rejected, 0);
     println!(
         "case projectors come and go every second: rounds={rounds} rebalances={rebalances} killed={killed} \

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::Service;
 use seckill_testkit::service::run_binary;
-use seckill_tests::{Answer, EXECUTE, SaleTerms, World, audit, until_ready, until_unready};
+use seckill_tests::{
+    Answer, EXECUTE, SaleTerms, World, check_consistency, until_ready, until_unready,
+};
 
 use crate::kafka::same_end::all_come_to_the_same_end;
 
@@ -88,7 +90,7 @@ async fn what_an_earlier_projector_did_not_know_is_folded_by_the_later_one() -> 
     world.quiet(voucher).await?;
     world.until_carried_out().await?;
     all_come_to_the_same_end(&mut world, voucher, 0).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!(
         (found.unpaid, found.rejected, found.available) == (10, 0, 10),
         "{found:?}"
@@ -115,7 +117,7 @@ async fn what_was_skipped_for_an_earlier_projector_is_not_folded_by_the_later_on
     world.until_carried_out().await?;
     all_come_to_the_same_end(&mut world, voucher, 1).await?;
     world.until_status(1, &cancelled, "unpaid").await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!(
         (found.unpaid, found.rejected, found.available) == (11, 0, 9),
         "{found:?}"

@@ -12,7 +12,8 @@ use seckill_eventlog::{
 use seckill_testkit::service::run_binary;
 use seckill_testkit::{Env, SchemaRegistry, TestStack};
 use seckill_tests::{
-    Answer, ForeignProducer, SaleTerms, World, audit, eventually, until_ready, until_unready,
+    Answer, ForeignProducer, SaleTerms, World, check_consistency, eventually, until_ready,
+    until_unready,
 };
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ fn seckillctl(stack: &TestStack, command: &[&str]) -> Result<String> {
     tokio::task::block_in_place(|| run_binary("seckillctl", command, stack.env()))
 }
 
-/// What this process reads the log with, as the auditor does.
+/// What this process reads the log with, as the consistency check does.
 pub(crate) async fn learn(stack: &TestStack) -> Result<(KafkaSettings, Topics)> {
     let registry = Client::new(&RegistrySettings {
         url: stack.setting(URL).to_owned(),
@@ -114,7 +115,7 @@ async fn a_log_of_both_framings_is_one_log_for_all_who_read_it() -> Result<()> {
     let timeline = seckillctl(&world.stack, &["order", "timeline", &order])?;
     ensure!(timeline.contains("SeckillReserved"), "{timeline}");
     all_come_to_the_same_end(&mut world, voucher, 0).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!((found.unpaid, found.available) == (9, 11), "{found:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seckill_domain::{Epoch, Event, EventBody, EventId, SaleReloaded, Timestamp, VoucherId};
 use seckill_eventlog::{KafkaSettings, Topics, encode_event, read_all};
-use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually};
+use seckill_tests::{ForeignProducer, SaleTerms, World, check_consistency, eventually};
 use uuid::Uuid;
 
 /// Magic and fingerprint of `schemas/versions/SaleReloaded/1.avsc`.
@@ -64,7 +64,10 @@ async fn a_sale_that_was_reloaded_by_an_older_projector_goes_on() -> Result<()> 
     world.until_served(voucher).await?;
     answers.extend(world.client.orders(voucher, 6..11).await);
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        10
+    );
 
     let settings = KafkaSettings::new(brokers, "test");
     let log = read_all(&settings, &topics.events, Duration::from_secs(30)).await?;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{ForeignProducer, SaleTerms, World, audit, until_ready, until_unready};
+use seckill_tests::{
+    ForeignProducer, SaleTerms, World, check_consistency, until_ready, until_unready,
+};
 
 use crate::kafka::same_end::all_come_to_the_same_end;
 
@@ -61,7 +63,7 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
     world.quiet(voucher).await?;
     until_ready(&world.projector).await?;
     world.until_carried_out().await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     ensure!(found.unpaid == 2, "{found:?}");
     ensure!(skipped().await? == 1);
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
@@ -70,6 +72,6 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
     ensure!(letters.len() == 1 && letters[0].payload == Some(of_unknown_schema()));
 
     all_come_to_the_same_end(&mut world, voucher, 1).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

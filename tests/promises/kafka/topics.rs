@@ -9,7 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use seckill_eventlog::Topics;
 use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::{Service, TestStack, unique_prefix};
-use seckill_tests::{Answer, Crowd, Runbook, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, Crowd, Runbook, SaleTerms, World, check_consistency, eventually};
 
 /// Longer than any client of ours keeps what it knows of a topic.
 const METADATA_AGE: Duration = Duration::from_secs(6);
@@ -66,7 +66,7 @@ async fn partitions_that_were_added_to_the_topic_lose_no_order() -> Result<()> {
     for (crowd, voucher) in crowds.into_iter().zip(&sales) {
         let answers = crowd.leave().await?;
         world.quiet(*voucher).await?;
-        let found = audit(&world, *voucher, &answers).await?;
+        let found = check_consistency(&world, *voucher, &answers).await?;
         assert_eq!(found.rejected, 0);
     }
     world.quiet(late).await?;
@@ -153,7 +153,7 @@ async fn a_topic_to_which_partitions_were_added_is_moved_back_as_the_page_has_it
     world.until_status(2, &order_of(&again)?, "unpaid").await?;
     answers.push(again);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.paid, found.unpaid, found.rejected), (1, 4, 0));
     Ok(())
 }

@@ -7,7 +7,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::VoucherId;
 use seckill_eventlog::Topics;
-use seckill_tests::{ForeignProducer, Injection, SaleTerms, Victim, World, audit, eventually};
+use seckill_tests::{
+    ForeignProducer, Injection, SaleTerms, Victim, World, check_consistency, eventually,
+};
 use serde_json::Value;
 
 use crate::operators::reconcile::alarms;
@@ -91,7 +93,7 @@ async fn an_orphan_is_proved_behind_a_transactions_end() -> Result<()> {
         .inject(&pool, &mut redis, &victim)
         .await?;
 
-    eventually("the projector's auditor proves it", || async {
+    eventually("the projector's consistency check proves it", || async {
         Ok(alarms(&world).await?.contains_key("orphan-hold"))
     })
     .await?;
@@ -99,8 +101,8 @@ async fn an_orphan_is_proved_behind_a_transactions_end() -> Result<()> {
     assert!(done.contains("1 of these offsets hold no record"), "{done}");
     assert!(done.contains("0 differences are left"), "{done}");
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[]).await?;
-    eventually("the auditor is content", || async {
+    check_consistency(&world, voucher, &[]).await?;
+    eventually("the consistency check finds nothing", || async {
         Ok(alarms(&world).await?.is_empty())
     })
     .await

@@ -14,8 +14,8 @@ use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::service::run_binary;
 use seckill_testkit::{Kafka, TestStack};
 use seckill_tests::{
-    Answer, EXECUTE, ForeignProducer, Harm, Injection, KafkaWire, SaleTerms, Victim, World, audit,
-    eventually, eventually_within,
+    Answer, EXECUTE, ForeignProducer, Harm, Injection, KafkaWire, SaleTerms, Victim, World,
+    check_consistency, eventually, eventually_within,
 };
 
 /// What is tried: a repair that is allowed everything.
@@ -130,7 +130,7 @@ async fn a_reader_that_dies_after_the_plan_and_before_the_repair_writes_nothing(
 
     wire.spare("seckillctl");
     world.execute(&REPAIR)?;
-    audit(&world, victim.voucher, &[]).await?;
+    check_consistency(&world, victim.voucher, &[]).await?;
     Ok(())
 }
 
@@ -247,6 +247,6 @@ async fn the_log_of_another_database_is_refused() -> Result<()> {
         other.contents(voucher).await? == before,
         "it changed something"
     );
-    audit(&other, voucher, &answers).await?;
+    check_consistency(&other, voucher, &answers).await?;
     Ok(())
 }

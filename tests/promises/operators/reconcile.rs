@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use seckill_tests::{Crowd, EXECUTE, Injection, SaleTerms, Victim, World, audit, eventually};
+use seckill_tests::{
+    Crowd, EXECUTE, Injection, SaleTerms, Victim, World, check_consistency, eventually,
+};
 use serde_json::Value;
 
 pub(crate) const PRICE_CENTS: i64 = 1_000;
@@ -37,7 +39,7 @@ pub(crate) fn found(report: &Value) -> Result<Found> {
     Ok(found)
 }
 
-/// The auditor's alarms, by invariant.
+/// The alarms of the consistency check, by invariant.
 pub(crate) async fn alarms(world: &World) -> Result<BTreeMap<String, u64>> {
     let url = format!("{}/metrics", world.projector.admin_url());
     let text = reqwest::get(url).await?.text().await?;
@@ -120,7 +122,7 @@ async fn each_wrong_thing_is_found_named_and_repaired() -> Result<()> {
     ensure!(found(&left)?.is_empty(), "not repaired: {left:#}");
     for victim in &victims {
         world.quiet(victim.voucher).await?;
-        audit(&world, victim.voucher, &[]).await?;
+        check_consistency(&world, victim.voucher, &[]).await?;
     }
     let audited: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT actor, reason, affected FROM ops_audit WHERE command LIKE 'reconcile%'",
@@ -159,7 +161,7 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
         .arg(&[&*sale, "stock", "1"])
         .query_async(&mut redis)
         .await?;
-    eventually("the auditor sees it", || async {
+    eventually("the consistency check sees it", || async {
         Ok(alarms(&world).await?.contains_key("redis-stock"))
     })
     .await?;
@@ -189,12 +191,12 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     ensure!(done["differences"][0]["kind"] == "missing-hold", "{done:#}");
     ensure!(done["corrected"] == corrected, "no reload: {done:#}");
     crowd.flows(1).await?;
-    eventually("the auditor is content", || async {
+    eventually("the consistency check finds nothing", || async {
         Ok(alarms(&world).await?.is_empty())
     })
     .await?;
     let answers = crowd.leave().await?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use redis::AsyncCommands;
 use seckill_domain::{OrderId, VoucherId};
 use seckill_testkit::service::run_binary;
 use seckill_tests::{
-    EXECUTE, ForeignProducer, Injection, SaleTerms, Victim, World, audit, eventually,
+    EXECUTE, ForeignProducer, Injection, SaleTerms, Victim, World, check_consistency, eventually,
 };
 use serde_json::Value;
 
@@ -116,7 +116,7 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
     }
     world.execute(&["reconcile", "--allow-removal"])?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }
 
@@ -143,7 +143,7 @@ async fn a_refund_of_a_payment_that_counts_is_taken_away_with_that_payments_reco
         "{told}"
     );
     world.execute(&["reconcile", "--allow-removal"])?;
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }
 
@@ -203,6 +203,6 @@ async fn rows_that_appear_between_the_plan_and_the_repair_are_not_taken_away() -
     ensure!(told.contains(&format!("names order {unknown}")), "{told}");
     world.execute(&["reconcile", "--allow-removal"])?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Operators put sales up, change their stock and close them, and see every unit.
 
 use anyhow::Result;
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{SaleTerms, World, check_consistency, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn restock_and_shrink_move_units_once() -> Result<()> {
         (&2.into(), &2.into()),
         "{ledger}"
     );
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     for (delta, reason) in [(0, "none"), (1, "")] {
         let body = json!({ "delta": delta, "reason": reason });
         let refused = world.client.admin_post(&stock, &body).await?;

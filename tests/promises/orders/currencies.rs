@@ -9,7 +9,7 @@ use seckill_domain::{
 };
 use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{SaleTerms, World, check_consistency, eventually};
 use uuid::Uuid;
 
 /// As an ingress put it up that took any three letters.
@@ -76,6 +76,6 @@ async fn an_old_sale_in_an_unknown_currency_is_sold_and_paid() -> Result<()> {
     assert_eq!(refused.problem(), "invalid-request");
     assert_eq!(refused.body["errors"][0]["field"], "currency");
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[answer]).await?;
+    check_consistency(&world, voucher, &[answer]).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use seckill_domain::{EventBody, OrderId};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually, eventually_within};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually, eventually_within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpaid_order_expires_and_its_unit_is_sold_again() -> Result<()> {
@@ -46,7 +46,7 @@ async fn an_unpaid_order_expires_and_its_unit_is_sold_again() -> Result<()> {
     let second = world.client.order(voucher, 2, None, 1).await?;
     assert_eq!(second.status, 202, "{second:?}");
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[first, second]).await?;
+    check_consistency(&world, voucher, &[first, second]).await?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ async fn a_cancelled_order_frees_its_unit_and_its_buyer() -> Result<()> {
     let second = world.client.order(voucher, 1, None, 1).await?;
     assert_eq!(second.status, 202, "{second:?}");
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[first, second]).await?;
+    check_consistency(&world, voucher, &[first, second]).await?;
     Ok(())
 }
 
@@ -135,6 +135,6 @@ async fn two_thousand_due_orders_get_four_expiries_each_while_no_projector_runs(
     })
     .await?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

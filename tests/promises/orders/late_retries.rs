@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use redis::AsyncCommands;
-use seckill_tests::{SaleTerms, SlowWire, World, audit, await_stop, eventually};
+use seckill_tests::{SaleTerms, SlowWire, World, await_stop, check_consistency, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +37,10 @@ async fn a_key_is_repeated_while_its_first_call_hangs() -> Result<()> {
     }
     world.until_status(1, &order_id, "unpaid").await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        1
+    );
     Ok(())
 }
 
@@ -71,7 +74,7 @@ async fn a_key_names_its_order_after_it_has_expired() -> Result<()> {
         "also beside a later order"
     );
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[first, repeated, fresh]).await?;
+    check_consistency(&world, voucher, &[first, repeated, fresh]).await?;
     Ok(())
 }
 
@@ -104,7 +107,7 @@ async fn a_closed_sale_is_not_opened_by_a_restock() -> Result<()> {
     world.quiet(voucher).await?;
     let refused = world.client.order(voucher, 9, None, 1).await?;
     assert_eq!(refused.problem(), "ended", "{refused:?}");
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(
         (found.units, found.unpaid + found.available),
         (1_005, 1_005)
@@ -154,7 +157,7 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     let other = client.order(voucher, 2, None, 1).await?;
     assert_eq!(other.status, 202, "{other:?}");
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[second, late, other]).await?;
+    let found = check_consistency(&world, voucher, &[second, late, other]).await?;
     assert_eq!((found.unpaid, found.available), (1, 9));
     Ok(())
 }
@@ -189,7 +192,7 @@ async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> 
     let soon = world.client_of(&patient).order(voucher, 2, None, 1).await?;
     assert!(soon.is_reserved(), "{soon:?}");
     world.quiet(voucher).await?;
-    audit(&world, voucher, &[late, soon]).await?;
+    check_consistency(&world, voucher, &[late, soon]).await?;
     Ok(())
 }
 
@@ -246,6 +249,6 @@ async fn a_shrink_is_not_asked_again_after_a_pause_in_which_the_sale_was_loaded(
         (&ledger["available"], &ledger["redis_available"]),
         (&15.into(), &15.into())
     );
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }

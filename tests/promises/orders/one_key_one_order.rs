@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use seckill_tests::{SaleTerms, World, audit};
+use seckill_tests::{SaleTerms, World, check_consistency};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +18,10 @@ async fn sixty_four_clicks_with_one_key_are_one_order() -> Result<()> {
         assert_eq!(answer.order_id(), Some(first.as_str()));
     }
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        1
+    );
 
     let again = world.client.order(voucher, 7, Some("a-click"), 1).await?;
     assert!(again.is_reserved(), "settled by now: {again:?}");
@@ -46,7 +49,10 @@ async fn fifty_clicks_with_fifty_keys_are_one_order() -> Result<()> {
         assert_eq!(answer.order_id(), accepted[0].order_id());
     }
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        1
+    );
     Ok(())
 }
 
@@ -105,6 +111,6 @@ async fn the_key_of_an_order_before_the_last_answers_with_it_also_after_a_reload
         }
     }
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[]).await?.unpaid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[]).await?.unpaid, 1);
     Ok(())
 }

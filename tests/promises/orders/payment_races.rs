@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use redis::AsyncCommands;
 use seckill_domain::VoucherId;
-use seckill_tests::{Answer, Client, SaleTerms, World, audit, await_stop, eventually};
+use seckill_tests::{Answer, Client, SaleTerms, World, await_stop, check_consistency, eventually};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Semaphore;
@@ -104,7 +104,7 @@ async fn meet(case: &str, orders: u64, cancels: bool) -> Result<()> {
     )
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     let ends = ends(&world).await?;
     println!("case {case}: orders={orders} {ends:?}");
     let of = |name: &str| ends.get(name).copied().unwrap_or(0);
@@ -165,7 +165,7 @@ async fn many_payments_of_one_order_at_once() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[answer]).await?.paid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[answer]).await?.paid, 1);
     Ok(())
 }
 
@@ -199,7 +199,7 @@ async fn a_payment_before_its_reservation_is_a_refund() -> Result<()> {
     }
     world.until_status(1, &order_id, "paid").await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[answer]).await?.paid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[answer]).await?.paid, 1);
     assert_eq!(
         ends(&world).await?.get("refund"),
         Some(&1),

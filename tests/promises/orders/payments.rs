@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_right_payment_counts_and_every_other_is_a_refund() -> Result<()> {
@@ -32,7 +32,7 @@ async fn the_first_right_payment_counts_and_every_other_is_a_refund() -> Result<
     })
     .await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[answer]).await?.paid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[answer]).await?.paid, 1);
     Ok(())
 }
 
@@ -57,7 +57,7 @@ async fn a_payment_for_an_order_that_nobody_knows_is_a_refund() -> Result<()> {
         Ok(reasons == ["unknown-order"])
     })
     .await?;
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }
 
@@ -93,7 +93,7 @@ async fn a_payment_id_that_counts_for_one_order_is_refused_for_another() -> Resu
     );
     world.until_status(3, ids[2], "paid").await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.paid, found.unpaid), (2, 1));
     Ok(())
 }
@@ -133,7 +133,7 @@ async fn payment_and_expiry_at_the_same_moment_have_one_winner() -> Result<()> {
     })
     .await?;
     let ledger = world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.paid + found.available, 100, "{ledger}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
-use seckill_tests::{Answer, Client, SaleTerms, World, audit, await_death, eventually};
+use seckill_tests::{Answer, Client, SaleTerms, World, await_death, check_consistency, eventually};
 use serde_json::json;
 
 /// A buyer who has second thoughts after `delay`: gives the order up, pays it, or both at once.
@@ -50,7 +50,7 @@ async fn cancellations_payments_and_expiries_of_300_orders() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.paid + found.available, 300, "{found:?}");
 
     let pool = world.database().await?;
@@ -86,7 +86,10 @@ async fn one_user_with_fifty_keys_at_two_ingresses() -> Result<()> {
         assert_eq!(answer.order_id(), accepted[0].order_id());
     }
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 1);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        1
+    );
     Ok(())
 }
 
@@ -135,7 +138,7 @@ async fn restocks_shrinks_and_a_close_while_orders_flow() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(
         (found.units, found.unpaid, found.available, found.rejected),
         (units, units, 0, 0)
@@ -168,7 +171,12 @@ async fn a_key_is_repeated_elsewhere_after_its_ingress_died() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[repeated]).await?.unpaid, 1);
+    assert_eq!(
+        check_consistency(&world, voucher, &[repeated])
+            .await?
+            .unpaid,
+        1
+    );
     Ok(())
 }
 
@@ -194,7 +202,7 @@ async fn a_key_names_its_cancelled_order_after_a_reload() -> Result<()> {
     let fresh = world.client.order(voucher, 1, Some("another"), 1).await?;
     assert!(fresh.is_reserved(), "{fresh:?}");
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[first, repeated, fresh]).await?;
+    let found = check_consistency(&world, voucher, &[first, repeated, fresh]).await?;
     assert_eq!((found.unpaid, found.available), (1, 9));
     Ok(())
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use seckill_domain::VoucherId;
-use seckill_tests::{Answer, Client, SaleTerms, World, arm, audit, await_death};
+use seckill_tests::{Answer, Client, SaleTerms, World, arm, await_death, check_consistency};
 
 const ASKING: SaleTerms = SaleTerms {
     requires_sale_token: true,
@@ -68,7 +68,7 @@ async fn one_token_is_one_order_at_two_ingresses() -> Result<()> {
     assert_eq!(accepted(&third).len(), 1, "{third:?}");
     world.quiet(voucher).await?;
     let answers = [first, used, third].concat();
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.available), (1, 19));
     Ok(())
 }
@@ -110,7 +110,7 @@ async fn without_a_token_of_ones_own_nothing_is_taken() -> Result<()> {
         "{ledger}"
     );
     let answers: Vec<_> = answers.into_iter().map(|(_, answer)| answer).collect();
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
 
     let token = client.sale_token(voucher, 7).await?;
     let good = client.order_from_page(voucher, 7, "a-key", &token).await?;
@@ -141,7 +141,7 @@ async fn a_token_whose_ingress_died_still_gets_its_order() -> Result<()> {
     world.client = survivor;
     world.until_status(7, &order_id, "unpaid").await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[again]).await?;
+    let found = check_consistency(&world, voucher, &[again]).await?;
     assert_eq!((found.unpaid, found.available), (1, 19));
     Ok(())
 }

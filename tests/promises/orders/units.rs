@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use seckill_tests::{SaleTerms, World, audit};
+use seckill_tests::{SaleTerms, World, check_consistency};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_buyers_of_a_hundred_units_get_exactly_a_hundred() -> Result<()> {
@@ -23,7 +23,7 @@ async fn two_thousand_buyers_of_a_hundred_units_get_exactly_a_hundred() -> Resul
         .count();
     assert_eq!((accepted, sold_out), (100, 1_900));
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.available, found.rejected), (100, 0, 0));
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn quantities_never_add_up_to_more_than_there_is() -> Result<()> {
     let answers = try_join_all(orders).await?;
 
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(
         found.unpaid, 50,
         "orders of one unit fill what larger ones leave"

@@ -8,7 +8,7 @@ use seckill_domain::VoucherId;
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use seckill_testkit::{Kafka, Redis, SmallDisk, TestStack};
 use seckill_tests::{
-    Crowd, SaleTerms, World, audit, eventually, readiness, until_ready, until_unready,
+    Crowd, SaleTerms, World, check_consistency, eventually, readiness, until_ready, until_unready,
 };
 
 /// A user beyond the crowd's.
@@ -41,7 +41,10 @@ async fn recovers(world: &mut World, voucher: VoucherId, crowd: Crowd) -> Result
     crowd.flows(100).await?;
     let answers = crowd.leave().await?;
     let ended = world.quiet_under_supervision(voucher).await?;
-    assert_eq!(audit(world, voucher, &answers).await?.rejected, 0);
+    assert_eq!(
+        check_consistency(world, voucher, &answers).await?.rejected,
+        0
+    );
     Ok((recovered_ms, ended))
 }
 

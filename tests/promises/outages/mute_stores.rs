@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Kafka, Service, TestStack};
 use seckill_tests::{
-    Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually_within, readiness,
+    Answer, Crowd, Line, SaleTerms, SlowWire, World, check_consistency, eventually_within,
+    readiness,
 };
 
 /// From the loss of the connections until everything goes on.
@@ -80,7 +81,7 @@ fn start_all(world: &mut World) -> Result<()> {
 /// Everything that was promised is decided and carried out.
 async fn in_balance(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<()> {
     world.quiet(voucher).await?;
-    let found = audit(world, voucher, answers).await?;
+    let found = check_consistency(world, voucher, answers).await?;
     assert_eq!(found.rejected, 0);
     Ok(())
 }

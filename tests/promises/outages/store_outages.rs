@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::TestStack;
-use seckill_tests::{Answer, Crowd, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, Crowd, SaleTerms, World, check_consistency, eventually};
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
@@ -34,7 +34,7 @@ async fn recovers(
     world.quiet(voucher).await?;
     let lag_zero_ms = back_at.elapsed().as_millis();
     others.extend(answers);
-    let found = audit(world, voucher, &others).await?;
+    let found = check_consistency(world, voucher, &others).await?;
     assert_eq!(found.rejected, 0);
     println!(
         "case {case}: orders={} orders_again_ms={orders_again_ms} recovered_ms={lag_zero_ms}",

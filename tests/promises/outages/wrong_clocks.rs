@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Redis, Service, TestStack, clock};
 use seckill_tests::{
-    Answer, SaleTerms, World, audit, eventually, metrics, until_ready, until_unready,
+    Answer, SaleTerms, World, check_consistency, eventually, metrics, until_ready, until_unready,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -67,7 +67,10 @@ async fn nothing_expires_early(world: &World, who: &str, off_seconds: i64) -> Re
     .await?;
     assert_eq!(early, 0, "expired before the grace was over");
     world.quiet(voucher).await?;
-    assert_eq!(audit(world, voucher, &answers).await?.available, 3);
+    assert_eq!(
+        check_consistency(world, voucher, &answers).await?.available,
+        3
+    );
     println!(
         "case clock of {who} {off_seconds:+} s: expired_after_ms={} (of {} at least) recovered_ms=0",
         took.as_millis(),
@@ -163,7 +166,12 @@ async fn clock_of_postgresql(off_seconds: i64) -> Result<()> {
     .await?;
     let recovered_ms = right.elapsed().as_millis();
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers)
+            .await?
+            .available,
+        3
+    );
     println!(
         "case clock of PostgreSQL {off_seconds:+} s: skew_seconds={skew:.1} expired=0 \
          recovered_ms={recovered_ms}"
@@ -223,7 +231,12 @@ async fn of_redis_behind_and_set_right() -> Result<()> {
     }
     let took = ordered.elapsed();
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers)
+            .await?
+            .available,
+        3
+    );
     println!(
         "case clock of Redis -300 s and put right: expired after {took:?} of {hold:?} at least"
     );

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use seckill_tests::{SaleTerms, World, audit, eventually};
+use seckill_tests::{SaleTerms, World, check_consistency, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -105,7 +105,7 @@ async fn a_commit_whose_answer_is_lost_is_not_done_twice() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.available), (5, 5));
     let recovered_ms = slowest.as_millis();
     println!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use seckill_testkit::TestStack;
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
-use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
+use seckill_tests::{Crowd, SaleTerms, World, check_consistency, eventually};
 use sqlx::{Connection, PgConnection};
 
 /// What the projector holds, the timeout service, and some for everybody else.
@@ -124,7 +124,7 @@ async fn orders_and_the_fold_go_on_when_no_connection_is_left() -> Result<()> {
     crowd.flows(50).await?;
     let answers = crowd.leave().await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.rejected, 0);
     println!(
         "case connections of PostgreSQL exhausted: taken={held} orders={} refused={refused} recovered_ms={recovered_ms}",

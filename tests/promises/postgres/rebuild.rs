@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use seckill_tests::{Crowd, SaleTerms, World, audit, eventually};
+use seckill_tests::{Crowd, SaleTerms, World, check_consistency, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
 
@@ -83,7 +83,7 @@ async fn tables_change_places_under_live_orders() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     rebuild(&world, "prune")?;
     let check = ["rebuild", "orders", "check"];
     tokio::task::block_in_place(|| world.stack.seckillctl(&check))?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use seckill_domain::VoucherId;
-use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, eventually};
+use seckill_tests::{Answer, SaleTerms, World, arm, await_stop, check_consistency, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
 
@@ -86,7 +86,10 @@ async fn a_restored_database_is_noticed_without_a_new_record() -> Result<()> {
     world.until_carried_out().await?;
     world.quiet(voucher).await?;
     let recovered_ms = restored_at.elapsed().as_millis();
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        10
+    );
     println!("case PostgreSQL restored from a backup: orders=10 recovered_ms={recovered_ms}");
     Ok(())
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Service, TestStack};
-use seckill_tests::{Audit, Crowd, SaleTerms, World, audit, eventually_within, until_ready};
+use seckill_tests::{
+    Crowd, SaleTerms, SaleTotals, World, check_consistency, eventually_within, until_ready,
+};
 
 const SEED_VARIABLE: &str = "SECKILL_TEST_SEED";
 const BUYERS: u64 = 2_000_000;
@@ -152,12 +154,12 @@ impl Arena {
         world.quiet(voucher).await?;
         world.until_carried_out().await?;
         let lag_ms = calm.elapsed().as_millis();
-        let Audit {
+        let SaleTotals {
             available,
             units,
             rejected,
             ..
-        } = audit(world, voucher, &answers).await?;
+        } = check_consistency(world, voucher, &answers).await?;
         assert_eq!(available, units, "every unit came back");
         println!(
             "case {case}: kills={:?} ended_by_themselves={} orders={orders} rejected={rejected} \

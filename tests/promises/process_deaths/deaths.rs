@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
-use seckill_tests::{SaleTerms, World, arm, audit, await_death, check_outcomes, outcomes, revive};
+use seckill_tests::{
+    SaleTerms, World, arm, await_death, check_consistency, check_outcomes, outcomes, revive,
+};
 use serde_json::json;
 
 const TWENTY: SaleTerms = SaleTerms::of(20);
@@ -26,7 +28,7 @@ async fn ingress_dies_at(point: &str) -> Result<()> {
     let after = world.client.orders(voucher, 16..26).await;
     world.quiet(voucher).await?;
     let answers = [before, after].concat();
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert!(
         found.unpaid > 15,
         "what the dead had taken became orders: {found:?}"
@@ -65,7 +67,7 @@ async fn relay_before_produce() -> Result<()> {
     revive(&mut world.ingress)?;
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["unpaid"], 1, "{ledger}");
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
 
@@ -89,7 +91,7 @@ async fn ingress_after_taking_the_units_of_a_shrink() -> Result<()> {
     assert_eq!(reserved, 17);
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["adjusted"], -3, "{ledger}");
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.units, found.unpaid, found.available), (17, 17, 0));
     Ok(())
 }
@@ -155,7 +157,10 @@ async fn projector_dies_at(point: &str) -> Result<(usize, usize)> {
     revive(&mut world.projector)?;
     for (voucher, answers) in [(first, of_first), (second, of_second)] {
         world.quiet(voucher).await?;
-        assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+        assert_eq!(
+            check_consistency(&world, voucher, &answers).await?.unpaid,
+            10
+        );
     }
     world.until_carried_out().await?;
     let repeated = check_outcomes(&world, first).await? + check_outcomes(&world, second).await?;
@@ -216,7 +221,12 @@ async fn timeout_dies_at(point: &str) -> Result<()> {
         world.until_status(user, order_id, "expired").await?;
     }
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.available, 3);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers)
+            .await?
+            .available,
+        3
+    );
     Ok(())
 }
 

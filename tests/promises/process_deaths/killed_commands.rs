@@ -11,7 +11,7 @@ use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::process::Process;
 use seckill_testkit::scratch::scratch_dir;
 use seckill_testkit::service::binary;
-use seckill_tests::{ForeignProducer, SaleTerms, SlowWire, World, audit, eventually};
+use seckill_tests::{ForeignProducer, SaleTerms, SlowWire, World, check_consistency, eventually};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -114,7 +114,7 @@ async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[]).await?;
+    let found = check_consistency(&world, voucher, &[]).await?;
     assert_eq!(
         found.units,
         10 + LETTERS,
@@ -196,7 +196,7 @@ async fn a_sale_that_was_put_up_by_a_killed_command_is_put_up_once() -> Result<(
     let shown: serde_json::Value = serde_json::from_str(&shown)?;
     assert_eq!(shown["adjusted"], json!(3));
     world.quiet(id).await?;
-    assert_eq!(audit(&world, id, &[]).await?.units, 8);
+    assert_eq!(check_consistency(&world, id, &[]).await?.units, 8);
     println!("case seckillctl killed in sale create and restock: sales=1 recovered_ms=0");
     Ok(())
 }

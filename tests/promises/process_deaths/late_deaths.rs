@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_tests::{
-    ForeignProducer, SaleTerms, World, arm, audit, await_death, eventually, revive,
+    ForeignProducer, SaleTerms, World, arm, await_death, check_consistency, eventually, revive,
 };
 use serde_json::json;
 
@@ -30,7 +30,7 @@ async fn payment_dies_at(point: &str) -> Result<()> {
     let order = world.until_status(1, order_id, "paid").await?;
     world.quiet(voucher).await?;
     assert_ne!(order["refund_due"], true, "{order}");
-    assert_eq!(audit(&world, voucher, &[answer]).await?.paid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[answer]).await?.paid, 1);
     Ok(())
 }
 
@@ -64,7 +64,12 @@ async fn ingress_between_the_ack_of_a_cancellation_and_its_answer() -> Result<()
     assert!(known, "{again:?}");
     world.until_status(1, order_id, "cancelled").await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[answer]).await?.available, 20);
+    assert_eq!(
+        check_consistency(&world, voucher, &[answer])
+            .await?
+            .available,
+        20
+    );
     Ok(())
 }
 
@@ -84,7 +89,7 @@ async fn relay_between_the_ack_and_the_clearing() -> Result<()> {
     revive(&mut world.ingress)?;
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["unpaid"], 1, "{ledger}");
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
 
@@ -107,7 +112,10 @@ async fn projector_between_a_dead_letter_and_its_position() -> Result<()> {
     let answers = world.client.orders(voucher, 1..6).await;
     world.quiet(voucher).await?;
     world.until_carried_out().await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 5);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        5
+    );
     let letters = read_all(&settings, &topics.dead_letters, Duration::from_secs(30)).await?;
     let mut sources = HashSet::new();
     for letter in &letters {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::join_all;
-use seckill_tests::{Answer, SaleTerms, World, audit};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_end_with_status_0_under_load() -> Result<()> {
@@ -28,6 +28,6 @@ async fn services_end_with_status_0_under_load() -> Result<()> {
     world.projector.restart(&[])?;
     world.ingress.restart(&[])?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

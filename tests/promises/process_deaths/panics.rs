@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::Service;
-use seckill_tests::{ForeignProducer, SaleTerms, World, arm, audit, eventually, revive};
+use seckill_tests::{
+    ForeignProducer, SaleTerms, World, arm, check_consistency, eventually, revive,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -36,7 +38,7 @@ async fn projector_panics_at(point: &str) -> Result<()> {
     await_panic(&mut world.projector, point)?;
     revive(&mut world.projector)?;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &[before, during].concat()).await?;
+    let found = check_consistency(&world, voucher, &[before, during].concat()).await?;
     assert_eq!((found.unpaid, found.rejected), (10, 0));
     Ok(())
 }
@@ -68,7 +70,7 @@ async fn in_an_ingress_that_has_taken_a_unit() -> Result<()> {
     revive(&mut world.ingress)?;
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["unpaid"], 1, "what it had taken became an order");
-    audit(&world, voucher, &[]).await?;
+    check_consistency(&world, voucher, &[]).await?;
     Ok(())
 }
 
@@ -90,7 +92,7 @@ async fn in_a_timeout_service_that_has_claimed_an_order() -> Result<()> {
     })
     .await?;
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
 
@@ -125,7 +127,7 @@ async fn while_a_record_is_read_makes_it_a_dead_letter() -> Result<()> {
     revive(&mut world.projector)?;
     let answers = world.client.orders(voucher, 1..6).await;
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.unpaid, 5);
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! next one opens the sale by itself.
 
 use anyhow::Result;
-use seckill_tests::{Crowd, SaleTerms, World, arm, audit, await_death, revive};
+use seckill_tests::{Crowd, SaleTerms, World, arm, await_death, check_consistency, revive};
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
@@ -31,7 +31,7 @@ async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
     crowd.flows(20).await?;
     answers.extend(crowd.leave().await?);
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
 
@@ -73,6 +73,9 @@ async fn of_a_new_sale_after_its_mark() -> Result<()> {
     world.until_served(voucher).await?;
     let answers = world.client.orders(voucher, 1..11).await;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &answers).await?.unpaid, 10);
+    assert_eq!(
+        check_consistency(&world, voucher, &answers).await?.unpaid,
+        10
+    );
     Ok(())
 }

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::service::run_binary;
 use seckill_tests::{
-    Answer, EXECUTE, ForeignProducer, SaleTerms, World, audit, await_death, eventually, revive,
-    until_unready,
+    Answer, EXECUTE, ForeignProducer, SaleTerms, World, await_death, check_consistency, eventually,
+    revive, until_unready,
 };
 
 use crate::kafka::same_end::all_come_to_the_same_end;
@@ -89,7 +89,7 @@ impl Standing {
         self.world.quiet(self.voucher).await?;
         self.world.until_carried_out().await?;
         all_come_to_the_same_end(&mut self.world, self.voucher, 1).await?;
-        let found = audit(&self.world, self.voucher, &self.answers).await?;
+        let found = check_consistency(&self.world, self.voucher, &self.answers).await?;
         ensure!(found.unpaid == orders && found.rejected == 0, "{found:?}");
         Ok(())
     }

@@ -4,7 +4,9 @@
 use anyhow::Result;
 use seckill_domain::VoucherId;
 use seckill_testkit::Service;
-use seckill_tests::{Answer, SaleTerms, World, arm, audit, await_stop, check_outcomes, eventually};
+use seckill_tests::{
+    Answer, SaleTerms, World, arm, await_stop, check_consistency, check_outcomes, eventually,
+};
 use tokio::task::JoinHandle;
 
 const TEN: SaleTerms = SaleTerms::of(10);
@@ -51,7 +53,7 @@ async fn an_ingress_publishes_a_grant_that_was_lost_long_ago() -> Result<()> {
     world.until_status(1, order_id, "rejected").await?;
     answers.push(late);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.rejected), (10, 1));
     Ok(())
 }
@@ -85,7 +87,7 @@ async fn an_ingress_publishes_a_grant_that_a_reload_has_taken_over() -> Result<(
     .await?;
     answers.push(late);
     world.quiet(voucher).await?;
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
 
@@ -112,7 +114,7 @@ async fn an_ingress_hears_of_an_ack_long_after_the_deadline() -> Result<()> {
     let order_id = late.order_id().expect("an order id");
     world.until_status(1, order_id, "unpaid").await?;
     world.quiet(voucher).await?;
-    assert_eq!(audit(&world, voucher, &[late]).await?.unpaid, 1);
+    assert_eq!(check_consistency(&world, voucher, &[late]).await?.unpaid, 1);
     Ok(())
 }
 
@@ -134,7 +136,7 @@ async fn projector_asleep_at(point: &str) -> Result<(World, VoucherId)> {
     world.projector.resume()?;
     answers.extend(world.client.orders(voucher, 11..21).await);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.rejected), (20, 0));
     world.until_carried_out().await?;
     Ok((world, voucher))
@@ -182,7 +184,7 @@ async fn reload_asleep_at(point: &str) -> Result<()> {
     world.projector.resume()?;
     answers.extend(world.client.orders(voucher, 16..21).await);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.rejected), (20, 0));
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
 use seckill_testkit::redis::Redis;
 use seckill_testkit::{RedisCluster, TestStack};
-use seckill_tests::{Answer, Crowd, Interruption, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, Crowd, Interruption, SaleTerms, World, check_consistency, eventually};
 
 const UNITS: i64 = 300;
 /// Far more than there are units.
@@ -39,7 +39,7 @@ async fn sale_elsewhere(world: &World, redis: &RedisCluster, owner: usize) -> Re
 async fn sold_out(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -> Result<()> {
     answers.extend(world.client.orders(voucher, 1_000..1_000 + DEMAND).await);
     world.quiet(voucher).await?;
-    let found = audit(world, voucher, &answers).await?;
+    let found = check_consistency(world, voucher, &answers).await?;
     assert_eq!((found.unpaid, found.available), (UNITS, 0), "{found:?}");
     Ok(())
 }

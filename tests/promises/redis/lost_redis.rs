@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use futures_util::future::{join_all, try_join_all};
-use seckill_tests::{Answer, SaleTerms, World, audit, eventually};
+use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_whose_redis_restarts_empty_goes_on_where_it_was() -> Result<()> {
@@ -45,7 +45,7 @@ async fn a_sale_whose_redis_restarts_empty_goes_on_where_it_was() -> Result<()> 
         .collect();
     answers.extend(more);
     world.quiet(voucher).await?;
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(
         (found.unpaid, found.available, found.rejected),
         (60, 0, 0),
@@ -72,6 +72,6 @@ async fn keys_removed_by_hand_are_loaded_again() -> Result<()> {
     redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
     let ledger = world.quiet(voucher).await?;
     assert_eq!(ledger["redis_available"], 6);
-    audit(&world, voucher, &answers).await?;
+    check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }

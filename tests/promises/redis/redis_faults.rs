@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use redis::AsyncCommands;
 use seckill_domain::VoucherId;
-use seckill_tests::{Crowd, SaleTerms, World, arm, audit, await_stop, eventually};
+use seckill_tests::{Crowd, SaleTerms, World, arm, await_stop, check_consistency, eventually};
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
@@ -24,7 +24,7 @@ async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd, case: &str) -
     let answers = crowd.leave().await?;
     world.quiet(voucher).await?;
     let recovered_ms = since.elapsed().as_millis();
-    audit(world, voucher, &answers).await?;
+    check_consistency(world, voucher, &answers).await?;
     println!("case {case}: orders_again_ms={orders_again_ms} recovered_ms={recovered_ms}");
     Ok(())
 }

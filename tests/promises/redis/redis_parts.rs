@@ -4,7 +4,7 @@
 use anyhow::Result;
 use seckill_domain::VoucherId;
 use seckill_testkit::{Redis, TestStack};
-use seckill_tests::{Crowd, Outage, SaleTerms, World, audit};
+use seckill_tests::{Crowd, Outage, SaleTerms, World, check_consistency};
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
@@ -19,7 +19,7 @@ async fn recovers(world: &World, outage: &Outage, case: &str, crowd: Crowd) -> R
     crowd.flows(20).await?;
     let answers = crowd.leave().await?;
     world.quiet(outage.voucher()).await?;
-    audit(world, outage.voucher(), &answers).await?;
+    check_consistency(world, outage.voucher(), &answers).await?;
     outage.report(world, case).await?;
     Ok(())
 }

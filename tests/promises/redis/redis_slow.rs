@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use seckill_domain::VoucherId;
 use seckill_testkit::{Service, TestStack};
-use seckill_tests::{Answer, Crowd, Line, SaleTerms, SlowWire, World, audit, eventually};
+use seckill_tests::{
+    Answer, Crowd, Line, SaleTerms, SlowWire, World, check_consistency, eventually,
+};
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
@@ -121,7 +123,7 @@ async fn recovers(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -
     answers.extend(crowd.leave().await?);
     world.quiet(voucher).await?;
     nothing_is_in_flight(world).await?;
-    audit(world, voucher, &answers).await?;
+    check_consistency(world, voucher, &answers).await?;
     Ok(())
 }
 

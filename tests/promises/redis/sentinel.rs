@@ -7,7 +7,9 @@ use seckill_domain::VoucherId;
 use seckill_testkit::tls::Authority;
 use seckill_testkit::{Sentinels, Service, TestStack};
 use seckill_tests::secured::{borrowed, redis_arguments, redis_settings};
-use seckill_tests::{Answer, Client, Crowd, Interruption, SaleTerms, World, audit, eventually};
+use seckill_tests::{
+    Answer, Client, Crowd, Interruption, SaleTerms, World, check_consistency, eventually,
+};
 
 const UNITS: i64 = 300;
 /// Far more than there are units.
@@ -72,7 +74,7 @@ impl Scene {
                 .await,
         );
         self.world.quiet(voucher).await?;
-        let found = audit(&self.world, voucher, &answers).await?;
+        let found = check_consistency(&self.world, voucher, &answers).await?;
         assert_eq!((found.unpaid, found.available), (UNITS, 0), "{found:?}");
         Ok(())
     }
@@ -121,7 +123,7 @@ async fn a_master_that_is_cut_off_stops_granting_before_its_grants_are_void() ->
     // What it granted last of all is nowhere but in its own memory.
     scene.redis.wire(0).mend();
     scene.world.quiet(voucher).await?;
-    audit(&scene.world, voucher, &answers).await?;
+    check_consistency(&scene.world, voucher, &answers).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-//! Reads for the API and the auditor.
+//! Reads for the API and the consistency check.
 
-pub(crate) mod audit;
+pub(crate) mod consistency;
 pub(crate) mod report;
 pub(crate) mod states;
 pub(crate) mod view;

@@ -1,4 +1,4 @@
-//! Repairing a sale that an audit found wrong.
+//! Repairing a sale that a consistency check found wrong.
 
 use seckill_domain::{Epoch, Offset, UserId, VoucherId};
 
@@ -9,17 +9,17 @@ use crate::redis::error::StockError;
 use crate::redis::reply::NONE;
 use crate::redis::script::{MAX_ITEMS, Script};
 
-/// What is to be changed, and what the audit saw that it follows from.
+/// What is to be changed, and the state in the scan from which that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
-    /// The epoch of the audit.
+    /// The sale's epoch in the scan.
     pub epoch: Epoch,
-    /// The sale's position in the audit.
+    /// The sale's position in the scan.
     pub from: Offset,
     /// Up to here the log has nothing that bears on `holds`. For a sale of many orders it has moved on
     /// by the time it was compared: to be renewed, by what the log has of [`Self::buyers`].
     pub to: Offset,
-    /// [`crate::AuditNumbers::corrections`] of the audit.
+    /// [`crate::SaleNumbers::corrections`] in the scan.
     pub corrections: u64,
     /// Units to add to the stock.
     pub stock: i64,
@@ -45,7 +45,7 @@ impl Correction {
 pub struct HoldCorrection {
     /// Its name.
     pub field: String,
-    /// Its text in the audit; none: it was not there.
+    /// Its text in the scan; none: it was not there.
     pub actual: Option<String>,
     /// Its text from now on; none: it goes.
     pub expected: Option<String>,
@@ -56,7 +56,7 @@ pub struct HoldCorrection {
 pub enum CorrectReply {
     /// Not to be used over this connection: it will be loaded anew, which repairs it.
     NotServed,
-    /// Not as the audit saw it: nothing was changed, audit again.
+    /// The sale has changed since the scan: nothing was corrected, scan it again.
     Moved,
     /// A number would be below zero: nothing was changed, and only a load can repair it.
     Short,
@@ -65,7 +65,7 @@ pub enum CorrectReply {
 }
 
 impl Stock {
-    /// Repairs a sale, if it is still where the audit saw it. After [`StockError::Timeout`] audit
+    /// Repairs a sale, if it is still where the scan saw it. After [`StockError::Timeout`] scan
     /// again: a late arrival of this call is refused once another correction was made, and what it
     /// would correct is gone once it was.
     ///

@@ -1,11 +1,11 @@
 //! The typed calls of the scripts, by what they are for.
 
-pub(crate) mod audit;
 pub(crate) mod correct;
 pub(crate) mod keys;
 pub(crate) mod pending;
 pub(crate) mod reload;
 pub(crate) mod reserve;
+pub(crate) mod scan;
 pub(crate) mod settle;
 pub(crate) mod stock;
 pub(crate) mod survey;

@@ -2,7 +2,7 @@
 
 use seckill_domain::{EventId, Order, OrderId, UserId};
 
-use crate::calls::audit::AuditContent;
+use crate::calls::scan::FieldContent;
 use crate::calls::view::{Hold, HoldState};
 
 /// Units in holds and taken shrinks.
@@ -14,9 +14,9 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    pub(crate) fn add(&mut self, content: &AuditContent) {
+    pub(crate) fn add(&mut self, content: &FieldContent) {
         match content {
-            AuditContent::Hold(_, hold) => {
+            FieldContent::Hold(_, hold) => {
                 let units = i64::from(hold.quantity);
                 match hold.state {
                     HoldState::Held => {
@@ -27,8 +27,8 @@ impl Units {
                     HoldState::Released => {}
                 }
             }
-            AuditContent::Shrink { units, decided, .. } if !decided => self.unsettled += units,
-            AuditContent::Shrink { .. } | AuditContent::Unreadable => {}
+            FieldContent::Shrink { units, decided, .. } if !decided => self.unsettled += units,
+            FieldContent::Shrink { .. } | FieldContent::Unreadable => {}
         }
     }
 }
@@ -39,7 +39,7 @@ pub(crate) fn is_of(hold: &Hold, order: &Order) -> bool {
 }
 
 /// The hold of a live order that the log has.
-pub(crate) fn settled(order: &Order) -> AuditContent {
+pub(crate) fn settled(order: &Order) -> FieldContent {
     let hold = Hold {
         order_id: order.order_id,
         quantity: order.quantity,
@@ -48,13 +48,13 @@ pub(crate) fn settled(order: &Order) -> AuditContent {
         reserved_at: order.reserved_at,
         key_hash: order.key_hash,
     };
-    AuditContent::Hold(order.user_id, hold)
+    FieldContent::Hold(order.user_id, hold)
 }
 
 /// What a release leaves behind.
-pub(crate) fn released(user: UserId, hold: &Hold) -> AuditContent {
+pub(crate) fn released(user: UserId, hold: &Hold) -> FieldContent {
     let state = HoldState::Released;
-    AuditContent::Hold(
+    FieldContent::Hold(
         user,
         Hold {
             state,
@@ -64,9 +64,9 @@ pub(crate) fn released(user: UserId, hold: &Hold) -> AuditContent {
 }
 
 /// The hold of an order that the log may not have yet.
-pub(crate) fn held(user: UserId, hold: &Hold) -> AuditContent {
+pub(crate) fn held(user: UserId, hold: &Hold) -> FieldContent {
     let state = HoldState::Held;
-    AuditContent::Hold(
+    FieldContent::Hold(
         user,
         Hold {
             state,
@@ -88,18 +88,18 @@ pub enum Loss {
 
 impl Loss {
     /// Of what is there, when `expected` takes its place.
-    pub(crate) fn of(actual: &AuditContent, expected: Option<&AuditContent>) -> Option<Self> {
+    pub(crate) fn of(actual: &FieldContent, expected: Option<&FieldContent>) -> Option<Self> {
         match (actual, expected) {
-            (AuditContent::Hold(_, hold), expected) if hold.state != HoldState::Released => {
+            (FieldContent::Hold(_, hold), expected) if hold.state != HoldState::Released => {
                 let order = hold.order_id;
-                let stays = |expected: &AuditContent| {
-                    matches!(expected, AuditContent::Hold(_, expected)
+                let stays = |expected: &FieldContent| {
+                    matches!(expected, FieldContent::Hold(_, expected)
                         if expected.order_id == order && expected.state != HoldState::Released)
                 };
                 (!expected.is_some_and(stays)).then_some(Self::Order(order))
             }
-            (AuditContent::Shrink { event_id, .. }, None) => Some(Self::Shrink(*event_id)),
-            (AuditContent::Unreadable, None) => Some(Self::Unreadable),
+            (FieldContent::Shrink { event_id, .. }, None) => Some(Self::Shrink(*event_id)),
+            (FieldContent::Unreadable, None) => Some(Self::Unreadable),
             _ => None,
         }
     }

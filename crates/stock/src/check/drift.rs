@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use seckill_domain::{Offset, Order, OrderId, UserId};
 
-use crate::calls::audit::{AuditContent, AuditField, AuditNumbers, AuditPage};
 use crate::calls::correct::{Correction, HoldCorrection};
+use crate::calls::scan::{FieldContent, HoldsField, SaleNumbers, ScanPage};
 use crate::calls::view::{Hold, HoldState};
 use crate::check::contents::{Loss, Units, held, is_of, released, settled};
 use crate::check::expected::ExpectedSale;
@@ -71,7 +71,7 @@ pub struct Drift {
 pub enum Repair {
     /// There is nothing to do.
     None,
-    /// The log is ahead of what was read in a way that bears on it: audit again.
+    /// The log is ahead of what was read in a way that bears on it: scan again.
     Again,
     /// A guarded correction. The sale stays open.
     Correct(Correction),
@@ -79,7 +79,7 @@ pub enum Repair {
     Reload,
 }
 
-/// What an audit of one sale came to.
+/// The result of comparing one sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriftReport {
     /// The differences.
@@ -94,19 +94,19 @@ pub struct DriftReport {
 /// Redis has settled already, or is of another epoch, or the sale was loaded anew during the walk.
 #[must_use]
 pub fn compare(
-    pages: &[AuditPage],
+    pages: &[ScanPage],
     expected: &ExpectedSale,
-    is_orphan: &dyn Fn(&AuditField) -> bool,
+    is_orphan: &dyn Fn(&HoldsField) -> bool,
 ) -> Option<DriftReport> {
     let (first, last) = (pages.first()?, pages.last()?);
     let epoch = expected.sale().epoch;
-    let comparable = |page: &AuditPage| {
+    let comparable = |page: &ScanPage| {
         page.numbers.epoch == epoch && page.numbers.position <= expected.position()
     };
     if !pages.iter().all(comparable) {
         return None;
     }
-    let mut audit = Audit {
+    let mut comparison = Comparison {
         expected,
         is_orphan,
         drifts: Vec::new(),
@@ -118,32 +118,32 @@ pub fn compare(
     };
     for page in pages {
         for field in &page.fields {
-            audit.field(field, page.numbers.position);
+            comparison.field(field, page.numbers.position);
         }
     }
-    audit.missing(first.numbers.position, last.numbers.position);
-    audit.terms(&last.numbers);
-    Some(audit.finish(last, at_one_moment(pages)))
+    comparison.missing(first.numbers.position, last.numbers.position);
+    comparison.terms(&last.numbers);
+    Some(comparison.finish(last, at_one_moment(pages)))
 }
 
 /// Whether the pages of one walk were all seen at one moment. If not, numbers can be held against each
 /// other only in sum, and a walk when less is going on sees more.
 #[must_use]
-pub fn at_one_moment(pages: &[AuditPage]) -> bool {
+pub fn at_one_moment(pages: &[ScanPage]) -> bool {
     let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
         return false;
     };
     // Between two loads nothing but a settle, which moves the position, undoes what a grant does.
-    let as_of_last = AuditNumbers {
+    let as_of_last = SaleNumbers {
         now: last.numbers.now,
         ..first.numbers.clone()
     };
     as_of_last == last.numbers
 }
 
-struct Audit<'a> {
+struct Comparison<'a> {
     expected: &'a ExpectedSale,
-    is_orphan: &'a dyn Fn(&AuditField) -> bool,
+    is_orphan: &'a dyn Fn(&HoldsField) -> bool,
     drifts: Vec<Drift>,
     fixes: Vec<HoldCorrection>,
     /// A fix depends on something that the log has decided on since.
@@ -157,24 +157,24 @@ struct Audit<'a> {
 
 enum Verdict {
     AsExpected,
-    Wrong(DriftKind, Option<AuditContent>),
+    Wrong(DriftKind, Option<FieldContent>),
 }
 
-impl Audit<'_> {
-    fn field(&mut self, field: &AuditField, position: Offset) {
+impl Comparison<'_> {
+    fn field(&mut self, field: &HoldsField, position: Offset) {
         if !self.seen.insert(field.name.clone()) {
             return;
         }
         self.actual.add(&field.content);
         let (verdict, user, order) = match &field.content {
-            AuditContent::Hold(user, hold) => {
+            FieldContent::Hold(user, hold) => {
                 let verdict = self.hold(*user, hold, field, position);
                 (verdict, Some(*user), Some(hold.order_id))
             }
-            AuditContent::Shrink { decided, .. } => {
+            FieldContent::Shrink { decided, .. } => {
                 (self.shrink(field, *decided, position), None, None)
             }
-            AuditContent::Unreadable => {
+            FieldContent::Unreadable => {
                 let user: Option<UserId> = field.name.parse().ok();
                 let live = user.and_then(|user| self.expected.live_of(user, position));
                 let expected = live.map(settled);
@@ -190,7 +190,7 @@ impl Audit<'_> {
         }
     }
 
-    fn hold(&self, user: UserId, hold: &Hold, field: &AuditField, position: Offset) -> Verdict {
+    fn hold(&self, user: UserId, hold: &Hold, field: &HoldsField, position: Offset) -> Verdict {
         let live = self.expected.live_of(user, position);
         let known = self.expected.order(hold.order_id);
         match (hold.state, live) {
@@ -217,8 +217,8 @@ impl Audit<'_> {
         }
     }
 
-    fn shrink(&self, field: &AuditField, decided: bool, position: Offset) -> Verdict {
-        let AuditContent::Shrink { event_id, .. } = field.content else {
+    fn shrink(&self, field: &HoldsField, decided: bool, position: Offset) -> Verdict {
+        let FieldContent::Shrink { event_id, .. } = field.content else {
             return Verdict::AsExpected;
         };
         let known = self.expected.shrink(event_id);
@@ -227,7 +227,7 @@ impl Audit<'_> {
             Some(at) if at >= position => Verdict::AsExpected,
             Some(_) => {
                 let mut expected = field.content.clone();
-                if let AuditContent::Shrink { decided, .. } = &mut expected {
+                if let FieldContent::Shrink { decided, .. } = &mut expected {
                     *decided = true;
                 }
                 Verdict::Wrong(DriftKind::WrongHold, Some(expected))
@@ -268,14 +268,14 @@ impl Audit<'_> {
         kind: DriftKind,
         user: Option<UserId>,
         order: Option<OrderId>,
-        field: Option<&AuditField>,
-        expected: Option<&AuditContent>,
+        field: Option<&HoldsField>,
+        expected: Option<&FieldContent>,
     ) {
         if let Some(expected) = expected {
             self.repaired.add(expected);
         }
         let loses = field.and_then(|field| Loss::of(&field.content, expected));
-        let expected = expected.and_then(AuditContent::to_text);
+        let expected = expected.and_then(FieldContent::to_text);
         let say = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), str::to_owned);
         self.drifts.push(Drift {
             kind,
@@ -295,7 +295,7 @@ impl Audit<'_> {
         });
     }
 
-    fn terms(&mut self, numbers: &AuditNumbers) {
+    fn terms(&mut self, numbers: &SaleNumbers) {
         let (sale, actual) = (self.expected.sale(), &numbers.terms);
         let terms = &sale.terms;
         let same = actual.max_quantity == terms.max_quantity
@@ -322,7 +322,7 @@ impl Audit<'_> {
 
     /// Where the whole sale was seen at one moment, its numbers are those of its holds. Where it was not,
     /// they can still be held against each other: what is in flight is in both sides of each sum.
-    fn finish(mut self, last: &AuditPage, at_one_moment: bool) -> DriftReport {
+    fn finish(mut self, last: &ScanPage, at_one_moment: bool) -> DriftReport {
         let numbers = &last.numbers;
         let available = self.expected.available_at(numbers.position);
         let live: HashMap<_, _> = self.expected.live_at(numbers.position);

@@ -19,7 +19,7 @@ pub(crate) enum Script {
     LoadChunk,
     Open,
     Retire,
-    Audit,
+    Scan,
     Correct,
     Shut,
     TakesWrites,
@@ -49,7 +49,7 @@ impl Script {
         Self::LoadChunk,
         Self::Open,
         Self::Retire,
-        Self::Audit,
+        Self::Scan,
         Self::Correct,
         Self::Shut,
         Self::TakesWrites,
@@ -68,7 +68,7 @@ impl Script {
             Self::LoadChunk => source!("load_chunk.lua"),
             Self::Open => source!("open.lua"),
             Self::Retire => source!("retire.lua"),
-            Self::Audit => source!("audit.lua"),
+            Self::Scan => source!("scan.lua"),
             Self::Correct => source!("correct.lua"),
             Self::Shut => source!("shut.lua"),
             Self::TakesWrites => source!("takes_writes.lua"),
@@ -93,7 +93,7 @@ mod tests {
     fn no_script_walks_a_whole_hash() {
         for script in Script::ALL {
             for command in ["HGETALL", "HKEYS", "HVALS", "'DEL'", "KEYS *", "SCAN'"] {
-                let pages = matches!(script, Script::Outbox | Script::Audit);
+                let pages = matches!(script, Script::Outbox | Script::Scan);
                 let paged = pages && command == "SCAN'";
                 let uses = script.source().contains(command);
                 assert_eq!(uses, paged, "{script:?} and {command}");

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use seckill_domain::VoucherId;
 use seckill_eventlog::{KafkaSettings, Record, Topics, offset_ranges, read_all};
 use seckill_testkit::produce::{Answer, produce};
-use seckill_tests::{ForeignProducer, SaleTerms, World, audit, eventually_within, readiness};
+use seckill_tests::{
+    ForeignProducer, SaleTerms, World, check_consistency, eventually_within, readiness,
+};
 
 use self::corpus::{Case, Expected, Fate, corpus};
 
@@ -62,7 +64,7 @@ async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_s
     until_read_to_the_end(&world).await?;
     world.quiet(voucher).await?;
 
-    let found = audit(&world, voucher, &answers).await?;
+    let found = check_consistency(&world, voucher, &answers).await?;
     let orders = i64::try_from(cases.len())?;
     assert_eq!(
         (found.unpaid, found.rejected),

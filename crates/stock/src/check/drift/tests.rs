@@ -7,8 +7,8 @@ use seckill_domain::{Epoch, EventId, Offset, Order, OrderStatus, Sale, Timestamp
 use uuid::Uuid;
 
 use super::{DriftKind, DriftReport, Repair, compare};
-use crate::calls::audit::{AuditContent, AuditField, AuditNumbers, AuditPage, AuditTerms};
 use crate::calls::correct::Correction;
+use crate::calls::scan::{FieldContent, GrantTerms, HoldsField, SaleNumbers, ScanPage};
 use crate::calls::view::{Hold, HoldState};
 use crate::check::contents::settled;
 use crate::check::expected::ExpectedSale;
@@ -23,8 +23,8 @@ struct Case {
     read_at: i64,
     orders: Vec<Order>,
     adjustments: Vec<(EventId, i64, bool, Offset)>,
-    numbers: AuditNumbers,
-    fields: Vec<AuditField>,
+    numbers: SaleNumbers,
+    fields: Vec<HoldsField>,
     /// Whether what the log does not know never comes.
     orphans: bool,
 }
@@ -43,14 +43,14 @@ fn sound() -> Case {
         ],
         orders: vec![live, gone],
         adjustments: Vec::new(),
-        numbers: AuditNumbers {
+        numbers: SaleNumbers {
             stock: STOCK - 2,
             held: 2,
             unsettled: 0,
             epoch: Epoch::FIRST,
             position: Offset::new(HERE),
             sale_closed: false,
-            terms: AuditTerms {
+            terms: GrantTerms {
                 max_quantity: terms.max_quantity,
                 price_cents: terms.price.cents(),
                 currency: terms.price.currency(),
@@ -68,9 +68,9 @@ fn sound() -> Case {
     case
 }
 
-fn field(name: String, content: AuditContent) -> AuditField {
+fn field(name: String, content: FieldContent) -> HoldsField {
     let text = content.to_text().unwrap_or_else(|| "?".to_owned());
-    AuditField {
+    HoldsField {
         name,
         text,
         content,
@@ -78,22 +78,22 @@ fn field(name: String, content: AuditContent) -> AuditField {
     }
 }
 
-fn hold(of: &Order, state: HoldState) -> AuditField {
-    let AuditContent::Hold(user, whole) = settled(of) else {
+fn hold(of: &Order, state: HoldState) -> HoldsField {
+    let FieldContent::Hold(user, whole) = settled(of) else {
         unreachable!("an order's hold is a hold");
     };
-    let content = AuditContent::Hold(user, Hold { state, ..whole });
+    let content = FieldContent::Hold(user, Hold { state, ..whole });
     field(user.get().to_string(), content)
 }
 
 const SHRINK: u128 = 77;
 
-fn shrink(units: i64, decided: bool) -> AuditField {
+fn shrink(units: i64, decided: bool) -> HoldsField {
     let event_id = EventId::from_uuid(Uuid::from_u128(SHRINK));
     let at = Timestamp::from_micros(1);
     field(
         format!("adj:{event_id}"),
-        AuditContent::Shrink {
+        FieldContent::Shrink {
             event_id,
             units,
             at,
@@ -122,15 +122,15 @@ impl Case {
             .push((event_id, -units, accepted, Offset::new(at)));
     }
 
-    fn page(&self) -> AuditPage {
-        AuditPage {
+    fn page(&self) -> ScanPage {
+        ScanPage {
             numbers: self.numbers.clone(),
             fields: self.fields.clone(),
             next: None,
         }
     }
 
-    fn compare_pages(&self, pages: &[AuditPage]) -> Option<DriftReport> {
+    fn compare_pages(&self, pages: &[ScanPage]) -> Option<DriftReport> {
         let expected = ExpectedSale::new(
             self.sale.clone(),
             Offset::new(self.read_at),

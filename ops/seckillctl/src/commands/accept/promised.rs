@@ -8,7 +8,7 @@ use seckill_domain::{
     Event, EventBody, EventId, Money, OrderId, SeckillReserved, UserId, VoucherId,
 };
 use seckill_eventlog::OffsetRange;
-use seckill_stock::{AuditContent, AuditPage, Hold, HoldState, HoldsCursor, Stock};
+use seckill_stock::{FieldContent, Hold, HoldState, HoldsCursor, ScanPage, Stock};
 use uuid::Uuid;
 
 use super::Stores;
@@ -57,11 +57,11 @@ pub(super) async fn find(stores: &Stores, from: OffsetRange) -> Result<Promised,
     Ok(found)
 }
 
-async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<AuditPage>>, Failure> {
+async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, Failure> {
     let mut pages = Vec::new();
     let mut cursor = Some(HoldsCursor::START);
     while let Some(at) = cursor {
-        let page = stock.audit_shut(voucher, at).await;
+        let page = stock.scan_shut(voucher, at).await;
         let page = page.with_context(|| format!("sale {voucher} cannot be read in Redis"))?;
         let Some(page) = page else { return Ok(None) };
         cursor = page.next;
@@ -71,7 +71,7 @@ async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<AuditPage>
 }
 
 /// The reservations whose decisions Redis does not know, and whose events it has seen acknowledged.
-fn held(page: &AuditPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, Failure> {
+fn held(page: &ScanPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, Failure> {
     let terms = &page.numbers.terms;
     let price = Money::new(terms.price_cents, terms.currency);
     let price = price.with_context(|| format!("the price of sale {voucher} in Redis"))?;
@@ -91,7 +91,7 @@ fn held(page: &AuditPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, F
         }),
     };
     let held = fields.filter_map(|field| match &field.content {
-        AuditContent::Hold(user, hold) if hold.state == HoldState::Held => {
+        FieldContent::Hold(user, hold) if hold.state == HoldState::Held => {
             Some((hold.order_id, event(*user, hold)))
         }
         _ => None,

@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Timestamp, VoucherId};
 use seckill_orderbook::{AcceptedLog, Orderbook};
-use seckill_stock::{AuditField, AuditPage, DriftKind, Stock, compare};
+use seckill_stock::{DriftKind, HoldsField, ScanPage, Stock, compare};
 use serde_json::json;
 
 use self::difference::{Difference, REWRITE, differences_table, losses};
@@ -255,7 +255,7 @@ fn compare_redis(
         let position = fold.read_to(stores.log.partition_of(voucher));
         let expected = redis::expected(fold.book.rows(voucher), position);
         let now = now_of(pages);
-        let is_orphan = |field: &AuditField| redis::is_overdue(field, now, stores.in_flight);
+        let is_orphan = |field: &HoldsField| redis::is_overdue(field, now, stores.in_flight);
         match expected.and_then(|expected| compare(pages, &expected, &is_orphan)) {
             Some(found) => {
                 let orphans = found.drifts.iter();
@@ -273,7 +273,7 @@ fn compare_redis(
     left
 }
 
-fn now_of(pages: &[AuditPage]) -> Timestamp {
+fn now_of(pages: &[ScanPage]) -> Timestamp {
     let last = pages.last();
     last.map_or(Timestamp::from_micros(0), |page| page.numbers.now)
 }

@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow};
 use seckill_domain::{Epoch, Offset, Timestamp, VoucherId};
 use seckill_orderbook::{Orderbook, OrderbookError, SaleRows};
 use seckill_stock::{
-    AuditContent, AuditField, AuditPage, CorrectReply, Correction, DriftReport, ExpectedSale,
-    HoldsCursor, Repair, Stock, StockError, at_one_moment, compare,
+    CorrectReply, Correction, DriftReport, ExpectedSale, FieldContent, HoldsCursor, HoldsField,
+    Repair, ScanPage, Stock, StockError, at_one_moment, compare,
 };
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) enum Seen {
     /// Redis does not serve it: its load will bring what is right.
     NotServed,
-    Pages(Vec<AuditPage>),
+    Pages(Vec<ScanPage>),
     /// Its numbers are none.
     Unreadable(String),
 }
@@ -55,14 +55,11 @@ pub(super) async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Seen, Fail
     Ok(Seen::Pages(pages))
 }
 
-async fn walk_once(
-    stock: &Stock,
-    voucher: VoucherId,
-) -> Result<Option<Vec<AuditPage>>, StockError> {
+async fn walk_once(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
     let mut pages = Vec::new();
     let mut cursor = Some(HoldsCursor::START);
     while let Some(at) = cursor {
-        let Some(page) = stock.audit(voucher, at).await? else {
+        let Some(page) = stock.scan(voucher, at).await? else {
             return Ok(None);
         };
         cursor = page.next;
@@ -86,11 +83,11 @@ pub(super) fn expected(rows: SaleRows, position: Offset) -> Option<ExpectedSale>
 
 /// A field that is no longer in flight, if the log does not know it: it is not pending, and its producer
 /// has given it up.
-pub(super) fn is_overdue(field: &AuditField, now: Timestamp, in_flight: Duration) -> bool {
+pub(super) fn is_overdue(field: &HoldsField, now: Timestamp, in_flight: Duration) -> bool {
     let at = match &field.content {
-        AuditContent::Hold(_, hold) => hold.reserved_at,
-        AuditContent::Shrink { at, .. } => *at,
-        AuditContent::Unreadable => return false,
+        FieldContent::Hold(_, hold) => hold.reserved_at,
+        FieldContent::Shrink { at, .. } => *at,
+        FieldContent::Unreadable => return false,
     };
     let age_us = now.as_micros().saturating_sub(at.as_micros());
     !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
@@ -115,7 +112,7 @@ pub(super) async fn repair(
     voucher: VoucherId,
     orphans: &HashSet<(String, String)>,
 ) -> Result<Mended, Failure> {
-    let is_orphan = |field: &AuditField| {
+    let is_orphan = |field: &HoldsField| {
         !field.pending && orphans.contains(&(field.name.clone(), field.text.clone()))
     };
     let mut mended = Mended::Already;
@@ -205,7 +202,7 @@ pub(super) async fn reopened(
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + RELOAD_DEADLINE;
     while Instant::now() < deadline {
-        let page = stock.audit(voucher, HoldsCursor::START).await;
+        let page = stock.scan(voucher, HoldsCursor::START).await;
         if page.is_ok_and(|page| page.is_some_and(|p| p.numbers.epoch >= epoch)) {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use seckill_domain::{EventId, Offset, OrderStatus, Timestamp};
 use uuid::Uuid;
 
 use super::{Case, HERE, SHRINK, expect, expect_none, field, hold, shrink, sound};
-use crate::calls::audit::{AuditContent, AuditField};
+use crate::calls::scan::{FieldContent, HoldsField};
 use crate::calls::view::{Hold, HoldState};
 use crate::check::contents::Loss;
 use crate::check::drift::DriftKind;
@@ -15,11 +15,11 @@ fn a_hold_that_is_not_its_orders_is_named_and_repaired() {
     use DriftKind::{MissingHold, WrongHold};
     let first = |c: &mut Case, change: fn(&mut Hold)| {
         let found = c.fields.iter_mut().find(|f| f.name == "1").unwrap();
-        let AuditContent::Hold(user, mut hold) = found.content.clone() else {
+        let FieldContent::Hold(user, mut hold) = found.content.clone() else {
             unreachable!("buyer 1 has a hold");
         };
         change(&mut hold);
-        *found = field("1".to_owned(), AuditContent::Hold(user, hold));
+        *found = field("1".to_owned(), FieldContent::Hold(user, hold));
     };
     let without = |c: &mut Case| c.fields.retain(|f| f.name != "1");
     let counted_out = Case::with(|c| {
@@ -130,7 +130,7 @@ fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
         let found = Case::with(change).report().drifts;
         found.iter().find_map(|drift| drift.loses)
     };
-    let instead = |name: &'static str, of: AuditField| {
+    let instead = |name: &'static str, of: HoldsField| {
         losses(&move |c| {
             c.fields.retain(|f| f.name != name);
             c.fields.push(of.clone());
@@ -157,10 +157,10 @@ fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
     ] {
         assert_eq!(loses, expected.map(Loss::Order), "{what}");
     }
-    let AuditContent::Hold(_, other) = hold(&unknown, settled).content else {
+    let FieldContent::Hold(_, other) = hold(&unknown, settled).content else {
         unreachable!("a hold");
     };
-    let of_another = field("1".to_owned(), AuditContent::Hold(live.user_id, other));
+    let of_another = field("1".to_owned(), FieldContent::Hold(live.user_id, other));
     assert_eq!(
         instead("1", of_another),
         Some(Loss::Order(unknown.order_id))
@@ -171,7 +171,7 @@ fn what_a_buyer_may_have_been_promised_and_loses_is_named() {
         c.count(-4, 0, 4);
     };
     assert_eq!(losses(&taken), Some(Loss::Shrink(event_id)));
-    let unreadable = field("5".to_owned(), AuditContent::Unreadable);
+    let unreadable = field("5".to_owned(), FieldContent::Unreadable);
     assert_eq!(instead("5", unreadable), Some(Loss::Unreadable));
 }
 
@@ -182,7 +182,7 @@ fn a_field_that_no_script_writes_is_named_and_repaired() {
         Case::with(move |c| {
             c.fields.retain(|f| f.name != name);
             c.fields
-                .push(field(name.to_owned(), AuditContent::Unreadable));
+                .push(field(name.to_owned(), FieldContent::Unreadable));
         })
     };
     expect(vec![

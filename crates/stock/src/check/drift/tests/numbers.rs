@@ -3,7 +3,7 @@
 use seckill_domain::{Epoch, Offset, OrderStatus, Timestamp};
 
 use super::{Case, HERE, correction, expect, hold, kinds, sound};
-use crate::calls::audit::AuditTerms;
+use crate::calls::scan::GrantTerms;
 use crate::calls::view::HoldState;
 use crate::check::drift::{DriftKind, Repair, at_one_moment};
 use crate::check::samples::{ended, order, user};
@@ -40,7 +40,7 @@ fn other_terms_are_mended_by_a_load() {
     let not_closed = Case::with(|c| {
         c.sale.closed = Some((Timestamp::from_micros(1), Offset::new(HERE - 1)));
     });
-    let other = |change: fn(&mut AuditTerms)| Case::with(|c| change(&mut c.numbers.terms));
+    let other = |change: fn(&mut GrantTerms)| Case::with(|c| change(&mut c.numbers.terms));
     for (what, case) in [
         ("closed", closed),
         ("not closed", not_closed),
@@ -72,7 +72,7 @@ fn other_terms_are_mended_by_a_load() {
 
 /// The log moved on in a way that bears on the repair, so what is right now is not known.
 #[test]
-fn a_hold_whose_order_has_moved_since_is_audited_again() {
+fn a_hold_whose_order_has_moved_since_is_scanned_again() {
     let ahead = |c: &mut Case| {
         c.fields.retain(|f| f.name != "1");
         c.orders[0] = ended(c.orders[0].clone(), OrderStatus::Expired, HERE);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use seckill_domain::VoucherId;
 
-/// What an audit may find wrong, as the metric spells it.
+/// What a consistency check may find wrong, as the metric spells it.
 pub(super) const INVARIANTS: [&str; 9] = [
     REDIS_STOCK,
     REDIS_HELD,
@@ -35,7 +35,7 @@ pub(super) struct Observation {
     pub(super) detail: String,
 }
 
-/// Which of the two audits saw it: each replaces only its own.
+/// Which of the two checks saw it: each replaces only its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     Units,
@@ -51,7 +51,7 @@ pub(super) struct Observations {
 }
 
 impl Observations {
-    /// Notes all that an audit of a sale saw, which may be nothing.
+    /// Notes all that a check of a sale saw, which may be nothing.
     pub(super) fn note(&mut self, scope: Scope, voucher: VoucherId, seen: &[Observation]) {
         let key = (scope, voucher);
         let fault = |s: &Observation| (s.invariant, s.of.clone());
@@ -82,13 +82,13 @@ impl Observations {
         }
     }
 
-    /// Forgets sales that are not audited any more.
-    pub(super) fn retain(&mut self, audited: impl Fn(VoucherId) -> bool) {
-        self.last.retain(|(_, voucher), _| audited(*voucher));
-        self.alarms.retain(|(_, voucher), _| audited(*voucher));
+    /// Forgets sales that are not checked any more.
+    pub(super) fn retain(&mut self, checked: impl Fn(VoucherId) -> bool) {
+        self.last.retain(|(_, voucher), _| checked(*voucher));
+        self.alarms.retain(|(_, voucher), _| checked(*voucher));
     }
 
-    /// Whether anything was seen in the sale's last audit.
+    /// Whether anything was seen in the sale's last check.
     pub(super) fn suspects(&self, voucher: VoucherId) -> bool {
         let scopes = [Scope::Units, Scope::Holds];
         scopes

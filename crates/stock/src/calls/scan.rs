@@ -28,18 +28,18 @@ impl HoldsCursor {
 
 /// A sale's numbers and some of its holds, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditPage {
+pub struct ScanPage {
     /// The numbers.
-    pub numbers: AuditNumbers,
+    pub numbers: SaleNumbers,
     /// In no order. May be empty though more follow.
-    pub fields: Vec<AuditField>,
+    pub fields: Vec<HoldsField>,
     /// Where to go on; none at the end.
     pub next: Option<HoldsCursor>,
 }
 
 /// What a sale is at. Units as in [`crate::SaleView`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditNumbers {
+pub struct SaleNumbers {
     /// Units free.
     pub stock: i64,
     /// Units in live holds.
@@ -53,7 +53,7 @@ pub struct AuditNumbers {
     /// Whether it was closed.
     pub sale_closed: bool,
     /// The terms it was loaded with.
-    pub terms: AuditTerms,
+    pub terms: GrantTerms,
     /// How often it was corrected since it was loaded.
     pub corrections: u64,
     /// Redis' clock.
@@ -62,7 +62,7 @@ pub struct AuditNumbers {
 
 /// The terms under which Redis grants units.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditTerms {
+pub struct GrantTerms {
     /// The most units in one order.
     pub max_quantity: u32,
     /// The price of one unit, in cents.
@@ -81,20 +81,20 @@ pub struct AuditTerms {
 
 /// A field of the holds hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditField {
+pub struct HoldsField {
     /// Its name.
     pub name: String,
     /// Its text.
     pub text: String,
     /// What it says.
-    pub content: AuditContent,
+    pub content: FieldContent,
     /// Whether the event of what it names is pending.
     pub pending: bool,
 }
 
 /// What a field of the holds hash says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditContent {
+pub enum FieldContent {
     /// A buyer's hold.
     Hold(UserId, Hold),
     /// Units taken by a shrink; `decided` when the log's decision on it is known here.
@@ -112,9 +112,9 @@ pub enum AuditContent {
     Unreadable,
 }
 
-impl AuditField {
+impl HoldsField {
     fn new(name: String, text: String, pending: bool) -> Self {
-        let content = AuditContent::read(&name, &text).unwrap_or(AuditContent::Unreadable);
+        let content = FieldContent::read(&name, &text).unwrap_or(FieldContent::Unreadable);
         Self {
             name,
             text,
@@ -124,7 +124,7 @@ impl AuditField {
     }
 }
 
-impl AuditContent {
+impl FieldContent {
     fn read(name: &str, text: &str) -> Result<Self, StockError> {
         let Some(event_id) = name.strip_prefix(SHRINK) else {
             return Ok(Self::Hold(parse(name)?, Hold::from_text(text)?));
@@ -142,7 +142,7 @@ impl AuditContent {
     }
 }
 
-impl AuditContent {
+impl FieldContent {
     /// As the scripts write it; none for what none of them writes.
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {
@@ -163,14 +163,14 @@ impl Stock {
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
-    pub async fn audit(
+    pub async fn scan(
         &self,
         voucher: VoucherId,
         cursor: HoldsCursor,
-    ) -> Result<Option<AuditPage>, StockError> {
+    ) -> Result<Option<ScanPage>, StockError> {
         self.connection_for(voucher)
             .await?
-            .audit(voucher, cursor, false)
+            .scan(voucher, cursor, false)
             .await
     }
 
@@ -178,28 +178,28 @@ impl Stock {
     /// was loaded, or not all of it.
     ///
     /// # Errors
-    /// As [`Self::audit`].
-    pub async fn audit_shut(
+    /// As [`Self::scan`].
+    pub async fn scan_shut(
         &self,
         voucher: VoucherId,
         cursor: HoldsCursor,
-    ) -> Result<Option<AuditPage>, StockError> {
+    ) -> Result<Option<ScanPage>, StockError> {
         self.connection_for(voucher)
             .await?
-            .audit(voucher, cursor, true)
+            .scan(voucher, cursor, true)
             .await
     }
 }
 
 impl StockConnection {
-    async fn audit(
+    async fn scan(
         &self,
         voucher: VoucherId,
         cursor: HoldsCursor,
         also_shut: bool,
-    ) -> Result<Option<AuditPage>, StockError> {
+    ) -> Result<Option<ScanPage>, StockError> {
         let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Audit, &[&keys.sale, &keys.holds, &keys.outbox]);
+        let mut cmd = self.invocation(Script::Scan, &[&keys.sale, &keys.holds, &keys.outbox]);
         cmd.arg(cursor.0).arg(PAGE_ITEMS).arg(u8::from(also_shut));
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
@@ -210,16 +210,16 @@ impl StockConnection {
     }
 }
 
-fn read_page(reply: &mut Reply) -> Result<AuditPage, StockError> {
+fn read_page(reply: &mut Reply) -> Result<ScanPage, StockError> {
     let cursor: u64 = reply.parse()?;
-    let numbers = AuditNumbers {
+    let numbers = SaleNumbers {
         stock: reply.parse()?,
         held: reply.parse()?,
         unsettled: reply.parse()?,
         epoch: reply.epoch()?,
         position: reply.offset()?,
         sale_closed: reply.text()? == "closed",
-        terms: AuditTerms {
+        terms: GrantTerms {
             max_quantity: reply.parse()?,
             price_cents: reply.parse()?,
             currency: reply.parse()?,
@@ -235,9 +235,9 @@ fn read_page(reply: &mut Reply) -> Result<AuditPage, StockError> {
     while let Some(name) = reply.next_text()? {
         let text = reply.text()?;
         let pending = reply.text()? == "1";
-        fields.push(AuditField::new(name, text, pending));
+        fields.push(HoldsField::new(name, text, pending));
     }
-    Ok(AuditPage {
+    Ok(ScanPage {
         numbers,
         fields,
         next: (cursor != 0).then_some(HoldsCursor(cursor)),

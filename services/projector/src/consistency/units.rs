@@ -50,8 +50,8 @@ impl Units {
         self.memos.remove(&voucher);
     }
 
-    pub(super) fn retain(&mut self, audited: impl Fn(VoucherId) -> bool) {
-        self.memos.retain(|voucher, _| audited(*voucher));
+    pub(super) fn retain(&mut self, checked: impl Fn(VoucherId) -> bool) {
+        self.memos.retain(|voucher, _| checked(*voucher));
     }
 
     /// None where the sale is about to be loaded anew, or PostgreSQL has lost what Redis knows.

@@ -1,4 +1,4 @@
-//! What the projector's auditor holds against Redis and against itself.
+//! What the projector's consistency check compares with Redis, and with each other.
 
 use seckill_domain::{Epoch, Offset, VoucherId};
 use sqlx::FromRow;

@@ -17,9 +17,9 @@ use crate::world::World;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What an audit counted.
+/// What a consistency check counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Audit {
+pub struct SaleTotals {
     /// Units at the start plus adjustments.
     pub units: i64,
     /// Units free.
@@ -45,7 +45,11 @@ struct Row {
 ///
 /// # Errors
 /// The first invariant that does not hold, with what was found.
-pub async fn audit(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<Audit> {
+pub async fn check_consistency(
+    world: &World,
+    voucher: VoucherId,
+    answers: &[Answer],
+) -> Result<SaleTotals> {
     let log = read_log(world, voucher).await?;
     let rows = read_rows(world, voucher).await?;
     let found = check_stores(&rows, &read_redis(world, voucher).await?, answers)?;
@@ -57,17 +61,21 @@ pub async fn audit(world: &World, voucher: VoucherId, answers: &[Answer]) -> Res
     Ok(found)
 }
 
-/// As [`audit`], of PostgreSQL, Redis and the answers alone: for orders that a test has put into the
+/// As [`check_consistency`], of PostgreSQL, Redis and the answers alone: for orders that a test has put into the
 /// tables without their events.
 ///
 /// # Errors
-/// As [`audit`].
-pub async fn audit_stores(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<Audit> {
+/// As [`check_consistency`].
+pub async fn check_consistency_without_log(
+    world: &World,
+    voucher: VoucherId,
+    answers: &[Answer],
+) -> Result<SaleTotals> {
     let rows = read_rows(world, voucher).await?;
     check_stores(&rows, &read_redis(world, voucher).await?, answers)
 }
 
-fn check_stores(rows: &Rows, redis: &RedisView, answers: &[Answer]) -> Result<Audit> {
+fn check_stores(rows: &Rows, redis: &RedisView, answers: &[Answer]) -> Result<SaleTotals> {
     let live = |row: &&Row| matches!(row.status.as_str(), "unpaid" | "paid");
     let units = |status: &str| -> i64 {
         let of_status = rows.orders.iter().filter(|row| row.status == status);
@@ -128,7 +136,7 @@ fn check_stores(rows: &Rows, redis: &RedisView, answers: &[Answer]) -> Result<Au
         .filter(|row| row.status == "rejected")
         .count();
     let available = rows.available;
-    Ok(Audit {
+    Ok(SaleTotals {
         units: total,
         available,
         unpaid,
@@ -204,7 +212,7 @@ pub(crate) async fn read_log(world: &World, voucher: VoucherId) -> Result<Vec<(O
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
     let partitions: i32 = setting("EVENT_PARTITIONS").parse()?;
-    let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "auditor");
+    let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "consistency-check");
     let records = read_all(&settings, &topics.events, READ_TIMEOUT).await?;
     let events = records.iter().filter_map(|record| {
         let event = record.event(partitions).ok()?;

@@ -7,7 +7,7 @@ use seckill_domain::{Offset, Timestamp, VoucherId};
 use seckill_eventlog::{OffsetRange, backlog};
 use seckill_orderbook::OrderSums;
 use seckill_stock::{
-    AuditContent, AuditField, AuditPage, Drift, DriftKind, ExpectedSale, HoldsCursor, compare,
+    Drift, DriftKind, ExpectedSale, FieldContent, HoldsCursor, HoldsField, ScanPage, compare,
 };
 
 use super::observations::{ORDER_SUMS, Observation, PAYMENTS};
@@ -30,16 +30,16 @@ fn key_of(voucher: VoucherId, drift: &Drift) -> Key {
 
 /// All that is wrong with one sale, except that `orphans` still have to prove themselves. None: it cannot
 /// be compared at the moment.
-pub(super) async fn audit(
+pub(super) async fn check(
     shared: &ProjectorContext,
     voucher: VoucherId,
     partition: i32,
     orphans: &mut Orphans,
 ) -> anyhow::Result<Option<Vec<Observation>>> {
-    let mut pages: Vec<AuditPage> = Vec::new();
+    let mut pages: Vec<ScanPage> = Vec::new();
     let mut cursor = Some(HoldsCursor::START);
     while let Some(at) = cursor {
-        let Some(page) = shared.stock.audit(voucher, at).await? else {
+        let Some(page) = shared.stock.scan(voucher, at).await? else {
             return Ok(None);
         };
         cursor = page.next;
@@ -58,7 +58,7 @@ pub(super) async fn audit(
     let expected = ExpectedSale::new(sale, position, rows.orders, adjustments.collect());
     let now = pages.last().map(|page| page.numbers.now);
     let in_flight = in_flight(shared);
-    let overdue = |field: &AuditField| now.is_some_and(|now| is_overdue(field, now, in_flight));
+    let overdue = |field: &HoldsField| now.is_some_and(|now| is_overdue(field, now, in_flight));
     let Some(report) = compare(&pages, &expected, &overdue) else {
         return Ok(None);
     };
@@ -91,11 +91,11 @@ fn in_flight(shared: &ProjectorContext) -> Duration {
     DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN
 }
 
-fn is_overdue(field: &AuditField, now: Timestamp, in_flight: Duration) -> bool {
+fn is_overdue(field: &HoldsField, now: Timestamp, in_flight: Duration) -> bool {
     let at = match &field.content {
-        AuditContent::Hold(_, hold) => hold.reserved_at,
-        AuditContent::Shrink { at, .. } => *at,
-        AuditContent::Unreadable => return false,
+        FieldContent::Hold(_, hold) => hold.reserved_at,
+        FieldContent::Shrink { at, .. } => *at,
+        FieldContent::Unreadable => return false,
     };
     let age_us = now.as_micros().saturating_sub(at.as_micros());
     !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
@@ -129,9 +129,9 @@ impl Orphans {
             .retain(|key, _| key.0 != voucher || seen.contains(key));
     }
 
-    /// Forgets sales that are not audited any more.
-    pub(super) fn retain(&mut self, audited: impl Fn(VoucherId) -> bool) {
-        self.ends.retain(|(voucher, ..), _| audited(*voucher));
+    /// Forgets sales that are not checked any more.
+    pub(super) fn retain(&mut self, checked: impl Fn(VoucherId) -> bool) {
+        self.ends.retain(|(voucher, ..), _| checked(*voucher));
     }
 
     /// Whether a proof in this sale is still to come.

@@ -1,6 +1,6 @@
-//! The stores are held against each other while the traffic runs: every sale's units each second, and one
-//! sale after the other hold by hold. Only looks: the service goes on, a metric and a log line say what
-//! is wrong, `seckillctl reconcile` repairs it.
+//! Compares the stores while orders are taken: the units of every sale each second, and the holds of one
+//! sale after the other. It only reads. A metric and a log line say what is wrong, and
+//! `seckillctl reconcile` repairs it.
 
 mod holds;
 mod observations;
@@ -38,7 +38,7 @@ const REST: u32 = 19;
 /// are not read so far back with it.
 const FAR_BACK: i64 = 20_000;
 
-pub(crate) struct Auditor {
+pub(crate) struct ConsistencyChecker {
     shared: Arc<ProjectorContext>,
     owned: Owned,
     units: Units,
@@ -55,7 +55,7 @@ pub(crate) struct Auditor {
 /// A sale that Redis serves.
 type Served = (ServedSale, SaleView);
 
-impl Auditor {
+impl ConsistencyChecker {
     pub(crate) fn new(shared: Arc<ProjectorContext>, owned: Owned) -> Self {
         Self {
             shared,
@@ -81,7 +81,10 @@ impl Auditor {
                 metrics::AUDIT_LOOKS.with([result]).increment(1);
                 if let Err(error) = looked {
                     // A store that is away is named by those who need it.
-                    tracing::debug!(error = format!("{error:#}"), "nothing was audited");
+                    tracing::debug!(
+                        error = format!("{error:#}"),
+                        "the consistency check could not be made"
+                    );
                 }
             }
         };
@@ -214,10 +217,10 @@ impl Auditor {
             let Some(partition) = partitions.get(&voucher).copied() else {
                 continue;
             };
-            let seen = holds::audit(&self.shared, voucher, partition, &mut self.orphans).await;
+            let seen = holds::check(&self.shared, voucher, partition, &mut self.orphans).await;
             // One master that is away keeps nobody from looking at the sales of the others.
             if let Err(error) = &seen {
-                tracing::debug!(%voucher, error = format!("{error:#}"), "sale was not audited");
+                tracing::debug!(%voucher, error = format!("{error:#}"), "the sale could not be checked");
             }
             if let Ok(Some(seen)) = seen {
                 self.observations.note(Scope::Holds, voucher, &seen);
