@@ -1,4 +1,4 @@
-//! Why a sale does not grant an order. Decided by `reserve.lua`, before anything is in the log.
+//! Why a sale does not grant an order. `reserve.lua` decides it before anything is in the log.
 
 use crate::{OrderId, Timestamp, VoucherId};
 
@@ -32,8 +32,8 @@ pub enum Refusal {
     /// The idempotency key was used with another quantity.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// The sale asks for a sale token, and there is none that is good.
-    #[error("the sale asks for a sale token")]
+    /// The sale requires a sale token, and the order has no valid one.
+    #[error("the sale requires a sale token")]
     TokenRequired,
     /// The sale token was used for another order.
     #[error("the sale token was used for another order")]
@@ -41,7 +41,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The name of the problem that answers have: the last part of its `type`.
+    /// The refusals that have no members.
+    const PLAIN: [Self; 5] = [
+        Self::SoldOut,
+        Self::Ended,
+        Self::KeyReused,
+        Self::TokenRequired,
+        Self::TokenUsed,
+    ];
+
+    /// The name of the problem in an answer: the last part of its `type`. `reserve.lua` replies with it too.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,23 +65,32 @@ impl Refusal {
         }
     }
 
+    /// The refusal of this name. None for an unknown name, and for a refusal that has members.
+    #[must_use]
+    pub fn plain(name: &str) -> Option<Self> {
+        Self::PLAIN
+            .into_iter()
+            .find(|refusal| refusal.name() == name)
+    }
+
     /// One of each kind. Documents are made of them, and tests check that pages and tables know all.
     #[must_use]
     pub fn examples() -> [Self; 8] {
         let voucher = VoucherId::new(7).expect("7 is a voucher id");
+        let [sold_out, ended, key_reused, token_required, token_used] = Self::PLAIN;
         [
-            Self::SoldOut,
+            sold_out,
             Self::AlreadyOrdered {
                 order_id: OrderId::from_parts(voucher, 1, 1),
             },
             Self::NotStarted {
                 opens_at: Timestamp::from_micros(1_777_629_600_000_000),
             },
-            Self::Ended,
+            ended,
             Self::QuantityLimit { max_quantity: 2 },
-            Self::KeyReused,
-            Self::TokenRequired,
-            Self::TokenUsed,
+            key_reused,
+            token_required,
+            token_used,
         ]
     }
 }

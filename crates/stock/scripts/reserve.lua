@@ -15,8 +15,8 @@
 --       superseded                                 sent before, and its user has got another order since
 --       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before, with
 --                                                  whatever orders of the user's in between
---       key_reused | already_ordered, order_id | ended | not_started | token_required | token_used |
---       quantity_limit | sold_out
+--       already-ordered, order_id
+--       any other refusal by its name in crates/domain/src/refusal.rs
 
 local REQUEST_FIELDS = 7
 
@@ -64,7 +64,7 @@ local function answer_from_key(user_id, quantity, key_hash)
   end
   local order_id, ordered, pay_by_us = string.match(earlier, '^([^|]+)|(%d+)|(%-?%d+)$')
   if ordered ~= quantity then
-    return { 'key_reused' }
+    return { 'idempotency-key-reused' }
   end
   return { 'repeated', order_id, 'r', pay_by_us }
 end
@@ -81,7 +81,7 @@ local function answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   end
   local same_key = key_hash ~= '-' and key_hash == held_key
   if same_key and held_quantity ~= quantity then
-    return { 'key_reused' }
+    return { 'idempotency-key-reused' }
   elseif same_key or same_order then
     return { 'repeated', held_order, state, pay_by_us }
   end
@@ -89,7 +89,7 @@ local function answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   if by_key then
     return by_key
   elseif state ~= 'r' then
-    return { 'already_ordered', held_order }
+    return { 'already-ordered', held_order }
   elseif ARGV[2] == 'again' then
     -- Its caller may have slept since it was sent first. It may have been granted then, decided and
     -- released, and the order that the hold is of now came after it: granted once more, it would keep
@@ -105,7 +105,7 @@ local function refusal_of_token(nonce, order_id, key_hash, hold)
   if sale_token ~= '1' then
     return nil
   elseif nonce == '-' then
-    return 'token_required'
+    return 'sale-token-required'
   end
   local used_for = used_here[nonce] or redis.call('HGET', KEYS[4], nonce)
   if not used_for then
@@ -114,7 +114,7 @@ local function refusal_of_token(nonce, order_id, key_hash, hold)
   local used_order, used_key = string.match(used_for, '^([^|]+)|([^|]+)$')
   local same = used_order == order_id or (key_hash ~= '-' and key_hash == used_key)
   if hold or not same then
-    return 'token_used'
+    return 'sale-token-used'
   end
 end
 
@@ -123,16 +123,16 @@ local function refusal_of_window()
   if sale[1] == 'closed' or now >= closes_at then
     return 'ended'
   elseif now < opens_at then
-    return 'not_started'
+    return 'not-started'
   end
 end
 
 -- Why the sale does not give these units; nothing if it does.
 local function refusal_of_units(units)
   if units < 1 or units > units_limit then
-    return 'quantity_limit'
+    return 'quantity-limit'
   elseif stock - granted_units < units then
-    return 'sold_out'
+    return 'sold-out'
   end
 end
 

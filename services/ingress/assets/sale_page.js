@@ -192,7 +192,7 @@ function salePage() {
       return say(TEXTS.page_outdated);
     }
     // Nothing was taken for this key: the next attempt is another one.
-    if (["sold-out", "ended", "not-started", "quantity-limit", "idempotency-key-reused"].includes(error.name)) attempt.end();
+    if (REFUSALS.includes(error.name)) attempt.end();
     if (error.name === "sold-out") sale.status = "sold_out";
     say(error.message);
   }

@@ -10,6 +10,7 @@ use std::path::Path;
 use actix_web::introspection::IntrospectionTree;
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::{App, HttpResponse, web};
+use seckill_domain::Refusal;
 use seckill_ingress::openapi;
 use seckill_ingress::routes;
 use seckill_service::ops::Ops;
@@ -51,6 +52,54 @@ fn is_committed(document: &Value, file: &str) {
 fn the_documents_say_what_the_code_does() {
     is_committed(&openapi::public(), "openapi.json");
     is_committed(&openapi::admin(), "openapi-admin.json");
+}
+
+const REFUSALS: &str = "docs/refusals.md";
+
+/// The refusals of an order for people, from the answers that `placeOrder` documents.
+fn refusals() -> String {
+    let mut page = "# Why a sale refuses an order
+
+Nothing was taken, and nothing is in the log. An answer is `application/problem+json` (RFC 9457) with a stable `type`, which ends in the
+name. This page is written from the code (`crates/domain/src/refusal.rs`, `services/ingress/src/http/problem/refusal.rs`) by
+`SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi`.
+
+| Status | Name | What it says |
+| --- | --- | --- |
+"
+    .to_owned();
+    let document = openapi::public();
+    let answers = &document["paths"]["/api/v1/vouchers/{voucher_id}/orders"]["post"]["responses"];
+    let names: BTreeSet<_> = Refusal::examples().map(Refusal::name).into();
+    let mut told = BTreeMap::new();
+    for (status, answer) in answers.as_object().unwrap() {
+        let examples = &answer["content"]["application/problem+json"]["examples"];
+        for (name, example) in examples.as_object().into_iter().flatten() {
+            if names.contains(name.as_str()) {
+                told.insert((status, name), &example["value"]["detail"]);
+            }
+        }
+    }
+    assert_eq!(told.len(), names.len(), "{told:?}");
+    for ((status, name), detail) in told {
+        page += &format!("| {status} | `{name}` | {} |\n", detail.as_str().unwrap());
+    }
+    page
+}
+
+#[test]
+fn the_page_of_refusals_says_what_the_code_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(REFUSALS);
+    if std::env::var_os("SECKILL_WRITE").is_some() {
+        fs::write(&path, refusals()).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        refusals(),
+        "{REFUSALS} is not what the code says: SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi"
+    );
 }
 
 /// Path and method of every operation.

@@ -288,21 +288,16 @@ impl Header {
 
     fn refusal(&self, name: &str, reply: &mut Reply) -> Result<Refusal, StockError> {
         Ok(match name {
-            "sold_out" => Refusal::SoldOut,
-            "already_ordered" => Refusal::AlreadyOrdered {
+            "already-ordered" => Refusal::AlreadyOrdered {
                 order_id: reply.parse()?,
             },
-            "not_started" => Refusal::NotStarted {
+            "not-started" => Refusal::NotStarted {
                 opens_at: self.opens_at,
             },
-            "ended" => Refusal::Ended,
-            "quantity_limit" => Refusal::QuantityLimit {
+            "quantity-limit" => Refusal::QuantityLimit {
                 max_quantity: self.max_quantity,
             },
-            "key_reused" => Refusal::KeyReused,
-            "token_required" => Refusal::TokenRequired,
-            "token_used" => Refusal::TokenUsed,
-            other => return Err(unexpected(other)),
+            plain => Refusal::plain(plain).ok_or_else(|| unexpected(plain))?,
         })
     }
 

@@ -153,7 +153,7 @@ mod tests {
     fn the_pages_have_a_sentence_for_every_refusal_in_every_language() {
         let known: BTreeSet<String> = kinds().into_iter().map(|kind| kind.name).collect();
         for language in Language::ALL {
-            let names = language.texts().problems.iter().map(|(name, _)| *name);
+            let names = language.texts().problems.all().map(|(name, _)| name);
             let told: BTreeSet<String> = names.map(str::to_owned).collect();
             assert_eq!(told, known, "{language:?}");
         }

@@ -1,4 +1,4 @@
-//! What the caller is told when a sale refuses an order.
+//! What callers and pages say when a sale refuses an order.
 
 use std::borrow::Cow;
 
@@ -47,67 +47,80 @@ impl Problem {
 
     /// Without the members that only some have.
     fn of_refusal(refusal: Refusal) -> Self {
-        let of = |title, status, detail: &'static str| (title, status, Cow::from(detail));
-        let (title, status, detail) = match refusal {
-            Refusal::SoldOut => of(
-                "Sold out",
-                StatusCode::CONFLICT,
-                "Not enough units are left. Units of unpaid orders come back: watch the voucher.",
-            ),
-            Refusal::AlreadyOrdered { .. } => of(
-                "Already ordered",
-                StatusCode::CONFLICT,
-                "You have an order of this voucher: pay or cancel the one in order_id.",
-            ),
-            Refusal::NotStarted { .. } => of(
-                "Not started",
-                StatusCode::FORBIDDEN,
-                "The sale opens at opens_at: try again then.",
-            ),
-            Refusal::Ended => of(
-                "Ended",
-                StatusCode::FORBIDDEN,
-                "The sale is over and takes no more orders.",
-            ),
-            Refusal::QuantityLimit { max_quantity } => (
-                "Quantity not allowed",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                format!("One order is of 1 to {max_quantity} units: change quantity.").into(),
-            ),
-            Refusal::KeyReused => of(
-                "Idempotency key reused",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "This Idempotency-Key came with another request before: use a new key.",
-            ),
-            Refusal::TokenRequired => of(
-                "Sale token required",
-                StatusCode::FORBIDDEN,
-                "This sale takes orders only from its page: get a token at token_url, and send it as X-Sale-Token.",
-            ),
-            Refusal::TokenUsed => of(
-                "Sale token used",
-                StatusCode::CONFLICT,
-                "A sale token is good for one order, and this one had its: get a new one at token_url.",
-            ),
-        };
-        Self::new(refusal.name(), title, status, detail)
+        let text = text_of(refusal);
+        Self::new(refusal.name(), text.title, text.status, text.detail)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How one refusal is told.
+pub(crate) struct RefusalText {
+    title: &'static str,
+    status: StatusCode,
+    /// What to do next, for programs and their authors.
+    detail: Cow<'static, str>,
+    /// What to do next, on the pages in English.
+    pub(crate) english: &'static str,
+    /// The same in Chinese.
+    pub(crate) chinese: &'static str,
+}
 
-    #[test]
-    fn the_readme_and_the_page_of_a_sale_know_every_refusal() {
-        let readme = include_str!("../../../../../README.md");
-        let page = include_str!("../../../assets/sale_page.js");
-        for name in Refusal::examples().map(Refusal::name) {
-            assert!(readme.contains(&format!("`{name}`")), "README.md: {name}");
-            assert!(
-                page.contains(&format!("\"{name}\"")),
-                "sale_page.js: {name}"
-            );
-        }
+pub(crate) fn text_of(refusal: Refusal) -> RefusalText {
+    match refusal {
+        Refusal::SoldOut => RefusalText {
+            title: "Sold out",
+            status: StatusCode::CONFLICT,
+            detail: "Not enough units are left. Units of unpaid orders come back: watch the voucher.".into(),
+            english: "Not enough units are left. Units of unpaid orders come back: stay here for them.",
+            chinese: "库存不足。未付款的订单过期后会退回库存：请留在本页等候。",
+        },
+        Refusal::AlreadyOrdered { .. } => RefusalText {
+            title: "Already ordered",
+            status: StatusCode::CONFLICT,
+            detail: "You have an order of this voucher: pay or cancel the one in order_id.".into(),
+            english: "You have an order of this sale: pay or cancel that one.",
+            chinese: "您在这场抢购中已有订单：请付款或先取消它。",
+        },
+        Refusal::NotStarted { .. } => RefusalText {
+            title: "Not started",
+            status: StatusCode::FORBIDDEN,
+            detail: "The sale opens at opens_at: try again then.".into(),
+            english: "The sale has not begun yet.",
+            chinese: "抢购尚未开始。",
+        },
+        Refusal::Ended => RefusalText {
+            title: "Ended",
+            status: StatusCode::FORBIDDEN,
+            detail: "The sale is over and takes no more orders.".into(),
+            english: "The sale is over and takes no more orders.",
+            chinese: "抢购已结束，不再接受订单。",
+        },
+        Refusal::QuantityLimit { max_quantity } => RefusalText {
+            title: "Quantity not allowed",
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            detail: format!("One order is of 1 to {max_quantity} units: change quantity.").into(),
+            english: "One order cannot have as many units: choose fewer.",
+            chinese: "超出每单限购数量：请减少数量。",
+        },
+        Refusal::KeyReused => RefusalText {
+            title: "Idempotency key reused",
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            detail: "This Idempotency-Key came with another request before: use a new key.".into(),
+            english: "This attempt was for another order. Press Buy again.",
+            chinese: "这次尝试属于另一个订单。请再点一次“立即抢购”。",
+        },
+        Refusal::TokenRequired => RefusalText {
+            title: "Sale token required",
+            status: StatusCode::FORBIDDEN,
+            detail: "This sale takes orders only from its page: get a token at token_url, and send it as X-Sale-Token.".into(),
+            english: "This sale takes orders only from its page: load it again.",
+            chinese: "此抢购只能从本页面下单：请刷新页面。",
+        },
+        Refusal::TokenUsed => RefusalText {
+            title: "Sale token used",
+            status: StatusCode::CONFLICT,
+            detail: "A sale token is good for one order, and this one had its: get a new one at token_url.".into(),
+            english: "This page was used for an order: load it again.",
+            chinese: "此页面已下过单：请刷新页面。",
+        },
     }
 }

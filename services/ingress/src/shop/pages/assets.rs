@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
+use seckill_domain::Refusal;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -29,13 +30,14 @@ impl Asset {
         }
     }
 
-    /// A script and all texts of a language.
+    /// A script, all texts of a language, and the names of the refusals of an order.
     fn script(name: &str, language: Language, script: &str) -> Self {
         let texts = json!(language.texts());
+        let refusals = json!(Refusal::examples().map(Refusal::name));
         Self::new(
             format!("{name}.{}.js", language.code()),
             "text/javascript; charset=utf-8",
-            format!("const TEXTS = {texts};\n{script}"),
+            format!("const TEXTS = {texts};\nconst REFUSALS = {refusals};\n{script}"),
         )
     }
 }

@@ -1,6 +1,6 @@
 //! English.
 
-use super::{Operators, Texts};
+use super::{Operators, Problems, Texts};
 
 pub(super) static TEXTS: Texts = Texts {
     tag: "en",
@@ -67,83 +67,60 @@ pub(super) static TEXTS: Texts = Texts {
     not_found: "Not found",
     not_available: "Not available right now",
     operators: OPERATORS,
-    problems: &[
-        (
-            "already-ordered",
-            "You have an order of this sale: pay or cancel that one.",
-        ),
-        (
-            "denied",
-            "This order is not taken. If you think that is wrong, ask the shop.",
-        ),
-        ("ended", "The sale is over and takes no more orders."),
-        ("forbidden", "Your role does not permit this: ask an admin."),
-        (
-            "idempotency-key-reused",
-            "This attempt was for another order. Press Buy again.",
-        ),
-        (
-            "internal",
-            "Something went wrong here. Try again: you do not order twice.",
-        ),
-        (
-            "invalid-request",
-            "What was sent is not right: check what you typed.",
-        ),
-        ("not-cancellable", "The order cannot be cancelled any more."),
-        ("not-found", "There is nothing here."),
-        ("not-started", "The sale has not begun yet."),
-        (
-            "overloaded",
-            "Too many people are here at once: nothing was taken, try again in a moment.",
-        ),
-        (
-            "payload-too-large",
-            "What was sent is too long: shorten what you typed.",
-        ),
-        (
-            "payment-id-reused",
-            "This payment came for another order before.",
-        ),
-        (
-            "quantity-limit",
-            "One order cannot have as many units: choose fewer.",
-        ),
-        (
-            "rate-limited",
-            "Too many attempts: wait a moment, then try again.",
-        ),
-        ("request-timeout", "The connection was too slow: try again."),
-        (
-            "sale-token-required",
-            "This sale takes orders only from its page: load it again.",
-        ),
-        (
-            "sale-token-used",
-            "This page was used for an order: load it again.",
-        ),
-        (
-            "sold-out",
-            "Not enough units are left. Units of unpaid orders come back: stay here for them.",
-        ),
-        ("stock-committed", "Too few units are free."),
-        (
-            "too-many-streams",
-            "You have too many of these pages open: close one.",
-        ),
-        (
-            "unauthorized",
-            "You are not signed in any more: sign in again.",
-        ),
-        (
-            "unavailable",
-            "This cannot be answered for now: try again in a moment.",
-        ),
-        (
-            "unsupported-media-type",
-            "What was sent cannot be read: load the page again.",
-        ),
-    ],
+    problems: Problems {
+        of_refusal: |text| text.english,
+        others: &[
+            (
+                "denied",
+                "This order is not taken. If you think that is wrong, ask the shop.",
+            ),
+            ("forbidden", "Your role does not permit this: ask an admin."),
+            (
+                "internal",
+                "Something went wrong here. Try again: you do not order twice.",
+            ),
+            (
+                "invalid-request",
+                "What was sent is not right: check what you typed.",
+            ),
+            ("not-cancellable", "The order cannot be cancelled any more."),
+            ("not-found", "There is nothing here."),
+            (
+                "overloaded",
+                "Too many people are here at once: nothing was taken, try again in a moment.",
+            ),
+            (
+                "payload-too-large",
+                "What was sent is too long: shorten what you typed.",
+            ),
+            (
+                "payment-id-reused",
+                "This payment came for another order before.",
+            ),
+            (
+                "rate-limited",
+                "Too many attempts: wait a moment, then try again.",
+            ),
+            ("request-timeout", "The connection was too slow: try again."),
+            ("stock-committed", "Too few units are free."),
+            (
+                "too-many-streams",
+                "You have too many of these pages open: close one.",
+            ),
+            (
+                "unauthorized",
+                "You are not signed in any more: sign in again.",
+            ),
+            (
+                "unavailable",
+                "This cannot be answered for now: try again in a moment.",
+            ),
+            (
+                "unsupported-media-type",
+                "What was sent cannot be read: load the page again.",
+            ),
+        ],
+    },
 };
 
 const OPERATORS: Operators = Operators {

@@ -7,9 +7,11 @@ mod en;
 mod tests;
 mod zh;
 
+use seckill_domain::Refusal;
 use serde::{Serialize, Serializer};
 
 use super::language::Language;
+use crate::http::problem::{RefusalText, text_of};
 use crate::reads::VoucherStatus;
 
 impl Language {
@@ -95,9 +97,16 @@ pub(crate) struct Texts {
     pub(crate) not_found: &'static str,
     pub(crate) not_available: &'static str,
     pub(crate) operators: Operators,
-    /// What a buyer or an operator does next, by the name of a problem's `type`. Sorted.
-    #[serde(serialize_with = "as_map")]
-    pub(crate) problems: &'static [(&'static str, &'static str)],
+    pub(crate) problems: Problems,
+}
+
+/// What a buyer or an operator does next, by the name of a problem's `type`.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    /// This language's sentence for a refusal of an order.
+    of_refusal: fn(&RefusalText) -> &'static str,
+    /// Sorted.
+    others: &'static [(&'static str, &'static str)],
 }
 
 /// Of the operators' page. Names of events, answers and units of the log are the same everywhere.
@@ -154,7 +163,7 @@ pub(crate) struct Operators {
 impl Texts {
     /// What a page says of a problem, whose own `detail` is for programs and in English.
     pub(crate) fn problem(&self, name: &str) -> &'static str {
-        let known = self.problems.iter().find(|(known, _)| *known == name);
+        let known = self.problems.all().find(|(known, _)| *known == name);
         known.map_or(self.try_again, |(_, text)| text)
     }
 
@@ -169,9 +178,17 @@ impl Texts {
     }
 }
 
-fn as_map<S: Serializer>(
-    problems: &&[(&'static str, &'static str)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(problems.iter().copied())
+impl Problems {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let refusals = Refusal::examples().into_iter();
+        let refusals =
+            refusals.map(|refusal| (refusal.name(), (self.of_refusal)(&text_of(refusal))));
+        refusals.chain(self.others.iter().copied())
+    }
+}
+
+impl Serialize for Problems {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.all())
+    }
 }

@@ -1,6 +1,6 @@
 //! Chinese, in simplified characters.
 
-use super::{Operators, Texts};
+use super::{Operators, Problems, Texts};
 
 pub(super) static TEXTS: Texts = Texts {
     tag: "zh-CN",
@@ -67,44 +67,27 @@ pub(super) static TEXTS: Texts = Texts {
     not_found: "未找到",
     not_available: "暂时无法访问",
     operators: OPERATORS,
-    problems: &[
-        (
-            "already-ordered",
-            "您在这场抢购中已有订单：请付款或先取消它。",
-        ),
-        ("denied", "此订单未被受理。如有疑问，请联系商店。"),
-        ("ended", "抢购已结束，不再接受订单。"),
-        ("forbidden", "您的角色无权执行此操作：请联系管理员。"),
-        (
-            "idempotency-key-reused",
-            "这次尝试属于另一个订单。请再点一次“立即抢购”。",
-        ),
-        ("internal", "系统出错了。请重试，不会重复下单。"),
-        ("invalid-request", "提交的内容有误：请检查您的输入。"),
-        ("not-cancellable", "此订单已无法取消。"),
-        ("not-found", "这里什么都没有。"),
-        ("not-started", "抢购尚未开始。"),
-        ("overloaded", "当前人数过多，没有下单：请稍后再试。"),
-        ("payload-too-large", "提交的内容太长：请缩短您的输入。"),
-        ("payment-id-reused", "这笔付款已用于另一个订单。"),
-        ("quantity-limit", "超出每单限购数量：请减少数量。"),
-        ("rate-limited", "尝试次数过多：请稍等片刻再试。"),
-        ("request-timeout", "连接太慢：请重试。"),
-        (
-            "sale-token-required",
-            "此抢购只能从本页面下单：请刷新页面。",
-        ),
-        ("sale-token-used", "此页面已下过单：请刷新页面。"),
-        (
-            "sold-out",
-            "库存不足。未付款的订单过期后会退回库存：请留在本页等候。",
-        ),
-        ("stock-committed", "可用库存不足。"),
-        ("too-many-streams", "您打开的此类页面过多：请关闭一个。"),
-        ("unauthorized", "登录已失效：请重新登录。"),
-        ("unavailable", "暂时无法答复：请稍后再试。"),
-        ("unsupported-media-type", "提交的内容无法读取：请刷新页面。"),
-    ],
+    problems: Problems {
+        of_refusal: |text| text.chinese,
+        others: &[
+            ("denied", "此订单未被受理。如有疑问，请联系商店。"),
+            ("forbidden", "您的角色无权执行此操作：请联系管理员。"),
+            ("internal", "系统出错了。请重试，不会重复下单。"),
+            ("invalid-request", "提交的内容有误：请检查您的输入。"),
+            ("not-cancellable", "此订单已无法取消。"),
+            ("not-found", "这里什么都没有。"),
+            ("overloaded", "当前人数过多，没有下单：请稍后再试。"),
+            ("payload-too-large", "提交的内容太长：请缩短您的输入。"),
+            ("payment-id-reused", "这笔付款已用于另一个订单。"),
+            ("rate-limited", "尝试次数过多：请稍等片刻再试。"),
+            ("request-timeout", "连接太慢：请重试。"),
+            ("stock-committed", "可用库存不足。"),
+            ("too-many-streams", "您打开的此类页面过多：请关闭一个。"),
+            ("unauthorized", "登录已失效：请重新登录。"),
+            ("unavailable", "暂时无法答复：请稍后再试。"),
+            ("unsupported-media-type", "提交的内容无法读取：请刷新页面。"),
+        ],
+    },
 };
 
 const OPERATORS: Operators = Operators {
