@@ -3,8 +3,9 @@
 
 use crate::{Epoch, Timestamp};
 use crate::{
-    Event, EventBody, Money, Offset, Order, OrderCancelled, OrderExpired, OrderId, OrderPaid,
-    OrderStatus, PaymentId, SaleReloaded, SaleState, SeckillReserved, StockAdjusted, Terms,
+    Event, EventBody, EventId, Money, Offset, Order, OrderCancelled, OrderExpired, OrderId,
+    OrderPaid, OrderStatus, PaymentId, SaleReloaded, SaleState, SeckillReserved, StockAdjusted,
+    Terms, UserId,
 };
 use uuid::Uuid;
 
@@ -159,6 +160,39 @@ impl RefundReason {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|r| r.as_str() == text)
+    }
+}
+
+/// What [`decide`] looks up for an event, beside its sale and its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<'e> {
+    /// Nothing else.
+    None,
+    /// The live order of a buyer.
+    Buyer(UserId),
+    /// What became of a payment.
+    Payment(&'e PaymentId),
+    /// Whether an adjustment was decided before.
+    Adjustment(EventId),
+    /// Whether the load of this nonce was decided before.
+    Reload(Uuid),
+}
+
+impl Event {
+    /// What [`decide`] looks up for it.
+    #[must_use]
+    pub const fn lookup(&self) -> Lookup<'_> {
+        match &self.body {
+            EventBody::StockAdjusted(_) => Lookup::Adjustment(self.event_id),
+            EventBody::SaleReloaded(e) => Lookup::Reload(e.nonce),
+            EventBody::SeckillReserved(e) => Lookup::Buyer(e.user_id),
+            EventBody::OrderPaid(e) => Lookup::Payment(&e.payment_id),
+            EventBody::SaleScheduled(_)
+            | EventBody::SaleClosed
+            | EventBody::OrderCancelled(_)
+            | EventBody::OrderExpired(_)
+            | EventBody::RecordSkipped(_) => Lookup::None,
+        }
     }
 }
 

@@ -11,27 +11,22 @@ mod ids;
 mod log_batch;
 mod money;
 mod partition;
-mod ranges;
 mod refusal;
 mod sale;
 mod text;
 mod timestamp;
 mod trace;
 
-pub use decide::{Decision, RefundReason, RejectReason, decide};
+pub use decide::{Decision, Lookup, RefundReason, RejectReason, decide};
 pub use effect::{
     AdjustmentRow, Effect, OrderOutcome, Outcome, RefundOutcome, SaleOutcome, SalePhase, StockOp,
     effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
-pub use event::{
-    Event, EventBody, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped, SaleReloaded,
-    SaleScheduled, SeckillReserved, StockAdjusted,
-};
+pub use event::*;
 pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
 pub use log_batch::{Identity, LastRecord, LogBatch, LogRef};
 pub use money::{Currency, Money, MoneyError};
 pub use partition::partition_of;
-pub use ranges::EventError;
 pub use refusal::Refusal;
 pub use sale::{Order, OrderStatus, PaymentFate, Refund, Sale, SaleState, Terms};
 pub use text::{Actor, Reason, TextError, Title};

@@ -38,6 +38,7 @@ pub use crate::read::scan::{
 pub use crate::registry::{Misconfigured, RegistryError, RegistrySettings, SchemaRegistry};
 pub use crate::wire::error::DecodeError;
 pub use crate::wire::events::{decode_event, encode_event};
+pub use crate::wire::fields::{Field, event_fields};
 pub use crate::wire::guard::catches_panics;
 pub use crate::wire::headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
 pub use crate::wire::outcomes::{

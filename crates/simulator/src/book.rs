@@ -97,7 +97,8 @@ impl Book {
             Decision::OrderPaid { .. }
             | Decision::OrderExpired { .. }
             | Decision::OrderCancelled { .. } => self.loaded = true,
-            Decision::SaleScheduled { .. } | Decision::SaleClosed | Decision::RefundDue { .. } => {}
+            // The sale's own row and its refunds are in the state.
+            _ => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Records and events as JSON, and bytes as a hex dump.
 
-use seckill_domain::{Epoch, Event, EventBody, KeyHash, Money, Timestamp};
-use seckill_eventlog::{Record, decode_event};
+use seckill_domain::{Event, Timestamp};
+use seckill_eventlog::{Field, Record, decode_event, event_fields};
 use serde_json::{Map, Value, json};
 
 use crate::output::moment;
@@ -9,77 +9,18 @@ use crate::output::moment;
 /// An event's fields, under the names of its schema.
 pub(crate) fn event_json(event: &Event) -> Value {
     let mut fields = Map::new();
-    let head = json!({
-        "type": event.body.name(),
-        "event_id": event.event_id.to_string(),
-        "voucher_id": event.voucher_id.get(),
-        "occurred_at": moment(event.occurred_at),
-    });
-    for part in [head, body_json(&event.body)] {
-        if let Value::Object(part) = part {
-            fields.extend(part);
-        }
-    }
+    fields.insert("type".to_owned(), event.body.name().into());
+    fields.extend(event_fields(event).into_iter().map(|(name, field)| {
+        let value = match field {
+            Field::Null => Value::Null,
+            Field::Flag(flag) => flag.into(),
+            Field::Number(number) => number.into(),
+            Field::Text(text) => text.into(),
+            Field::Moment(at) => moment(at).into(),
+        };
+        (name, value)
+    }));
     fields.into()
-}
-
-fn body_json(body: &EventBody) -> Value {
-    match body {
-        EventBody::SaleScheduled(e) => json!({
-            "title": e.terms.title.as_str(),
-            "price_cents": e.terms.price.cents(),
-            "currency": e.terms.price.currency().as_str(),
-            "stock": e.terms.stock,
-            "max_quantity": e.terms.max_quantity,
-            "opens_at": moment(e.terms.opens_at),
-            "closes_at": moment(e.terms.closes_at),
-            "hold_seconds": e.terms.hold_seconds,
-            "requires_sale_token": e.terms.requires_sale_token,
-        }),
-        EventBody::StockAdjusted(e) => json!({
-            "delta": e.delta,
-            "reason": e.reason.as_str(),
-            "epoch": e.epoch.map(Epoch::get),
-        }),
-        EventBody::SaleClosed => json!({}),
-        EventBody::SaleReloaded(e) => json!({
-            "previous_epoch": e.previous.get(),
-            "epoch": e.epoch.get(),
-            "nonce": e.nonce.to_string(),
-            "first": e.first,
-        }),
-        EventBody::SeckillReserved(e) => json!({
-            "order_id": e.order_id.to_string(),
-            "user_id": e.user_id.get(),
-            "quantity": e.quantity,
-            "price_cents": e.price.cents(),
-            "currency": e.price.currency().as_str(),
-            "pay_by": moment(e.pay_by),
-            "epoch": e.epoch.get(),
-            "key_hash": e.key_hash.as_ref().map(KeyHash::to_string),
-        }),
-        EventBody::OrderPaid(e) => json!({
-            "order_id": e.order_id.to_string(),
-            "payment_id": e.payment_id.as_str(),
-            "amount_cents": Money::cents(e.amount),
-            "currency": e.amount.currency().as_str(),
-            "paid_at": moment(e.paid_at),
-        }),
-        EventBody::OrderCancelled(e) => json!({
-            "order_id": e.order_id.to_string(),
-            "user_id": e.user_id.get(),
-        }),
-        EventBody::OrderExpired(e) => json!({
-            "order_id": e.order_id.to_string(),
-            "pay_by": moment(e.pay_by),
-        }),
-        EventBody::RecordSkipped(e) => json!({
-            "partition": e.partition,
-            "offset": e.offset.get(),
-            "reason": e.reason.as_str(),
-            "actor": e.actor.as_str(),
-        }),
-    }
 }
 
 /// A record with everything that is in it: `payload_hex` and `headers` are its bytes, `event` what

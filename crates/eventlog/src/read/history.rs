@@ -139,10 +139,7 @@ fn describe(decision: &Decision) -> String {
         Decision::OrderExpired { .. } => "expired: its units are free again".to_owned(),
         Decision::OrderCancelled { .. } => "cancelled: its units are free again".to_owned(),
         Decision::RefundDue { reason, .. } => format!("refund due: {}", why_refunded(*reason)),
-        Decision::SaleScheduled { .. }
-        | Decision::SaleClosed
-        | Decision::StockAdjusted { .. }
-        | Decision::SaleReloaded { .. } => "about the sale".to_owned(),
+        _ => "decided".to_owned(),
     }
 }
 
@@ -185,11 +182,7 @@ fn why_nothing(state: &SaleState, event: &Event) -> String {
             other => too_late(other.map(|order| order.status)),
         },
         EventBody::OrderExpired(_) => too_late(order.map(|order| order.status)),
-        EventBody::SaleScheduled(_)
-        | EventBody::StockAdjusted(_)
-        | EventBody::SaleClosed
-        | EventBody::SaleReloaded(_)
-        | EventBody::RecordSkipped(_) => "about the sale".to_owned(),
+        _ => "nothing was to be changed".to_owned(),
     }
 }
 

@@ -1,8 +1,7 @@
-//! The records as Avro's serde sees them: fields in the order of the schema, plain types. What
-//! the values may be is checked where they become the domain's types.
+//! What every record has: its kind, and the fields that it begins with.
 
 use seckill_domain::{EventId, Timestamp, VoucherId};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::wire::schemas::RecordKind;
 
@@ -45,18 +44,20 @@ macro_rules! with_head {
 }
 pub(crate) use with_head;
 
+/// A record as Avro's serde sees it: fields in the order of the schema, plain types. What the values may
+/// be is checked where they become the domain's types.
 macro_rules! record {
     ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
-        #[derive(Debug, Serialize, Deserialize)]
-        pub(crate) struct $name {
-            pub(crate) event_id: String,
-            pub(crate) voucher_id: i64,
-            pub(crate) occurred_at: i64,
-            $(pub(crate) $field: $type,)*
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        struct $name {
+            event_id: String,
+            voucher_id: i64,
+            occurred_at: i64,
+            $($field: $type,)*
         }
 
-        impl Wire for $name {
-            const KIND: RecordKind = RecordKind::$name;
+        impl $crate::wire::avro::Wire for $name {
+            const KIND: $crate::wire::schemas::RecordKind = $crate::wire::schemas::RecordKind::$name;
 
             fn head(&self) -> (&str, i64, i64) {
                 (&self.event_id, self.voucher_id, self.occurred_at)
@@ -64,101 +65,4 @@ macro_rules! record {
         }
     };
 }
-
-record!(SaleScheduled {
-    title: String,
-    price_cents: i64,
-    currency: String,
-    stock: i64,
-    max_quantity: i32,
-    opens_at: i64,
-    closes_at: i64,
-    hold_seconds: i32,
-    requires_sale_token: Option<bool>,
-});
-
-record!(StockAdjusted {
-    delta: i64,
-    reason: String,
-    epoch: Option<i64>,
-});
-
-record!(SaleClosed {});
-
-record!(SaleReloaded {
-    previous_epoch: i64,
-    epoch: i64,
-    nonce: String,
-    first: Option<bool>,
-});
-
-record!(RecordSkipped {
-    partition: i32,
-    offset: i64,
-    reason: String,
-    actor: String,
-});
-
-record!(SeckillReserved {
-    order_id: String,
-    user_id: i64,
-    quantity: i32,
-    price_cents: i64,
-    currency: String,
-    pay_by: i64,
-    epoch: i64,
-    key_hash: Option<String>,
-});
-
-record!(OrderPaid {
-    order_id: String,
-    payment_id: String,
-    amount_cents: i64,
-    currency: String,
-    paid_at: i64,
-});
-
-record!(OrderCancelled {
-    order_id: String,
-    user_id: i64,
-});
-
-record!(OrderExpired {
-    order_id: String,
-    pay_by: i64,
-});
-
-record!(OrderOutcome {
-    order_id: String,
-    user_id: i64,
-    quantity: i32,
-    amount_cents: i64,
-    currency: String,
-    status: String,
-    version: i64,
-    rejected_reason: Option<String>,
-    pay_by: i64,
-    cause: String,
-    source_partition: i32,
-    source_offset: i64,
-});
-
-record!(SaleOutcome {
-    phase: String,
-    version: i64,
-    delta: i64,
-    cause: String,
-    source_partition: i32,
-    source_offset: i64,
-});
-
-record!(RefundDue {
-    payment_id: String,
-    order_id: String,
-    amount_cents: i64,
-    currency: String,
-    reason: String,
-    cause: String,
-    source_partition: i32,
-    source_offset: i64,
-});
+pub(crate) use record;

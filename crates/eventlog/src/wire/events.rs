@@ -3,10 +3,7 @@
 use seckill_domain as domain;
 use seckill_domain::{Event, EventBody, Terms};
 
-use crate::wire::avro::{
-    Head, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped, SaleClosed, SaleReloaded,
-    SaleScheduled, SeckillReserved, StockAdjusted, Wire, with_head,
-};
+use crate::wire::avro::{Head, Wire, record, with_head};
 use crate::wire::check::Check;
 use crate::wire::error::DecodeError;
 use crate::wire::guard::guarded;
@@ -79,6 +76,18 @@ fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
+record!(SaleScheduled {
+    title: String,
+    price_cents: i64,
+    currency: String,
+    stock: i64,
+    max_quantity: i32,
+    opens_at: i64,
+    closes_at: i64,
+    hold_seconds: i32,
+    requires_sale_token: Option<bool>,
+});
+
 impl SaleScheduled {
     fn of(head: Head, terms: &Terms) -> Self {
         with_head!(head,
@@ -111,6 +120,12 @@ impl EventRecord for SaleScheduled {
     }
 }
 
+record!(StockAdjusted {
+    delta: i64,
+    reason: String,
+    epoch: Option<i64>,
+});
+
 impl StockAdjusted {
     fn of(head: Head, e: &domain::StockAdjusted) -> Self {
         with_head!(head,
@@ -131,6 +146,8 @@ impl EventRecord for StockAdjusted {
     }
 }
 
+record!(SaleClosed {});
+
 impl SaleClosed {
     fn of(head: Head) -> Self {
         with_head!(head)
@@ -142,6 +159,13 @@ impl EventRecord for SaleClosed {
         Ok(EventBody::SaleClosed)
     }
 }
+
+record!(SaleReloaded {
+    previous_epoch: i64,
+    epoch: i64,
+    nonce: String,
+    first: Option<bool>,
+});
 
 impl SaleReloaded {
     fn of(head: Head, e: &domain::SaleReloaded) -> Self {
@@ -164,6 +188,17 @@ impl EventRecord for SaleReloaded {
         }))
     }
 }
+
+record!(SeckillReserved {
+    order_id: String,
+    user_id: i64,
+    quantity: i32,
+    price_cents: i64,
+    currency: String,
+    pay_by: i64,
+    epoch: i64,
+    key_hash: Option<String>,
+});
 
 impl SeckillReserved {
     fn of(head: Head, e: &domain::SeckillReserved) -> Self {
@@ -194,6 +229,14 @@ impl EventRecord for SeckillReserved {
     }
 }
 
+record!(OrderPaid {
+    order_id: String,
+    payment_id: String,
+    amount_cents: i64,
+    currency: String,
+    paid_at: i64,
+});
+
 impl OrderPaid {
     fn of(head: Head, e: &domain::OrderPaid) -> Self {
         with_head!(head,
@@ -217,6 +260,11 @@ impl EventRecord for OrderPaid {
     }
 }
 
+record!(OrderCancelled {
+    order_id: String,
+    user_id: i64,
+});
+
 impl OrderCancelled {
     fn of(head: Head, e: &domain::OrderCancelled) -> Self {
         with_head!(head,
@@ -235,6 +283,11 @@ impl EventRecord for OrderCancelled {
     }
 }
 
+record!(OrderExpired {
+    order_id: String,
+    pay_by: i64,
+});
+
 impl OrderExpired {
     fn of(head: Head, e: &domain::OrderExpired) -> Self {
         with_head!(head,
@@ -252,6 +305,13 @@ impl EventRecord for OrderExpired {
         }))
     }
 }
+
+record!(RecordSkipped {
+    partition: i32,
+    offset: i64,
+    reason: String,
+    actor: String,
+});
 
 impl RecordSkipped {
     fn of(head: Head, e: &domain::RecordSkipped) -> Self {

@@ -4,6 +4,7 @@ pub(crate) mod avro;
 pub(crate) mod check;
 pub(crate) mod error;
 pub(crate) mod events;
+pub(crate) mod fields;
 pub(crate) mod guard;
 pub(crate) mod headers;
 pub(crate) mod ids;

@@ -9,7 +9,7 @@ use seckill_domain::{
 };
 use uuid::Uuid;
 
-use crate::wire::avro::{Head, OrderOutcome, RefundDue, SaleOutcome, Wire, with_head};
+use crate::wire::avro::{Head, Wire, record, with_head};
 use crate::wire::check::Check;
 use crate::wire::error::DecodeError;
 use crate::wire::guard::guarded;
@@ -204,6 +204,21 @@ fn head_of(record: &OutcomeRecord) -> Head {
     Head::new(record.event_id, record.voucher_id, record.occurred_at)
 }
 
+record!(OrderOutcome {
+    order_id: String,
+    user_id: i64,
+    quantity: i32,
+    amount_cents: i64,
+    currency: String,
+    status: String,
+    version: i64,
+    rejected_reason: Option<String>,
+    pay_by: i64,
+    cause: String,
+    source_partition: i32,
+    source_offset: i64,
+});
+
 impl OrderOutcome {
     fn of(record: &OutcomeRecord, order: &domain::OrderOutcome) -> Self {
         let head = head_of(record);
@@ -250,6 +265,15 @@ impl OutcomeWire for OrderOutcome {
     }
 }
 
+record!(SaleOutcome {
+    phase: String,
+    version: i64,
+    delta: i64,
+    cause: String,
+    source_partition: i32,
+    source_offset: i64,
+});
+
 impl SaleOutcome {
     fn of(record: &OutcomeRecord, sale: &domain::SaleOutcome) -> Self {
         let head = head_of(record);
@@ -280,6 +304,17 @@ impl OutcomeWire for SaleOutcome {
         }))
     }
 }
+
+record!(RefundDue {
+    payment_id: String,
+    order_id: String,
+    amount_cents: i64,
+    currency: String,
+    reason: String,
+    cause: String,
+    source_partition: i32,
+    source_offset: i64,
+});
 
 impl RefundDue {
     fn of(record: &OutcomeRecord, refund: &domain::RefundOutcome) -> Self {

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::wire::avro::Wire;
@@ -253,6 +254,15 @@ impl<'m> Framed<'m> {
     /// Which record it is.
     pub(crate) const fn kind(&self) -> RecordKind {
         self.version.kind
+    }
+
+    /// Reads the body as Avro's own value.
+    pub(crate) fn read_value(mut self) -> Result<Value, DecodeError> {
+        let value = self.version.reader.read_value(&mut self.body);
+        value.map_err(|e| DecodeError::Body {
+            record: self.version.kind.to_string(),
+            problem: e.to_string(),
+        })
     }
 
     /// Reads the body, all of it.

@@ -183,3 +183,132 @@ pub(crate) fn outcomes() -> Vec<(&'static str, OutcomeRecord)> {
     ];
     outcomes.map(|(name, it)| (name, outcome(it))).into()
 }
+
+/// One end of every range: the least or the most that a field may be.
+pub(crate) struct End {
+    pub(crate) name: &'static str,
+    pub(crate) voucher_id: VoucherId,
+    pub(crate) id: Uuid,
+    pub(crate) order_id: OrderId,
+    pub(crate) user_id: UserId,
+    pub(crate) payment_id: PaymentId,
+    pub(crate) at: Timestamp,
+    pub(crate) text: String,
+    pub(crate) cents: i64,
+    /// Of an `int` that is at least 1.
+    pub(crate) count: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) optional: bool,
+    pub(crate) delta: i64,
+    /// Of a `long` that is not negative.
+    pub(crate) long: i64,
+}
+
+pub(crate) fn least() -> End {
+    let voucher_id = VoucherId::new(1).unwrap();
+    End {
+        name: "least",
+        voucher_id,
+        id: Uuid::nil(),
+        order_id: OrderId::from_parts(voucher_id, 0, 0),
+        user_id: UserId::new(1).unwrap(),
+        payment_id: PaymentId::new("!").unwrap(),
+        at: Timestamp::MIN,
+        text: String::new(),
+        cents: 0,
+        count: 1,
+        epoch: Epoch::FIRST,
+        optional: false,
+        delta: i64::MIN,
+        long: 0,
+    }
+}
+
+pub(crate) fn most() -> End {
+    let voucher_id = VoucherId::new(VoucherId::MAX.cast_signed()).unwrap();
+    End {
+        name: "most",
+        voucher_id,
+        id: Uuid::max(),
+        order_id: OrderId::from_parts(voucher_id, u64::MAX, u64::MAX),
+        user_id: UserId::new(i64::MAX).unwrap(),
+        payment_id: PaymentId::new("~".repeat(64)).unwrap(),
+        at: Timestamp::MAX,
+        // Longer than what is written now, with every kind of control character but NUL.
+        text: "\u{1}\t\r\n\u{1b}\u{7f}\u{80}\u{9f}\u{202e}\u{ffff}\u{10ffff}".repeat(40),
+        cents: i64::MAX,
+        count: i32::MAX.cast_unsigned(),
+        epoch: Epoch::MAX,
+        optional: true,
+        delta: i64::MAX,
+        long: i64::MAX,
+    }
+}
+
+impl End {
+    fn scheduled(&self) -> EventBody {
+        // Apart by the shortest time there is, at this end of the range.
+        let closes_at = Timestamp::from_micros(self.at.as_micros() + 1);
+        let opens_at = Timestamp::from_micros(closes_at.as_micros() - 1);
+        EventBody::SaleScheduled(SaleScheduled {
+            terms: Terms {
+                title: Title::new(self.text.as_str()).unwrap(),
+                price: euros(self.cents),
+                stock: self.long,
+                max_quantity: self.count,
+                opens_at,
+                closes_at,
+                hold_seconds: self.count,
+                requires_sale_token: self.optional,
+            },
+        })
+    }
+
+    pub(crate) fn bodies(&self) -> [EventBody; 9] {
+        let order_id = self.order_id;
+        [
+            self.scheduled(),
+            EventBody::StockAdjusted(StockAdjusted {
+                delta: self.delta,
+                reason: Reason::new(self.text.as_str()).unwrap(),
+                epoch: self.optional.then_some(self.epoch),
+            }),
+            EventBody::SaleClosed,
+            EventBody::SaleReloaded(SaleReloaded {
+                previous: self.epoch,
+                epoch: self.epoch,
+                nonce: self.id,
+                first: self.optional.then_some(true),
+            }),
+            EventBody::SeckillReserved(SeckillReserved {
+                order_id,
+                user_id: self.user_id,
+                quantity: self.count,
+                price: euros(self.cents),
+                pay_by: self.at,
+                epoch: self.epoch,
+                key_hash: self.optional.then(|| KeyHash::from_bytes([0xff; 16])),
+            }),
+            EventBody::OrderPaid(OrderPaid {
+                order_id,
+                payment_id: self.payment_id.clone(),
+                amount: euros(self.cents),
+                paid_at: self.at,
+            }),
+            EventBody::OrderCancelled(OrderCancelled {
+                order_id,
+                user_id: self.user_id,
+            }),
+            EventBody::OrderExpired(OrderExpired {
+                order_id,
+                pay_by: self.at,
+            }),
+            EventBody::RecordSkipped(RecordSkipped {
+                partition: if self.optional { i32::MAX } else { 0 },
+                offset: Offset::new(self.long),
+                reason: Reason::new(self.text.as_str()).unwrap(),
+                actor: Actor::new(self.text.as_str()).unwrap(),
+            }),
+        ]
+    }
+}

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use seckill_domain::{
-    Event, EventBody, EventId, Offset, Order, PaymentFate, PaymentId, Sale, SaleState, VoucherId,
+    Event, EventId, Lookup, Offset, Order, PaymentFate, PaymentId, Sale, SaleState, VoucherId,
 };
 use uuid::Uuid;
 
@@ -46,25 +46,21 @@ impl<'a> Named<'a> {
         self.vouchers.push(voucher);
         self.orders
             .extend(event.body.order_id().map(seckill_domain::OrderId::as_uuid));
-        match &event.body {
-            EventBody::SeckillReserved(e) => {
+        match event.lookup() {
+            Lookup::Buyer(user_id) => {
                 self.buyers.0.push(voucher);
-                self.buyers.1.push(e.user_id.get());
+                self.buyers.1.push(user_id.get());
             }
-            EventBody::OrderPaid(e) => {
+            Lookup::Payment(payment_id) => {
                 self.payments.0.push(voucher);
-                self.payments.1.push(e.payment_id.as_str());
+                self.payments.1.push(payment_id.as_str());
             }
-            EventBody::StockAdjusted(_) => self.adjustments.push(event.event_id.as_uuid()),
-            EventBody::SaleReloaded(e) => {
+            Lookup::Adjustment(event_id) => self.adjustments.push(event_id.as_uuid()),
+            Lookup::Reload(nonce) => {
                 self.nonces.0.push(voucher);
-                self.nonces.1.push(e.nonce);
+                self.nonces.1.push(nonce);
             }
-            EventBody::SaleScheduled(_)
-            | EventBody::SaleClosed
-            | EventBody::OrderCancelled(_)
-            | EventBody::OrderExpired(_)
-            | EventBody::RecordSkipped(_) => {}
+            Lookup::None => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use seckill_domain::{Event, EventBody, LogBatch, Offset, decide};
+use seckill_domain::{Event, LogBatch, Lookup, Offset, decide};
 
 use crate::database::connect::Orderbook;
 use crate::database::connections::Connection;
@@ -20,11 +20,16 @@ pub struct Likeness {
     pub differs_at: Option<Offset>,
 }
 
-/// What a row says of the record at its offset: what it decided, and the key of what that was about.
+/// What a row says of the record at its offset.
 struct Trace {
+    /// The name of the event that it was, [`REFUND`], `malformed`, or `decided` by an operator.
     kind: String,
+    /// The key of what the event was about.
     key: String,
 }
+
+/// The kind of a payment that is to be given back; its key is the payment.
+const REFUND: &str = "refund";
 
 /// What the log has at an offset.
 enum Found<'b> {
@@ -102,21 +107,16 @@ fn is_same(traces: Option<&Vec<Trace>>, found: Option<&Found<'_>>, is_new: bool)
 
 impl Trace {
     fn is_of(&self, event: &Event) -> bool {
-        let (kind, key) = match &event.body {
-            EventBody::SeckillReserved(e) => ("reserved", e.order_id.to_string()),
-            EventBody::OrderPaid(e) if self.kind == "refund" => {
-                ("refund", e.payment_id.to_string())
+        let key = match (event.lookup(), event.body.order_id()) {
+            (Lookup::Payment(payment_id), _) if self.kind == REFUND => {
+                return self.key == payment_id.as_str();
             }
-            EventBody::OrderPaid(e) => ("paid", e.order_id.to_string()),
-            EventBody::OrderExpired(e) => ("expired", e.order_id.to_string()),
-            EventBody::OrderCancelled(e) => ("cancelled", e.order_id.to_string()),
-            EventBody::StockAdjusted(_) => ("adjusted", event.event_id.as_uuid().to_string()),
-            EventBody::SaleReloaded(e) => ("reloaded", e.nonce.to_string()),
-            EventBody::SaleScheduled(_) => ("scheduled", event.voucher_id.to_string()),
-            EventBody::SaleClosed => ("closed", event.voucher_id.to_string()),
-            EventBody::RecordSkipped(_) => return false,
+            (Lookup::Adjustment(event_id), _) => event_id.as_uuid().to_string(),
+            (Lookup::Reload(nonce), _) => nonce.to_string(),
+            (_, Some(order_id)) => order_id.to_string(),
+            (_, None) => event.voucher_id.to_string(),
         };
-        self.kind == kind && self.key == key
+        self.kind == event.body.name() && self.key == key
     }
 }
 
@@ -144,25 +144,27 @@ async fn traces(
     (from, to): (Offset, Offset),
 ) -> Result<BTreeMap<Offset, Vec<Trace>>, OrderbookError> {
     let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        r#"SELECT reserved_offset, 'reserved', order_id::text FROM orders
+        r#"SELECT reserved_offset, 'SeckillReserved', order_id::text FROM orders
             WHERE partition = $2 AND reserved_offset >= $3 AND reserved_offset < $4
            UNION ALL
-           SELECT closed_offset, status, order_id::text FROM orders
+           SELECT closed_offset, CASE status WHEN 'paid' THEN 'OrderPaid' WHEN 'expired' THEN 'OrderExpired'
+                                      WHEN 'cancelled' THEN 'OrderCancelled' ELSE status END, order_id::text
+             FROM orders
             WHERE partition = $2 AND closed_offset >= $3 AND closed_offset < $4
            UNION ALL
            SELECT "offset", 'refund', payment_id FROM refunds
             WHERE partition = $2 AND "offset" >= $3 AND "offset" < $4
            UNION ALL
-           SELECT "offset", 'adjusted', event_id::text FROM stock_adjustments
+           SELECT "offset", 'StockAdjusted', event_id::text FROM stock_adjustments
             WHERE partition = $2 AND "offset" >= $3 AND "offset" < $4
            UNION ALL
-           SELECT "offset", 'reloaded', nonce::text FROM sale_reloads JOIN vouchers USING (voucher_id)
+           SELECT "offset", 'SaleReloaded', nonce::text FROM sale_reloads JOIN vouchers USING (voucher_id)
             WHERE partition = $2 AND "offset" >= $3 AND "offset" < $4
            UNION ALL
-           SELECT scheduled_offset, 'scheduled', voucher_id::text FROM vouchers
+           SELECT scheduled_offset, 'SaleScheduled', voucher_id::text FROM vouchers
             WHERE partition = $2 AND scheduled_offset >= $3 AND scheduled_offset < $4
            UNION ALL
-           SELECT closed_offset, 'closed', voucher_id::text FROM vouchers
+           SELECT closed_offset, 'SaleClosed', voucher_id::text FROM vouchers
             WHERE partition = $2 AND closed_offset >= $3 AND closed_offset < $4
            UNION ALL
            SELECT "offset", CASE WHEN decided_by IS NULL THEN 'malformed' ELSE 'decided' END, ''
