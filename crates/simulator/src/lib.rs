@@ -8,6 +8,7 @@
 mod book;
 mod checks;
 mod evidence;
+mod fault_effects;
 mod faults;
 mod guards;
 mod ingress;
@@ -16,6 +17,7 @@ mod projector;
 mod redis;
 mod run;
 mod scene;
+mod sim;
 mod task;
 mod traffic;
 mod world;

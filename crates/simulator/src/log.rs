@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use seckill_domain::Event;
 
+use crate::sim::Sim;
 use crate::task::pause;
-use crate::world::{Sim, SimulatedWorld};
+use crate::world::SimulatedWorld;
 
 /// Steps after which a producer gives up.
 const DELIVERY_STEPS: u32 = 300;

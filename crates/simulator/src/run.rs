@@ -2,8 +2,9 @@
 
 use crate::faults::Fault;
 use crate::guards::Guards;
+use crate::sim::Sim;
 use crate::traffic::{self, Wish};
-use crate::world::{Mode, Sim, SimulatedWorld, Violation};
+use crate::world::{Mode, SimulatedWorld, Violation};
 use crate::{checks, ingress, projector, scene, task};
 
 const FAULTY_TICKS: usize = 5_000;

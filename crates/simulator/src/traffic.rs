@@ -7,8 +7,9 @@ use seckill_domain::{
 
 use crate::ingress::{self, Order};
 use crate::scene;
+use crate::sim::Sim;
 use crate::task::pause_for;
-use crate::world::{Mode, Sim, SimulatedWorld};
+use crate::world::{Mode, SimulatedWorld};
 
 /// Units beyond which nobody restocks.
 const RESTOCK_BELOW: i64 = 9;

@@ -1,6 +1,5 @@
-//! Everything there is, and the scheduler that lets one thing happen at a time.
+//! Everything there is: processes, stores, clocks.
 
-use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 
@@ -288,7 +287,7 @@ impl SimulatedWorld {
         self.tasks.retain(|task| !ends(&task.owner));
     }
 
-    fn begin_tick(&mut self) {
+    pub(crate) fn begin_tick(&mut self) {
         self.now += 1;
         let now = self.now;
         for process in &mut self.processes {
@@ -297,7 +296,7 @@ impl SimulatedWorld {
     }
 
     /// Which task goes on, if a task is it; everything else happens in here.
-    fn pick(&mut self) -> Option<usize> {
+    pub(crate) fn pick(&mut self) -> Option<usize> {
         let (tasks, nodes) = (self.tasks.len(), self.nodes.len());
         let replication = if nodes > 1 { 0.6 } else { 0.0 };
         let weights = [tasks as f64, 3.0 * nodes as f64, 2.0, replication];
@@ -331,74 +330,11 @@ impl SimulatedWorld {
         }
     }
 
-    fn rests(&mut self, process: usize) -> bool {
+    pub(crate) fn rests(&mut self, process: usize) -> bool {
         let (stopped, speed) = {
             let process = &self.processes[process];
             (process.stopped_until > self.now, process.speed)
         };
         stopped || (speed < 1.0 && !self.quiet && !self.chance(speed))
-    }
-}
-
-/// The world, shared by everything that happens in it.
-#[derive(Clone)]
-pub(crate) struct Sim(Rc<RefCell<SimulatedWorld>>);
-
-impl Sim {
-    pub(crate) fn new(world: SimulatedWorld) -> Self {
-        Self(Rc::new(RefCell::new(world)))
-    }
-
-    /// Not to be kept over a pause.
-    pub(crate) fn world(&self) -> RefMut<'_, SimulatedWorld> {
-        self.0.borrow_mut()
-    }
-
-    pub(crate) fn spawn(&self, owner: Owner, future: impl Future<Output = ()> + 'static) {
-        let future = Box::pin(future);
-        self.world().tasks.push(Task { owner, future });
-    }
-
-    /// A task of a process that comes to an end by itself.
-    pub(crate) fn begin(&self, process: usize, future: impl Future<Output = ()> + 'static) {
-        let owner = Owner {
-            process,
-            assignment: None,
-            transient: true,
-        };
-        self.spawn(owner, future);
-    }
-
-    /// Lets one thing happen.
-    pub(crate) fn tick(&self) {
-        let mut task = {
-            let mut world = self.world();
-            world.begin_tick();
-            let Some(chosen) = world.pick() else {
-                return;
-            };
-            let process = world.tasks[chosen].owner.process;
-            if world.rests(process) {
-                return;
-            }
-            world.tasks.swap_remove(chosen)
-        };
-        if task.resume() {
-            self.world().tasks.push(task);
-        }
-    }
-
-    pub(crate) fn clock(&self, process: usize) -> u64 {
-        self.world().clock(process)
-    }
-
-    /// A number of steps that differs.
-    pub(crate) fn some_steps(&self, range: std::ops::Range<usize>) -> usize {
-        self.world().between(range)
-    }
-
-    /// The tables as they are at this moment: a snapshot.
-    pub(crate) fn book(&self) -> Rc<Book> {
-        Rc::clone(&self.world().book)
     }
 }

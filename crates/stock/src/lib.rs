@@ -17,8 +17,9 @@ mod check;
 mod redis;
 
 pub use crate::calls::correct::{CorrectReply, Correction, HoldCorrection};
+pub use crate::calls::load_items::{HoldPlace, LoadHold, LoadShrink};
 pub use crate::calls::pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
-pub use crate::calls::reload::{ClaimReply, HoldPlace, LoadHold, LoadReply, LoadShrink, OpenReply};
+pub use crate::calls::reload::{ClaimReply, LoadReply, OpenReply};
 pub use crate::calls::reserve::{
     Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply,
 };

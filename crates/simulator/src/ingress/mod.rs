@@ -4,8 +4,8 @@ mod relay;
 mod reserve;
 mod status;
 
+use crate::sim::Sim;
 use crate::task::Owner;
-use crate::world::Sim;
 
 pub(crate) use reserve::{Order, place, shrink};
 pub(crate) use status::ask_status;

@@ -2,8 +2,8 @@
 
 use crate::redis::CallError;
 use crate::scene;
+use crate::sim::Sim;
 use crate::task::pause_for;
-use crate::world::Sim;
 
 pub(crate) async fn run(sim: Sim, me: usize) {
     loop {

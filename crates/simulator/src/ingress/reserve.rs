@@ -6,8 +6,9 @@ use seckill_stock::{Attempt, PendingEvent, ReserveOutcome, ReserveRequest, Shrin
 
 use crate::redis::{CallError, ReserveReply, Script};
 use crate::scene;
+use crate::sim::Sim;
 use crate::task::{pause, pause_for};
-use crate::world::{Mode, PROMISE_TICKS, Sim};
+use crate::world::{Mode, PROMISE_TICKS};
 
 /// A buyer's request.
 #[derive(Debug, Clone, Copy)]

@@ -7,8 +7,8 @@ use seckill_domain::{OrderId, UserId};
 use seckill_stock::HoldState;
 
 use crate::redis::Probe;
+use crate::sim::Sim;
 use crate::task::pause;
-use crate::world::Sim;
 
 /// Asks, and notes it where the answer is that there is no such order and none will come.
 pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {

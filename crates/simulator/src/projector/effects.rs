@@ -7,8 +7,8 @@ use crate::book::Book;
 use seckill_stock::SettleReply;
 
 use crate::redis::{CallError, Probe, Script};
+use crate::sim::Sim;
 use crate::task::{pause, pause_for};
-use crate::world::Sim;
 use std::rc::Rc;
 
 /// Effects read at a time.

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use seckill_domain::Offset;
 
 use crate::checks;
+use crate::sim::Sim;
 use crate::task::{pause, pause_for};
-use crate::world::{Sim, SimulatedWorld};
+use crate::world::SimulatedWorld;
 
 pub(crate) async fn run(sim: Sim, me: usize) {
     let mut position = sim.book().folded;

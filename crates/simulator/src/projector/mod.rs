@@ -5,8 +5,8 @@ mod fold;
 mod reload;
 mod watch;
 
+use crate::sim::Sim;
 use crate::task::Owner;
-use crate::world::Sim;
 
 /// Starts what runs all the time.
 pub(crate) fn start(sim: &Sim, me: usize) {

@@ -12,8 +12,9 @@ use crate::book::Book;
 use crate::guards::Guards;
 use crate::redis::{CallError, Claim, Connection, Loaded, Opened};
 use crate::scene;
+use crate::sim::Sim;
 use crate::task::{pause, pause_for};
-use crate::world::{CRON_TICKS, PROMISE_TICKS, REPLICA_LAG_TICKS, Sim};
+use crate::world::{CRON_TICKS, PROMISE_TICKS, REPLICA_LAG_TICKS};
 
 const MARGIN_TICKS: u64 = 2;
 const VERDICT_STEPS: u32 = 200;

@@ -6,8 +6,8 @@ use seckill_domain::{Epoch, Offset};
 
 use super::reload;
 use crate::redis::{CallError, Probe};
+use crate::sim::Sim;
 use crate::task::{Owner, pause, pause_for};
-use crate::world::Sim;
 
 pub(crate) async fn run(sim: Sim, me: usize) {
     loop {

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::node::{CallError, Fence, Message, Role, Script};
+use crate::sim::Sim;
 use crate::task::pause;
-use crate::world::Sim;
 
 /// A connection this young read its fence a moment ago.
 const FENCE_RECHECK_TICKS: u64 = 20;

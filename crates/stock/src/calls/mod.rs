@@ -2,6 +2,7 @@
 
 pub(crate) mod correct;
 pub(crate) mod keys;
+pub(crate) mod load_items;
 pub(crate) mod pending;
 pub(crate) mod reload;
 pub(crate) mod reserve;

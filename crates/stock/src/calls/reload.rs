@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use redis::Cmd;
-use seckill_domain::{
-    Epoch, EventId, KeyHash, Offset, Order, OrderId, Sale, Timestamp, TraceParent, UserId,
-    VoucherId,
-};
+use seckill_domain::{Epoch, Offset, Sale, TraceParent, VoucherId};
 use uuid::Uuid;
 
 use crate::calls::keys::{LoadKeys, SaleKeys};
+use crate::calls::load_items::{HoldPlace, LoadHold, LoadShrink};
 use crate::calls::pending::PendingEvent;
 use crate::calls::stock::Stock;
 use crate::calls::view::{OutboxCursor, OutboxPage};
@@ -55,65 +53,6 @@ pub enum OpenReply {
     Lost,
     /// The sale is in use.
     Opened,
-}
-
-/// What a user's order still means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldPlace {
-    /// It is the user's live order, and holds its units.
-    Live,
-    /// It is the user's last order, whose units went back: it bars nothing, and its key answers.
-    Released,
-    /// Another order is the user's: of this one only the key is kept, if it has one.
-    Earlier,
-}
-
-/// A user's order, as a load puts it into Redis.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadHold {
-    /// The buyer.
-    pub user_id: UserId,
-    /// The order.
-    pub order_id: OrderId,
-    /// Units.
-    pub quantity: u32,
-    /// What it still means.
-    pub place: HoldPlace,
-    /// The hash of its idempotency key.
-    pub key_hash: Option<KeyHash>,
-    /// Until when it may be paid.
-    pub pay_by: Timestamp,
-    /// When it was granted.
-    pub reserved_at: Timestamp,
-}
-
-impl LoadHold {
-    /// An order of a user who has, or has not, another one that comes before it.
-    #[must_use]
-    pub fn of(order: &Order, is_earlier: bool) -> Self {
-        Self {
-            user_id: order.user_id,
-            order_id: order.order_id,
-            quantity: order.quantity,
-            place: match (is_earlier, order.status.is_live()) {
-                (true, _) => HoldPlace::Earlier,
-                (false, true) => HoldPlace::Live,
-                (false, false) => HoldPlace::Released,
-            },
-            key_hash: order.key_hash,
-            pay_by: order.pay_by,
-            reserved_at: order.reserved_at,
-        }
-    }
-}
-
-/// A shrink that the log has decided: asked again, it takes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadShrink {
-    /// The adjustment.
-    pub event_id: EventId,
-    /// Units.
-    pub units: i64,
 }
 
 impl Stock {
