@@ -1,5 +1,5 @@
-//! The rule: whether a reservation stands, and whether the payment or the expiry came first, is
-//! decided here, by the order of the log and by nothing else.
+//! The rule. It decides whether a reservation is accepted, and whether the payment or the expiry
+//! came first. It uses the order of the records in the log, and nothing else.
 
 use crate::{Epoch, Timestamp};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use uuid::Uuid;
 
-/// What an event changed. An event that changes nothing has none.
+/// What an event changed. An event that changes nothing has no decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The sale is up.
@@ -128,7 +128,7 @@ pub enum RefundReason {
     OrderExpired,
     /// The cancellation came first.
     OrderCancelled,
-    /// The reservation never stood.
+    /// The reservation was rejected.
     OrderRejected,
 }
 
@@ -214,7 +214,7 @@ pub fn decide(state: &SaleState, event: &Event) -> Option<Decision> {
         EventBody::OrderPaid(e) => pay(state, e),
         EventBody::OrderCancelled(e) => cancel(state, e),
         EventBody::OrderExpired(e) => expire(state, e),
-        // Of a record, and not of the sale: whoever folds has passed that record over already.
+        // This event is about a record, not about the sale. The fold has skipped that record before.
         EventBody::RecordSkipped(_) => None,
     }
 }
@@ -228,7 +228,7 @@ fn adjust(state: &SaleState, event: &Event, e: &StockAdjusted) -> Option<Decisio
         let total = (sale.terms.stock.checked_add(sale.adjusted))
             .and_then(|total| total.checked_add(e.delta));
         let fits = left.is_some_and(|left| left >= 0) && total.is_some();
-        // Units taken in an epoch that has ended went back with it.
+        // When an epoch ends, the units that were taken in it are free again.
         let current = e.delta > 0 || e.epoch.is_some_and(|epoch| epoch >= sale.epoch);
         fits && current
     });

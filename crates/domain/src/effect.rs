@@ -1,6 +1,6 @@
 //! What a decision means outside the fold's own view: for the stock in Redis, and for consumers.
-//! Effects are derived from rows and never from a decision in memory, so that a process that died
-//! between the two stores is followed by one that derives the very same effects again.
+//! Effects are derived from rows, never from a decision in memory. If a process dies between the
+//! two stores, the next process derives the same effects again.
 
 use crate::{
     Currency, EventId, KeyHash, Money, Offset, Order, OrderId, OrderStatus, PaymentId, Refund,
@@ -14,16 +14,16 @@ pub struct Effect {
     pub voucher_id: VoucherId,
     /// The record that was decided.
     pub offset: Offset,
-    /// What Redis has to learn, if anything.
+    /// The change in Redis, if there is one.
     pub stock: Option<StockOp>,
     /// What consumers are told.
     pub outcome: Outcome,
 }
 
-/// What Redis has to learn of a decision.
+/// The change that a decision makes in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StockOp {
-    /// The order stands: its hold is settled, and made if Redis does not have it.
+    /// The order was accepted. Its hold becomes settled; if Redis does not have the hold, it is created.
     Confirm {
         /// The order.
         order_id: OrderId,
@@ -36,7 +36,8 @@ pub enum StockOp {
         /// Until when it may be paid.
         pay_by: Timestamp,
     },
-    /// The order does not stand, or no longer: if the buyer's hold is its own, the units go back.
+    /// The order was rejected, or it has ended without a payment. If the buyer's hold belongs to this order,
+    /// its units are free again.
     Release {
         /// The order.
         order_id: OrderId,
@@ -66,7 +67,7 @@ pub enum StockOp {
     Close,
 }
 
-/// What was decided, for consumers that don't want to know the rule.
+/// What was decided, for consumers that do not know the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Of an order.
@@ -253,8 +254,8 @@ pub fn effects_of_adjustment(row: &AdjustmentRow) -> Effect {
     sale_effect(row.voucher_id, row.offset, stock, phase, row.delta)
 }
 
-/// The effects of putting a sale up and of closing it. Putting it up has none on Redis: the
-/// projector loads a sale that is not there.
+/// The effects of scheduling a sale and of closing it. Scheduling has no effect in Redis: the
+/// projector loads a sale that Redis does not have.
 #[must_use]
 pub fn effects_of_sale(sale: &Sale) -> Vec<Effect> {
     let id = sale.voucher_id;

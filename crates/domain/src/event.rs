@@ -1,7 +1,7 @@
 //! The facts. Each is written once into the log and never changed.
 //!
-//! Each fact stands with what its fields may be, beyond what their types say. One rule holds for those who write into
-//! the log and for those who read it: [`Event::new`].
+//! The ranges of its fields, beyond their types, are checked here too. Writers and readers of the log use the same
+//! check: [`Event::new`].
 
 use uuid::Uuid;
 
@@ -176,7 +176,7 @@ pub struct RecordSkipped {
     pub actor: Actor,
 }
 
-/// The field of an event that no log may hold so.
+/// A field whose value is not allowed in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct EventError {
@@ -186,11 +186,11 @@ pub struct EventError {
     pub problem: &'static str,
 }
 
-/// Avro's `int` has no more room.
+/// The largest value of Avro's `int`.
 const INT_MAX: u32 = i32::MAX.cast_unsigned();
 
 impl Event {
-    /// An event that every reader of the log takes.
+    /// An event that every reader of the log accepts.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -209,8 +209,8 @@ impl Event {
         event.check().map(|()| event)
     }
 
-    /// Whether every reader of the log takes it. Ranges never get narrower: what a log holds stays
-    /// an event for ever.
+    /// Checks that every reader of the log accepts the event. Ranges never become narrower: what a log
+    /// contains stays valid for ever.
     ///
     /// # Errors
     /// [`EventError`] for the first field that is out of its range.

@@ -1,4 +1,4 @@
-//! Identifiers. An order id carries its voucher, so that whoever holds one knows its partition
+//! Identifiers. An order id contains its voucher id, so that the partition of an order is known
 //! without a look-up.
 
 use std::fmt;
@@ -115,7 +115,7 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Digits only: `i64::from_str` would also take a sign, and two texts would name one id.
+/// Digits only: `i64::from_str` also accepts a sign, and then two texts would mean the same id.
 fn decimal(text: &str) -> Option<i64> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     canonical.then(|| text.parse().ok()).flatten()
@@ -280,7 +280,7 @@ impl fmt::Display for PaymentId {
     }
 }
 
-/// The first 16 bytes of an idempotency key's SHA-256: all that leaves the ingress of a key.
+/// The first 16 bytes of the SHA-256 of an idempotency key. The key itself never leaves the ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash([u8; 16]);
 

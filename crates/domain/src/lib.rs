@@ -1,6 +1,6 @@
 //! The rules of a flash sale, and nothing else: ids, events, the fold that decides, and what a
-//! decision means for the stock in Redis and for consumers. No clock, no I/O, no async: time,
-//! offsets and ids come in as parameters, so that a replay decides exactly as the live run did.
+//! decision means for the stock in Redis and for consumers. There is no clock, no I/O and no async
+//! here. Time, offsets and ids are parameters, so that a replay decides exactly as the live run did.
 
 #![warn(missing_docs)]
 
@@ -56,7 +56,7 @@ impl Epoch {
         self.0
     }
 
-    /// The epoch that follows. None follows the largest number, which no event names.
+    /// The next epoch. The largest number is its own successor; no event has it.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -1,9 +1,9 @@
-//! What a fold takes at once: a range of one partition, decoded.
+//! The input of one step of a fold: a range of records of one partition, decoded.
 
 use crate::{Event, Offset, OrderId, Timestamp};
 
-/// Tells one record from another: a hash of its key and its payload. By it a view recognises the log that
-/// it was folded from.
+/// Distinguishes one record from another: a hash of its key and its payload. A view uses it to recognise
+/// the log that it was folded from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity([u8; 16]);
 
@@ -30,10 +30,10 @@ pub struct LastRecord {
     pub identity: Identity,
 }
 
-/// Which of the logs that a partition has had a record stands in. The default is the first.
+/// Which log a record is in, where a partition has had several logs. The default is the first log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogRef {
-    /// How many logs the view had been made to accept before it folded the record.
+    /// How many other logs an operator had made the view accept before it folded the record.
     pub number: i32,
     /// How many offsets of records that it had folded were lost with the logs before.
     pub lost_offsets: i64,
@@ -51,11 +51,11 @@ pub struct LogBatch {
     pub events: Vec<(Offset, Event)>,
     /// Records that no version can read, and why: every fold passes them over.
     pub malformed: Vec<(Offset, String)>,
-    /// Records of a schema that this version does not have, and what is unknown. A fold passes one over
-    /// only where an operator has decided so ([`crate::RecordSkipped`]).
+    /// Records of a schema that this version does not have, with the reason. A fold skips such a record
+    /// only after an operator's decision ([`crate::RecordSkipped`]).
     pub unknown: Vec<(Offset, String)>,
-    /// Orders whose reservations the log took noticeably later than they say they were made, and until when
-    /// they could be paid if they had been made then. Nothing is decided by it.
+    /// Orders whose reservation was written to the log noticeably later than it was made, with the time until
+    /// which they could be paid if they had been made when they were written. Nothing is decided by it.
     pub late: Vec<(Offset, (OrderId, Timestamp))>,
 }
 
@@ -104,7 +104,7 @@ impl LogBatch {
         (offsets.len() > 1).then(|| offsets[offsets.len() / 2])
     }
 
-    /// Leaves the records before `from` out.
+    /// Removes the records before `from`.
     pub fn drop_before(&mut self, from: Offset) {
         self.events = tail(&mut self.events, from);
         self.malformed = tail(&mut self.malformed, from);

@@ -40,12 +40,12 @@ const IN_USE: [(usize, &str); 4] = [
     (4, "CLF UYW"),
 ];
 
-/// Three capital letters. A log may hold any; a sale is put up only in one that is in use.
+/// Three capital letters. A log may contain any code; a new sale needs a currency that is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// What somebody asks for now: one that ISO 4217 has.
+    /// A currency for a new sale: it has to be one of ISO 4217 that is in use.
     ///
     /// # Errors
     /// [`MoneyError::Currency`], [`MoneyError::Unknown`].
@@ -70,7 +70,7 @@ impl Currency {
         IN_USE.iter().find(of).map(|(decimals, _)| *decimals)
     }
 
-    /// What stands before an amount: a sign that nobody takes for another currency's, or the code.
+    /// The text before an amount: a currency sign that only this currency uses, or its code.
     #[must_use]
     pub fn prefix(self) -> String {
         match self.as_str() {
@@ -84,7 +84,7 @@ impl Currency {
     /// As text.
     ///
     /// # Panics
-    /// Never: only ASCII capitals get in.
+    /// Does not happen: the value consists of ASCII capitals.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         match str::from_utf8(&self.0) {
@@ -143,7 +143,7 @@ impl Money {
         self.currency
     }
 
-    /// The price of `quantity` units; the largest amount there is instead of an overflow, which
+    /// The price of `quantity` units. Instead of an overflow it is the largest amount that there is, which
     /// no payment can match.
     #[must_use]
     pub fn times(self, quantity: u32) -> Self {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_currencies_in_use_are_those_of_iso_4217() {
-        // Venezuela has two; the list that this is held against takes one for the other's predecessor.
+        // Venezuela has two. The list of this test takes one of them for the predecessor of the other.
         let superseded = |iso: Iso| iso.is_superseded().is_some() && iso.code() != "VES";
         for iso in Iso::iter() {
             let currency: Currency = iso.code().parse().unwrap();

@@ -27,12 +27,12 @@ pub struct Terms {
     pub closes_at: Timestamp,
     /// Seconds from the reservation to the end of the time to pay.
     pub hold_seconds: u32,
-    /// Whether an order needs a sale token of its buyer. Asked where units are granted; what is in the
-    /// log was granted.
+    /// Whether an order needs a sale token of its buyer. This is checked when units are granted, not when the
+    /// log is folded.
     pub requires_sale_token: bool,
 }
 
-/// What an operator may ask for now. Logs may hold more: see [`Event::check`].
+/// The limits for a new sale. Logs may contain larger values: see [`Event::check`].
 impl Terms {
     /// The price of one unit, in cents.
     pub const PRICE_CENTS: RangeInclusive<i64> = 0..=100_000_000_000;
@@ -72,7 +72,7 @@ pub struct Sale {
 /// How far an order has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderStatus {
-    /// Stands, and waits for its payment.
+    /// Accepted; it waits for its payment.
     Unpaid,
     /// Paid: final.
     Paid,
@@ -80,7 +80,7 @@ pub enum OrderStatus {
     Expired,
     /// Given up by the buyer: final.
     Cancelled,
-    /// Never stood: final. Possible only after a store lost data.
+    /// Rejected by the fold: final. Possible only after a store lost data.
     Rejected,
 }
 
@@ -112,7 +112,7 @@ impl OrderStatus {
         Self::ALL.into_iter().find(|s| s.as_str() == text)
     }
 
-    /// Whether the order holds units and bars its buyer from another.
+    /// Whether the order holds units, so that its buyer cannot place another order.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Unpaid | Self::Paid)
@@ -186,9 +186,9 @@ pub enum PaymentFate {
     RefundDue,
 }
 
-/// One sale as the fold sees it. It may be a part of the sale, as long as it holds what the events
-/// at hand name: the sale itself, their orders, their users' live orders, their payment ids,
-/// adjustments and reload nonces.
+/// The state of one sale. It may be a part of the state, as long as it contains everything that the
+/// events to be folded name: the sale itself, their orders, the live orders of their users, their
+/// payment ids, adjustments and reload nonces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SaleState {
     /// None before it is scheduled.

@@ -1,12 +1,12 @@
 //! Texts that people write: a sale's title, an operator's reason.
 //!
-//! What stands in a log stays readable for ever, so each type has two ways in. `new` takes whatever
-//! a log may hold. `written` is for what somebody writes now: it takes less, and never anything
-//! that `new` refuses.
+//! What is in a log has to stay readable for ever, so each type has two constructors. `new` accepts
+//! everything that a log may contain. `written` is for new texts: it accepts less, and nothing that
+//! `new` refuses.
 
 use std::fmt;
 
-/// Why a text is not one that can be taken.
+/// Why a text is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// PostgreSQL cannot store it.
@@ -78,7 +78,7 @@ text!(Actor, 100);
 text!(Reason, 200);
 
 impl Reason {
-    /// Of a shrink whose operator's own words are gone: Redis keeps no free text.
+    /// The reason of a shrink whose own reason is not known: Redis does not store it.
     #[must_use]
     pub fn of_a_shrink() -> Self {
         Self("shrink".to_owned())
@@ -103,8 +103,8 @@ fn one_line(text: &str, max_chars: usize) -> Result<&str, TextError> {
     }
 }
 
-/// Control characters, line and paragraph separators, and what turns the direction of other characters: a
-/// text with these can look like another one.
+/// Control characters, line and paragraph separators, and characters that change the direction of text.
+/// With these, one text can look like another.
 fn controls(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -29,8 +29,8 @@ impl Timestamp {
         }
     }
 
-    /// The moment in the range that is nearest to `micros`. For clocks and constants only: what
-    /// comes from outside has to be refused, not moved, so it goes through [`Self::new`].
+    /// The moment in the range that is nearest to `micros`. Only for clocks and constants: a value from
+    /// outside has to be refused, not changed, so use [`Self::new`] for it.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         if micros < Self::MIN.0 {

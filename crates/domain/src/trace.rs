@@ -24,7 +24,7 @@ impl TraceParent {
     /// Makes a sampled one of two random numbers; a zero, which would be no id, becomes one.
     ///
     /// # Panics
-    /// Never: the numbers are formatted to the lengths that are parsed.
+    /// Does not happen: the numbers are formatted to the lengths that are parsed.
     #[must_use]
     pub fn generate(random: u128, span: u64) -> Self {
         let text = format!("00-{:032x}-{:016x}-01", random.max(1), span.max(1));
@@ -34,7 +34,7 @@ impl TraceParent {
     /// As text.
     ///
     /// # Panics
-    /// Never: only hexadecimal digits and hyphens get in.
+    /// Does not happen: the value consists of hexadecimal digits and hyphens.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         match str::from_utf8(&self.0) {
@@ -51,14 +51,14 @@ impl TraceParent {
         self
     }
 
-    /// The same, of a trace that nobody records.
+    /// The same, of a trace that is not sampled.
     #[must_use]
     pub const fn unsampled(mut self) -> Self {
         self.0[LENGTH - 1] = b'0';
         self
     }
 
-    /// Whether somebody records this trace.
+    /// Whether the trace is sampled.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         let flags = self.0[LENGTH - 1];

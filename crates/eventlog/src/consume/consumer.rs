@@ -18,20 +18,20 @@ use crate::kafka::statistics;
 
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A broker that stands still for six seconds, with the heartbeat before, must not cost its members their
-/// sessions. Not longer than that: a broker that comes back gives each member its whole session anew, and a
-/// member that lost its own meanwhile waits until the group has given up who it was before. Whoever is only
-/// slow loses its partitions too, which costs a rebalance and nothing else: the view's position keeps its
-/// late batches out.
+/// Long enough that a broker may stop for six seconds after a heartbeat without ending its members'
+/// sessions. Not longer: a broker that comes back gives each member a whole new session, and a member that
+/// lost its session meanwhile has to wait until the group has removed its old membership. A member that is
+/// only slow loses its partitions too. That costs a rebalance and nothing else: its late batches are refused
+/// by the view's position.
 const SESSION_TIMEOUT_MS: &str = "7000";
 const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
-/// A fetch brings at most this much of a partition; pausing throws away what was fetched ahead.
+/// The most bytes of a partition in one fetch. A pause throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
-/// How long fetching rests when enough is fetched ahead; the default is a second.
+/// How long fetching pauses when enough is fetched ahead; the default is a second.
 const FETCH_REST_MS: &str = "10";
 
-/// What is read, and by whom.
+/// The topic that is read, and the group that reads it.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
     /// The cluster.
@@ -45,10 +45,10 @@ pub struct ConsumerOptions {
     pub buffer_records: usize,
 }
 
-/// Why the positions are not known at the moment. They are asked for again.
+/// Why the positions are not known at the moment. The consumer asks for them again.
 pub type PositionsError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the view stands: the truth about what is to be read next.
+/// The positions of the view. They alone decide what is read next.
 pub trait Positions: Send + Sync + 'static {
     /// The offsets at which to begin. A partition that is not named begins at 0. Called on the
     /// consumer's own thread, during a rebalance: it may block.
@@ -68,7 +68,7 @@ pub enum ConsumerError {
     /// It read nothing while a fresh client would have.
     #[error("{STUCK}")]
     Stuck,
-    /// The thread could not be started, or ended without a word.
+    /// The thread could not be started, or ended without giving a reason.
     #[error("the consumer's thread failed: {0}")]
     Thread(String),
 }
@@ -80,11 +80,11 @@ const STUCK: &str = "the Kafka consumer reads nothing while a fresh client gets 
 pub struct Watermarks {
     /// The oldest record that is still there.
     pub low: Offset,
-    /// Where the next record will stand.
+    /// The offset of the next record.
     pub high: Offset,
 }
 
-/// The way to a running consumer. Clones lead to the same one; it stops when the last is dropped.
+/// The handle of a running consumer. Clones share one consumer, which stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct ConsumerHandle {
     inner: Arc<Inner>,
@@ -122,7 +122,7 @@ pub fn start_consumer(
         .set("group.id", &options.group)
         .set("statistics.interval.ms", statistics::INTERVAL_MS)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        // A consumer that was killed keeps its partitions from others for this long.
+        // For this long the partitions of a consumer that was killed are given to nobody else.
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
         .set("queued.min.messages", options.buffer_records.to_string())
@@ -167,7 +167,7 @@ impl ConsumerHandle {
     }
 
     fn command(&self, command: Command) {
-        // The thread is gone: so is whatever the command was about.
+        // The thread has ended, and with it the partition that the command was about.
         let _ = self.inner.commands.send(command);
     }
 
@@ -193,14 +193,14 @@ impl ConsumerHandle {
         })
     }
 
-    /// When the thread last came round. A consumer that is alive does so many times a second, also
+    /// When the thread's loop last ran. In a consumer that works it runs many times a second, also
     /// while it waits for positions.
     #[must_use]
     pub fn last_poll(&self) -> Instant {
         self.inner.shared.last_poll()
     }
 
-    /// Whether a fresh client gets further than this one, which is watched closely then.
+    /// Whether a new client gets further than this one. Then this one is checked more often.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
         self.inner.shared.is_doubtful()

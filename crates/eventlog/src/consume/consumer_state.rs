@@ -1,4 +1,4 @@
-//! What a consumer's handle and its thread have in common.
+//! The state that a consumer's handle and its thread share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::kafka::progress::Verdict;
 
-/// What the handle asks for.
+/// A command from the handle to the thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Command {
     Restart { partition: i32, offset: Offset },
@@ -47,7 +47,7 @@ impl ConsumerState {
 
     pub(crate) async fn until_stuck(&self) {
         let mut verdict = self.verdict.subscribe();
-        // The sender is ours, and so it is there.
+        // The sender is a field of this struct, so it still exists.
         let _ = verdict.wait_for(|verdict| *verdict == Verdict::Stuck).await;
     }
 

@@ -1,4 +1,4 @@
-//! The consumer's own thread: polling, rebalances, and what the handle asks for.
+//! The consumer's own thread: polling, rebalances, and the commands of the handle.
 
 use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
@@ -25,11 +25,11 @@ use crate::kafka::statistics;
 use crate::read::reader::position;
 use crate::wire::record::Record;
 
-/// As metrics and logs call it.
+/// Its name in metrics and logs.
 const CLIENT: &str = "fold";
 /// How long a poll may wait, and so how long a command may.
 const POLL: Duration = Duration::from_millis(50);
-/// The same while a reader is behind, so that it does not run dry.
+/// The same while a reader is behind, so that its channel does not become empty.
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
 const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
 const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
@@ -40,9 +40,10 @@ struct Rebalancer {
     positions: Arc<dyn Positions>,
     shared: Arc<ConsumerState>,
     partitions: Mutex<Partitions>,
-    /// Partitions that the group took away unasked, and where they stood; until it gives some again.
+    /// Partitions that the group took away without being asked, with their positions, until the group assigns
+    /// partitions again.
     lost: Mutex<Vec<(i32, Offset)>>,
-    /// A rebalance cannot return an error: the loop finds it here.
+    /// A rebalance cannot return an error, so it is stored here for the loop.
     failure: Mutex<Option<KafkaError>>,
 }
 
@@ -102,8 +103,8 @@ impl Rebalancer {
         list: &mut TopicPartitionList,
     ) -> KafkaResult<()> {
         let partitions = partitions_in(list);
-        // None: the consumer is stopping. The client still waits for the assignment, or it could
-        // not be closed; without channels nothing comes of it.
+        // None: the consumer is stopping. The client still needs the assignment, or it could not be
+        // closed. Without channels no record is passed on.
         let starts = self.starts(&partitions).unwrap_or_default();
         for (partition, start) in &starts {
             let offset = KafkaOffset::Offset(start.get());
@@ -134,7 +135,7 @@ impl Rebalancer {
                 paused.push(partition);
             }
         }
-        // The client remembers a pause, and would begin with it if the partition came back.
+        // The client remembers a pause. If the partition came back, it would begin paused.
         if !paused.is_empty() {
             consumer.resume(&self.list_of(paused))?;
         }
@@ -182,7 +183,7 @@ impl ConsumerContext for Rebalancer {
     }
 }
 
-/// The thread's own things.
+/// The state of the thread.
 pub(crate) struct ConsumerThread {
     consumer: BaseConsumer<Rebalancer>,
     commands: Receiver<Command>,
@@ -222,7 +223,7 @@ impl ConsumerThread {
         })
     }
 
-    /// Until it is to stop, or cannot go on.
+    /// Runs until it is told to stop, or cannot continue.
     pub(crate) fn run(mut self) -> Result<(), ConsumerError> {
         let result = self.poll_until_stopped();
         if let Err(error) = &result {
@@ -255,8 +256,8 @@ impl ConsumerThread {
         Ok(())
     }
 
-    /// Whether every partition that waits for a record is where a fresh client would be, and whether the
-    /// group gives partitions again to a member that it has dropped.
+    /// Checks that every partition that waits for a record has the position that a new client would have, and
+    /// that the group assigns partitions again to a member that it has dropped.
     fn look(&mut self) -> Result<(), ConsumerError> {
         if Instant::now() < self.look_due {
             return Ok(());
@@ -266,7 +267,7 @@ impl ConsumerThread {
         let waiting = context.partitions().waiting();
         let mut stand = Vec::with_capacity(waiting.len());
         for (partition, next) in waiting {
-            // Past offsets that belong to no record, too.
+            // Offsets that belong to no record are passed too.
             let at = position(&self.consumer, &context.topic, partition)?;
             stand.push((partition, at.max(next).get()));
         }
@@ -300,8 +301,8 @@ impl ConsumerThread {
         Ok(())
     }
 
-    /// Takes a partition anew from `offset` on. Not by a seek: the client refuses that for as long as it
-    /// looks for the partition's leader, and for good where the log did not have a position.
+    /// Reads a partition again from `offset` on. This is not done by a seek: the client refuses a seek while it
+    /// looks for the partition's leader, and always after the log did not have a position.
     fn restart(&self, partition: i32, offset: Offset) -> KafkaResult<()> {
         let context = self.consumer.context();
         let mut held = context.partitions();
@@ -319,7 +320,7 @@ impl ConsumerThread {
         Ok(())
     }
 
-    /// True while some reader is behind.
+    /// True while a reader is behind.
     fn resume_where_drained(&self) -> Result<bool, ConsumerError> {
         let context = self.consumer.context();
         let mut held = context.partitions();
@@ -344,8 +345,8 @@ impl ConsumerThread {
     }
 }
 
-/// The client mends most errors by itself, but for a fatal one. It no longer fetches a partition that was
-/// cut before the position: whoever folds it finds that out when it looks for what it folded last.
+/// The client recovers from most errors by itself, but not from a fatal one. It stops fetching a partition
+/// whose log was cut before the position. The fold notices that when it looks for its last record.
 fn tolerate(error: KafkaError) -> Result<(), ConsumerError> {
     match &error {
         KafkaError::MessageConsumptionFatal(_) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! The partitions that a consumer holds: a bounded channel each, and what to do when one is full.
+//! The partitions that a consumer has: a bounded channel for each, and what to do when it is full.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -31,9 +31,9 @@ pub(crate) enum Flow {
 
 struct Slot {
     records: mpsc::Sender<Record>,
-    /// Where the next record has to stand, at the lowest: what lies before was handed on already.
+    /// The lowest offset that the next record may have. Records before it were passed on already.
     next: Offset,
-    /// What came while the channel was full. The partition is paused as long as it is not empty.
+    /// Records that came while the channel was full. The partition is paused while there are any.
     backlog: VecDeque<Record>,
 }
 
@@ -70,7 +70,7 @@ impl Partitions {
             start,
             records,
         };
-        // Nobody listens any more: the process is stopping, and the channel ends with this call.
+        // The receiver is gone: the process is stopping, and the channel ends with this call.
         let _ = self.assignments.send(assignment);
     }
 
@@ -84,7 +84,7 @@ impl Partitions {
         self.slots.contains_key(&partition)
     }
 
-    /// Hands a record on to the partition's reader.
+    /// Passes a record on to the partition's reader.
     pub(crate) fn deliver(&mut self, record: Record) -> Flow {
         let Some(slot) = self.slots.get_mut(&record.partition) else {
             return Flow::Go;
@@ -96,7 +96,7 @@ impl Partitions {
         if slot.backlog.is_empty() {
             match slot.records.try_send(record) {
                 Ok(()) => return Flow::Go,
-                // A reader that is gone is about to ask for a restart: keep still until then.
+                // A reader that is gone is about to ask for a restart. Until then, pass nothing on.
                 Err(TrySendError::Full(record) | TrySendError::Closed(record)) => {
                     slot.backlog.push_back(record);
                 }
@@ -107,8 +107,8 @@ impl Partitions {
         Flow::Pause
     }
 
-    /// Hands on what waited, where the channel is half empty again. Returns the partitions that
-    /// can go on.
+    /// Passes waiting records on where the channel is half empty again. Returns the partitions that
+    /// can be resumed.
     pub(crate) fn drain(&mut self) -> Vec<i32> {
         let mut resumed = Vec::new();
         for (partition, slot) in &mut self.slots {
@@ -131,8 +131,8 @@ impl Partitions {
         resumed
     }
 
-    /// The partitions that wait for the next record, and where that has to stand at the lowest. Not those
-    /// whose reader is behind.
+    /// The partitions that wait for the next record, each with the lowest offset that it may have. Partitions
+    /// whose reader is behind are left out.
     pub(crate) fn waiting(&self) -> Vec<(i32, Offset)> {
         let waiting = self
             .slots
@@ -143,7 +143,7 @@ impl Partitions {
             .collect()
     }
 
-    /// Whether anything waits for a reader.
+    /// Whether any record waits for its reader.
     pub(crate) fn has_backlog(&self) -> bool {
         self.slots.values().any(|slot| !slot.backlog.is_empty())
     }

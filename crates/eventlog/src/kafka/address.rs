@@ -7,7 +7,7 @@ const PREFIX_MAX_BYTES: usize = 200;
 /// Whether `brokers` are bootstrap servers: `host[:port]`, separated by commas.
 ///
 /// # Errors
-/// Which of them is none.
+/// The one that is not.
 pub fn check_brokers(brokers: &str) -> Result<(), String> {
     for broker in brokers.split(',') {
         if !is_broker(broker.trim()) {

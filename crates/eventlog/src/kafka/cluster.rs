@@ -1,4 +1,4 @@
-//! Which Kafka cluster it is that one talks to.
+//! The id of the Kafka cluster that a client is connected to.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::kafka::topics::TopicError;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The id that the cluster gave itself when it was made; none where no broker tells it.
+/// The id that the cluster has had since it was created; none if no broker tells it.
 ///
 /// # Errors
-/// When the settings are none of a client.
+/// When no client can be made with the settings.
 pub async fn cluster_id(settings: &KafkaSettings) -> Result<Option<String>, TopicError> {
     let client: BaseConsumer = settings.client_config().create()?;
     tokio::task::spawn_blocking(move || client.client().fetch_cluster_id(ANSWER_TIMEOUT))

@@ -1,5 +1,5 @@
-//! Kafka clients are supervised by their progress. A client can lose a leader for good without an error
-//! (confluentinc/librdkafka#5430): whoever makes none while a fresh client gets answers has lost its way.
+//! Kafka clients are supervised by their progress. A client can lose a leader for ever without an error
+//! (confluentinc/librdkafka#5430). A client is stuck if it makes no progress while a new client gets answers.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -12,15 +12,15 @@ use rdkafka::metadata::MetadataPartition;
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::metrics;
 
-/// How often a client is looked at.
+/// How often a client is checked.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A client that was not looked at for so long was held up together with who looks: that proves nothing.
+/// If a client was not checked for this long, the check itself was delayed, and its result proves nothing.
 const LOOK_LOST: Duration = Duration::from_secs(3);
-/// Between one fresh client and the next, while nothing is wrong and while something may be.
+/// The time from one new client to the next, while nothing is wrong and while something may be.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Fresh clients that have to have got an answer, one after the other.
+/// How many new clients in a row have to get an answer.
 const ANSWERS: u32 = 3;
 
 /// What progress is.
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// How long a lane has to stand still before it is asked about, and then before it is given up.
+    /// How long a partition has to make no progress before a new client is asked, and then before it is given up.
     const fn patience(self) -> (Duration, Duration) {
         match self {
             Self::Reads => (Duration::from_secs(1), Duration::from_secs(3)),
@@ -47,31 +47,31 @@ impl Kind {
     }
 }
 
-/// What is to be thought of a client, the worst last.
+/// The state of a client, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Fine,
-    /// A fresh client gets on and this one does not: it is watched closely.
+    /// A new client makes progress and this one does not: it is checked more often.
     Doubtful,
     Stuck,
 }
 
-/// One partition, as far as it has got.
+/// The progress of one partition.
 #[derive(Debug, Clone, Copy)]
 struct Suspect {
     at: i64,
-    /// Since when it stands there.
+    /// Since when it has made no progress.
     stands_since: Instant,
     /// The first of the answers.
     answered_since: Instant,
-    /// Fresh clients that would have got further.
+    /// How many new clients would have got further.
     answers: u32,
 }
 
-/// How far a fresh client would get, by partition. A partition about which it learns nothing is missing.
+/// How far a new client would get, by partition. A partition about which it learns nothing is missing.
 type Ends = HashMap<i32, i64>;
 
-/// The watch over one client in one topic.
+/// The supervision of one client in one topic.
 pub(crate) struct Watch {
     client: &'static str,
     kind: Kind,
@@ -79,7 +79,7 @@ pub(crate) struct Watch {
     topic: String,
     suspects: HashMap<i32, Suspect>,
     looked_at: Instant,
-    /// When it was started, and what comes of it.
+    /// When the new client was started, and its answer.
     probe: Option<(Instant, Receiver<Option<Ends>>)>,
     probe_due: Instant,
 }
@@ -92,7 +92,7 @@ impl Watch {
         topic: &str,
     ) -> Self {
         let now = Instant::now();
-        // The metric is there before anything goes wrong.
+        // The metric exists before anything goes wrong.
         metrics::CLIENT_STUCK.with([client]).increment(0);
         Self {
             client,
@@ -133,7 +133,7 @@ impl Watch {
         verdict
     }
 
-    /// Whoever has moved, or waits for nothing, is above suspicion.
+    /// A partition that has moved, or waits for nothing, is not suspected.
     fn follow(&mut self, waiting: &[(i32, i64)], now: Instant) {
         if now.saturating_duration_since(self.looked_at) > LOOK_LOST {
             self.suspects.clear();
@@ -166,7 +166,7 @@ impl Watch {
         self.judge(asked_at, &ends);
     }
 
-    /// Only answers without a gap count: while nobody gets one, Kafka is away.
+    /// Only answers in a row count: while no client gets one, Kafka is unavailable.
     fn judge(&mut self, asked_at: Instant, ends: &Ends) {
         for (partition, suspect) in &mut self.suspects {
             let stood_then = suspect.stands_since < asked_at;
@@ -206,7 +206,7 @@ impl Watch {
                 if let Err(error) = &ends {
                     tracing::debug!(%error, topic, "a fresh Kafka client gets no answer");
                 }
-                // Nobody wants to know when the client that is watched is gone.
+                // If the supervised client is gone, nobody needs the answer.
                 let _ = sender.send(ends.ok());
             });
         if started.is_ok() {
@@ -231,7 +231,7 @@ impl Watch {
     }
 }
 
-/// What a client finds that has never been used before. Partition -1 is any of the topic's.
+/// What a new client finds. Partition -1 means any partition of the topic.
 fn ask_fresh_client(
     settings: &KafkaSettings,
     topic: &str,
@@ -260,7 +260,7 @@ fn ask_fresh_client(
     Ok(ends)
 }
 
-/// Whether it has a leader, and as many copies that follow it as a write may need.
+/// Whether it has a leader, and as many in-sync replicas as a write needs.
 fn takes_writes(partition: &MetadataPartition) -> bool {
     let needed = partition.replicas().len().saturating_sub(1).max(1);
     partition.leader() >= 0 && partition.error().is_none() && partition.isr().len() >= needed
@@ -336,7 +336,7 @@ mod tests {
         never_stuck(|second| Some(i64::from(second)), |_| Some(99));
         never_stuck(|_| None, |_| Some(99));
         never_stuck(|_| Some(7), |_| Some(7));
-        // Kafka is away, or comes and goes.
+        // Kafka is unavailable, or available only from time to time.
         never_stuck(|_| Some(7), |_| None);
         never_stuck(|_| Some(7), |second| (second % 3 > 0).then_some(99));
     }

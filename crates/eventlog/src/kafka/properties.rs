@@ -62,8 +62,8 @@ const OURS: [&str; 51] = [
     "transactional.id",
 ];
 
-/// librdkafka's settings by their names, also secret ones: how a client signs in, whom it trusts, and whatever
-/// else the design leaves open.
+/// librdkafka's settings by their names, also secret ones: how a client signs in, which certificates it trusts,
+/// and every other setting that the design leaves open.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Properties {
 }
 
 impl Properties {
-    /// Sets one, if librdkafka knows it and the design leaves it open.
+    /// Sets one, if librdkafka knows it and the design does not need a certain value.
     ///
     /// # Errors
     /// What is wrong with it, without the value.
@@ -92,7 +92,7 @@ impl Properties {
         Ok(())
     }
 
-    /// Whether a client can be made with all of them: whether they fit together, and the files that they
+    /// Checks that a client can be made with all of them: that they fit together, and that the files that they
     /// name can be read.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Properties {
     }
 }
 
-/// The client's own text of an error may have a value in it.
+/// The error text of the client may contain a value.
 fn without_value(error: KafkaError, name: &str) -> String {
     match error {
         KafkaError::ClientConfig(..) => format!("librdkafka does not take it as {name}"),

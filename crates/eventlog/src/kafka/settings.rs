@@ -1,4 +1,4 @@
-//! What every Kafka client of this project has in common.
+//! The settings that all Kafka clients of this project share.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use rdkafka::error::KafkaResult;
 use crate::kafka::properties::Properties;
 use crate::registry::SchemaRegistry;
 
-/// How long a broker may keep a fetch that finds less than is worth an answer. A partition that is resumed
-/// joins the next fetch only: with the default, half a second, a busy partition would stand still that long
-/// at every pause. Without a least size a busy log answers for every batch that a producer brings.
+/// How long a broker may delay the answer to a fetch that finds less than the least size. A partition that is
+/// resumed takes part in the next fetch only: with the default, half a second, a busy partition would wait
+/// that long at every pause. Without a least size a broker answers once for every batch of a producer.
 const FETCH_WAIT_MAX_MS: &str = "20";
 const FETCH_MIN_BYTES: &str = "65536";
 
@@ -24,11 +24,11 @@ pub struct KafkaSettings {
     pub client_id: String,
     /// How long a record may wait for others to go along with it.
     pub linger: Duration,
-    /// After this long without an ack a record's fate is unknown.
+    /// After this long without an ack it is unknown whether a record was written.
     pub delivery_timeout: Duration,
-    /// How the client signs in, whom it trusts, and whatever else is set of it.
+    /// How the client signs in, which certificates it trusts, and its other settings.
     pub properties: Properties,
-    /// Where the schemas' ids are known. With one, they stand in the framing of what is written.
+    /// The schema registry. With one, the framing of what is written contains its ids.
     pub registry: Option<SchemaRegistry>,
 }
 
@@ -48,35 +48,35 @@ impl KafkaSettings {
 
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        // Whoever waits finds out that the other side is gone.
+        // So that a client that waits notices that the other side is gone.
         config.set("socket.keepalive.enable", "true");
         self.properties.add_to(&mut config);
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
-            // A topic that is missing is a mistake to be reported, not to be covered up.
+            // A missing topic is an error that has to be reported: no client creates it.
             .set("allow.auto.create.topics", "false")
-            // What somebody did to a topic shows within seconds; the default is five minutes.
+            // A change of a topic is noticed within seconds; the default is five minutes.
             .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
-            // The default, 10 s, is an outage on top of a broker's restart.
+            // The default, 10 s, would make an outage after a broker's restart longer.
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
 
-    /// What every consumer has beyond that. A transaction that somebody left open must not hold back
-    /// what stands behind it, and what one reader sees all have to see: nobody waits for its end.
+    /// The further settings of every consumer. No reader waits for the end of a transaction: one that was left
+    /// open must not hold back the records behind it, and all readers have to see the same records.
     pub(crate) fn consumer_config(&self) -> ClientConfig {
         let mut config = self.client_config();
         config
             .set("isolation.level", "read_uncommitted")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // A position that the log does not have must not be mended in silence.
+            // A position that the log does not have is an error, and must not be replaced silently.
             .set("auto.offset.reset", "error");
         config
     }
 
-    /// The same of a consumer that follows a topic as it grows.
+    /// The same for a consumer that follows a growing topic.
     pub(crate) fn following_config(&self) -> ClientConfig {
         let mut config = self.consumer_config();
         config

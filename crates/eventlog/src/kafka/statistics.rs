@@ -1,10 +1,10 @@
-//! What a Kafka client says of itself, as metrics.
+//! The statistics of a Kafka client, as metrics.
 
 use rdkafka::statistics::{Broker, Statistics};
 
 use crate::metrics;
 
-/// How often it says so.
+/// How often a client reports them.
 pub(crate) const INTERVAL_MS: &str = "5000";
 
 /// Sets the metrics of one client of this process.
@@ -20,7 +20,7 @@ pub(crate) fn measure(client: &'static str, statistics: &Statistics) {
     retries.absolute(of_all(|broker| broker.txretries));
     let timeouts = metrics::CLIENT_TIMEOUTS.with(labels);
     timeouts.absolute(of_all(|broker| broker.req_timeouts));
-    // The addresses of the settings are no brokers of their own, and have no number.
+    // The bootstrap addresses are listed too. They are no further brokers, and have no number.
     let brokers = statistics.brokers.values();
     for broker in brokers.filter(|broker| broker.nodeid >= 0) {
         let labels = || [client.to_owned(), broker.nodeid.to_string()];

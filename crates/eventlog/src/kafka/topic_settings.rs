@@ -1,12 +1,12 @@
-//! What the design needs of each topic's settings: what a topic is made with, and why one that is there
-//! is refused. A value that comes from the broker's defaults counts like one of the topic's own.
+//! The settings that the design needs of each topic: with which ones a topic is created, and why an existing
+//! topic is refused. A value from the broker's defaults counts like one of the topic itself.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use crate::kafka::topics::Topics;
 
-/// A dead letter is the original and the headers that say why: larger than what was refused.
+/// A dead letter is larger than the refused record: it has the original, and headers with the reason.
 pub(crate) const DEAD_LETTER_MAX_BYTES: &str = "2097152";
 /// Kafka's own default. A batch of our producers has up to 1,000,000 bytes.
 const RECORD_MAX_BYTES: &str = "1048588";
@@ -52,14 +52,14 @@ pub struct TopicFault {
     pub setting: &'static str,
     /// Its value.
     pub actual: String,
-    /// The value that mends it.
+    /// The value that repairs it.
     pub needed: String,
     /// What would happen.
     pub danger: &'static str,
 }
 
 impl TopicFault {
-    /// What mends it.
+    /// What repairs it.
     #[must_use]
     pub fn command(&self, brokers: &str) -> String {
         alter(brokers, std::slice::from_ref(self))
@@ -82,7 +82,7 @@ impl fmt::Display for TopicFault {
     }
 }
 
-/// Every fault, and the commands that mend them.
+/// Every fault, and the commands that repair them.
 pub(crate) fn describe(brokers: &str, faults: &[TopicFault]) -> String {
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     lines.push("Run:".to_owned());
@@ -92,7 +92,7 @@ pub(crate) fn describe(brokers: &str, faults: &[TopicFault]) -> String {
     lines.join("\n")
 }
 
-/// The command that mends one topic's.
+/// The command that repairs the faults of one topic.
 fn alter(brokers: &str, faults: &[TopicFault]) -> String {
     let set = |fault: &TopicFault| format!("{}={}", fault.setting, fault.needed);
     let set: Vec<String> = faults.iter().map(set).collect();
@@ -104,7 +104,8 @@ fn alter(brokers: &str, faults: &[TopicFault]) -> String {
     )
 }
 
-/// Whether a value does as well as the pinned one; it is given all of the topic's, and its copies.
+/// Whether a value is as good as the pinned one. Its arguments are all settings of the topic, and the number
+/// of its replicas.
 type Fits = fn(&str, &Values, usize) -> bool;
 
 /// One setting of one topic.
@@ -116,14 +117,14 @@ struct Need {
     danger: &'static str,
 }
 
-/// What a new topic is made with.
+/// The settings with which a new topic is created.
 pub(crate) fn pinned(role: Role, replicas: usize) -> Vec<(&'static str, String)> {
     let needs = needs(role, replicas).into_iter();
     needs.map(|need| (need.setting, need.value)).collect()
 }
 
-/// What is wrong with a topic that has `replicas` copies of each partition. A setting that the broker
-/// does not know cannot do harm.
+/// What is wrong with a topic that has `replicas` replicas of each partition. A setting that the broker
+/// does not know has no effect.
 pub(crate) fn faults(role: Role, topic: &str, values: &Values, replicas: usize) -> Vec<TopicFault> {
     let mut faults = Vec::new();
     for need in needs(role, replicas) {
@@ -149,7 +150,7 @@ fn needs(role: Role, replicas: usize) -> Vec<Need> {
         Role::DeadLetters => (DEAD_LETTER_MAX_BYTES, holds_a_letter),
         Role::Events | Role::Outcomes | Role::States => (RECORD_MAX_BYTES, holds_a_batch),
     };
-    // Outcomes are for consumers, who say how long they need them.
+    // How long outcomes are kept is for their consumers to say.
     let (kept, kept_fits): (_, Fits) = match role {
         Role::Outcomes => (WEEK_MS, any),
         Role::Events | Role::DeadLetters | Role::States => (FOR_EVER, only),

@@ -1,4 +1,4 @@
-//! The four topics: their names, how they are made, and the check of what they are.
+//! The topics: their names, how they are created, and the check of existing ones.
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -23,14 +23,14 @@ pub struct Topics {
     pub events: String,
     /// What was decided, keyed by order id.
     pub outcomes: String,
-    /// Of every order what was decided of it last, keyed by order id, and compacted.
+    /// The last decision about every order, keyed by order id, and compacted.
     pub states: String,
     /// What could not be decoded or applied.
     pub dead_letters: String,
 }
 
 impl Topics {
-    /// The names behind a prefix, which is empty but for deployments that share a cluster.
+    /// The names with a prefix. It is empty unless several deployments share a cluster.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         Self {
@@ -48,12 +48,12 @@ pub enum TopicError {
     /// The cluster did not answer, or refused.
     #[error("the Kafka cluster cannot be asked about topics")]
     Client(#[from] KafkaError),
-    /// No broker can be reached, or none lets this client in.
+    /// No broker can be reached, or none accepts this client.
     #[error("the Kafka cluster cannot be asked about topics: {cause}")]
     Away {
-        /// What the client says of the connection that failed last.
+        /// The client's error about the last connection that failed.
         cause: String,
-        /// What that made of the question.
+        /// What could not be done because of it.
         #[source]
         error: KafkaError,
     },
@@ -71,7 +71,7 @@ pub enum TopicError {
         /// Its name.
         topic: String,
     },
-    /// Its number of partitions is not what the keys were spread over.
+    /// Its number of partitions is not the number by which the keys were distributed.
     #[error(
         "topic {topic} has {actual} partitions, and EVENT_PARTITIONS is {expected}: every voucher's \
          place depends on that number; {}",
@@ -121,8 +121,8 @@ fn advice(actual: i32, expected: i32) -> String {
 }
 
 impl TopicError {
-    /// Whether it stays until somebody changes a setting; a cluster that has just started may not
-    /// know its topics yet.
+    /// Whether it lasts until somebody changes a setting. A missing topic may not last: a cluster that has just
+    /// started may not know its topics yet.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         matches!(self, Self::Partitions { .. } | Self::Settings { .. })
@@ -245,11 +245,11 @@ async fn values(
     }
 }
 
-/// What the cluster's metadata say of a topic.
+/// A topic in the cluster's metadata.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     partitions: i32,
-    /// The copies of the partition that has the fewest.
+    /// The number of replicas of the partition that has the fewest.
     replicas: usize,
 }
 

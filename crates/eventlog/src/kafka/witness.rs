@@ -1,4 +1,4 @@
-//! Why a broker does not let a client in, which the client tells beside its answers.
+//! Why a broker refuses a client. The client reports it as events, not in its answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use rdkafka::metadata::Metadata;
 use crate::kafka::topics::TopicError;
 
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// More than a client has to tell of a second.
+/// More events than a client has in a second.
 const EVENTS_HEARD: usize = 20;
 
-/// What the client says of connections that failed. Clones are one.
+/// The client's errors about connections that failed. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<Option<Failure>>>);
 
@@ -27,7 +27,7 @@ struct Failure {
 impl ClientContext for Witness {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        // That follows from what was said before.
+        // This error is a consequence of one that was reported before.
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             return;
         }
@@ -68,7 +68,7 @@ impl Witness {
     }
 }
 
-/// Blocks until a broker has told of a topic, or has not let this client in, or `patience` is at its end.
+/// Blocks until a broker has answered about a topic, or has refused this client, or `patience` is over.
 pub(crate) fn metadata(
     client: &BaseConsumer<Witness>,
     topic: &str,
@@ -91,7 +91,7 @@ pub(crate) fn metadata(
     }
 }
 
-/// The client tells what happened only to who polls it. No record comes: nothing is assigned.
+/// The client reports events only while it is polled. No record comes, because nothing is assigned.
 fn hear(client: &BaseConsumer<Witness>) {
     for _ in 0..EVENTS_HEARD {
         let _ = client.poll(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! What becomes of the records that a producer was given: told to whoever waits, and watched.
+//! The result of each record that a producer was given: it is passed to the caller that waits, and supervised.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,10 +24,10 @@ use crate::produce::producer::{Delivered, DeliveryError};
 
 /// What timed out is sent again soon: for so long its lane counts as waiting with nothing in flight.
 const TRIES_AGAIN_WITHIN_LOOKS: u32 = 4;
-/// As metrics and logs call it.
+/// Its name in metrics and logs.
 const CLIENT: &str = "producer";
 
-/// The ack of one record, in the future. Dropping it does not take the record back.
+/// A future that is the ack of one record. The record is sent even if it is dropped.
 #[must_use = "a record counts only once its ack is there"]
 pub struct Delivery(oneshot::Receiver<Result<Delivered, DeliveryError>>);
 
@@ -47,11 +47,11 @@ pub(crate) enum Lane {
     Outcomes,
     States,
     DeadLetters,
-    /// A topic that is not ours: not watched.
+    /// Another topic: it is not supervised.
     Foreign,
 }
 
-/// Goes with each record to its end.
+/// The client returns it with the result of each record.
 pub(crate) struct Ticket {
     lane: Lane,
     ack: oneshot::Sender<Result<Delivered, DeliveryError>>,
@@ -60,19 +60,19 @@ pub(crate) struct Ticket {
 #[derive(Default)]
 struct Counts {
     in_flight: AtomicUsize,
-    /// Acks, and what a broker refused.
+    /// Acks, and records that a broker refused.
     answers: AtomicU64,
     /// The last of them had no answer in time.
     timed_out: AtomicBool,
 }
 
-/// The books on all that was sent.
+/// The counts of all records that were sent.
 pub(crate) struct Acks {
     /// By partition of the event topic; then the outcomes, the states, the dead letters and the rest.
     lanes: Vec<Counts>,
     event_partitions: usize,
     failed: watch::Sender<Option<String>>,
-    /// Looks at the client; to be woken when something went wrong.
+    /// Wakes the task that checks the client, when something went wrong.
     watcher: OnceLock<Thread>,
 }
 
@@ -108,7 +108,7 @@ impl Acks {
         (Ticket { lane, ack }, Delivery(delivery))
     }
 
-    /// It was not taken after all.
+    /// The client did not take it.
     pub(crate) fn unsent(&self, ticket: &Ticket) {
         let counts = self.counts(ticket.lane);
         counts.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -128,18 +128,18 @@ impl Acks {
             Err(DeliveryError::TimedOut) => counts.timed_out.store(true, Ordering::Relaxed),
             Err(DeliveryError::Fatal) => self.fail("a record met a producer that had failed"),
         }
-        // Nobody waits for it any more.
+        // The caller does not wait any more.
         let _ = ticket.ack.send(outcome);
     }
 
-    /// Has the client asked whether it has failed for good: an error does not say that itself.
+    /// Asks for a check whether the client has failed permanently: the error itself does not say so.
     fn wake(&self) {
         if let Some(watcher) = self.watcher.get() {
             watcher.unpark();
         }
     }
 
-    /// The producer has failed for good. The first reason counts.
+    /// The producer has failed permanently. The first reason counts.
     pub(crate) fn fail(&self, why: &str) {
         self.failed.send_if_modified(|failed| {
             let is_first = failed.is_none();
@@ -152,16 +152,16 @@ impl Acks {
         self.failed.borrow().is_some()
     }
 
-    /// Waits until the producer has failed for good, and says why.
+    /// Waits until the producer has failed permanently, and returns the reason.
     pub(crate) async fn until_failed(&self) -> String {
         let mut failed = self.failed.subscribe();
-        // The sender is ours, and so it is there.
+        // The sender is a field of this struct, so it still exists.
         let why = failed.wait_for(Option::is_some).await.ok();
         why.and_then(|why| why.clone()).unwrap_or_default()
     }
 }
 
-/// What the client calls back.
+/// The callbacks of the client.
 pub(crate) struct AcksContext(pub(crate) Arc<Acks>);
 
 impl ClientContext for AcksContext {
@@ -198,7 +198,8 @@ fn delivery_error(error: KafkaError) -> DeliveryError {
     }
 }
 
-/// Looks at what waits for its ack until the producer is gone; one that is stuck has failed for good.
+/// Supervises the records that wait for an ack, until the producer is gone. A producer that is stuck has
+/// failed permanently.
 struct Watcher {
     acks: Weak<Acks>,
     producer: Weak<ThreadedProducer<AcksContext>>,
@@ -207,7 +208,7 @@ struct Watcher {
     idle_looks: Vec<u32>,
 }
 
-/// Starts the watch over a producer.
+/// Starts the supervision of a producer.
 pub(crate) fn watch_producer(
     acks: &Arc<Acks>,
     producer: &Arc<ThreadedProducer<AcksContext>>,

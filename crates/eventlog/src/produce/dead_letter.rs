@@ -8,11 +8,11 @@ use crate::produce::producer::{Delivered, DeliveryError, EventProducer, SendErro
 use crate::wire::headers::{Headers, text};
 use crate::wire::record::Record;
 
-/// A record that is smaller than this fits into any dead-letter topic: where it is refused for its
-/// size, it shared a batch with a larger one.
+/// A record that is smaller than this fits into any dead-letter topic. If it is refused for its size, it was
+/// in a batch with a larger one.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// A cause is for people, and may quote what somebody wrote.
+/// The longest cause. It is a text for people, and may quote data of the record.
 const CAUSE_MAX_CHARS: usize = 1_000;
 
 /// A record that could not be decoded or applied, and why.
@@ -52,7 +52,7 @@ impl DeadLetterError {
     }
 }
 
-/// How much of its record a letter has.
+/// Which parts of its record a dead letter has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Whole,
@@ -74,7 +74,7 @@ impl EventProducer {
         letter: &DeadLetter<'_>,
     ) -> Result<Delivered, DeadLetterError> {
         let extents = if letter.record.bytes() < SMALL_BYTES {
-            // The larger one does not come into its batch again.
+            // This time the larger one is not in its batch.
             [Extent::Whole; 3]
         } else {
             [Extent::Whole, Extent::WithoutPayload, Extent::PlaceAndCause]

@@ -23,7 +23,7 @@ use crate::wire::record::Record;
 const QUEUE_MAX_RECORDS: &str = "100000";
 const QUEUE_MAX_KIB: &str = "65536";
 
-/// Where a record stands.
+/// The position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
     /// Its partition.
@@ -32,16 +32,16 @@ pub struct Delivered {
     pub offset: Offset,
 }
 
-/// Why a record was not taken: it is certainly not in the log.
+/// Why a record was not accepted. It is certainly not in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Too much waits for its ack: refuse the request.
+    /// Too many records wait for their ack: refuse the request.
     #[error("the producer's queue is full")]
     QueueFull,
-    /// The producer has failed for good: the process has to start again.
+    /// The producer has failed permanently: the process has to start again.
     #[error("the producer has failed and takes nothing any more")]
     Fatal,
-    /// No reader would take it, so it is not written.
+    /// Readers would refuse it, so it is not written.
     #[error("no event may say that: {0}")]
     Invalid(#[from] EventError),
     /// The record itself, or its topic; or the id of its schema was never asked for (`learn_schema_ids`).
@@ -56,7 +56,7 @@ pub enum DeliveryError {
     /// No ack within the delivery timeout; the record may have been written.
     #[error("no ack in time: the record may be in the log or not")]
     TimedOut,
-    /// The producer has failed for good: the process has to start again.
+    /// The producer has failed permanently: the process has to start again.
     #[error("the producer has failed for good")]
     Fatal,
     /// The broker or the client gave up.
@@ -154,7 +154,7 @@ impl EventProducer {
         }
     }
 
-    /// Where a key's events are.
+    /// The partition of a key's events.
     fn event_partition(&self, key: &[u8]) -> i32 {
         partition_of(key, self.event_partitions)
     }
@@ -275,14 +275,14 @@ impl EventProducer {
         }
     }
 
-    /// Whether the producer has failed for good: the client said so, or it was stuck. It takes nothing
-    /// any more, and the process has to start again.
+    /// Whether the producer has failed permanently: the client said so, or it was stuck. It accepts no more
+    /// records, and the process has to start again.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.acks.has_failed()
     }
 
-    /// Waits until the producer has failed for good, and says why.
+    /// Waits until the producer has failed permanently, and returns the reason.
     pub async fn until_failed(&self) -> String {
         self.acks.until_failed().await
     }
@@ -319,7 +319,7 @@ impl EventProducer {
             .await
     }
 
-    /// Runs what waits in the client's own code on a thread where it may.
+    /// Runs a call of the client that blocks on a thread that may block.
     async fn blocking(
         &self,
         work: impl FnOnce(&Self) -> Result<(), KafkaError> + Send + 'static,
@@ -330,7 +330,7 @@ impl EventProducer {
             .unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// How many records wait for their ack, and errors for being told.
+    /// How many records wait for their ack, and errors for being reported.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)

@@ -81,7 +81,7 @@ pub async fn register_schemas(
 }
 
 impl RegisteredSchema {
-    /// What is wrong with it. To be missing is not: it can be registered.
+    /// What is wrong with it. A missing schema is not wrong: it can be registered.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.misfits.clone();
@@ -144,7 +144,7 @@ pub async fn learn_schema_ids(
     for (subject, record) in subjects(topics) {
         let id = registry.id_of(&subject, record.json).await?;
         let id = id.ok_or(RegistryError::NotRegistered { subject })?;
-        // It is one of ours: only their number has a limit.
+        // It is one of this project's schemas, so the only possible error is their number.
         if let Err(error) = ids::learn(id, record.json) {
             tracing::error!(%error, id, "a schema id cannot be kept");
         }

@@ -1,6 +1,6 @@
-//! Reading the events of a topic outside any group, decoded, a stream of batches a partition.
+//! Reading the events of a topic without a group, decoded, as one stream of batches for each partition.
 //!
-//! For whoever folds the log anew: nothing here writes, and no record is copied before it is decoded.
+//! For programs that fold the log from its beginning. Nothing here writes, and no record is copied before it is decoded.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,13 +20,12 @@ use crate::wire::record::{decode_event_at, sort_into};
 
 const POLL: Duration = Duration::from_millis(20);
 const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
-/// How often a reader looks after batches that waited for room.
+/// How often a reader tries to send batches that wait for room in their channel.
 const UPKEEP: Duration = Duration::from_millis(20);
 /// Batches that may wait for a slow receiver, a partition.
 const BUFFER_BATCHES: usize = 3;
 
-/// One partition's batches as they come, for ever: at the end of the log the next one waits for the
-/// next record.
+/// The batches of one partition. The stream has no end: at the end of the log it waits for the next record.
 #[derive(Debug)]
 pub struct EventStream {
     /// The partition.
@@ -88,7 +87,7 @@ pub async fn read_events(
     .await
 }
 
-/// One after the other to each thread.
+/// Distributes the partitions to the threads in turn.
 fn shares(starts: &[(i32, Offset)], threads: usize) -> Vec<Vec<(i32, Offset)>> {
     let threads = threads.clamp(1, starts.len().max(1));
     let share = |n| starts.iter().skip(n).step_by(threads).copied().collect();
@@ -106,7 +105,7 @@ fn start(
         .consumer_config()
         .set("group.id", format!("reader-{}", Uuid::new_v4()))
         .set("enable.partition.eof", "true")
-        // Its default, 1 s, would be waited for each time the reader was ahead of its receiver.
+        // With its default, 1 s, the reader would wait that long each time it was ahead of its receiver.
         .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut list = TopicPartitionList::new();
@@ -160,7 +159,7 @@ impl PartitionBuffer {
         (lane, stream)
     }
 
-    /// Ends the batch, and sends what there is room for.
+    /// Ends the batch, and sends as many batches as there is room for.
     fn flush(&mut self) {
         if self.batch.to > self.begun {
             self.begun = self.batch.to;
@@ -196,13 +195,13 @@ struct ReaderThread {
 }
 
 impl ReaderThread {
-    /// Until nobody listens, or the client fails.
+    /// Runs until all receivers are gone, or the client fails.
     fn run(mut self) {
         if let Err(error) = self.read() {
             tracing::warn!(%error, "reading events broke off");
             let told = error.to_string();
             let first = self.lanes.first().map(|lane| lane.sender.clone());
-            // Nobody wants to know where the receiver is gone.
+            // If the receiver is gone, nobody needs the error.
             if let Some(sender) = first {
                 let _ = sender.blocking_send(Err(error));
             }
@@ -235,7 +234,7 @@ impl ReaderThread {
                     let at = position(&self.consumer, &self.topic, partition)?;
                     if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
                         lane.flush();
-                        // The last offsets may belong to no record: a batch without any.
+                        // The last offsets may belong to no record: then the batch is empty.
                         lane.batch.to = lane.batch.to.max(at);
                         lane.flush();
                     }
@@ -244,7 +243,7 @@ impl ReaderThread {
                 Some(Err(error)) => {
                     tracing::warn!(%error, "reading events goes on after an error");
                 }
-                // Nothing comes for now: what is there goes on.
+                // No record comes at the moment: send what is there.
                 None => self.lanes.iter_mut().for_each(PartitionBuffer::flush),
             }
             if backlog && Instant::now() >= upkeep_due {

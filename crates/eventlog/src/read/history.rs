@@ -1,4 +1,4 @@
-//! What the log says of one order, and what the fold makes of it.
+//! The records of one order in the log, and what the fold decided about each.
 
 use seckill_domain::{
     Decision, Event, EventBody, Offset, OrderId, OrderStatus, PaymentFate, RefundReason,
@@ -10,7 +10,7 @@ use crate::read::reader::{OffsetRange, ReadError};
 use crate::read::scan::{event_offset_ranges, first_since, scan};
 use crate::wire::record::Record;
 
-/// Records that wait for the fold at the most.
+/// The most records that wait for the fold.
 const BUFFER_RECORDS: usize = 1_000;
 
 /// Why there is no history.
@@ -19,7 +19,7 @@ pub enum HistoryError {
     /// The topic cannot be read.
     #[error("the event topic cannot be read")]
     Read(#[from] ReadError),
-    /// What was decided cannot be worked out from the rest.
+    /// The beginning of the log is missing, so that the decisions cannot be computed.
     #[error(
         "the log's first records are gone: what was decided cannot be worked out again from the rest; \
          PostgreSQL has what it came to"
@@ -69,11 +69,11 @@ impl OrderHistory {
         let mut records = scan(settings, topic, range, BUFFER_RECORDS).await?;
         let mut history = Self::default();
         while let Some(record) = records.next().await? {
-            // Only this voucher's are decoded: the partition has others', usually far more.
+            // Only the records of this voucher are decoded. The partition usually has far more of others.
             if record.key.as_deref() != Some(key.as_bytes()) {
                 continue;
             }
-            // The others are dead letters: the fold has not seen them either.
+            // Records that cannot be decoded are dead letters: the fold skips them too.
             if let Ok(event) = record.event(partitions) {
                 history.fold(record, event, order_id);
             }

@@ -1,4 +1,4 @@
-//! Reading a topic outside any group: its end as it grows, all of it, or a part of it once.
+//! Reading a topic without a group: its new records, all of it, or a part of it once.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub enum ReadError {
         /// What the client said last.
         last_error: String,
     },
-    /// Nothing came while a fresh client would have read something.
+    /// No record came, although a new client would have read one.
     #[error("the reader of topic {topic} gets nothing while a fresh client does: it is given up")]
     Stuck {
         /// The topic.
@@ -60,7 +60,7 @@ pub enum ReadError {
         /// The end.
         to: i64,
     },
-    /// The thread could not be started, or ended without a word.
+    /// The thread could not be started, or ended without giving a reason.
     #[error("the reader's thread failed: {0}")]
     Thread(String),
 }
@@ -152,7 +152,7 @@ impl Reader {
         })
     }
 
-    /// Offsets in numbers, not "the end": what is written after this call is read.
+    /// Offsets as numbers, not "the end", so that every record that is written after this call is read.
     pub(crate) fn assign(&self, starts: &[(i32, Offset)]) -> Result<(), ReadError> {
         let mut list = TopicPartitionList::new();
         for (partition, start) in starts {
@@ -162,7 +162,7 @@ impl Reader {
         Ok(self.consumer.assign(&list)?)
     }
 
-    /// A record that can be decoded, if the registry lets it be.
+    /// A record whose schema is known, if the registry knows it.
     fn copy_of(&self, message: &BorrowedMessage<'_>) -> Record {
         SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
         Record::copy_of(message)
@@ -178,7 +178,7 @@ impl Reader {
             watch,
             look_due: Instant::now(),
         };
-        // Nobody wants to know anything when the receiver is gone.
+        // If the receiver is gone, nobody needs the records.
         while !picked.is_closed() {
             if let Err(error) = watched.look(self) {
                 let _ = picked.blocking_send(Err(error));
@@ -298,8 +298,8 @@ pub(crate) fn position<C: ConsumerContext>(
     }
 }
 
-/// The client mends most errors by itself. Not a position that the log does not have, and not one that it
-/// calls fatal.
+/// The client recovers from most errors by itself, but not from a position that the log does not have, and
+/// not from a fatal error.
 pub(crate) fn is_lasting(error: &KafkaError) -> bool {
     matches!(
         error,

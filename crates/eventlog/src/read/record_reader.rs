@@ -1,4 +1,4 @@
-//! Reading records of a partition once more: what a view remembers of the log, and what it has passed over.
+//! Reading single records of a partition again: the last one that a view has folded, and those that it skipped.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this long without a record, and without the end, reading has failed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Records that are read for nothing rather than asking the broker once more.
+/// If at most so many records are in between, they are read, because that is cheaper than another request.
 const GAP_MAX: i64 = 2_000;
 
 /// One client that reads a few records of any partition of a topic, one question after the other. A clone
@@ -49,7 +49,7 @@ impl RecordReader {
             .consumer_config()
             .set("group.id", format!("reader-{}", Uuid::new_v4()))
             .set("enable.partition.eof", "true")
-            // The answer to the last question may still be waited for when the next one comes.
+            // The last request may still be running when the next one comes.
             .set("fetch.wait.max.ms", "10")
             .set("queued.min.messages", "1000")
             .create()?;
@@ -184,7 +184,7 @@ impl Inner {
         })
     }
 
-    /// Hands every record from `from` to the partition's end to `see`, until that breaks off.
+    /// Passes every record from `from` to the partition's end to `see`, until that returns a break.
     fn each(
         &self,
         partition: i32,

@@ -6,7 +6,7 @@ use seckill_domain::{LastRecord, Offset};
 use crate::read::reader::ReadError;
 use crate::read::record_reader::RecordReader;
 
-/// What was found where a view stands.
+/// What was found at the position of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Log {
     /// The record that was folded last.

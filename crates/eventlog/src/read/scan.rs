@@ -16,7 +16,7 @@ use crate::wire::record::Record;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What each partition of a topic holds at this moment, from its oldest record to its end.
+/// The offsets of each partition of a topic at this moment, from its oldest record to its end.
 ///
 /// # Errors
 /// [`ReadError`] when the topic is missing or the cluster does not answer.
@@ -158,7 +158,7 @@ async fn scan_while(
                 Err(_) => Next::End,
             };
             let end = reader.read(&ranges, IDLE_TIMEOUT, sink).map(|()| None);
-            // Nobody wants to know when the receiver is gone.
+            // If the receiver is gone, nobody needs the records.
             let _ = sender.blocking_send(end);
         })
         .map_err(|e| ReadError::Thread(e.to_string()))?;

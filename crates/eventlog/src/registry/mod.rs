@@ -1,7 +1,7 @@
 //! A schema registry with Confluent's API: what its ids stand for, and which of them are written.
 //!
-//! The registry is asked when a service starts, and for an id that was never met. All else is known already: a
-//! registry that is away holds nobody up who reads and writes what it has read and written before.
+//! The registry is asked when a service starts, and when a new id is read. Everything else is stored in memory: while
+//! the registry is unavailable, a service can read and write with all schemas that it has used before.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,31 +28,31 @@ const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schema
 const ACCEPTED: HeaderValue =
     HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
 
-/// How long the answer to an id is not asked for again where there was none.
+/// After an id was not found, it is not asked for again for this long.
 const ASK_AGAIN: Duration = Duration::from_millis(900);
 
 /// Why the registry did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// Nobody answers.
+    /// It does not answer.
     #[error("the schema registry at {url} does not answer: {cause}")]
     Away {
         /// Where it was asked.
         url: String,
-        /// What came instead.
+        /// The error.
         cause: String,
     },
-    /// It answers that it does not.
+    /// It answers with an error.
     #[error("the schema registry at {url} refuses with status {status}: {message}")]
     Refused {
         /// Where it was asked.
         url: String,
         /// HTTP's.
         status: u16,
-        /// Its own words.
+        /// The text of its answer.
         message: String,
     },
-    /// A schema that is written is not there.
+    /// A schema that is written is not registered.
     #[error(
         "{subject} is not in the schema registry in the version that is written here: run `seckillctl schemas register`"
     )]
@@ -69,17 +69,17 @@ pub struct RegistrySettings {
     pub url: String,
     /// User and password.
     pub login: Option<(String, String)>,
-    /// A PEM file: who signs its certificate. None: whom the system trusts.
+    /// A PEM file with the certificate authorities of the registry. None: those that the system trusts.
     pub ca: Option<PathBuf>,
 }
 
-/// The way to a registry. A clone is another handle of the same one.
+/// A client of a registry. Clones share one client.
 #[derive(Clone)]
 pub struct SchemaRegistry(Arc<Inner>);
 
 struct Inner {
     http: HttpClient,
-    /// What every question has.
+    /// The headers of every request.
     headers: HeaderMap,
     /// The ids that are written, by the record's name.
     written: OnceLock<HashMap<String, u32>>,
@@ -277,13 +277,13 @@ impl SchemaRegistry {
             url: url(),
             cause: error.to_string(),
         })?;
-        // What a proxy in between says need not be JSON.
+        // The answer of a proxy in between may not be JSON.
         let text = || Value::String(String::from_utf8_lossy(&answer.body).trim().to_owned());
         let body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| text());
         if answer.status.is_success() {
             return Ok(Some(body));
         }
-        // The path of something else is no word of the registry.
+        // This 404 is about the path: it does not come from the registry.
         if answer.status == StatusCode::NOT_FOUND && body["error_code"].is_i64() {
             return Ok(None);
         }

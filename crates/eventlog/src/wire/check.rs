@@ -1,5 +1,5 @@
-//! From plain values to the domain's types. Whoever writes into the log may be another team's
-//! program: nothing that the fold or a store could stumble over gets past here.
+//! From plain values to the domain's types. Programs of other teams may write into the log too. Everything that
+//! the fold or a store could not handle is refused here.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -30,7 +30,7 @@ pub enum DecodeError {
         /// What the registry said of it last.
         why: String,
     },
-    /// A known record that does not belong into this topic.
+    /// A known record that does not belong in this topic.
     #[error("a {record} does not belong into this topic")]
     WrongTopic {
         /// The record's name.
@@ -52,13 +52,13 @@ pub enum DecodeError {
         /// How many.
         count: usize,
     },
-    /// The reader of the body gave up in a way of its own.
+    /// The Avro reader panicked.
     #[error("reading it panicked: {problem}")]
     Panicked {
         /// The panic's message.
         problem: String,
     },
-    /// A field's value cannot be.
+    /// A field has a value that is not allowed.
     #[error("{record}.{field}: {problem}")]
     Invalid {
         /// The record's name.
@@ -74,15 +74,15 @@ pub enum DecodeError {
         /// The voucher id.
         expected: String,
     },
-    /// A record of an unknown schema under a key that is no voucher id.
+    /// A record of an unknown schema under a key that is not a voucher id.
     #[error("the record's key is not a voucher id")]
     KeyOfNoVoucher,
-    /// An event in a partition that its key does not lead to.
+    /// An event in a partition that is not that of its key.
     #[error("the record stands in partition {partition}, and its key leads to {expected}")]
     WrongPartition {
-        /// Where it stands.
+        /// The partition that it is in.
         partition: i32,
-        /// Where its key leads.
+        /// The partition of its key.
         expected: i32,
     },
 }
@@ -111,7 +111,7 @@ pub(crate) enum SchemaError {
         /// The schema's name.
         name: String,
     },
-    /// More ids than one registry gives to the few schemas that there are.
+    /// Too many ids: one registry gives far fewer to the schemas of this project.
     #[error("too many ids of known schemas")]
     TooMany,
 }

@@ -1,4 +1,4 @@
-//! Reading bytes that anybody may have written, with libraries that may panic on some of them.
+//! Reading bytes from unknown writers with libraries that may panic on some bytes.
 
 use std::any::Any;
 use std::cell::Cell;

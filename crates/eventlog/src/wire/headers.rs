@@ -1,4 +1,4 @@
-//! A record's headers; those of our own are `CloudEvents` in binary mode: the envelope is in the headers,
+//! A record's headers. This project writes `CloudEvents` in binary mode: the envelope is in the headers,
 //! the payload is the record.
 
 use std::fmt;
@@ -62,7 +62,7 @@ impl Headers {
             .filter_map(move |header| header.and_then(of_name))
     }
 
-    /// With one more at the end.
+    /// Adds one at the end.
     #[must_use]
     pub fn with(self, name: &str, value: Option<&[u8]>) -> Self {
         Self(self.0.insert(Header { key: name, value }))
@@ -137,7 +137,7 @@ fn rfc3339(at: Timestamp) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
 
-/// One that nobody records.
+/// One that is not sampled.
 fn new_trace() -> TraceParent {
     let (random, span) = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().1);
     TraceParent::generate(random, span).unsampled()

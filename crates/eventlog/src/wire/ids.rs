@@ -1,7 +1,7 @@
-//! Which of our schemas a registry's ids stand for.
+//! Which schema of this project each id of a registry means.
 //!
-//! A process has one registry, and what an id stands for never changes. So it is kept once, for every decoder of
-//! the process, and to look an id up takes no lock.
+//! A process has one registry, and the meaning of an id never changes. So the ids are stored once for all decoders
+//! of the process, and looking one up takes no lock.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,10 +11,10 @@ use crate::wire::schemas::{Version, id_in, version_of};
 
 /// A registry has one id for a schema's text, and there are some dozen schemas.
 const MAX_IDS: usize = 256;
-/// Reasons are kept of so many ids; garbage can look like an id.
+/// Reasons are stored for at most so many ids, because random bytes can look like an id.
 const MAX_REASONS: usize = 1_000;
 
-/// Filled from the front. Most logs need the first few.
+/// Filled from the front. Most logs need only the first few.
 static KNOWN: [OnceLock<(u32, &'static Version)>; MAX_IDS] = [const { OnceLock::new() }; MAX_IDS];
 
 /// Why other ids are not known, by what the registry said of them last.
@@ -54,7 +54,7 @@ fn look_up(id: u32) -> Option<&'static Version> {
         .map(|(_, version)| *version)
 }
 
-/// From now on `id` stands for the schema `json`.
+/// Stores that `id` means the schema `json`.
 pub(crate) fn learn(id: u32, json: &str) -> Result<(), SchemaError> {
     let version = version_of(json)?;
     let is_placed = KNOWN

@@ -1,4 +1,4 @@
-//! Outcomes: what was decided, for consumers that don't want to know the rule.
+//! Outcomes: what was decided, for consumers that do not know the rule.
 
 use std::fmt;
 

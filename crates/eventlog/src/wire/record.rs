@@ -71,7 +71,7 @@ impl Record {
         voucher_key(self.key.as_deref())
     }
 
-    /// These records of one partition, ascending, as a batch: every fold makes the same of them.
+    /// Records of one partition, ascending, as a batch. Every fold decodes them with this function.
     #[must_use]
     pub fn batch(records: &[Self], partitions: i32, to: Offset) -> LogBatch {
         let mut batch = LogBatch::ending_at(to);
@@ -116,12 +116,12 @@ impl Record {
         decode_event_at(self.partition, partitions, key, payload)
     }
 
-    /// Tells the record from any other: a hash of its key and its payload.
+    /// Distinguishes the record from any other: a hash of its key and its payload.
     #[must_use]
     pub fn identity(&self) -> Identity {
         let mut hash = Sha256::new();
         for part in [self.key.as_deref(), self.payload.as_deref()] {
-            // None is told from empty, and where one part ends from where the next begins.
+            // None differs from empty, and the lengths say where one part ends and the next begins.
             let length = part.map_or(-1, |p| i64::try_from(p.len()).unwrap_or(i64::MAX));
             hash.update(length.to_be_bytes());
             hash.update(part.unwrap_or_default());
@@ -161,7 +161,7 @@ pub(crate) fn decode_event_at(
             at_home(partition, partitions, expected.as_bytes())?;
             Ok(event)
         }
-        // A version that knows the schema refuses a wrong place, too: so it is malformed for all of them.
+        // A version that knows the schema refuses a wrong key or partition too, so every version finds it malformed.
         Err(unknown) if unknown.is_not_known_yet() => {
             let key = voucher_key(key).ok_or(DecodeError::KeyOfNoVoucher)?;
             at_home(partition, partitions, key.to_string().as_bytes())?;

@@ -20,8 +20,8 @@ const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 const CONFLUENT: u8 = 0x00;
 const FINGERPRINT_BYTES: usize = 8;
 
-/// No field is larger than the largest message a broker takes by default: a length prefix beyond
-/// that is a lie, and nothing is allocated for it.
+/// No field is larger than the largest message that a broker accepts by default. A larger length prefix is
+/// wrong, and no memory is allocated for it.
 const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// A record of one of the topics.
@@ -244,7 +244,7 @@ impl<'m> Framed<'m> {
             [] | [0xC3] => return Err(DecodeError::TooShort),
             [first, ..] => return Err(DecodeError::UnknownFraming { first: *first }),
         };
-        // A process of before this record had a schema.
+        // Simulates a process of a version that does not have this schema.
         fail::fail_point!(&format!("eventlog.lacks.{}", version.kind), |_| Err(
             unknown(VERSIONS.current[&version.kind])
         ));

@@ -16,8 +16,8 @@ pub struct Correction {
     pub epoch: Epoch,
     /// The sale's position in the scan.
     pub from: Offset,
-    /// Up to here the log has nothing that bears on `holds`. For a sale of many orders it has moved on
-    /// by the time it was compared: to be renewed, by what the log has of [`Self::buyers`].
+    /// Up to this position the log has no record that concerns `holds`. While a large sale is compared, the
+    /// log gets new records: then read again what it has of [`Self::buyers`], and set this anew.
     pub to: Offset,
     /// [`crate::SaleNumbers::corrections`] in the scan.
     pub corrections: u64,
@@ -47,7 +47,7 @@ pub struct HoldCorrection {
     pub field: String,
     /// Its text in the scan; none: it was not there.
     pub actual: Option<String>,
-    /// Its text from now on; none: it goes.
+    /// Its new text; none: the field is removed.
     pub expected: Option<String>,
 }
 
@@ -65,9 +65,9 @@ pub enum CorrectReply {
 }
 
 impl Stock {
-    /// Repairs a sale, if it is still where the scan saw it. After [`StockError::Timeout`] scan
-    /// again: a late arrival of this call is refused once another correction was made, and what it
-    /// would correct is gone once it was.
+    /// Repairs a sale that has not changed since the scan. After [`StockError::Timeout`] scan it
+    /// again. If this call arrives late, it is refused after another correction; if it was carried out,
+    /// the next scan finds nothing to correct.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] for too many holds.

@@ -1,5 +1,5 @@
-//! The names of a sale's keys. All of one voucher share a hash slot. Nothing but the deployment's prefix,
-//! integers and UUIDs gets into a name.
+//! The names of a sale's keys. All keys of a voucher are in the same hash slot. A name consists of the
+//! deployment's prefix, integers and UUIDs.
 
 use seckill_domain::VoucherId;
 use uuid::Uuid;

@@ -7,9 +7,10 @@ use seckill_domain::{EventId, KeyHash, Order, OrderId, Timestamp, UserId};
 pub enum HoldPlace {
     /// It is the user's live order, and holds its units.
     Live,
-    /// It is the user's last order, whose units went back: it bars nothing, and its key answers.
+    /// It is the user's last order, and its units are free again. The user may order again; a request with its
+    /// idempotency key is answered with this order.
     Released,
-    /// Another order is the user's: of this one only the key is kept, if it has one.
+    /// The user has a later order. Only the idempotency key of this one is kept, if it has one.
     Earlier,
 }
 
@@ -33,7 +34,7 @@ pub struct LoadHold {
 }
 
 impl LoadHold {
-    /// An order of a user who has, or has not, another one that comes before it.
+    /// `is_earlier` says whether the user has a later order.
     #[must_use]
     pub fn of(order: &Order, is_earlier: bool) -> Self {
         Self {
@@ -52,7 +53,7 @@ impl LoadHold {
     }
 }
 
-/// A shrink that the log has decided: asked again, it takes nothing.
+/// A shrink that the log has decided. It is loaded so that a late retry takes no units again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadShrink {
     /// The adjustment.

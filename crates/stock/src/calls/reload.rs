@@ -1,5 +1,5 @@
-//! Loading a sale that Redis has not, or has behind another fence or of an earlier epoch, and taking
-//! one away. The calls of one load share a nonce and a connection, and stop at the first *lost*.
+//! Loading a sale that Redis does not have, or has under another fence or of an earlier epoch; and
+//! removing a sale. The calls of one load share a nonce and a connection. Stop at the first reply *lost*.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::redis::error::StockError;
 use crate::redis::reply::{NONE, key_hash_text};
 use crate::redis::script::{MAX_ITEMS, Script};
 
-/// After which an abandoned claim or load is forgotten; each call of a load begins it anew.
+/// An abandoned claim or load expires after this time; each call of a load starts the time again.
 const ABANDONED_AFTER_SECONDS: u32 = 600;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -56,10 +56,10 @@ pub enum OpenReply {
 }
 
 impl Stock {
-    /// Takes a sale out of Redis that is closed, or whose window is over by Redis' clock, if nothing is
-    /// unsettled or pending and every decision below `position` is settled; gives the position that it
-    /// had, or none where it stays. Whether unpaid orders are left, and whether PostgreSQL has come that
-    /// far, is the caller's to know.
+    /// Removes a sale from Redis that is closed, or whose window is over by Redis' clock, if nothing is
+    /// unsettled or pending and every decision below `position` is settled. Returns the position that it
+    /// had, or none if the sale was kept. The caller has to check that no unpaid orders are left, and that
+    /// PostgreSQL has reached that position.
     ///
     /// # Errors
     /// As any call.
@@ -84,8 +84,8 @@ impl Stock {
 }
 
 impl StockConnection {
-    /// Begins a load: shuts the sale, if it is there, unless it is in use and of `epoch`, which is
-    /// PostgreSQL's, or a later one. A claim takes over from any earlier one.
+    /// Begins a load. `epoch` is that of PostgreSQL. A sale that is in use in this epoch or a later one stays
+    /// as it is; any other is shut. A claim replaces any earlier claim.
     ///
     /// # Errors
     /// As any call.
@@ -116,8 +116,8 @@ impl StockConnection {
         }
     }
 
-    /// Writes the claim once more, before the load begins: says whether it is still this load's and,
-    /// by failing, that this server takes no writes any more.
+    /// Writes the claim again before the load begins. The reply says whether the claim still belongs to
+    /// this load; an error says that this server accepts no writes.
     ///
     /// # Errors
     /// As any call.
@@ -223,7 +223,7 @@ impl StockConnection {
         }
         let mut cmd = self.chunk(voucher, nonce, "shrinks");
         for shrink in shrinks {
-            // When it was taken matters only until it is decided.
+            // The time at which it was taken is needed only until it is decided.
             cmd.arg(shrink.event_id.to_string())
                 .arg(shrink.units)
                 .arg(0);

@@ -20,7 +20,7 @@ use crate::redis::script::{MAX_ITEMS, MAX_REQUESTS, Script};
 /// One buyer's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReserveRequest {
-    /// The order it makes if it is granted. The same again on a retry: it is granted once.
+    /// The id of the order if the request is granted. A retry has the same id, so that it is granted once.
     pub order_id: OrderId,
     /// The id of the event that says so.
     pub event_id: EventId,
@@ -32,31 +32,31 @@ pub struct ReserveRequest {
     pub key_hash: Option<KeyHash>,
     /// The request's trace.
     pub traceparent: Option<TraceParent>,
-    /// The nonce of a sale token of this buyer and this sale that is good. Only looked at by sales
-    /// that ask for one, and good for one order.
+    /// The nonce of a valid sale token of this buyer and this sale. Only sales that require a token check
+    /// it; it is valid for one order.
     pub sale_token: Option<Uuid>,
 }
 
 /// Whether requests are sent for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// They are.
+    /// For the first time.
     First,
-    /// The same were sent before, and it is not known what became of them.
+    /// The same requests were sent before, and their result is not known.
     Again,
 }
 
 /// The answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveReply {
-    /// There is no such sale here, it was loaded into another server, or is being loaded.
+    /// Redis has no such sale, or it was loaded into another server, or it is being loaded.
     NotServed,
     /// The sale has decided.
     Decided {
         /// One outcome a request, in order.
         outcomes: Vec<ReserveOutcome>,
-        /// The promise deadline that the sale's load drained for: a grant of this call is no promise
-        /// later than this after the call was sent. None where an earlier version loaded the sale.
+        /// The promise deadline that the load of the sale waited for. Later than this after the call was sent,
+        /// a grant may not be promised any more. None if an earlier version loaded the sale.
         promise_deadline: Option<Duration>,
     },
 }
@@ -64,8 +64,8 @@ pub enum ReserveReply {
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveOutcome {
-    /// Units were taken, by this call or an earlier one with the same order id that is not published
-    /// for sure yet: its event has to be published.
+    /// Units were taken, by this call or by an earlier call with the same order id whose event may not be
+    /// published yet. The event has to be published.
     Granted(PendingReservation),
     /// The user's last order, or an earlier one, has the same key or the same order id.
     Repeated {
@@ -78,8 +78,8 @@ pub enum ReserveOutcome {
         /// Until when it may be paid.
         pay_by: Timestamp,
     },
-    /// Of a repeated call: the user has had another order since, so nobody can tell what became of
-    /// this one. Nothing is granted; a new order id may be.
+    /// The call is a repetition, and the user has had another order since, so that the result of the first
+    /// call is not known. Nothing is granted; a request with a new order id may be granted.
     Superseded,
     /// The sale refuses it.
     Refused(Refusal),
@@ -99,7 +99,7 @@ pub enum ShrinkReply {
     Taken(PendingShrink),
 }
 
-/// What a reply says once for all its requests.
+/// The part of a reply that all its requests share.
 struct Header {
     epoch: Epoch,
     price: Money,
@@ -191,7 +191,7 @@ impl StockConnection {
         }
         let keys = SaleKeys::of(self.prefix(), voucher);
         let mut named = vec![&*keys.sale, &keys.holds, &keys.outbox];
-        // Only if it is used: in a Cluster a call with a key that is not there yet is refused while the slot moves.
+        // Only if it is used: while a slot of a Cluster moves, a call with a key that does not exist yet is refused.
         if requests.iter().any(|request| request.sale_token.is_some()) {
             named.push(&keys.tokens);
         }

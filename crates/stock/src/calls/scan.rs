@@ -17,7 +17,7 @@ const PAGE_ITEMS: usize = MAX_ITEMS / 2;
 /// The prefix of a shrink's field.
 const SHRINK: &str = "adj:";
 
-/// Where a walk through the holds goes on.
+/// The cursor of a scan of the holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldsCursor(u64);
 
@@ -31,20 +31,20 @@ impl HoldsCursor {
 pub struct ScanPage {
     /// The numbers.
     pub numbers: SaleNumbers,
-    /// In no order. May be empty though more follow.
+    /// In no order. A page may be empty although more pages follow.
     pub fields: Vec<HoldsField>,
-    /// Where to go on; none at the end.
+    /// The cursor of the next page; none at the end.
     pub next: Option<HoldsCursor>,
 }
 
-/// What a sale is at. Units as in [`crate::SaleView`].
+/// The numbers of a sale. Units as in [`crate::SaleView`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleNumbers {
     /// Units free.
     pub stock: i64,
     /// Units in live holds.
     pub held: i64,
-    /// Units on which the log's decision is not known here yet.
+    /// Units whose decision in the log is not known in Redis yet.
     pub unsettled: i64,
     /// The epoch.
     pub epoch: Epoch,
@@ -108,7 +108,7 @@ pub enum FieldContent {
         /// Whether they are not counted any more.
         decided: bool,
     },
-    /// Nothing that any script writes.
+    /// A text that no script writes.
     Unreadable,
 }
 
@@ -143,7 +143,7 @@ impl FieldContent {
 }
 
 impl FieldContent {
-    /// As the scripts write it; none for what none of them writes.
+    /// The text as the scripts write it; none for [`Self::Unreadable`].
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {
             Self::Hold(_, hold) => Some(hold.to_text()),
@@ -159,7 +159,7 @@ impl FieldContent {
 }
 
 impl Stock {
-    /// A page of a walk through a sale's holds. None: not served.
+    /// A page of a scan of the sale's holds. None: the sale is not served.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
@@ -174,8 +174,8 @@ impl Stock {
             .await
     }
 
-    /// The same, also of a sale that is shut: what it held before it is loaded anew. None: Redis has not what
-    /// was loaded, or not all of it.
+    /// The same, also for a sale that is shut: what it held before it is loaded again. None: Redis has lost
+    /// the sale, or a part of it.
     ///
     /// # Errors
     /// As [`Self::scan`].

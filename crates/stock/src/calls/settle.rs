@@ -1,4 +1,4 @@
-//! Carrying the log's decisions out on the stock.
+//! Applying the log's decisions to the stock.
 
 use redis::Cmd;
 use seckill_domain::{Epoch, Offset, StockOp, VoucherId};
@@ -12,15 +12,15 @@ use crate::redis::script::{MAX_ITEMS, Script};
 /// The answer to a settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettleReply {
-    /// Not to be used over this connection, or of an earlier epoch: it will be loaded anew, up to a
-    /// position that covers this call.
+    /// The sale is not served over this connection, or it is of an earlier epoch. It will be loaded again, up
+    /// to a position that covers this call.
     NotServed,
     /// Decisions between the sale's position and this call's are missing: nothing was changed.
     Gap {
         /// The sale's position.
         position: Offset,
     },
-    /// Done, now or before.
+    /// Applied, by this call or before.
     Settled {
         /// The sale's position.
         position: Offset,
@@ -65,8 +65,8 @@ impl Stock {
     }
 }
 
-/// The script skips what is below the position it has reached: out of order, a decision would be
-/// skipped that was never applied.
+/// The script skips decisions below the position that it has reached. In a wrong order it would skip
+/// a decision that was never applied.
 fn check_ops(from: Offset, to: Offset, ops: &[(Offset, StockOp)]) -> Result<(), StockError> {
     if ops.len() > MAX_ITEMS {
         return Err(StockError::too_many("decisions"));

@@ -13,7 +13,7 @@ use crate::redis::error::StockError;
 use crate::redis::nodes::Nodes;
 use crate::redis::server::MasterServer;
 
-/// A clock that takes so much longer than the first is not waited for.
+/// How much longer than for the first clock the others are waited for.
 const CLOCK_LATE: Duration = Duration::from_millis(250);
 
 /// The stock of all sales. Cheap to clone; clones share one connection a
@@ -49,7 +49,7 @@ impl Stock {
         self.nodes.connection_for(voucher).await
     }
 
-    /// Asks every master the same. One that is away keeps nobody from the others.
+    /// Asks every master the same. A master that does not answer does not delay the others.
     ///
     /// # Errors
     /// When one is misconfigured; as any call, when none of them answers.
@@ -152,8 +152,8 @@ impl Stock {
         now
     }
 
-    /// Redis' clock, which writes every `pay_by`: that of each master that answers about as fast as the
-    /// first. One that hangs keeps nobody from the others' time, and makes it no less certain.
+    /// Redis' clock, which is used for every `pay_by`: the time of each master that answers about as fast as
+    /// the first. A master that hangs delays nothing, and does not make the result less certain.
     ///
     /// # Errors
     /// As any call, when none of them does.
@@ -178,7 +178,7 @@ impl Stock {
                     until.get_or_insert(Instant::now() + CLOCK_LATE);
                 }
                 Some(Ok(Err(error))) => failure = error,
-                // One that did not end well has panicked: its server has not answered.
+                // A task that ended with an error has panicked: its server has not answered.
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -189,7 +189,7 @@ impl Stock {
         Ok(clocks)
     }
 
-    /// What many sales are at, over connections whose fences have just been read again.
+    /// The state of many sales, over connections whose fences have just been read again.
     pub async fn survey(&self, vouchers: &[VoucherId]) -> Survey {
         Survey::take(&self.nodes, vouchers).await
     }

@@ -1,4 +1,4 @@
-//! Looking at many sales at once, wherever they are.
+//! Reading many sales at once, on all masters.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::calls::view::Probe;
 use crate::redis::error::StockError;
 use crate::redis::nodes::{Node, Nodes};
 
-/// What many sales are at.
+/// The state of many sales.
 #[derive(Debug)]
 pub struct Survey {
     /// In the order of the vouchers. An error says nothing of the sale.
@@ -53,7 +53,7 @@ impl Survey {
             });
         }
         while let Some(answer) = asked.join_next().await {
-            // One that did not end well has panicked, and leaves its sales without an answer.
+            // A task that ended with an error has panicked: its sales have no answer.
             let Ok((probes, places)) = answer else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Reading a sale: numbers, one user's hold, pending events. No call costs more with more holds.
+//! Reading a sale: numbers, one user's hold, pending events. The cost of a call does not depend on the number of holds.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::redis::script::{MAX_ITEMS, Script};
 /// well below [`MAX_ITEMS`].
 const PAGE_ITEMS: usize = MAX_ITEMS / 2;
 
-/// What a sale is at.
+/// The state of a sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// Not to be used over this connection.
+    /// The sale is not served over this connection.
     NotServed {
         /// The epoch of the sale that is there, if one is.
         epoch: Option<Epoch>,
@@ -39,13 +39,13 @@ pub struct SaleView {
     pub stock: i64,
     /// Units in live holds.
     pub held: i64,
-    /// Units of live holds and shrinks on which the log's decision is not known here yet.
+    /// Units of live holds and shrinks whose decision in the log is not known in Redis yet.
     pub unsettled: i64,
     /// The epoch.
     pub epoch: Epoch,
     /// Every record of the voucher below it is settled.
     pub position: Offset,
-    /// Whether it takes no more orders because it was closed; its window may be over all the same.
+    /// Whether an operator closed the sale. If not, its window may still be over.
     pub sale_closed: bool,
     /// When orders are first taken.
     pub opens_at: Timestamp,
@@ -62,7 +62,7 @@ pub struct Hold {
     pub order_id: OrderId,
     /// Units.
     pub quantity: u32,
-    /// How far it has come.
+    /// Its state.
     pub state: HoldState,
     /// Until when it may be paid.
     pub pay_by: Timestamp,
@@ -72,18 +72,18 @@ pub struct Hold {
     pub key_hash: Option<KeyHash>,
 }
 
-/// How far a hold has come.
+/// The state of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HoldState {
-    /// Granted here; the log's decision is not known here yet.
+    /// Granted by Redis. The log's decision is not known in Redis yet.
     Held,
-    /// The log says that the order stands.
+    /// The log has accepted the order.
     Settled,
-    /// Its units went back; its key still answers.
+    /// Its units are free again. A request with its idempotency key is still answered with its order.
     Released,
 }
 
-/// Where a walk through the pending events goes on.
+/// The cursor of a walk through the pending events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxCursor(u64);
 
@@ -102,7 +102,7 @@ pub struct OutboxPage {
 }
 
 impl Stock {
-    /// What a sale is at.
+    /// The state of a sale.
     ///
     /// # Errors
     /// As any call.
@@ -114,7 +114,7 @@ impl Stock {
         read_probe(&mut reply)
     }
 
-    /// What a sale is at and a user's hold, at one moment. One that is not served shows no hold.
+    /// The state of a sale and a user's hold, at one moment. A sale that is not served shows no hold.
     ///
     /// # Errors
     /// As any call.
@@ -206,7 +206,7 @@ impl StockConnection {
         let mut reply = self.run(&cmd).await?;
         match reply.answer() {
             "ok" => read_page(&mut reply).map(Some),
-            // A claim on a sale that is not there: nothing was pending.
+            // The claim is on a sale that does not exist: nothing is pending.
             "absent" if nonce.is_some() => Ok(Some(OutboxPage {
                 entries: Vec::new(),
                 next: None,

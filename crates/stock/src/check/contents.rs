@@ -1,4 +1,4 @@
-//! What a field of the holds hash holds, in units, and what it should hold.
+//! How many units a field of the holds hash has, and how many it should have.
 
 use seckill_domain::{EventId, Order, OrderId, UserId};
 
@@ -51,7 +51,7 @@ pub(crate) fn settled(order: &Order) -> FieldContent {
     FieldContent::Hold(order.user_id, hold)
 }
 
-/// What a release leaves behind.
+/// The hold after its release.
 pub(crate) fn released(user: UserId, hold: &Hold) -> FieldContent {
     let state = HoldState::Released;
     FieldContent::Hold(
@@ -75,19 +75,19 @@ pub(crate) fn held(user: UserId, hold: &Hold) -> FieldContent {
     )
 }
 
-/// What somebody may have been promised, and will not have any more.
+/// What a repair takes away although it may have been promised to a buyer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// An order, or its hold, goes.
+    /// An order, or its hold, is removed.
     Order(OrderId),
-    /// The units that this event took off come back.
+    /// The units that this shrink took are free again.
     Shrink(EventId),
-    /// A field goes that nobody can read.
+    /// A field that cannot be read is removed.
     Unreadable,
 }
 
 impl Loss {
-    /// Of what is there, when `expected` takes its place.
+    /// What is lost when `expected` replaces the actual content.
     pub(crate) fn of(actual: &FieldContent, expected: Option<&FieldContent>) -> Option<Self> {
         match (actual, expected) {
             (FieldContent::Hold(_, hold), expected) if hold.state != HoldState::Released => {

@@ -1,5 +1,5 @@
-//! Redis against the log: what differs at the sale's own position, and what repairs it. Units in
-//! flight are no difference.
+//! Compares a sale in Redis with the log: what differs at the position that Redis has reached, and what
+//! repairs it. Units in flight are no difference.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,9 +23,9 @@ pub enum DriftKind {
     Unsettled,
     /// A live order has no hold.
     MissingHold,
-    /// A hold is there and is not what the log says it is.
+    /// A hold exists, and differs from what the log says.
     WrongHold,
-    /// A hold whose order the log does not know, and never will.
+    /// A hold whose order is not in the log, and can no longer get there.
     OrphanHold,
     /// Terms, or whether the sale is closed, are not those of the log.
     Terms,
@@ -71,7 +71,7 @@ pub struct Drift {
 pub enum Repair {
     /// There is nothing to do.
     None,
-    /// The log is ahead of what was read in a way that bears on it: scan again.
+    /// The log has newer records that concern a correction: scan again.
     Again,
     /// A guarded correction. The sale stays open.
     Correct(Correction),
@@ -88,10 +88,10 @@ pub struct DriftReport {
     pub repair: Repair,
 }
 
-/// Compares the pages of one walk with `expected`, which was read after it. `is_orphan` says of a hold or a
-/// taken shrink that the log does not know, by when it was granted and whether its event is pending,
-/// whether it never will; otherwise it is in flight. None: `expected` was read before a record that
-/// Redis has settled already, or is of another epoch, or the sale was loaded anew during the walk.
+/// Compares the pages of one scan with `expected`, which was read after the scan. `is_orphan` is asked about a
+/// hold or a shrink that is not in the log: true means that it can no longer get there, false that it is in
+/// flight. None: the two cannot be compared, because Redis has settled a record that `expected` does not have,
+/// or because the epochs differ, or because the sale was loaded during the scan.
 #[must_use]
 pub fn compare(
     pages: &[ScanPage],
@@ -126,14 +126,14 @@ pub fn compare(
     Some(comparison.finish(last, at_one_moment(pages)))
 }
 
-/// Whether the pages of one walk were all seen at one moment. If not, numbers can be held against each
-/// other only in sum, and a walk when less is going on sees more.
+/// Whether nothing changed during the scan, so that all pages are of one moment. If not, only sums can be
+/// compared, and a scan at a quieter time finds more.
 #[must_use]
 pub fn at_one_moment(pages: &[ScanPage]) -> bool {
     let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
         return false;
     };
-    // Between two loads nothing but a settle, which moves the position, undoes what a grant does.
+    // Between two loads only a settle reverses a grant, and a settle changes the position.
     let as_of_last = SaleNumbers {
         now: last.numbers.now,
         ..first.numbers.clone()
@@ -146,11 +146,11 @@ struct Comparison<'a> {
     is_orphan: &'a dyn Fn(&HoldsField) -> bool,
     drifts: Vec<Drift>,
     fixes: Vec<HoldCorrection>,
-    /// A fix depends on something that the log has decided on since.
+    /// A fix concerns an order that the log has decided on since.
     again: bool,
     /// A field may be in two pages.
     seen: HashSet<String>,
-    /// By the holds as they are, and as they will be.
+    /// The units in the holds as they are, and after the repair.
     actual: Units,
     repaired: Units,
 }
@@ -210,7 +210,7 @@ impl Comparison<'_> {
                 Some(order) if order.reserved_offset < position => {
                     Verdict::Wrong(DriftKind::WrongHold, Some(released(user, hold)))
                 }
-                // Its decision is still to come, and cannot be known here.
+                // It is not decided yet.
                 Some(_) => Verdict::Wrong(DriftKind::WrongHold, Some(held(user, hold))),
                 None => Verdict::Wrong(DriftKind::OrphanHold, None),
             },
@@ -320,8 +320,8 @@ impl Comparison<'_> {
         });
     }
 
-    /// Where the whole sale was seen at one moment, its numbers are those of its holds. Where it was not,
-    /// they can still be held against each other: what is in flight is in both sides of each sum.
+    /// If all pages are of one moment, the sale's numbers have to be the sums of its holds. If not, the
+    /// numbers can still be compared with each other: units in flight are on both sides of each sum.
     fn finish(mut self, last: &ScanPage, at_one_moment: bool) -> DriftReport {
         let numbers = &last.numbers;
         let available = self.expected.available_at(numbers.position);
@@ -343,7 +343,7 @@ impl Comparison<'_> {
         self.number(DriftKind::Unsettled, numbers.unsettled, unsettled);
         let numbers_differ = self.drifts.len() > kind_before;
         let removes_units = self.fixes.iter().any(|fix| fix.expected.is_none());
-        // Without one moment it is not known which of the numbers counts the hold that goes.
+        // If the pages are of several moments, it is not known which number includes the hold that is removed.
         let ambiguous =
             !at_one_moment && (removes_units || (numbers_differ && numbers.held != repaired.held));
         let terms = self.drifts.iter().any(|d| d.kind == DriftKind::Terms);
@@ -357,8 +357,7 @@ impl Comparison<'_> {
             Repair::Correct(Correction {
                 epoch: numbers.epoch,
                 from: numbers.position,
-                // What is granted and settled meanwhile moves a number that is off and leaves it off by
-                // as much.
+                // Grants and settles change a wrong number, and it stays wrong by the same amount.
                 to: if self.fixes.is_empty() {
                     Offset::new(i64::MAX)
                 } else {
@@ -377,7 +376,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// A number that is neither what the holds as they are say, nor as they will be.
+    /// Reports a number that is neither the sum of the holds as they are, nor their sum after the repair.
     fn number(&mut self, kind: DriftKind, number: i64, (actual, repaired): (i64, i64)) {
         if number != actual && number != repaired {
             self.drifts.push(Drift {

@@ -1,4 +1,4 @@
-//! What the log's decisions mean for Redis at an earlier position than the one they were read at.
+//! What Redis should have at an earlier position than the one at which the log's decisions were read.
 
 use std::collections::HashMap;
 
