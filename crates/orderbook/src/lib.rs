@@ -1,10 +1,10 @@
 //! The view of the event log in PostgreSQL: sales, orders and refunds, each partition's position,
 //! and what follows from the rows (effects, loads of Redis, expiries).
 //!
-//! One write path: [`Orderbook::apply`] folds a batch of one partition and moves the partition's
-//! position in the same transaction. Everything else reads, or keeps books of its own beside the
-//! view (claims of expiries, voucher ids, users and their ended sessions, the operators' audit, dead
-//! letters dealt with).
+//! There is one write path: [`Orderbook::apply`] folds a batch of one partition and moves the partition's
+//! position in the same transaction. Everything else reads, or writes other tables beside the
+//! view (claims of expiries, voucher ids, users and their ended sessions, the operators' audit, what was done
+//! about dead letters).
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Books beside the view: voucher ids, the admin API's idempotency keys, the operators' audit.
+//! Tables beside the view: voucher ids, the idempotency keys of the admin API, the operators' audit.
 
 use seckill_domain::{EventId, KeyHash, TraceParent, VoucherId};
 
@@ -10,21 +10,21 @@ use crate::database::rows::voucher_id;
 /// An idempotency key and the request that it came with, both as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Of the key.
+    /// The hash of the key.
     pub key: KeyHash,
-    /// Of everything that was asked for.
+    /// The hash of the whole request.
     pub request: KeyHash,
 }
 
-/// What became of a request to put up or to change a sale.
+/// The result of a request to schedule or to change a sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaleRequest {
-    /// The key is new, or there is none: it is about this sale.
+    /// The key is new, or there is no key. The request is about this sale.
     New(VoucherId),
-    /// The same request again, about this sale. Its event may be missing from the log, if the first
-    /// request's process died; a second one changes nothing.
+    /// A repetition of the same request about this sale. If the process of the first request died, its event
+    /// may be missing from the log. A second event changes nothing.
     Same(VoucherId),
-    /// The key came with another request before.
+    /// The key was used for another request before.
     Reused,
 }
 
@@ -37,8 +37,8 @@ pub struct AuditEntry<'a> {
     pub command: &'a str,
     /// Why, in the operator's words.
     pub reason: &'a str,
-    /// From where, as far as that is known and not just said: the address that a request came from, or the
-    /// account and the machine that a command ran on.
+    /// Where it came from, as observed and not as the caller says: the address of a request, or the account
+    /// and the machine of a command.
     pub origin: Option<&'a str>,
     /// How many records, rows or keys it touched; of a request to the admin API, how many events it
     /// asked for.
@@ -50,9 +50,8 @@ pub struct AuditEntry<'a> {
 }
 
 impl Orderbook {
-    /// Notes a request to put up a sale, before anything is done for it, and gives its voucher id: one
-    /// that no sale has had, or that of an earlier request with the same key, however often and wherever
-    /// it comes in.
+    /// Records a request to schedule a sale before anything else is done for it, and returns its voucher id: a
+    /// new one, or that of an earlier request with the same key. Repetitions may arrive at any instance.
     ///
     /// # Errors
     /// When the database fails, or [`OrderbookError::NoVoucherIdLeft`].
@@ -64,14 +63,14 @@ impl Orderbook {
         let mut transaction = self.pool.begin().await?;
         let new = next_voucher_id(&mut transaction).await?;
         let noted = note(&mut transaction, key, new, entry).await?;
-        // Otherwise the id is not used up.
+        // In the other cases the id is not used.
         if let SaleRequest::New(_) = noted {
             transaction.commit().await?;
         }
         Ok(noted)
     }
 
-    /// Notes a request to change a sale, before anything is done for it.
+    /// Records a request to change a sale before anything else is done for it.
     ///
     /// # Errors
     /// When the database fails.
@@ -103,7 +102,7 @@ impl Orderbook {
         Ok(found.fetch_one(&self.pool).await?)
     }
 
-    /// Notes what an operator did, by the database's clock.
+    /// Records what an operator did, with the time of the database's clock.
     ///
     /// # Errors
     /// When the database fails.
@@ -134,8 +133,8 @@ pub(crate) async fn insert_audit(
     Ok(())
 }
 
-/// Takes the key and writes the audit, or says what the key came with before. Who comes with the same key
-/// at the same time waits here for the first one's transaction.
+/// Stores the key and writes the audit, or returns the request that had the key before. A request with the
+/// same key at the same time waits here for the transaction of the first one.
 async fn note(
     connection: &mut Connection,
     key: Option<RequestKey>,

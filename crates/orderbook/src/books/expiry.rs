@@ -1,10 +1,10 @@
-//! Unpaid orders whose time is over. A claim keeps several instances from doing the same work; it
-//! decides nothing, because a second expiry of an order changes nothing. An order that stays unpaid after
-//! its expiry is in the log waits for the fold, and not for more expiries: it is claimed for longer each time.
+//! Unpaid orders whose time to pay is over. A claim prevents several instances from doing the same work. It
+//! decides nothing, because a second expiry of an order changes nothing. An order whose expiry is in the log
+//! and that is still unpaid waits for the fold, so each claim of it is longer than the one before.
 //!
-//! Redis' clock writes until when an order can be paid. Where it was behind and is put right, orders would
-//! lose time that was promised to them. The broker's clock tells as well when they were made: where it says
-//! later, that counts. The fold writes it down (`expiries_not_before`) and decides nothing by it.
+//! The time until which an order can be paid comes from Redis' clock. If that clock was slow and is corrected,
+//! orders would lose time that was promised to them. The broker's clock says as well when they were made: if
+//! its time is later, it counts. The fold stores it (`expiries_not_before`) and decides nothing by it.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const LONGEST_CLAIM: Duration = Duration::from_secs(600);
 /// By how much each claim of an order is longer than the one before. With a first claim of 10 s, four are
 /// made in three minutes: after 0, 10, 40 and 130 s.
 const CLAIM_GROWTH: i32 = 3;
-/// Beyond this a claim is the longest one, whatever the first was.
+/// After so many claims a claim has the longest time, whatever the first one had.
 const MOST_GROWTHS: i32 = 8;
 
 /// An unpaid order whose time is over.
@@ -48,8 +48,8 @@ impl Orderbook {
         Ok(now.0)
     }
 
-    /// Until when the oldest of the unpaid orders that were to be paid more than `grace` ago could be paid,
-    /// claimed or not; none if no order is due.
+    /// The end of the time to pay of the oldest order that is due: unpaid, and its time to pay ended more than
+    /// `grace` ago. Claimed orders count too. None if no order is due.
     ///
     /// # Errors
     /// When the database fails.
@@ -66,7 +66,7 @@ impl Orderbook {
         Ok(oldest.map(|pay_by| pay_by.0))
     }
 
-    /// How long ago the oldest unpaid order was to be paid, by the database's clock; zero if none is late.
+    /// How long ago the time to pay of the oldest unpaid order ended, by the database's clock; zero if none has ended.
     ///
     /// # Errors
     /// When the database fails.
@@ -82,8 +82,8 @@ impl Orderbook {
         Ok(Duration::from_secs_f64(seconds.unwrap_or(0.0).max(0.0)))
     }
 
-    /// At most `limit` unpaid orders that were to be paid more than `grace` ago, the oldest first.
-    /// Nobody else is given them for `claim_for`, or three times as long as at the last time, up to ten
+    /// Claims at most `limit` unpaid orders whose time to pay ended more than `grace` ago, the oldest first.
+    /// No other caller gets them for `claim_for`, or for three times as long as at the last claim, up to ten
     /// minutes. Locks claims only, and only during this call.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Orderbook {
         limit: u32,
         claim_for: Duration,
     ) -> Result<Vec<DueOrder>, OrderbookError> {
-        // All instances insert in one order, so that they wait for each other but never in a circle.
+        // All instances insert in the same order, so that they cannot deadlock.
         let rows: Vec<(Uuid, SqlTime, SqlTime)> = sqlx::query_as(
             "WITH due AS MATERIALIZED (
                  SELECT order_id, pay_by FROM orders
@@ -136,8 +136,8 @@ impl Orderbook {
             .collect()
     }
 
-    /// These orders were claimed, and their expiries may not be in the log: the next claim is no longer than
-    /// this one, and can be made in `claim_for`. Not sooner, as the log may take the expiries yet.
+    /// For claimed orders whose expiries may not be in the log: the next claim is possible after `claim_for`, and
+    /// is not longer than this one. Not sooner, because the expiries may still be written to the log.
     ///
     /// # Errors
     /// When the database fails; the orders then wait until their claims run out.
@@ -147,7 +147,7 @@ impl Orderbook {
         claim_for: Duration,
     ) -> Result<(), OrderbookError> {
         let orders: Vec<Uuid> = orders.iter().map(|order| order.as_uuid()).collect();
-        // Claims that somebody else has taken meanwhile are passed over.
+        // Claims that another instance has taken meanwhile are left out.
         sqlx::query(
             "UPDATE expiry_claims SET attempts = greatest(attempts - 1, 0),
                     until = least(until, now() + $2::interval)
@@ -168,7 +168,7 @@ impl Orderbook {
     /// # Errors
     /// When the database fails.
     pub async fn forget_claims(&self) -> Result<u64, OrderbookError> {
-        // Claims that are being renewed are passed over: waiting for them could go in a circle.
+        // Claims that are being renewed are left out: waiting for them could deadlock.
         let deleted = sqlx::query(
             "DELETE FROM expiry_claims WHERE order_id IN (
                  SELECT order_id FROM expiry_claims AS c
@@ -189,7 +189,7 @@ impl Orderbook {
     }
 }
 
-/// Notes until when orders can be paid that the log took late.
+/// Stores until when orders can be paid that were written to the log late.
 pub(crate) async fn note_late(
     connection: &mut Connection,
     late: &[(Offset, (OrderId, Timestamp))],
@@ -201,7 +201,7 @@ pub(crate) async fn note_late(
         .iter()
         .map(|(_, (order, not_before))| (order.as_uuid(), SqlTime(*not_before)))
         .unzip();
-    // An event that was published again was taken when its first copy was.
+    // For an event that was published twice, the time of its first copy counts.
     sqlx::query(
         "INSERT INTO expiries_not_before (order_id, not_before)
          SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) ON CONFLICT (order_id) DO NOTHING",

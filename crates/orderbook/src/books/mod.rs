@@ -1,4 +1,4 @@
-//! Books beside the view: claims of expiries, ids and idempotency keys, users, ended sessions, risk rules, the operators' audit.
+//! Tables beside the view: claims of expiries, ids and idempotency keys, users, ended sessions, risk rules, the operators' audit.
 
 pub(crate) mod admin;
 pub(crate) mod expiry;

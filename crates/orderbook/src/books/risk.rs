@@ -10,9 +10,9 @@ pub struct RiskRule {
     /// Which rule: `user-blocked`, `address-blocked`, `crowded-address`, `page-not-seen` or
     /// `impossible-timing`.
     pub rule: String,
-    /// Whom it is about: a user's id, an address or network, or `*`.
+    /// The subject of the rule: a user's id, an address or network, or `*`.
     pub subject: String,
-    /// Its number, where it has one; else 0.
+    /// Its number, if it has one; otherwise 0.
     pub value: i64,
 }
 
@@ -35,7 +35,7 @@ impl Orderbook {
         Ok(sqlx::query_as(sql).fetch_all(&self.pool).await?)
     }
 
-    /// Makes a rule or changes its number, and notes the command that did it: both or neither.
+    /// Creates a rule or changes its number, and writes the audit, in one transaction.
     ///
     /// # Errors
     /// When the database fails, or the rule is none that the table takes.
@@ -58,7 +58,7 @@ impl Orderbook {
         Ok(transaction.commit().await?)
     }
 
-    /// Takes a rule away, and notes the command that did it: both or neither.
+    /// Removes a rule and writes the audit, in one transaction.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! Books beside the view: which sessions are over.
+//! A table beside the view: which sessions have ended.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::database::connect::Orderbook;
 use crate::database::error::OrderbookError;
 use crate::database::sql_time::{SqlTime, interval};
 
-/// A transaction's time is that of its beginning: one that began earlier than the last look may
+/// A row has the time at which its transaction began. A transaction that began before the last read may
 /// have ended after it.
 const OVERLAP: Duration = Duration::from_secs(60);
 
@@ -20,25 +20,25 @@ const OVERLAP: Duration = Duration::from_secs(60);
 pub struct RevokedSession {
     /// The session.
     pub session_id: Uuid,
-    /// No token of it is good after this.
+    /// All its tokens have expired after this.
     pub expires_at: Timestamp,
 }
 
 /// A user all of whose sessions up to some moment are over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndedSessions {
-    /// Whose.
+    /// The user.
     pub user_id: UserId,
     /// Those that began then or before.
     pub up_to: Timestamp,
-    /// No token of them is good after this.
+    /// All their tokens have expired after this.
     pub expires_at: Timestamp,
 }
 
-/// What was signed out between two looks.
+/// What was signed out between two reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocations {
-    /// Where the next look begins, by the database's clock.
+    /// Where the next read begins, by the database's clock.
     pub as_of: Timestamp,
     /// Sessions; some may have been seen before.
     pub sessions: Vec<RevokedSession>,
@@ -47,7 +47,7 @@ pub struct Revocations {
 }
 
 impl Orderbook {
-    /// Notes that a session was signed out. Doing it again changes nothing.
+    /// Stores that a session was signed out. Repeating it changes nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -68,8 +68,8 @@ impl Orderbook {
         Ok(())
     }
 
-    /// Notes that all of a user's sessions are over, and the command that did it, if one did: both or
-    /// neither. What began in between is over, too, if the database's clock is ahead.
+    /// Stores that all sessions of a user have ended, and writes the audit if an operator ended them, in one
+    /// transaction. If the database's clock is ahead, sessions that began in between have ended too.
     ///
     /// # Errors
     /// When the database fails.
@@ -97,7 +97,7 @@ impl Orderbook {
         Ok(transaction.commit().await?)
     }
 
-    /// The sessions signed out since the last look, all that count at the first.
+    /// The sessions that were signed out since the last read; at the first read, all that have tokens left.
     ///
     /// # Errors
     /// When the database fails.
@@ -145,7 +145,7 @@ impl Orderbook {
         })
     }
 
-    /// Forgets sessions whose tokens have all expired, and sign-ins of more than 90 days ago; says how many.
+    /// Deletes sessions whose tokens have all expired, and sign-ins of more than 90 days ago. Returns how many.
     ///
     /// # Errors
     /// When the database fails.

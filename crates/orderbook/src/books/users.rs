@@ -1,4 +1,4 @@
-//! A book beside the view: who signed in.
+//! A table beside the view: who signed in.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use crate::database::connect::Orderbook;
 use crate::database::error::OrderbookError;
 
 impl Orderbook {
-    /// The user of an address, made at the first call. Where a mailbox is one user, an address that is no
-    /// user's is its mailbox' user; an address that was one before stays that one.
+    /// The user of an address, created at the first call. If a mailbox is one user, a new address belongs to the
+    /// user of its mailbox; an address that already has a user keeps it.
     ///
     /// # Errors
     /// When the database fails.
@@ -30,13 +30,13 @@ impl Orderbook {
         let mut attempt = 0;
         loop {
             let id = user_id(user_number(&key, shared.unwrap_or(address), attempt))?;
-            // Of several users of one mailbox the first is the mailbox' user.
+            // If a mailbox has several users, the first one is the user of the mailbox.
             if self.insert_user(id, address, Some(&mailbox)).await?
                 || (shared.is_none() && self.insert_user(id, address, None).await?)
             {
                 return Ok(id);
             }
-            // Somebody else made it in between, or the number is another address's.
+            // Another call created it in between, or the number belongs to another address.
             if let Some(known) = self.known_user(address, shared).await? {
                 return Ok(known);
             }
@@ -61,7 +61,7 @@ impl Orderbook {
         Ok(made.rows_affected() == 1)
     }
 
-    /// The address' own user before its mailbox'.
+    /// The user of the address itself comes before the user of its mailbox.
     async fn known_user(
         &self,
         address: &Address,
@@ -78,7 +78,7 @@ impl Orderbook {
         id.map(user_id).transpose()
     }
 
-    /// Notes that a user has shown the right code, and from where.
+    /// Stores that a user has signed in with the right code, and from which address.
     ///
     /// # Errors
     /// When the database fails.

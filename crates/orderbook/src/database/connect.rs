@@ -1,4 +1,4 @@
-//! The database, and how it is reached: also through a pooler.
+//! The database, and how to connect to it, also through a pooler.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::database::error::OrderbookError;
 pub struct OrderbookOptions {
     /// `postgres://user:password@host:port/database`, parameters as libpq's.
     pub database_url: String,
-    /// What the connections are called in `pg_stat_activity`.
+    /// The name of the connections in `pg_stat_activity`.
     pub application_name: String,
     /// The most connections at a time.
     pub max_connections: u32,
-    /// Whether all of them are made at the start and kept: whoever has them goes on when others take
-    /// everything that the server allows. Otherwise they come and go with the demand.
+    /// Whether all connections are made at the start and kept. Then this process can continue when other
+    /// clients use all connections that the server allows. Otherwise they are opened and closed with the demand.
     pub holds_connections: bool,
     /// How long a call waits for a connection.
     pub acquire_timeout: Duration,
     /// How long one statement may take; those that touch whole tables are given more by their callers.
-    /// A connection that says nothing for two seconds longer is thrown away.
+    /// A connection that does not answer for two seconds longer is closed.
     pub statement_timeout: Duration,
     /// How long a transaction may wait for its client. A projector that was stopped in the middle
-    /// of a batch must not keep the partition's lock from its successor.
+    /// of a batch must not keep the lock of the partition, which its successor needs.
     pub idle_transaction_timeout: Duration,
 }
 
@@ -70,11 +70,11 @@ impl Orderbook {
                 "idle_in_transaction_session_timeout",
                 millis(options.idle_transaction_timeout),
             ),
-            // A generic plan made while a table was empty would scan it for as long as the
-            // connection lives. Planning anew costs a fraction of a millisecond.
+            // A generic plan that was made while a table was empty would scan the table during the
+            // whole life of the connection. Planning again costs a fraction of a millisecond.
             ("plan_cache_mode", "force_custom_plan".to_owned()),
-            // Costs of a batch's arrays look high enough to compile, or to start processes that share the
-            // work, which takes longer.
+            // The planner overestimates the cost of a batch's arrays. It would use JIT compilation or parallel
+            // workers, which take longer.
             ("jit", "off".to_owned()),
             ("max_parallel_workers_per_gather", "0".to_owned()),
         ];
@@ -89,8 +89,8 @@ impl Orderbook {
         })
     }
 
-    /// The same database, with the tables of another schema. What is lost in a crash of the database
-    /// is lost whole, position and rows: nobody has to wait for its disk.
+    /// The same database, with the tables of another schema. A crash of the database may lose the last
+    /// transactions, rows and position together, so no COMMIT has to wait for the disk.
     pub(crate) fn over_schema(&self, schema: &str, max_connections: u32) -> Self {
         let settings = [("search_path", schema), ("synchronous_commit", "off")];
         let options = PoolOptions {

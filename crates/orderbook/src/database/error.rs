@@ -1,11 +1,11 @@
-//! What can go wrong, by what the caller has to do about it.
+//! Errors, distinguished by what the caller has to do.
 
 use seckill_domain::Offset;
 
 /// Why a call did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderbookError {
-    /// The database did not answer, or not as it should: retry with a delay.
+    /// The database did not answer, or with an error: retry with a delay.
     #[error("the database failed, try again: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema could not be brought up to date.
@@ -20,7 +20,7 @@ pub enum OrderbookError {
     /// This role may not see which migrations were made.
     #[error("this role may not read _sqlx_migrations: run ops/postgres/roles.sql again")]
     SchemaHidden,
-    /// A row that this program does not write: somebody else did, or a newer version.
+    /// A row that this program does not write. Another program wrote it, or a newer version.
     #[error("table {table} has a {column} that no fold writes: look for writes by hand")]
     Row {
         /// The table.
@@ -36,10 +36,10 @@ pub enum OrderbookError {
 /// Why a batch was not applied. Except for [`Self::Unknown`], nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The fold is not where the caller believes: another projector was here.
+    /// The fold has another position than the caller expects: another projector has moved it.
     #[error("the fold stands at {}: continue there, if the partition is still ours", actual.get())]
     PositionMoved {
-        /// Where the fold is.
+        /// The position of the fold.
         actual: Offset,
     },
     /// The fold has missed an operator's decision, to skip a record or to accept another log: ask for all of
@@ -77,7 +77,7 @@ pub enum ApplyError {
         /// The database's message.
         message: String,
     },
-    /// The connection broke during COMMIT: read the position again, it tells what happened.
+    /// The connection broke during COMMIT: read the position again, it shows whether the batch was applied.
     #[error("unknown whether the batch was committed, read the position again: {0}")]
     Unknown(#[source] sqlx::Error),
     /// The database did not answer: try the same batch again with a delay.
@@ -86,9 +86,9 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// SQLSTATE of a parameter that the database's type has no room for.
+    /// SQLSTATE of a parameter that is too large for the database's type.
     pub(crate) const OUT_OF_RANGE: &str = "22003";
-    /// SQLSTATE of a parameter whose value makes no sense.
+    /// SQLSTATE of a parameter whose value is invalid.
     pub(crate) const INVALID_VALUE: &str = "22023";
 
     /// Of an error in COMMIT itself.
@@ -102,7 +102,7 @@ impl ApplyError {
     }
 }
 
-/// Class 40: the database says itself that it rolled the transaction back.
+/// Class 40: the database reports that it rolled the transaction back.
 fn rolled_back(error: &sqlx::Error) -> bool {
     sqlstate(error).is_some_and(|code| code.starts_with("40"))
 }

@@ -1,7 +1,7 @@
 //! Brings the schema up to date, in one transaction: all of it, or nothing.
 //!
-//! sqlx's own way takes a lock of the session and prepares statements by name, and neither is to be had
-//! through a pooler. The table in which it keeps its books, `_sqlx_migrations`, is the same.
+//! The migrator of sqlx takes a session lock and prepares statements by name. Neither works through a pooler. The
+//! table of applied migrations, `_sqlx_migrations`, is the same.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
-/// Of all databases of a server; the number has no meaning.
+/// The advisory lock, which all databases of a server share; the number has no meaning.
 const ADVISORY_LOCK: i64 = 0x5ec4_111b_0a7e;
 
 const BOOKS: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
@@ -26,8 +26,8 @@ const BOOKS: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     checksum bytea NOT NULL, execution_time bigint NOT NULL)";
 
 impl Orderbook {
-    /// Asks whether the schema has everything that this program needs: all migrations that it knows, as it knows
-    /// them. Those of newer versions do it no harm.
+    /// Checks that the schema has all migrations that this program knows, unchanged. Migrations of newer versions
+    /// do not matter.
     ///
     /// # Errors
     /// When the database is away, lacks a migration or has another one under its number.

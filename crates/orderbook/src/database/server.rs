@@ -1,4 +1,4 @@
-//! What the database's server is and how it is set: for whoever looks after it.
+//! The version and the settings of the database's server, for its operators.
 
 use crate::database::connect::Orderbook;
 use crate::database::error::OrderbookError;
@@ -10,12 +10,12 @@ pub struct DatabaseServer {
     pub version: String,
     /// `server_version_num`, as 150014.
     pub version_number: i32,
-    /// Settings that decide what a COMMIT is worth, each with its value: `fsync`, `full_page_writes`,
+    /// Settings that decide whether a COMMIT survives a crash, each with its value: `fsync`, `full_page_writes`,
     /// `synchronous_commit`.
     pub durability: Vec<(String, String)>,
-    /// Whether it is a standby, which takes no writes.
+    /// Whether it is a standby, which accepts no writes.
     pub is_standby: bool,
-    /// Whether a pooler is in between that hands one session to many clients.
+    /// Whether a pooler is in between that shares one session among many clients.
     pub is_pooled: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the rows say has to be carried out: the only source of effects, also when nothing failed.
+//! Effects, read from the rows. This is their only source, also when nothing failed.
 
 use seckill_domain::{
     AdjustmentRow, Effect, Offset, Order, Refund, Sale, VoucherId, effects_of_adjustment,
@@ -29,7 +29,7 @@ pub struct EffectsPage {
     pub log_number: i32,
 }
 
-/// Whose effects, from where to where.
+/// The partition or the sale whose effects are read, and the range.
 struct Range {
     partition: i32,
     voucher: Option<i64>,

@@ -1,4 +1,4 @@
-//! Which sales Redis has to serve, and what is on record about their loads.
+//! Which sales Redis has to serve, and what the tables have about their loads.
 
 use seckill_domain::{Epoch, Offset, VoucherId};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use crate::database::connect::Orderbook;
 use crate::database::error::OrderbookError;
 use crate::database::rows::voucher_id;
 
-/// A sale that has not left Redis for good.
+/// A sale that is not retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServedSale {
     /// The sale.
@@ -18,9 +18,9 @@ pub struct ServedSale {
     pub epoch: Epoch,
     /// Whether Redis may ever have had it. If not, it can be loaded without an epoch of its own.
     pub loaded: bool,
-    /// Whether it takes no orders any more, by the database's clock: it was closed, or its window is over.
+    /// Whether it accepts no more orders, by the database's clock: it was closed, or its window is over.
     pub over: bool,
-    /// Whether it takes orders, or is going to within a minute, or did a minute ago: what is wrong with it
+    /// Whether it accepts orders now, or within the next minute, or did in the last minute. A fault of such a sale
     /// matters at once.
     pub busy: bool,
     /// Units in unpaid orders: a sale that is over and has none can be retired.
@@ -28,14 +28,14 @@ pub struct ServedSale {
 }
 
 impl ServedSale {
-    /// Whether Redis has nothing to do for it any more.
+    /// Whether Redis does not need it any more.
     #[must_use]
     pub const fn can_retire(&self) -> bool {
         self.over && self.unpaid_units == 0
     }
 }
 
-/// What Redis knew of a sale when it left Redis.
+/// The state of a sale in Redis when it was removed from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
     /// The sale.
@@ -92,7 +92,7 @@ impl Orderbook {
             .collect()
     }
 
-    /// Notes that Redis is about to be loaded with this sale. True if this call was the first:
+    /// Stores that this sale is about to be loaded into Redis. True if this call was the first:
     /// only then the load needs no new epoch.
     ///
     /// # Errors
@@ -106,8 +106,8 @@ impl Orderbook {
         Ok(updated.rows_affected() == 1)
     }
 
-    /// Whether a sale may leave Redis: it is over, has no unpaid order, and PostgreSQL has all that Redis
-    /// knows of it. To be asked before it leaves; [`Self::mark_retired`] asks again.
+    /// Whether a sale may be removed from Redis: it is over, has no unpaid order, and PostgreSQL has everything
+    /// that Redis knows about it. Call this before it is removed; [`Self::mark_retired`] checks it again.
     ///
     /// # Errors
     /// When the database fails.
@@ -123,8 +123,8 @@ impl Orderbook {
         Ok(may)
     }
 
-    /// Notes that a sale has left Redis for good. False if that is not true of what PostgreSQL has now:
-    /// see [`Self::may_leave`].
+    /// Stores that a sale was removed from Redis. False, and nothing is stored, if [`Self::may_leave`] is not true
+    /// now.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! What Redis is loaded with: one sale as it was at one position of the log.
+//! The content of a load of Redis: one sale as it was at one position of the log.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -34,11 +34,11 @@ pub struct LoadSnapshot {
 pub struct LoadOrder {
     /// The order.
     pub order: Order,
-    /// Whether another order is the buyer's in Redis: of this one only the key is of interest.
+    /// Whether the buyer's hold in Redis is of another order. Then only the key of this one is needed.
     pub is_earlier: bool,
 }
 
-/// The buyer whose orders are being read: a sale's orders come sorted by buyer, the most important first.
+/// The buyer whose orders are being read. The orders of a sale are sorted by buyer, the most important first.
 #[derive(Debug, Default)]
 struct Buyer {
     user: Option<UserId>,
@@ -46,7 +46,7 @@ struct Buyer {
 }
 
 impl Buyer {
-    /// What this order is to its buyer; none if it is of no interest.
+    /// The order as it has to be loaded; none if Redis does not need it.
     fn place(&mut self, order: Order) -> Option<LoadOrder> {
         let is_earlier = self.user == Some(order.user_id);
         if !is_earlier {

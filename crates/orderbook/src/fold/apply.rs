@@ -31,7 +31,7 @@ pub(crate) struct Changes {
     /// Orders that the tables don't have. They are inserted as the batch leaves them.
     pub(crate) new_orders: Vec<OrderId>,
     /// Orders that are no longer unpaid. New ones among them are not in the table when these are
-    /// updated, and so are passed over.
+    /// updated, so the update does not concern them.
     pub(crate) closed_orders: Vec<OrderId>,
     /// Sales, and whether an event says that Redis has had the sale.
     pub(crate) sales: BTreeMap<VoucherId, bool>,
@@ -84,7 +84,7 @@ impl Orderbook {
     /// the list of what was skipped change together or not at all.
     ///
     /// # Errors
-    /// See [`ApplyError`]: each of its kinds wants something else done.
+    /// [`ApplyError`]: its kinds say what the caller has to do.
     pub async fn apply(
         &self,
         topic: &str,
@@ -203,13 +203,13 @@ impl Changes {
                 self.sale(voucher_id, true);
                 self.closed_orders.push(*order_id);
             }
-            // Stands in the state's list of refunds.
+            // It is in the state's list of refunds.
             Decision::RefundDue { .. } => {}
         }
     }
 
-    /// `was_in_redis` keeps a rebuilt database from taking a sale that Redis has, or lost, for a
-    /// new one: the flag set before the first load is not in the log, but what came of the load is.
+    /// `was_in_redis` is needed after a rebuild, so that a sale that Redis has had is not taken for a new
+    /// one. The flag that is set before the first load is not in the log, but events that follow the load are.
     fn sale(&mut self, voucher_id: VoucherId, was_in_redis: bool) {
         *self.sales.entry(voucher_id).or_default() |= was_in_redis;
     }

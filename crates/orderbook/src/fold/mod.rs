@@ -1,4 +1,4 @@
-//! The fold: the log becomes rows, in the transaction that moves the position.
+//! The fold writes the log into rows, in the transaction that moves the position.
 
 pub(crate) mod apply;
 pub(crate) mod book_snapshot;

@@ -1,4 +1,4 @@
-//! How far each view of the log has come.
+//! The position of each view of the log.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,23 @@ use crate::database::connections::Connection;
 use crate::database::error::{ApplyError, OrderbookError};
 use crate::fold::skip_decisions::SkipDecisions;
 
-/// Where the fold of one partition stands; at the beginning, where it never was.
+/// The position of the fold of one partition; the beginning if it has not run yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FoldPosition {
     /// Where it continues.
     pub next: Offset,
-    /// A record below that which it has taken, by which it recognises its log; none where it has taken none.
+    /// The last record that it has folded, by which it recognises its log; none if it has folded none.
     pub last: Option<LastRecord>,
-    /// How many other logs it was made to accept.
+    /// How many other logs it has accepted.
     pub log_number: i32,
 }
 
-/// What has a position of its own.
+/// A view with a position of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum View {
     /// The fold: what is decided and stored.
     Orders,
-    /// What of it is carried out in Redis and published.
+    /// The effects: what is carried out in Redis and published.
     Effects,
 }
 
@@ -40,7 +40,7 @@ impl View {
 }
 
 impl Orderbook {
-    /// Where `view` continues in each of `partitions`, in their order; 0 where it never was.
+    /// Where `view` continues in each of `partitions`, in their order; 0 if it has not run yet.
     ///
     /// # Errors
     /// When the database fails.
@@ -64,7 +64,7 @@ impl Orderbook {
         Ok(partitions.iter().map(|&p| (p, position(p))).collect())
     }
 
-    /// Where the fold of each of `partitions` stands, in their order.
+    /// The position of the fold in each of `partitions`, in their order.
     ///
     /// # Errors
     /// When the database fails or has a row that no fold writes.
@@ -89,8 +89,8 @@ impl Orderbook {
         Ok(partitions.iter().map(position).collect())
     }
 
-    /// Notes that all effects below `to` are carried out, of the log of that number. Never moves back, nor
-    /// in another log, so that a late call of a projector that lost the partition does no harm.
+    /// Stores that all effects below `to` are carried out, of the log with that number. It never moves back, nor
+    /// in another log, so that a late call of a projector that has lost the partition changes nothing.
     ///
     /// # Errors
     /// When the database fails.

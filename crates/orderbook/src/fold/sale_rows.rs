@@ -1,5 +1,5 @@
-//! All that the tables hold of one sale, as values: to compare two views of the log with each other,
-//! or one of them with the log.
+//! All rows of one sale as values, for comparing two views of the log with each other, or one of them with
+//! the log.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Debug, Display, Formatter};
@@ -24,37 +24,37 @@ pub struct SaleRows {
     pub reloads: Vec<Reload>,
 }
 
-/// A row that two views do not have alike.
+/// A row that differs between two views.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowDifference {
     /// The table.
     pub table: &'static str,
     /// The row's key, as the tables spell it.
     pub key: String,
-    /// In what way.
+    /// How it differs.
     pub kind: RowDifferenceKind,
     /// The columns that differ, as `name: expected, and not actual`; or which of the two has no
     /// such row.
     pub what: String,
 }
 
-/// In what way two views do not have a row alike.
+/// How a row differs between two views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowDifferenceKind {
-    /// It should be there, and is not.
+    /// The row is missing.
     Missing,
-    /// It should not be there.
+    /// The row should not exist.
     Extra,
     /// Columns differ.
     Corrupted,
 }
 
-/// What somebody may rely on, and has no more when rows are repaired.
+/// What a repair of rows takes away although a buyer may rely on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RowLoss {
-    /// An order goes, or is live no more.
+    /// An order is removed, or is not live any more.
     Order(OrderId),
-    /// A refund goes; the payment's id.
+    /// A refund is removed; the payment's id.
     Refund(String),
 }
 
@@ -81,7 +81,7 @@ impl SaleRows {
         usize::from(self.sale.is_some()) + self.orders.len() + rest
     }
 
-    /// What is lost where these rows take the place of `actual`.
+    /// What is lost when these rows replace `actual`.
     #[must_use]
     pub fn losses(&self, actual: &Self) -> Vec<RowLoss> {
         let order = |order: &Order| RowLoss::Order(order.order_id);

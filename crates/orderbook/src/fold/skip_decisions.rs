@@ -1,4 +1,4 @@
-//! Operators' decisions that a record is passed over, and how a fold learns of them.
+//! Decisions of operators to skip a record, and how a fold learns of them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +16,7 @@ use crate::fold::positions::fold_position;
 /// The decisions of operators about one partition's records, as far as a fold needs them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SkipDecisions {
-    /// How often one was noted: a fold that has missed one cannot move.
+    /// How many decisions were stored. A fold that has missed one cannot move.
     pub(crate) count: i32,
     /// How many other logs the view had accepted: a fold that reads an earlier one cannot move.
     pub(crate) log_number: i32,
@@ -61,7 +61,7 @@ impl SkipDecisions {
     }
 }
 
-/// What became of an operator's decision.
+/// The state of an operator's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipBegun {
     /// It is noted, under this event id: append the event to the log, then call

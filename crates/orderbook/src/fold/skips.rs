@@ -1,4 +1,4 @@
-//! Records that the fold has passed over, or that somebody has decided about.
+//! Records that the fold has skipped, or that an operator has decided about.
 
 use seckill_domain::{EventId, Offset};
 use uuid::Uuid;

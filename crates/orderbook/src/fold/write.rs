@@ -1,4 +1,4 @@
-//! A folded batch into the tables, one statement a table.
+//! Writes a folded batch into the tables, one statement for each table.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub(crate) async fn all(
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     let order = |id: &OrderId| states.get(&id.voucher_id())?.orders.get(id);
-    // What began in this batch, too, is written once.
+    // Orders that were new in this batch are already written with their end.
     let began: HashSet<&OrderId> = changes.new_orders.iter().collect();
     let older = changes
         .closed_orders
@@ -32,7 +32,7 @@ pub(crate) async fn all(
     // Only this batch's: the working set is loaded without refunds.
     let refunds: Vec<&Refund> = states.values().flat_map(|s| &s.refunds).collect();
 
-    // Closed ones first: a buyer's next live order must not meet the last one.
+    // Closed orders first: a buyer may have only one live order in the table at any moment.
     if !closed.is_empty() {
         close_orders(connection, partition, &closed).await?;
     }
@@ -137,7 +137,7 @@ async fn put_orders(
     Ok(())
 }
 
-/// Absolute numbers are right: whoever holds the position's lock is the only one to write them.
+/// Absolute numbers are correct, because only the owner of the position's lock writes them.
 pub(crate) async fn upsert_sales(
     connection: &mut Connection,
     partition: i32,

@@ -1,4 +1,4 @@
-//! What became of a sale: its orders by state, when it sold out, how late orders expired, what is to be refunded.
+//! The report about a sale: its orders by state, when it sold out, how late orders expired, what is to be refunded.
 
 use seckill_domain::{Timestamp, VoucherId};
 use sqlx::FromRow;
@@ -42,7 +42,7 @@ pub struct OrderFigures {
     pub expired: i64,
     /// Given up by the buyer.
     pub cancelled: i64,
-    /// Never stood.
+    /// Rejected by the fold.
     pub rejected: i64,
     /// When the first admitted order was reserved.
     pub first_at: Option<Timestamp>,
@@ -148,7 +148,7 @@ impl From<RawOrders> for OrderFigures {
 }
 
 impl Orderbook {
-    /// What became of a sale, from one snapshot. None: there is no such sale.
+    /// The report about a sale, from one snapshot. None: there is no such sale.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! What was decided of orders last, for whoever tells it once more.
+//! The last decision about each order, for publishing it again.
 
 use seckill_domain::{Effect, Offset, Order, OrderId, effects_of_order};
 use sqlx::FromRow;

@@ -1,4 +1,4 @@
-//! Reads for the API. All of them by index.
+//! Reads for the API. All of them use an index.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,11 +24,11 @@ pub struct SaleRow {
     pub partition: i32,
     /// Whether Redis may ever have had it.
     pub loaded: bool,
-    /// Whether it has left Redis for good: it is ended.
+    /// Whether it was removed from Redis: it has ended.
     pub retired: bool,
 }
 
-/// A sale's units, and how much of the log they stand for.
+/// A sale's units, and the position of the log at which they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerRow {
     /// Units at the start.
@@ -41,7 +41,7 @@ pub struct LedgerRow {
     pub unpaid: i64,
     /// Units in paid orders.
     pub paid: i64,
-    /// Whether the sale has left Redis for good.
+    /// Whether the sale was removed from Redis.
     pub retired: bool,
     /// The sale's epoch.
     pub epoch: Epoch,
@@ -49,7 +49,7 @@ pub struct LedgerRow {
     pub position: Offset,
 }
 
-/// An order, and what its absence stands for, of one moment.
+/// An order and its sale, of one moment, so that a missing order can be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderAsOf {
     /// The order, if the fold has it.

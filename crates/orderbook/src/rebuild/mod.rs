@@ -1,4 +1,4 @@
-//! A view made anew beside the one in use, and their exchange.
+//! Building the view again beside the one in use, and exchanging the two.
 
 pub(crate) mod fold;
 pub(crate) mod proof;

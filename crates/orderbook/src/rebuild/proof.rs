@@ -1,4 +1,4 @@
-//! Whether two sets of tables hold the same: a hash a sale, of every column that comes from the log.
+//! Compares two sets of tables: one hash for each sale, of every column that comes from the log.
 
 use std::collections::BTreeMap;
 

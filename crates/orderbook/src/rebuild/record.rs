@@ -1,4 +1,4 @@
-//! What is on record about rebuilds.
+//! The table of rebuilds.
 
 use seckill_domain::{Offset, Timestamp};
 use sqlx::FromRow;
@@ -8,18 +8,18 @@ use crate::database::connections::Connection;
 use crate::database::error::OrderbookError;
 use crate::database::sql_time::SqlTime;
 
-/// How far a rebuild has come.
+/// The phase of a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildPhase {
     /// The log is being folded up to the frozen ends.
     Loading,
     /// The copy is complete, and follows the live tables when it is told to.
     Following,
-    /// The copy is live; what it took the place of is kept.
+    /// The copy is live; the tables that it replaced are kept.
     Promoted,
     /// The copy was given up.
     Aborted,
-    /// What the copy took the place of is gone.
+    /// The tables that the copy replaced were dropped.
     Pruned,
 }
 
@@ -59,7 +59,7 @@ pub struct Schemas {
     pub live: String,
     /// Of the copy.
     pub copy: String,
-    /// Of what the copy took the place of.
+    /// Of the tables that the copy replaced.
     pub retired: String,
 }
 
@@ -70,7 +70,7 @@ pub struct RebuildRecord {
     pub id: i32,
     /// Where its tables are.
     pub schemas: Schemas,
-    /// How far it has come.
+    /// Its phase.
     pub phase: RebuildPhase,
     /// Where the load ends, a partition.
     pub frozen_ends: Vec<(i32, Offset)>,

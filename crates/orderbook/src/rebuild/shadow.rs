@@ -24,8 +24,8 @@ pub(crate) const VIEW_TABLES: [&str; 6] = [
 /// Of all databases of a server; the number has no meaning.
 const ADVISORY_LOCK: i64 = 0x5ec4_111b_0a7d;
 
-/// The right to change the tables beside the live ones: one process at a time has it, and loses it
-/// when it ends, however it ends.
+/// The lock for changing the tables beside the live ones. One process at a time has it, until it
+/// ends for any reason.
 #[derive(Debug)]
 pub struct RebuildLock {
     _transaction: Transaction,
@@ -68,8 +68,8 @@ impl Orderbook {
     /// When the database fails.
     pub async fn lock_rebuilds(&self) -> Result<Option<RebuildLock>, OrderbookError> {
         let mut transaction = self.pool.begin().await?;
-        // A lock of the session would be anybody's behind a pooler. Nobody waits for this transaction: it
-        // has read nothing and written nothing.
+        // Behind a pooler a session lock could belong to any client. This transaction delays nobody: it has
+        // read nothing and written nothing.
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *transaction)
             .await?;
@@ -225,7 +225,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Whoever may read or write the live tables may do so after the exchange.
+    /// Copies the privileges of the live tables, so that they are the same after the exchange.
     async fn grant_as_live(&self, connection: &mut Connection) -> Result<(), sqlx::Error> {
         let grants: Vec<String> = sqlx::query_scalar(
             "SELECT format('GRANT %s ON %s.%I TO %s', acl.privilege_type, $1, c.relname,

@@ -1,4 +1,4 @@
-//! The exchange of the live tables for those beside them, while everybody goes on.
+//! The exchange of the live tables for those beside them, while the services run.
 //!
 //! *All* tables of the view change places, the positions among them, under locks that nobody's
 //! transaction outlives: a transaction sees rows and position of one set or of the other, never of both.
@@ -15,12 +15,12 @@ use crate::database::error::OrderbookError;
 use crate::rebuild::record::{RebuildPhase, note_phase};
 use crate::rebuild::shadow::{Shadow, VIEW_TABLES};
 
-/// Which way.
+/// The direction of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exchange {
     /// The copy goes live.
     Promote,
-    /// What the copy took the place of comes back.
+    /// The tables that the copy replaced become live again.
     Rollback,
 }
 
@@ -44,8 +44,8 @@ impl Shadow {
         let millis = patience.as_millis();
         let sql = format!("SET LOCAL lock_timeout = {millis}");
         sqlx::query(&sql).execute(&mut *transaction).await?;
-        // In the order of the fold, so that neither waits for the other in a circle. Whoever takes them
-        // in another order is waited for in vain, and the caller tries again.
+        // In the order of the fold, so that the two cannot deadlock. A deadlock with a program that locks
+        // them in another order ends with an error, and the caller tries again.
         let live = &self.schemas.live;
         let tables = VIEW_TABLES
             .map(|table| format!("{live}.{table}"))
@@ -179,7 +179,7 @@ impl Shadow {
         steps.extend(rest.iter().map(|step| format!("{step} {new_name}")));
         steps.push(format!("DROP SCHEMA {schema}"));
         steps.extend(views);
-        // One way there and back for all of it: everybody is waiting.
+        // One round trip for everything, because all services are waiting.
         let steps = steps.join("; ");
         sqlx::raw_sql(&steps).execute(&mut *connection).await?;
         Ok(())
@@ -214,13 +214,13 @@ impl Swap {
         &self.positions
     }
 
-    /// How long everybody has been waiting.
+    /// How long the tables have been locked.
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Lets everybody go on, with nothing changed.
+    /// Releases the tables, with nothing changed.
     ///
     /// # Errors
     /// When the database fails: then it has let them go itself.
@@ -229,7 +229,7 @@ impl Swap {
     }
 }
 
-/// The lock was not to be had in time, or only in a circle.
+/// The lock could not be taken in time, or because of a deadlock.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error();
     let code = code.and_then(sqlx::error::DatabaseError::code);

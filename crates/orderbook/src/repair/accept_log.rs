@@ -1,5 +1,5 @@
-//! The log that a partition was folded from is gone, and its view is to go on with another one. What was
-//! decided stays: a lost log has no say in who has paid. It only loses its place among the offsets.
+//! The log that a partition was folded from is lost, and its view has to continue with another one. Decisions
+//! stay as they are: the loss of a log does not change who has paid. Only their offsets are lost.
 
 use seckill_domain::{LastRecord, LogRef, Offset, Timestamp, VoucherId, partition_of};
 use sqlx::{FromRow, PgExecutor};
@@ -13,7 +13,7 @@ use crate::database::sql_time::SqlTime;
 use crate::fold::book_snapshot::BookSnapshot;
 use crate::fold::positions::FoldPosition;
 
-/// From where on a partition's view is to read another log.
+/// The position from which a partition's view reads another log.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptLog<'a> {
     /// The event topic.

@@ -1,4 +1,4 @@
-//! What the tables have to hold: the log folded in memory, by the very code that folds it into them.
+//! What the tables should have: the log folded in memory by the same code that folds it into the tables.
 
 use std::collections::HashMap;
 
@@ -35,8 +35,8 @@ impl ExpectedBook {
         self.positions.insert(partition, from);
     }
 
-    /// Takes a sale over as its rows say that it was at `from`, before any event of it is folded. That the
-    /// rows are right nothing says.
+    /// Takes over a sale from its rows, as it was at `from`, before any event of it is folded. Whether these
+    /// rows are correct cannot be checked.
     pub fn take_over(&mut self, voucher: VoucherId, rows: SaleRows, from: Offset) {
         let rows = rows.rewound_to(from);
         let was_in_redis = !rows.orders.is_empty() || rows.reloads.iter().any(|r| r.accepted);

@@ -1,4 +1,4 @@
-//! Tables that somebody else wrote into become the log's fold again.
+//! Repairs tables that another program has changed: afterwards they have what the fold of the log has.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,8 +14,8 @@ use crate::fold::book_snapshot::{misplaced, row_ids, rows_of};
 use crate::fold::sale_rows::{RowLoss, SaleRows};
 use crate::fold::write;
 
-/// One partition's fold, held where it is: while this lives, no projector moves it. Keep it short, and
-/// end it with [`Self::commit`]; dropped, it has changed nothing.
+/// A lock on the fold of one partition: while it exists, no projector can move the position. Keep it only
+/// for a short time, and end it with [`Self::commit`]. When it is dropped, nothing was changed.
 #[derive(Debug)]
 pub struct FoldLock {
     transaction: Transaction,
@@ -25,7 +25,7 @@ pub struct FoldLock {
 }
 
 impl Orderbook {
-    /// Holds the fold of a partition. None where it was never begun.
+    /// Locks the fold of a partition. None if it was never begun.
     ///
     /// # Errors
     /// When the database fails.
@@ -52,7 +52,7 @@ impl Orderbook {
     }
 }
 
-/// What came of a repair.
+/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repaired {
     /// So many rows were written or removed.
@@ -62,7 +62,7 @@ pub enum Repaired {
 }
 
 impl FoldLock {
-    /// Where the fold is held.
+    /// The position of the locked fold.
     #[must_use]
     pub const fn position(&self) -> Offset {
         self.position

@@ -1,4 +1,4 @@
-//! The view is made to agree with the log again.
+//! Making the view agree with the log again.
 
 pub(crate) mod accept_log;
 pub(crate) mod expected;

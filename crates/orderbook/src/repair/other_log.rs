@@ -1,5 +1,5 @@
-//! Up to where a log is the one that the tables were folded from. A view keeps the identity of one record
-//! only; what the others decided stands in the rows, each of which names its record.
+//! Finds out up to which record a log is the one that the tables were folded from. A view keeps the identity of
+//! its last record only. The other records are compared with the rows, each of which names its record.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -85,15 +85,15 @@ impl Orderbook {
     }
 }
 
-/// None where neither speaks for or against it.
+/// None if it cannot be told.
 fn is_same(traces: Option<&Vec<Trace>>, found: Option<&Found<'_>>, is_new: bool) -> Option<bool> {
     match (traces, found) {
         (None, Some(Found::Event(_))) if is_new => Some(false),
-        // A fold does not go past it without a decision, of which there would be a row.
+        // A fold does not pass it without an operator's decision, and that decision would be in a row.
         (None, Some(Found::Unknown)) => Some(false),
         (None, _) => None,
         (Some(_), None) => Some(false),
-        // An operator decided so; whether it is the same record nothing says.
+        // It was skipped by an operator's decision. Whether it is the same record cannot be told.
         (Some(traces), Some(_)) if traces.iter().any(|trace| trace.kind == "decided") => None,
         (Some(traces), Some(Found::Event(event))) => {
             Some(traces.iter().all(|trace| trace.is_of(event)))

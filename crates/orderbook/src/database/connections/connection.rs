@@ -1,4 +1,4 @@
-//! One connection, and a transaction on it: every statement is answered within its deadline or not at all.
+//! One connection, and a transaction on it. Every statement has a deadline.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -17,21 +17,21 @@ use tokio::time::{Instant, timeout};
 
 use super::pool::Pool;
 
-/// Beyond the time that the server gives a statement: what it says at the end of it has to get here.
+/// Added to the time that the server gives a statement, so that its answer at the end of it can arrive.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(2);
 
-/// What may be done with a connection that is not needed any more.
+/// What happens to a connection that is not needed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The next may have it.
+    /// It can be used again.
     Clean,
-    /// The same, after a ROLLBACK.
+    /// It can be used again after a ROLLBACK.
     InTransaction,
-    /// It owes an answer: nobody may have it.
+    /// An answer is still missing: it must not be used again.
     Asked,
 }
 
-/// A connection of the pool. Dropped, it goes back there, unless it owes an answer.
+/// A connection of the pool. When it is dropped it goes back there, unless an answer is missing.
 pub(crate) struct Connection {
     /// None only while it is being dropped.
     raw: Option<(PgConnection, OwnedSemaphorePermit)>,
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// A statement that is not prepared by name where the name might be somebody else's.
+/// A statement. It is not prepared by name where another client may use the same name.
 struct Asking<E> {
     query: E,
     by_name: bool,
@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// The connection, which owes an answer from now on.
+    /// The connection. From now on an answer is missing.
     fn ask(&mut self) -> Result<(&mut PgConnection, Duration, State), sqlx::Error> {
         let before = std::mem::replace(&mut self.state, State::Asked);
         self.asked = Instant::now();
@@ -107,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// What came of it: the connection is as it was `before`, unless there was no answer.
+    /// Records the result. The connection has the state `before` again, unless there was no answer.
     fn heard<T>(&mut self, answer: Answer<T>, before: State) -> Result<T, sqlx::Error> {
         match answer {
             Ok(Ok(value)) => {
@@ -138,7 +138,7 @@ impl Connection {
             begin.to_owned()
         };
         let begun = self.tell(&sql).await;
-        // It may have begun also where a setting was refused.
+        // The transaction may have begun even if a setting was refused.
         self.state = match begun {
             Ok(()) => State::InTransaction,
             Err(_) => State::Asked,
@@ -161,7 +161,7 @@ impl Connection {
     }
 }
 
-/// Whether the server has said no, and goes on. Other errors leave open what else is on its way.
+/// Whether the server has refused the statement and can continue. After other errors more answers may come.
 fn is_answer(error: &sqlx::Error) -> bool {
     let refusal = error.as_database_error();
     let refusal = refusal.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
@@ -180,7 +180,7 @@ impl Drop for Connection {
         let rested = (raw, self.made);
         match self.state {
             State::Clean => self.pool.rest(rested, self.asked, permit),
-            // It closes; the server ends what is still under way.
+            // It is closed, and the server ends what is still running.
             State::Asked => {}
             State::InTransaction => {
                 let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -188,7 +188,7 @@ impl Drop for Connection {
                 };
                 let mut connection = Self::new(rested, permit, self.pool.clone());
                 connection.answer_within = ON_THE_WAY;
-                // A runtime that ends drops what it is given: not to be rolled back once more.
+                // A runtime that ends drops its tasks: do not roll back a second time.
                 connection.state = State::Asked;
                 runtime.spawn(async move {
                     connection.state = State::InTransaction;
@@ -267,7 +267,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
     }
 }
 
-/// A connection in a transaction, which is rolled back where it is dropped.
+/// A connection in a transaction. When it is dropped, the transaction is rolled back.
 #[derive(Debug)]
 pub(crate) struct Transaction(Connection);
 
@@ -280,7 +280,7 @@ impl Transaction {
         Ok(Self(connection))
     }
 
-    /// Gives the rest of its statements so much time each.
+    /// Sets the time limit of each of its further statements.
     pub(crate) async fn takes_up_to(&mut self, time: Duration) -> Result<(), sqlx::Error> {
         let sql = format!("SET LOCAL statement_timeout = {}", time.as_millis());
         self.0.tell(&sql).await?;

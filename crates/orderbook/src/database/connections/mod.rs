@@ -1,9 +1,9 @@
-//! Connections to PostgreSQL that may go mute at any moment: a failover or a firewall that forgets them
-//! closes nothing. Every statement has a deadline here, and a connection that missed it, or whose statement
-//! was given up, is thrown away.
+//! Connections to PostgreSQL may stop answering at any moment without being closed, for example after a failover
+//! or in a firewall that has forgotten them. So every statement has a deadline, and a connection that missed it,
+//! or whose statement was cancelled, is closed.
 //!
-//! The pool is not sqlx's: that one asks each connection that comes back for an answer, without a deadline,
-//! and a connection that is mute then takes its place in the pool for ever.
+//! The pool of sqlx is not used. It pings each connection that is given back, without a deadline, and a connection
+//! that does not answer then takes a place in the pool for ever.
 
 mod connection;
 mod pool;
@@ -13,6 +13,6 @@ pub(crate) use self::connection::{Connection, Transaction};
 pub(crate) use self::pool::{Pool, PoolOptions};
 pub(crate) use self::session::Session;
 
-/// What a statement may take that reads or writes whole tables: it builds an index over a hundred million
-/// rows.
+/// The time limit of a statement that reads or writes whole tables, such as building an index over a hundred
+/// million rows.
 pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(15 * 60);

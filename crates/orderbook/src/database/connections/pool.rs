@@ -16,20 +16,20 @@ use super::connection::{Connection, ON_THE_WAY, Transaction, gave_up};
 use super::session::Session;
 use crate::metrics;
 
-/// A connection that has answered a moment ago is taken to be there still.
+/// A connection that has answered less than this ago is used without a check.
 const JUST_HEARD: Duration = Duration::from_millis(200);
-/// Between two tries to connect to a server that is not up yet.
+/// Between two attempts to connect to a server that does not run yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(100);
-/// Between two looks at what rests.
+/// Between two checks of idle connections.
 const UPKEEP: Duration = Duration::from_secs(1);
-/// What the demand took and nobody has asked for since is closed.
+/// A connection that was not used for this long is closed.
 const NOT_NEEDED: Duration = Duration::from_secs(600);
 
-/// What the database's own default may not change: a transaction of the fold, of an exchange or of a
+/// The isolation level, whatever the database's default is: a transaction of the fold, of an exchange or of a
 /// reconciliation has to see what others have committed meanwhile.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// What a pool is given.
+/// The options of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolOptions {
     pub(crate) max_connections: u32,
@@ -38,7 +38,7 @@ pub(crate) struct PoolOptions {
     pub(crate) statement_timeout: Duration,
 }
 
-/// Connections of one kind. Cheap to clone; all clones are one.
+/// A pool of connections. Cheap to clone; clones share one pool.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool(Arc<Inner>);
 
@@ -46,7 +46,7 @@ pub(crate) struct Pool(Arc<Inner>);
 struct Inner {
     session: Session,
     options: PoolOptions,
-    /// Whoever has one may have a connection.
+    /// The permits: one for each connection in use.
     permits: Arc<Semaphore>,
     resting: Mutex<Resting>,
     /// A pooler is in between: see [`super::session`].
@@ -55,9 +55,9 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Resting {
-    /// The one that was used last is the last.
+    /// Idle connections; the one that was used last is the last.
     connections: Vec<Rested>,
-    /// What was last heard of before has gone mute as well, in all likelihood.
+    /// Connections that last answered before this moment have probably stopped answering as well.
     mute_since: Option<Instant>,
 }
 
@@ -132,7 +132,7 @@ impl Pool {
         Ok(Connection::new(raw, permit, self.clone()))
     }
 
-    /// One that rests here and is there still.
+    /// An idle connection that still answers.
     async fn rested(&self) -> Option<(PgConnection, Instant)> {
         let answer_within = self.0.options.acquire_timeout / 2;
         loop {
@@ -149,7 +149,7 @@ impl Pool {
         }
     }
 
-    /// Connections that were last heard of before are thrown away: asking each would take too long.
+    /// Closes the connections that last answered before this moment: checking each would take too long.
     pub(super) fn is_mute_since(&self, asked: Instant) {
         let mut resting = self.lock();
         resting.mute_since = resting.mute_since.max(Some(asked));
@@ -158,7 +158,7 @@ impl Pool {
             .retain(|rested| rested.answered >= asked);
     }
 
-    /// Tries again until the deadline while the server is not up, and says why it is not.
+    /// Tries again until the deadline while the server does not run, and returns the last error.
     async fn connect(&self, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
         loop {
             let connected = tokio::time::timeout_at(deadline, self.connect_once());
@@ -187,7 +187,7 @@ impl Pool {
         self.0.session.connect_plainly().await
     }
 
-    /// Takes a connection that owes no answer.
+    /// Takes a connection back of which no answer is missing.
     pub(super) fn rest(
         &self,
         (raw, made): (PgConnection, Instant),
@@ -203,20 +203,20 @@ impl Pool {
                 answered,
             });
         }
-        // Before the lock is: whoever gets the permit finds the connection.
+        // The permit is released after this, so that its next owner finds the connection.
         drop(permit);
     }
 
     /// Closes the connections after the calls under way, and waits for those no longer than for an answer.
     pub(crate) async fn close(&self) {
         let all = self.0.permits.acquire_many(self.0.options.max_connections);
-        // Who does not come back in time is not waited for.
+        // Connections that are not given back in time are not waited for.
         let ended = timeout(self.answer_within(), all).await;
         self.0.permits.close();
         drop(ended);
         let rested = std::mem::take(&mut self.lock().connections);
         for Rested { raw, .. } in rested {
-            // A server that does not take the farewell notices by the closed connection.
+            // A server that does not read the closing message notices the closed connection.
             let _ = timeout(ON_THE_WAY, raw.close()).await;
         }
     }
@@ -261,7 +261,7 @@ impl Pool {
     }
 }
 
-/// Until the last clone is gone.
+/// Runs until the last clone is dropped.
 async fn upkeep(pool: Weak<Inner>) {
     while let Some(inner) = pool.upgrade() {
         let pool = Pool(inner);
@@ -282,7 +282,7 @@ async fn upkeep(pool: Weak<Inner>) {
     }
 }
 
-/// The server is not up, or is full: that passes.
+/// The server does not run, or has no free connection: a later attempt may succeed.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,

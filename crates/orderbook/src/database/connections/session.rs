@@ -1,11 +1,11 @@
-//! What a session is set to, directly and through a pooler.
+//! The settings of a session, directly and through a pooler.
 //!
-//! A pooler hands one session of the server to many clients, one transaction after the other or one client
-//! after the other. It refuses settings at the start, or drops them, and what is set later or prepared by
-//! name may be gone, or somebody else's, in the next transaction. So settings are asked for at the start,
-//! with a mark among them: who finds the mark has a session of its own. Who does not sets everything anew
-//! in each transaction, prepares nothing by name, and sends no statement outside a transaction. That works
-//! through every pooler, and takes three more ways to the server a transaction.
+//! A pooler gives one session of the server to many clients, one transaction or one client after the other. It
+//! refuses or ignores settings at the start. Settings that are made later, and statements that are prepared by
+//! name, may be missing in the next transaction, or belong to another client. So the settings are sent at the
+//! start, with a marker among them. A client that finds the marker has a session of its own. A client that does
+//! not find it sends all settings in each transaction, prepares nothing by name, and sends no statement outside a
+//! transaction. That works with every pooler, and costs three more round trips in each transaction.
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ use uuid::Uuid;
 const MARK: &str = "seckill.session";
 /// A pooler that refuses a setting at the start: `protocol_violation`.
 const REFUSED_AT_START: &str = "08P01";
-/// Of a session of its own only. A statement outside a transaction sees what others have committed, whatever
-/// the database's default is. And the server finds out within a quarter of a minute that a client is gone
-/// without a word, and lets go of what that held.
+/// Only for a session of its own. A statement outside a transaction sees what others have committed, whatever
+/// the database's default is. And the server notices within 15 seconds that a client has disappeared, and
+/// releases its locks.
 const OWN: [(&str, &str); 5] = [
     ("default_transaction_isolation", "read committed"),
     ("tcp_keepalives_idle", "5"),
@@ -28,14 +28,14 @@ const OWN: [(&str, &str); 5] = [
     ("tcp_user_timeout", "12000"),
 ];
 
-/// How to connect, and what a session is set to.
+/// How to connect, and the settings of a session.
 #[derive(Clone)]
 pub(crate) struct Session {
     connect: PgConnectOptions,
     settings: Vec<(&'static str, String)>,
 }
 
-/// Without how to connect: that has a password.
+/// Without the connection options: they contain a password.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -46,12 +46,12 @@ impl fmt::Debug for Session {
 
 impl Session {
     pub(crate) fn new(connect: PgConnectOptions, settings: Vec<(&'static str, String)>) -> Self {
-        // sqlx's own default for these digits is one more setting that a pooler refuses.
+        // sqlx would send a setting for these digits, which a pooler refuses.
         let connect = connect.extra_float_digits(None);
         Self { connect, settings }
     }
 
-    /// What PostgreSQL's administrators see it called.
+    /// The application name, which PostgreSQL's administrators see.
     pub(super) fn name(&self) -> String {
         self.connect
             .get_application_name()
@@ -70,14 +70,14 @@ impl Session {
         }
     }
 
-    /// Begins a transaction by `begin`, and sets it to what the session could not be set to.
+    /// Begins a transaction by `begin`, with the settings that the session could not have.
     pub(crate) fn begins(&self, begin: &str) -> String {
         let settings = self.settings.iter();
         let settings = settings.map(|(name, value)| format!("; SET LOCAL {name} = {value}"));
         std::iter::once(begin.to_owned()).chain(settings).collect()
     }
 
-    /// A connection with a session of its own; none where there is a pooler in between.
+    /// A connection with a session of its own; none if there is a pooler in between.
     pub(crate) async fn connect_directly(&self) -> Result<Option<PgConnection>, sqlx::Error> {
         let mark = Uuid::new_v4().simple().to_string();
         let settings = self.settings.iter().map(|(name, value)| (*name, &**value));
@@ -94,13 +94,13 @@ impl Session {
         Ok((found.as_ref() == Some(&mark)).then_some(connection))
     }
 
-    /// A connection that promises nothing about its session.
+    /// A connection that may share its session with other clients.
     pub(crate) async fn connect_plainly(&self) -> Result<PgConnection, sqlx::Error> {
         self.connect.connect().await
     }
 }
 
-/// As the server wants a value among its options.
+/// A value, escaped as the server's options need it.
 fn at_start(value: &str) -> String {
     value.replace('\\', "\\\\").replace(' ', "\\ ")
 }
