@@ -1,4 +1,4 @@
-//! What runs beside the requests: the relay, the outcomes' tail, readiness, and upkeep.
+//! Tasks that run beside the requests: the relay, the reader of the outcomes, readiness, and cleaning up.
 
 use std::error::Error;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// None: the process ends before it was ready.
+    /// None: the process ends before it is ready.
     pub(crate) fn none() -> Self {
         Self {
             tasks: TaskTracker::new(),
@@ -106,7 +106,7 @@ async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
     stop.run_until_cancelled(work).await;
 }
 
-/// Follows the outcomes, also after Kafka was away when that began.
+/// Reads the outcomes, even if Kafka is unavailable at the start.
 fn follow(
     app: web::Data<App>,
     clients: &Clients,
@@ -126,7 +126,7 @@ fn follow(
     }
 }
 
-/// While PostgreSQL is away, what is known counts.
+/// While PostgreSQL is unavailable, the last known values are used.
 async fn learn_sign_outs(app: web::Data<App>) {
     let mut ticks = interval(SIGN_OUTS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,7 +148,7 @@ async fn forget_sign_outs(orderbook: Orderbook) {
     }
 }
 
-/// Readiness while serving. PostgreSQL is watched and does not count: orders are taken without it.
+/// Readiness while serving. PostgreSQL is checked but not required: orders are accepted without it.
 struct Checks {
     app: web::Data<App>,
     health: Health,
@@ -185,7 +185,7 @@ impl Checks {
     }
 }
 
-/// Redis says itself why it takes no writes.
+/// The error of Redis says why it accepts no writes.
 fn with_cause(error: &StockError) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),

@@ -11,7 +11,7 @@ use seckill_stock::{LogIdentity, Stock, StockOptions};
 
 use crate::config::Config;
 
-/// What this service is called in Kafka, PostgreSQL and `ce_source`.
+/// The name of this service in Kafka, PostgreSQL and `ce_source`.
 const SERVICE: &str = "seckill-ingress";
 
 const DATABASE_CONNECTIONS: u32 = 16;
@@ -24,13 +24,13 @@ const DATABASE_IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stores' clients. None of them has connected yet.
 pub(crate) struct Clients {
     pub(crate) orderbook: Orderbook,
-    /// What keeps the door shut, on connections of its own: no flood of reads takes them.
+    /// For sessions and rules that refuse requests. It has connections of its own, which reads cannot use up.
     pub(crate) door: Orderbook,
-    /// Each use its own connection, so that none waits for another.
+    /// Each use has its own connection, so that none waits for another.
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
     pub(crate) stock_relay: Stock,
-    /// Whose sales are taken for this deployment's own, as soon as Kafka has told.
+    /// The log whose sales belong to this deployment, once Kafka has told its cluster id.
     pub(crate) log: LogIdentity,
     pub(crate) ephemeral: Ephemeral,
     pub(crate) producer: Arc<EventProducer>,
@@ -57,7 +57,7 @@ impl Clients {
         let options = StockOptions::new(redis).of_deployment(prefix, log.clone());
         let stock = || Stock::new(options.clone());
         let mut kafka = config.stores.kafka(SERVICE);
-        // A record that is given up before the promise's deadline could have been promised still.
+        // A record must not be given up before the promise deadline: until then it could still be promised.
         kafka.delivery_timeout = kafka.delivery_timeout.max(config.promise_deadline);
         let topics = config.stores.topics();
         let producer = EventProducer::new(&kafka, &topics, config.stores.kafka.partitions)

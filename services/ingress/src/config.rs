@@ -20,9 +20,9 @@ use crate::payments::webhook::check_secret;
 use crate::shop::pages::PaymentPage;
 use crate::sign_in::settings::SignInSettings;
 
-/// actix reckons a wait's end from a clock that it renews twice a second, later on a busy thread. An end
-/// that has passed when its timer is made wakes nobody, and the connection stays until it was silent for
-/// too long.
+/// actix computes the end of a wait from a clock that it updates twice a second, or later on a busy thread. If
+/// the end has passed before its timer is made, the timer never fires, and the connection stays until its
+/// write deadline.
 const KEEP_ALIVE_MIN_SECONDS: u64 = 5;
 
 /// All settings of the ingress.
@@ -38,15 +38,15 @@ pub struct Config {
     pub admin_token: Secret,
     /// Operators' own tokens, each with its owner's name.
     pub admin_tokens: NamedTokens,
-    /// Who else names operators.
+    /// The identity provider of operators.
     pub admin_provider: Option<ProviderSettings>,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
-    /// The key before: its tokens are still good while the key is being changed.
+    /// The previous key: its tokens stay valid while the key is being changed.
     pub token_secret_previous: Option<Secret>,
     /// The HMAC key of the payment provider's webhook.
     pub payment_webhook_secret: Secret,
-    /// The key before: its signatures are still good while the key is being changed.
+    /// The previous key: its signatures stay valid while the key is being changed.
     pub payment_webhook_secret_previous: Option<Secret>,
     /// The URL of the payment page. Without it, pages show no button to pay.
     pub payment_page: Option<PaymentPage>,
@@ -72,7 +72,7 @@ pub struct Config {
     pub workers: usize,
     /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// How long the process goes on serving after it has become not ready at shutdown.
+    /// How long the process continues to serve after it has become not ready at shutdown.
     pub drain_delay: Duration,
     /// Log level and format.
     pub logs: LogSettings,
@@ -150,7 +150,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     })
 }
 
-/// All secrets. No two may be equal: whoever is told one must not know another.
+/// All secrets. No two may be equal: a person who is given one must not know another.
 struct Secrets {
     admin_token: Option<Secret>,
     token: Option<Secret>,

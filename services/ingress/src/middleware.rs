@@ -1,5 +1,5 @@
-//! Around every request: its trace, its metrics, what every answer has, the log line of a failure, and the
-//! gate that stays shut until the start has checked everything.
+//! Around every request: its trace, its metrics, the headers of every answer, the log line of a failure, and the
+//! refusal of all requests until the start has checked the stores.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -28,7 +28,7 @@ use crate::metrics;
 use crate::shop::pages;
 use crate::state::App;
 
-/// The trace of an answer that somebody may ask about.
+/// The header with the trace of an answer that failed.
 const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const RENEWED_TOKEN: HeaderName = HeaderName::from_static("x-renewed-token");
 
@@ -79,7 +79,7 @@ fn route_of(request: &HttpRequest) -> Cow<'static, str> {
     if matches!(Class::of(request.method(), request.path()), Class::Order(_)) {
         return ORDERS_ROUTE.into();
     }
-    // A path that is no route is the client's text: as a label it would make a series a request.
+    // A path without a route is a text of the client. As a label it would create a series for each request.
     let pattern = request.match_pattern();
     pattern.map_or("unmatched".into(), Cow::from)
 }
@@ -88,7 +88,7 @@ thread_local! {
     static METERS: RefCell<Meters> = RefCell::default();
 }
 
-/// The meters of one thread: to find them by their names takes longer than to count.
+/// The metrics of one thread. They are stored, because a look-up by name takes longer than counting.
 #[derive(Default)]
 struct Meters(HashMap<String, RouteMeters>);
 
@@ -120,8 +120,8 @@ impl Meters {
     }
 }
 
-/// Refuses what there is no room for, before anything is done for it. A body that is on its way is
-/// read all the same, so that the client can go on using its connection.
+/// Refuses a request for which there is no place, before anything is done for it. Its body is still
+/// read, so that the client can use its connection again.
 ///
 /// # Errors
 /// Any error of the wrapped service.
@@ -171,7 +171,7 @@ pub async fn require_started(
     }
 }
 
-/// Puts the token that this request has renewed into its answer, whatever that is: nobody may keep it then.
+/// Adds the renewed token to the answer, whatever that is, and forbids caches to store the answer.
 ///
 /// # Errors
 /// Any error of the wrapped service.
@@ -191,7 +191,7 @@ pub async fn hand_out_renewed_token(
     Ok(response)
 }
 
-/// Why a request could not be served. What was refused before anything was done for it is only counted: there
+/// Logs why a request could not be served. Requests that were refused at once are only counted, because there
 /// may be very many.
 fn failure<B>(response: &ServiceResponse<B>) -> Option<&Problem> {
     if !response.status().is_server_error() {

@@ -1,7 +1,7 @@
-//! The catalogue's cache is behind the rows of a sale that has changed: its entries go, after the
-//! commit. That is an effect like the others, derived from the rows and repeated until it is done,
-//! so that a projector that dies in between leaves no old entry behind; and it comes before the
-//! outcomes, at which every ingress drops its own copy, so that none is filled from an old one.
+//! After a sale has changed, its entries in the catalogue's cache are old. They are deleted after the commit. That is
+//! an effect like the others: it is derived from the rows and repeated until it is done, so that a projector that dies
+//! in between leaves no old entry. It comes before the outcomes. At an outcome every ingress drops its own copy, and
+//! must not fill it again from an old entry.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
-/// What the outcomes of a page change.
+/// The cache entries that the outcomes of a page change.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changed {
-    /// Sales whose card is another now.
+    /// Sales whose card has changed.
     cards: BTreeSet<VoucherId>,
     /// Sales of which units were paid: the last ones, perhaps.
     paid: BTreeSet<VoucherId>,

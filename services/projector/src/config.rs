@@ -8,7 +8,7 @@ use seckill_service::settings::{Reader, SettingsError, Source};
 use seckill_service::traces::TraceSettings;
 use seckill_stores::StoreSettings;
 
-/// Everything the projector is told from outside.
+/// All settings of the projector.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the stores are.
@@ -19,7 +19,7 @@ pub struct Config {
     pub fold_batch_max: usize,
     /// `PROJECTOR_ADMIN_LISTEN`.
     pub admin_listen: SocketAddr,
-    /// What is logged, and how.
+    /// Log level and format.
     pub logs: LogSettings,
     /// Where spans go.
     pub traces: TraceSettings,

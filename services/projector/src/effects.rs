@@ -25,9 +25,9 @@ use crate::traces::Traces;
 const PAGE: usize = 1_000;
 /// Decisions in one script call.
 const SETTLE_MAX: usize = 500;
-/// How often the rows are looked at without being told to.
+/// How often the rows are read without a wake-up.
 const FALLBACK: Duration = Duration::from_secs(1);
-/// How often one master of several is asked before its sales are set aside.
+/// How often one of several masters is called before its sales are skipped.
 const PATIENCE: u32 = 3;
 
 pub(crate) struct EffectsWorker {
@@ -37,7 +37,7 @@ pub(crate) struct EffectsWorker {
     position: Offset,
     /// The number of the log that the position is one in.
     log_number: i32,
-    /// The logs that the view was made to accept.
+    /// The logs that the view has accepted.
     logs: Vec<AcceptedLog>,
     /// Where this worker's last settle of a sale ended: the next continues there. A sale that is
     /// not in here is asked for its own position first.
@@ -105,7 +105,7 @@ impl EffectsWorker {
             logs.retain(|log| log.partition == partition);
             let known = logs.last().map_or(0, |log| log.log.number);
             anyhow::ensure!(known == fold.log_number, "another log is accepted just now");
-            // A restored database may name effects of records that it has not folded again yet.
+            // In a restored database, the position of the effects may be ahead of the position of the fold.
             Ok((effects.min(fold.next), fold.log_number, logs))
         });
         (self.position, self.log_number, self.logs) = start.await?;
@@ -120,7 +120,7 @@ impl EffectsWorker {
         own.map_or_else(LogRef::default, |log| log.log)
     }
 
-    /// A database that was restored has forgotten what was carried out: it is carried out again.
+    /// A restored database does not know which effects were carried out last, so they are carried out again.
     async fn look_back(&mut self) -> Option<()> {
         let shared = Arc::clone(&self.shared);
         let known = until_done(&self.stop, &shared.health, "postgresql", || {
@@ -223,7 +223,7 @@ impl EffectsWorker {
     /// does not serve is left to its reload, which loads rows that have all of this.
     async fn settle_from_rows(&mut self, voucher_id: VoucherId, to: Offset) -> Option<()> {
         let shared = Arc::clone(&self.shared);
-        // Whatever ends this early must not leave a position behind that was never settled.
+        // If this ends early, no position may be kept that was never settled.
         self.chain.remove(&voucher_id);
         loop {
             let probe = self
@@ -320,7 +320,7 @@ impl EffectsWorker {
                 Err(error) => error,
             };
             attempts += 1;
-            // Its master was found to be away a moment ago: once is enough.
+            // Its master did not answer a moment ago, so one call is enough.
             let asked_enough = attempts >= PATIENCE || !self.aside.is_empty();
             let of_one_sale = matches!(error, StockError::Protocol(_));
             if of_one_sale || (asked_enough && shared.stock.is_divided().await) {
@@ -348,7 +348,7 @@ impl EffectsWorker {
         self.settle_from_rows(sale.voucher_id, to).await
     }
 
-    /// Publishes outcomes and waits until the brokers have all of them.
+    /// Publishes outcomes, and waits until the brokers have acknowledged all of them.
     async fn publish(&self, effects: &[Effect]) -> Option<()> {
         fail::fail_point!("projector.before-outcomes");
         let shared = &self.shared;

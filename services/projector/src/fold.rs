@@ -1,4 +1,4 @@
-//! The fold of one partition: records in, rows and the position out, in one transaction a batch.
+//! The fold of one partition: it writes the rows of a batch of records and the new position in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ const LINGER: Duration = Duration::from_millis(20);
 const BUSY: usize = 64;
 const BUSY_STEPS: usize = 5;
 
-/// How often the view's position is looked at while nothing comes: a database that was restored says
-/// so only there.
+/// How often the view's position is read while no record comes. It is the only sign that the database
+/// was restored.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long a batch that was refused for no fault of its own waits for its next try.
+/// How long a batch that was refused for another reason than its content waits for its next attempt.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How often a fold that stands still looks whether it can go on.
+/// How often a fold that is blocked checks whether it can continue.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The readiness condition of a fold whose database refuses to write. Reads may well work meanwhile.
@@ -44,7 +44,7 @@ const FOLD: &str = "fold";
 pub(crate) enum End {
     /// The partition was taken away, or the process stops.
     Revoked,
-    /// The view stands elsewhere than what was read: read again from there.
+    /// The view has another position than what was read: read again from there.
     Restart(Offset),
 }
 
@@ -203,7 +203,7 @@ impl FoldWorker {
                 }
             }
         }
-        // What comes meanwhile waits in the channel: to be woken for each fetch costs more than it brings.
+        // Records that come meanwhile wait in the channel, because one wake-up for each fetch would cost more.
         for step in 0..=BUSY_STEPS {
             if records.len() >= max || (step > 0 && records.len() < BUSY) {
                 break;
@@ -222,8 +222,8 @@ impl FoldWorker {
         }
     }
 
-    /// Nothing is folded at this moment: is the view where this fold left it? It is behind when the
-    /// database was restored, and in another log where an operator has had it accept one.
+    /// While nothing is folded, checks that the view has the position that this fold left. It is behind if the
+    /// database was restored, and in another log if an operator has had it accept one.
     async fn still_there(&mut self) -> Result<(), End> {
         self.look_for_view().await.map(drop)
     }
@@ -370,7 +370,7 @@ impl FoldWorker {
         .await
     }
 
-    /// Waits a moment: a server whose disk is full answers at once, and refuses again at once.
+    /// Waits a moment, because a server whose disk is full refuses every attempt at once.
     async fn wait_for_postgresql(&self, error: &ApplyError) -> Result<(), End> {
         tracing::warn!(partition = self.partition, %error, "fold waits");
         self.shared.health.problem(FOLD, error.to_string());
@@ -385,7 +385,7 @@ impl FoldWorker {
 
 enum Verdict {
     Done,
-    /// The fold cannot pass this record.
+    /// The fold is blocked at this record.
     StopsAt(Offset, Cause, String),
     /// PostgreSQL refuses at least one event.
     Refused(String),

@@ -1,5 +1,5 @@
-//! How far the views are behind the log, and whether they move. Every projector looks at all partitions,
-//! not only at its own: one that nobody folds has nobody else to say so.
+//! How far the views are behind the log, and whether they move. Every projector measures all partitions, not only its
+//! own, so that a partition that no projector folds is noticed too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ const ASK_FOR_RECORD: Duration = Duration::from_secs(2);
 /// How often the log is asked whether it still has the records that were folded last.
 const SAME_LOG_PERIOD: Duration = Duration::from_secs(5);
 
-/// Longer than any look takes whose stores do not answer. A thread that hangs takes along what it was about
-/// to do: the monitor itself may be silent then.
+/// Longer than a measurement whose stores do not answer. If its thread hangs, the measurement never ends, so
+/// the monitor itself has a deadline.
 const AGAIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// The readiness conditions.
@@ -101,7 +101,7 @@ impl Followed {
     }
 }
 
-/// What one look found.
+/// The result of one measurement.
 struct Positions {
     fold: Vec<(i32, Offset)>,
     effects: Vec<(i32, Offset)>,
@@ -221,7 +221,7 @@ impl Monitor {
                 continue;
             }
             let first = match self.shared.records.first_from(*partition, position).await {
-                // Another log, of which the partition's own projector says so.
+                // It is another log. The projector that has the partition reports that.
                 Err(ReadError::NotInLog { .. }) => continue,
                 first => first?,
             };

@@ -1,5 +1,5 @@
-//! How late unpaid orders are with their expiry. The projector says so and not the timeout service: one that
-//! does not run, or waits for a store, must be seen all the same.
+//! How late the expiry of unpaid orders is. The projector measures it, because a timeout service that does not run,
+//! or waits for a store, has to be noticed too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::partition::ProjectorContext;
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Measures until `stop`. While PostgreSQL does not answer, nothing expires: what was late grows later.
+/// Measures until `stop`. While PostgreSQL does not answer, nothing expires, so the lateness grows.
 pub(crate) async fn measure(shared: Arc<ProjectorContext>, stop: CancellationToken) {
     let gauge = metrics::EXPIRY_LATE_SECONDS.only();
     let (mut late, mut measured) = (Duration::ZERO, Instant::now());

@@ -1,5 +1,5 @@
-//! Dead letters: what the fold has passed over, for the people who look after it. An effect of the rows in
-//! `skipped_records`, as outcomes are of others, and never read back by any part of the pipeline.
+//! Dead letters: records that the fold has skipped, for operators. They are an effect of the rows in
+//! `skipped_records`, and no part of the pipeline reads them.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ pub(crate) async fn publish(
             .into_iter()
             .map(|record| (record.offset, record))
             .collect();
-        // The log of today may lack one: its letter still says where it stood, and why it was skipped.
+        // The log may not have the record any more. Its dead letter still has its position and the reason.
         let gone: Vec<Record> = skipped
             .iter()
             .map(|row| Record::without_content(partition, row.offset))

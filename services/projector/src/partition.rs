@@ -1,4 +1,4 @@
-//! One assigned partition: its two workers live and die together.
+//! One assigned partition, with its two workers. They start and end together.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,16 +27,16 @@ pub(crate) struct ProjectorContext {
     pub(crate) topics: Topics,
     pub(crate) group: String,
     pub(crate) orderbook: Orderbook,
-    /// Connections of the loads' own: however many sales are lost, the fold keeps those above.
+    /// Connections for loads only, so that many loads cannot take the connections of the fold.
     pub(crate) loads: Orderbook,
     /// Loads that read and write holds at a time.
     pub(crate) load_permits: Semaphore,
     pub(crate) stock: Stock,
-    /// What the ingress remembers of sales: out of date with every one that changes.
+    /// The catalogue's cache, whose entries are deleted when a sale changes.
     pub(crate) cache: SharedCache,
     pub(crate) producer: EventProducer,
     pub(crate) consumer: ConsumerHandle,
-    /// For records of the log that are looked at once more.
+    /// For reading single records of the log again.
     pub(crate) records: RecordReader,
     pub(crate) standing: Standing,
     pub(crate) health: Health,
@@ -67,7 +67,7 @@ impl ProjectorContext {
     }
 }
 
-/// Now, for people: nothing is decided by it.
+/// The present time, for display: nothing is decided by it.
 pub(crate) fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,8 +1,8 @@
-//! Redis was lost, or never had the sale: it is loaded from PostgreSQL.
+//! Loads a sale from PostgreSQL into a Redis that has lost it, or never had it.
 //!
-//! Claim, drain, a new epoch in the log, load, open. Whoever is overtaken in any step finds its
-//! claim gone or its epoch refused, and changes nothing. The first load of a new sale only has
-//! nothing to drain: nobody can have been granted anything.
+//! The steps are: claim, drain, a new epoch in the log, load, open. A load that another one has overtaken finds its
+//! claim gone or its epoch refused, and changes nothing. The first load of a new sale needs no drain, because nothing
+//! can have been granted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ const CHUNK: usize = 500;
 const VERDICT_DEADLINE: Duration = Duration::from_secs(30);
 const VERDICT_PERIOD: Duration = Duration::from_millis(20);
 const VERDICT_PERIOD_MAX: Duration = Duration::from_millis(200);
-/// On top of the promise deadline: what clocks of two processes may be apart in their steps.
+/// Added to the promise deadline: how much the clocks of two processes may differ.
 const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 
-/// How a load ended.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The sale is open.
@@ -39,7 +39,7 @@ pub(crate) enum Ended {
     Retired,
     /// Another deployment has loaded a sale of this number into this Redis: it stays as it is.
     OtherLog,
-    /// Somebody else claimed the sale, opened it, or began the epoch.
+    /// Another load has claimed the sale, opened it, or begun the epoch.
     Overtaken,
     /// The partition was lost.
     Stopped,
@@ -97,7 +97,7 @@ impl Reload {
         fail::fail_point!("projector.reload.after-claim");
         if !first {
             let cut_off_after = redis.cut_off_after().await?;
-            // An instance may go by the deadline of the projector that loaded the sale before.
+            // An instance may still use the deadline of the projector that loaded the sale before.
             let own = self.shared.config.promise_deadline;
             let deadline = own.max(promised_under.unwrap_or_default());
             drain(deadline + cut_off_after + DRAIN_MARGIN).await;
@@ -164,7 +164,7 @@ impl Reload {
                 "the fold has not reached the new epoch"
             );
             tokio::time::sleep(period).await;
-            // Many sales may be waiting at a time.
+            // Many sales may wait at the same time.
             period = (period * 3 / 2).min(VERDICT_PERIOD_MAX);
         }
     }
@@ -210,7 +210,7 @@ impl Reload {
         while !orders.is_empty() {
             let hold = |load: &LoadOrder| LoadHold::of(&load.order, load.is_earlier);
             let holds: Vec<LoadHold> = orders.iter().map(hold).collect();
-            // PostgreSQL reads the next page while Redis takes this one.
+            // PostgreSQL reads the next page while Redis stores this one.
             let loading = redis.load_holds(self.sale.voucher_id, self.nonce, &holds);
             let (loaded, next) = tokio::join!(loading, snapshot.next_orders(CHUNK));
             if loaded? == LoadReply::Lost {

@@ -1,4 +1,4 @@
-//! Infrastructure failures stop what depends on them, and are tried again until they pass.
+//! Retries: work that needs a store waits and is repeated until the store answers.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -36,7 +36,7 @@ pub(crate) async fn shut_sales(
             }
             anyhow::Ok(())
         };
-        // Tried again with the next look at the log.
+        // It is tried again at the next check of the log.
         if let Err(error) = shut.await {
             tracing::warn!(%voucher_id, error = format!("{error:#}"), "the sale could not be shut");
         }

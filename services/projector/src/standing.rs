@@ -1,4 +1,4 @@
-//! Where each fold of this process stands, and what it waits for.
+//! The position of each fold of this process, and what it waits for.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use seckill_domain::Offset;
 
 use crate::metrics;
 
-/// Why a fold cannot go on before somebody does something.
+/// Why a fold is blocked until an operator acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A record of a schema that this version does not have.
@@ -19,7 +19,7 @@ pub(crate) enum Cause {
     AnotherLog,
     /// The log could not be read to find that out.
     LogUnreadable,
-    /// PostgreSQL refuses what the fold writes by one of its walls.
+    /// A constraint of PostgreSQL refuses what the fold writes.
     Refused,
 }
 

@@ -47,7 +47,7 @@ const OUTCOMES_LINGER: Duration = Duration::from_millis(10);
 /// Runs until `stop` is cancelled.
 ///
 /// # Errors
-/// What cannot be mended by waiting: a wrong partition count, an evicting Redis, a taken port.
+/// Errors that do not pass by waiting: a wrong partition count, a Redis that evicts keys, a port in use.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let ops = Ops::install("projector", &metrics::all()).map_err(anyhow::Error::msg)?;
     config
@@ -229,7 +229,7 @@ async fn connect(
     Ok(Some((Arc::new(shared), assignments)))
 }
 
-/// Where the view stands is where consuming starts.
+/// Consuming starts at the position of the view.
 struct ViewPositions {
     orderbook: Orderbook,
     topic: String,
@@ -245,7 +245,7 @@ impl Positions for ViewPositions {
     }
 }
 
-/// A producer that has failed for good, and a consumer that is stuck, are not mended by waiting.
+/// Ends the process if the producer has failed permanently or the consumer is stuck: waiting does not help.
 async fn end_without_kafka(shared: Arc<ProjectorContext>, stop: CancellationToken) {
     let why = tokio::select! {
         why = shared.producer.until_failed() => why,
@@ -256,7 +256,7 @@ async fn end_without_kafka(shared: Arc<ProjectorContext>, stop: CancellationToke
     shutdown::give_up(&stop, &why);
 }
 
-/// A consumer that silently stops is a known failure: say so.
+/// Reports a consumer that has stopped without an error, which is a known failure.
 async fn watchdog(shared: Arc<ProjectorContext>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {

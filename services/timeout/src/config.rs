@@ -8,7 +8,7 @@ use seckill_service::settings::{Reader, SettingsError, Source};
 use seckill_service::traces::TraceSettings;
 use seckill_stores::StoreSettings;
 
-/// Everything the service is told at its start.
+/// All settings of the service.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the stores are.
@@ -20,7 +20,7 @@ pub struct Config {
     pub grace: Duration,
     /// `EXPIRY_POLL_MS`: how long to wait when nothing more was due.
     pub poll_interval: Duration,
-    /// What is logged, and how.
+    /// Log level and format.
     pub logs: LogSettings,
     /// Where spans go.
     pub traces: TraceSettings,

@@ -127,7 +127,7 @@ impl<C: Clocks> Expirer<C> {
         })
     }
 
-    /// Forgets the claims of orders that are not unpaid any more.
+    /// Deletes the claims of orders that are not unpaid any more.
     ///
     /// # Errors
     /// When the database does not answer; it does no harm to leave them.

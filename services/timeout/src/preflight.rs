@@ -1,4 +1,4 @@
-//! What has to be true before the first round: the stores are there, and are what the settings say.
+//! Checks before the first round: the stores answer, and are as the settings say.
 
 use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
@@ -6,10 +6,10 @@ use seckill_service::health::{Health, Unmet};
 use seckill_stock::{Stock, StockError};
 use seckill_stores::wait_for_schema_ids;
 
-/// Waits for each store that is away, naming it in `/readyz`.
+/// Waits for each store that does not answer, and names it in `/readyz`.
 ///
 /// # Errors
-/// What waiting does not mend: topics that are not as the design needs them, a Redis that evicts.
+/// Errors that do not pass by waiting: topics with wrong settings, a Redis that evicts keys.
 pub(crate) async fn pass(
     health: &Health,
     orderbook: &Orderbook,

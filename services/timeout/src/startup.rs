@@ -86,7 +86,7 @@ async fn work(config: &Config, health: &Health, stop: &CancellationToken) -> Res
     Ok(())
 }
 
-/// A producer that has failed for good is not mended by waiting.
+/// Ends the process if the producer has failed permanently: waiting does not help.
 async fn end_without_producer(
     producer: Arc<EventProducer>,
     health: Health,

@@ -1,9 +1,10 @@
-//! Who is served when more comes than can be: payments before reads, and both before new orders.
+//! Load shedding: which requests are served when there are too many. Payments come before reads, and both before new
+//! orders.
 //!
-//! Every class has places of its own, so that a flood of one takes none of another's. New orders are
-//! refused first, and by what they would wait for: how many are on their way, and how long the sale's
-//! queue makes them wait ([`NoRoom`]). A refusal is the cheapest answer there is: it
-//! looks at counters and sends bytes that were made at the start.
+//! Every class of requests has places of its own, so that a flood of one class takes no places of another. New
+//! orders are refused first, for one of the reasons in [`NoRoom`]: too many orders are under way, or the queue of
+//! the sale is too long. A refusal is the cheapest answer: it reads counters and sends bytes that were made at the
+//! start.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,11 +25,11 @@ pub(crate) const ORDERS_ROUTE: &str = "/api/v1/vouchers/{voucher_id}/orders";
 /// Why an order would wait too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
-    /// As many orders as may be are on their way already.
+    /// The highest number of orders is already under way.
     InFlight,
-    /// The queue before it is too long for the calls to Redis as they go now.
+    /// The queue of its sale is too long for the present speed of the calls to Redis.
     Queue,
-    /// Somebody is waiting for longer than they were let in for: the calls do not come back.
+    /// An order has been waiting for longer than expected: the calls to Redis do not return.
     Stalled,
 }
 
@@ -50,23 +51,23 @@ impl NoRoom {
 /// What a request of the public listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// A payment, or a cancellation: both end an order, and lighten the load.
+    /// A payment, or a cancellation. Both end an order, and so reduce the load.
     Payment,
     /// A new order of this voucher.
     Order(VoucherId),
     /// Everything else of the API: the status of an order, the catalogue.
     Read,
-    /// What reads a body first, and takes its place when that is there ([`Admission::payment`],
-    /// [`Admission::read`]): a body that dribbles in keeps nobody out.
+    /// A request whose body is read first, and that takes a place when the body is complete
+    /// ([`Admission::payment`], [`Admission::read`]). So a slow body takes no place of another request.
     Body,
-    /// A page or a part of one. From memory it costs nothing; one that has to be read takes a place then
-    /// ([`Admission::page`]).
+    /// A page or a part of one. If it comes from memory it needs no place; if it has to be read from a store, it
+    /// takes one then ([`Admission::page`]).
     Page,
 }
 
 impl Class {
-    /// By method and path alone: nothing else has been looked at when this is asked. A path in another
-    /// spelling than the route's leads nowhere, whatever its class ([`crate::http::request::is_canonical`]).
+    /// Decided by method and path alone, because nothing else has been read yet. A path that is not spelled like
+    /// its route is answered 404, whatever its class ([`crate::http::request::is_canonical`]).
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         let Some(path) = path.strip_prefix("/api/v1/") else {
@@ -84,7 +85,7 @@ impl Class {
         if between("orders/", "/cancel").is_some() {
             return Self::Payment;
         }
-        // A path that names no voucher is answered for as little.
+        // An order for a path without a valid voucher id is answered as cheaply.
         let voucher = between("vouchers/", "/orders").and_then(|id| VoucherId::from_str(id).ok());
         voucher.map_or(Self::Read, Self::Order)
     }
@@ -112,7 +113,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// With nobody inside. The metrics recorder has to be installed before.
+    /// With all places free. The metrics recorder has to be installed before.
     #[must_use]
     pub fn new(places: Places) -> Self {
         let refused = |cause: NoRoom| {
@@ -132,8 +133,8 @@ impl Admission {
         }
     }
 
-    /// Lets a request in, or none. Its place is taken as long as this lives; an order takes one of
-    /// another kind when it gets there, and `check_room` says whether there is one.
+    /// Admits a request, or refuses it. Its place is taken until the result is dropped. An order is counted
+    /// elsewhere, when it is queued; `check_room` says whether there is room.
     #[must_use]
     pub fn admit(
         &self,
@@ -154,7 +155,7 @@ impl Admission {
         }
     }
 
-    /// The place of a payment whose body is there.
+    /// A place for a payment whose body is complete.
     ///
     /// # Errors
     /// `overloaded`.
@@ -162,7 +163,7 @@ impl Admission {
         self.payments.enter().ok_or_else(Problem::overloaded)
     }
 
-    /// The place of any other call whose body is there.
+    /// A place for any other call whose body is complete.
     ///
     /// # Errors
     /// `overloaded`.
@@ -170,7 +171,7 @@ impl Admission {
         self.reads.enter().ok_or_else(Problem::overloaded)
     }
 
-    /// The place of a page that has to be read.
+    /// A place for a page that has to be read from a store.
     ///
     /// # Errors
     /// `overloaded`.
@@ -178,13 +179,13 @@ impl Admission {
         self.pages.enter().ok_or_else(Problem::overloaded)
     }
 
-    /// The answer to who was not let in.
+    /// The answer to a request that was not admitted.
     #[must_use]
     pub fn refusal(&self) -> HttpResponse {
         self.refusal.respond_with(self.refusal_body.clone())
     }
 
-    /// As if it had come as far as the handler and the middleware that count the others.
+    /// Counts the refusal as the handler and the middleware count other requests.
     fn count_order(&self, cause: NoRoom) {
         for (_, counter) in self.orders.iter().filter(|(known, _)| *known == cause) {
             counter.increment(1);
@@ -228,7 +229,7 @@ impl Room {
     }
 }
 
-/// A request that was let in.
+/// A request that was admitted.
 pub enum Entered {
     /// With a place in its class.
     Place(Place),
@@ -236,7 +237,7 @@ pub enum Entered {
     Uncounted,
 }
 
-/// One of a class' places, taken.
+/// A place of a class that is in use.
 pub struct Place {
     taken: Arc<AtomicUsize>,
     in_flight: Gauge,

@@ -34,18 +34,18 @@ pub struct Gate {
     pub trusted_proxies: TrustedProxies,
 }
 
-/// An order that was let in.
+/// An order that was admitted.
 pub struct Admitted {
-    /// Whose it is, of which sale, and from where.
+    /// The buyer, the sale, and the client's address.
     pub origin: Origin,
-    /// Whether it came with a good sale token.
+    /// Whether it came with a valid sale token.
     pub proof: PageProof,
 }
 
 impl Gate {
     /// Every check of an order that needs neither its body nor a store: the limit of its address, its token, the
-    /// limit of its buyer, the operators' rules, and last what all share, the limits of the sale and of all
-    /// sales. Who is refused by one of the first takes nothing of that.
+    /// limit of its buyer, the operators' rules, and last the limits that all buyers share, those of the sale and of
+    /// all sales. An order that an earlier check refuses takes nothing of the shared limits.
     ///
     /// `standing` is what the caller has left of the limits, also where a later check refuses the order.
     ///
@@ -53,7 +53,7 @@ impl Gate {
     /// `rate-limited`, `unauthorized`, `invalid-request`, `not-found`, `denied`.
     pub fn admit(&self, http: &HttpRequest, standing: &mut Standing) -> Result<Admitted, Problem> {
         let address = self.trusted_proxies.client(http);
-        // Before anything else is done for the caller: also before the token's signature is computed.
+        // This comes first, even before the token's signature is computed.
         *standing = self.limits.admit_address(address)?;
         let user = self.tokens.authenticate(http)?;
         let voucher = request::voucher_id(http)?;
@@ -84,7 +84,7 @@ impl Gate {
         Ok(caller)
     }
 
-    /// Whether the caller's session still holds and no operator has blocked the caller.
+    /// Whether the caller's session is still valid and no operator has blocked the caller.
     #[must_use]
     pub fn is_still_welcome(&self, caller: &Caller) -> bool {
         self.tokens.is_still_good(caller) && self.risk.check_user(caller.user_id).is_ok()

@@ -1,5 +1,5 @@
-//! Sale tokens: signed proof that a buyer has had a sale's page, good for one order. They are made and checked
-//! here without asking anybody; that one is used once, the step that grants the units sees to.
+//! Sale tokens: a signed proof that a buyer has loaded a sale's page, valid for one order. They are made and checked
+//! here without a store. The script that grants the units makes sure that a token is used only once.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use crate::http::problem::Problem;
 
-/// Where an order carries its token.
+/// The header with an order's token.
 pub const SALE_TOKEN: &str = "x-sale-token";
 
-/// Long enough to wait for a sale to open; pages get a new one in time.
+/// Long enough to wait for a sale to open. Pages get a new token before it expires.
 const LIFE: Duration = Duration::from_mins(30);
-/// By how much the clocks of two instances may differ.
+/// How much the clocks of two instances may differ.
 const LEEWAY: Duration = Duration::from_secs(5);
-/// Another than that of sign-in tokens, and signed with another key: neither is ever taken for the other.
+/// It differs from that of sign-in tokens, and so does the key, so that neither is accepted as the other.
 const AUDIENCE: &str = "seckill-sale";
 
 /// JWT's `iat` and `exp` are whole seconds: too coarse to tell a person from a program.
@@ -34,38 +34,38 @@ struct SaleTokenClaims {
     expires_us: i64,
 }
 
-/// A token with what its owner is told about it.
+/// A token with its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedSaleToken {
     pub token: String,
-    /// From when on it is good.
+    /// When it becomes valid.
     pub issued_at: Timestamp,
-    /// Until when.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
-/// What an order shows of having come from the sale's page.
+/// An order's proof that its buyer has loaded the sale's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageProof {
     /// Nothing.
     Missing,
-    /// No token of ours, or another buyer's or another sale's.
+    /// Not a token of this deployment, or one of another buyer or another sale.
     Invalid,
-    /// A token that was good once.
+    /// An expired token.
     Expired,
-    /// A token from the future.
+    /// A token whose time is in the future.
     Early,
-    /// A good token.
+    /// A valid token.
     Good {
-        /// Its name: the same for every copy of it.
+        /// Its nonce: the same for every copy of it.
         nonce: Uuid,
-        /// How long the buyer has had it.
+        /// Its age.
         age: Duration,
     },
 }
 
 impl PageProof {
-    /// All that are not good.
+    /// All that are not valid.
     pub const REFUSED: [Self; 4] = [Self::Missing, Self::Invalid, Self::Expired, Self::Early];
 
     /// As answers and logs spell it.
@@ -80,7 +80,7 @@ impl PageProof {
         }
     }
 
-    /// The name of a good token.
+    /// The nonce of a valid token.
     #[must_use]
     pub const fn nonce(self) -> Option<Uuid> {
         match self {
@@ -94,8 +94,8 @@ impl PageProof {
 pub struct SaleTokens(Keyring);
 
 impl SaleTokens {
-    /// `secret` is `TOKEN_SECRET`: the same on every instance, so each takes the others' tokens. Those of
-    /// `previous` are good, too.
+    /// `secret` is `TOKEN_SECRET`: the same on every instance, so that each accepts the others' tokens. Tokens of
+    /// `previous` are valid, too.
     #[must_use]
     pub fn new(secret: &Secret, previous: Option<&Secret>) -> Self {
         let key = |secret: &Secret| derived(secret.expose().as_bytes(), b"sale tokens");
@@ -104,7 +104,7 @@ impl SaleTokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["aud"]);
-        // Times are looked at here: what has expired is told from what was never good.
+        // Times are checked below, to distinguish an expired token from an invalid one.
         validation.validate_exp = false;
         Self(Keyring::new(&key(secret), previous, validation))
     }

@@ -1,4 +1,4 @@
-//! From where a request comes, as far as that can be believed.
+//! The address of a request's client, as far as it can be trusted.
 
 use std::iter::successors;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,14 +10,14 @@ use ipnet::IpNet;
 
 use crate::metrics;
 
-/// Proxies whose word is taken for where a request comes from; from anybody else it is the client's own text.
+/// Proxies whose header with the client's address is trusted. From any other peer, that header is a text of the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
     header: ProxyHeader,
 }
 
-/// Where the proxies write it. The other one is not looked at: they pass it on as the client wrote it.
+/// The header that the proxies write. The other header is ignored, because they pass it on as the client wrote it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// `X-Forwarded-For: 198.51.100.1, 10.0.0.1`, also with ports.
@@ -51,7 +51,7 @@ impl ProxyHeader {
         }
     }
 
-    /// What one element says of one hop.
+    /// One element of the header: one hop.
     fn hop(self, element: &[u8]) -> Option<IpAddr> {
         match self {
             Self::XForwardedFor => node(element),
@@ -89,15 +89,15 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// The same proxies, who write into this header.
+    /// The same proxies, with this header.
     #[must_use]
     pub fn writing(self, header: ProxyHeader) -> Self {
         Self { header, ..self }
     }
 
-    /// The client's address: the peer's, or behind trusted proxies the last one that they saw and that is
-    /// not one of them. None where they wrote what is no address: it is neither theirs nor any that stands
-    /// before, which may be the client's own text.
+    /// The client's address: the peer's, or behind trusted proxies the last address in the header that is not
+    /// one of them. None if they wrote something that is not an address. The elements before it are not used: they
+    /// may be texts of the client.
     #[must_use]
     pub fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip().to_canonical();
@@ -117,15 +117,15 @@ impl TrustedProxies {
         client
     }
 
-    /// Where [`Self::client`] is not known: what is written before. Good enough to refuse somebody, and not
-    /// to count anything against them.
+    /// If [`Self::client`] is not known: the address that the elements before claim. It may be used to refuse a
+    /// request, but not to count something against that address.
     #[must_use]
     pub fn claimed(&self, request: &HttpRequest) -> Option<IpAddr> {
         let mut addresses = self.hops(request).flatten();
         addresses.find(|address| !self.trusts(*address))
     }
 
-    /// Whether the nearest proxy says that its client came by TLS.
+    /// Whether the nearest proxy says that its client connected by TLS.
     #[must_use]
     pub fn came_by_tls(&self, request: &HttpRequest) -> bool {
         let peer = request.peer_addr();
@@ -176,7 +176,7 @@ fn from_the_right(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     all.map(|(_, element)| element)
 }
 
-/// What stands before the last separator outside quotes, and what stands behind it.
+/// The text before the last separator outside quotes, and the text behind it.
 fn split_last(list: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut quoted = false;
     for (place, byte) in list.iter().enumerate().rev() {
@@ -218,7 +218,7 @@ fn node(text: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Whom an address stands for: an IPv6 subscriber has a whole /64 to call from.
+/// The subscriber of an address: an IPv6 subscriber has a whole /64.
 pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -26,11 +26,11 @@ pub const LIMIT_BYTES: usize = 64 * 1024;
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 /// How long a client may take to send its body.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// The payment provider sends from a server, and repeats what was not taken.
+/// The payment provider sends from a server, and repeats a request that was not accepted.
 pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(5);
-/// A body that takes longer is counted as one that is on its way: most come with their heads.
+/// A body that takes longer is counted as slow. Most bodies come together with their heads.
 const PROMPT: Duration = Duration::from_millis(100);
-/// The same, for a body that nobody is going to look at.
+/// The same, for a body that is not needed.
 const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reads the whole body, whatever it is. Empty when there is none.
@@ -58,8 +58,8 @@ pub async fn read_raw(
         .map_err(|_| Problem::body_too_slow())?
 }
 
-/// Reads a body that nobody is going to look at, if it comes soon: a connection on which the server
-/// has left something unread cannot be used again.
+/// Reads a body that is not needed, if it comes soon. A connection with unread data cannot be used
+/// again.
 pub async fn discard(mut payload: dev::Payload) {
     let mut left_bytes = READ_LIMIT_BYTES;
     let _ = timeout(DISCARD_DEADLINE, async {
@@ -73,7 +73,7 @@ pub async fn discard(mut payload: dev::Payload) {
     .await;
 }
 
-/// Checks what a request with a body says of it.
+/// Checks the headers that describe a body.
 ///
 /// # Errors
 /// 415 when it is in a coding, or not `application/json`.
@@ -130,7 +130,7 @@ pub async fn optional_json<T: DeserializeOwned>(
 /// 400 when the JSON is malformed, an array, or not a `T`, with the member that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    // serde takes an array for a struct, member by member in the order of the code.
+    // serde reads an array as a struct, member by member in the order of the code.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::invalid(
             "The body is an array: send one object, {…}.",
@@ -139,7 +139,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| not_expected::<T>(body, &error))
 }
 
-/// Reads a body that did not parse once more, to find the member that is wrong.
+/// Reads again a body that did not parse, to find the member that is wrong.
 fn not_expected<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Problem {
     let json = &mut serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(json) {

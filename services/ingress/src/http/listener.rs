@@ -1,8 +1,8 @@
-//! A listener whose connections end by themselves, whatever their clients do.
+//! A listener with a deadline for every state of a connection, whatever its client does.
 //!
-//! actix gives a deadline to the first head of a connection and to the wait for the next one. It has none
-//! for a later head that comes byte by byte, nor for a client that does not read its answers: those end
-//! here, because nothing could be written to them for too long.
+//! actix has a deadline for the first head of a connection and for the wait for the next one. It has none for a
+//! later head that comes byte by byte, nor for a client that does not read its answers. Those connections are
+//! closed here when nothing could be written to them for too long.
 
 use std::fmt;
 use std::future::ready;
@@ -33,7 +33,7 @@ use crate::http::problem::Problem;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to read a last answer and close, before the connection is reset.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connections that wait to be accepted: everybody comes in the same second.
+/// The most connections that wait to be accepted: in a flash sale many come in the same second.
 const BACKLOG: u32 = 1024;
 
 /// How long a listener's connections and requests last.
@@ -121,7 +121,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// A client that asks before it sends a body which nobody would read is told so at once.
+/// A client that sends `Expect: 100-continue` with a body that is not needed is answered at once.
 async fn expect(request: Request) -> Result<Request, Response<BoxBody>> {
     let length = request.head().headers.get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -150,7 +150,7 @@ impl Watched {
         }
     }
 
-    /// What is pending goes on being so until the silence is too long.
+    /// A pending write stays pending until the silence is too long.
     fn pending<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));

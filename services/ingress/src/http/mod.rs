@@ -1,4 +1,5 @@
-//! HTTP itself: connections, bodies, what requests and answers have in common. Knows none of the other rooms.
+//! HTTP itself: connections, bodies, and what requests and answers have in common. It imports no other module of the
+//! ingress.
 
 pub mod address;
 pub mod body;

@@ -11,7 +11,7 @@ pub const YEARS_PATTERN: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-";
 /// In UTC, with as many digits of a second as there are.
 ///
 /// # Panics
-/// Never: RFC 3339 can write each of them.
+/// Does not happen: RFC 3339 can represent each of them.
 #[must_use]
 pub fn format(timestamp: Timestamp) -> String {
     let nanos = i128::from(timestamp.as_micros()) * 1000;

@@ -10,7 +10,7 @@ use crate::orders::Orders;
 use crate::orders::representation::OrderBody;
 use crate::reads::OrderView;
 
-/// Gives an unpaid order up.
+/// Cancels an unpaid order.
 ///
 /// 202 has the order as it was: it is cancelled when the log has decided so, which is not before a
 /// payment that came first.

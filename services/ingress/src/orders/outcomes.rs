@@ -1,5 +1,5 @@
-//! What the projector decided, told to whoever waits for that very order. Each process follows the
-//! outcomes once; an outcome costs one look-up of its key, however many streams are open.
+//! Passes decisions of the projector to the streams that wait for an order. Each process reads the outcomes once. An
+//! outcome costs one look-up of its key, however many streams are open.
 
 use seckill_eventlog::{KafkaSettings, OutcomeKey, ReadError, tail};
 use tokio_util::sync::CancellationToken;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::orders::streams::Streams;
 use crate::reads::Reads;
 
-/// Sales that may wait to be forgotten.
+/// The most sales that may wait to be dropped from the cache.
 const BUFFER_SALES: usize = 1_000;
 
 /// Follows the outcome topic until `stop`: wakes the streams of orders, and drops this process' copies of the

@@ -71,8 +71,8 @@ const fn one() -> u32 {
     1
 }
 
-/// Any integer. One that no order can have is moved to the nearest that the script refuses with
-/// the sale's limit, so that 0, -1 and 10^30 are answered alike.
+/// Any integer. A number that no order can have is replaced by the nearest one that the script refuses with
+/// the sale's limit, so that 0, -1 and 10^30 get the same answer.
 fn units<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let number = Number::deserialize(from)?;
     if let Some(signed) = number.as_i64() {
@@ -141,14 +141,14 @@ pub async fn place(
             }
             Ok(response)
         }
-        // Its own headers say which limit it was.
+        // The headers of the refusal say which limit it was.
         Err(problem) if problem.name() == Problem::RATE_LIMITED => Err(problem),
         Err(problem) => Err(headers.into_iter().flatten().fold(problem, Problem::with)),
     }
 }
 
 thread_local! {
-    /// To find a counter by its name takes longer than to count.
+    /// Counters are stored here, because a look-up by name takes longer than counting.
     static ANSWERS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
 
@@ -189,13 +189,13 @@ async fn try_place(
     Ok((response, status))
 }
 
-/// An order that a key was used for before, and whose units have gone back.
+/// An order for which the key was used before, and whose units are free again.
 async fn how_it_ended(orders: &Orders, user: UserId, order: &reservations::Placed) -> &'static str {
     match orders.reads.order(order.order_id, user).await {
         Ok(Some(OrderView::Decided { order, .. })) if order.status.is_final() => {
             order.status.as_str()
         }
-        // PostgreSQL is away, or was restored: the order's status tells later.
+        // PostgreSQL is unavailable, or was restored: the buyer can read the order's status later.
         _ => PENDING,
     }
 }

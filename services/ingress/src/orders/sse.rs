@@ -26,7 +26,7 @@ use crate::reads::OrderView;
 
 /// Shorter than the idle time-outs of common proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How late a stream is when its wake-up was lost.
+/// The longest delay of a stream whose wake-up was lost.
 const REREAD: Duration = Duration::from_secs(5);
 
 /// An order as it changes, as server-sent events.
@@ -54,7 +54,7 @@ const REREAD: Duration = Duration::from_secs(5);
 pub async fn stream(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     let caller = orders.gate.buyer(&http)?;
     let (user_id, order_id) = (caller.user_id, request::order_id(&http)?);
-    // Listen first, read second: what changes in between is heard.
+    // Listen before reading, so that no change in between is missed.
     let listening = orders.streams.open(order_id, user_id);
     let listening = listening.map_err(|too_many| match too_many {
         TooMany::OfBuyer => Problem::too_many_streams(),
@@ -64,7 +64,7 @@ pub async fn stream(orders: web::Data<Orders>, http: HttpRequest) -> Result<Http
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
     let seen = last_event_id(&http).unwrap_or_default();
     if view.is_final() && !seen.clone().advance(&view) {
-        // The one answer after which a browser's EventSource does not come again.
+        // This status is the only one after which a browser's EventSource does not reconnect.
         return Ok(HttpResponse::NoContent().finish());
     }
     let status = StatusStream {
@@ -122,7 +122,7 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-/// What the client has seen: a version, and whether it knew of a refund.
+/// What the client has seen: a version, and whether it knows about a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sent {
     version: i64,
@@ -175,7 +175,7 @@ impl From<&OrderView> for Sent {
 }
 
 impl Sent {
-    /// Takes note of what is about to be sent; false when it is no news.
+    /// Remembers what is about to be sent; false if the client has seen it before.
     fn advance(&mut self, view: &OrderView) -> bool {
         let next = Self::from(view);
         let newer = next.version > self.version;

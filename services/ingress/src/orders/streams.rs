@@ -1,4 +1,4 @@
-//! The open streams: whom an outcome wakes, how many a buyer may have, and the one read that all streams of an
+//! The open streams: which of them an outcome wakes, how many a buyer may have, and the read that all streams of an
 //! order share.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ struct Inner {
     ending: CancellationToken,
 }
 
-/// A buyer who asks for somebody else's order takes nothing from that one: everything is by both.
+/// By order and buyer, so that a buyer who asks for an order of another buyer uses nothing of the other's limits.
 #[derive(Default)]
 struct Open {
     orders: HashMap<OrderId, HashMap<UserId, Entry>>,
@@ -51,7 +51,7 @@ struct Entry {
 /// When the last read began, and what it found.
 type LastRead = Arc<AsyncMutex<Option<(Instant, OrderView)>>>;
 
-/// One stream's ear. Dropping it makes room for another.
+/// The registration of one stream. Dropping it makes room for another.
 pub struct OpenStream {
     order_id: OrderId,
     user_id: UserId,
@@ -60,17 +60,17 @@ pub struct OpenStream {
     streams: Streams,
 }
 
-/// Whose streams are too many.
+/// Which limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooMany {
-    /// The buyer's own.
+    /// That of the buyer.
     OfBuyer,
-    /// Everybody's.
+    /// That of all buyers together.
     InAll,
 }
 
 impl Streams {
-    /// With nobody listening. The metrics recorder has to be installed before.
+    /// Without streams. The metrics recorder has to be installed before.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner {
@@ -83,7 +83,7 @@ impl Streams {
     /// Listens for an order from now on.
     ///
     /// # Errors
-    /// When too many do.
+    /// When there are too many streams.
     pub fn open(&self, order_id: OrderId, user_id: UserId) -> Result<OpenStream, TooMany> {
         let mut open = self.lock();
         let of_buyer = open.buyers.get(&user_id).copied().unwrap_or(0);
@@ -120,7 +120,7 @@ impl Streams {
         }
     }
 
-    /// Ends all streams at shutdown: an event stream has no other end.
+    /// Ends all streams at shutdown: an event stream does not end by itself.
     pub fn end(&self) {
         self.0.ending.cancel();
     }

@@ -42,7 +42,7 @@ pub(crate) struct PaymentRequest {
     paid_at: String,
 }
 
-/// Nothing to say.
+/// An empty answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Recorded {}
 
@@ -68,7 +68,7 @@ pub async fn webhook(
     http: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    // Whoever signs nothing, or another thing, gets no place among the payments, however long it takes.
+    // A request without a plausible signature takes no place of a payment, however slow its body is.
     let now_unix_seconds = OffsetDateTime::now_utc().unix_timestamp();
     let claim = payments.webhook.claim(http.headers(), now_unix_seconds);
     let claim = claim.map_err(unsigned)?;
@@ -86,8 +86,8 @@ pub async fn webhook(
     Ok(HttpResponse::Accepted().json(Recorded {}))
 }
 
-/// The fold takes a payment id once in a sale, for the order that came first, and passes over what comes
-/// later under it: nobody is to be thanked for that. While PostgreSQL does not say, the payment is recorded.
+/// The fold accepts a payment id once in a sale, for the first order, and ignores later events with the same id. So
+/// such a request must not be answered 202. If PostgreSQL does not answer, the payment is recorded.
 async fn refuse_for_another_order(payments: &Payments, paid: &OrderPaid) -> Result<(), Problem> {
     let (voucher, payment) = (paid.order_id.voucher_id(), paid.payment_id.clone());
     let look = payments.reads.with_orderbook(move |orderbook| async move {

@@ -1,4 +1,4 @@
-//! What anybody can make happen as often as they like is counted each time, and logged once a minute.
+//! For events that any client can cause as often as it wants: each is counted, and one a minute is logged.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ struct State {
 }
 
 impl Seldom {
-    /// Counts one; gives how many there were since the last line where one is due.
+    /// Counts one. If a log line is due, returns how many there were since the last one.
     pub(super) fn count(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.since += 1;

@@ -30,7 +30,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why a signature is not good. Not told to the caller: it would only help who tries.
+/// Why a signature is not valid. The caller is not told: it would only help an attacker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// There is none.
@@ -59,7 +59,7 @@ impl SignatureError {
     }
 }
 
-/// Checks the provider's signatures, and counts what has none that is good.
+/// Checks the provider's signatures, and counts requests without a valid one.
 #[derive(Debug)]
 pub struct Webhook {
     keys: Vec<Key>,
@@ -72,7 +72,7 @@ struct Key {
     standard: Vec<u8>,
 }
 
-/// What a request's headers say about its body, before that is there.
+/// The claim of a request's headers, before its body is read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claim {
     form: Form,
@@ -113,7 +113,7 @@ impl Webhook {
         })
     }
 
-    /// What the headers claim, if it can be true: no body has to come for what cannot.
+    /// The claim of the headers, if it is plausible. If not, the body need not be read.
     ///
     /// # Errors
     /// What is wrong with it.

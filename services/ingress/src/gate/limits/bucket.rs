@@ -1,7 +1,7 @@
-//! Token buckets by key, each of one second's worth.
+//! Token buckets by key. Each holds the tokens of one second.
 //!
-//! Of a bucket only the moment is kept at which it will be full again (the generic cell rate algorithm). One
-//! that nobody has used for a second is full, as one that was never used: it is forgotten.
+//! A bucket is stored as the moment at which it will be full again (the generic cell rate algorithm). A bucket
+//! that was not used for a second is full, like a new one, and is deleted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::http::problem::Problem;
 use crate::metrics;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Locks, so that threads rarely meet at one.
+/// The number of locks, so that threads rarely wait for the same one.
 const SHARDS: usize = 64;
 
 /// The buckets of one kind of key; none where there is no limit.
@@ -80,7 +80,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         self.policy
     }
 
-    /// What is told to who took a token.
+    /// The result of taking a token.
     pub(super) const fn taken(&self, rate: NonZeroU32, left: u32) -> Taken {
         Taken {
             policy: self.policy,
@@ -108,9 +108,9 @@ impl<K> fmt::Debug for Buckets<K> {
 
 /// Times are nanoseconds since one origin.
 struct Meter<K> {
-    /// A token drips in after so long.
+    /// The time after which a token is added.
     interval_ns: u64,
-    /// An empty bucket is full after so long: a second, or a little less where the rate does not divide it.
+    /// The time after which an empty bucket is full: a second, or a little less if the rate does not divide it.
     worth_ns: u64,
     hasher: RandomState,
     shards: Vec<Mutex<Shard<K>>>,
@@ -159,7 +159,7 @@ impl<K: Hash + Eq + Clone> Meter<K> {
 }
 
 impl<K: Hash + Eq> Shard<K> {
-    /// Forgets what was last used before the second before `second`.
+    /// Deletes the buckets that were last used before the second before `second`.
     fn turn(&mut self, second: u64) {
         let passed = second.saturating_sub(self.second);
         if passed == 0 {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     proptest! {
-        /// Held against a bucket that forgets nothing and counts tokens.
+        /// Compared with a simple bucket that deletes nothing and counts tokens.
         #[test]
         fn every_answer_is_that_of_a_bucket_that_drips(
             rate in prop::sample::select(vec![1_u32, 2, 4, 5, 8, 10, 1_000]),

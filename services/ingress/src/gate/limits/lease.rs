@@ -1,23 +1,23 @@
-//! An instance's part of a budget that all of them share: permits that it has taken in advance.
+//! The part of a shared budget that this instance has: permits that it has leased in advance.
 //!
-//! An order never waits for Redis. It takes a permit that is here, or one on credit, which the next call
-//! pays. In any `t` seconds all instances together admit at most `rate * (t + 1)`, a token bucket with one
-//! second's worth, and three blocks for each instance: two leased before, one on credit.
+//! An order never waits for Redis. It takes a leased permit, or one on credit, which the next call to Redis
+//! pays. In any `t` seconds all instances together admit at most `rate * (t + 1)` orders, as a token bucket of
+//! one second does, and three blocks for each instance: two that were leased before, and one on credit.
 
 use std::time::{Duration, Instant};
 
-/// A second's worth is leased in so many blocks.
+/// The permits of one second are leased in this many blocks.
 const BLOCKS: u32 = 20;
-/// Permits that are not used are no good after this long: the bucket is full again then.
+/// Unused permits expire after this time, because the bucket is full again then.
 const LIFE: Duration = Duration::from_secs(1);
-/// Redis that takes longer is as good as away.
+/// If Redis takes longer, it counts as unavailable.
 const SLOW: Duration = Duration::from_millis(250);
-/// Between two calls that bring less than was wanted, or nothing.
+/// The pause after a call that returned fewer permits than were requested.
 const PAUSE: Duration = Duration::from_millis(1_000 / BLOCKS as u64);
 /// After a call without an answer.
 const REST: Duration = Duration::from_millis(500);
 
-/// What is known of a shared bucket.
+/// The state of a shared bucket, as far as it is known here.
 #[derive(Debug)]
 pub(super) struct Lease {
     block: i64,
@@ -27,18 +27,18 @@ pub(super) struct Lease {
     asking_since: Option<Instant>,
     ask_at: Instant,
     is_away: bool,
-    /// What the bucket had left for everybody.
+    /// How many permits the bucket had left for all instances.
     shared_left: u32,
 }
 
-/// Whether an order may go on.
+/// Whether an order is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It may; so many permits are left, here and in the bucket.
+    /// It is admitted. So many permits are left, here and in the bucket.
     Taken { left: u32 },
     /// The budget is used up.
     Refused { wait: Duration },
-    /// Redis does not say.
+    /// Redis does not answer.
     Unknown,
 }
 
@@ -105,7 +105,7 @@ impl Lease {
         })
     }
 
-    /// What came of a call.
+    /// The result of a call.
     pub(super) fn answered(&mut self, now: Instant, ask: Ask, answer: Option<Grant>) {
         self.asking_since = None;
         self.is_away = answer.is_none();

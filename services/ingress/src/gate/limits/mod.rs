@@ -1,7 +1,7 @@
-//! How often orders may be attempted: by one address, by one buyer, of one voucher, in all.
+//! Rate limits on attempts to order: by one address, by one buyer, of one voucher, and in all.
 //!
-//! Every limit is a token bucket that holds one second's worth, and counts what comes to this instance;
-//! those of a voucher and of all may be shared by all instances.
+//! Every limit is a token bucket that holds the tokens of one second, and counts the attempts at this instance.
+//! The limits of a voucher and of all orders may be shared by all instances.
 
 mod bucket;
 mod lease;
@@ -40,7 +40,7 @@ pub struct Limits {
     global: SharedBuckets<()>,
 }
 
-/// What a caller who was let in has left, for the answer's headers.
+/// What is left of the limits of a caller who was admitted, for the headers of the answer.
 #[derive(Debug, Default)]
 pub struct Standing(Vec<Taken>);
 
@@ -81,7 +81,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts one attempt to order `voucher`, of whoever may.
+    /// Counts one attempt to order `voucher` that passed the other checks.
     ///
     /// # Errors
     /// `rate-limited`.

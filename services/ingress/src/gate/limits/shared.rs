@@ -18,12 +18,12 @@ use crate::metrics;
 
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lease.lua")));
 
-/// Leases of one kind of key that are held at a time; beyond that, those used longest ago are given up.
+/// The most leases of one kind of key at a time. Beyond that, the least recently used ones are dropped.
 const LEASES_MAX: u64 = 10_000;
-/// A lease that was not used for so long is given up.
+/// A lease that was not used for this long is dropped.
 const IDLE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Where the shared budgets are, and what asks for them.
+/// Where the shared budgets are, and the runtime of the calls to them.
 #[derive(Debug, Clone)]
 pub struct Budgets {
     /// Redis.
@@ -49,7 +49,7 @@ struct SharedCounts<K> {
 impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
     /// `name` tells keys apart in Redis.
     pub(super) fn new(own: Buckets<K>, budgets: Option<Budgets>, name: fn(&K) -> String) -> Self {
-        // Alerts ask how fast it grows, also from none.
+        // Alerts need its rate from the first increment on, so it begins at 0.
         metrics::RATE_LIMIT_FALLBACKS
             .with([own.policy()])
             .increment(0);
@@ -59,7 +59,7 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static> SharedBuckets<K> {
             leases: Cache::builder()
                 .max_capacity(LEASES_MAX)
                 .time_to_idle(IDLE_MAX)
-                // The default policy keeps what is used often, and would not take a new key at all.
+                // The default policy keeps frequently used keys, and might not accept a new one at all.
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
             name,

@@ -1,4 +1,4 @@
-//! The decision itself: from rules and facts alone.
+//! The decision itself. It depends on the rules and the facts of the attempt only.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -19,10 +19,10 @@ pub enum Rule {
     AddressBlocked,
     /// More users than allowed have ordered from the address within the hour.
     CrowdedAddress,
-    /// The user has not had the sale's page.
+    /// The user has not loaded the sale's page.
     PageNotSeen,
-    /// The user has had it for less time than a person needs, or for longer than it is good, or from
-    /// the future.
+    /// The user loaded the page too short a time ago for a person, or so long ago that its token has expired, or
+    /// its time is in the future.
     ImpossibleTiming,
 }
 
@@ -49,29 +49,29 @@ impl Rule {
     }
 }
 
-/// What becomes of an attempt.
+/// The decision about an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing speaks against it.
+    /// No rule refuses it.
     Allow,
-    /// This does; the first in the order of [`Rule`].
+    /// This rule refuses it: the first one in the order of [`Rule`].
     Deny(Rule),
 }
 
 /// One attempt to order.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// From where, as far as that is known or said.
+    /// The client's address, as far as it is known or claimed.
     pub address: Option<IpAddr>,
-    /// How many users have tried from there within the hour, this one included.
+    /// How many users have tried from that address within the hour, including this one.
     pub users_at_address: usize,
-    /// What it shows of having come from the sale's page.
+    /// Its proof that the buyer has loaded the sale's page.
     pub page: PageProof,
 }
 
-/// The rules that hold now.
+/// The rules that are in force.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     users: HashSet<UserId>,
@@ -82,7 +82,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// From the table's rows, and those of them that say nothing to this version.
+    /// Reads the table's rows. The second list has the rows that this version does not know.
     #[must_use]
     pub fn read(rows: &[RiskRule]) -> (Self, Vec<&RiskRule>) {
         let mut rules = Self::default();
@@ -131,7 +131,7 @@ impl Rules {
     }
 }
 
-/// Whether an order may go on to be placed.
+/// Whether an order is refused, and by which rule.
 #[must_use]
 pub fn decide(rules: &Rules, attempt: &Attempt) -> Decision {
     let blocked = |address: IpAddr| rules.networks.iter().any(|n| n.contains(&address));
@@ -156,7 +156,7 @@ pub fn decide(rules: &Rules, attempt: &Attempt) -> Decision {
     }
 }
 
-/// Whether no person orders then. Without a page nothing is known of the time.
+/// Whether the time since the page was loaded is impossible for a person. Without a page the time is not known.
 fn is_impossible(page: PageProof, least: Duration) -> bool {
     match page {
         PageProof::Missing | PageProof::Invalid => false,

@@ -1,5 +1,5 @@
-//! Whether somebody's order is taken at all: operators' rules from PostgreSQL, decided here without asking
-//! anybody. While PostgreSQL is away the last rules hold.
+//! Risk rules: operators write them into PostgreSQL, and they are evaluated here from memory. While PostgreSQL is
+//! unavailable, the last known rules stay in force.
 
 mod decide;
 
@@ -23,16 +23,16 @@ use crate::http::address::subscriber;
 use crate::http::problem::Problem;
 use crate::metrics;
 
-/// How soon a changed rule holds.
+/// How soon a changed rule is in force.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
-/// For so long, from the first on, users are counted at an address.
+/// The time, from the first user on, during which users are counted at an address.
 const CROWD_WINDOW: Duration = Duration::from_secs(3_600);
-/// Addresses that are counted at; beyond that, those that called longest ago are forgotten.
+/// The most addresses that are counted. Beyond that, those that called longest ago are deleted.
 const ADDRESSES_MAX: u64 = 10_000;
 
 type Users = Arc<Mutex<HashSet<UserId>>>;
 
-/// Whose order it is, of what, and from where.
+/// The buyer of an order, its sale, and where it comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
     /// Whose.
@@ -41,15 +41,15 @@ pub struct Origin {
     pub voucher: VoucherId,
     /// From where, if that is known.
     pub address: Option<IpAddr>,
-    /// The same, or else what somebody says.
+    /// The same, or, if it is not known, the address that the request claims.
     pub claimed: Option<IpAddr>,
     /// The request's trace.
     pub trace: TraceParent,
 }
 
 impl Origin {
-    /// A refusal that was decided elsewhere, with the sale's own terms: counted and logged as one of
-    /// the rules here.
+    /// A refusal that was decided elsewhere, by the sale's own terms. It is counted and logged like one of
+    /// these rules.
     #[must_use]
     pub fn denied(&self, problem: Problem) -> Problem {
         self.deny(problem.name());
@@ -87,7 +87,7 @@ impl From<Rule> for Problem {
 }
 
 thread_local! {
-    /// To find a counter by its name takes longer than to count.
+    /// Counters are stored here, because a look-up by name takes longer than counting.
     static DECISIONS: RefCell<HashMap<(&'static str, &'static str), Counter>> = RefCell::default();
 }
 
@@ -99,7 +99,7 @@ fn count(decision: &'static str, rule: &'static str) {
     });
 }
 
-/// The rules, and who was seen where.
+/// The rules, and the users that were seen at each address.
 pub struct Risk {
     rules: RwLock<Arc<Rules>>,
     /// The table's version of them; 0 before they were read.
@@ -155,7 +155,7 @@ impl Risk {
         }
     }
 
-    /// Refuses a user whom an operator has blocked: nothing of theirs goes on.
+    /// Refuses every request of a user whom an operator has blocked.
     ///
     /// # Errors
     /// `denied`.
@@ -173,7 +173,7 @@ impl Risk {
         let users = self.crowds.get_with(subscriber(address), Users::default);
         let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
         if users.contains(&user) {
-            // Who was there before the address became crowded still is welcome.
+            // A user who was counted before the address became crowded is not refused.
             return users.len().min(most);
         }
         if users.len() < most {
@@ -208,7 +208,7 @@ impl Risk {
     /// # Errors
     /// When the database fails; the last rules hold.
     pub async fn refresh(&self, orderbook: &Orderbook) -> Result<(), OrderbookError> {
-        // Before the rules: a change in between is read twice rather than not at all.
+        // The version is read before the rules: a change in between is then read twice, and never missed.
         let version = orderbook.risk_version().await?;
         if self.version.load(Ordering::Relaxed) == version {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Bodies that take their time: so many at a time from one address. They have no place yet, only memory and a
-//! connection, and whoever sends them need not be anybody.
+//! Slow bodies: how many may arrive at a time from one address. They have no place yet, only memory and a
+//! connection, and their sender is not authenticated.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::http::address::subscriber;
 use crate::http::problem::Problem;
 use crate::metrics;
 
-/// By who sends them; those of unknown addresses are one sender's.
+/// Counts by sender. All unknown addresses count as one sender.
 type Senders = HashMap<Option<IpAddr>, usize>;
 
 /// The bodies that are on their way.
@@ -34,7 +34,7 @@ impl Arriving {
         }
     }
 
-    /// Counts one more until what this gives is dropped.
+    /// Counts one more until the result is dropped.
     ///
     /// # Errors
     /// `unavailable` when that is one too many from this address.

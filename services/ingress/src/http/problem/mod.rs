@@ -46,7 +46,7 @@ impl FieldError {
 #[derive(Debug)]
 pub struct Problem(Box<Parts>);
 
-/// In a box: it is the error of most functions here, and rarely there.
+/// Boxed, because it is the error of most functions, and errors are rare.
 #[derive(Debug)]
 struct Parts {
     name: &'static str,
@@ -97,7 +97,7 @@ impl Problem {
         self
     }
 
-    /// Remembers for the log, and only for the log, what led to this.
+    /// Adds the cause, for the log only.
     #[must_use]
     pub fn because(mut self, cause: impl Display) -> Self {
         self.0.cause = Some(cause.to_string());
@@ -122,7 +122,7 @@ impl Problem {
         &self.0.headers
     }
 
-    /// What led to this, for the log.
+    /// The cause, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()

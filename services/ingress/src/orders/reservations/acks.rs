@@ -5,22 +5,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use seckill_stock::{Ack, MAX_ITEMS};
 
-/// Acks of one voucher. They ride along with its next script call, or are cleared by a call of
-/// their own when none comes. Losing one is harmless: the relay publishes the event again, and the
-/// fold ignores it.
+/// Acks of one voucher. They are sent with its next script call, or by a call of their own if there is
+/// none. A lost ack does no harm: the relay publishes the event again, and the fold ignores the second one.
 #[derive(Default)]
 pub(super) struct Acks(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
     acks: Vec<Ack>,
-    /// Whether somebody will look after them if no call comes.
+    /// Whether a flush is scheduled, for the case that no call comes.
     flush_is_due: bool,
 }
 
 impl Acks {
-    /// Adds one. True if the caller has to see to it that [`Self::begin_flush`] is called a
-    /// little later.
+    /// Adds one. If it returns true, the caller has to call [`Self::begin_flush`] a little
+    /// later.
     pub(super) fn push(&self, ack: Ack) -> bool {
         let mut waiting = self.lock();
         waiting.acks.push(ack);

@@ -1,24 +1,24 @@
-//! How long one voucher's queue makes an order wait, and whether one more should wait there.
+//! How long an order waits in the queue of one voucher, and whether one more order should be queued.
 //!
-//! Without this a queue under more orders than it can serve is always full: everybody waits for as
-//! long as is allowed, and those who have waited too long are refused after all. Refused at the door,
-//! they cost next to nothing, and those let in are answered soon.
+//! Without this, an overloaded queue would always be full: every order would wait for the longest allowed time, and
+//! then some would be refused. An order that is refused before it is queued costs very little, and the queued ones
+//! are answered soon.
 
 use crate::gate::admission::NoRoom;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// One call moves the average by this part of the difference.
+/// The weight of one call in the moving average.
 const WEIGHT: u64 = 4;
 
-/// What is known of one queue. Times are on one clock that only runs forward, from any origin.
+/// The state of one queue. Times are of a monotonic clock with any origin.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    /// Orders that a round of calls takes off the queue.
+    /// How many orders a round of calls takes from the queue.
     round: usize,
-    /// Nobody in the queue came before.
+    /// No order in the queue is older than this.
     oldest_us: AtomicU64,
-    /// What a call took lately, on average; 0 before the first.
+    /// The average time of the last calls; 0 before the first.
     call_us: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl Backlog {
         self.call_us.store(after.max(1), Ordering::Relaxed);
     }
 
-    /// How long the oldest of the `waiting` has been there.
+    /// How long the oldest of the `waiting` orders has been waiting.
     pub(super) fn age(&self, now: Duration, waiting: usize) -> Duration {
         if waiting == 0 {
             return Duration::ZERO;

@@ -1,7 +1,7 @@
-//! One actor a voucher: it puts requests that arrive together into one script call.
+//! One actor for each voucher. It puts requests that arrive together into one script call.
 //!
-//! There is no artificial wait. A lone request is sent at once; while all calls are busy, requests
-//! pile up and the next call takes what is there.
+//! There is no artificial wait. A single request is sent at once. While all calls are busy, requests
+//! are queued, and the next call takes all that are there.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +19,16 @@ use super::meters::InFlight;
 use super::{PlaceError, Placed, ReservationsContext, call};
 use crate::gate::admission::NoRoom;
 
-/// Requests that may wait for a call; more are refused.
+/// The most requests that may wait for a call. More are refused.
 const QUEUE_REQUESTS: usize = 4096;
-/// Redis runs one script at a time: one call in its hands and one on its way keep it busy. More
-/// would only make the batches smaller.
+/// Redis runs one script at a time. One call that runs and one that is sent keep it busy. More
+/// calls would only make the batches smaller.
 const CALLS_IN_FLIGHT: usize = 2;
 const IDLE: Duration = Duration::from_secs(60);
-/// Voucher ids come from the URL: one that Redis doesn't serve must not cost memory for long.
+/// Voucher ids come from the URL, so a queue of an unknown sale must not use memory for long.
 const IDLE_UNSERVED: Duration = Duration::from_secs(1);
-/// An actor may end between being looked up and being sent to; twice in a row means shutdown.
+/// An actor may end between its look-up and the sending of a request. If that happens twice in a row, the
+/// process is stopping.
 const ENQUEUE_ATTEMPTS: u32 = 3;
 
 /// An order on its way to the script.
@@ -37,8 +38,8 @@ pub(super) struct Request {
     pub(super) queued_at: BootInstant,
 }
 
-/// The buyer's end of a request. The order counts as in flight as long as this lives, also after
-/// the buyer has been answered.
+/// The side of the buyer of a request. The order counts as in flight until this is dropped, also after
+/// the buyer was answered.
 pub(super) struct Waiter {
     reply: Option<oneshot::Sender<Result<Placed, PlaceError>>>,
     /// The id of the request's span, if somebody records its trace.
@@ -64,7 +65,7 @@ impl Waiter {
         context.child(self.span)
     }
 
-    /// Answers, the first time. Nobody may be listening any more, which changes nothing.
+    /// Sends the answer, the first time it is called. The caller may be gone, which changes nothing.
     pub(super) fn answer(&mut self, answer: Result<Placed, PlaceError>) {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(answer);
@@ -72,7 +73,7 @@ impl Waiter {
     }
 }
 
-/// What the calls of one voucher share.
+/// The state that the calls of one voucher share.
 pub(super) struct VoucherLane {
     pub(super) voucher: VoucherId,
     pub(super) shared: Arc<ReservationsContext>,
@@ -193,7 +194,7 @@ impl Queues {
         })
     }
 
-    /// Forgets a closed queue. One that was opened in its place stays.
+    /// Removes a closed queue. A new queue of the same voucher stays.
     fn forget(&self, voucher: VoucherId) {
         let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.get(&voucher);
@@ -242,7 +243,7 @@ pub(super) fn enqueue(
 /// queued before it closed its queue.
 async fn run(lane: Arc<VoucherLane>, mut queue: mpsc::Receiver<Request>) {
     let slots = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
-    // `acquire_owned` fails only on a semaphore that was closed, and nobody closes this one.
+    // `acquire_owned` fails only on a closed semaphore, and this one is never closed.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let batch = next_batch(&lane, &mut queue).await;
         let Some(last) = batch.last() else {

@@ -1,4 +1,5 @@
-//! One script call: a batch of requests from Redis through Kafka to their buyers.
+//! One script call: it sends a batch of requests to Redis, the granted ones to Kafka, and the answers to their
+//! buyers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use super::promise::{Evidence, what_to_say};
 use super::publisher::Sent;
 use super::{PlaceError, Placed, PlacedState};
 
-/// A script that failed at once is not sent again at once.
+/// The pause before a script that failed at once is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How long acks wait for a call to ride along with.
+/// How long acks wait for a call with which they can be sent.
 const ACK_FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// An order that Redis has granted and whose event is on its way.
@@ -119,8 +120,8 @@ fn trace_call(
     }
 }
 
-/// Asks Redis until it answers or `deadline` has passed since the first time. No answer is an
-/// unknown outcome: the same ids are asked for again, and the script gives what it gave before.
+/// Calls Redis until it answers or `deadline` has passed since the first call. After a call without an answer
+/// the result is unknown: it is repeated with the same ids, and the script gives the same result.
 pub(super) async fn ask_again<T, F>(
     first_sent_at: BootInstant,
     deadline: Duration,
@@ -137,7 +138,7 @@ where
             {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 fail::fail_point!("ingress.before-asking-again");
-                // The process may have stood still meanwhile, and Redis been loaded anew.
+                // The process may have been stopped meanwhile, and the sale may have been loaded again.
                 if first_sent_at.elapsed() >= deadline {
                     return Err(error);
                 }
@@ -154,9 +155,9 @@ pub(super) fn log_failure(voucher: VoucherId, error: &StockError) {
     tracing::warn!(%voucher, %error, cause, "no answer from Redis; what it took is published later");
 }
 
-/// What goes to the script, and how long the first of them has waited. Who has waited for longer
-/// than `patience` is refused, and no stock is taken: calls that Redis holds up hold up the calls
-/// behind them, and no buyer should sit out both.
+/// The requests for the script, and how long the first of them has waited. A request that has waited for longer
+/// than `patience` is refused, and no stock is taken: if Redis delays calls, the calls behind them wait too, and
+/// a buyer should not wait for both.
 fn split(batch: Vec<Request>, patience: Duration) -> (Vec<ReserveRequest>, Vec<Waiter>, Duration) {
     let mut asks = Vec::with_capacity(batch.len());
     let mut waiters = Vec::with_capacity(batch.len());
@@ -180,7 +181,7 @@ fn refuse_all(waiters: Vec<Waiter>, error: PlaceError) {
     }
 }
 
-/// Hands the events of granted orders to the producer and answers everybody else.
+/// Passes the events of granted orders to the producer, and answers all other requests.
 fn publish_granted(
     lane: &VoucherLane,
     outcomes: Vec<ReserveOutcome>,
@@ -234,8 +235,8 @@ fn publish(lane: &VoucherLane, pending: PendingReservation, mut waiter: Waiter) 
     }
 }
 
-/// Answers each buyer at the ack or at the promise deadline, whichever is first, and stays until
-/// the last event has met its fate.
+/// Answers each buyer at the ack or at the promise deadline, whichever is first. It returns when the result of
+/// the last event is known.
 ///
 /// The events have one key and so one partition: they are acknowledged in order, and waiting for
 /// them one after the other costs one wake-up for all that came in one response.
@@ -287,7 +288,7 @@ fn clear_later(lane: &Arc<VoucherLane>, ack: Ack) {
 
 async fn flush(lane: Arc<VoucherLane>) {
     let shared = &lane.shared;
-    // Without the wait when the process stops: nobody comes any more to ride along with.
+    // Without the wait when the process stops, because no more calls come.
     let stopping = shared.stop.cancelled();
     let _ = tokio::time::timeout(ACK_FLUSH_AFTER, stopping).await;
     lane.acks.begin_flush();

@@ -1,9 +1,9 @@
-//! Whether Kafka acknowledges, judged by nothing but what this process has sent. While it does not,
+//! Whether Kafka acknowledges records, measured only by the records of this process. While it does not,
 //! orders are refused before they take stock.
 
 use std::time::Duration;
 
-/// Why nothing should be sent on a buyer's behalf now.
+/// Why no order should be accepted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KafkaDown {
     /// Records are in flight, and none has been acknowledged for the promise deadline: for how
@@ -13,13 +13,13 @@ pub(super) enum KafkaDown {
     /// A delivery failed, and none has succeeded since.
     #[error("the last delivery to Kafka failed, and none has succeeded since")]
     Failed,
-    /// The producer has failed for good: the process ends.
+    /// The producer has failed permanently: the process ends.
     #[error("the producer has failed for good")]
     ForGood,
 }
 
-/// What was sent and what became of it. `now` is a time on one clock that only runs forward, from
-/// any origin.
+/// Counts the records that were sent, and their results. `now` is a time of a monotonic clock with any
+/// origin.
 #[derive(Debug)]
 pub(super) struct KafkaHealth {
     silence_limit: Duration,
@@ -45,7 +45,7 @@ impl KafkaHealth {
         }
     }
 
-    /// A record was handed to the producer.
+    /// A record was passed to the producer.
     pub(super) fn sent(&mut self, now: Duration) {
         if self.in_flight == 0 {
             self.waiting_since = now;

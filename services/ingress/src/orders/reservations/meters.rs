@@ -13,10 +13,10 @@ pub(super) struct Meters {
     pub(super) script_seconds: Histogram,
     /// Events of the outbox that were published again.
     pub(super) relay_published: Counter,
-    /// How old the oldest of them is that Kafka does not take.
+    /// The age of the oldest of them that Kafka does not accept.
     pub(super) relay_age_seconds: Gauge,
     batch_size: Histogram,
-    /// What the first of a batch has waited for its call.
+    /// How long the first request of a batch has waited for its call.
     queue_seconds: Histogram,
     in_flight_orders: Gauge,
 }
@@ -41,7 +41,7 @@ impl Meters {
         self.batch_done(in_flight);
     }
 
-    /// All orders of a batch have met their fate.
+    /// The results of all orders of a batch are known.
     pub(super) fn batch_done(&self, in_flight: &InFlightOrders) {
         self.in_flight_orders.set(in_flight.count() as f64);
     }
@@ -64,7 +64,7 @@ impl InFlightOrders {
     }
 }
 
-/// One order in flight, as long as this lives.
+/// One order in flight, until this is dropped.
 pub(super) struct InFlight(InFlightOrders);
 
 impl Drop for InFlight {

@@ -46,7 +46,7 @@ use crate::gate::admission::NoRoom;
 
 /// Takes orders. Cheap to clone; clones share everything.
 ///
-/// Whatever was begun goes on when its caller hangs up, on tasks that [`Self::drain`] waits for.
+/// If a caller disconnects, the work that was begun is continued, on tasks that [`Self::drain`] waits for.
 #[derive(Clone)]
 pub struct Reservations {
     shared: Arc<ReservationsContext>,
@@ -83,7 +83,7 @@ impl ReservationsContext {
 }
 
 impl Reservations {
-    /// Over a connection to Redis that serves nothing else, and a producer that is warm. Work runs
+    /// The connection to Redis must have no other use, and the producer has to be connected. Work runs
     /// on `runtime`. The metrics recorder has to be installed before.
     #[must_use]
     pub fn new(
@@ -113,8 +113,8 @@ impl Reservations {
         }
     }
 
-    /// Whether there is room for one more order of `voucher`. Looks at a few counters and takes nothing:
-    /// to be asked before a request costs anything.
+    /// Whether there is room for one more order of `voucher`. It reads a few counters and takes nothing. Call it
+    /// before a request costs anything.
     ///
     /// # Errors
     /// Why not.
@@ -159,7 +159,7 @@ impl Reservations {
             queued_at: BootInstant::now(),
         };
         batcher::enqueue(shared, voucher, request)?;
-        // A waiter that is dropped without an answer went down with its task.
+        // A waiter is dropped without an answer if its task panicked.
         answer.await.unwrap_or(Err(PlaceError::Unavailable))
     }
 
@@ -237,8 +237,8 @@ impl Reservations {
         Ok(())
     }
 
-    /// Takes nothing new from now on, and waits for what was begun, at most for `deadline`. What
-    /// is left then is published by another process' relay.
+    /// Accepts nothing new, and waits for the work that was begun, at most for `deadline`. Events that
+    /// are left then are published by the relay of another process.
     pub async fn drain(&self, deadline: Duration) {
         self.shared.stop.cancel();
         self.shared.tasks.close();

@@ -1,12 +1,12 @@
-//! When a buyer may be told *reserved*. Everything else is *pending*: the order may or may not come
-//! to be, and its status says so later.
+//! When a buyer may be answered *reserved*. Every other order is answered *pending*: it may be accepted or rejected
+//! later, and its status says which.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::types::PlacedState;
 
-/// Until when an ack makes a promise.
+/// Until when an ack makes an order a promise.
 #[derive(Debug)]
 pub(super) struct PromiseDeadline {
     own: Duration,
@@ -39,7 +39,7 @@ impl PromiseDeadline {
     }
 }
 
-/// What is known of an order at the moment it is answered.
+/// What is known about an order when it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// This very call took the units, and the broker's ack was handled `after` the first sending
@@ -59,7 +59,7 @@ pub(super) enum Evidence {
     },
 }
 
-/// What `evidence` allows to say under the promise deadline `deadline`.
+/// The answer that `evidence` allows under the promise deadline `deadline`.
 ///
 /// An ack after the deadline is no promise: a reload may have drained, begun the next epoch and sold the
 /// units again before the event got into the log. A repeat publishes nothing and so relies on the

@@ -1,4 +1,4 @@
-//! Sends events and keeps the books on whether Kafka acknowledges them.
+//! Sends events, and counts whether Kafka acknowledges them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -22,8 +22,8 @@ pub(super) struct Publisher {
     ack_seconds: Histogram,
 }
 
-/// A record that was handed to the producer. Whoever has one must see it through
-/// [`Publisher::acknowledged`], or Kafka looks silent for ever.
+/// A record that was passed to the producer. Pass it to [`Publisher::acknowledged`] in any case, or Kafka
+/// looks silent for ever.
 pub(super) struct Sent {
     delivery: Delivery,
     at: Duration,
@@ -72,7 +72,7 @@ impl Publisher {
         Ok(Sent { delivery, at, span })
     }
 
-    /// Waits for what becomes of a record. Dropping this call loses nothing: call it again.
+    /// Waits for the result of a record. Dropping this future loses nothing: call it again.
     pub(super) async fn acknowledged(&self, sent: &mut Sent) -> Result<(), DeliveryError> {
         let outcome = (&mut sent.delivery).await;
         let now = self.now();

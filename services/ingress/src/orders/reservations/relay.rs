@@ -1,8 +1,8 @@
-//! Publishes again what was granted and never acknowledged, whoever granted it.
+//! Publishes events again that were granted by any process and never acknowledged.
 //!
-//! An entry that is older than the producers' delivery timeout has been given up by its producer,
-//! or its process is gone. It goes out unchanged; if it had got into the log after all, the fold
-//! ignores the second one. This also is what tries Kafka again while orders are refused.
+//! If an entry is older than the producers' delivery timeout, its producer has given it up, or its process is gone.
+//! It is published unchanged. If the first one is in the log too, the fold ignores the second one. While orders are
+//! refused because of Kafka, the relay is also what tries Kafka again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RelayOptions, Reservations, ReservationsContext};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// A sale that takes no orders is looked at once in so many rounds.
+/// A sale that accepts no orders is checked once in so many rounds.
 const AT_REST: u64 = 10;
 /// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ enum RelayError {
 }
 
 impl RelayError {
-    /// Whether Redis or Kafka is away, so that no other sale would fare better.
+    /// Whether Redis or Kafka is unavailable, so that other sales would fail too.
     const fn concerns_all_sales(&self) -> bool {
         matches!(
             self,
@@ -95,7 +95,7 @@ impl Relay<'_> {
             let relayed = self.relay_sale(voucher).await;
             match &relayed {
                 Ok(()) => drop(self.unpublished.remove(&voucher)),
-                // What waits there is not known.
+                // Its pending events are not known.
                 Err(RelayError::Stock(_)) => {}
                 Err(RelayError::Send(_) | RelayError::Delivery(_)) => {
                     self.unpublished.entry(voucher).or_insert_with(Instant::now);
@@ -117,7 +117,7 @@ impl Relay<'_> {
         self.rounds += 1;
         let partitions: Vec<i32> = (0..self.options.partitions).collect();
         match self.options.orderbook.sales_to_serve(&partitions).await {
-            // Nothing new can be pending of a sale that nobody can order from: now and then is enough.
+            // A sale that accepts no orders gets no new pending events, so it is checked less often.
             Ok(mut sales) => {
                 sales.retain(|sale| sale.busy || self.rounds.is_multiple_of(AT_REST));
                 self.known = sales.into_iter().map(|sale| sale.voucher_id).collect();

@@ -1,4 +1,4 @@
-//! What callers of the reservations hand in and get back.
+//! The arguments and the results of the reservations.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub struct PlaceOrder {
     pub key_hash: Option<KeyHash>,
     /// The request's trace.
     pub traceparent: TraceParent,
-    /// The name of the good sale token that came with it.
+    /// The nonce of its valid sale token.
     pub sale_token: Option<Uuid>,
 }
 
@@ -54,18 +54,18 @@ pub struct Placed {
     pub order_id: OrderId,
     /// Until when it may be paid.
     pub pay_by: Timestamp,
-    /// What may be said of it.
+    /// The answer to the buyer.
     pub state: PlacedState,
 }
 
-/// What may be said of an order that was taken.
+/// The answer to an order that was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlacedState {
     /// A promise: the order will never be rejected.
     Reserved,
     /// The log has not confirmed it in time.
     Pending,
-    /// An earlier request's, and its units have gone back.
+    /// It is the order of an earlier request, and its units are free again.
     Released,
 }
 
@@ -117,7 +117,7 @@ pub enum PublishError {
     /// No ack within the promise deadline: it may still get there.
     #[error("the event is not acknowledged yet")]
     Unacknowledged,
-    /// The broker or the producer refused it for good.
+    /// The broker or the producer refused it permanently.
     #[error("the event was refused")]
     Failed,
 }
