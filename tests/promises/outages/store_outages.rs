@@ -163,7 +163,7 @@ async fn kafka_is_away(case: &str, end: impl FnOnce(&mut World) -> Result<()>) -
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long"]
-async fn kafka_stands_still() -> Result<()> {
+async fn nothing_is_promised_while_kafka_stands_still() -> Result<()> {
     kafka_is_away("Kafka stands still for 20 s", |world| {
         let broker = world.stack.kafka.as_mut().context("its own broker")?;
         broker.resume()
@@ -173,7 +173,7 @@ async fn kafka_stands_still() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long"]
-async fn kafka_is_killed_and_comes_back() -> Result<()> {
+async fn nothing_is_promised_while_kafka_is_killed() -> Result<()> {
     kafka_is_away("Kafka is killed after 20 s", |world| {
         let broker = world.stack.kafka.as_mut().context("its own broker")?;
         broker.restart()

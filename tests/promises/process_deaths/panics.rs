@@ -44,22 +44,22 @@ async fn projector_panics_at(point: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_task_that_folds_a_partition() -> Result<()> {
+async fn a_panic_of_the_fold_loses_no_order() -> Result<()> {
     projector_panics_at("projector.before-apply").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_task_that_carries_the_effects_out() -> Result<()> {
+async fn a_panic_of_the_effects_loses_no_order() -> Result<()> {
     projector_panics_at("projector.after-settle").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_thread_that_reads_the_log() -> Result<()> {
+async fn a_panic_of_the_thread_that_reads_the_log_loses_no_order() -> Result<()> {
     projector_panics_at("eventlog.deliver").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_an_ingress_that_has_taken_a_unit() -> Result<()> {
+async fn a_unit_that_an_ingress_has_taken_before_its_panic_becomes_an_order() -> Result<()> {
     const POINT: &str = "ingress.after-lua";
     let mut world = World::start()?;
     let voucher = world.sale(SaleTerms::of(20)).await?;
@@ -75,7 +75,7 @@ async fn in_an_ingress_that_has_taken_a_unit() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_timeout_service_that_has_claimed_an_order() -> Result<()> {
+async fn orders_that_a_timeout_service_has_claimed_before_its_panic_expire() -> Result<()> {
     const POINT: &str = "timeout.after-claim";
     let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "0")])?;
     let terms = SaleTerms {
@@ -97,7 +97,7 @@ async fn in_a_timeout_service_that_has_claimed_an_order() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_record_is_read_makes_it_a_dead_letter() -> Result<()> {
+async fn a_record_at_which_the_reader_panics_becomes_a_dead_letter() -> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(SaleTerms::of(20)).await?;
     world.quiet(voucher).await?;

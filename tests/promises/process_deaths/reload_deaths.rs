@@ -36,34 +36,34 @@ async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_claim() -> Result<()> {
+async fn a_load_that_died_after_its_claim_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.after-claim", 10).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_drain() -> Result<()> {
+async fn a_load_that_died_after_its_drain_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.after-drain", 10).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_new_epoch_is_in_the_log() -> Result<()> {
+async fn a_load_that_died_after_its_new_epoch_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.after-append", 10).await
 }
 
 /// A chunk is 500 holds.
 #[tokio::test(flavor = "multi_thread")]
-async fn between_two_chunks_of_the_load() -> Result<()> {
+async fn a_load_that_died_between_two_chunks_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.between-chunks", 600).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_opening() -> Result<()> {
+async fn a_load_that_died_before_opening_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.before-open", 10).await
 }
 
 /// The first load of a sale: PostgreSQL says that it was loaded, and Redis has nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_new_sale_after_its_mark() -> Result<()> {
+async fn a_first_load_that_died_after_its_mark_is_made_again() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let point = "projector.reload.after-mark";
     arm(&mut world.projector, point, "kill")?;

@@ -96,7 +96,7 @@ impl Standing {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_command_before_its_note() -> Result<()> {
+async fn a_skip_that_died_before_its_note_can_be_repeated() -> Result<()> {
     let standing = standing().await?;
     standing.skip_dies_at("seckillctl.skip.before-noting")?;
     ensure!(standing.noted().await?.is_none());
@@ -105,7 +105,7 @@ async fn of_the_command_before_its_note() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_command_between_its_note_and_its_event() -> Result<()> {
+async fn a_skip_that_died_before_its_event_can_be_repeated() -> Result<()> {
     let standing = standing().await?;
     standing.skip_dies_at("seckillctl.skip.after-noting")?;
     until_unready(&standing.world.projector, "is not in the log").await?;
@@ -115,7 +115,7 @@ async fn of_the_command_between_its_note_and_its_event() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_command_between_its_event_and_the_ack() -> Result<()> {
+async fn a_skip_that_died_before_the_ack_can_be_repeated() -> Result<()> {
     let standing = standing().await?;
     standing.skip_dies_at("seckillctl.skip.after-produce")?;
     ensure!((standing.noted().await?, standing.orders().await?) == (Some(false), 1));
@@ -125,7 +125,7 @@ async fn of_the_command_between_its_event_and_the_ack() -> Result<()> {
 
 /// Nobody has to repeat the command then: a fold that begins finds the decision in the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_command_between_the_ack_and_the_release_of_the_fold() -> Result<()> {
+async fn a_skip_that_died_after_the_ack_is_found_in_the_log() -> Result<()> {
     let mut standing = standing().await?;
     standing.skip_dies_at("seckillctl.skip.after-ack")?;
     ensure!((standing.noted().await?, standing.orders().await?) == (Some(false), 1));
@@ -138,7 +138,7 @@ async fn of_the_command_between_the_ack_and_the_release_of_the_fold() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_command_after_the_release_of_the_fold() -> Result<()> {
+async fn a_skip_that_died_after_the_release_of_the_fold_can_be_repeated() -> Result<()> {
     let standing = standing().await?;
     standing.skip_dies_at("seckillctl.skip.after-finish")?;
     standing.skip()?;
@@ -147,7 +147,7 @@ async fn of_the_command_after_the_release_of_the_fold() -> Result<()> {
 
 /// Each of its deaths on the way past the record, one after the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_projector_before_and_after_it_passes_the_record() -> Result<()> {
+async fn a_projector_that_dies_around_the_skipped_record_passes_it_once() -> Result<()> {
     let mut standing = standing().await?;
     standing.world.projector.stop()?;
     standing.skip()?;

@@ -39,22 +39,22 @@ async fn a_key_is_deleted(part: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_holds_of_a_sale_are_deleted() -> Result<()> {
+async fn a_sale_recovers_when_its_holds_are_deleted() -> Result<()> {
     a_key_is_deleted("holds").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pending_events_of_a_sale_are_deleted() -> Result<()> {
+async fn a_sale_recovers_when_its_pending_events_are_deleted() -> Result<()> {
     a_key_is_deleted("outbox").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_terms_of_a_sale_are_deleted() -> Result<()> {
+async fn a_sale_recovers_when_its_terms_are_deleted() -> Result<()> {
     a_key_is_deleted("sale").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_flushed() -> Result<()> {
+async fn a_sale_recovers_when_redis_is_flushed() -> Result<()> {
     let world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);
@@ -66,7 +66,7 @@ async fn everything_is_flushed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_restarts_empty() -> Result<()> {
+async fn a_sale_recovers_when_redis_restarts_empty() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);
@@ -77,7 +77,7 @@ async fn it_restarts_empty() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_restarts_from_an_older_snapshot() -> Result<()> {
+async fn a_sale_recovers_when_redis_restarts_from_an_older_snapshot() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);
@@ -91,7 +91,7 @@ async fn it_restarts_from_an_older_snapshot() -> Result<()> {
 
 /// Grants of the last moments are gone, and what is left looks whole.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_restarts_with_the_tail_of_its_file_cut() -> Result<()> {
+async fn a_sale_recovers_when_the_tail_of_redis_file_is_cut() -> Result<()> {
     let stores = TestStack::builder().redis(Redis::append_only()?);
     let mut world = World::over(stores, &SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
