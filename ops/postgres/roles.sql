@@ -21,10 +21,10 @@ GRANT SELECT ON _sqlx_migrations TO seckill_ingress, seckill_projector, seckill_
 -- The ingress shows what there is, gives out voucher ids, and keeps the door. Orders, sales and stock are the log's:
 -- it cannot write them here.
 GRANT SELECT ON vouchers, orders, refunds, stock_adjustments, sale_reloads, view_positions, skipped_records,
-    accepted_logs, sale_requests, voucher_ids, users, user_id_key, sign_ins, revoked_sessions, ended_sessions,
+    accepted_logs, sale_requests, voucher_ids, users, provider_users, user_id_key, sign_ins, revoked_sessions, ended_sessions,
     risk_rules, risk_version TO seckill_ingress;
 GRANT UPDATE ON voucher_ids TO seckill_ingress;
-GRANT INSERT ON sale_requests, ops_audit, users TO seckill_ingress;
+GRANT INSERT ON sale_requests, ops_audit, users, provider_users TO seckill_ingress;
 GRANT INSERT, DELETE ON sign_ins, revoked_sessions TO seckill_ingress;
 GRANT INSERT, UPDATE, DELETE ON ended_sessions TO seckill_ingress;
 

@@ -9,6 +9,7 @@ mod faults;
 mod find_redis;
 mod foreign_producer;
 mod framing;
+pub mod identity_provider;
 mod injections;
 mod interruption;
 mod kafka_wire;

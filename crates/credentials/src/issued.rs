@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::jwt;
 
 /// The clocks of the provider and of this machine may differ by so much.
-const LEEWAY_SECONDS: u64 = 30;
+pub const LEEWAY_SECONDS: u64 = 30;
 
 /// What is in a token that was found good.
 pub type Claims = Map<String, Value>;

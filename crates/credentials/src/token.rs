@@ -67,6 +67,12 @@ pub fn sign(secret: &str, claims: &impl Serialize) -> Result<String, Error> {
     jwt::encode(&Header::new(Algorithm::HS256), claims, &key)
 }
 
+/// Whether [`Keyring::check`] refused a token for its algorithm alone, before its signature was looked at: it may be another's.
+#[must_use]
+pub fn is_of_another_algorithm(error: &Error) -> bool {
+    *error.kind() == ErrorKind::InvalidAlgorithm
+}
+
 /// Signs and checks tokens of one kind. While its key changes, tokens of the previous one are good, too.
 /// The algorithm is never read from a token.
 pub struct Keyring {

@@ -76,6 +76,9 @@ impl Background {
         if let Some(provider) = &app.admin.provider {
             tasks.spawn(until(stop(), provider.issuer().follow()));
         }
+        if let Some(provider) = app.gate.tokens.provider() {
+            tasks.spawn(until(stop(), provider.issuer().follow()));
+        }
         background
     }
 

@@ -17,6 +17,8 @@ const SERVICE: &str = "seckill-ingress";
 const DATABASE_CONNECTIONS: u32 = 16;
 /// For sign-ins, sign-outs and risk rules.
 const DOOR_CONNECTIONS: u32 = 4;
+/// Made when the first buyer comes with a token of an identity provider.
+const BUYERS_CONNECTIONS: u32 = 4;
 const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 const DATABASE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +28,8 @@ pub(crate) struct Clients {
     pub(crate) orderbook: Orderbook,
     /// For sessions and rules that refuse requests. It has connections of its own, which reads cannot use up.
     pub(crate) door: Orderbook,
+    /// Says which user an identity provider's buyer is. Orders wait for it, so it must not slow down the door.
+    pub(crate) buyers: Orderbook,
     /// Each use has its own connection, so that none waits for another.
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
@@ -65,6 +69,7 @@ impl Clients {
         Ok(Self {
             orderbook: orderbook(DATABASE_CONNECTIONS)?,
             door: orderbook(DOOR_CONNECTIONS)?,
+            buyers: orderbook(BUYERS_CONNECTIONS)?,
             stock_orders: stock().context("REDIS_URL cannot be used")?,
             stock_reads: stock()?,
             stock_relay: stock()?,

@@ -14,6 +14,7 @@ use seckill_stores::StoreSettings;
 use crate::gate::admission::Places;
 use crate::gate::limits::Rates;
 use crate::http::address::{ProxyHeader, TrustedProxies};
+use crate::issuer::IssuerSettings;
 use crate::operators::auth::NamedTokens;
 use crate::operators::provider::ProviderSettings;
 use crate::payments::webhook::check_secret;
@@ -40,6 +41,8 @@ pub struct Config {
     pub admin_tokens: NamedTokens,
     /// The identity provider of operators.
     pub admin_provider: Option<ProviderSettings>,
+    /// Who else names buyers.
+    pub buyer_issuer: Option<IssuerSettings>,
     /// The HS256 key of buyers' tokens.
     pub token_secret: Secret,
     /// The previous key: its tokens stay valid while the key is being changed.
@@ -104,6 +107,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let admin_tokens = reader.optional::<NamedTokens>("ADMIN_TOKENS");
     reader.hide("ADMIN_TOKENS");
     let admin_provider = ProviderSettings::read(reader);
+    let buyer_issuer = IssuerSettings::read(reader, "BUYER_ISSUER", "BUYER_AUDIENCE");
+    if let (Some(Some(admin)), Some(Some(buyers))) = (&admin_provider, &buyer_issuer)
+        && admin.issuer() == buyers
+    {
+        let why = "is the same as ADMIN_AUDIENCE, of the same issuer: an operator's token would be a buyer's";
+        reader.refuse("BUYER_AUDIENCE", why);
+    }
     let payment_page = reader.optional("PAYMENT_PAGE_URL");
     let promise_deadline_ms = at_least(reader, "PROMISE_DEADLINE_MS", 3000, &1);
     let max_in_flight = at_least(reader, "MAX_IN_FLIGHT", 20_000, &1);
@@ -128,6 +138,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         admin_token: secrets.admin_token?,
         admin_tokens: admin_tokens?.unwrap_or_default(),
         admin_provider: admin_provider?,
+        buyer_issuer: buyer_issuer?,
         token_secret: secrets.token?,
         token_secret_previous: secrets.token_previous?,
         payment_webhook_secret: secrets.webhook?,
@@ -298,6 +309,7 @@ mod tests {
             ("ADMIN_TOKEN", "short"),
             ("ADMIN_TOKENS", "kim=short"),
             ("ADMIN_ISSUER", "http://login.example"),
+            ("BUYER_ISSUER", "login.example"),
             ("EVENT_PARTITIONS", "0"),
             ("INGRESS_LISTEN", "here"),
             ("PROMISE_DEADLINE_MS", "-1"),

@@ -250,6 +250,7 @@ impl Ending<'_> {
         self.admin.stop(true).await;
         self.clients.orderbook.close().await;
         self.clients.door.close().await;
+        self.clients.buyers.close().await;
         tracing::info!("ended in order");
     }
 

@@ -7,6 +7,7 @@ use actix_web::web::{Data, ServiceConfig};
 use seckill_ephemeral::SharedCache;
 use tokio::runtime::Handle;
 
+use crate::buyers;
 use crate::buyers::revoked::Revoked;
 use crate::buyers::tokens::Tokens;
 use crate::clients::Clients;
@@ -18,6 +19,7 @@ use crate::gate::risk::Risk;
 use crate::gate::sale_tokens::SaleTokens;
 use crate::http::address::TrustedProxies;
 use crate::http::body::Arriving;
+use crate::issuer::Issuer;
 use crate::metrics;
 use crate::operators::Admin;
 use crate::operators::auth::Operators;
@@ -82,7 +84,7 @@ impl App {
             revoked.clone(),
             runtime.clone(),
         )?;
-        let gate = Arc::new(gate(config, clients, revoked));
+        let gate = Arc::new(gate(config, clients, revoked)?);
         let reservations = reservations(config, clients);
         let sources = ReadSources {
             orderbook: clients.orderbook.clone(),
@@ -165,13 +167,13 @@ impl App {
     }
 }
 
-fn gate(config: &Config, clients: &Clients, revoked: Revoked) -> Gate {
+fn gate(config: &Config, clients: &Clients, revoked: Revoked) -> anyhow::Result<Gate> {
     let budgets = config.rate_limits_shared.then(|| Budgets {
         redis: clients.ephemeral.clone(),
         runtime: Handle::current(),
     });
     let previous = config.token_secret_previous.as_ref();
-    Gate {
+    Ok(Gate {
         admission: Admission::new(config.places),
         limits: Limits::new(config.rate_limits, budgets),
         risk: Risk::default(),
@@ -180,10 +182,26 @@ fn gate(config: &Config, clients: &Clients, revoked: Revoked) -> Gate {
             previous,
             config.sign_in.token_life,
             revoked,
-        ),
+        )
+        .and_of(buyers_provider(config, clients)?),
         sale_tokens: SaleTokens::new(&config.token_secret, previous),
         trusted_proxies: config.trusted_proxies.clone(),
-    }
+    })
+}
+
+fn buyers_provider(
+    config: &Config,
+    clients: &Clients,
+) -> anyhow::Result<Option<buyers::provider::Provider>> {
+    let Some(settings) = config.buyer_issuer.clone() else {
+        return Ok(None);
+    };
+    let runtime = Handle::current();
+    let issuer = Issuer::new(settings, runtime.clone()).map_err(anyhow::Error::msg)?;
+    let users = clients.buyers.clone();
+    Ok(Some(buyers::provider::Provider::new(
+        issuer, users, runtime,
+    )))
 }
 
 fn reservations(config: &Config, clients: &Clients) -> Reservations {

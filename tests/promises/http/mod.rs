@@ -8,6 +8,7 @@ mod ones_own;
 mod overload;
 mod overload_peak;
 mod oversize;
+pub(crate) mod provider_buyers;
 pub(crate) mod sign_in;
 mod slow_clients;
 mod smuggling;

@@ -6,14 +6,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use seckill_domain::VoucherId;
+use seckill_tests::identity_provider::{Key, Provider};
 use seckill_tests::{Answer, SaleTerms, World, arm, await_stop, check_consistency, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
 
+use crate::http::provider_buyers::{KIM, LEE, ask, order, settings, token};
 use crate::http::sign_in::{OFTEN, Shop};
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "users",
+    "provider_users",
     "voucher_ids",
     "sale_requests",
     "vouchers",
@@ -144,6 +147,48 @@ async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()
     for (who, status) in [(&carol, 404), (&bob_again, 200), (&bob, 200)] {
         let found = with_token(&shop, who, Method::GET, &bobs_order).await?;
         assert_eq!(found.status, status, "{who}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_a_providers_buyers_are_who_they_were() -> Result<()> {
+    let key = Key::ec("ec")?;
+    let provider = Provider::start(0, &[&key]).await?;
+    let world = World::with(&settings(provider.url()))?;
+    let voucher = world.sale(SaleTerms::of(20)).await?;
+    let [kim, lee, mia] = [KIM, LEE, "mia"].map(|sub| token(&key, provider.url(), sub));
+    let (kim, lee, mia) = (kim?, lee?, mia?);
+    let buys = async |token: &str| {
+        let bought = order(&world.client, voucher, token).await?;
+        ensure!(bought.is_reserved(), "{bought:?}");
+        let id = bought.order_id().context("an order id")?;
+        anyhow::Ok(format!("/api/v1/orders/{id}"))
+    };
+    let kims = buys(&kim).await?;
+    world.until_carried_out().await?;
+    let pool = world.database().await?;
+    back_up(&pool).await?;
+    let lees = buys(&lee).await?;
+    world.quiet(voucher).await?;
+    world.until_carried_out().await?;
+
+    restore(&pool).await?;
+    // One that remembers nobody. Who comes first is somebody new.
+    let second = world.stack.start_ingress(&settings(provider.url()))?;
+    let there = world.client_of(&second);
+    assert!(order(&there, voucher, &mia).await?.is_reserved());
+    world.quiet(voucher).await?;
+    for (own, whose) in [(&kims, &kim), (&lees, &lee)] {
+        for token in [&kim, &lee, &mia] {
+            let status = if token == whose { 200 } else { 404 };
+            for client in [&world.client, &there] {
+                let found = ask(client, Method::GET, own, token).await?;
+                assert_eq!(found.status, status, "{found:?}");
+            }
+        }
+        let again = order(&there, voucher, whose).await?;
+        assert_eq!(again.problem(), "already-ordered", "{again:?}");
     }
     Ok(())
 }

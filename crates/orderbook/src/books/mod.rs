@@ -4,4 +4,5 @@ pub(crate) mod admin;
 pub(crate) mod expiry;
 pub(crate) mod risk;
 pub(crate) mod sessions;
+pub(crate) mod subjects;
 pub(crate) mod users;

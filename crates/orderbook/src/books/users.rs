@@ -24,9 +24,7 @@ impl Orderbook {
         if let Some(known) = self.known_user(address, shared).await? {
             return Ok(known);
         }
-        let key: Vec<u8> = sqlx::query_scalar("SELECT key FROM user_id_key")
-            .fetch_one(&self.pool)
-            .await?;
+        let key = self.user_id_key().await?;
         let mut attempt = 0;
         loop {
             let id = user_id(user_number(&key, shared.unwrap_or(address), attempt))?;
@@ -42,6 +40,12 @@ impl Orderbook {
             }
             attempt += 1;
         }
+    }
+
+    /// What numbers of users are hashed with.
+    pub(super) async fn user_id_key(&self) -> Result<Vec<u8>, OrderbookError> {
+        let key = sqlx::query_scalar("SELECT key FROM user_id_key");
+        Ok(key.fetch_one(&self.pool).await?)
     }
 
     async fn insert_user(

@@ -13,4 +13,5 @@ mod other_logs;
 mod plans;
 mod shelf;
 mod skips;
+mod subjects;
 mod users;

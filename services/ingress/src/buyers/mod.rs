@@ -1,4 +1,5 @@
-//! Buyers' session tokens, and the sessions that have ended.
+//! Buyers' tokens, ours and an identity provider's, and the sessions that have ended.
 
+pub mod provider;
 pub mod revoked;
 pub mod tokens;

@@ -1,5 +1,5 @@
-//! Buyers' tokens: checked here, without asking anybody, and renewed by the rule of
-//! [`seckill_identity::renew`].
+//! Buyers' tokens: those of our key are checked here, without asking anybody, and renewed by the rule of
+//! [`seckill_identity::renew`]; others by [`crate::buyers::provider`], if there is one.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,20 +8,21 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpRequest};
 use seckill_credentials::token::{self, BuyerClaims, Keyring, demands};
 use seckill_domain::{IdError, Timestamp, UserId};
-use seckill_identity::{Level, Renewal, renew};
+use seckill_identity::{Level, Renewal, is_subject_number, renew};
 use seckill_orderbook::EndedSessions;
 use seckill_service::settings::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::buyers::provider::{Provider, Session};
 use crate::buyers::revoked::Revoked;
 use crate::http::problem::Problem;
 use crate::http::request::bearer;
 use crate::metrics;
 
-/// For so long after all of a user's sessions were ended, tokens of theirs may be about that were made before:
-/// by another issuer, too.
+/// For so long after sessions were ended, tokens of them may be about, or be made, by another issuer: only that one knows
+/// how long a session of its own goes on.
 const FOREIGN_LIFE: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// An instance that has not heard of it yet may renew a token of an ended session.
 const RENEWED_LATE: Duration = Duration::from_secs(5);
@@ -66,6 +67,8 @@ pub struct Caller {
     /// When the token was issued and when it expires, in seconds since 1970.
     issued_and_expires: (u64, u64),
     renewal: Option<Renewal>,
+    /// Whether an identity provider makes more tokens of the session, for as long as it likes.
+    is_renewed_elsewhere: bool,
 }
 
 /// A token with what its owner is told about it.
@@ -85,6 +88,7 @@ pub struct Tokens {
     keys: Keyring,
     life: Duration,
     revoked: Revoked,
+    provider: Option<Provider>,
 }
 
 impl Tokens {
@@ -102,16 +106,31 @@ impl Tokens {
             keys: Keyring::new(secret.expose().as_bytes(), previous, demands()),
             life,
             revoked,
+            provider: None,
         }
+    }
+
+    /// Takes tokens of an identity provider, too.
+    #[must_use]
+    pub fn and_of(mut self, provider: Option<Provider>) -> Self {
+        self.provider = provider;
+        self
+    }
+
+    /// The identity provider whose tokens are taken, too.
+    #[must_use]
+    pub const fn provider(&self) -> Option<&Provider> {
+        self.provider.as_ref()
     }
 
     /// The buyer whose token the request carries. If this request renews it, the answer will carry
     /// the new one.
     ///
     /// # Errors
-    /// `unauthorized` without a token, or with one that is not good.
-    pub fn authenticate(&self, request: &HttpRequest) -> Result<UserId, Problem> {
-        let caller = self.caller(request.headers())?;
+    /// `unauthorized` without a token, or with one that is not good; `unavailable` when that of an identity provider
+    /// cannot be checked, or whose it is.
+    pub async fn authenticate(&self, request: &HttpRequest) -> Result<UserId, Problem> {
+        let caller = self.caller(request.headers()).await?;
         self.renew(request, &caller)?;
         Ok(caller.user_id)
     }
@@ -130,8 +149,7 @@ impl Tokens {
     /// Whether a token that was good still is: it has not expired, and its session is not over.
     #[must_use]
     pub fn is_still_good(&self, caller: &Caller) -> bool {
-        let (_, expires) = caller.issued_and_expires;
-        unix_seconds() < expires && !self.is_over(caller)
+        !caller.has_expired() && !self.is_over(caller)
     }
 
     fn is_over(&self, caller: &Caller) -> bool {
@@ -144,8 +162,8 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Self::authenticate`].
-    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let caller = self.caller_to_sign_out(headers)?;
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.caller_to_sign_out(headers).await?;
         if self.is_over(&caller) {
             return Err(Problem::unauthorized(
                 "This session was signed out: sign in again.",
@@ -158,18 +176,26 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Self::authenticate`].
-    pub fn caller_to_sign_out(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    pub async fn caller_to_sign_out(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let refused = || {
             Problem::unauthorized(
                 "Send Authorization: Bearer with a token from the sign-in that has not expired.",
             )
         };
         let token = bearer(headers).ok_or_else(refused)?;
-        let claims: VerifiedClaims = self
-            .keys
-            .check(token)
-            .map_err(|error| refused().because(error))?;
-        caller(token, &claims).map_err(|error| refused().because(error))
+        let claims: VerifiedClaims = match (self.keys.check(token), &self.provider) {
+            (Ok(claims), _) => claims,
+            // No key of ours is for such a token, and so its signature was not looked at.
+            (Err(error), Some(provider)) if token::is_of_another_algorithm(&error) => {
+                return Ok(provider.caller(token).await?);
+            }
+            (Err(error), _) => return Err(refused().because(error)),
+        };
+        let caller = caller(token, &claims).map_err(|error| refused().because(error))?;
+        if self.provider.is_some() && is_subject_number(caller.user_id.get()) {
+            return Err(refused().because("only the identity provider speaks for its users"));
+        }
+        Ok(caller)
     }
 
     /// The first token of a new session.
@@ -187,7 +213,12 @@ impl Tokens {
     pub fn revoke(&self, caller: &Caller) -> Timestamp {
         let (issued, expires) = caller.issued_and_expires;
         let life_s = self.life.as_secs().max(expires.saturating_sub(issued));
-        let expires_at = timestamp(unix_seconds().max(expires).saturating_add(2 * life_s));
+        let go_on_s = if caller.is_renewed_elsewhere {
+            FOREIGN_LIFE.as_secs()
+        } else {
+            2 * life_s
+        };
+        let expires_at = timestamp(unix_seconds().max(expires).saturating_add(go_on_s));
         self.revoked.insert(caller.session_id, expires_at);
         expires_at
     }
@@ -248,6 +279,24 @@ impl Tokens {
 }
 
 impl Caller {
+    /// Somebody with a token of an identity provider. Without a session of its own it is one by itself.
+    pub(super) fn of_provider(user_id: UserId, token: &str, session: &Session) -> Self {
+        Self {
+            user_id,
+            // Hashed, whatever it looks like: only a session of ours says in its name when it began.
+            session_id: hashed(session.name.as_deref().unwrap_or(token)),
+            issued_and_expires: (session.began, session.expires),
+            renewal: None,
+            is_renewed_elsewhere: session.name.is_some(),
+        }
+    }
+
+    /// Whether the token is no longer good.
+    pub(super) fn has_expired(&self) -> bool {
+        let (_, expires) = self.issued_and_expires;
+        unix_seconds() >= expires
+    }
+
     /// When the session began. Where only its token says something about that: when that was issued, or
     /// before, as far as one of an ended session may have been renewed.
     fn began(&self) -> Timestamp {
@@ -294,6 +343,7 @@ fn caller(token: &str, claims: &VerifiedClaims) -> Result<Caller, IdError> {
         session_id,
         issued_and_expires: (claims.iat.unwrap_or(claims.exp), claims.exp),
         renewal,
+        is_renewed_elsewhere: false,
     })
 }
 

@@ -45,17 +45,22 @@ pub struct Admitted {
 impl Gate {
     /// Every check of an order that needs neither its body nor a store: the limit of its address, its token, the
     /// limit of its buyer, the operators' rules, and last the limits that all buyers share, those of the sale and of
-    /// all sales. An order that an earlier check refuses takes nothing of the shared limits.
+    /// all sales. An order that an earlier check refuses takes nothing of the shared limits. Only a token of an
+    /// identity provider that is new here waits for an answer from elsewhere.
     ///
     /// `standing` is what the caller has left of the limits, also where a later check refuses the order.
     ///
     /// # Errors
-    /// `rate-limited`, `unauthorized`, `invalid-request`, `not-found`, `denied`.
-    pub fn admit(&self, http: &HttpRequest, standing: &mut Standing) -> Result<Admitted, Problem> {
+    /// `rate-limited`, `unauthorized`, `unavailable` as [`Tokens::authenticate`], `invalid-request`, `not-found`, `denied`.
+    pub async fn admit(
+        &self,
+        http: &HttpRequest,
+        standing: &mut Standing,
+    ) -> Result<Admitted, Problem> {
         let address = self.trusted_proxies.client(http);
         // This comes first, even before the token's signature is computed.
         *standing = self.limits.admit_address(address)?;
-        let user = self.tokens.authenticate(http)?;
+        let user = self.tokens.authenticate(http).await?;
         let voucher = request::voucher_id(http)?;
         self.limits.admit_user(user, standing)?;
         let origin = Origin {
@@ -76,9 +81,9 @@ impl Gate {
     /// the token, the answer will carry the new one.
     ///
     /// # Errors
-    /// `unauthorized`, `denied`.
-    pub fn buyer(&self, http: &HttpRequest) -> Result<Caller, Problem> {
-        let caller = self.tokens.caller(http.headers())?;
+    /// `unauthorized`, `unavailable` as [`Tokens::authenticate`], `denied`.
+    pub async fn buyer(&self, http: &HttpRequest) -> Result<Caller, Problem> {
+        let caller = self.tokens.caller(http.headers()).await?;
         self.risk.check_user(caller.user_id)?;
         self.tokens.renew(http, &caller)?;
         Ok(caller)

@@ -191,6 +191,7 @@ mod tests {
     use crate::buyers::revoked::Revoked;
     use crate::buyers::tokens::{self, Tokens};
     use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+    use futures_util::FutureExt;
 
     /// 2026-05-01T00:00:00Z.
     const NOW: Timestamp = Timestamp::from_micros(1_777_593_600_000_000);
@@ -300,7 +301,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let bearer = HeaderValue::from_str(&format!("Bearer {}", token())).unwrap();
         headers.insert(AUTHORIZATION, bearer);
-        assert!(sign_ins.caller(&headers).is_err());
+        assert!(sign_ins.caller(&headers).now_or_never().unwrap().is_err());
     }
 
     #[test]

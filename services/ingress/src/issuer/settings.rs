@@ -30,3 +30,43 @@ impl IssuerSettings {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seckill_service::settings::{SettingsError, Source};
+
+    const URL: &str = "https://login.example/realms/shop";
+
+    fn read(settings: &[(&str, &str)]) -> Result<Option<IssuerSettings>, SettingsError> {
+        let source = Source::from_iter(settings.iter().copied());
+        let mut reader = Reader::new(&source);
+        let issuer = IssuerSettings::read(&mut reader, "A_ISSUER", "AN_AUDIENCE");
+        reader.finish(issuer)
+    }
+
+    #[test]
+    fn both_are_set_or_neither_and_what_is_wrong_is_named() {
+        assert_eq!(read(&[]), Ok(None));
+        let both = read(&[("A_ISSUER", URL), ("AN_AUDIENCE", "shop")]).unwrap();
+        assert_eq!(
+            both.map(|both| (both.issuer, both.audience)),
+            Some((URL.to_owned(), "shop".to_owned()))
+        );
+        for (settings, named) in [
+            (&[("A_ISSUER", URL)][..], "AN_AUDIENCE has to be set"),
+            (&[("AN_AUDIENCE", "shop")], "A_ISSUER has to be set"),
+            (
+                &[
+                    ("A_ISSUER", "http://login.example"),
+                    ("AN_AUDIENCE", "shop"),
+                ],
+                "A_ISSUER ",
+            ),
+        ] {
+            let SettingsError(mistakes) = read(settings).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+            assert!(mistakes[0].starts_with(named), "{mistakes:?}");
+        }
+    }
+}

@@ -139,7 +139,7 @@ pub(super) fn security_scheme(name: &str) -> Option<Value> {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "A buyer's token, from the sign-in.",
+            "description": "A buyer's token, from the sign-in or from the identity provider of BUYER_ISSUER.",
         }),
         "adminToken" => json!({
             "type": "http",

@@ -31,6 +31,12 @@ impl ProviderSettings {
             roles_claim,
         }))
     }
+
+    /// Whose tokens they are, and for whom they have to be made.
+    #[must_use]
+    pub const fn issuer(&self) -> &IssuerSettings {
+        &self.issuer
+    }
 }
 
 /// Why a token's owner is no operator.

@@ -30,7 +30,7 @@ use crate::reads::OrderView;
     ),
 )]
 pub async fn cancel(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = orders.gate.buyer(&http)?.user_id;
+    let user_id = orders.gate.buyer(&http).await?.user_id;
     let order_id = request::order_id(&http)?;
     let found = orders.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;

@@ -158,7 +158,7 @@ async fn try_place(
     payload: web::Payload,
     standing: &mut Standing,
 ) -> Result<(HttpResponse, &'static str), Problem> {
-    let Admitted { origin, proof } = orders.gate.admit(http, standing)?;
+    let Admitted { origin, proof } = orders.gate.admit(http, standing).await?;
     let quantity = body::optional_json::<OrderRequest>(http, payload)
         .await?
         .map_or(1, |order| order.quantity);

@@ -52,7 +52,7 @@ const REREAD: Duration = Duration::from_secs(5);
     ),
 )]
 pub async fn stream(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = orders.gate.buyer(&http)?;
+    let caller = orders.gate.buyer(&http).await?;
     let (user_id, order_id) = (caller.user_id, request::order_id(&http)?);
     // Listen before reading, so that no change in between is missed.
     let listening = orders.streams.open(order_id, user_id);

@@ -33,7 +33,7 @@ const PAGE_MAX: u32 = 100;
     ),
 )]
 pub async fn one(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = orders.gate.buyer(&http)?.user_id;
+    let user_id = orders.gate.buyer(&http).await?.user_id;
     let order_id = request::order_id(&http)?;
     let found = orders.reads.order(order_id, user_id).await?;
     let view = found.ok_or_else(|| Problem::not_found("You have no such order."))?;
@@ -72,7 +72,7 @@ struct PageQuery {
     ),
 )]
 pub async fn list(orders: web::Data<Orders>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = orders.gate.buyer(&http)?.user_id;
+    let user_id = orders.gate.buyer(&http).await?.user_id;
     let page: PageQuery = request::page_query(&http)?;
     let limit = page.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let before = page.before.as_deref().map(parse_cursor).transpose()?;

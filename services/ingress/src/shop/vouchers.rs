@@ -61,7 +61,7 @@ pub async fn one(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpRespons
     ),
 )]
 pub async fn sale_token(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpResponse, Problem> {
-    let user_id = shop.gate.buyer(&http)?.user_id;
+    let user_id = shop.gate.buyer(&http).await?.user_id;
     let voucher_id = request::voucher_id(&http)?;
     let issued = shop
         .gate

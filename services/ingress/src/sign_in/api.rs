@@ -206,7 +206,7 @@ pub async fn sign_out(
     room: web::Data<SignInApi>,
     http: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = room.gate.tokens.caller_to_sign_out(http.headers())?;
+    let caller = room.gate.tokens.caller_to_sign_out(http.headers()).await?;
     let expires_at = room.gate.tokens.revoke(&caller);
     room.sign_in
         .sign_out(caller.user_id, caller.session_id, expires_at)
@@ -233,7 +233,7 @@ pub async fn sign_out_everywhere(
     room: web::Data<SignInApi>,
     http: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = room.gate.tokens.caller(http.headers())?;
+    let caller = room.gate.tokens.caller(http.headers()).await?;
     let ended = room.gate.tokens.revoke_all(&caller);
     room.sign_in.sign_out_everywhere(ended).await?;
     tracing::info!(trace = %trace_of(&http), user_id = %caller.user_id, "signed out everywhere");

@@ -5,6 +5,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::test::TestRequest;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::FutureExt;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use seckill_identity::RENEWALS_MAX;
@@ -46,8 +47,14 @@ fn tokens() -> Tokens {
     Tokens::new(&secret(), None, LIFE, Revoked::default())
 }
 
+/// At once: a token of ours is checked without waiting for anybody.
+fn caller_in(tokens: &Tokens, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let caller = tokens.caller(headers).now_or_never();
+    caller.expect("nobody was asked")
+}
+
 fn authenticate(token: &str) -> Option<UserId> {
-    let caller = tokens().caller(&headers(&format!("Bearer {token}")));
+    let caller = caller_in(&tokens(), &headers(&format!("Bearer {token}")));
     caller.ok().map(|caller| caller.user_id)
 }
 
@@ -73,7 +80,7 @@ fn while_the_secret_changes_tokens_of_both_are_good_and_new_ones_name_their_key(
     let user = UserId::new(42).unwrap();
     let issued = [&before, &between].map(|tokens| tokens.sign_in(user).unwrap().token);
     let takes = |tokens: &Tokens| {
-        let caller = |token: &String| tokens.caller(&headers(&format!("Bearer {token}")));
+        let caller = |token: &String| caller_in(tokens, &headers(&format!("Bearer {token}")));
         issued.each_ref().map(|token| caller(token).is_ok())
     };
     assert_eq!(takes(&before), [true, false]);
@@ -145,16 +152,14 @@ fn the_token_does_not_choose_the_algorithm() {
 fn only_a_bearer_token_is_read() {
     let token = signed(SECRET, &good_claims());
     let tokens = tokens();
-    assert!(tokens.caller(&headers(&format!("bearer {token}"))).is_ok());
-    assert!(tokens.caller(&headers(&format!("Basic {token}"))).is_err());
-    assert!(tokens.caller(&headers(&token)).is_err());
-    assert!(tokens.caller(&HeaderMap::new()).is_err());
+    assert!(caller_in(&tokens, &headers(&format!("bearer {token}"))).is_ok());
+    assert!(caller_in(&tokens, &headers(&format!("Basic {token}"))).is_err());
+    assert!(caller_in(&tokens, &headers(&token)).is_err());
+    assert!(caller_in(&tokens, &HeaderMap::new()).is_err());
 }
 
 fn caller_of(token: &str) -> Caller {
-    tokens()
-        .caller(&headers(&format!("Bearer {token}")))
-        .unwrap()
+    caller_in(&tokens(), &headers(&format!("Bearer {token}"))).unwrap()
 }
 
 /// As if `seconds` had gone by since the token was issued.
@@ -207,7 +212,11 @@ fn the_renewed_token_is_left_for_the_answer() {
         let request =
             TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}")));
         let request = request.to_http_request();
-        tokens.authenticate(&request).unwrap();
+        tokens
+            .authenticate(&request)
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let renewed = request.extensions().get::<RenewedToken>().cloned();
         renewed.map(|RenewedToken(token)| token)
     };
@@ -225,13 +234,13 @@ fn a_signed_out_session_is_refused_with_all_its_tokens_and_no_other_is() {
         tokens.sign_in(user).unwrap().token,
         tokens.sign_in(user).unwrap().token,
     );
-    let caller = tokens.caller(&bearer(&first)).unwrap();
+    let caller = caller_in(&tokens, &bearer(&first)).unwrap();
     let second = tokens.renewed(&caller, unix_seconds()).unwrap().unwrap();
     let until = tokens.revoke(&caller);
     assert!(until > timestamp(unix_seconds() + LIFE.as_secs()));
-    assert!(tokens.caller(&bearer(&first)).is_err());
-    assert!(tokens.caller(&bearer(&second)).is_err());
-    assert!(tokens.caller(&bearer(&other)).is_ok());
+    assert!(caller_in(&tokens, &bearer(&first)).is_err());
+    assert!(caller_in(&tokens, &bearer(&second)).is_err());
+    assert!(caller_in(&tokens, &bearer(&other)).is_ok());
 }
 
 #[test]

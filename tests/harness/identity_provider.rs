@@ -8,25 +8,25 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub(super) const AUDIENCE: &str = "the shop's operators";
-
-pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
+fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// A key pair with its name.
-pub(super) struct Key {
-    pub(super) kid: &'static str,
+pub struct Key {
+    kid: &'static str,
     pair: Pair,
 }
 
@@ -36,7 +36,11 @@ enum Pair {
 }
 
 impl Key {
-    pub(super) fn rsa(kid: &'static str) -> Result<Self> {
+    /// For RS256.
+    ///
+    /// # Errors
+    /// When openssl makes none.
+    pub fn rsa(kid: &'static str) -> Result<Self> {
         let output = Command::new("openssl")
             .args(["genpkey", "-algorithm", "RSA", "-outform", "DER"])
             .args(["-pkeyopt", "rsa_keygen_bits:2048"])
@@ -51,7 +55,11 @@ impl Key {
         })
     }
 
-    pub(super) fn ec(kid: &'static str) -> Result<Self> {
+    /// For ES256.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn ec(kid: &'static str) -> Result<Self> {
         let (random, kind) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
         let generated = EcdsaKeyPair::generate_pkcs8(kind, &random);
         let generated = generated.ok().context("no key")?;
@@ -63,7 +71,7 @@ impl Key {
         })
     }
 
-    pub(super) const fn algorithm(&self) -> &'static str {
+    const fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Rsa(_) => "RS256",
             Pair::Ec(_) => "ES256",
@@ -86,7 +94,7 @@ impl Key {
     }
 
     /// What an attacker knows of it.
-    pub(super) fn public_bytes(&self) -> Vec<u8> {
+    fn public_bytes(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
             Pair::Ec(pair) => pair.public_key().as_ref().to_vec(),
@@ -94,7 +102,10 @@ impl Key {
     }
 
     /// A token with this header, whatever it says.
-    pub(super) fn sign(&self, header: &Value, claims: &Value) -> Result<String> {
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn sign(&self, header: &Value, claims: &Value) -> Result<String> {
         let signed = format!(
             "{}.{}",
             base64(header.to_string()),
@@ -122,14 +133,18 @@ impl Key {
     }
 
     /// A token as the provider makes them.
-    pub(super) fn token(&self, claims: &Value) -> Result<String> {
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn token(&self, claims: &Value) -> Result<String> {
         let header = json!({ "alg": self.algorithm(), "kid": self.kid, "typ": "JWT" });
         self.sign(&header, claims)
     }
 }
 
 /// Serves until it is dropped.
-pub(super) struct Provider {
+#[derive(Debug)]
+pub struct Provider {
     url: String,
     keys: Arc<Mutex<Vec<Value>>>,
     /// How often its keys were asked for.
@@ -138,7 +153,11 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) async fn start(port: u16, keys: &[&Key]) -> Result<Self> {
+    /// On this port, or on any that is free (0), with these keys.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start(port: u16, keys: &[&Key]) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let url = url(listener.local_addr()?.port());
         let (public, asked) = (Arc::new(Mutex::default()), Arc::default());
@@ -161,16 +180,20 @@ impl Provider {
     }
 
     /// From now on it has these keys.
-    pub(super) fn rotate(&self, keys: &[&Key]) {
+    pub fn rotate(&self, keys: &[&Key]) {
         let public = keys.iter().map(|key| key.public()).collect();
         *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = public;
     }
 
-    pub(super) fn url(&self) -> &str {
+    /// As `iss` of its tokens has it.
+    #[must_use]
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn asked(&self) -> usize {
+    /// How often its keys were asked for.
+    #[must_use]
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
@@ -182,7 +205,8 @@ impl Drop for Provider {
 }
 
 /// Where one on this port is.
-pub(super) fn url(port: u16) -> String {
+#[must_use]
+pub fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/realms/shop")
 }
 
@@ -217,11 +241,94 @@ async fn answer(
     Ok(())
 }
 
-/// Claims of a token that is good.
-pub(super) fn claims(issuer: &str, roles: &[&str]) -> Result<Value> {
+/// Claims of a token of somebody that is good for an audience, and for `account` as Keycloak's are.
+///
+/// # Errors
+/// When the clock is before 1970.
+pub fn claims(issuer: &str, audience: &str, sub: &str) -> Result<Value> {
     let now = UNIX_EPOCH.elapsed()?.as_secs();
     Ok(json!({
-        "iss": issuer, "aud": ["account", AUDIENCE], "sub": "f00|7", "preferred_username": "kim",
-        "iat": now, "nbf": now, "exp": now + 300, "realm_access": { "roles": roles },
+        "iss": issuer, "aud": ["account", audience], "sub": sub,
+        "iat": now, "nbf": now, "exp": now + 300,
     }))
+}
+
+/// Tokens with these claims, each wrong in one respect, and in which. `forged` is what somebody would like to be.
+///
+/// # Errors
+/// When there is no clock, or no randomness.
+pub fn wrong_tokens(
+    good: &Value,
+    forged: &Value,
+    rsa: &Key,
+    ec: &Key,
+) -> Result<Vec<(&'static str, String)>> {
+    let now = good["iat"].as_u64().context("iat")?;
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        rsa.token(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = good.clone();
+        claims.as_object_mut().context("claims")?.remove(name);
+        rsa.token(&claims)
+    };
+    let unsigned = format!(
+        "{}.{}.",
+        base64(json!({ "alg": "none", "kid": "rsa" }).to_string()),
+        base64(good.to_string())
+    );
+    // The public key is no secret: whoever takes it for one believes anybody.
+    let hmac = |key: &Key| {
+        let header = json!({ "alg": "HS256", "kid": key.kid });
+        let signed = format!(
+            "{}.{}",
+            base64(header.to_string()),
+            base64(good.to_string())
+        );
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key.public_bytes())?;
+        mac.update(signed.as_bytes());
+        anyhow::Ok(format!("{signed}.{}", base64(mac.finalize().into_bytes())))
+    };
+    let token = rsa.token(good)?;
+    let (head, rest) = token.split_once('.').context("a token")?;
+    let (_, signature) = rest.split_once('.').context("a token")?;
+    let forged = base64(forged.to_string());
+    let stranger = Key::ec("ec")?;
+    Ok(vec![
+        ("another audience", with("aud", json!("account"))?),
+        ("no audience", without("aud")?),
+        (
+            "another issuer",
+            with("iss", json!("https://login.example"))?,
+        ),
+        ("no issuer", without("iss")?),
+        ("expired", with("exp", json!(now - 60))?),
+        ("without an end", without("exp")?),
+        ("not yet valid", with("nbf", json!(now + 120))?),
+        ("nobody's", without("sub")?),
+        ("not signed", unsigned),
+        ("HS256 with the public RSA key", hmac(rsa)?),
+        ("HS256 with the public EC key", hmac(ec)?),
+        (
+            "the other key's algorithm",
+            ec.sign(&json!({ "alg": "ES256", "kid": "rsa" }), good)?,
+        ),
+        (
+            "another algorithm of its key",
+            rsa.sign(&json!({ "alg": "RS512", "kid": "rsa" }), good)?,
+        ),
+        (
+            "of a key that the provider does not have",
+            stranger.token(good)?,
+        ),
+        ("of no key", rsa.sign(&json!({ "alg": "RS256" }), good)?),
+        ("changed", format!("{head}.{forged}.{signature}")),
+        (
+            "cut off",
+            format!("{head}.{rest}")[..token.len() - 4].to_owned(),
+        ),
+        ("no token", "kim".to_owned()),
+    ])
 }
