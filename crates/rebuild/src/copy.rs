@@ -1,4 +1,4 @@
-//! The copy on its way: up to frozen ends at full speed, then behind the live fold.
+//! Filling the copy: first up to fixed ends at full speed, then following the live fold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::{EventFeed, RebuildError};
 
-/// What the live fold has folded is in the log: it is a matter of moments until it comes.
+/// What the live fold has folded is in the log, so it will be read soon.
 pub(crate) const FEED_PATIENCE: Duration = Duration::from_secs(30);
-/// Near enough behind the live fold.
+/// How far behind the live fold the copy may be.
 const NEAR_OFFSETS: u64 = 300;
 
 /// How far a load has come, in offsets of the log.

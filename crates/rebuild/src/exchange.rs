@@ -1,4 +1,4 @@
-//! The two sets of tables change places.
+//! Exchanging the two sets of tables.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use seckill_orderbook::{AuditEntry, Exchange};
 use crate::copy::Copy;
 use crate::{EventFeed, RebuildError};
 
-/// How long an attempt waits for other transactions to end. Everybody else waits behind it.
+/// How long an attempt waits for other transactions to end. All later statements wait behind it.
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// What is missing when the tables are locked has to be small, and in the log it is already.
 const MISSING_MAX: u64 = 3000;
 const FEED_PATIENCE: Duration = Duration::from_millis(200);
-/// An attempt that has kept everybody waiting for so long is given up before the tables are touched.
+/// An attempt that has blocked the other clients for this long is given up before the tables are changed.
 const PAUSE_BUDGET: Duration = Duration::from_millis(450);
 const ATTEMPTS: u32 = 40;
 const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
@@ -51,7 +51,7 @@ impl<F: EventFeed> Copy<F> {
                 } else {
                     match self.fold_up_to(&positions, FEED_PATIENCE).await {
                         Ok(_) => true,
-                        // The log's reader is late: not with everybody waiting.
+                        // The reader of the log is late. Do not wait for it while the tables are locked.
                         Err(RebuildError::Stalled { .. }) => false,
                         Err(error) => return Err(error),
                     }

@@ -44,7 +44,7 @@ pub trait EventFeed: Send + 'static {
 /// Why a feed ended.
 pub type FeedError = Box<dyn Error + Send + Sync>;
 
-/// Why a rebuild did not go on. The live tables are as they were, and the copy can be continued.
+/// Why a rebuild stopped. The live tables are unchanged, and the copy can be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The log could not be read.
@@ -69,7 +69,7 @@ pub enum RebuildError {
         /// Where it should get.
         wanted: Offset,
     },
-    /// The copy was somehow folded beyond the live tables.
+    /// The copy was folded beyond the live tables.
     #[error("partition {partition}: the copy is at {}, and the live tables are at {}: they lost transactions; let the projector fold them again, then repeat", at.get(), live.get())]
     Ahead {
         partition: i32,
@@ -78,7 +78,7 @@ pub enum RebuildError {
         /// Where the live tables stand.
         live: Offset,
     },
-    /// The two sets of tables are not made alike.
+    /// The structure of the two sets of tables differs.
     #[error(
         "the copy cannot take the place of the live tables. What only those have would be lost: keep it in \
          tables of your own, take it away from them, abort this rebuild and start again: {}",
@@ -90,7 +90,7 @@ pub enum RebuildError {
         "{0} sales differ between the copy and the live tables; `rebuild orders verify` prints them"
     )]
     Differs(usize),
-    /// The tables could not be locked without making everybody wait for too long.
+    /// The tables could not be locked without blocking other clients for too long.
     #[error(
         "the live tables were never free for the exchange in {0} attempts: look for long transactions in pg_stat_activity, then repeat"
     )]

@@ -1,4 +1,4 @@
-//! The proof: both sets of tables at one position a partition, and every sale's rows alike.
+//! The proof: it compares the rows of every sale in both sets of tables, at the same position of each partition.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const SALES_IN_DETAIL: usize = 20;
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// Where both sets stood.
+    /// The positions of both sets.
     pub positions: Vec<(i32, Offset)>,
     /// How many sales either has.
     pub sales: usize,
@@ -26,7 +26,7 @@ pub struct Proof {
     pub differing: Vec<SaleDifference>,
 }
 
-/// A sale that the two sets don't have alike.
+/// A sale that differs between the two sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleDifference {
     pub voucher_id: VoucherId,

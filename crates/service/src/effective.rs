@@ -31,7 +31,6 @@ impl fmt::Display for Origin {
 /// One setting, as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// Its name.
     pub name: String,
     /// Its value, empty where there is none. Of a secret only that there is one, of a URL without who signs in.
     pub value: String,

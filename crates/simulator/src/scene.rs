@@ -8,8 +8,6 @@ use seckill_domain::{
 /// Buyers.
 pub(crate) const USERS: i64 = 5;
 
-/// The sale.
-///
 /// # Panics
 /// Never.
 pub(crate) fn voucher() -> VoucherId {

@@ -9,7 +9,7 @@ use seckill_orderbook::{Orderbook, OrderbookError};
 use seckill_stock::{Stock, StockError};
 use tokio::time::Instant;
 
-/// A measurement with more than this either way says too little about the clocks.
+/// A measurement with a larger error is not used.
 const MAX_UNCERTAINTY: Duration = Duration::from_millis(500);
 
 /// Reads the two clocks.
@@ -43,11 +43,11 @@ impl Clocks for StoreClocks {
 /// process' own clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<C = Timestamp> {
-    /// What it showed.
+    /// The time that it showed.
     pub clock: C,
-    /// When the question was sent.
+    /// When the request was sent.
     pub asked: Duration,
-    /// When the answer was there.
+    /// When the answer came.
     pub answered: Duration,
 }
 
@@ -82,7 +82,7 @@ impl Reading<Vec<Timestamp>> {
 }
 
 impl Reading {
-    /// The clock read somewhere between question and answer: half the round trip either way.
+    /// The clock was read at some time between request and answer, so the error is half the round trip.
     fn uncertainty(&self) -> Duration {
         self.answered.saturating_sub(self.asked) / 2
     }

@@ -113,7 +113,8 @@ fn properties(reader: &mut Reader<'_>) -> Option<Properties> {
     is_good.then_some(properties)
 }
 
-/// librdkafka ignores a login and files that its protocol has no use for: whoever sets them means otherwise.
+/// librdkafka ignores a login or files that its protocol does not use. If they are set, the protocol is probably
+/// wrong, so that is an error.
 fn check_together(reader: &mut Reader<'_>) -> Option<()> {
     let protocol = reader.or("KAFKA_SECURITY_PROTOCOL", PROTOCOLS[0].to_owned())?;
     let protocol = protocol.to_lowercase();

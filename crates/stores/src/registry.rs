@@ -13,7 +13,7 @@ const CA: &str = "SCHEMA_REGISTRY_SSL_CA_LOCATION";
 
 /// `SCHEMA_REGISTRY_…`. The outer `None`: `reader` knows what is wrong.
 pub(crate) fn registry(reader: &mut Reader<'_>) -> Option<Option<SchemaRegistry>> {
-    // As a secret: whoever writes a login into the URL has it not printed.
+    // Read as a secret, so that a login in the URL is not printed.
     let url = reader.optional_secret(URL, 1);
     let username: Option<Option<String>> = reader.optional(USERNAME);
     let password = reader.optional_secret(PASSWORD, 1);

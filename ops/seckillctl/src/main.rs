@@ -122,7 +122,7 @@ enum Command {
     Replay(replay::Arguments),
     /// Print the script that completes this command line in a shell.
     Completion {
-        /// The shell.
+        /// The shell that reads the script.
         #[arg(value_enum)]
         shell: completion::CompletedShell,
     },

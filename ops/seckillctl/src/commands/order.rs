@@ -19,7 +19,7 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     /// Show an order and where in the log it was decided.
     Show {
-        /// The order.
+        /// The id of the order.
         #[arg(value_name = "ID")]
         order: OrderId,
         /// As the log had it at this moment, in RFC 3339, instead of as PostgreSQL has it now.
@@ -33,7 +33,7 @@ pub(crate) enum Command {
         after_help = "Example: seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001 --at 2030-01-01T12:00:00Z"
     )]
     Timeline {
-        /// The order.
+        /// The id of the order.
         #[arg(value_name = "ID")]
         order: OrderId,
         /// Only what was written at this moment, in RFC 3339, or before.

@@ -56,7 +56,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Subject {
-    /// A user.
+    /// The id of a user.
     #[arg(long, value_name = "ID")]
     user: Option<i64>,
     /// An address, or a network such as 203.0.113.0/24.

@@ -31,7 +31,7 @@ pub(crate) enum Command {
     List(SalesPage),
     /// Show where a sale's units are, in both stores.
     Show {
-        /// The sale.
+        /// The voucher id of the sale.
         #[arg(value_name = "ID")]
         voucher: VoucherId,
     },
@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// ask Prometheus of the sale's time.
     #[command(after_help = "Example: seckillctl sale report 17 --output json")]
     Report {
-        /// The sale.
+        /// The voucher id of the sale.
         #[arg(value_name = "ID")]
         voucher: VoucherId,
     },
@@ -115,7 +115,7 @@ pub(crate) struct SalesPage {
 /// A change of a sale's stock.
 #[derive(Debug, Args)]
 pub(crate) struct Adjustment {
-    /// The sale.
+    /// The voucher id of the sale.
     #[arg(value_name = "ID")]
     voucher: VoucherId,
     /// How many units.
@@ -131,7 +131,7 @@ pub(crate) struct Adjustment {
 /// The end of a sale.
 #[derive(Debug, Args)]
 pub(crate) struct Closing {
-    /// The sale.
+    /// The voucher id of the sale.
     #[arg(value_name = "ID")]
     voucher: VoucherId,
     /// Why, for the audit.

@@ -30,7 +30,7 @@ pub(crate) enum Command {
 /// Whose.
 #[derive(Debug, Args)]
 pub(crate) struct End {
-    /// The user.
+    /// The id of the user.
     #[arg(long, value_name = "ID")]
     user: UserId,
     #[command(flatten)]

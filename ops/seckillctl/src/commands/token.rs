@@ -21,7 +21,7 @@ const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the token is to say, and who wants it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The buyer.
+    /// The user id of the buyer.
     #[arg(long, value_name = "ID")]
     user: UserId,
     /// How long it is good for: a number and s, m or h, up to a day.

@@ -1,4 +1,4 @@
-//! A sale as the catalogue remembers it: what is printed on it, and not its stock, which changes
+//! A sale as the catalogue's cache stores it: without its stock, which changes
 //! with every order.
 
 use std::str::FromStr;
@@ -55,7 +55,7 @@ struct Stored {
     price_cents: i64,
     currency: String,
     max_quantity: u32,
-    /// Not in cards of before it was there.
+    /// Cards that were written before this field existed do not have it.
     #[serde(default)]
     requires_sale_token: bool,
     opens_us: i64,

@@ -1,5 +1,5 @@
-//! Sales as everybody sees them. A card is what is printed on a sale: it comes from this process'
-//! copy, else from the cache in Redis, else from PostgreSQL. Its stock is read anew several times a second.
+//! The public catalogue. A card is a sale without its stock. It is read from the copy of this process,
+//! or from the cache in Redis, or from PostgreSQL. The stock is read again several times a second.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::{Inner, ReadError, Reads};
 
 /// How long a row is remembered that is unknown or over.
 const ROW_TTL: Duration = Duration::from_secs(1);
-/// Of a row that may change at any moment: enough to take the load off PostgreSQL when Redis stops
-/// serving a sale that everybody wants.
+/// The same for a row that may change at any moment. It is long enough to protect PostgreSQL when Redis stops
+/// serving a popular sale.
 const LIVE_ROW_TTL: Duration = Duration::from_millis(100);
 /// Stock on an open page is at most a second old: with this, the time from one of its questions to the next
 /// (`STOCK_EVERY_MS` of the shop's script) and what reading takes. A page's questions cost more than a sale's reads.
@@ -38,7 +38,7 @@ struct CatalogueQuery {
     all: bool,
 }
 
-/// The memory of the catalogue.
+/// The cached catalogue of this process.
 pub(super) struct Caches {
     rows: Cache<VoucherId, Option<Arc<SaleRow>>>,
     cards: Tiered<Card>,
@@ -62,7 +62,7 @@ impl Caches {
     }
 }
 
-/// What is unknown or over stays so for a while; everything else is news soon.
+/// A sale that is unknown or over is cached for longer than any other.
 struct RowExpiry;
 
 impl Expiry<VoucherId, Option<Arc<SaleRow>>> for RowExpiry {
@@ -167,7 +167,7 @@ impl Reads {
     async fn page(&self, mut page: CatalogueQuery) -> Result<Arc<[VoucherView]>, ReadError> {
         let inner = self.0.clone();
         self.spawn(async move {
-            // From beyond the newest sale on it is the first page, which everybody has.
+            // A cursor beyond the newest sale means the first page, which is cached.
             if let Some(before) = page.before
                 && inner.is_beyond_all(before).await
             {
@@ -224,7 +224,7 @@ impl Inner {
 
     async fn cards_of(&self, page: CatalogueQuery) -> Result<Vec<Arc<Card>>, ReadError> {
         let CatalogueQuery { limit, before, all } = page;
-        // Only the first page is for everybody: a key for any cursor would be a key for anybody.
+        // Only the first page is cached: with keys for all cursors, any client could fill the cache.
         if before.is_none() && !all && limit <= SHELF_SALES {
             let shelf = self.shelf().await?;
             let first = shelf.iter().take(limit as usize);

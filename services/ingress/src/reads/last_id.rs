@@ -1,5 +1,5 @@
-//! The highest id of a sale. There are so many above it that nobody could remember of each that there is no such
-//! sale, and no store has to be asked.
+//! The highest id of a sale. A request for a higher id is answered without asking a store. There are too many such
+//! ids to cache each of them as unknown.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use seckill_orderbook::Orderbook;
 
 /// How long a sale that was just put up may be unknown.
 const ASKED_TTL: Duration = Duration::from_millis(100);
-/// While PostgreSQL does not say.
+/// While PostgreSQL does not answer.
 const UNKNOWN: i64 = i64::MAX;
 
 /// What this process knows of it.

@@ -1,4 +1,4 @@
-//! A sale's units across both stores: the conservation law, made visible.
+//! A sale's units in both stores, so that operators can see that no unit is lost.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What answers are read from: PostgreSQL's view, and beside it what only Redis knows yet.
+//! The reads for answers: from the view in PostgreSQL, and from Redis what is not in the view yet.
 
 mod card;
 mod catalogue;
@@ -34,7 +34,7 @@ pub enum ReadError {
     /// Redis does not answer.
     #[error("Redis: {0}")]
     Stock(String),
-    /// Redis knows more of the log than PostgreSQL: an order that is missing may still come.
+    /// PostgreSQL is behind Redis: an order that is missing may still come.
     #[error("PostgreSQL is behind Redis, or the sale is being loaded")]
     Behind,
     /// A defect, or a store with data that this program does not write.
@@ -113,7 +113,7 @@ impl Reads {
         }))
     }
 
-    /// Why Redis does not serve a sale: PostgreSQL knows whether that is for now or for good.
+    /// Why Redis does not serve a sale. PostgreSQL knows whether that is temporary or permanent.
     pub async fn why_not_served(&self, voucher_id: VoucherId) -> Problem {
         match self.sale(voucher_id).await {
             Ok(None) => Problem::not_found("There is no such voucher."),
@@ -125,7 +125,7 @@ impl Reads {
         }
     }
 
-    /// For what is neither an order, nor a voucher, nor a ledger: the admin API's own books.
+    /// The database, for the tables of the admin API.
     ///
     /// # Errors
     /// As the call's, or [`ReadError::Defect`] when it panicked.

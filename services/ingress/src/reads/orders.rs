@@ -1,4 +1,4 @@
-//! What became of an order.
+//! The state of an order.
 
 use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId, VoucherId};
 use seckill_orderbook::LedgerRow;
@@ -9,13 +9,13 @@ use super::{Inner, ReadError, Reads};
 /// An order as its buyer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderView {
-    /// The log has it.
+    /// It is in the log.
     Decided {
         order: Order,
         /// Whether a payment for it has to go back.
         refund_due: bool,
     },
-    /// Only Redis has it.
+    /// It is in Redis only.
     Pending(PendingOrder),
 }
 
@@ -54,7 +54,7 @@ impl OrderView {
     }
 }
 
-/// What PostgreSQL's silence about an order means.
+/// What it means that PostgreSQL does not have an order.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// There is no such order, and none will come.

@@ -1,4 +1,4 @@
-//! A sale with its stock, and whether an order has a chance.
+//! A sale with its stock and its status.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::card::Card;
 /// A sale with its stock.
 #[derive(Debug, Clone)]
 pub struct VoucherView {
-    /// What is printed on it.
+    /// The sale without its stock.
     pub card: Arc<Card>,
     /// Its numbers in Redis; none while Redis does not serve it.
     pub served: Option<SaleView>,

@@ -23,14 +23,14 @@ static TAKE_ATTEMPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("take_attempt.lua")));
 static USE_CODE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("use_code.lua")));
 
-/// Whose code it is, and who asks for it or tries it.
+/// The mailbox of a code, and the client that asks for it or tries it.
 #[derive(Debug, Clone)]
 pub struct Who {
-    /// Whom limits are about, however the address is spelled.
+    /// The mailbox, which limits count, however the address is spelled.
     pub mailbox: AddressHash,
     /// The address itself.
     pub address: AddressHash,
-    /// From where the request comes.
+    /// The client's address.
     pub client: AddressHash,
 }
 
@@ -55,11 +55,11 @@ pub enum Requested {
     Blocked(Duration),
 }
 
-/// What is kept of a code.
+/// What is stored of a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCode {
     pub hash: CodeHash,
-    /// The challenge that it was given out with.
+    /// The challenge that was returned with it.
     pub challenge: Uuid,
 }
 
@@ -157,7 +157,7 @@ impl Codes {
         }))
     }
 
-    /// Uses a code up that was right. False: somebody else has.
+    /// Deletes a code that was right, so that it is used once. False: another request has used it.
     ///
     /// # Errors
     /// When Redis does not answer; then it may be used up.

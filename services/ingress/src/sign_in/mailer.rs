@@ -1,4 +1,4 @@
-//! Mails go out in the background: how long a server takes tells the client nothing.
+//! Mails are sent in the background, so that a client cannot learn anything from how long a server takes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,21 +46,21 @@ struct Letter {
 /// A place in the queue.
 pub struct Place(queue::Place<Letter>);
 
-/// The way to the queue.
+/// The handle of the queue.
 #[derive(Debug)]
 pub struct Mailer(FairQueue<Letter>);
 
-/// The queue's other end.
+/// The task that empties the queue.
 pub struct Postman {
     letters: FairQueue<Letter>,
     transport: Transport,
     from: Mailbox,
 }
 
-/// Whether this is a mail server's address ([`MailSettings::url`]) that mails go to unread by others.
+/// Checks that this is the URL of a mail server ([`MailSettings::url`]), and that mails to it are encrypted.
 ///
 /// # Errors
-/// That it is not.
+/// Why it is not.
 pub fn check_url(url: &Secret, without_tls_to: Option<&str>) -> Result<(), &'static str> {
     // The library's own error would quote the address, and the password with it.
     Transport::from_url(url.expose()).map_err(|_| "it is no smtp:// or smtps:// URL")?;
@@ -71,7 +71,7 @@ pub fn check_url(url: &Secret, without_tls_to: Option<&str>) -> Result<(), &'sta
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
         host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
     };
-    // Opportunistic: whoever is in between may say that there is no TLS.
+    // It would be opportunistic: an attacker in between can claim that there is no TLS.
     let is_encrypted = query.split('&').any(|pair| pair == "tls=required");
     if is_encrypted || is_loopback(server) || without_tls_to == Some(server) {
         Ok(())
@@ -102,7 +102,7 @@ impl Mailer {
     /// A queue and who empties it.
     ///
     /// # Errors
-    /// When the URL is none of a mail server.
+    /// When the URL is not that of a mail server.
     pub fn new(settings: &MailSettings) -> anyhow::Result<(Self, Postman)> {
         let letters = FairQueue::new(QUEUE);
         let transport = Transport::from_url(settings.url.expose())
@@ -146,7 +146,7 @@ impl Postman {
             self.letters.close();
         };
         let delivering = async {
-            // First a hand that is free, then the letter whose turn it is by then.
+            // First wait for a free sender, then take the mail whose turn it is by then.
             while let Ok(permit) = Arc::clone(&at_once).acquire_owned().await {
                 let Some(letter) = self.letters.next().await else {
                     break;
@@ -168,7 +168,7 @@ fn count(result: &'static str) {
     metrics::MAILS.with([result]).increment(1);
 }
 
-/// A mail that was lost costs its reader a minute: the log says why, never to whom or what.
+/// After a lost mail its reader can ask again in a minute. The log says why it was lost, never the address or the text.
 async fn deliver(transport: &Transport, from: Mailbox, letter: &Letter) {
     let sent = match compose(from, letter) {
         Ok(message) => send(transport, &message).await,
@@ -196,7 +196,7 @@ async fn send(transport: &Transport, message: &Message) -> anyhow::Result<()> {
     }
 }
 
-/// Without a server's own words: they often quote the address.
+/// Without the server's text, which often quotes the address.
 fn told(error: &SmtpError) -> String {
     match error.status() {
         Some(code) => format!("the mail server answered {code}"),
@@ -204,7 +204,8 @@ fn told(error: &SmtpError) -> String {
     }
 }
 
-/// A server's final no is final. After a lost answer the same code may come twice, which does no harm.
+/// A permanent refusal of the server is not retried. After a lost answer the same code may be sent twice, which does
+/// no harm.
 fn may_work_later(error: &SmtpError) -> bool {
     !error.is_permanent() && !error.is_client()
 }

@@ -47,7 +47,7 @@ pub enum CodeError {
     /// Too many were asked for, by this client or by all.
     #[error(transparent)]
     Throttled(#[from] ThrottleError),
-    /// Redis is away.
+    /// Redis does not answer.
     #[error(transparent)]
     Store(#[from] EphemeralError),
     /// A defect, or an operating system without random numbers.
@@ -64,7 +64,7 @@ pub enum ExchangeError {
     /// Too many attempts, by this client or by all.
     #[error(transparent)]
     Throttled(#[from] ThrottleError),
-    /// Redis is away.
+    /// Redis does not answer.
     #[error(transparent)]
     Store(#[from] EphemeralError),
     /// PostgreSQL is away.

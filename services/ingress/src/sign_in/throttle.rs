@@ -21,7 +21,6 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 pub struct PerMinute {
     /// From one client: an IPv4 address, or the first half of an IPv6 one.
     pub client: u32,
-    /// In all.
     pub global: u32,
 }
 

@@ -27,7 +27,6 @@ pub struct Rates {
     pub user: u32,
     /// Of one voucher.
     pub voucher: u32,
-    /// In all.
     pub global: u32,
 }
 

@@ -1,5 +1,5 @@
-//! The pages: HTML made here, brought to life by one script a page that talks to the same API as
-//! everybody else. Nothing in them comes from another host, and nothing in them is inline.
+//! The pages: HTML that is made here, with one script for each page that uses the same API as other
+//! clients. Nothing in them comes from another host, and no script or style is inline.
 
 pub(crate) mod assets;
 pub(crate) mod language;
@@ -46,7 +46,7 @@ pub fn public_routes(config: &mut web::ServiceConfig) {
         .service(get("/assets/{name}", web::get().to(assets::serve)));
 }
 
-/// What is under no other path: the page that was meant, or that there is none.
+/// Every other path: a redirect to the page that was meant, or the page *not found*.
 pub(crate) async fn not_found(http: HttpRequest) -> Result<HttpResponse, Problem> {
     let problem = Problem::not_found("There is nothing under this path.");
     if http.method() != Method::GET {
@@ -65,7 +65,7 @@ pub(crate) async fn not_found(http: HttpRequest) -> Result<HttpResponse, Problem
     }
 }
 
-/// The path of a page that somebody typed with one slash too many or too few.
+/// The path of a page, from one with a slash too many or too few.
 fn as_it_is_called(path: &str) -> Option<String> {
     if path == "/docs" {
         return Some("/docs/".to_owned());

@@ -1,4 +1,4 @@
-//! What a buyer sees: the shelf, a sale, the own orders, the sign-in.
+//! The buyers' pages: the list of sales, a sale, the buyer's own orders, the sign-in.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,7 +55,7 @@ struct SaleCard {
     voucher_id: i64,
     picture: String,
     title: String,
-    /// For who has no script, which writes it in the page's language.
+    /// For browsers without scripts. The script writes it in the page's language.
     price: String,
     cents: i64,
     currency: String,
