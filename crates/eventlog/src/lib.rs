@@ -35,10 +35,10 @@ pub use crate::read::same_log::Log;
 pub use crate::read::scan::{
     Backlog, Scan, backlog, event_offset_ranges, first_since, offset_ranges, scan,
 };
+pub use crate::read::shown::{event_json, moment, record_json, written_at};
 pub use crate::registry::{Misconfigured, RegistryError, RegistrySettings, SchemaRegistry};
 pub use crate::wire::error::DecodeError;
 pub use crate::wire::events::{decode_event, encode_event};
-pub use crate::wire::fields::{Field, event_fields};
 pub use crate::wire::guard::catches_panics;
 pub use crate::wire::headers::{DEAD_LETTER_HEADERS, Headers, TRACEPARENT};
 pub use crate::wire::outcomes::{

@@ -34,7 +34,7 @@ pub use crate::fold::sale_rows::{RowDifference, RowDifferenceKind, RowLoss, Sale
 pub use crate::fold::skip_decisions::{SkipBegun, SkipDecisions, cause_of};
 pub use crate::fold::skips::{SkipFate, SkippedRecord};
 pub use crate::reads::consistency::{OrderSums, SaleUnits};
-pub use crate::reads::report::{OrderFigures, RefundFigures, SaleReport};
+pub use crate::reads::report::{OrderFigures, RefundFigures, SaleReport, StockChange};
 pub use crate::reads::states::OrderState;
 pub use crate::reads::view::{LedgerRow, OrderAsOf, SaleRow};
 pub use crate::rebuild::fold::ShadowFold;

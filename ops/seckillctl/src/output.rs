@@ -6,9 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::anyhow;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
-use seckill_domain::Timestamp;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+pub(crate) use seckill_eventlog::moment;
 
 use crate::failure::Failure;
 
@@ -124,18 +122,6 @@ fn is_obeyed(c: char) -> bool {
     turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// A moment as RFC 3339 in UTC.
-///
-/// # Panics
-/// Never: RFC 3339 can write each of them.
-pub(crate) fn moment(at: Timestamp) -> String {
-    let nanos = i128::from(at.as_micros()) * 1000;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .expect("from 1970 to 9999")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +140,5 @@ mod tests {
             printable("Café\n\u{1b}[2J\u{9b}"),
             "Café\\n\\u{1b}[2J\\u{9b}"
         );
-    }
-
-    #[test]
-    fn a_moment_is_printed_in_utc_with_its_microseconds() {
-        let at = Timestamp::from_micros(1_700_000_000_000_001);
-        assert_eq!(moment(at), "2023-11-14T22:13:20.000001Z");
-        assert_eq!(moment(Timestamp::MAX), "9999-12-31T23:59:59.999999Z");
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod reader;
 pub(crate) mod record_reader;
 pub(crate) mod same_log;
 pub(crate) mod scan;
+pub(crate) mod shown;

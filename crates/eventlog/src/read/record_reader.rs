@@ -1,5 +1,6 @@
 //! Reading single records of a partition again: the last one that a view has folded, and those that it skipped.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::read::reader::{OffsetRange, ReadError, blocking, is_lasting};
+use crate::read::scan::Backlog;
 use crate::registry::SchemaRegistry;
 use crate::wire::events::decode_event;
 use crate::wire::record::Record;
@@ -84,6 +86,43 @@ impl RecordReader {
             Ok(found)
         })
         .await
+    }
+
+    /// What each of the first `partitions` partitions holds at this moment.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the cluster does not answer.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn held(&self, partitions: i32) -> Result<Vec<OffsetRange>, ReadError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let consumer = inner.lock();
+            let held = (0..partitions).map(|partition| inner.offset_range(&consumer, partition));
+            held.collect()
+        })
+        .await
+    }
+
+    /// [`backlog`](crate::backlog), without a client of its own.
+    ///
+    /// # Errors
+    /// As [`Self::first_from`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn backlog(
+        &self,
+        unread: &[OffsetRange],
+    ) -> Result<HashMap<i32, Backlog>, ReadError> {
+        let mut found = HashMap::new();
+        for range in unread.iter().filter(|range| !range.is_empty()) {
+            let first = self.first_from(range.partition, range.from).await?;
+            let backlog = first.and_then(|first| Backlog::of(range, &first));
+            found.extend(backlog.map(|backlog| (range.partition, backlog)));
+        }
+        Ok(found)
     }
 
     /// Those of the records at `offsets`, ascending, that are there.

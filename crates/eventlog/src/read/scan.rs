@@ -174,6 +174,16 @@ pub struct Backlog {
     pub oldest_ms: Option<i64>,
 }
 
+impl Backlog {
+    /// By the first record of what is unread; none where that comes only behind it.
+    pub(crate) fn of(unread: &OffsetRange, first: &Record) -> Option<Self> {
+        let left = unread.to.get() - first.offset.get();
+        let events = u64::try_from(left).ok().filter(|events| *events > 0)?;
+        let oldest_ms = first.timestamp_ms;
+        Some(Self { events, oldest_ms })
+    }
+}
+
 /// How far a view is behind, by partition: `unread` are from its positions to the ends. A partition with
 /// no record there is not in the answer, also where the log's last offsets belong to no record: a
 /// transaction's end takes one.
@@ -196,13 +206,10 @@ pub async fn backlog(
     }
     let mut first_ones = scan_while(settings, topic, waiting, 1, Next::OtherPartition).await?;
     while let Some(record) = first_ones.next().await? {
-        let to = unread.iter().find(|s| s.partition == record.partition);
-        let left = to.map_or(0, |s| s.to.get() - record.offset.get());
-        let backlog = Backlog {
-            events: u64::try_from(left).unwrap_or(0),
-            oldest_ms: record.timestamp_ms,
-        };
-        found.insert(record.partition, backlog);
+        let range = unread.iter().find(|s| s.partition == record.partition);
+        if let Some(backlog) = range.and_then(|range| Backlog::of(range, &record)) {
+            found.insert(record.partition, backlog);
+        }
     }
     Ok(found)
 }

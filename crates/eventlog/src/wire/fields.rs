@@ -8,7 +8,7 @@ use crate::wire::schemas::Framed;
 
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
+pub(crate) enum Field {
     /// The record has none.
     Null,
     /// A truth value.
@@ -23,7 +23,7 @@ pub enum Field {
 
 /// The fields of an event's record with their names, in the order of its schema.
 #[must_use]
-pub fn event_fields(event: &Event) -> Vec<(String, Field)> {
+pub(crate) fn event_fields(event: &Event) -> Vec<(String, Field)> {
     let message = encode_event(event);
     let record = Framed::parse(&message).and_then(Framed::read_value);
     match record.expect("what was just written can be read") {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use seckill_domain::Offset;
-use seckill_eventlog::{OffsetRange, Record, backlog, offset_ranges, read_all, read_events, scan};
+use seckill_eventlog::{
+    OffsetRange, Record, RecordReader, backlog, offset_ranges, read_all, read_events, scan,
+};
 
 use crate::harness::{Log, PARTITIONS, SOON, View, assigned, read};
 
@@ -65,11 +67,17 @@ async fn an_end_of_the_log_that_belongs_to_no_record_is_reached_and_is_no_lag() 
         .unwrap();
     assert_eq!(offsets(&records, partition), [0, 1, 2, 3]);
 
+    let reader = RecordReader::new(&log.settings, &log.topics.events).unwrap();
+    let kept = reader.held(PARTITIONS).await.unwrap();
+    assert_eq!(kept.iter().find(|h| h.partition == partition), Some(&all));
     let behind = async |from: i64| {
         let from = Offset::new(from);
         let unread = [OffsetRange { from, ..all }];
         let found = backlog(&log.settings, &log.topics.events, &unread).await;
-        found.unwrap().get(&partition).map(|b| b.events)
+        let found = found.unwrap();
+        // The one client that is kept says the same.
+        assert_eq!(reader.backlog(&unread).await.unwrap(), found);
+        found.get(&partition).map(|b| b.events)
     };
     assert_eq!(
         behind(4).await,

@@ -64,6 +64,62 @@ impl Orderbook {
         rows.into_iter().map(SkippedRecord::try_from).collect()
     }
 
+    /// At most `limit` of them, first those that nobody has dealt with, of these the newest.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest_skipped_records(
+        &self,
+        topic: &str,
+        limit: u32,
+    ) -> Result<Vec<SkippedRecord>, OrderbookError> {
+        let rows: Vec<RawSkipped> = sqlx::query_as(
+            r#"SELECT partition, "offset", cause, decided_by, in_log, fate FROM skipped_records
+                WHERE topic = $1 ORDER BY fate IS NOT NULL, "offset" DESC, partition LIMIT $2"#,
+        )
+        .bind(topic)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(SkippedRecord::try_from).collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn skipped_record(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: Offset,
+    ) -> Result<Option<SkippedRecord>, OrderbookError> {
+        let row: Option<RawSkipped> = sqlx::query_as(
+            r#"SELECT partition, "offset", cause, decided_by, in_log, fate FROM skipped_records
+                WHERE topic = $1 AND partition = $2 AND "offset" = $3"#,
+        )
+        .bind(topic)
+        .bind(partition)
+        .bind(offset.get())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(SkippedRecord::try_from).transpose()
+    }
+
+    /// How many of them nobody has dealt with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_skipped_records(&self, topic: &str) -> Result<u64, OrderbookError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM skipped_records WHERE topic = $1 AND fate IS NULL",
+        )
+        .bind(topic)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(count.unsigned_abs())
+    }
+
     /// Notes what was done about skipped records, and the command that did it: both or neither. What was
     /// done about one before stays.
     ///

@@ -2,5 +2,6 @@
 
 pub(crate) mod consistency;
 pub(crate) mod report;
+mod search;
 pub(crate) mod states;
 pub(crate) mod view;

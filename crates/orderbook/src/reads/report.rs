@@ -76,7 +76,7 @@ struct RawSale {
     paid_units: i64,
 }
 
-#[derive(FromRow)]
+#[derive(Default, FromRow)]
 struct RawOrders {
     unpaid: i64,
     overdue: i64,
@@ -147,7 +147,62 @@ impl From<RawOrders> for OrderFigures {
     }
 }
 
+impl OrderFigures {
+    /// Orders that stood, whatever became of them.
+    #[must_use]
+    pub const fn admitted(&self) -> i64 {
+        self.unpaid + self.paid + self.expired + self.cancelled
+    }
+}
+
+impl SaleReport {
+    /// Of the units that were on sale, how many are paid, in percent with one decimal. None: there were none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    pub fn sell_through_percent(&self) -> Option<f64> {
+        let percent = 100.0 * self.paid_units as f64 / self.units as f64;
+        (self.units > 0).then_some((percent * 10.0).round() / 10.0)
+    }
+
+    /// How long it took from the opening until the last unit was taken.
+    #[must_use]
+    pub fn sold_out_after_ms(&self) -> Option<i64> {
+        let us = self.sold_out_at?.as_micros() - self.opens_at.as_micros();
+        Some(us.div_euclid(1_000))
+    }
+}
+
+/// A change of a sale's stock that the fold has decided.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct StockChange {
+    /// Units added, or below 0 taken off.
+    pub delta: i64,
+    /// Whether the units were there to be taken off, and the sale there to be changed.
+    pub accepted: bool,
+    /// The operator's.
+    pub reason: String,
+    /// Where its event stands in the sale's partition.
+    pub offset: i64,
+}
+
 impl Orderbook {
+    /// At most `limit` changes of a sale's stock, the newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stock_changes(
+        &self,
+        voucher: VoucherId,
+        limit: u32,
+    ) -> Result<Vec<StockChange>, OrderbookError> {
+        let changes = sqlx::query_as(
+            r#"SELECT delta, accepted, reason, "offset" FROM stock_adjustments
+                WHERE voucher_id = $1 ORDER BY "offset" DESC LIMIT $2"#,
+        );
+        let changes = changes.bind(voucher.get()).bind(i64::from(limit));
+        Ok(changes.fetch_all(&self.pool).await?)
+    }
+
     /// The report about a sale, from one snapshot. None: there is no such sale.
     ///
     /// # Errors
@@ -188,5 +243,31 @@ impl Orderbook {
             sold_out_at: sold_out.map(|at| at.0),
             refunds,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sale_without_units_has_no_sell_through() {
+        let none = SaleReport {
+            opens_at: Timestamp::from_micros(0),
+            closes_at: Timestamp::from_micros(1),
+            closed_at: None,
+            units: 0,
+            paid_units: 0,
+            orders: RawOrders::default().into(),
+            sold_out_at: None,
+            refunds: Vec::new(),
+        };
+        assert_eq!(none.sell_through_percent(), None);
+        let third = SaleReport {
+            units: 3,
+            paid_units: 1,
+            ..none
+        };
+        assert_eq!(third.sell_through_percent(), Some(33.3));
     }
 }

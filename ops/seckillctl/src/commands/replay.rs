@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use seckill_domain::{Offset, OrderId, VoucherId};
-use seckill_eventlog::{Delivery, OffsetRange, Record, Topics};
+use seckill_eventlog::{Delivery, OffsetRange, Record, Topics, record_json};
 use seckill_orderbook::Orderbook;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -13,7 +13,6 @@ use time::OffsetDateTime;
 use crate::act::{Act, Throttle, Warrant};
 use crate::commands::db::connect;
 use crate::commands::sale::parse_time;
-use crate::decoded::record_json;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{self, Report, table};
@@ -190,7 +189,7 @@ async fn print(arguments: &Arguments, log: &Log, ranges: Vec<OffsetRange>) -> Re
         if let Some(throttle) = &mut throttle {
             throttle.turn().await;
         }
-        output::print(record_json(&record))?;
+        output::print(record_json(&record, usize::MAX))?;
     }
     Ok(())
 }

@@ -71,22 +71,6 @@ impl Queries {
     }
 }
 
-fn admitted(orders: &OrderFigures) -> i64 {
-    orders.unpaid + orders.paid + orders.expired + orders.cancelled
-}
-
-/// Of the units that were on sale, how many are paid, in percent.
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn sell_through(sale: &SaleReport) -> Option<f64> {
-    let percent = 100.0 * sale.paid_units as f64 / sale.units as f64;
-    (sale.units > 0).then_some((percent * 10.0).round() / 10.0)
-}
-
-fn ms_to_sell_out(sale: &SaleReport) -> Option<i64> {
-    let us = sale.sold_out_at?.as_micros() - sale.opens_at.as_micros();
-    Some(us.div_euclid(1_000))
-}
-
 fn json(
     voucher: VoucherId,
     sale: &SaleReport,
@@ -107,12 +91,12 @@ fn json(
         "closed_at": sale.closed_at.map(moment),
         "units": sale.units,
         "paid_units": sale.paid_units,
-        "sell_through_percent": sell_through(sale),
+        "sell_through_percent": sale.sell_through_percent(),
         "sold_out_at": sale.sold_out_at.map(moment),
-        "sold_out_after_ms": ms_to_sell_out(sale),
+        "sold_out_after_ms": sale.sold_out_after_ms(),
         "first_order_at": orders.first_at.map(moment),
         "last_order_at": orders.last_at.map(moment),
-        "admitted": admitted(orders),
+        "admitted": orders.admitted(),
         "paid": orders.paid,
         "unpaid": orders.unpaid,
         "overdue": orders.overdue,
@@ -148,7 +132,7 @@ fn text(sale: &SaleReport, ledger: &Ledger, queries: Option<&Queries>) -> String
         ("sold out", sold_out(sale)),
         ("first order", at(orders.first_at)),
         ("last order", at(orders.last_at)),
-        ("admitted", format!("{} orders", admitted(orders))),
+        ("admitted", format!("{} orders", orders.admitted())),
         ("  paid", orders.paid.to_string()),
         (
             "  unpaid",
@@ -173,11 +157,12 @@ fn text(sale: &SaleReport, ledger: &Ledger, queries: Option<&Queries>) -> String
 }
 
 fn percent(sale: &SaleReport) -> String {
-    sell_through(sale).map_or_else(String::new, |percent| format!(" ({percent} %)"))
+    sale.sell_through_percent()
+        .map_or_else(String::new, |percent| format!(" ({percent} %)"))
 }
 
 fn sold_out(sale: &SaleReport) -> String {
-    let after = sale.sold_out_at.zip(ms_to_sell_out(sale));
+    let after = sale.sold_out_at.zip(sale.sold_out_after_ms());
     after.map_or_else(
         || "never".to_owned(),
         |(at, ms)| format!("{}, {} after it opened", moment(at), seconds(ms)),
@@ -250,16 +235,5 @@ mod tests {
         let now = Timestamp::from_micros(1_700_000_010_000_000);
         let asked = Queries::of(&sale, now).unwrap().answers;
         assert!(asked.contains("[11s] @ 1700000011"), "{asked}");
-    }
-
-    #[test]
-    fn a_sale_without_units_has_no_sell_through() {
-        assert_eq!(sell_through(&sale()), None);
-        let third = SaleReport {
-            units: 3,
-            paid_units: 1,
-            ..sale()
-        };
-        assert_eq!(sell_through(&third), Some(33.3));
     }
 }

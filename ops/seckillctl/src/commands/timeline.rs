@@ -1,11 +1,10 @@
 //! What the log says of one order, as operators see it.
 
 use seckill_domain::{OrderId, TraceParent};
-use seckill_eventlog::{HistoryError, HistoryStep, OrderHistory};
+use seckill_eventlog::{HistoryError, HistoryStep, OrderHistory, event_json, written_at};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::decoded::{event_json, written_at};
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, table};

@@ -7,13 +7,12 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::Args;
 use seckill_domain::{Event, Offset, VoucherId};
-use seckill_eventlog::{DecodeError, Record, decode_event};
+use seckill_eventlog::{DecodeError, Record, decode_event, record_json, written_at};
 use seckill_orderbook::{Orderbook, SkipFate, SkippedRecord};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::commands::sale::parse_time;
-use crate::decoded::{record_json, written_at};
 use crate::failure::Failure;
 use crate::log::Log;
 
@@ -148,7 +147,7 @@ impl Letter {
             "redrives": self.redrives,
             "fate": self.fate.map(SkipFate::as_str),
         });
-        json["record"] = record_json(&self.record);
+        json["record"] = record_json(&self.record, usize::MAX);
         json
     }
 }

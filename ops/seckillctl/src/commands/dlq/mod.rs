@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use seckill_eventlog::{event_json, written_at};
 use seckill_orderbook::{Orderbook, SkipFate};
 
 use self::letter::{Filter, Letter, Source, select};
 use crate::act::Act;
 use crate::commands::db::connect;
-use crate::decoded::{event_json, hex_dump, written_at};
+use crate::decoded::hex_dump;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::output::{Report, fields, printable, table};

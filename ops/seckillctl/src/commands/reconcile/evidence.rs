@@ -6,11 +6,11 @@ use std::fmt;
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, Offset, Order, OrderStatus};
+use seckill_eventlog::event_json;
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Removal};
 use super::log_fold::LogFold;
-use crate::decoded::event_json;
 use crate::failure::Failure;
 use crate::log::Log;
 
