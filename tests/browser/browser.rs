@@ -78,6 +78,38 @@ impl Browser {
             .with_context(|| format!("{css} does not show"))
     }
 
+    /// Clicks what an XPath leads to.
+    pub(crate) async fn press(&self, path: &str) -> Result<()> {
+        let pressed = self.until(|| async {
+            self.driver.find(By::XPath(path)).await?.click().await?;
+            Ok(Some(()))
+        });
+        pressed
+            .await
+            .with_context(|| format!("{path} cannot be clicked"))
+    }
+
+    /// Chooses the option with this value.
+    pub(crate) async fn choose(&self, css: &str, value: &str) -> Result<()> {
+        let option = format!("{css} option[value={value}]");
+        let chosen = self.until(|| async {
+            self.driver.find(By::Css(&option)).await?.click().await?;
+            Ok(Some(()))
+        });
+        chosen
+            .await
+            .with_context(|| format!("{option} cannot be chosen"))
+    }
+
+    /// Waits until an element that is there does not show.
+    pub(crate) async fn gone(&self, css: &str) -> Result<()> {
+        let gone = self.until(|| async {
+            let element = self.driver.find(By::Css(css)).await?;
+            Ok((!element.is_displayed().await?).then_some(()))
+        });
+        gone.await.with_context(|| format!("{css} still shows"))
+    }
+
     /// Waits until an element's text has `text` in it.
     pub(crate) async fn says(&self, css: &str, text: &str) -> Result<()> {
         let found = self.until(|| async {
@@ -136,6 +168,16 @@ impl Browser {
     /// What the focused element is, by its id.
     pub(crate) async fn focused(&self) -> Result<Option<String>> {
         Ok(self.driver.active_element().await?.id().await?)
+    }
+
+    /// What shows beyond the window's right edge, and in nothing that can be scrolled there.
+    pub(crate) async fn cut_off(&self) -> Result<Vec<String>> {
+        let script = "const scrolls = (e) => e && (['auto', 'scroll'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+            const beyond = (e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
+            const all = [...document.querySelectorAll('body *')];
+            return all.filter((e) => e.checkVisibility() && beyond(e) && !scrolls(e.parentElement)).map((e) => e.outerHTML.slice(0, 200))";
+        let answer = self.driver.execute(script, Vec::new()).await?;
+        Ok(answer.convert()?)
     }
 
     /// Whether the page is wider than the window.

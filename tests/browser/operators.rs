@@ -1,7 +1,8 @@
 //! The operators' page on the admin listener.
 
 use anyhow::{Context, Result};
-use seckill_tests::{SaleTerms, World, eventually};
+use seckill_domain::{OrderId, VoucherId};
+use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -29,7 +30,7 @@ async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
     browser.says("#fold-lag", "0 events").await?;
     browser.says("#dead-letters", "0").await?;
 
-    type_into(&browser, "#order-id", &order_id).await?;
+    type_into(&browser, "#search-text", &order_id).await?;
     browser.says("#timeline", "SeckillReserved").await?;
     browser.says("#timeline", "1 free units taken").await?;
     Ok(())
@@ -75,6 +76,132 @@ async fn the_last_ten_minutes_of_all_instances_are_plotted_also_of_one_that_died
         browser.shown(&format!("#plot-{plot} canvas")).await?;
     }
     Ok(())
+}
+
+/// Two payments: one was honoured, one is to be given back. Another names an order that the log does not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_by_its_user_and_by_any_payment_for_it() -> Result<()> {
+    let shop = Shop::open()?;
+    let world = &shop.world;
+    let other = world.sale(SaleTerms::of(5)).await?;
+    let voucher = world.sale(SaleTerms::of(5)).await?;
+    let client = &world.client;
+    let answer = client.order(voucher, 7, None, 1).await?;
+    let order_id = answer.order_id().context("no order")?.to_owned();
+    client.pay(&order_id, "honoured", 1_000).await?;
+    world.until_status(7, &order_id, "paid").await?;
+    client.pay(&order_id, "too-much", 1_000).await?;
+    let answer = client.order(other, 7, None, 1).await?;
+    let another = answer.order_id().context("no order")?.to_owned();
+    world.until_status(7, &another, "unpaid").await?;
+    world.quiet(voucher).await?;
+
+    for (payment, refund_due) in [("honoured", true), ("too-much", true)] {
+        let path = format!("/admin/v1/orders?payment_id={payment}");
+        let found = client.admin_get(&path).await?.body;
+        let orders = found["orders"].as_array().context("no list")?;
+        assert_eq!(orders.len(), 1, "{payment}: {found}");
+        assert_eq!(orders[0]["order_id"], order_id.as_str(), "{found}");
+        assert_eq!(orders[0]["refund_due"], refund_due, "{found}");
+    }
+    // Of a sale that nobody put up.
+    let unknown = OrderId::from_parts(VoucherId::new(voucher.get() + 1_000)?, 9, 9).to_string();
+    client.pay(&unknown, "for-nothing", 1_000).await?;
+    eventually("the payment is decided", || async {
+        let found = client
+            .admin_get("/admin/v1/orders?payment_id=for-nothing")
+            .await?
+            .body;
+        let order = &found["orders"][0];
+        Ok(order["order_id"] == unknown.as_str()
+            && order["status"].is_null()
+            && order["refund_due"] == true)
+    })
+    .await?;
+    for asked in ["", "?user_id=7&payment_id=honoured", "?user_id=x"] {
+        let refused = client
+            .admin_get(&format!("/admin/v1/orders{asked}"))
+            .await?;
+        assert_eq!(refused.problem(), "invalid-request", "{asked}");
+    }
+
+    let browser = operators_page(&shop).await?;
+    browser.choose("#search-by", "user_id").await?;
+    type_into(&browser, "#search-text", "7").await?;
+    browser.says("#found", &order_id).await?;
+    browser.says("#found", &another).await?;
+    browser.choose("#search-by", "payment_id").await?;
+    type_into(&browser, "#search-text", "too-much").await?;
+    browser
+        .says("#timeline", "refund due: another payment came first")
+        .await?;
+    type_into(&browser, "#search-text", "nobody's").await?;
+    browser.says("#search-message", "Nothing was found").await?;
+    Ok(())
+}
+
+/// One that no version can read, longer than what is shown of it, and one that decodes: under a wrong key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_passed_over_is_shown_with_what_is_in_it_and_what_to_do() -> Result<()> {
+    let shop = Shop::open()?;
+    let world = &shop.world;
+    let voucher = world.sale(SaleTerms::of(5)).await?;
+    let foreign = ForeignProducer::of(world)?;
+    foreign.write_as(voucher, &[7; 5_000]).await?;
+    foreign.misfile_restock(voucher).await?;
+    let listed = || async {
+        let answer = world.client.admin_get("/admin/v1/skipped-records").await?;
+        Ok::<_, anyhow::Error>(
+            answer.body["records"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
+        )
+    };
+    eventually("both are passed over", || async {
+        Ok(listed().await?.len() == 2)
+    })
+    .await?;
+    eventually("they are counted", || async {
+        let overview = world.client.admin_get("/admin/v1/overview").await?.body;
+        Ok(overview["dead_letters"] == 2)
+    })
+    .await?;
+
+    let browser = operators_page(&shop).await?;
+    for letter in listed().await? {
+        let name = format!("{}/{}", letter["partition"], letter["offset"]);
+        let path = format!("/admin/v1/skipped-records/{name}");
+        let opened = world.client.admin_get(&path).await?.body;
+        let record = &opened["record"];
+        let is_long = record["payload_bytes"] == 5_000;
+        let shown = record["payload_hex"].as_str().context("no payload")?;
+        assert_eq!(shown.len() == 2 * 2_048, is_long, "{record}");
+        assert_eq!(record["event"].is_null(), is_long, "{record}");
+        let button = format!("//tbody[@id='letters']//button[text()='{name}']");
+        browser.press(&button).await?;
+        browser
+            .says("#letter-message", &format!("dlq redrive {name} "))
+            .await?;
+        let content = if is_long { "07070707" } else { "StockAdjusted" };
+        browser.says("#letter", content).await?;
+        assert_eq!(browser.focused().await?.as_deref(), Some("letter"));
+    }
+    let nothing = world
+        .client
+        .admin_get("/admin/v1/skipped-records/0/999999")
+        .await?;
+    assert_eq!(nothing.problem(), "not-found");
+    Ok(())
+}
+
+async fn operators_page(shop: &Shop) -> Result<Browser> {
+    let browser = Browser::start(1280, 900).await?;
+    let page = format!("{}/ops", shop.world.ingress.admin_url());
+    browser.driver.goto(page).await?;
+    type_into(&browser, "#token", shop.world.stack.setting("ADMIN_TOKEN")).await?;
+    browser.shown("#figures").await?;
+    Ok(browser)
 }
 
 /// How many orders of the last ten minutes got this answer, of any instance.

@@ -19,11 +19,17 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) fn open() -> Result<Self> {
+        Self::open_with(&[])
+    }
+
+    /// With settings of its own.
+    pub(crate) fn open_with(settings: &[(&str, &str)]) -> Result<Self> {
         let port = free_port()?;
         let page = format!("http://127.0.0.1:{port}/pay");
         let mail = MailSink::start()?;
         let smtp = mail.url();
-        let world = World::with(&[("PAYMENT_PAGE_URL", &page), ("SMTP_URL", &smtp)])?;
+        let shops = [("PAYMENT_PAGE_URL", page.as_str()), ("SMTP_URL", &smtp)];
+        let world = World::with(&[&shops, settings].concat())?;
         let settings = [
             ("PAYMENT_SIMULATOR_LISTEN", format!("127.0.0.1:{port}")),
             ("INGRESS_URL", world.ingress.url()),

@@ -48,7 +48,8 @@ async fn a_title_without_a_space_makes_no_page_wider_than_its_window() -> Result
 }
 
 async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) -> Result<()> {
-    for (width, height) in [(360, 740), (1280, 800)] {
+    for (width, height) in [(360, 740), (768, 1024), (1280, 800), (1920, 1080)] {
+        let is_for_show = is_for_show && [360, 1280].contains(&width);
         let browser = Browser::start(width, height).await?;
         browser.as_wide_as(width, height).await?;
         shop.remember(&browser, 7).await?;
@@ -87,19 +88,49 @@ async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) 
                 token.send_keys(Key::Enter.value()).await?;
             }
             browser.says("#sales", holds).await?;
-            look(
-                &browser,
-                &format!("operators-{width}-{language}"),
-                is_for_show,
-            )
-            .await?;
+            let name = format!("operators-{width}-{language}");
+            look(&browser, &name, is_for_show).await?;
+            look_at_the_operators_sale(shop, &browser, voucher, (width, language), is_for_show)
+                .await?;
         }
+    }
+    Ok(())
+}
+
+/// Its page, and both dialogs. Those open over the page: it is as wide as before.
+async fn look_at_the_operators_sale(
+    shop: &Shop,
+    browser: &Browser,
+    voucher: VoucherId,
+    (width, language): (i64, &str),
+    is_for_show: bool,
+) -> Result<()> {
+    let admin = shop.world.ingress.admin_url();
+    let page = format!("{admin}/ops/sales/{voucher}?lang={language}");
+    browser.driver.goto(page).await?;
+    browser.shown("#restock-open").await?;
+    browser.says("#funnel", "0").await?;
+    let name = format!("operators-sale-{width}-{language}");
+    look(browser, &name, is_for_show).await?;
+    for deed in ["restock", "close"] {
+        browser.click(&format!("#{deed}-open")).await?;
+        look(
+            browser,
+            &format!("operators-{deed}-{width}-{language}"),
+            is_for_show,
+        )
+        .await?;
+        browser
+            .click(&format!("#{deed}-dialog [type=button]"))
+            .await?;
     }
     Ok(())
 }
 
 async fn look(browser: &Browser, page: &str, is_for_show: bool) -> Result<()> {
     ensure!(!browser.scrolls_sideways().await?, "{page}");
+    let cut_off = browser.cut_off().await?;
+    ensure!(cut_off.is_empty(), "{page}: {cut_off:?}");
     if is_for_show {
         picture(browser, page).await?;
         axe(browser, page).await?;

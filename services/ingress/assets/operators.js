@@ -1,37 +1,10 @@
-// The operators' page. It only reads; what acts is seckillctl.
-const PERIOD_MS = 2000;
+// The operators' overview.
+const LOOK_EVERY_MS = 2000;
+const LETTERS_EVERY_MS = 5000;
 const SALES_SHOWN = 20;
-const WORDS = TEXTS.operators;
 const STATUSES = { scheduled: WORDS.status_scheduled, open: WORDS.status_open, sold_out: WORDS.status_sold_out, closed: WORDS.status_closed };
 const ONE_DECIMAL = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
-const WRITTEN = new Intl.DateTimeFormat(TEXTS.tag, { dateStyle: "short", timeStyle: "medium" });
-const byId = (id) => document.getElementById(id);
-let token = sessionStorage.getItem("seckill.admin-token");
 let last = null;
-
-async function get(path) {
-  const response = await fetch(path, { headers: { authorization: `Bearer ${token}` }, cache: "no-store" });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    const name = (problem.type ?? "").split("/").pop();
-    const text = response.status === 401 ? WORDS.wrong_token : TEXTS.problems[name] ?? TEXTS.try_again;
-    throw Object.assign(new Error(text), { status: response.status });
-  }
-  return response.json();
-}
-
-function row(cells) {
-  const tr = document.createElement("tr");
-  for (const cell of cells) {
-    const td = document.createElement("td");
-    const isNumber = typeof cell === "number";
-    td.textContent = cell === null || cell === undefined ? "–" : isNumber ? cell.toLocaleString(TEXTS.tag) : cell;
-    if (isNumber) td.className = "number";
-    if (cell instanceof Object) { td.textContent = cell.text; td.className = cell.className; }
-    tr.append(td);
-  }
-  return tr;
-}
 
 // Prometheus text: the answers to orders by their name.
 async function answers() {
@@ -50,71 +23,98 @@ function showAnswers(now) {
   const names = [...now.found.keys()].sort();
   const sum = (some) => Math.round(some.reduce((total, name) => total + rate(name), 0));
   const isAccepted = (name) => name === "reserved" || name === "pending";
-  byId("orders-rate").textContent = sum(names.filter(isAccepted)).toLocaleString(TEXTS.tag);
-  byId("refusals-rate").textContent = sum(names.filter((name) => !isAccepted(name))).toLocaleString(TEXTS.tag);
-  byId("answers").replaceChildren(...names.map((name) => row([name, Math.round(rate(name)), now.found.get(name)])));
+  byId("orders-rate").textContent = count(sum(names.filter(isAccepted)));
+  byId("refusals-rate").textContent = count(sum(names.filter((name) => !isAccepted(name))));
+  show("answers", names.map((name) => [name, Math.round(rate(name)), now.found.get(name)]));
   last = now;
 }
 
 function showOverview(overview) {
-  const lag = ({ events, seconds }) => WORDS.lag.replace("{}", events.toLocaleString(TEXTS.tag)).replace("{}", seconds.toLocaleString(TEXTS.tag, ONE_DECIMAL));
+  const lag = ({ events, seconds }) => fill(WORDS.lag, count(events), seconds.toLocaleString(TEXTS.tag, ONE_DECIMAL));
   byId("fold-lag").textContent = lag(overview.fold);
   byId("effects-lag").textContent = lag(overview.effects);
-  byId("dead-letters").textContent = overview.dead_letters.toLocaleString(TEXTS.tag);
+  byId("dead-letters").textContent = count(overview.dead_letters);
   byId("dead-letters").className = overview.dead_letters > 0 ? "bad" : "";
 }
 
-async function saleRow(voucher) {
-  const ledger = await get(`/admin/v1/vouchers/${voucher.voucher_id}/ledger`);
-  const holds = ledger.initial + ledger.adjusted === ledger.available + ledger.unpaid + ledger.paid;
-  // Read at two points of the log while orders flow, the stores may seem to differ.
-  const drift = ledger.drift === null || !ledger.consistent ? null : ledger.drift;
-  const law = holds && !drift ? { text: WORDS.holds, className: "" } : { text: WORDS.broken, className: "bad" };
-  return row([`${voucher.voucher_id} ${voucher.title}`, STATUSES[voucher.status], ledger.initial, ledger.adjusted, ledger.available, ledger.unpaid, ledger.paid, ledger.redis_available, ledger.in_flight, drift, law]);
+async function saleCells(voucher) {
+  const id = voucher.voucher_id;
+  const ledger = await get(`/admin/v1/vouchers/${id}/ledger`);
+  const law = lawOf(ledger);
+  return [{ text: `${id} ${voucher.title}`, href: `/ops/sales/${id}` }, STATUSES[voucher.status], ledger.initial, ledger.adjusted, ledger.available, ledger.unpaid, ledger.paid, ledger.redis_available, ledger.in_flight, law.drift, law.cell];
 }
 
 async function look() {
-  try {
-    const [overview, shelf, counted] = await Promise.all([get("/admin/v1/overview"), get(`/admin/v1/vouchers?limit=${SALES_SHOWN}`), answers()]);
-    byId("token-form").hidden = true;
-    byId("figures").hidden = false;
-    showOverview(overview);
-    showAnswers(counted);
-    byId("sales").replaceChildren(...(await Promise.all(shelf.vouchers.map(saleRow))));
-    byId("message").textContent = "";
-  } catch (error) {
-    byId("message").textContent = error.message;
-    if (error.status === 401) {
-      sessionStorage.removeItem("seckill.admin-token");
-      byId("token-form").hidden = false;
-      return;
-    }
-  }
-  setTimeout(look, PERIOD_MS);
+  const [overview, shelf, counted] = await Promise.all([get("/admin/v1/overview"), get(`/admin/v1/vouchers?limit=${SALES_SHOWN}`), answers()]);
+  showOverview(overview);
+  showAnswers(counted);
+  show("sales", await Promise.all(shelf.vouchers.map(saleCells)));
 }
 
-byId("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = byId("token").value;
-  sessionStorage.setItem("seckill.admin-token", token);
-  begin();
-});
+const ORDER_STATUSES = { unpaid: WORDS.unpaid, paid: WORDS.paid, expired: WORDS.expired, cancelled: WORDS.cancelled, rejected: WORDS.rejected };
 
-byId("timeline-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  try {
-    const { records } = await get(`/admin/v1/orders/${encodeURIComponent(byId("order-id").value.trim())}/timeline`);
-    byId("timeline").replaceChildren(...records.map((r) => row([r.offset, WRITTEN.format(Date.parse(r.written_at)), r.event, r.decided, r.trace])));
-    byId("message").textContent = "";
-  } catch (error) {
-    byId("timeline").replaceChildren();
-    byId("message").textContent = error.message;
-  }
-});
-
-function begin() {
-  look();
-  lookAtPulse();
+async function showTimeline(orderId) {
+  const { records } = await get(`/admin/v1/orders/${encodeURIComponent(orderId)}/timeline`);
+  show("timeline", records.map((r) => [r.offset, written(r.written_at), r.event, r.decided, r.trace]));
 }
 
+function foundCells(order) {
+  const sale = { text: String(order.voucher_id), href: `/ops/sales/${order.voucher_id}` };
+  const timeline = { text: order.order_id, press: () => answered("search-message", () => showTimeline(order.order_id)) };
+  const user = order.user_id === null ? null : String(order.user_id);
+  return [timeline, sale, { text: user, className: "number" }, order.quantity, ORDER_STATUSES[order.status], written(order.reserved_at), order.payment_id, order.refund_due ? { text: WORDS.yes, className: "bad" } : WORDS.no];
+}
+
+// Does what was asked for, and says why there is no answer.
+async function answered(id, ask) {
+  try {
+    say(id, "");
+    await ask();
+  } catch (error) {
+    say(id, told(error));
+  }
+}
+
+async function search() {
+  const [by, text] = [byId("search-by").value, byId("search-text").value.trim()];
+  show("found", []);
+  show("timeline", []);
+  if (by === "order") return showTimeline(text);
+  const { orders, more } = await get(`/admin/v1/orders?${by}=${encodeURIComponent(text)}`);
+  show("found", orders.map(foundCells));
+  say("search-message", orders.length === 0 ? WORDS.nothing_found : more ? WORDS.found_more : "");
+  // Where there is one, it is the one that was meant.
+  if (orders.length === 1) await showTimeline(orders[0].order_id);
+}
+
+byId("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  answered("search-message", search);
+});
+
+async function openLetter(name) {
+  const opened = await get(`/admin/v1/skipped-records/${name}`);
+  const { letter, record } = opened;
+  const next = letter.fate !== null ? WORDS.letter_dealt_with : letter.in_log ? fill(WORDS.letter_next, name, name) : fill(WORDS.letter_waits, name);
+  say("letter-message", next);
+  byId("letter").hidden = false;
+  byId("letter").textContent = record === null ? WORDS.letter_gone : JSON.stringify(record, null, 2);
+  byId("letter").focus();
+}
+
+async function lookAtLetters() {
+  const { records } = await get("/admin/v1/skipped-records");
+  const fates = { redriven: WORDS.fate_redriven, discarded: WORDS.fate_discarded };
+  // One that is being pressed stays.
+  const names = JSON.stringify(records);
+  if (byId("letters").dataset.names === names) return;
+  byId("letters").dataset.names = names;
+  show("letters", records.map((letter) => {
+    const name = `${letter.partition}/${letter.offset}`;
+    const open = { text: name, press: () => answered("letter-message", () => openLetter(name)) };
+    return [open, letter.cause, letter.fate === null ? { text: WORDS.fate_open, className: "bad" } : fates[letter.fate]];
+  }));
+}
+
+LOOKS.push([look, LOOK_EVERY_MS], [lookAtLetters, LETTERS_EVERY_MS], [lookAtPulse, PULSE_PERIOD_MS]);
 if (token) begin();

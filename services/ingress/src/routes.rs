@@ -5,7 +5,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 
 use crate::http::resource::resource;
-use crate::operators::{self, api as admin};
+use crate::operators::{self, api as admin, letters, report, search, who};
 use crate::orders::{cancel, place, sse, status};
 use crate::payments::api as payments;
 use crate::shop::{pages, vouchers};
@@ -100,12 +100,32 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
             [(Method::GET, web::get().to(admin::ledger))],
         ))
         .service(resource(
+            "/vouchers/{voucher_id}/report",
+            [(Method::GET, web::get().to(report::report))],
+        ))
+        .service(resource(
+            "/operator",
+            [(Method::GET, web::get().to(who::operator))],
+        ))
+        .service(resource(
             "/overview",
             [(Method::GET, web::get().to(admin::overview))],
         ))
         .service(resource(
             "/pulse",
             [(Method::GET, web::get().to(admin::pulse))],
+        ))
+        .service(resource(
+            "/skipped-records",
+            [(Method::GET, web::get().to(letters::list))],
+        ))
+        .service(resource(
+            "/skipped-records/{partition}/{offset}",
+            [(Method::GET, web::get().to(letters::one))],
+        ))
+        .service(resource(
+            "/orders",
+            [(Method::GET, web::get().to(search::find))],
         ))
         .service(resource(
             "/orders/{order_id}/timeline",

@@ -99,7 +99,7 @@ impl App {
             clients.topics.clone(),
             config.stores.kafka.partitions,
             runtime.clone(),
-        );
+        )?;
         let provider = config.admin_provider.clone();
         let provider = provider.map(|settings| Provider::new(settings, runtime));
         let provider = provider.transpose().map_err(anyhow::Error::msg)?;

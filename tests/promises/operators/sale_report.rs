@@ -84,6 +84,27 @@ async fn a_sale_is_reported_with_its_orders_its_end_its_refunds_and_its_drift() 
     assert!(late["max"].as_i64() >= Some(1_000), "{found}");
     assert_eq!(late["median"], late["max"], "of one order: {found}");
 
+    // The page of operators has it from the same reader.
+    let path = format!("/admin/v1/vouchers/{voucher}/report");
+    let page = world.client.admin_get(&path).await?.body;
+    for name in ["units", "paid_units", "refunds", "sold_out_at"] {
+        assert_eq!(page[name], found[name], "{name}: {page}");
+    }
+    for name in [
+        "admitted",
+        "paid",
+        "unpaid",
+        "expired",
+        "cancelled",
+        "rejected",
+    ] {
+        assert_eq!(page["orders"][name], found[name], "{name}: {page}");
+    }
+    let change = json!({ "delta": 1, "accepted": true, "reason": "found" });
+    for (name, value) in change.as_object().context("no members")? {
+        assert_eq!(&page["changes"][0][name], value, "{page}");
+    }
+
     let text = report(&world, voucher, &[])?;
     for line in [
         "4, of which 2 paid (50 %)",

@@ -23,7 +23,7 @@ use utoipa::OpenApi;
 
 use crate::http::problem::FieldError;
 use crate::http::resource::resource;
-use crate::operators::api as admin;
+use crate::operators::{api as admin, letters, report, search, who};
 use crate::orders::{cancel, place, sse, status};
 use crate::payments::api as payments;
 use crate::shop::vouchers;
@@ -69,12 +69,13 @@ struct PublicApi;
     tags(
         (name = "Sales", description = "Sales are put up and changed by events."),
         (name = "Pipeline", description = "How far the views are behind the log, and what it says."),
+        (name = "Operators", description = "Who may do what."),
         (name = "Process", description = "For what watches this process."),
         (name = "Pages", description = "For people."),
     ),
     paths(
         admin::list, admin::schedule, admin::adjust_stock, admin::close, admin::ledger,
-        admin::overview, admin::pulse, admin::timeline,
+        admin::overview, admin::pulse, admin::timeline, report::report, who::operator, letters::list, letters::one, search::find,
     ),
     components(schemas(FieldError)),
 )]

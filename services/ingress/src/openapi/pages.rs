@@ -69,7 +69,7 @@ const fn process(path: &'static str, id: &'static str, summary: &'static str) ->
     }
 }
 
-pub(super) const ADMIN: [HtmlPage; 8] = [
+pub(super) const ADMIN: [HtmlPage; 9] = [
     process("/livez", "isAlive", "Whether the process runs."),
     HtmlPage {
         content_type: "application/json",
@@ -82,6 +82,14 @@ pub(super) const ADMIN: [HtmlPage; 8] = [
     },
     process("/metrics", "getMetrics", "For Prometheus."),
     page("/ops", "viewOperations", "The operators' page."),
+    HtmlPage {
+        refusals: (&[400, 404], PROBLEM),
+        ..page(
+            "/ops/sales/{voucher_id}",
+            "viewSaleOfOperators",
+            "A sale, as operators see it.",
+        )
+    },
     ASSETS,
     DOCUMENT,
     VIEWER,

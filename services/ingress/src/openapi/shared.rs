@@ -34,6 +34,16 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
             "The order, as its first answer named it: a UUID of version 8.",
             json!({ "type": "string", "format": "uuid" }),
         ),
+        "partition" => (
+            "path",
+            "The partition of the event topic.",
+            json!({ "type": "integer", "format": "int32", "minimum": 0, "maximum": i32::MAX }),
+        ),
+        "offset" => (
+            "path",
+            "Where the record stands in its partition.",
+            json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX }),
+        ),
         "name" => (
             "path",
             "The file's name.",

@@ -346,7 +346,7 @@ async fn known_sale(admin: &Admin, voucher_id: VoucherId) -> Result<Arc<SaleRow>
     admin.reads.sale(voucher_id).await?.ok_or_else(unknown_sale)
 }
 
-fn unknown_sale() -> Problem {
+pub(super) fn unknown_sale() -> Problem {
     Problem::not_found("There is no such voucher. One just scheduled takes a moment: try again.")
 }
 

@@ -3,14 +3,18 @@
 pub mod api;
 pub mod auth;
 mod change;
+pub mod letters;
 mod members;
 pub mod operations;
 pub mod page;
 pub mod provider;
 pub mod pulse;
+pub mod report;
 pub mod role;
+pub mod search;
 mod stock_request;
 pub mod terms;
+pub mod who;
 
 use std::sync::Arc;
 

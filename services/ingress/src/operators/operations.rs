@@ -1,16 +1,17 @@
 //! What operators look at beside the sales: how far the views are behind the log, dead letters, and
 //! what the log says of one order.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
-    HistoryError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError, Topics, backlog,
-    event_offset_ranges,
+    HistoryError, KafkaError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError,
+    Record, RecordReader, Topics, event_offset_ranges,
 };
-use seckill_orderbook::{Orderbook, OrderbookError, View};
+use seckill_orderbook::{Orderbook, OrderbookError, SkippedRecord, View};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use utoipa::ToSchema;
@@ -19,7 +20,7 @@ use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::rfc3339;
 
-/// Each look opens a Kafka client: pages that are open side by side share one.
+/// Pages that are open side by side share a look.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// How long an operator's call waits for the fold, and how often it looks.
@@ -93,28 +94,34 @@ struct Inner {
     kafka: KafkaSettings,
     topics: Topics,
     partitions: i32,
+    /// One client for all looks at lag and at single records.
+    records: RwLock<RecordReader>,
     overview: Cache<(), Overview>,
 }
 
 impl Operations {
     /// `partitions` are the event topic's. Reads run on `runtime`: a pooled connection belongs to
     /// the runtime that made it.
-    #[must_use]
+    ///
+    /// # Errors
+    /// For settings that a Kafka client refuses.
     pub fn new(
         orderbook: Orderbook,
         kafka: KafkaSettings,
         topics: Topics,
         partitions: i32,
         runtime: Handle,
-    ) -> Self {
-        Self(Arc::new(Inner {
+    ) -> Result<Self, KafkaError> {
+        let records = RecordReader::new(&kafka, &topics.events)?;
+        Ok(Self(Arc::new(Inner {
             runtime,
             orderbook,
             kafka,
             topics,
             partitions,
+            records: RwLock::new(records),
             overview: Cache::builder().time_to_live(REMEMBERED).build(),
-        }))
+        })))
     }
 
     /// At most two seconds old.
@@ -125,10 +132,12 @@ impl Operations {
         let inner = Arc::clone(&self.0);
         let looked = self.0.runtime.spawn(async move {
             let looked = inner.overview.try_get_with((), inner.look()).await;
-            looked.map_err(|error: Arc<LookError>| {
-                let away = Problem::unavailable("A store does not answer: try again in a moment.");
-                away.because(error)
-            })
+            if let Err(error) = &looked
+                && matches!(**error, LookError::Log(_))
+            {
+                inner.renew_records();
+            }
+            looked.map_err(|error: Arc<LookError>| away(error))
         });
         looked.await.map_err(Problem::internal)?
     }
@@ -141,9 +150,7 @@ impl Operations {
     pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
         let inner = Arc::clone(&self.0);
         let waited = self.0.runtime.spawn(async move { inner.catch_up().await });
-        let caught_up = waited.await.map_err(Problem::internal)?.map_err(|error| {
-            Problem::unavailable("A store does not answer: try again in a moment.").because(error)
-        })?;
+        let caught_up = waited.await.map_err(Problem::internal)?.map_err(away)?;
         if caught_up {
             Ok(())
         } else {
@@ -152,6 +159,42 @@ impl Operations {
                  try again when it has caught up.",
             ))
         }
+    }
+
+    /// At most `limit` records that were passed over, those that nobody has dealt with first.
+    ///
+    /// # Errors
+    /// `unavailable` when PostgreSQL does not answer.
+    pub async fn skipped(&self, limit: u32) -> Result<Vec<SkippedRecord>, Problem> {
+        let inner = Arc::clone(&self.0);
+        let read = self.0.runtime.spawn(async move {
+            let topic = &inner.topics.events;
+            inner.orderbook.newest_skipped_records(topic, limit).await
+        });
+        read.await.map_err(Problem::internal)?.map_err(away)
+    }
+
+    /// One record that was passed over, and what is in it; no content where the log has it no more. None: that record
+    /// was not passed over.
+    ///
+    /// # Errors
+    /// `unavailable` when a store does not answer.
+    pub async fn letter(
+        &self,
+        partition: i32,
+        offset: Offset,
+    ) -> Result<Option<(SkippedRecord, Option<Record>)>, Problem> {
+        let inner = Arc::clone(&self.0);
+        let read = self.0.runtime.spawn(async move {
+            let topic = &inner.topics.events;
+            let row = inner.orderbook.skipped_record(topic, partition, offset);
+            let Some(row) = row.await.map_err(away)? else {
+                return Ok(None);
+            };
+            let record = inner.record(partition, offset).await.map_err(away)?;
+            Ok(Some((row, record)))
+        });
+        read.await.map_err(Problem::internal)?
     }
 
     /// Every record of an order, in the order of the log. None: there is none.
@@ -190,13 +233,12 @@ impl Inner {
             .orderbook
             .positions(topic, &numbers, View::Orders)
             .await?;
-        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
-        let skipped = self.orderbook.skipped_records(topic).await?;
-        let open = skipped.iter().filter(|record| record.fate.is_none());
+        let records = self.records();
+        let held = records.held(self.partitions).await?;
         Ok(Overview {
-            fold: self.lag(&held, &fold).await?,
-            effects: self.lag(&held, &effects).await?,
-            dead_letters: open.count() as u64,
+            fold: lag(&records, &held, &fold).await?,
+            effects: lag(&records, &held, &effects).await?,
+            dead_letters: self.orderbook.open_skipped_records(topic).await?,
         })
     }
 
@@ -217,23 +259,56 @@ impl Inner {
             }
             if Instant::now() > deadline {
                 // Offsets at the end of a partition may belong to no record.
-                return Ok(self.lag(&held, &fold).await?.events == 0);
+                return Ok(lag(&self.records(), &held, &fold).await?.events == 0);
             }
             tokio::time::sleep(FOLD_LOOK).await;
         }
     }
 
-    async fn lag(&self, held: &[OffsetRange], view: &[(i32, Offset)]) -> Result<Lag, LookError> {
-        let unread: Vec<OffsetRange> = held.iter().map(|range| unread(range, view)).collect();
-        let behind = backlog(&self.kafka, &self.topics.events, &unread).await?;
-        let now_ms = timestamp_now().as_micros() / 1000;
-        let oldest_ms = behind.values().filter_map(|b| b.oldest_ms).min();
-        let oldest_ms = oldest_ms.unwrap_or(now_ms);
-        Ok(Lag {
-            events: behind.values().map(|b| b.events).sum(),
-            seconds: (now_ms - oldest_ms).max(0) as f64 / 1000.0,
-        })
+    fn records(&self) -> RecordReader {
+        let records = self.records.read();
+        records.unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// A client that has failed is not asked again.
+    fn renew_records(&self) {
+        match RecordReader::new(&self.kafka, &self.topics.events) {
+            Ok(new) => *self.records.write().unwrap_or_else(PoisonError::into_inner) = new,
+            Err(error) => tracing::warn!(%error, "no new Kafka client: the last one is kept"),
+        }
+    }
+
+    /// None: the log does not have it any more.
+    async fn record(&self, partition: i32, offset: Offset) -> Result<Option<Record>, LogError> {
+        match self.records().at(partition, vec![offset]).await {
+            Ok(found) => Ok(found.into_iter().next()),
+            Err(LogError::NotInLog { .. }) => Ok(None),
+            Err(error) => {
+                self.renew_records();
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn lag(
+    records: &RecordReader,
+    held: &[OffsetRange],
+    view: &[(i32, Offset)],
+) -> Result<Lag, LookError> {
+    let unread: Vec<OffsetRange> = held.iter().map(|range| unread(range, view)).collect();
+    let behind = records.backlog(&unread).await?;
+    let now_ms = timestamp_now().as_micros() / 1000;
+    let oldest_ms = behind.values().filter_map(|b| b.oldest_ms).min();
+    let oldest_ms = oldest_ms.unwrap_or(now_ms);
+    Ok(Lag {
+        events: behind.values().map(|b| b.events).sum(),
+        seconds: (now_ms - oldest_ms).max(0) as f64 / 1000.0,
+    })
+}
+
+fn away(error: impl Display) -> Problem {
+    Problem::unavailable("A store does not answer: try again in a moment.").because(error)
 }
 
 fn unread(held: &OffsetRange, view: &[(i32, Offset)]) -> OffsetRange {

@@ -1,11 +1,14 @@
-//! What an operator watches. The page itself holds no figures: its script asks for them with the
-//! admin token, which the operator types in and the browser forgets with the tab.
+//! What an operator watches, and does. The pages themselves hold no figures: their scripts ask for them with the
+//! admin token, which the operator types in and the browser forgets with the tab. What the operator may not do is not
+//! shown; the API is the judge.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
+use seckill_domain::{Reason, Terms, VoucherId};
 
 use crate::http::problem::Problem;
+use crate::http::request;
 use crate::shop::pages::{Page, assets, get, page};
 
 #[derive(Template)]
@@ -20,9 +23,27 @@ async fn overview(http: HttpRequest) -> Result<HttpResponse, Problem> {
     page(&http, StatusCode::OK, &Operators { page: shown })
 }
 
-/// The page and its parts, on the admin listener.
+#[derive(Template)]
+#[template(path = "operators_sale.html")]
+struct OperatorsSale {
+    page: Page,
+    voucher_id: VoucherId,
+}
+
+/// `GET /ops/sales/{voucher_id}`.
+async fn sale(http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (page_of, voucher_id) = (Page::of(&http), request::voucher_id(&http)?);
+    let shown = OperatorsSale {
+        page: page_of,
+        voucher_id,
+    };
+    page(&http, StatusCode::OK, &shown)
+}
+
+/// The pages and their parts, on the admin listener.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(get("/ops", web::get().to(overview)))
+        .service(get("/ops/sales/{voucher_id}", web::get().to(sale)))
         .service(get("/assets/{name}", web::get().to(assets::serve)));
 }

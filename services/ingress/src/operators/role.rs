@@ -30,6 +30,19 @@ pub enum Role {
 pub struct NoRole;
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// As settings and the API spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
     /// Whether who has this role may do it.
     #[must_use]
     pub const fn may(self, action: Action) -> bool {
@@ -45,12 +58,8 @@ impl FromStr for Role {
     type Err = NoRole;
 
     fn from_str(text: &str) -> Result<Self, NoRole> {
-        match text {
-            "viewer" => Ok(Self::Viewer),
-            "operator" => Ok(Self::Operator),
-            "admin" => Ok(Self::Admin),
-            _ => Err(NoRole),
-        }
+        let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        known.ok_or(NoRole)
     }
 }
 

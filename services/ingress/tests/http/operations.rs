@@ -31,6 +31,7 @@ fn of(document: &Value, voucher: VoucherId) -> Vec<Operation> {
         let path = path
             .replace("{voucher_id}", &voucher.to_string())
             .replace("{order_id}", ORDER)
+            .replace("{partition}/{offset}", "0/0")
             .replace("/docs/{name}", "/docs/index.html")
             .replace("{name}", "app.css");
         assert!(!path.contains('{'), "{path}");

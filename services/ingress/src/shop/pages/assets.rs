@@ -50,8 +50,14 @@ const SHOP: &str = concat!(
     include_str!("../../../assets/shop.js"),
 );
 const OPERATORS: &str = concat!(
-    include_str!("../../../assets/operators.js"),
+    include_str!("../../../assets/operators_common.js"),
     include_str!("../../../assets/live_plots.js"),
+    include_str!("../../../assets/operators.js"),
+);
+const OPERATORS_SALE: &str = concat!(
+    include_str!("../../../assets/operators_common.js"),
+    include_str!("../../../assets/operators_actions.js"),
+    include_str!("../../../assets/operators_sale.js"),
 );
 /// uPlot 1.6.32 as it was released, under the MIT licence beside it.
 const PLOT: &str = include_str!("../../../assets/uplot/uPlot.iife.min.js");
@@ -68,8 +74,12 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         PLOT.to_owned(),
     );
     let scripts = Language::ALL.into_iter().flat_map(|language| {
-        [("shop", SHOP), ("operators", OPERATORS)]
-            .map(|(name, script)| Asset::script(name, language, script))
+        [
+            ("shop", SHOP),
+            ("operators", OPERATORS),
+            ("operators_sale", OPERATORS_SALE),
+        ]
+        .map(|(name, script)| Asset::script(name, language, script))
     });
     style.into_iter().chain([plot]).chain(scripts).collect()
 });

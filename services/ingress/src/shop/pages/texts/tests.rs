@@ -4,27 +4,38 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const TEMPLATES: [&str; 6] = [
+const TEMPLATES: [&str; 8] = [
     include_str!("../../../../templates/layout.html"),
     include_str!("../../../../templates/not_served.html"),
     include_str!("../../../../templates/operators.html"),
+    include_str!("../../../../templates/operators_layout.html"),
+    include_str!("../../../../templates/operators_sale.html"),
     include_str!("../../../../templates/orders.html"),
     include_str!("../../../../templates/sale.html"),
     include_str!("../../../../templates/shelf.html"),
 ];
 const SIGN_IN: &str = include_str!("../../../../templates/sign_in.html");
-const SCRIPTS: [&str; 5] = [
+const SHOP_SCRIPTS: [&str; 3] = [
     include_str!("../../../../assets/account_pages.js"),
-    include_str!("../../../../assets/operators.js"),
     include_str!("../../../../assets/sale_page.js"),
     include_str!("../../../../assets/shop.js"),
+];
+const OPERATORS_SCRIPTS: [&str; 5] = [
     include_str!("../../../../assets/live_plots.js"),
+    include_str!("../../../../assets/operators.js"),
+    include_str!("../../../../assets/operators_actions.js"),
+    include_str!("../../../../assets/operators_common.js"),
+    include_str!("../../../../assets/operators_sale.js"),
 ];
 const SERVER: [&str; 3] = [
     include_str!("mod.rs"),
     include_str!("../shop.rs"),
     include_str!("../mod.rs"),
 ];
+
+fn scripts() -> impl Iterator<Item = &'static str> {
+    SHOP_SCRIPTS.into_iter().chain(OPERATORS_SCRIPTS)
+}
 
 fn templates() -> impl Iterator<Item = &'static str> {
     TEMPLATES.into_iter().chain([SIGN_IN])
@@ -42,7 +53,7 @@ fn asked_for(prefixes: [&str; 3]) -> BTreeSet<&'static str> {
     let of = |source, prefix| names_after(source, prefix);
     templates()
         .flat_map(|source| of(source, template))
-        .chain(SCRIPTS.iter().flat_map(|source| of(source, script)))
+        .chain(scripts().flat_map(|source| of(source, script)))
         .chain(SERVER.iter().flat_map(|source| of(source, server)))
         .collect()
 }
@@ -68,12 +79,11 @@ fn every_text_is_shown_somewhere_and_every_text_that_is_asked_for_is_there() {
                 .any(|source| source.contains(&format!("self.{name}")));
         assert!(shown, "nobody shows {name}");
     }
-    let scripts = SCRIPTS.iter().flat_map(|s| names_after(s, "TEXTS."));
-    for name in scripts {
+    for name in scripts().flat_map(|s| names_after(s, "TEXTS.")) {
         assert!(members(&texts).contains(name), "no text is called {name}");
     }
     let asked = asked_for(["page.texts.operators.", "WORDS.", "operators."]);
-    let operators = [1, 4].map(|script| names_after(SCRIPTS[script], "WORDS."));
+    let operators = OPERATORS_SCRIPTS.map(|script| names_after(script, "WORDS."));
     let known = members(&texts["operators"]);
     for name in &known {
         assert!(asked.contains(name), "nobody shows operators.{name}");
@@ -167,7 +177,7 @@ fn scripts_have_no_words_of_their_own() {
     for text in ["Sold out", "Paid", "在售", "${n} units", "BROKEN"] {
         assert!(is_for_people(text), "{text}");
     }
-    for script in SCRIPTS {
+    for script in scripts() {
         for text in strings(script) {
             assert!(
                 text == "Bearer ${token()}" || text == "Bearer ${token}" || !is_for_people(text),

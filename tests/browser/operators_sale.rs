@@ -1,0 +1,149 @@
+//! A sale's page for operators: what it shows, and what it lets whom do.
+
+use anyhow::{Result, ensure};
+use seckill_domain::VoucherId;
+use seckill_tests::SaleTerms;
+use thirtyfour::prelude::*;
+
+use crate::browser::Browser;
+use crate::shop::Shop;
+
+const OPERATOR: &str = "kims-0123456789abcdef0123456789abcdef";
+const VIEWER: &str = "lees-fedcba9876543210fedcba9876543210";
+
+fn shop() -> Result<Shop> {
+    let tokens = format!("kim:operator={OPERATOR}\nlee:viewer={VIEWER}");
+    Shop::open_with(&[("ADMIN_TOKENS", &tokens)])
+}
+
+/// The sale's page as somebody with this token sees it.
+async fn visit(shop: &Shop, voucher: VoucherId, token: &str) -> Result<Browser> {
+    let browser = Browser::start(1280, 900).await?;
+    let page = format!("{}/ops/sales/{voucher}", shop.world.ingress.admin_url());
+    browser.driver.goto(page).await?;
+    let input = browser.shown("#token").await?;
+    input.send_keys(token).await?;
+    input.send_keys(Key::Enter.value()).await?;
+    browser.says("#ledger-law", "holds").await?;
+    Ok(browser)
+}
+
+async fn type_into(browser: &Browser, css: &str, text: impl AsRef<str>) -> Result<()> {
+    let input = browser.shown(css).await?;
+    input.clear().await?;
+    Ok(input.send_keys(text.as_ref()).await?)
+}
+
+/// Who did what to sales, and why.
+async fn audit(shop: &Shop, like: &str) -> Result<Vec<(String, String)>> {
+    let rows = sqlx::query_as("SELECT actor, reason FROM ops_audit WHERE command LIKE $1");
+    Ok(rows
+        .bind(like)
+        .fetch_all(&shop.world.database().await?)
+        .await?)
+}
+
+/// The next change reaches the server, and its answer does not come back.
+const LOSE_THE_NEXT_ANSWER: &str = "const real = window.fetch;
+    window.fetch = async (path, options) => {
+      if (options?.method !== 'POST') return real(path, options);
+      window.fetch = real;
+      await real(path, options);
+      throw new TypeError();
+    };";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_why() -> Result<()> {
+    let shop = shop()?;
+    let voucher = shop.world.sale(SaleTerms::of(10)).await?;
+    let browser = visit(&shop, voucher, OPERATOR).await?;
+    browser.says("#who", "kim, operator").await?;
+
+    browser.click("#restock-open").await?;
+    type_into(&browser, "#restock-units", "5").await?;
+    type_into(&browser, "#restock-reason", "found a box, 一箱").await?;
+    let confirm = "#restock-dialog [type=submit]";
+    for (typed, is_enabled) in [(format!("{voucher}1"), false), (voucher.to_string(), true)] {
+        type_into(&browser, "#restock-typed", &typed).await?;
+        let button = browser.shown(confirm).await?;
+        ensure!(button.is_enabled().await? == is_enabled, "{typed}");
+    }
+    let lose = browser.driver.execute(LOSE_THE_NEXT_ANSWER, Vec::new());
+    lose.await?;
+    browser.click(confirm).await?;
+    browser.says("#restock-message", "is not known").await?;
+    browser.click(confirm).await?;
+    browser.says("#action-message", "noted in the log").await?;
+    browser.says("#ledger-adjusted", "5").await?;
+    browser.says("#changes", "found a box, 一箱").await?;
+
+    browser.click("#close-open").await?;
+    type_into(&browser, "#close-reason", "recalled, 召回").await?;
+    type_into(&browser, "#close-typed", voucher.to_string()).await?;
+    let button = browser.shown("#close-dialog [type=submit]").await?;
+    let twice = browser.driver.action_chain();
+    twice.double_click_element(&button).perform().await?;
+    browser.says("#action-message", "end of the sale").await?;
+    browser.gone("#restock-open").await?;
+
+    let kim = |reason: &str| vec![("kim".to_owned(), reason.to_owned())];
+    assert_eq!(audit(&shop, "%/stock %").await?, kim("found a box, 一箱"));
+    assert_eq!(audit(&shop, "%/close %").await?, kim("recalled, 召回"));
+    let ledger = shop.world.client.ledger(voucher).await?;
+    assert_eq!(ledger["adjusted"], 5, "{ledger}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_look_is_shown_no_actions_and_the_server_refuses_them_all_the_same()
+-> Result<()> {
+    let shop = shop()?;
+    let voucher = shop.world.sale(SaleTerms::of(10)).await?;
+    let browser = visit(&shop, voucher, VIEWER).await?;
+    browser.says("#who", "lee, viewer").await?;
+    // All that it shows is there.
+    browser.says("#funnel", "Admitted").await?;
+    browser.gone("#restock-open").await?;
+
+    // Somebody who shows it to himself.
+    let show = "document.querySelector('[data-acts]').hidden = false";
+    browser.driver.execute(show, Vec::new()).await?;
+    browser.click("#restock-open").await?;
+    type_into(&browser, "#restock-units", "5").await?;
+    type_into(&browser, "#restock-reason", "found a box").await?;
+    type_into(&browser, "#restock-typed", voucher.to_string()).await?;
+    browser.click("#restock-dialog [type=submit]").await?;
+    browser.says("#restock-message", "Your role").await?;
+    assert!(audit(&shop, "%/stock %").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialog_is_opened_filled_and_left_by_keyboard_and_a_reader_sees_what_became_of_the_sale()
+-> Result<()> {
+    let shop = shop()?;
+    let world = &shop.world;
+    let voucher = world.sale(SaleTerms::of(1)).await?;
+    let answer = world.client.order(voucher, 7, None, 1).await?;
+    let order_id = answer.body["order_id"].as_str().unwrap().to_owned();
+    world.client.pay(&order_id, "p1", 1_000).await?;
+    world.until_status(7, &order_id, "paid").await?;
+    world.client.pay(&order_id, "p2", 1_000).await?;
+
+    let browser = visit(&shop, voucher, OPERATOR).await?;
+    browser.says("#funnel", "Paid 1 100%").await?;
+    browser.says("#sell-through", "100%").await?;
+    browser.says("#refunds", "paid already 1 1,000 EUR").await?;
+    browser.says("#ledger-paid", "1").await?;
+
+    let open = browser.shown("#restock-open").await?;
+    open.focus().await?;
+    open.send_keys(Key::Enter.value()).await?;
+    browser.shown("#restock-dialog").await?;
+    assert_eq!(browser.focused().await?.as_deref(), Some("restock-units"));
+    let field = browser.driver.active_element().await?;
+    field.send_keys(Key::Escape.value()).await?;
+    browser.gone("#restock-dialog").await?;
+    assert_eq!(browser.focused().await?.as_deref(), Some("restock-open"));
+    Ok(())
+}
