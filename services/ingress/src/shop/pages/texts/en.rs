@@ -55,7 +55,7 @@ pub(super) static TEXTS: Texts = Texts {
     order_unpaid: "reserved, not paid yet",
     order_paid: "paid",
     order_expired: "expired, the units went back",
-    order_cancelled: "Cancelled",
+    order_cancelled: "cancelled",
     order_rejected: "not accepted",
     refund_due: "{}; your payment will be refunded",
     email: "E-mail address",
