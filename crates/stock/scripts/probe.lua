@@ -4,7 +4,7 @@
 -- ARGV  1 caller, 2 user_id or -
 -- reply absent, or other_log | fence | shut | torn, epoch, or
 --       ok, stock, held, unsettled, epoch, pos, open | closed, opens_us, closes_us, max_quantity,
---       number of pending events, then the user's hold if there is one
+--       then the user's hold if there is one
 
 local sale, refusal = usable_sale(ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
   'opens_us', 'closes_us', 'max_quantity')
@@ -12,8 +12,6 @@ if not sale then
   return { refusal, redis.call('HGET', KEYS[1], 'epoch') or nil }
 end
 local reply = { 'ok', unpack(sale, 4) }
--- One of the outbox' fields names the load that made it.
-reply[#reply + 1] = text(redis.call('HLEN', KEYS[3]) - 1)
 if ARGV[2] ~= '-' then
   reply[#reply + 1] = redis.call('HGET', KEYS[2], ARGV[2]) or nil
 end

@@ -304,7 +304,6 @@ mod tests {
             opens_at: Timestamp::from_micros(0),
             closes_at: Timestamp::from_micros(1),
             max_quantity: 1,
-            pending: 0,
         })
     }
 

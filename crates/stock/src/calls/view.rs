@@ -53,8 +53,6 @@ pub struct SaleView {
     pub closes_at: Timestamp,
     /// The most units in one order.
     pub max_quantity: u32,
-    /// Events whose acknowledgement Redis has not heard of.
-    pub pending: u64,
 }
 
 /// A user's hold.
@@ -244,7 +242,6 @@ fn read_probe(reply: &mut Reply) -> Result<Probe, StockError> {
         opens_at: reply.timestamp()?,
         closes_at: reply.timestamp()?,
         max_quantity: reply.parse()?,
-        pending: reply.parse()?,
     }))
 }
 

@@ -109,7 +109,6 @@ mod tests {
             opens_at: OPENS,
             closes_at: CLOSES,
             max_quantity: 1,
-            pending: 0,
         });
         VoucherView {
             card: Arc::new(card),

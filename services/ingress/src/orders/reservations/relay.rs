@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use seckill_domain::VoucherId;
 use seckill_eventlog::{DeliveryError, SendError};
-use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, Probe, StockError};
+use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -83,15 +83,15 @@ impl Relay<'_> {
         self.refresh().await;
         let vouchers = self.vouchers();
         self.unpublished.retain(|sale, _| vouchers.contains(sale));
-        self.relay(&vouchers).await;
+        self.relay(vouchers).await;
         let age = |since: &Instant| self.give_up_after() + since.elapsed();
         let oldest = self.unpublished.values().map(age).max();
         let oldest = oldest.unwrap_or_default().as_secs_f64();
         self.shared.meters.relay_age_seconds.set(oldest);
     }
 
-    async fn relay(&mut self, vouchers: &BTreeSet<VoucherId>) {
-        for voucher in self.with_pending_events(vouchers).await {
+    async fn relay(&mut self, vouchers: BTreeSet<VoucherId>) {
+        for voucher in vouchers {
             let relayed = self.relay_sale(voucher).await;
             match &relayed {
                 Ok(()) => drop(self.unpublished.remove(&voucher)),
@@ -111,29 +111,6 @@ impl Relay<'_> {
                 }
             }
         }
-    }
-
-    /// Most sales have none. Asking for them costs a few round trips for thousands of sales.
-    async fn with_pending_events(&mut self, vouchers: &BTreeSet<VoucherId>) -> Vec<VoucherId> {
-        let vouchers: Vec<VoucherId> = vouchers.iter().copied().collect();
-        let probes = self.options.stock.survey(&vouchers).await.probes;
-        let errors = || probes.iter().filter_map(|probe| probe.as_ref().err());
-        if let Some(error) = errors().next() {
-            let (sales, cause) = (errors().count(), error.source().map(ToString::to_string));
-            tracing::warn!(sales, %error, cause, "the relay does not know what is pending");
-        }
-        let mut pending = Vec::new();
-        for (voucher, probe) in vouchers.into_iter().zip(&probes) {
-            match probe {
-                Ok(Probe::Open(view)) if view.pending > 0 => pending.push(voucher),
-                // Not served: the sale is being loaded, and the load takes its outbox over.
-                Ok(Probe::Open(_) | Probe::NotServed { .. }) => {
-                    self.unpublished.remove(&voucher);
-                }
-                Err(_) => {}
-            }
-        }
-        pending
     }
 
     async fn refresh(&mut self) {
