@@ -155,16 +155,28 @@ impl SimulatedWorld {
         self.trace(|| format!("{} is promoted", self.nodes[replica].name));
     }
 
+    /// None unless there are exactly two masters.
+    fn older_and_newer_master(&self) -> Option<(usize, usize)> {
+        let [a, b] = self.masters()[..] else {
+            return None;
+        };
+        let a_is_older = self.nodes[a].generation < self.nodes[b].generation;
+        Some(if a_is_older { (a, b) } else { (b, a) })
+    }
+
+    fn cut_connections_to(&mut self, node: usize) {
+        self.nodes[node].break_connections();
+        self.connections.retain(|weak| weak.strong_count() > 0);
+        let connections = self.connections.iter().filter_map(std::rc::Weak::upgrade);
+        for connection in connections.filter(|connection| connection.node == node) {
+            connection.cut();
+        }
+    }
+
     /// Of two masters, the older one becomes the replica of the newer one.
     pub(crate) fn demote_older(&mut self) {
-        let masters = self.masters();
-        let [a, b] = masters[..] else {
+        let Some((old, new)) = self.older_and_newer_master() else {
             return;
-        };
-        let (old, new) = if self.nodes[a].generation < self.nodes[b].generation {
-            (a, b)
-        } else {
-            (b, a)
         };
         self.nodes[old].role = Role::Replica;
         self.nodes[old].stopped_until = 0;
@@ -173,26 +185,15 @@ impl SimulatedWorld {
         self.synchronise(old);
         self.trace(|| format!("{} is demoted", self.nodes[old].name));
         if self.guards.demotion_kills_connections {
-            self.nodes[old].break_connections();
-            self.connections.retain(|weak| weak.strong_count() > 0);
-            let connections = self.connections.iter().filter_map(std::rc::Weak::upgrade);
-            for connection in connections.filter(|connection| connection.node == old) {
-                connection.cut();
-            }
+            self.cut_connections_to(old);
         }
     }
 
     /// It has kept its run, its replication and its data. Who is connected to it was silent for as long as
     /// it slept, and asks the Sentinels again.
     fn name_again(&mut self) {
-        let masters = self.masters();
-        let [a, b] = masters[..] else {
+        let Some((old, new)) = self.older_and_newer_master() else {
             return;
-        };
-        let (old, new) = if self.nodes[a].generation < self.nodes[b].generation {
-            (a, b)
-        } else {
-            (b, a)
         };
         let generation = self.nodes[new].generation + 1;
         self.restart(new);
@@ -202,11 +203,7 @@ impl SimulatedWorld {
         if self.guards.failovers_counted {
             self.nodes[old].fence.failovers = generation;
         }
-        self.nodes[old].break_connections();
-        let connections = self.connections.iter().filter_map(std::rc::Weak::upgrade);
-        for connection in connections.filter(|connection| connection.node == old) {
-            connection.cut();
-        }
+        self.cut_connections_to(old);
         self.third_follows = old;
         self.relink();
         self.trace(|| format!("{} is named again", self.nodes[old].name));
