@@ -1,11 +1,12 @@
 //! Calls to cargo.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::workspace_root;
 
-/// What the local stack runs.
+/// What the local stack runs, of the release build.
 const PACKAGES: [&str; 6] = [
     "seckill-ingress",
     "seckill-projector",
@@ -15,14 +16,57 @@ const PACKAGES: [&str; 6] = [
     "seckill-bench",
 ];
 
-/// Builds the release binaries of the services and tools.
-pub(crate) fn release() -> Result<()> {
-    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
-    let arguments: Vec<&str> = ["build", "--release", "--locked"]
-        .into_iter()
-        .chain(packages)
-        .collect();
-    cargo(&arguments)
+/// The same for every stage of the tests, so that nothing is built twice.
+pub(crate) const FEATURES: &str =
+    "--features=seckill-ingress/failpoints,seckill-projector/failpoints,seckill-timeout/failpoints";
+
+/// Which binaries the local stack runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Those of the tests: of `demo` and `test`, the second finds everything built.
+    Tests,
+    /// Optimised ones, which say something about speed.
+    Release,
+}
+
+impl Build {
+    /// Builds the binaries of the services and tools.
+    ///
+    /// # Errors
+    /// When cargo fails.
+    pub(crate) fn run(self) -> Result<()> {
+        match self {
+            Build::Tests => cargo(&[
+                "build",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                FEATURES,
+            ]),
+            Build::Release => {
+                let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
+                let arguments = ["build", "--release", "--locked"].into_iter();
+                cargo(&arguments.chain(packages).collect::<Vec<&str>>())
+            }
+        }
+    }
+
+    /// The path of one of its binaries.
+    ///
+    /// # Errors
+    /// When it can't be told where this program is.
+    pub(crate) fn binary(self, name: &str) -> Result<PathBuf> {
+        let us = std::env::current_exe()?;
+        let target = us
+            .ancestors()
+            .nth(2)
+            .context("where is the target directory?")?;
+        let profile = match self {
+            Build::Tests => "debug",
+            Build::Release => "release",
+        };
+        Ok(target.join(profile).join(name))
+    }
 }
 
 /// Runs cargo in the workspace, with its output to ours.

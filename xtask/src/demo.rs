@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context, Result};
 use seckill_testkit::workspace_root;
 
+use crate::build::Build;
 use crate::{local, settings};
 
 /// Runs the demo; with `once` the stack is stopped afterwards, with `protected` the ingress limits rates. Gives the
@@ -14,8 +15,9 @@ pub(crate) fn demo(once: bool, protected: bool, arguments: &[String]) -> Result<
     if protected {
         settings::add_limits(&mut wanted);
     }
-    local::up(true, &wanted)?;
-    let status = run("seckill-demo", arguments);
+    let build = Build::Tests;
+    local::up(build, true, &wanted)?;
+    let status = run(build, "seckill-demo", arguments);
     if once {
         local::down()?;
     } else {
@@ -26,14 +28,15 @@ pub(crate) fn demo(once: bool, protected: bool, arguments: &[String]) -> Result<
 
 /// Runs the throughput benchmark and stops the stack. Gives the benchmark's exit status.
 pub(crate) fn bench(arguments: &[String]) -> Result<ExitCode> {
-    local::up(true, &settings::of_caller())?;
-    let status = run("seckill-bench", arguments);
+    let build = Build::Release;
+    local::up(build, true, &settings::of_caller())?;
+    let status = run(build, "seckill-bench", arguments);
     local::down()?;
     status.map(exit_code)
 }
 
-fn run(binary: &str, arguments: &[String]) -> Result<ExitStatus> {
-    Command::new(local::binary(binary)?)
+fn run(build: Build, binary: &str, arguments: &[String]) -> Result<ExitStatus> {
+    Command::new(build.binary(binary)?)
         .args(arguments)
         .envs(settings::read_env(&local::env_file())?)
         .current_dir(workspace_root())

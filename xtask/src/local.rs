@@ -11,9 +11,10 @@ use seckill_testkit::process::{append_to, log_tail};
 use seckill_testkit::wait::wait_for;
 use seckill_testkit::{Env, http, workspace_root};
 
+use crate::build::Build;
 use crate::daemon::Daemon;
 use crate::step::step;
-use crate::{build, settings, stack};
+use crate::{settings, stack};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,11 +30,11 @@ const SERVICES: [(&str, &str); 4] = [
 
 /// A stack that is complete, ready and was started with the same binaries and settings (`wanted`: those that are not
 /// generated) is left alone; any other is stopped, and all of it started. `fresh` deletes the data before.
-pub(crate) fn up(fresh: bool, wanted: &Env) -> Result<()> {
-    step("release binaries built", build::release)?;
+pub(crate) fn up(build: Build, fresh: bool, wanted: &Env) -> Result<()> {
+    step("services and tools built", || build.run())?;
     let directory = directory();
     let _lock = lock(&directory)?;
-    let identity = identity(wanted)?;
+    let identity = identity(build, wanted)?;
     if !fresh && is_running(&directory, &identity, wanted) {
         println!("already running and ready: {}", env_file().display());
         return Ok(());
@@ -42,7 +43,7 @@ pub(crate) fn up(fresh: bool, wanted: &Env) -> Result<()> {
     if fresh {
         stack::delete_data(&directory)?;
     }
-    if let Err(error) = start_all(&directory, &identity, wanted) {
+    if let Err(error) = start_all(build, &directory, &identity, wanted) {
         // Half a stack is of no use to anybody; the logs stay.
         if let Err(second) = stop_all(&directory) {
             eprintln!("and stopping what had started failed: {second:#}");
@@ -68,16 +69,6 @@ pub(crate) fn env_file() -> PathBuf {
     directory().join("env")
 }
 
-/// The path of a release binary.
-pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let us = std::env::current_exe()?;
-    let target = us
-        .ancestors()
-        .nth(2)
-        .context("where is the target directory?")?;
-    Ok(target.join("release").join(name))
-}
-
 fn directory() -> PathBuf {
     workspace_root().join("target/local")
 }
@@ -91,7 +82,7 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn start_all(directory: &Path, identity: &str, wanted: &Env) -> Result<()> {
+fn start_all(build: Build, directory: &Path, identity: &str, wanted: &Env) -> Result<()> {
     let mut env = wanted.clone();
     let mail_leaves = stack::is_callers(&env, "mail");
     settings::add_secrets(&mut env, &directory.join("secrets"))?;
@@ -106,13 +97,13 @@ fn start_all(directory: &Path, identity: &str, wanted: &Env) -> Result<()> {
         );
     }
     step("topics created", || {
-        seckillctl(directory, &["topics", "create"], &env)
+        seckillctl(build, directory, &["topics", "create"], &env)
     })?;
     step("database migrated", || {
-        seckillctl(directory, &["db", "migrate"], &env)
+        seckillctl(build, directory, &["db", "migrate"], &env)
     })?;
     for (name, _) in SERVICES {
-        let mut command = Command::new(binary(name)?);
+        let mut command = Command::new(build.binary(name)?);
         command.envs(&env).current_dir(workspace_root());
         Daemon::new(directory, name).start(&command)?;
     }
@@ -155,10 +146,10 @@ fn wait_until_ready(directory: &Path, name: &'static str, listener: &str, env: &
 }
 
 /// Runs `seckillctl` to its end, its output to a log.
-fn seckillctl(directory: &Path, arguments: &[&str], env: &Env) -> Result<()> {
+fn seckillctl(build: Build, directory: &Path, arguments: &[&str], env: &Env) -> Result<()> {
     let log = directory.join("logs/seckillctl.log");
     let output = append_to(&log)?;
-    let mut child = Command::new(binary("seckillctl")?)
+    let mut child = Command::new(build.binary("seckillctl")?)
         .args(arguments)
         .envs(env)
         .stdin(Stdio::null())
@@ -233,11 +224,12 @@ fn identity_file(directory: &Path) -> PathBuf {
 }
 
 /// What a running stack must have been started with to be left alone: the same binaries, the same settings.
-fn identity(wanted: &Env) -> Result<String> {
+fn identity(build: Build, wanted: &Env) -> Result<String> {
     let mut text = settings::to_lines(wanted);
     for (name, _) in SERVICES {
-        let built = fs::metadata(binary(name)?)?.modified()?;
-        text += &format!("{name} {built:?}\n");
+        let binary = build.binary(name)?;
+        let built = fs::metadata(&binary)?.modified()?;
+        text += &format!("{} {built:?}\n", binary.display());
     }
     Ok(text)
 }

@@ -19,6 +19,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use seckill_testkit::mail;
 
+use crate::build::Build;
 use crate::test::Long;
 
 #[derive(Parser)]
@@ -56,7 +57,7 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
-    /// Run a whole sale against a fresh stack and check every invariant
+    /// Run a whole sale against a fresh stack, on the tests' build, and check every invariant
     Demo {
         /// Stop the stack afterwards, however the demo ended
         #[arg(long)]
@@ -68,7 +69,7 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Measure throughput on a fresh stack; arguments go to `seckill-bench`
+    /// Measure throughput of the release build on a fresh stack; arguments go to `seckill-bench`
     Bench {
         /// Arguments of `seckill-bench`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -103,7 +104,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     match cli.command {
         Command::Install => println!("everything is installed"),
-        Command::Up { fresh } => local::up(fresh, &settings::of_caller())?,
+        Command::Up { fresh } => local::up(Build::Release, fresh, &settings::of_caller())?,
         Command::Down => local::down()?,
         Command::MailSink { port, directory } => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;

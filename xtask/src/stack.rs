@@ -15,6 +15,7 @@ use seckill_testkit::redis::{self, Persistence};
 use seckill_testkit::wait::wait_for;
 use seckill_testkit::{Env, kafka, mail};
 
+use crate::build::Build;
 use crate::daemon::Daemon;
 use crate::step::step;
 
@@ -134,7 +135,8 @@ fn start_mail_sink(directory: &Path) -> Result<String> {
     fs::create_dir_all(&data)?;
     let port = free_port()?;
     let daemon = Daemon::new(directory, "mail");
-    let mut command = Command::new(std::env::current_exe()?);
+    // This program; the build of the tests may have put a new file in the place of the one that runs.
+    let mut command = Command::new(Build::Tests.binary("xtask")?);
     command
         .args(["mail-sink", "--port", &port.to_string(), "--directory"])
         .arg(&data);

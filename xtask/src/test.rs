@@ -1,18 +1,18 @@
 //! All checks, as continuous integration runs them.
 
+use std::num::NonZero;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use seckill_testkit::shared::{DATABASE_VARIABLE, KAFKA_VARIABLE};
 use seckill_testkit::{Kafka, Postgres, python, workspace_root};
 
-use crate::build::{self, cargo};
+use crate::build::{self, Build, FEATURES, cargo};
 use crate::daily;
 use crate::step::step;
 
-/// The same for every stage, so that nothing is built twice.
-const FEATURES: &str =
-    "--features=seckill-ingress/failpoints,seckill-projector/failpoints,seckill-timeout/failpoints";
+/// Read by the test programs.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
 /// The package and the target that the long cases are in.
 const PROMISES: [&str; 4] = ["--package", "seckill-tests", "--test", "promises"];
@@ -50,15 +50,7 @@ pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
         cargo(&[&targets[..], &["--", "--deny", "warnings"]].concat())
     })?;
     // The services' binaries too: tests run them as processes.
-    step("services and tests built", || {
-        cargo(&[
-            "build",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            FEATURES,
-        ])
-    })?;
+    step("services and tests built", || Build::Tests.run())?;
     let stores = Stores {
         kafka: step("Kafka ready", Kafka::start)?,
         postgres: step("PostgreSQL ready", Postgres::start)?,
@@ -93,6 +85,12 @@ fn todays_long_cases(stores: &Stores) -> Result<()> {
     build::run(command.args(plan.each_time))
 }
 
+/// Cases that run at once. They wait for stores and processes most of their time: with one for each processor, two
+/// of them were idle for 40 % of it.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// What all tests share.
 struct Stores {
     kafka: Kafka,
@@ -102,6 +100,9 @@ struct Stores {
 impl Stores {
     fn test(&self, what: &[&str]) -> Command {
         let mut command = build::command();
+        if std::env::var_os(THREADS_VARIABLE).is_none() {
+            command.env(THREADS_VARIABLE, threads().to_string());
+        }
         command
             .args(["test", "--locked", FEATURES])
             .args(what)

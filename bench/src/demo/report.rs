@@ -29,7 +29,12 @@ pub(super) fn print(
         let title = format!("Let in, at {limit} clicks a second");
         section(&title, &let_in(demo, limit));
     }
-    section("Latency in milliseconds", &latencies(demo));
+    let latency = if cfg!(debug_assertions) {
+        "Latency in milliseconds, of a build without optimisation"
+    } else {
+        "Latency in milliseconds"
+    };
+    section(latency, &latencies(demo));
     section("Units", &units(evidence));
     section("Refunds due", &refunds(evidence));
     section("Ledger", &ledger_rows(ledger));
