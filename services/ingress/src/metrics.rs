@@ -30,6 +30,7 @@ seckill_metrics::catalogue! {
     CounterEntry WEBHOOK_REFUSED = "seckill_webhook_refused_total" ["reason"] "Calls of the payment webhook whose signature was refused.";
     CounterEntry ADMIN_REFUSED = "seckill_admin_refused_total" [] "Requests to the operators' API without a good token.";
     GaugeEntry DEPENDENCY_UP = "seckill_dependency_up" ["dependency"] "1 while the store can be used.";
+    GaugeEntry IDENTITY_PROVIDER_AWAY_SECONDS = "seckill_identity_provider_away_seconds" ["who"] "For how long the identity provider of operators, or of buyers, has not given its keys; 0 while it gives them. It is asked every five minutes, and every five seconds while it is away.";
 }
 
 /// These, and those of the libraries that the service uses.

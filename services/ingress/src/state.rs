@@ -197,7 +197,8 @@ fn buyers_provider(
         return Ok(None);
     };
     let runtime = Handle::current();
-    let issuer = Issuer::new(settings, runtime.clone()).map_err(anyhow::Error::msg)?;
+    let issuer = Issuer::new(settings, "buyers", runtime.clone());
+    let issuer = issuer.map_err(anyhow::Error::msg)?;
     let users = clients.buyers.clone();
     Ok(Some(buyers::provider::Provider::new(
         issuer, users, runtime,

@@ -13,7 +13,7 @@ use seckill_tests::{SaleTerms, World, eventually, eventually_within, metrics};
 
 const PAGE: &str = "docs/metrics.md";
 /// Labels with few values that are known beforehand.
-const LABELS: [&str; 22] = [
+const LABELS: [&str; 23] = [
     "answer",
     "broker",
     "cause",
@@ -36,6 +36,7 @@ const LABELS: [&str; 22] = [
     "status",
     "version",
     "view",
+    "who",
 ];
 
 fn catalogues() -> Vec<(&'static str, Vec<&'static [Metric]>)> {

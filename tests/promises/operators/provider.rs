@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use reqwest::StatusCode;
 use seckill_testkit::ports::free_port;
 use seckill_tests::identity_provider::{self, Key, Provider, url, wrong_tokens};
-use seckill_tests::{SaleTerms, World, eventually};
+use seckill_tests::{SaleTerms, World, eventually, metrics};
 use serde_json::{Value, json};
 
 const AUDIENCE: &str = "the shop's operators";
@@ -39,6 +39,14 @@ async fn look(world: &World, token: &str) -> Result<(StatusCode, String)> {
     let kind = body["type"].as_str().unwrap_or_default();
     let name = kind.rsplit('/').next().unwrap_or_default();
     Ok((status, name.to_owned()))
+}
+
+/// For how long the ingress has missed the provider of operators, or of buyers.
+fn away_seconds(world: &World, who: &str) -> Result<f64> {
+    let text = metrics(&world.ingress)?;
+    let series = format!(r#"seckill_identity_provider_away_seconds{{who="{who}"}} "#);
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    Ok(value.with_context(|| format!("no {series}"))?.parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,5 +164,45 @@ async fn a_provider_that_is_away_locks_out_nobody_whose_key_is_known() -> Result
     .await?;
     assert_eq!(look(&world, &token(&new)?).await?.0, StatusCode::OK);
     drop(provider);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metric_says_for_how_long_whose_provider_is_away_and_is_0_when_it_is_back() -> Result<()>
+{
+    let (key, never) = (Key::ec("ec")?, Key::ec("never")?);
+    let port = free_port()?;
+    let buyers = Provider::start(0, &[&key]).await?;
+    let world = World::with(&[
+        ("ADMIN_ISSUER", &url(port)),
+        ("ADMIN_AUDIENCE", AUDIENCE),
+        ("ADMIN_ROLES_CLAIM", "realm_access.roles"),
+        ("BUYER_ISSUER", buyers.url()),
+        ("BUYER_AUDIENCE", "the shop"),
+    ])?;
+    let token = |key: &Key| key.token(&claims(&url(port), VIEWER)?);
+    // Longer than from one question to the next: it grows.
+    let grows = || {
+        eventually("it is away", || async {
+            // Makes the ingress ask.
+            look(&world, &token(&never)?).await?;
+            Ok(away_seconds(&world, "operators")? > 5.0)
+        })
+    };
+    let ends = || {
+        eventually("it is back", || async {
+            Ok(away_seconds(&world, "operators")? <= 0.0)
+        })
+    };
+    // At the start, and again.
+    for _ in 0..2 {
+        grows().await?;
+        let provider = Provider::start(port, &[&key]).await?;
+        ends().await?;
+        assert_eq!(look(&world, &token(&key)?).await?.0, StatusCode::OK);
+        drop(provider);
+    }
+    assert!(buyers.asked() > 0, "theirs was asked");
+    assert!(away_seconds(&world, "buyers")? <= 0.0, "and is there");
     Ok(())
 }

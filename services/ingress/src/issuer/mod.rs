@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use seckill_credentials::issued::{Claims, Keys, NotGood};
 use seckill_http_client::{Fetcher, Limits};
+use seckill_metrics::Gauge;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use self::settings::IssuerSettings;
+use crate::metrics;
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(3),
@@ -46,6 +48,7 @@ struct Inner {
     /// Whoever asks the provider holds it.
     asking: Mutex<()>,
     last: RwLock<Option<Asked>>,
+    away_seconds: Gauge,
 }
 
 /// When the provider was asked, and why that failed.
@@ -53,14 +56,22 @@ struct Inner {
 struct Asked {
     at: Instant,
     answer: Result<(), String>,
+    /// Since when it has not given its keys.
+    away_since: Option<Instant>,
 }
 
 impl Issuer {
-    /// Asks nobody yet; what is asked later is asked on `runtime`.
+    /// Asks nobody yet; what is asked later is asked on `runtime`. `who` says in metrics whom it names.
     ///
     /// # Errors
     /// When there can be no TLS.
-    pub fn new(settings: IssuerSettings, runtime: Handle) -> Result<Self, String> {
+    pub fn new(
+        settings: IssuerSettings,
+        who: &'static str,
+        runtime: Handle,
+    ) -> Result<Self, String> {
+        let away_seconds = metrics::IDENTITY_PROVIDER_AWAY_SECONDS.with([who]);
+        away_seconds.set(0.0);
         Ok(Self(Arc::new(Inner {
             settings,
             fetcher: Fetcher::new(LIMITS)?,
@@ -68,6 +79,7 @@ impl Issuer {
             keys: RwLock::default(),
             asking: Mutex::new(()),
             last: RwLock::new(None),
+            away_seconds,
         })))
     }
 
@@ -105,16 +117,13 @@ impl Issuer {
     /// Keeps the keys fresh. While the provider is away, those that are known go on being good.
     pub async fn follow(self) {
         loop {
-            let asked = self.0.ask().await;
-            let pause = match asked {
-                Ok(()) => REFRESH_EVERY,
-                Err(why) => {
-                    let issuer = &self.0.settings.issuer;
-                    tracing::warn!(issuer, why, "the identity provider did not give its keys");
-                    ASK_AGAIN_AFTER
-                }
-            };
-            tokio::time::sleep(pause).await;
+            if self.0.is_to_be_asked()
+                && let Err(why) = self.0.ask().await
+            {
+                let issuer = &self.0.settings.issuer;
+                tracing::warn!(issuer, why, "the identity provider did not give its keys");
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
     }
 }
@@ -137,20 +146,35 @@ impl Inner {
             (Err(_), Some(Asked { answer, .. })) if answer.is_err() => return answer,
             (Err(_), _) => self.asking.lock().await,
         };
-        if let Some(Asked { at, answer }) = self.last()
+        let last = self.last();
+        if let Some(Asked { at, answer, .. }) = &last
             && at.elapsed() < ASK_AGAIN_AFTER
         {
-            return answer;
+            return answer.clone();
         }
+        let began = Instant::now();
         let answer = self.fetch().await.map(|keys| {
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         });
+        let away_since = answer
+            .is_err()
+            .then(|| last.and_then(|last| last.away_since).unwrap_or(began));
+        let away = away_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.away_seconds.set(away.as_secs_f64());
         let asked = Asked {
             at: Instant::now(),
             answer: answer.clone(),
+            away_since,
         };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         answer
+    }
+
+    /// A token of a key that is not known may have found out that it is away, or there again, long before its time.
+    fn is_to_be_asked(&self) -> bool {
+        self.last().is_none_or(|Asked { at, answer, .. }| {
+            answer.is_err() || at.elapsed() + ASK_AGAIN_AFTER > REFRESH_EVERY
+        })
     }
 
     fn last(&self) -> Option<Asked> {

@@ -61,7 +61,7 @@ impl Provider {
     /// As [`Issuer::new`].
     pub fn new(settings: ProviderSettings, runtime: Handle) -> Result<Self, String> {
         Ok(Self {
-            issuer: Issuer::new(settings.issuer, runtime)?,
+            issuer: Issuer::new(settings.issuer, "operators", runtime)?,
             roles_claim: settings.roles_claim,
         })
     }
