@@ -13,13 +13,18 @@ use crate::client::{Answer, Client};
 use crate::waits::eventually;
 
 const LANES: usize = 4;
-/// Between one buyer and the next of a lane, and between two tries of one buyer.
+/// Between one buyer and the next of a lane while a test waits for them, and between two tries of one buyer.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between one buyer and the next of a lane while nobody waits: orders keep coming, and leave the processor to what
+/// the test does meanwhile.
+const LEISURE: Duration = Duration::from_millis(60);
 
 /// Users who order one unit each, with one key each, and repeat what was not answered or was 503.
 #[derive(Debug)]
 pub struct Crowd {
     stop: Arc<AtomicBool>,
+    /// Whether a test waits for orders.
+    hurries: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     /// Those of them that nobody planned.
@@ -33,6 +38,7 @@ impl Crowd {
     pub fn come(clients: &[Client], voucher: VoucherId, users: Range<u64>) -> Self {
         let mut crowd = Self {
             stop: Arc::default(),
+            hurries: Arc::default(),
             accepted: Arc::default(),
             refused: Arc::default(),
             failed: Arc::default(),
@@ -41,6 +47,7 @@ impl Crowd {
         for (lane, client) in clients.iter().cycle().take(LANES).enumerate() {
             let (client, users) = (client.clone(), users.clone().skip(lane).step_by(LANES));
             let (stop, accepted) = (Arc::clone(&crowd.stop), Arc::clone(&crowd.accepted));
+            let hurries = Arc::clone(&crowd.hurries);
             let counts = [&crowd.refused, &crowd.failed].map(Arc::clone);
             crowd.lanes.spawn(async move {
                 let mut answers = Vec::new();
@@ -53,7 +60,8 @@ impl Crowd {
                     if last.is_some_and(|answer: &Answer| answer.status == 202) {
                         accepted.fetch_add(1, Ordering::Relaxed);
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    let hurries = hurries.load(Ordering::Relaxed);
+                    tokio::time::sleep(if hurries { PAUSE } else { LEISURE }).await;
                 }
                 answers
             });
@@ -67,10 +75,13 @@ impl Crowd {
     /// When that does not happen in time.
     pub async fn flows(&self, more: usize) -> Result<()> {
         let enough = self.accepted.load(Ordering::Relaxed) + more;
-        eventually("orders flow", || async {
+        self.hurries.store(true, Ordering::Relaxed);
+        let flowed = eventually("orders flow", || async {
             Ok(self.accepted.load(Ordering::Relaxed) >= enough)
         })
-        .await
+        .await;
+        self.hurries.store(false, Ordering::Relaxed);
+        flowed
     }
 
     /// How many of them have got an order.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use seckill_domain::{
     Epoch, Event, EventBody, EventId, Money, OrderId, SeckillReserved, Timestamp, UserId, VoucherId,
 };
@@ -90,15 +91,21 @@ pub struct MarketOrder {
     pub order_id: String,
 }
 
-/// Has every buyer order, and brings the orders into this state.
+/// Puts up the sale of the orders in a state.
+async fn put_up(world: &World, state: OrderState) -> Result<VoucherId> {
+    let terms = SaleTerms {
+        hold_seconds: state.hold_seconds(),
+        ..SaleTerms::of(100)
+    };
+    world.sale(terms).await
+}
+
+/// Has every buyer order, and brings the orders into this state, as far as buyers and the provider can.
 async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Result<Vec<Answer>> {
-    let client = &world.client;
-    let mut answers = Vec::new();
-    for buyer in 1..=Market::BUYERS {
+    let buys = |buyer| async move {
+        let client = &world.client;
         // One key for all: it is the buyer's, and no way to another's order.
-        answers.push(client.order(voucher, buyer, Some("same"), 1).await?);
-    }
-    for (buyer, answer) in (1..=Market::BUYERS).zip(&answers) {
+        let answer = client.order(voucher, buyer, Some("same"), 1).await?;
         let id = answer.order_id().with_context(|| format!("{answer:?}"))?;
         if state == OrderState::PaidTooLate {
             world.until_status(buyer, id, "expired").await?;
@@ -111,8 +118,9 @@ async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Res
             world.until_status(buyer, id, "unpaid").await?;
             ensure!(client.cancel(buyer, id).await?.status == 202);
         }
-    }
-    Ok(answers)
+        Ok(answer)
+    };
+    try_join_all((1..=Market::BUYERS).map(buys)).await
 }
 
 /// A second reservation of everybody in a sale where everybody has one already.
@@ -150,14 +158,53 @@ async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>>
     Ok(ids)
 }
 
+/// One sale of a [`Market`].
+#[derive(Debug)]
+struct Sale {
+    voucher: VoucherId,
+    answers: Vec<Answer>,
+    orders: Vec<MarketOrder>,
+}
+
+impl Sale {
+    /// Every buyer gets an order in this state.
+    async fn fill(world: &World, state: OrderState, voucher: VoucherId) -> Result<Self> {
+        let answers = bring_into(world, state, voucher).await?;
+        let ids: Vec<String> = if state == OrderState::Rejected {
+            reserve_again(world, voucher).await?
+        } else {
+            let ids = answers.iter().filter_map(Answer::order_id);
+            ids.map(str::to_owned).collect()
+        };
+        let mut orders = Vec::new();
+        for (buyer, order_id) in (1..=Market::BUYERS).zip(ids) {
+            let (client, path) = (&world.client, format!("/api/v1/orders/{order_id}"));
+            eventually("the order is what it is to be", || async {
+                let order = client.get(buyer, &path).await?.body;
+                let refund_due = order["refund_due"] == true;
+                Ok(order["status"] == state.status() && refund_due == state.refund_due())
+            })
+            .await?;
+            orders.push(MarketOrder {
+                buyer,
+                state,
+                order_id,
+            });
+        }
+        Ok(Self {
+            voucher,
+            answers,
+            orders,
+        })
+    }
+}
+
 /// One sale a state. Beside the orders here, every buyer has a live one in the sale of the rejected.
 #[derive(Debug)]
 pub struct Market {
     /// Where it is. The projector is stopped, so that what is pending stays so.
     pub world: World,
-    /// All of them.
-    pub orders: Vec<MarketOrder>,
-    sales: Vec<(VoucherId, Vec<Answer>)>,
+    sales: Vec<Sale>,
 }
 
 impl Market {
@@ -169,51 +216,32 @@ impl Market {
     /// # Errors
     /// When the services refuse or an order does not get there in time.
     pub async fn open() -> Result<Self> {
-        let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
-        let mut market = Self {
-            world,
-            orders: Vec::new(),
-            sales: Vec::new(),
-        };
-        for state in OrderState::ALL {
-            market.bring_into(state).await?;
+        let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
+        let vouchers = OrderState::ALL.map(|state| put_up(&world, state));
+        let states = OrderState::ALL
+            .into_iter()
+            .zip(try_join_all(vouchers).await?);
+        let (pending, others): (Vec<_>, Vec<_>) =
+            states.partition(|(state, _)| *state == OrderState::Pending);
+        let others = others.into_iter();
+        let filled = others.map(|(state, voucher)| Sale::fill(&world, state, voucher));
+        let mut sales = try_join_all(filled).await?;
+        world.until_carried_out().await?;
+        world.projector.pause()?;
+        for (state, voucher) in pending {
+            sales.push(Sale::fill(&world, state, voucher).await?);
         }
-        Ok(market)
+        Ok(Self { world, sales })
     }
 
-    async fn bring_into(&mut self, state: OrderState) -> Result<()> {
-        let terms = SaleTerms {
-            hold_seconds: state.hold_seconds(),
-            ..SaleTerms::of(100)
-        };
-        let voucher = self.world.sale(terms).await?;
-        if state == OrderState::Pending {
-            self.world.until_carried_out().await?;
-            self.world.projector.pause()?;
-        }
-        let answers = bring_into(&self.world, state, voucher).await?;
-        let ids: Vec<String> = if state == OrderState::Rejected {
-            reserve_again(&self.world, voucher).await?
-        } else {
-            let ids = answers.iter().filter_map(Answer::order_id);
-            ids.map(str::to_owned).collect()
-        };
-        for (buyer, order_id) in (1..=Market::BUYERS).zip(ids) {
-            let (client, path) = (&self.world.client, format!("/api/v1/orders/{order_id}"));
-            eventually("the order is what it is to be", || async {
-                let order = client.get(buyer, &path).await?.body;
-                let refund_due = order["refund_due"] == true;
-                Ok(order["status"] == state.status() && refund_due == state.refund_due())
-            })
-            .await?;
-            self.orders.push(MarketOrder {
-                buyer,
-                state,
-                order_id,
-            });
-        }
-        self.sales.push((voucher, answers));
-        Ok(())
+    /// All of them, those of a sale together.
+    pub fn orders(&self) -> impl Iterator<Item = &MarketOrder> + Clone {
+        self.sales.iter().flat_map(|sale| &sale.orders)
+    }
+
+    /// The same by sale.
+    pub fn orders_by_sale(&self) -> impl Iterator<Item = &[MarketOrder]> + Clone {
+        self.sales.iter().map(|sale| &*sale.orders)
     }
 
     /// Events of the log that are no reservations: those may be repeated by a relay at any time.
@@ -240,13 +268,13 @@ impl Market {
     /// When a sale does not add up.
     pub async fn close(mut self) -> Result<()> {
         self.world.projector.resume()?;
-        for (voucher, _) in &self.sales {
-            self.world.until_folded(*voucher).await?;
+        for sale in &self.sales {
+            self.world.until_folded(sale.voucher).await?;
         }
         self.world.until_carried_out().await?;
-        for (voucher, answers) in &self.sales {
-            self.world.quiet(*voucher).await?;
-            check_consistency(&self.world, *voucher, answers).await?;
+        for sale in &self.sales {
+            self.world.quiet(sale.voucher).await?;
+            check_consistency(&self.world, sale.voucher, &sale.answers).await?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Stores that speak TLS to whoever shows a certificate and signs in. The test itself comes by plain listeners beside.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use anyhow::{Context, Result};
 use seckill_testkit::kafka::{SecureListener, Security};
 use seckill_testkit::ports::free_port;
@@ -47,19 +50,22 @@ impl Secured {
         let (authority, password) = (Authority::new()?, secret());
         let (kafka_port, redis_port) = (free_port()?, free_port()?);
         let certificate = issue(&authority, "kafka")?;
-        let kafka = Kafka::secured(&listener(kafka_port, certificate, &authority, &password))?;
+        let security = listener(kafka_port, certificate, &authority, &password);
         let tls = redis_arguments(&authority, &issue(&authority, "redis")?);
         let tls = tls.iter().map(String::as_str);
         let port = redis_port.to_string();
-        let redis = Redis::start_with(
-            &["--tls-port", &port]
-                .into_iter()
-                .chain(tls)
-                .collect::<Vec<_>>(),
-        )?;
+        let tls: Vec<&str> = ["--tls-port", &port].into_iter().chain(tls).collect();
+        let (certificate, ca) = (issue(&authority, "postgres")?, authority.ca());
+        // Side by side: a broker takes seconds.
+        let (kafka, postgres) = thread::scope(|scope| {
+            let kafka = scope.spawn(|| Kafka::secured(&security));
+            let postgres = Postgres::secured(&certificate, &ca);
+            (kafka.join(), postgres)
+        });
+        let kafka = kafka.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let (postgres, redis) = (postgres?, Redis::start_with(&tls)?);
         let rule = [&format!(">{password}"), "~*", "&*", "+@all"];
         redis.cli(&[&["ACL", "SETUSER", USER, "reset", "on"][..], &rule].concat())?;
-        let postgres = Postgres::secured(&issue(&authority, "postgres")?, &authority.ca())?;
         let stack = TestStack::builder()
             .kafka(kafka)
             .redis(redis)

@@ -137,9 +137,12 @@ impl World {
     /// # Errors
     /// As [`Self::on`].
     pub fn on_each(stack: TestStack, settings: [&[(&str, &str)]; 3]) -> Result<Self> {
-        let projector = stack.start_projector(settings[1])?;
-        let timeout = stack.start_timeout(settings[2])?;
-        let ingress = stack.start_ingress(settings[0])?;
+        let mut projector = Service::launch(stack.projector(settings[1])?)?;
+        let mut timeout = Service::launch(stack.timeout(settings[2])?)?;
+        let mut ingress = Service::launch(stack.ingress(settings[0])?)?;
+        for service in [&mut projector, &mut timeout, &mut ingress] {
+            service.wait_until_ready()?;
+        }
         let client = client_of(&stack, &ingress);
         Ok(Self {
             client,

@@ -196,12 +196,21 @@ pub struct Database {
 
 impl Database {
     pub(crate) fn create(admin_url: &str) -> Result<Self> {
+        Self::create_like(admin_url, "")
+    }
+
+    fn create_like(admin_url: &str, template: &str) -> Result<Self> {
         let name = format!("seckill_{}", uuid::Uuid::new_v4().simple());
-        query(admin_url, &format!("CREATE DATABASE {name}"))?;
+        query(admin_url, &format!("CREATE DATABASE {name}{template}"))?;
         Ok(Self {
             admin_url: admin_url.to_owned(),
             name,
         })
+    }
+
+    /// A new database with everything that this one has. Nobody may be connected to this one.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        Self::create_like(&self.admin_url, &format!(" TEMPLATE {}", self.name))
     }
 
     /// `postgres://postgres@127.0.0.1:<port>/<name>`.

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 
 use crate::kafka::Kafka;
 use crate::postgres::{Database, Postgres};
+use crate::service::{Env, run_binary};
 
 /// Names the brokers that the tests share; without it, each test process starts its own.
 pub const KAFKA_VARIABLE: &str = "SECKILL_TEST_KAFKA";
@@ -15,6 +16,7 @@ pub const DATABASE_VARIABLE: &str = "SECKILL_TEST_DATABASE";
 
 static KAFKA: OnceLock<Result<Kafka, String>> = OnceLock::new();
 static POSTGRES: OnceLock<Result<Postgres, String>> = OnceLock::new();
+static MIGRATED: OnceLock<Result<Database, String>> = OnceLock::new();
 
 /// The brokers (`host:port`) shared by all tests, started at the first call. Keep to topics of your own:
 /// [`unique_prefix`].
@@ -33,11 +35,28 @@ pub fn shared_kafka() -> Result<String> {
 /// # Errors
 /// As [`Postgres::start`], at every call the same.
 pub fn fresh_database() -> Result<Database> {
-    let admin_url = match variable(DATABASE_VARIABLE) {
+    Database::create(&admin_url()?)
+}
+
+/// The same with this build's tables: `seckillctl db migrate` was run once, and what it made is copied.
+///
+/// # Errors
+/// As [`fresh_database`], and when `seckillctl` is not built or fails, at every call the same.
+pub fn migrated_database() -> Result<Database> {
+    let original = once(&MIGRATED, || {
+        let database = fresh_database()?;
+        let env = Env::from([("DATABASE_URL".to_owned(), database.url())]);
+        run_binary("seckillctl", &["db", "migrate"], &env)?;
+        Ok(database)
+    })?;
+    original.copy()
+}
+
+fn admin_url() -> Result<String> {
+    Ok(match variable(DATABASE_VARIABLE) {
         Some(url) => url,
         None => once(&POSTGRES, Postgres::start)?.admin_url(),
-    };
-    Database::create(&admin_url)
+    })
 }
 
 /// A topic prefix that nobody else uses, ending in a dot.

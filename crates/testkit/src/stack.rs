@@ -1,6 +1,8 @@
 //! Stores, topics and secrets of one cross-service test, and the services on them.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::Result;
 use uuid::Uuid;
@@ -10,7 +12,7 @@ use crate::ports::free_port;
 use crate::postgres::{Database, Postgres};
 use crate::redis::Redis;
 use crate::service::{Env, Service, ServiceSpec, run_binary};
-use crate::shared::{fresh_database, shared_kafka, unique_prefix};
+use crate::shared::{fresh_database, migrated_database, shared_kafka, unique_prefix};
 use crate::tls::text;
 
 /// Few, so that a broker shared by many tests stays fast; more than one, so that keys matter.
@@ -107,23 +109,31 @@ impl Builder {
     /// # Errors
     /// When a store does not come up, or `seckillctl` is not built or fails.
     pub fn start(self) -> Result<TestStack> {
-        let kafka = match self.kafka {
-            None => self.private_kafka.then(Kafka::start).transpose()?,
-            given => given,
-        };
-        let postgres = match self.postgres {
-            None => self.private_postgres.then(Postgres::start).transpose()?,
-            given => given,
-        };
-        let redis = self.redis.map_or_else(Redis::start, Ok)?;
-        let database = match &postgres {
-            Some(server) => server.fresh_database()?,
-            None => fresh_database()?,
-        };
+        // Side by side: together they take no longer than the slowest.
+        let (kafka, postgres, redis) = thread::scope(|scope| {
+            let kafka = scope.spawn(|| match self.kafka {
+                None => self.private_kafka.then(Kafka::start).transpose(),
+                given => Ok(given),
+            });
+            let postgres = scope.spawn(|| match self.postgres {
+                None => self.private_postgres.then(Postgres::start).transpose(),
+                given => Ok(given),
+            });
+            let redis = self.redis.map_or_else(Redis::start, Ok);
+            (joined(kafka), joined(postgres), redis)
+        });
+        let (kafka, postgres, redis) = (kafka?, postgres?, redis?);
         let (brokers, replicas) = match (&kafka, &self.kafka_cluster) {
             (_, Some(cluster)) => (cluster.brokers(), cluster.size()),
             (Some(broker), None) => (broker.brokers(), 1),
             (None, None) => (shared_kafka()?, 1),
+        };
+        // A server that others share has a database with this build's tables already, to be copied.
+        let is_shared = postgres.is_none() && self.schema.is_none() && self.seckillctl.is_none();
+        let database = match &postgres {
+            Some(server) => server.fresh_database()?,
+            None if is_shared => migrated_database()?,
+            None => fresh_database()?,
         };
         let database_url = match &self.schema {
             Some(schema) => database.with_schema(schema)?,
@@ -135,8 +145,13 @@ impl Builder {
         let create = ["topics", "create", "--replication", &replicas];
         let seckillctl = self.seckillctl.unwrap_or_else(|| "seckillctl".into());
         let seckillctl = text(&seckillctl);
-        run_binary(&seckillctl, &create, &env)?;
-        run_binary(&seckillctl, &["db", "migrate"], &env)?;
+        thread::scope(|scope| {
+            let topics = scope.spawn(|| run_binary(&seckillctl, &create, &env));
+            if !is_shared {
+                run_binary(&seckillctl, &["db", "migrate"], &env)?;
+            }
+            joined(topics)
+        })?;
         Ok(TestStack {
             redis,
             database,
@@ -146,6 +161,11 @@ impl Builder {
             env,
         })
     }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    let ended = thread.join();
+    ended.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn environment(brokers: &str, redis_url: &str, database_url: &str) -> Env {

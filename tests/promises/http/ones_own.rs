@@ -114,17 +114,19 @@ async fn of_nothing(
     question.ask(&market.world.client, token, &nothing).await
 }
 
-/// As a stranger, one order and everything that can be asked of it.
-async fn as_stranger(market: &Market, stranger: u64, order: &MarketOrder) -> Result<()> {
+/// As a stranger, everything that can be asked of others' orders in a sale.
+async fn as_stranger(market: &Market, stranger: u64, sale: &[MarketOrder]) -> Result<()> {
     let client = &market.world.client;
     let token = client.token(stranger)?;
     for question in Question::ALL {
-        let seen = question.ask(client, Some(&token), &order.order_id).await?;
-        let nothing = of_nothing(market, question, Some(&token), order).await?;
-        ensure!(
-            seen.status == 404 && seen == nothing,
-            "{stranger} asks to {question:?} {order:?}: {seen:?}, of nothing: {nothing:?}"
-        );
+        let nothing = of_nothing(market, question, Some(&token), &sale[0]).await?;
+        for order in sale.iter().filter(|order| order.buyer != stranger) {
+            let seen = question.ask(client, Some(&token), &order.order_id).await?;
+            ensure!(
+                seen.status == 404 && seen == nothing,
+                "{stranger} asks to {question:?} {order:?}: {seen:?}, of nothing: {nothing:?}"
+            );
+        }
     }
     Ok(())
 }
@@ -195,8 +197,7 @@ async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
         let (ids, found) = listed(client, buyer, None).await?;
         // Rejected ones come on top of a live one; what is pending is in no list yet.
         let own = market
-            .orders
-            .iter()
+            .orders()
             .filter(|o| o.buyer == buyer && o.state != OrderState::Pending);
         let own: BTreeSet<String> = own.map(|order| order.order_id.clone()).collect();
         let extra: Vec<_> = ids.difference(&own).collect();
@@ -206,7 +207,7 @@ async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
     }
     for (buyer, cursor) in (1..=Market::BUYERS).rev().zip(&cursors) {
         let (ids, _) = listed(client, buyer, Some(cursor)).await?;
-        let of_others = market.orders.iter().filter(|order| order.buyer != buyer);
+        let of_others = market.orders().filter(|order| order.buyer != buyer);
         let leaked: Vec<_> = of_others
             .filter(|order| ids.contains(&order.order_id))
             .collect();
@@ -221,14 +222,15 @@ async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
 /// Pages are the same for everybody: orders come through the API.
 async fn pages_have_nobodys(market: &Market) -> Result<()> {
     let client = &market.world.client;
-    let voucher = market.orders[0].order_id.parse::<OrderId>()?.voucher_id();
+    let first = market.orders().next().context("an order")?;
+    let voucher = first.order_id.parse::<OrderId>()?.voucher_id();
     for page in ["/", "/orders", "/sign-in", &format!("/sales/{voucher}")] {
         let request = client
             .request(Method::GET, page)
             .bearer_auth(client.token(1)?);
         let seen = Seen::read(request.send().await?).await?;
         ensure!(seen.status == 200, "{page}: {seen:?}");
-        for order in &market.orders {
+        for order in market.orders() {
             ensure!(!seen.body.contains(&order.order_id), "{page} has {order:?}");
         }
     }
@@ -275,7 +277,7 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
     let client = &market.world.client;
     for (name, token) in forged(market).await? {
         let token = token.as_deref();
-        for order in market.orders.iter().filter(|order| order.buyer == 1) {
+        for order in market.orders().filter(|order| order.buyer == 1) {
             for question in Question::ALL {
                 let seen = question.ask(client, token, &order.order_id).await?;
                 let nothing = of_nothing(market, question, token, order).await?;
@@ -291,7 +293,7 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
         ensure!(answer.status == 401, "{name}: {answer:?}");
     }
     // A buyer is no operator, on neither listener.
-    let order_id = &market.orders[0].order_id;
+    let order_id = &market.orders().next().context("an order")?.order_id;
     for (listener, status) in [(&client.admin_url, 401), (&client.url, 404)] {
         let url = format!("{listener}/admin/v1/orders/{order_id}/timeline");
         let request = reqwest::Client::new()
@@ -305,22 +307,20 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_of_another_is_no_order() -> Result<()> {
     let market = Market::open().await?;
-    let ids: BTreeSet<_> = market.orders.iter().map(|order| &order.order_id).collect();
+    let ids: BTreeSet<_> = market.orders().map(|order| &order.order_id).collect();
     assert_eq!(ids.len(), 8 * usize::try_from(Market::BUYERS)?);
     let asked_for = market.events_beside_reservations().await?;
     let pairs = market
-        .orders
-        .iter()
-        .flat_map(|order| (1..=Market::BUYERS).map(move |buyer| (buyer, order)));
+        .orders_by_sale()
+        .flat_map(|sale| (1..=Market::BUYERS).map(move |buyer| (buyer, sale)));
     stream::iter(pairs.map(Ok))
-        .try_for_each_concurrent(LANES, |(buyer, order)| {
+        .try_for_each_concurrent(LANES, |(buyer, sale)| {
             let market = &market;
             async move {
-                if buyer == order.buyer {
-                    as_buyer(market, order).await
-                } else {
-                    as_stranger(market, buyer, order).await
+                for order in sale.iter().filter(|order| order.buyer == buyer) {
+                    as_buyer(market, order).await?;
                 }
+                as_stranger(market, buyer, sale).await
             }
         })
         .await?;
@@ -328,11 +328,7 @@ async fn the_order_of_another_is_no_order() -> Result<()> {
     pages_have_nobodys(&market).await?;
     nobodies_learn_nothing(&market).await?;
     assert_eq!(market.events_beside_reservations().await?, asked_for);
-    for order in market
-        .orders
-        .iter()
-        .filter(|o| o.state == OrderState::Unpaid)
-    {
+    for order in market.orders().filter(|o| o.state == OrderState::Unpaid) {
         let given_up = market
             .world
             .client
