@@ -13,7 +13,7 @@ async fn a_flood_of_reads_leaves_connections_for_signing_out() {
     let mut rig = Rig::start().await;
     rig.scheduled_and_loaded(10).await;
     let database = rig.database.url();
-    let lock = "BEGIN; LOCK TABLE vouchers IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(15); COMMIT";
+    let lock = "BEGIN; LOCK TABLE vouchers IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";
     let lock = tokio::task::spawn_blocking(move || postgres::query(&database, lock));
     eventually("reads hang", async || {
         rig.get("/api/v1/vouchers?limit=7&before=1", None).await.0 == 503
@@ -46,7 +46,10 @@ async fn a_flood_of_reads_leaves_connections_for_signing_out() {
     let (statuses, _) = tokio::join!(signing_out, readers);
     assert_eq!(statuses, [204; 5]);
     assert!(!lock.is_finished(), "nothing hung any more");
-    lock.await.unwrap().unwrap();
+    let sleeper = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    postgres::query(&rig.database.url(), sleeper).unwrap();
+    lock.await.unwrap().unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread")]
