@@ -52,7 +52,7 @@ pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
     // The services' binaries too: tests run them as processes.
     step("services and tests built", || Build::Tests.run())?;
     let stores = Stores {
-        kafka: step("Kafka ready", Kafka::start)?,
+        kafka: step("Kafka ready", Kafka::shared)?,
         postgres: step("PostgreSQL ready", Postgres::start)?,
     };
     step("tests passed", || {

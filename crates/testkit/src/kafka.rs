@@ -33,6 +33,7 @@ use crate::wait::wait_for;
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const START_ATTEMPTS: u32 = 3;
+const SHARED_SESSION_MS: u64 = 60_000;
 
 /// A broker of its own for a test. Killed when dropped.
 #[derive(Debug)]
@@ -52,6 +53,15 @@ impl Kafka {
     /// When Java or Maven is missing or the broker does not come up; the message has its log.
     pub fn start() -> Result<Self> {
         Self::with(None, |_| ())
+    }
+
+    /// As [`Kafka::start`], for many tests at once. Nobody kills it, so it need not be known to be dead within
+    /// seconds: its controller would fence it, and refuse every topic, whenever the machine is too busy for it.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn shared() -> Result<Self> {
+        Self::with_session_timeout(SHARED_SESSION_MS)
     }
 
     /// As [`Kafka::start`], with another time after which the controller fences a broker that is silent.

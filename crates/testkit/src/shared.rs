@@ -27,7 +27,7 @@ pub fn shared_kafka() -> Result<String> {
     if let Some(brokers) = variable(KAFKA_VARIABLE) {
         return Ok(brokers);
     }
-    once(&KAFKA, Kafka::start).map(Kafka::brokers)
+    once(&KAFKA, Kafka::shared).map(Kafka::brokers)
 }
 
 /// A new empty database on the server shared by all tests, which is started at the first call.
