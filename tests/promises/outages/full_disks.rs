@@ -50,7 +50,8 @@ async fn recovers(world: &mut World, voucher: VoucherId, crowd: Crowd) -> Result
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
-async fn redis_cannot_write_its_append_only_file() -> Result<()> {
+async fn orders_are_refused_and_then_taken_again_when_redis_cannot_write_its_append_only_file()
+-> Result<()> {
     let disk = SmallDisk::mount(16)?;
     let redis = Redis::append_only_on(disk.path())?;
     let mut world = World::over(TestStack::builder().redis(redis), &PROMISE)?;
@@ -76,7 +77,7 @@ async fn redis_cannot_write_its_append_only_file() -> Result<()> {
 /// Tables cannot grow at first; then the write-ahead log cannot, and the server panics.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
-async fn postgresql_cannot_write() -> Result<()> {
+async fn orders_are_taken_while_postgresql_cannot_write() -> Result<()> {
     let disk = SmallDisk::mount(256)?;
     let settings = [("max_wal_size", "48MB"), ("min_wal_size", "32MB")];
     let server = Postgres::with(PostgresOptions {
@@ -119,7 +120,7 @@ async fn postgresql_cannot_write() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
-async fn kafka_cannot_write_its_log() -> Result<()> {
+async fn orders_are_refused_and_then_taken_again_when_kafka_cannot_write_its_log() -> Result<()> {
     let disk = SmallDisk::mount(128)?;
     let broker = Kafka::on_disk(disk.path())?;
     let mut world = World::over(TestStack::builder().kafka(broker), &PROMISE)?;

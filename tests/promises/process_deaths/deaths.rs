@@ -38,23 +38,23 @@ async fn ingress_dies_at(point: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_after_lua_and_before_produce() -> Result<()> {
+async fn reservations_become_orders_when_the_ingress_dies_before_produce() -> Result<()> {
     ingress_dies_at("ingress.after-lua").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_after_produce_and_before_the_ack() -> Result<()> {
+async fn reservations_become_orders_once_when_the_ingress_dies_before_the_ack() -> Result<()> {
     ingress_dies_at("ingress.after-produce").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_after_the_ack_and_before_its_answer() -> Result<()> {
+async fn reservations_become_orders_once_when_the_ingress_dies_after_the_ack() -> Result<()> {
     ingress_dies_at("ingress.after-ack").await
 }
 
 /// The one who was to publish what a dead ingress left behind dies too.
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_before_produce() -> Result<()> {
+async fn a_reservation_becomes_one_order_when_the_relay_dies_before_produce() -> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
     arm(&mut world.ingress, "ingress.after-lua", "kill")?;
@@ -73,7 +73,7 @@ async fn relay_before_produce() -> Result<()> {
 
 /// Units taken off in Redis stay off for every buyer, and another ingress writes it into the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_after_taking_the_units_of_a_shrink() -> Result<()> {
+async fn units_of_a_shrink_stay_removed_when_the_ingress_dies_after_taking_them() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
     let points = "ingress.shrink.after-lua=kill";
@@ -168,26 +168,28 @@ async fn projector_dies_at(point: &str) -> Result<(usize, usize)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_after_commit_and_before_the_effects() -> Result<()> {
+async fn orders_are_settled_once_when_the_projector_dies_before_the_effects() -> Result<()> {
     projector_dies_at("projector.after-commit").await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_between_the_effects_of_two_sales() -> Result<()> {
+async fn both_sales_are_settled_once_when_the_projector_dies_between_their_effects() -> Result<()> {
     projector_dies_at("projector.between-effects").await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_between_settle_and_outcomes() -> Result<()> {
+async fn outcomes_are_published_when_the_projector_dies_between_settle_and_outcomes() -> Result<()>
+{
     let (told, _) = projector_dies_at("projector.before-outcomes").await?;
     assert_eq!(told, 0, "it died before it had published anything");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_between_outcomes_and_its_position() -> Result<()> {
+async fn outcomes_are_published_again_when_the_projector_dies_before_it_stores_its_position()
+-> Result<()> {
     let (told, repeated) = projector_dies_at("projector.after-outcomes").await?;
     assert!(told > 0, "it died before it had published anything");
     assert!(
@@ -231,11 +233,11 @@ async fn timeout_dies_at(point: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timeout_service_after_its_claim() -> Result<()> {
+async fn orders_expire_once_when_the_timeout_service_dies_after_its_claim() -> Result<()> {
     timeout_dies_at("timeout.after-claim").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timeout_service_after_produce() -> Result<()> {
+async fn orders_expire_once_when_the_timeout_service_dies_after_produce() -> Result<()> {
     timeout_dies_at("timeout.after-produce").await
 }

@@ -35,18 +35,18 @@ async fn payment_dies_at(point: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_between_a_payment_and_its_ack() -> Result<()> {
+async fn a_payment_is_recorded_once_when_the_ingress_dies_before_the_ack() -> Result<()> {
     payment_dies_at("ingress.event.after-produce").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_between_the_ack_of_a_payment_and_its_answer() -> Result<()> {
+async fn a_payment_is_recorded_once_when_the_ingress_dies_after_the_ack() -> Result<()> {
     payment_dies_at("ingress.event.after-ack").await
 }
 
 /// The buyer hears nothing; the units are back once.
 #[tokio::test(flavor = "multi_thread")]
-async fn ingress_between_the_ack_of_a_cancellation_and_its_answer() -> Result<()> {
+async fn a_cancellation_returns_its_units_once_when_the_ingress_dies_after_the_ack() -> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
     let answer = world.client.order(voucher, 1, None, 1).await?;
@@ -75,7 +75,8 @@ async fn ingress_between_the_ack_of_a_cancellation_and_its_answer() -> Result<()
 
 /// What the relay has published is published once more, and is one order.
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_between_the_ack_and_the_clearing() -> Result<()> {
+async fn a_reservation_becomes_one_order_when_the_relay_dies_between_the_ack_and_the_clearing()
+-> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
     arm(&mut world.ingress, "ingress.after-lua", "kill")?;
@@ -95,7 +96,8 @@ async fn relay_between_the_ack_and_the_clearing() -> Result<()> {
 
 /// The record is read again: its dead letter may come twice, under the same source.
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_between_a_dead_letter_and_its_position() -> Result<()> {
+async fn dead_letters_name_one_source_when_the_projector_dies_before_it_stores_its_position()
+-> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
     let point = "projector.after-dead-letter";
@@ -129,7 +131,7 @@ async fn projector_between_a_dead_letter_and_its_position() -> Result<()> {
 
 /// Redis has it no more, and PostgreSQL does not know that: it is loaded once more, and leaves again.
 #[tokio::test(flavor = "multi_thread")]
-async fn projector_between_the_two_stores_of_a_retirement() -> Result<()> {
+async fn a_sale_is_retired_when_the_projector_dies_between_redis_and_postgresql() -> Result<()> {
     let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
     let voucher = world.sale(TWENTY).await?;
     let answer = world.client.order(voucher, 1, None, 1).await?;

@@ -31,7 +31,7 @@ async fn ingress_asleep(
 
 /// The sleeper's grant was lost with Redis, and its unit was sold to somebody else meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_publishes_a_grant_that_was_lost_long_ago() -> Result<()> {
+async fn a_grant_that_redis_lost_is_rejected_when_its_ingress_publishes_it_late() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(TEN).await?;
     let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-lua").await?;
@@ -61,7 +61,8 @@ async fn an_ingress_publishes_a_grant_that_was_lost_long_ago() -> Result<()> {
 /// The sleeper's grant outlived Redis in its snapshot and was granted again under a new epoch: a
 /// record of either epoch may be the first, and the order is decided once.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_publishes_a_grant_that_a_reload_has_taken_over() -> Result<()> {
+async fn a_grant_that_a_reload_took_over_is_decided_when_its_ingress_publishes_it_late()
+-> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(TEN).await?;
     let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-lua").await?;
@@ -93,7 +94,8 @@ async fn an_ingress_publishes_a_grant_that_a_reload_has_taken_over() -> Result<(
 
 /// The event was in the log in time, and only its sender does not know.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_hears_of_an_ack_long_after_the_deadline() -> Result<()> {
+async fn an_order_is_answered_as_pending_when_its_ingress_learns_of_the_ack_too_late() -> Result<()>
+{
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(TEN).await?;
     let (mut sleeper, order) = ingress_asleep(&world, voucher, "ingress.after-ack").await?;
@@ -143,7 +145,7 @@ async fn projector_asleep_at(point: &str) -> Result<(World, VoucherId)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projector_commits_a_batch_that_another_has_folded() -> Result<()> {
+async fn a_batch_that_another_projector_has_folded_does_not_commit_again() -> Result<()> {
     let (world, _) = projector_asleep_at("projector.before-apply").await?;
     eventually("its commit has failed", || async {
         Ok(world.projector.output()?.contains("a batch did not commit"))
@@ -153,7 +155,8 @@ async fn a_projector_commits_a_batch_that_another_has_folded() -> Result<()> {
 
 /// The first was about to publish: the second has done it while the first slept.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projector_wakes_up_before_outcomes_that_another_has_published() -> Result<()> {
+async fn outcomes_stay_consistent_when_a_projector_wakes_up_before_it_publishes_them() -> Result<()>
+{
     let (world, voucher) = projector_asleep_at("projector.before-outcomes").await?;
     check_outcomes(&world, voucher).await?;
     Ok(())
@@ -161,7 +164,8 @@ async fn a_projector_wakes_up_before_outcomes_that_another_has_published() -> Re
 
 /// The first had published, and nobody knew: the second does it again, and then the first wakes up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projector_publishes_outcomes_that_another_has_published() -> Result<()> {
+async fn outcomes_are_published_again_when_a_projector_sleeps_before_it_stores_its_position()
+-> Result<()> {
     let (world, voucher) = projector_asleep_at("projector.after-outcomes").await?;
     let repeated = check_outcomes(&world, voucher).await?;
     assert!(repeated > 0, "the position was moved before it was true");
@@ -190,11 +194,13 @@ async fn reload_asleep_at(point: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projector_begins_the_epoch_of_a_claim_that_was_taken_from_it() -> Result<()> {
+async fn no_order_is_rejected_when_a_projector_wakes_up_after_another_took_its_claim() -> Result<()>
+{
     reload_asleep_at("projector.reload.after-drain").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projector_opens_a_load_that_another_has_opened() -> Result<()> {
+async fn no_order_is_rejected_when_a_projector_opens_a_sale_that_another_has_opened() -> Result<()>
+{
     reload_asleep_at("projector.reload.before-open").await
 }

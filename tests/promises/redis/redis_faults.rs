@@ -30,7 +30,7 @@ async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd, case: &str) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_flushed_in_the_middle_of_a_load() -> Result<()> {
+async fn a_sale_recovers_when_redis_is_flushed_in_the_middle_of_a_load() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
     let point = "projector.reload.before-open";
@@ -49,7 +49,7 @@ async fn everything_is_flushed_in_the_middle_of_a_load() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_of_one_sale_are_deleted_and_others_stay() -> Result<()> {
+async fn each_of_two_sales_recovers_when_only_its_keys_are_deleted() -> Result<()> {
     let world = World::with(&SETTINGS)?;
     let (lost, other) = (world.sale(LARGE).await?, world.sale(LARGE).await?);
     let (crowd_of_lost, crowd_of_other) = (crowd(&world, lost), crowd(&world, other));
@@ -67,7 +67,7 @@ async fn the_keys_of_one_sale_are_deleted_and_others_stay() -> Result<()> {
 /// Longer than every time-out of a call. What was sent meanwhile is carried out when nobody waits
 /// for it any more.
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_stands_still_for_five_seconds() -> Result<()> {
+async fn buyers_are_refused_in_time_while_redis_stands_still_for_five_seconds() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
     let crowd = crowd(&world, voucher);

@@ -128,7 +128,7 @@ async fn recovers(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_takes_200_ms_a_call() -> Result<()> {
+async fn buyers_are_answered_in_time_when_redis_takes_200_ms_a_call() -> Result<()> {
     let (world, wire) = over_a_wire().await?;
     let voucher = world.sale(LARGE).await?;
     wire.set(Line::Delays(Duration::from_millis(200)));
@@ -142,7 +142,7 @@ async fn redis_takes_200_ms_a_call() -> Result<()> {
 
 /// Also to a new connection, which is accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_accepts_and_never_answers() -> Result<()> {
+async fn buyers_are_refused_in_time_when_redis_accepts_and_never_answers() -> Result<()> {
     let (world, wire) = over_a_wire().await?;
     let voucher = world.sale(LARGE).await?;
     wire.set(Line::Swallows);
@@ -166,7 +166,7 @@ async fn redis_accepts_and_never_answers() -> Result<()> {
 
 /// What was sent to Redis arrives all at once when nobody waits for it any more.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_was_asked_arrives_when_nobody_waits_any_more() -> Result<()> {
+async fn units_stay_in_balance_when_commands_reach_redis_after_their_deadline() -> Result<()> {
     let (world, wire) = over_a_wire().await?;
     let voucher = world.sale(LARGE).await?;
     wire.set(Line::Holds);
