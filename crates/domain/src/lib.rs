@@ -22,7 +22,10 @@ pub use effect::{
     AdjustmentRow, Effect, OrderOutcome, Outcome, RefundOutcome, SaleOutcome, SalePhase, StockOp,
     effects_of_adjustment, effects_of_order, effects_of_refund, effects_of_sale,
 };
-pub use event::*;
+pub use event::{
+    Event, EventBody, EventError, OrderCancelled, OrderExpired, OrderPaid, RecordSkipped,
+    SaleReloaded, SaleScheduled, SeckillReserved, StockAdjusted,
+};
 pub use ids::{EventId, IdError, KeyHash, OrderId, OrderIdSource, PaymentId, UserId, VoucherId};
 pub use log_batch::{Identity, LastRecord, LogBatch, LogRef};
 pub use money::{Currency, Money, MoneyError};
