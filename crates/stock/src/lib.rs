@@ -23,9 +23,7 @@ pub use crate::calls::reload::{ClaimReply, LoadReply, OpenReply};
 pub use crate::calls::reserve::{
     Attempt, ReserveOutcome, ReserveReply, ReserveRequest, ShrinkReply,
 };
-pub use crate::calls::scan::{
-    FieldContent, GrantTerms, HoldsCursor, HoldsField, SaleNumbers, ScanPage,
-};
+pub use crate::calls::scan::{FieldContent, GrantTerms, HoldsField, SaleNumbers, ScanPage};
 pub use crate::calls::settle::SettleReply;
 pub use crate::calls::stock::Stock;
 pub use crate::calls::survey::Survey;

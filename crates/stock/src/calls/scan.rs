@@ -1,12 +1,13 @@
 //! Reading a sale to compare it with the log: its numbers and its holds, page by page, each page at
 //! one moment.
 
+use std::time::Duration;
+
 use seckill_domain::{Currency, Epoch, EventId, Offset, Timestamp, UserId, VoucherId};
 
 use crate::calls::keys::SaleKeys;
 use crate::calls::stock::Stock;
 use crate::calls::view::Hold;
-use crate::redis::connection::StockConnection;
 use crate::redis::error::StockError;
 use crate::redis::reply::{Reply, parse, timestamp};
 use crate::redis::script::{MAX_ITEMS, Script};
@@ -17,15 +18,6 @@ const PAGE_ITEMS: usize = MAX_ITEMS / 2;
 /// The prefix of a shrink's field.
 const SHRINK: &str = "adj:";
 
-/// The cursor of a scan of the holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HoldsCursor(u64);
-
-impl HoldsCursor {
-    /// The beginning.
-    pub const START: Self = Self(0);
-}
-
 /// A sale's numbers and some of its holds, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanPage {
@@ -33,8 +25,6 @@ pub struct ScanPage {
     pub numbers: SaleNumbers,
     /// In no order. A page may be empty although more pages follow.
     pub fields: Vec<HoldsField>,
-    /// The cursor of the next page; none at the end.
-    pub next: Option<HoldsCursor>,
 }
 
 /// The numbers of a sale. Units as in [`crate::SaleView`].
@@ -122,6 +112,18 @@ impl HoldsField {
             pending,
         }
     }
+
+    /// Whether its event is neither pending nor, after `in_flight`, still on its way to the log.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp, in_flight: Duration) -> bool {
+        let at = match &self.content {
+            FieldContent::Hold(_, hold) => hold.reserved_at,
+            FieldContent::Shrink { at, .. } => *at,
+            FieldContent::Unreadable => return false,
+        };
+        let age_us = now.as_micros().saturating_sub(at.as_micros());
+        !self.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
+    }
 }
 
 impl FieldContent {
@@ -159,19 +161,12 @@ impl FieldContent {
 }
 
 impl Stock {
-    /// A page of a scan of the sale's holds. None: the sale is not served.
+    /// All pages of a scan of the sale's holds. None: the sale is not served.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
-    pub async fn scan(
-        &self,
-        voucher: VoucherId,
-        cursor: HoldsCursor,
-    ) -> Result<Option<ScanPage>, StockError> {
-        self.connection_for(voucher)
-            .await?
-            .scan(voucher, cursor, false)
-            .await
+    pub async fn scan(&self, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
+        self.scan_pages(voucher, false).await
     }
 
     /// The same, also for a sale that is shut: what it held before it is loaded again. None: Redis has lost
@@ -179,39 +174,40 @@ impl Stock {
     ///
     /// # Errors
     /// As [`Self::scan`].
-    pub async fn scan_shut(
-        &self,
-        voucher: VoucherId,
-        cursor: HoldsCursor,
-    ) -> Result<Option<ScanPage>, StockError> {
-        self.connection_for(voucher)
-            .await?
-            .scan(voucher, cursor, true)
-            .await
+    pub async fn scan_shut(&self, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
+        self.scan_pages(voucher, true).await
     }
-}
 
-impl StockConnection {
-    async fn scan(
+    async fn scan_pages(
         &self,
         voucher: VoucherId,
-        cursor: HoldsCursor,
         also_shut: bool,
-    ) -> Result<Option<ScanPage>, StockError> {
-        let keys = SaleKeys::of(self.prefix(), voucher);
-        let mut cmd = self.invocation(Script::Scan, &[&keys.sale, &keys.holds, &keys.outbox]);
-        cmd.arg(cursor.0).arg(PAGE_ITEMS).arg(u8::from(also_shut));
-        let mut reply = self.run(&cmd).await?;
-        match reply.answer() {
-            "ok" => read_page(&mut reply).map(Some),
-            _ if reply.is_not_served() => Ok(None),
-            _ => Err(reply.unexpected()),
+    ) -> Result<Option<Vec<ScanPage>>, StockError> {
+        let (mut pages, mut cursor) = (Vec::new(), 0);
+        loop {
+            let connection = self.connection_for(voucher).await?;
+            let keys = SaleKeys::of(connection.prefix(), voucher);
+            let mut cmd =
+                connection.invocation(Script::Scan, &[&keys.sale, &keys.holds, &keys.outbox]);
+            cmd.arg(cursor).arg(PAGE_ITEMS).arg(u8::from(also_shut));
+            let mut reply = connection.run(&cmd).await?;
+            let (page, next) = match reply.answer() {
+                "ok" => read_page(&mut reply)?,
+                _ if reply.is_not_served() => return Ok(None),
+                _ => return Err(reply.unexpected()),
+            };
+            pages.push(page);
+            if next == 0 {
+                return Ok(Some(pages));
+            }
+            cursor = next;
         }
     }
 }
 
-fn read_page(reply: &mut Reply) -> Result<ScanPage, StockError> {
-    let cursor: u64 = reply.parse()?;
+/// The page and the next cursor, which is 0 at the end.
+fn read_page(reply: &mut Reply) -> Result<(ScanPage, u64), StockError> {
+    let cursor = reply.parse()?;
     let numbers = SaleNumbers {
         stock: reply.parse()?,
         held: reply.parse()?,
@@ -237,9 +233,6 @@ fn read_page(reply: &mut Reply) -> Result<ScanPage, StockError> {
         let pending = reply.text()? == "1";
         fields.push(HoldsField::new(name, text, pending));
     }
-    Ok(ScanPage {
-        numbers,
-        fields,
-        next: (cursor != 0).then_some(HoldsCursor(cursor)),
-    })
+    let page = ScanPage { numbers, fields };
+    Ok((page, cursor))
 }

@@ -1,14 +1,14 @@
 //! What a consistency check found wrong is repaired while the sale goes on selling.
 
 use seckill_domain::{Epoch, Offset, UserId};
-use seckill_stock::{CorrectReply, Correction, ExpectedSale, HoldsCursor, Repair, compare};
+use seckill_stock::{CorrectReply, Correction, ExpectedSale, Repair, compare};
 
 use crate::harness::{Server, confirm, granted, hold_state, request, sale, units, user, voucher};
 
 /// The repair for what is wrong in a sale of which the log has nothing but its schedule.
 async fn repair(server: &Server) -> Correction {
-    let page = server.stock.scan(voucher(), HoldsCursor::START).await;
-    let pages = [page.unwrap().expect("the sale is open")];
+    let pages = server.stock.scan(voucher()).await;
+    let pages = pages.unwrap().expect("the sale is open");
     let expected = ExpectedSale::new(sale(10), Offset::new(1), [], Vec::new());
     let report = compare(&pages, &expected, &|_| false).expect("comparable");
     match report.repair {

@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use seckill_domain::{Offset, Timestamp, VoucherId};
+use seckill_domain::{Offset, VoucherId};
 use seckill_eventlog::{OffsetRange, backlog};
 use seckill_orderbook::OrderSums;
-use seckill_stock::{
-    Drift, DriftKind, ExpectedSale, FieldContent, HoldsCursor, HoldsField, ScanPage, compare,
-};
+use seckill_stock::{Drift, DriftKind, ExpectedSale, HoldsField, compare};
 
 use super::observations::{ORDER_SUMS, Observation, PAYMENTS};
 use crate::partition::ProjectorContext;
@@ -36,15 +34,9 @@ pub(super) async fn check(
     partition: i32,
     orphans: &mut Orphans,
 ) -> anyhow::Result<Option<Vec<Observation>>> {
-    let mut pages: Vec<ScanPage> = Vec::new();
-    let mut cursor = Some(HoldsCursor::START);
-    while let Some(at) = cursor {
-        let Some(page) = shared.stock.scan(voucher, at).await? else {
-            return Ok(None);
-        };
-        cursor = page.next;
-        pages.push(page);
-    }
+    let Some(pages) = shared.stock.scan(voucher).await? else {
+        return Ok(None);
+    };
     let topic = &shared.topics.events;
     let mut snapshot = shared.orderbook.book_snapshot(topic).await?;
     let position = snapshot.position(partition);
@@ -58,7 +50,7 @@ pub(super) async fn check(
     let expected = ExpectedSale::new(sale, position, rows.orders, adjustments.collect());
     let now = pages.last().map(|page| page.numbers.now);
     let in_flight = in_flight(shared);
-    let overdue = |field: &HoldsField| now.is_some_and(|now| is_overdue(field, now, in_flight));
+    let overdue = |field: &HoldsField| now.is_some_and(|now| field.is_overdue(now, in_flight));
     let Some(report) = compare(&pages, &expected, &overdue) else {
         return Ok(None);
     };
@@ -89,16 +81,6 @@ fn in_flight(shared: &ProjectorContext) -> Duration {
     const MARGIN: Duration = Duration::from_secs(1);
     let deadline = shared.config.promise_deadline;
     DELIVERY_TIMEOUT.max(deadline) + deadline + MARGIN
-}
-
-fn is_overdue(field: &HoldsField, now: Timestamp, in_flight: Duration) -> bool {
-    let at = match &field.content {
-        FieldContent::Hold(_, hold) => hold.reserved_at,
-        FieldContent::Shrink { at, .. } => *at,
-        FieldContent::Unreadable => return false,
-    };
-    let age_us = now.as_micros().saturating_sub(at.as_micros());
-    !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
 }
 
 impl Orphans {

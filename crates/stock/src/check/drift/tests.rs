@@ -126,7 +126,6 @@ impl Case {
         ScanPage {
             numbers: self.numbers.clone(),
             fields: self.fields.clone(),
-            next: None,
         }
     }
 

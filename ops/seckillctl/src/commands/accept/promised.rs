@@ -1,5 +1,5 @@
-//! Orders that were promised, not folded, and lost with the log. Redis granted them and has their holds until
-//! the sale is loaded anew: from those their events are written once more.
+//! Finds orders that were promised and not folded, and whose events are lost with the log. Redis still has their holds
+//! until the sale is loaded again. Their events are written again from these holds.
 
 use std::collections::BTreeMap;
 
@@ -8,35 +8,37 @@ use seckill_domain::{
     Event, EventBody, EventId, Money, OrderId, SeckillReserved, UserId, VoucherId,
 };
 use seckill_eventlog::OffsetRange;
-use seckill_stock::{FieldContent, Hold, HoldState, HoldsCursor, ScanPage, Stock};
+use seckill_stock::{FieldContent, Hold, HoldState, ScanPage};
 use uuid::Uuid;
 
 use super::Stores;
 use crate::failure::Failure;
 
-/// What was found.
+/// The orders that were found.
 #[derive(Default)]
 pub(super) struct Promised {
     /// The reservations of lost orders.
     pub(super) events: Vec<Event>,
-    /// Sales of which Redis has not what was loaded: who was promised an order there, nobody knows.
+    /// Sales whose data Redis has lost. It is not known which orders of them were promised.
     pub(super) unknown: Vec<VoucherId>,
 }
 
-/// Looks for holds whose orders neither the tables nor the log from `from` on have, and that no pending event
-/// is of. `from` is the offset from which on the log is folded.
+/// Looks for holds whose orders are neither in the tables, nor in the log from `from` on, nor in a pending event. The
+/// log is folded from `from` on.
 pub(super) async fn find(stores: &Stores, from: OffsetRange) -> Result<Promised, Failure> {
     let mut found = Promised::default();
     let mut lost: BTreeMap<OrderId, Event> = BTreeMap::new();
     let sales = stores.orderbook.sales_to_serve(&[stores.partition]).await;
     for sale in sales.context("cannot read the tables")? {
         let voucher = sale.voucher_id;
-        let Some(pages) = walk(&stores.stock, voucher).await? else {
+        let pages = stores.stock.scan_shut(voucher).await;
+        let pages = pages.with_context(|| format!("sale {voucher} cannot be read in Redis"))?;
+        let Some(pages) = pages else {
             found.unknown.extend(sale.loaded.then_some(voucher));
             continue;
         };
         for page in &pages {
-            // What was granted in an epoch that has ended is not promised.
+            // Orders of an epoch that has ended are not promised.
             if page.numbers.epoch == sale.epoch {
                 for (order_id, event) in held(page, voucher)? {
                     lost.insert(order_id, event);
@@ -57,20 +59,7 @@ pub(super) async fn find(stores: &Stores, from: OffsetRange) -> Result<Promised,
     Ok(found)
 }
 
-async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, Failure> {
-    let mut pages = Vec::new();
-    let mut cursor = Some(HoldsCursor::START);
-    while let Some(at) = cursor {
-        let page = stock.scan_shut(voucher, at).await;
-        let page = page.with_context(|| format!("sale {voucher} cannot be read in Redis"))?;
-        let Some(page) = page else { return Ok(None) };
-        cursor = page.next;
-        pages.push(page);
-    }
-    Ok(Some(pages))
-}
-
-/// The reservations whose decisions Redis does not know, and whose events it has seen acknowledged.
+/// The reservations whose decisions Redis does not know, and whose events were acknowledged.
 fn held(page: &ScanPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, Failure> {
     let terms = &page.numbers.terms;
     let price = Money::new(terms.price_cents, terms.currency);
@@ -99,7 +88,8 @@ fn held(page: &ScanPage, voucher: VoucherId) -> Result<Vec<(OrderId, Event)>, Fa
     Ok(held.collect())
 }
 
-/// After the holds were read: what was acknowledged until then is below this end of the log.
+/// Removes orders that are in the log. It is called after the holds were read, so the events that were acknowledged
+/// by then are below the current end of the log.
 async fn leave_out_logged(
     stores: &Stores,
     from: OffsetRange,
@@ -123,14 +113,14 @@ async fn leave_out_logged(
     Ok(())
 }
 
-/// Appends the events and waits until the brokers have them. Repeated, it finds them in the log.
+/// Appends the events and waits for the acks. If the command is repeated, it finds them in the log.
 pub(super) async fn write(stores: &Stores, events: &[Event]) -> Result<(), Failure> {
     let unfinished =
         "promised orders are not all written; nothing was changed in PostgreSQL: run it again";
     if events.is_empty() {
         return Ok(());
     }
-    // Kept until the last ack: a producer that is dropped takes what it has not sent along.
+    // The producer is kept until the last ack, because a producer that is dropped discards unsent records.
     let producer = stores.log.event_producer().await?;
     for event in events {
         let delivery = producer.send_event(event, None);

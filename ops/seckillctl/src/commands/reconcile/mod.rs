@@ -1,5 +1,5 @@
-//! PostgreSQL and Redis against the log: what differs, and what repairs it. Plan and execution are
-//! apart: what is printed without `--execute` is what is carried out with it.
+//! Compares PostgreSQL and Redis with the log, and repairs differences. Without `--execute` only the plan is printed;
+//! with it the same plan is carried out.
 
 mod difference;
 mod evidence;
@@ -30,9 +30,9 @@ use crate::stock::connect_stock;
 
 /// The producers' delivery timeout, unless the promise deadline is longer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Two clocks, and an ack on its way.
+/// A margin for two clocks that differ and for an ack that is under way.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How often a sale is looked at again that was loaded, or not served, during the comparison.
+/// How often a sale is compared again that was being loaded or not served during the comparison.
 const ROUNDS: u32 = 5;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
@@ -49,10 +49,10 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
   seckillctl reconcile --voucher 17 --output json
   seckillctl reconcile --voucher 17 --execute --reason 'a row was edited by hand, ticket 4711'")]
 pub(crate) struct Arguments {
-    /// Only this sale; may be given several times.
+    /// Only this sale. May be given several times.
     #[arg(long = "voucher", value_name = "ID")]
     vouchers: Vec<VoucherId>,
-    /// Also take orders, holds and refunds away that the log does not have; the plan names each.
+    /// Also remove orders, holds and refunds that are not in the log. The plan names each of them.
     #[arg(long, requires = "execute")]
     allow_removal: bool,
     #[command(flatten)]
@@ -72,13 +72,13 @@ struct Stores {
 struct Plan {
     sales: usize,
     differences: Vec<Difference>,
-    /// Name and text of the holds that the log has shown not to have, by sale.
+    /// By sale, the names and texts of holds that are certainly not in the log.
     orphans: HashMap<VoucherId, HashSet<(String, String)>>,
-    /// Sales that Redis does not serve, or that were loaded all the while.
+    /// Sales that Redis does not serve, or that were being loaded at every attempt.
     not_in_redis: usize,
-    /// Sales that were asked for, and are in no store.
+    /// Sales that the arguments name and that no store has.
     unknown: Vec<VoucherId>,
-    /// Partitions of which the log lacks what was folded before.
+    /// Partitions whose log lacks records that were folded earlier.
     accepted: Vec<AcceptedLog>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn run(
                  what the log says of them, and repeat with --allow-removal; nothing was done\n{losses}"
             )));
         }
-        // On standard output there is one report, of what was done.
+        // Standard output has only one report, about what was done.
         tell(format_args!("{losses}\n"));
     }
     let sales: BTreeSet<_> = planned.differences.iter().map(|d| d.voucher).collect();
@@ -138,7 +138,7 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
     let partitions = partitions(stores, named.as_ref());
     let mut seen = walks(stores, &partitions, named.as_ref()).await?;
 
-    // After Redis was read, so that the tables are not behind it; before the log's end.
+    // Read after Redis, so that the tables are not behind it, and before the log's end.
     let mut snapshot = stores
         .orderbook
         .book_snapshot(&stores.log.topics.events)
@@ -194,7 +194,7 @@ async fn plan(stores: &Stores, wanted: &[VoucherId]) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-/// Those of these sales; without any, all.
+/// The partitions of these sales. None: all partitions.
 fn partitions(stores: &Stores, named: Option<&HashSet<VoucherId>>) -> Vec<i32> {
     let Some(named) = named else {
         return (0..stores.log.partitions).collect();
@@ -204,7 +204,7 @@ fn partitions(stores: &Stores, named: Option<&HashSet<VoucherId>>) -> Vec<i32> {
     numbers.into_iter().collect()
 }
 
-/// Walks through every sale that Redis has to serve.
+/// Reads every sale that Redis has to serve.
 async fn walks(
     stores: &Stores,
     partitions: &[i32],
@@ -231,7 +231,7 @@ async fn walk_all(
     Ok(seen)
 }
 
-/// Notes what differs; gives back what could not be compared yet.
+/// Adds the differences to the plan. Returns the sales that could not be compared yet.
 fn compare_redis(
     stores: &Stores,
     fold: &LogFold<'_>,
@@ -255,7 +255,7 @@ fn compare_redis(
         let position = fold.read_to(stores.log.partition_of(voucher));
         let expected = redis::expected(fold.book.rows(voucher), position);
         let now = now_of(pages);
-        let is_orphan = |field: &HoldsField| redis::is_overdue(field, now, stores.in_flight);
+        let is_orphan = |field: &HoldsField| field.is_overdue(now, stores.in_flight);
         match expected.and_then(|expected| compare(pages, &expected, &is_orphan)) {
             Some(found) => {
                 let orphans = found.drifts.iter();
@@ -286,7 +286,7 @@ struct Done {
     reloaded: Vec<VoucherId>,
 }
 
-/// Rows first: Redis is repaired by what they say.
+/// Repairs the rows first, because Redis is repaired from them.
 async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Done, Failure> {
     let mut done = Done::default();
     if plan.differences.iter().any(|d| d.repair == REWRITE) {
@@ -298,7 +298,8 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
     if redis.is_empty() {
         return Ok(done);
     }
-    // Before: a correction without its row in the audit would be worse than a row without a correction.
+    // Write the audit before the correction: a correction without a row in the audit would be worse than a row without
+    // a correction.
     let noted = stores.orderbook.audit(warrant.entry(redis.len())).await;
     noted.context("Redis was not changed: the audit cannot be written")?;
     let (none, mut shut) = (HashSet::new(), Vec::new());
@@ -312,7 +313,7 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
             Mended::Shut(epoch) => shut.push((voucher, epoch)),
         }
     }
-    // All of them drain at the same time.
+    // Shut all of them first, so that they drain at the same time.
     for (voucher, epoch) in shut {
         redis::reopened(&stores.stock, voucher, epoch).await?;
         done.reloaded.push(voucher);
@@ -320,7 +321,7 @@ async fn carry_out(stores: &Stores, plan: &Plan, warrant: &Warrant) -> Result<Do
     Ok(done)
 }
 
-/// `done` is what was carried out, and what differs still.
+/// `done` is what was carried out, and the differences that are left.
 fn report(act: &Act, plan: &Plan, done: Option<(&Done, &[Difference])>) -> Report {
     let ids = |vouchers: &[VoucherId]| vouchers.iter().map(|v| v.get()).collect::<Vec<_>>();
     let list = |found: &[Difference]| found.iter().map(Difference::json).collect::<Vec<_>>();

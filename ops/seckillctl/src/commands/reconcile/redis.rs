@@ -1,45 +1,45 @@
-//! Redis against the log, and repaired under guard, or by a load.
+//! Compares Redis with the log, and repairs it by a guarded correction or by a load.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Epoch, Offset, Timestamp, VoucherId};
+use seckill_domain::{Epoch, Offset, VoucherId};
 use seckill_orderbook::{Orderbook, OrderbookError, SaleRows};
 use seckill_stock::{
-    CorrectReply, Correction, DriftReport, ExpectedSale, FieldContent, HoldsCursor, HoldsField,
-    Repair, ScanPage, Stock, StockError, at_one_moment, compare,
+    CorrectReply, Correction, DriftReport, ExpectedSale, HoldsField, Probe, Repair, ScanPage,
+    Stock, StockError, at_one_moment, compare,
 };
 use tokio::time::Instant;
 
 use crate::failure::Failure;
 
-/// How often a sale is walked through on which much is going on, or whose Redis did not answer in time.
+/// How often a sale is read again if it changed during the scan, or if Redis did not answer in time.
 const WALKS: u32 = 5;
 const CORRECTIONS: u32 = 40;
-/// How often a correction is tried at the position that the fold has come to.
+/// How often a correction is tried again at the current position of the fold.
 const RENEWALS: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(25);
-/// A load drains for the promise deadline and waits for the fold.
+/// How long to wait for a load, which waits for the promise deadline and for the fold.
 const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What was seen of a sale.
+/// What was read of a sale.
 pub(super) enum Seen {
-    /// Redis does not serve it: its load will bring what is right.
+    /// Redis does not serve it. Its load will bring the right data.
     NotServed,
     Pages(Vec<ScanPage>),
-    /// Its numbers are none.
+    /// Its numbers cannot be read.
     Unreadable(String),
 }
 
-/// Walks through a sale's holds.
+/// Reads a sale's holds, again if it has changed meanwhile.
 pub(super) async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Seen, Failure> {
     let mut pages = Vec::new();
     for attempt in 1..=WALKS {
-        pages = match walk_once(stock, voucher).await {
+        pages = match stock.scan(voucher).await {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(Seen::NotServed),
-            // A busy moment; whatever was read is read again.
+            // Redis is busy, so everything is read again.
             Err(StockError::Timeout) if attempt < WALKS => {
                 tokio::time::sleep(BETWEEN).await;
                 continue;
@@ -55,20 +55,7 @@ pub(super) async fn walk(stock: &Stock, voucher: VoucherId) -> Result<Seen, Fail
     Ok(Seen::Pages(pages))
 }
 
-async fn walk_once(stock: &Stock, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
-    let mut pages = Vec::new();
-    let mut cursor = Some(HoldsCursor::START);
-    while let Some(at) = cursor {
-        let Some(page) = stock.scan(voucher, at).await? else {
-            return Ok(None);
-        };
-        cursor = page.next;
-        pages.push(page);
-    }
-    Ok(Some(pages))
-}
-
-/// What the log means for Redis. None for a sale that was never scheduled.
+/// The state that the sale should have in Redis. None for a sale that was never scheduled.
 pub(super) fn expected(rows: SaleRows, position: Offset) -> Option<ExpectedSale> {
     let adjustments = rows.adjustments.iter();
     let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
@@ -81,30 +68,18 @@ pub(super) fn expected(rows: SaleRows, position: Offset) -> Option<ExpectedSale>
     ))
 }
 
-/// A field that is no longer in flight, if the log does not know it: it is not pending, and its producer
-/// has given it up.
-pub(super) fn is_overdue(field: &HoldsField, now: Timestamp, in_flight: Duration) -> bool {
-    let at = match &field.content {
-        FieldContent::Hold(_, hold) => hold.reserved_at,
-        FieldContent::Shrink { at, .. } => *at,
-        FieldContent::Unreadable => return false,
-    };
-    let age_us = now.as_micros().saturating_sub(at.as_micros());
-    !field.pending && u128::try_from(age_us).is_ok_and(|age| age > in_flight.as_micros())
-}
-
 /// How a sale was repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mended {
     /// There was nothing left to do.
     Already,
     Corrected,
-    /// It is shut: a projector loads it, in this epoch or a later one.
+    /// It is shut, and a projector loads it in this epoch or a later one.
     Shut(Epoch),
 }
 
-/// Repairs one sale, whose rows are the log's fold. `orphans`: name and text of fields of which the
-/// log has shown that it does not have them.
+/// Repairs one sale, whose rows are the fold of the log. `orphans` are the names and texts of fields that are certainly
+/// not in the log.
 pub(super) async fn repair(
     stock: &Stock,
     orderbook: &Orderbook,
@@ -137,21 +112,21 @@ pub(super) async fn repair(
             Repair::Reload => break,
         }
     }
-    // A correction would not do, or so much is going on that none finds the sale where it was seen.
+    // A correction is not enough, or the sale changes so often that none succeeds.
     let expected = expected_of_tables(orderbook, topic, partition, voucher).await?;
     let epoch = expected.map(|expected| expected.sale().epoch);
     let epoch = epoch.ok_or_else(|| anyhow!("sale {voucher} is not in the log"))?;
     match stock.shut(voucher, epoch).await.context("REDIS_URL")? {
         CorrectReply::Done => Ok(Mended::Shut(epoch.next())),
-        // It is being loaded, or was.
+        // It is being loaded, or was loaded meanwhile.
         CorrectReply::NotServed | CorrectReply::Moved | CorrectReply::Short => {
             Ok(Mended::Shut(epoch))
         }
     }
 }
 
-/// Corrects a sale that goes on selling. The rows of a sale with many orders are old when they have
-/// been read and compared; what was decided since does not matter unless it was of the same buyers.
+/// Corrects a sale that keeps selling. If a sale has many orders, its rows are no longer current when they have been
+/// read and compared. Decisions since then do not matter unless they are about the same buyers.
 async fn correct(
     stock: &Stock,
     orderbook: &Orderbook,
@@ -202,11 +177,10 @@ pub(super) async fn reopened(
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + RELOAD_DEADLINE;
     while Instant::now() < deadline {
-        let page = stock.scan(voucher, HoldsCursor::START).await;
-        if page.is_ok_and(|page| page.is_some_and(|p| p.numbers.epoch >= epoch)) {
-            return Ok(());
+        match stock.probe(voucher).await {
+            Ok(Probe::Open(view)) if view.epoch >= epoch => return Ok(()),
+            _ => tokio::time::sleep(BETWEEN).await,
         }
-        tokio::time::sleep(BETWEEN).await;
     }
     Err(anyhow!("sale {voucher} is shut, and was not loaded: does a projector run?").into())
 }
