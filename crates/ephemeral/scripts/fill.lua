@@ -1,5 +1,5 @@
--- Stores a rebuilt entry, if the lock is still the rebuilder's. An invalidation takes the lock away
--- with the entry, so that what was read before it is never stored after it.
+-- Stores a rebuilt entry, if the caller still has the lock. An invalidation deletes both the entry and the lock, so
+-- that a value that was read before the invalidation is not stored after it.
 -- KEYS[1] entry  KEYS[2] lock  ARGV[1] token  ARGV[2] value  ARGV[3] life in ms
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0

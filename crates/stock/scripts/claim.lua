@@ -1,9 +1,9 @@
--- Begins a load: shuts the sale, if there is one, and says whose load it is from now on.
+-- Begins a load: shuts the sale, if there is one, and claims it for the load with this nonce.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 claim
 -- ARGV  1 caller, 2 nonce, 3 epoch in PostgreSQL, 4 seconds until an abandoned claim is forgotten
--- reply live (in use here and of this epoch or a later one: nothing to load) | other_log (another
---       deployment's) | claimed, promise_ms of the sale that is there or 0
+-- reply live (the sale is in use in this epoch or a later one, so no load is needed) | other_log (another
+--       deployment has loaded it) | claimed, promise_ms of the sale that is there or 0
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch')
 if sale and tonumber(sale[4]) >= tonumber(ARGV[3]) then

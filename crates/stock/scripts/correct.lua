@@ -1,13 +1,13 @@
--- Corrects what a consistency check found wrong. Never sets a number: units are added, so that what is granted
--- between the scan and this call stays counted. The count of corrections lets one check correct once,
--- however late or often its call arrives.
+-- Corrects what a consistency check found wrong. It adds differences to the numbers and never sets them, so that
+-- grants between the scan and this call stay counted. The count of corrections makes sure that the result of one
+-- check is applied only once, also if the call arrives late or several times.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 caller, 2 epoch, 3 from, 4 to (the sale's position has to be in between, both included),
---       5 corrections made before, 6 units to add to stock, 7 to held, 8 to unsettled,
+-- ARGV  1 caller, 2 epoch, 3 from, 4 to (the sale's position has to be between the two, both included),
+--       5 number of corrections before this one, 6 units to add to stock, 7 to held, 8 to unsettled,
 --       then per hold: field, its text in the scan or -, its text from now on or -
 -- reply absent | other_log | fence | shut | torn, or
---       moved (not as the scan saw it), short (a number would be below zero), or ok
+--       moved (the sale has changed since the scan), short (a number would be below zero), or ok
 
 local FIRST, FIELDS = 9, 3
 

@@ -1,19 +1,19 @@
--- Fills the keys of a load, which carry its nonce, while the claim is its own. Every kind of chunk may be
--- repeated.
+-- Writes a part of a load into the load's own keys, whose names contain its nonce, as long as the load has the
+-- claim. Every kind of chunk may be repeated.
 --
 -- KEYS  1 claim, 2 sale, 3 holds, 4 outbox (2 to 4 of the load)
 -- ARGV  1 caller, 2 nonce, 3 seconds until an abandoned load is forgotten, 4 kind of chunk, then
---       renew    nothing: before the load begins, writes the claim once more
---       begin    pairs of a field of the sale hash and its value; the load begins anew
+--       renew    nothing; only renews the claim, before the load begins
+--       begin    pairs of a field of the sale hash and its value; starts the load again from empty keys
 --       holds    per order: user_id, order_id, quantity, s | r | k, key_hash or -, pay_by_us, reserved_at_us.
---                s and r: the user's hold, settled or released; the units of settled ones are not in the sale's
---                stock any more. k: an earlier order of the user, of which only the key is kept.
+--                s and r: the user's hold, settled or released. The sale's stock in `begin` is already without
+--                the units of settled ones. k: an earlier order of the user, of which only the key is kept.
 --       shrinks  per shrink that the log has decided: event_id, units, at_us
---       regrant  per pending event of the sale that was lost: order or event id, reserved_at_us,
+--       regrant  per pending event of the sale before this load: order or event id, reserved_at_us,
 --                event_id or -, user_id or -, units, pay_by_us or -, key_hash or -, traceparent or -
---                (user_id -: a shrink). Each is granted again under the load's epoch, while stock lasts
---                and its user has no live hold.
--- reply lost (the claim is another's, or the load did not begin) | ok
+--                (user_id -: a shrink). It is granted again under the load's epoch, if there is enough
+--                stock and its user has no live hold.
+-- reply lost (another load has the claim, or this load did not begin) | ok
 
 local FIRST = 5
 

@@ -1,9 +1,9 @@
--- Ends a load: what was loaded takes the place of what was there, and the sale is open again.
+-- Ends a load: the loaded keys replace the sale's keys, and the sale is open again.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 claim, 5 sale, 6 holds, 7 outbox (5 to 7 of the load)
 -- ARGV  1 caller, 2 nonce
--- reply lost (the claim is another's, a part of what was loaded is gone, or a sale of this epoch or a later
---       one is in use) | ok
+-- reply lost (another load has the claim, a part of the loaded keys is missing, or the sale is already in use in
+--       this epoch or a later one) | ok
 
 if not owns_claim(KEYS[4], ARGV[2], ARGV[1]) then
   return { 'lost' }
@@ -20,7 +20,7 @@ end
 local fence, log = parts_of(ARGV[1])
 redis.call('HSET', KEYS[5], 'fence', fence, 'log', log)
 for n = 1, 3 do
-  -- UNLINK first: RENAME would free a large hash in the main thread.
+  -- UNLINK first, because RENAME would free the old hash in the main thread, which takes long if it is large.
   redis.call('UNLINK', KEYS[n])
   redis.call('RENAME', KEYS[4 + n], KEYS[n])
   redis.call('PERSIST', KEYS[n])

@@ -1,10 +1,11 @@
--- One page of the pending events: of a sale in use, or, for the load that claimed it, of a sale that
--- was shut, whatever its fence. An entry that is there all the while is in some page; it may be in two.
+-- Returns a page of the pending events of a sale in use. A load that has claimed the sale reads them with its nonce,
+-- also if the sale is shut or was loaded into another server. An entry that exists during the whole scan is in at
+-- least one page, and perhaps in two.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 claim
 -- ARGV  1 caller, 2 nonce of the claim or - for a sale in use, 3 cursor (0 to begin),
---       4 entries to look at, about, 5 of a sale in use: only entries older than this, in microseconds
--- reply absent | other_log | fence | shut | torn | lost (the claim is another's), or
+--       4 approximate number of entries to read, 5 for a sale in use: the least age of an entry, in microseconds
+-- reply absent | other_log | fence | shut | torn | lost (another load has the claim), or
 --       ok, next cursor (0 at the end), epoch, price_cents, currency, then per entry: id, entry
 
 local sale, refusal
@@ -23,7 +24,7 @@ end
 
 local page = redis.call('HSCAN', KEYS[3], ARGV[3], 'COUNT', ARGV[4])
 local reply = { 'ok', page[1], unpack(sale, 4) }
--- No age for a load: the shut sale's entries may have been written by another server's clock.
+-- A load reads entries of any age: another server with another clock may have written them.
 local newest_us = ARGV[2] == '-' and now_us() - ARGV[5] or math.huge
 local entries = page[2]
 for i = 1, #entries, 2 do

@@ -1,29 +1,34 @@
--- Put in front of every script when it is loaded: how the keys of one sale are written and read.
+-- This text is put before every script when the script is loaded. It says how the keys of one sale are written and
+-- read.
 --
 -- sale hash    stock, held, unsettled (units); epoch, pos, max_quantity; price_cents, currency;
 --              opens_us, closes_us, hold_us; sale_token: 1 if orders need one; promise_ms: the promise deadline
---              that its load drained for; state: open | closed (takes no more orders) | shut (being loaded
---              anew: nobody may use it). Decimal text. fence: the server that it was loaded into.
---              log: the Kafka cluster whose log it is a view of; none or empty where that was not known.
---              key:<user id>:<key_hash> -> order_id|quantity|pay_by_us: of a user who has ordered again since,
---              an earlier order, whose key goes on answering with it. Not among the holds, which a scan walks.
---              load: the nonce of the load that made these three hashes. holds and outbox name it too, under
---              the same field, so that one of them that was deleted or evicted alone is missed.
+--              that its load drained for; state: open | closed (takes no more orders) | shut (it is being loaded
+--              again, and nobody may use it). Numbers are decimal text.
+--              fence: identifies the server that it was loaded into.
+--              log: the id of the Kafka cluster whose log this sale is a view of; missing or empty if it was not
+--              known.
+--              key:<user id>:<key_hash> -> order_id|quantity|pay_by_us: an earlier order of a user who has ordered
+--              again since. A request with its idempotency key is still answered with this order. The field is not
+--              in the holds hash, because scans read that one.
+--              load: the nonce of the load that made these three hashes. The holds and the outbox have the same
+--              field, so that the scripts notice when one of the three was deleted or evicted alone.
 -- holds hash   <user id>      -> order_id|quantity|state|key_hash or -|pay_by_us|reserved_at_us
---                                state: h held, s settled, r released (no units; bars only its key)
+--                                state: h held, s settled, r released (holds no units; only its idempotency key
+--                                is still in use)
 --              adj:<event id> -> units|at_us|state
---                                state: t taken, d decided (kept or returned; no units). A decided
---                                one stays, so that a late retry of its shrink takes nothing again.
+--                                state: t taken, d decided (kept or returned; holds no units). A decided shrink
+--                                stays here, so that a late retry of it does not take the units again.
 -- outbox hash  <order id>     -> r|reserved_at_us|event_id|user_id|quantity|pay_by_us|key_hash or -|traceparent or -
 --              <event id>     -> a|at_us|units
--- tokens hash  <nonce>        -> order_id|key_hash or -: the order that a sale token was used for. Until the sale
---                                closes. No part of a load: it outlives one, and may be lost.
+-- tokens hash  <nonce>        -> order_id|key_hash or -: the order that a sale token was used for. It is kept until
+--                                the sale closes. A load neither writes nor removes it, and it may be lost.
 --
--- An outbox entry carries no epoch: every entry was written under the sale's own epoch, which never
+-- An outbox entry contains no epoch: every entry was written under the epoch of the sale hash, which never
 -- changes in place (a new epoch comes with a new load).
 --
--- Microseconds and units are below 2^53, so doubles are exact; `text` keeps them from being
--- shortened where a number is concatenated.
+-- Microseconds and units are below 2^53, so doubles represent them exactly. `text` writes all their digits; Lua's
+-- own conversion would shorten them.
 
 local function text(number)
   return string.format('%.0f', number)
@@ -39,20 +44,21 @@ local function is_whole(load, holds, outbox)
   return load and redis.call('HGET', holds, 'load') == load and redis.call('HGET', outbox, 'load') == load
 end
 
--- ARGV[1] of every script says who calls: the fence that was read from this server, and, where the caller
--- knows it, an @ and the Kafka cluster whose log it serves. Returns the two; the second may be empty.
+-- ARGV[1] of every script identifies the caller: the fence that it has read from this server and, if it
+-- knows it, an @ and the id of the Kafka cluster whose log it serves. Returns the two; the second may be empty.
 local function parts_of(caller)
   return string.match(caller, '^([^@]*)@?(.*)$')
 end
 
--- Whether two callers serve different logs, as far as both are known.
+-- Whether the two logs are different. An unknown log counts as the same.
 local function is_of_other_log(log, own_log)
   return log and log ~= '' and own_log ~= '' and log ~= own_log
 end
 
--- The `state`, `load`, `fence` and the given fields of the sale in KEYS[1], with its holds in KEYS[2] and
--- its outbox in KEYS[3], if it may be used by this caller; else nothing, and why: absent | other_log (another
--- deployment has loaded it) | fence | shut | torn (a part of it is missing). One that is shut may be looked at.
+-- Returns `state`, `load`, `fence` and the given fields of the sale in KEYS[1], with its holds in KEYS[2] and its
+-- outbox in KEYS[3], if this caller may use the sale. Otherwise returns nil and the reason: absent | other_log
+-- (another deployment has loaded it) | fence (it was loaded into another server) | shut | torn (a part of it is
+-- missing). With `also_shut`, a sale that is shut is returned too.
 local function sale_to_look_at(also_shut, caller, ...)
   local sale = redis.call('HMGET', KEYS[1], 'log', 'state', 'load', 'fence', ...)
   local log = table.remove(sale, 1)
@@ -75,7 +81,7 @@ local function usable_sale(caller, ...)
   return sale_to_look_at(false, caller, ...)
 end
 
--- Whether the load that wrote this claim may go on.
+-- Whether the claim is still the one that this load has written.
 local function owns_claim(key, nonce, caller)
   return redis.call('GET', key) == nonce .. '|' .. caller
 end
@@ -89,13 +95,13 @@ local function hold_text(order_id, quantity, state, key_hash, pay_by_us, reserve
   return order_id .. '|' .. quantity .. '|' .. state .. '|' .. key_hash .. '|' .. pay_by_us .. '|' .. reserved_at_us
 end
 
--- The field of a key that a user's earlier order was placed with.
+-- The field of the sale hash for the idempotency key of a user's earlier order.
 local function key_field(user_id, key_hash)
   return 'key:' .. user_id .. ':' .. key_hash
 end
 
--- Where another order takes a hold's place: the field and the text that let its key go on answering with
--- it. Nothing if it has no key.
+-- Used when a new order replaces a user's hold. Returns a field and its text for the sale hash, so that the
+-- idempotency key of the replaced order is still answered with it. Returns nothing if that order has no key.
 local function remembered_key(user_id, hold)
   local order_id, quantity, _, key_hash, pay_by_us = parse_hold(hold)
   if key_hash ~= '-' then
@@ -122,8 +128,8 @@ local function shrink_entry_text(units, at_us)
   return 'a|' .. at_us .. '|' .. text(units)
 end
 
--- Removes the outbox entries of the pairs (id, epoch) in ARGV[first..last] that were published in
--- the sale's epoch. A pair of another epoch says nothing of an entry that was granted again since.
+-- ARGV[first..last] are pairs (id, epoch) of published events. Removes the outbox entries of those that were
+-- published in the sale's epoch. A pair of another epoch is ignored: the entry may have been granted again since.
 local function clear_acked(outbox, epoch, first, last)
   local ids = {}
   for i = first, last, 2 do

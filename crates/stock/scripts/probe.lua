@@ -1,4 +1,4 @@
--- What a sale is at, and one user's hold. Costs the same whatever the number of holds.
+-- Returns the numbers of a sale and one user's hold. The cost does not depend on the number of holds.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 caller, 2 user_id or -

@@ -1,20 +1,20 @@
--- Decides up to 64 requests for one sale in order; each sees what the ones before it were granted.
+-- Decides up to 64 requests for one sale, in order. The units that one request gets are gone for the next one.
 -- A grant takes the stock and writes the hold and the pending event in this one step.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox, 4 tokens if any request has one
 -- ARGV  1 caller
---       2 first, or again: the same requests were sent before, and it is not known what became of them
---       3 number of acks; then per ack: order or event id, epoch. Cleared before anything is decided.
+--       2 first, or again: the same requests were sent before, and the caller does not know their results
+--       3 number of acks; then per ack: order or event id, epoch. Their outbox entries are removed first.
 --       then per request: order_id, event_id, user_id, quantity, key_hash or -, traceparent or -,
---       the nonce of a sale token that is the user's and good, or -
+--       the nonce of a valid sale token of this user, or -
 -- reply absent | other_log | fence | shut | torn, or
 --       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, promise_ms (0: not
 --       known), then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
---       superseded                                 sent before, and its user has got another order since
---       repeated, order_id, state, pay_by_us       the same key, or the same order id, was granted before, with
---                                                  whatever orders of the user's in between
+--       superseded                                 sent before, and the user has placed another order since
+--       repeated, order_id, state, pay_by_us       the same key or order id was granted before; the user may have
+--                                                  placed other orders since
 --       already-ordered, order_id
 --       any other refusal by its name in crates/domain/src/refusal.rs
 
@@ -49,13 +49,13 @@ local holds = redis.call('HMGET', KEYS[2], unpack(users))
 local granted_units = 0
 local new_hold, new_entry = {}, {} -- by user id, by order id
 local new_holds, new_entries = {}, {} -- the same as arguments of HSET
-local new_keys = {} -- by field: earlier orders whose places are taken here
+local new_keys = {} -- by field: earlier orders that this call replaces
 local new_keys_to_set = {} -- the same as arguments of HSET
-local used_here = {} -- by nonce: what its sale token was used for here
+local used_here = {} -- by nonce: what its sale token was used for in this call
 local new_tokens = {} -- the same as arguments of HSET
 
--- What an order of the user before the one that they hold means for a request with its key; nothing if there
--- is none.
+-- The answer to a request with the idempotency key of an order that a newer one has replaced. Nothing if there is
+-- no such order.
 local function answer_from_key(user_id, quantity, key_hash)
   local field = key_field(user_id, key_hash)
   local earlier = new_keys[field] or redis.call('HGET', KEYS[1], field)
@@ -69,7 +69,7 @@ local function answer_from_key(user_id, quantity, key_hash)
   return { 'repeated', order_id, 'r', pay_by_us }
 end
 
--- What the user's earlier orders mean for a request; nothing if they bar nothing.
+-- The answer to a request that follows from the user's earlier orders. Nothing if they do not prevent a new one.
 local function answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   local held_order, held_quantity, state, held_key, pay_by_us = parse_hold(hold)
   local same_order = held_order == order_id
@@ -91,16 +91,16 @@ local function answer_from_hold(hold, order_id, user_id, quantity, key_hash)
   elseif state ~= 'r' then
     return { 'already-ordered', held_order }
   elseif ARGV[2] == 'again' then
-    -- Its caller may have slept since it was sent first. It may have been granted then, decided and
-    -- released, and the order that the hold is of now came after it: granted once more, it would keep
-    -- units that no decision of the log ever gives back, as the log takes an order id once.
+    -- The request was sent before, perhaps a long time ago. It may have been granted then, decided and released,
+    -- and the hold may be of a later order. If it were granted again, its units would be lost: the log decides on
+    -- an order id only once, so no decision would ever return them.
     return { 'superseded' }
   end
 end
 
--- Why this sale token is not good for this order; nothing if it is, or none is asked for. A grant writes hold
--- and token in one step: where there is a token and no hold, Redis has lost the hold, and the same order may
--- be placed again. Where there is a hold it is answered from it, or another order has come after the token's.
+-- Why this sale token cannot be used for this order. Nothing if it can, or if the sale needs none. A grant writes
+-- hold and token in one step. If the token is used and there is no hold, Redis has lost the hold, and the same order
+-- may be placed again. If there is a hold that did not answer the request, it is of an order after the token's.
 local function refusal_of_token(nonce, order_id, key_hash, hold)
   if sale_token ~= '1' then
     return nil

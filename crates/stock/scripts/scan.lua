@@ -1,13 +1,13 @@
--- What a sale is at, and at the same moment a page of its holds. A hold that is there all the while is in
--- some page of a walk; it may be in two. A sale with few holds is in one page as a whole.
+-- Returns the numbers and the terms of a sale, and a page of its holds, all of one moment. A hold that exists during
+-- the whole scan is in at least one page, and perhaps in two. A sale with few holds fits into one page.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 caller, 2 cursor (0 to begin), 3 holds to look at, about, 4 1 if the sale may be shut
+-- ARGV  1 caller, 2 cursor (0 to begin), 3 approximate number of holds to read, 4 1 if the sale may be shut
 -- reply absent | other_log | fence | shut | torn, or
 --       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
---       price_cents, currency, opens_us, closes_us, hold_us, 1 if it asks for sale tokens, corrections
---       made so far, now_us,
---       then per field of the holds hash: its name, its text, 1 if what it names is pending, else 0
+--       price_cents, currency, opens_us, closes_us, hold_us, 1 if orders need a sale token, number of
+--       corrections so far, now_us,
+--       then per field of the holds hash: its name, its text, 1 if its event is pending, else 0
 
 local sale, refusal = sale_to_look_at(ARGV[4] == '1', ARGV[1], 'stock', 'held', 'unsettled', 'epoch', 'pos', 'state',
   'max_quantity', 'price_cents', 'currency', 'opens_us', 'closes_us', 'hold_us', 'sale_token')
@@ -17,7 +17,7 @@ end
 
 local page = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', ARGV[3])
 local fields = page[2]
-local ids, named = {}, {} -- by place among the fields
+local ids, named = {}, {} -- ids to look up in the outbox; by index of a field, the index of its id
 for i = 1, #fields, 2 do
   local id, _, state = parse_hold(fields[i + 1])
   if state ~= 'h' then

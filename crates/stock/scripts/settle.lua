@@ -1,14 +1,14 @@
--- Applies the log's decisions, in log order. A decision below the sale's position was applied before
--- and is skipped: repeating any call, in any batching, changes nothing.
+-- Applies the log's decisions, in log order. A decision below the sale's position was applied before and is
+-- skipped, so a repeated call changes nothing, also when its decisions come in other batches.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 caller, 2 epoch in PostgreSQL, 3 from: every decision from here on is in this call or settled,
---       4 to: every decision below is in this call or settled,
+-- ARGV  1 caller, 2 epoch in PostgreSQL, 3 from, 4 to: the call contains every decision of the sale from offset
+--       `from` up to, but without, `to` that is not settled yet,
 --       then per decision: kind, offset, order or event id or -, user_id or -, units or -,
 --       key_hash or -, pay_by_us or -
---         confirm   the order stands           release  it does not, or no longer
---         kept      the shrink stands          returned it does not
---         restock   units more                 close    no more orders
+--         confirm   the order is accepted      release  it is rejected, or was accepted and has ended
+--         kept      the shrink is accepted     returned it is rejected
+--         restock   adds units                 close    the sale takes no more orders
 -- reply absent | other_log | fence | shut | torn | epoch (the sale is of an earlier one), or
 --       gap, pos (decisions from pos to `from` are missing), or ok, pos
 
@@ -49,9 +49,9 @@ end
 
 local state = sale[1]
 local changed, published = {}, {}
-local keys_to_set = {} -- fields and texts of keys whose orders lost their places
+local keys_to_set = {} -- fields and texts of the keys of replaced orders
 
--- Counts the units of a live hold, which was taken (+1) or is given up (-1).
+-- Adds (+1) or removes (-1) a live hold with its units in the sale's numbers.
 local function count(sign, units, hold_state)
   stock, held = stock - sign * units, held + sign * units
   if hold_state == 'h' then
@@ -73,8 +73,8 @@ function apply.confirm(field, order_id, units, key_hash, pay_by_us)
     count(1, tonumber(held_units), 's')
     hold_of[field] = hold_text(order_id, held_units, 's', held_key, held_pay_by, reserved_at)
   else
-    -- The log knows an order that this server does not: it was lost here, so its units are still to
-    -- be taken. pay_by was written as reserved_at + hold_us.
+    -- The order is in the log and not in this server, which has lost it. So its units have to be taken now.
+    -- reserved_at is computed from pay_by, which is reserved_at + hold_us.
     local key, earlier = nil, nil
     if held_order then
       key, earlier = remembered_key(field, hold_of[field])

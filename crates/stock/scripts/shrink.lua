@@ -1,4 +1,5 @@
--- Takes units off a sale for a shrink, once for an event id. Its event is pending as a grant's is.
+-- Takes units out of a sale for a shrink, only once for each event id. Its event is put into the outbox, like the
+-- event of a grant.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 caller, 2 event_id, 3 units

@@ -1,8 +1,9 @@
--- Takes a sale out of service, so that the projector loads it anew: claim, drain, a new epoch.
+-- Takes a sale out of service. The projector then loads it again: it claims the sale, drains it and begins a new
+-- epoch.
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
--- ARGV  1 caller, 2 epoch: that of a sale that was loaded since is a later one, and stays open
--- reply absent | other_log | fence | shut | torn, or moved (of another epoch), or ok
+-- ARGV  1 caller, 2 epoch: a sale of another epoch was loaded since, and stays open
+-- reply absent | other_log | fence | shut | torn, or moved (it has another epoch), or ok
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch')
 if not sale then

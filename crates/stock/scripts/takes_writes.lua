@@ -1,5 +1,5 @@
--- Whether this server serves the sale and takes writes: one that was cut off from its replicas answers
--- reads for as long as it lives, and refuses this one (min-replicas-to-write).
+-- Whether this server serves the sale and accepts writes. A master that is cut off from its replicas goes on
+-- answering reads, but refuses this write (min-replicas-to-write).
 --
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 caller

@@ -1,4 +1,4 @@
-//! Where Redis is, as its URL says: one server, the master that Sentinels name, or a Cluster.
+//! Parses `REDIS_URL`: one server, a master that Sentinels watch, or a Cluster.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub enum Address {
         /// How to reach the master.
         access: Access,
     },
-    /// Some nodes, and how to reach all.
+    /// Some nodes of a Cluster, and how to reach any of its nodes.
     Cluster {
         /// Some nodes.
         seeds: Vec<ConnectionInfo>,
@@ -38,7 +38,7 @@ pub enum Address {
     },
 }
 
-/// The kind alone: all else may be, or have beside it, a password.
+/// Shows only the kind, because the other parts may contain a password.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -50,10 +50,10 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads any of the three forms, with or without TLS, and the files.
+    /// Parses any of the three forms, with or without TLS, and reads the files.
     ///
     /// # Errors
-    /// [`StockError::Misconfigured`], with the form that it is not, or the file that cannot be used.
+    /// [`StockError::Misconfigured`] with the form that the URL should have, or with the file that cannot be used.
     pub fn parse(server: &RedisServer) -> Result<Self, StockError> {
         let misconfigured = |why: String| StockError::Misconfigured(why);
         let (over_tls, kind, rest) = split_scheme(&server.url);
@@ -90,7 +90,7 @@ enum Kind {
     Cluster,
 }
 
-/// Whether it is over TLS, of which kind it is, and what stands behind the scheme.
+/// Whether the URL asks for TLS, its kind, and the text after the scheme.
 fn split_scheme(url: &str) -> (bool, Kind, &str) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let over_tls = scheme == "rediss" || scheme.starts_with("rediss+");
@@ -102,15 +102,15 @@ fn split_scheme(url: &str) -> (bool, Kind, &str) {
     (over_tls, kind, rest)
 }
 
-/// Whether `server` has one of the forms of [`Address::parse`], and its files can be used.
+/// Checks that `server` has one of the forms of [`Address::parse`] and that its files can be used.
 ///
 /// # Errors
-/// The form that it is not, or the file, without the password that may be in it.
+/// The form that it should have, or the file that cannot be used. The message contains no password.
 pub fn check_server(server: &RedisServer) -> Result<(), StockError> {
     Address::parse(server).map(drop)
 }
 
-/// As every connection to Redis is made: no delay, and a look at whether the other side lives.
+/// The TCP settings of every connection to Redis: no delay, and keep-alive probes, so that a dead server is noticed.
 #[must_use]
 pub fn tcp_settings() -> TcpSettings {
     TcpSettings::default()
@@ -174,7 +174,7 @@ fn split_login(authority: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Each host as a URL of its own, which is read as any other.
+/// Makes a URL of each host, so that it is parsed like any other URL.
 fn servers(
     login: Option<&str>,
     hosts: &str,
@@ -189,7 +189,7 @@ fn servers(
     hosts.split(',').map(server).collect()
 }
 
-/// Each server as it is reached, with its own login.
+/// The data for a connection to each server, with its own login.
 fn equip(servers: Vec<ConnectionInfo>, access: &Access) -> Result<Vec<ConnectionInfo>, StockError> {
     let equip = |server: ConnectionInfo| {
         let redis::ConnectionAddr::Tcp(host, port) = server.addr() else {

@@ -1,13 +1,13 @@
-//! Asking several servers the same at once.
+//! Sends the same request to several servers at once.
 
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, Pipeline, RedisResult};
 use tokio::task::JoinSet;
 
 use crate::redis::connection::StockOptions;
 
-/// Asks all servers, each over a connection of its own, and returns when more than half have
-/// answered, or none is left to wait for: the servers' places and what they said. One that hangs
-/// holds nothing up.
+/// Asks all servers, each over its own connection. Returns as soon as more than half have answered, or all have
+/// answered or failed, so that one server that hangs does not delay the result. Each result comes with the index of
+/// its server.
 pub(crate) async fn ask_majority<T>(
     servers: &[ConnectionInfo],
     question: &Pipeline,
@@ -25,7 +25,7 @@ where
     let mut answers = Vec::with_capacity(servers.len());
     let mut answered = 0;
     while let Some(answer) = asked.join_next().await {
-        // One that did not end well has panicked: its server has not answered.
+        // The task has panicked, so there is no answer from its server.
         let Ok((place, answer)) = answer else {
             continue;
         };
@@ -50,7 +50,7 @@ async fn ask<T: FromRedisValue>(
     question.query_async(&mut connection).await
 }
 
-/// How long making a connection and each answer over it may take.
+/// The time-outs for making a connection and for each answer.
 pub(crate) fn connection_config(options: &StockOptions) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))

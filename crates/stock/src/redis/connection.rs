@@ -18,44 +18,44 @@ use crate::redis::reply::{Reply, parse};
 use crate::redis::script::Script;
 use crate::redis::tls::RedisServer;
 
-/// A sale behind another fence is refused to every call until it is loaded anew, which takes
-/// seconds: a connection this young read its fence a moment ago, and a new one would read the same.
+/// Every call for a sale that has another fence is refused until the sale is loaded again, which takes seconds. A
+/// connection that is younger than this is kept meanwhile, because a new one would read the same fence.
 const FENCE_RECHECK: Duration = Duration::from_millis(250);
 
-/// Where a replica may have been promoted, a connection that has been silent for longer is not used
-/// without asking who is master: its server may have been stopped meanwhile, and not know yet.
+/// If no answer has come over a connection for longer than this, and a replica may have been promoted, the caller
+/// first asks which server is the master: this one may have been stopped meanwhile, and not know of its successor.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Redis counts its replicas once a second; until then one that wakes up may still grant.
+/// Redis counts its replicas once a second. Until then a master that continues after a stop may still grant units.
 const REPLICA_CHECK: Duration = Duration::from_secs(1);
 
-/// Writes nothing. A script that does not say that it only reads is refused before it runs wherever
-/// a write would be.
+/// This script writes nothing. But it is not marked as read-only, so a server that refuses writes refuses it too.
 const WRITABLE: &str = "#!lua\nreturn 1";
 
-/// Where Redis is, and how long to wait for it.
+/// The address of Redis, the time-outs, and whose sales are served.
 #[derive(Clone)]
 pub struct StockOptions {
-    /// Where Redis is.
+    /// The address of Redis.
     pub server: RedisServer,
     /// How long a call waits for its answer.
     pub response_timeout: Duration,
-    /// How long a new connection may take to be made.
+    /// How long it may take to make a connection.
     pub connect_timeout: Duration,
-    /// Stands before every key: the deployment's `TOPIC_PREFIX`, without braces.
+    /// The prefix of every key: the deployment's `TOPIC_PREFIX`, without braces.
     pub prefix: String,
-    /// The log that this deployment serves: sales of another one are refused.
+    /// The log that this deployment serves. Sales of another log are refused.
     pub log: LogIdentity,
 }
 
-/// Which log a deployment serves: the id of its Kafka cluster. Clones share one value, which may be learnt
-/// after the handles are made; until then sales of any log are taken for its own.
+/// Which log a deployment serves: the id of its Kafka cluster. Clones share one value, which may be set after they
+/// are made. Until it is set, sales of any log are accepted.
 #[derive(Debug, Clone, Default)]
 pub struct LogIdentity(Arc<OnceLock<String>>);
 
 impl LogIdentity {
-    /// Notes the id of the Kafka cluster, once. One that has other characters than letters, digits, `-`
-    /// and `_`, or more than 64 of them, is not noted: Kafka makes none, and scripts compare it.
+    /// Sets the id of the Kafka cluster; later calls change nothing. An id with other characters than letters,
+    /// digits, `-` and `_`, or with more than 64 of them, is ignored: Kafka makes no such id, and the scripts could
+    /// not parse it.
     pub fn learn(&self, cluster_id: &str) {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if (1..=64).contains(&cluster_id.len()) && cluster_id.chars().all(plain) {
@@ -101,15 +101,15 @@ impl fmt::Debug for StockOptions {
     }
 }
 
-/// One life of one master: `run_id:master_replid`, with Sentinel also `:config_epoch`, the sentinels'
-/// count of failovers. A restart changes the first part, a promotion the second; either may have
-/// lost writes. The third is for a master that was cut off, whose successor died, and that is named
-/// master again: it never was a replica, and has the data of before.
+/// Identifies a master during a time in which it has lost no writes: `run_id:master_replid`, with Sentinel also
+/// `:config_epoch`, the sentinels' count of failovers. A restart changes the first part and a promotion the second;
+/// both may lose writes. The third part is for a master that was cut off and becomes master again after its
+/// successor has died: it never was a replica, so the first two parts stay the same, but its data are old.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fence(String);
 
 impl Fence {
-    /// As scripts compare it.
+    /// The text that the scripts compare.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -137,8 +137,8 @@ pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Result<&'a str, Stock
         .ok_or_else(|| StockError::Protocol(format!("INFO has no {name}")))
 }
 
-/// A connection that does not reconnect behind our back, its fence and its loaded scripts. The three
-/// are one value: read once, thrown away together.
+/// A connection that never reconnects by itself, with the fence that was read over it and the scripts that were loaded
+/// over it. A new connection reads the fence and loads the scripts again.
 #[derive(Debug)]
 pub struct StockConnection {
     connection: MultiplexedConnection,
@@ -201,14 +201,14 @@ impl StockConnection {
         !self.stale.load(Ordering::Acquire)
     }
 
-    /// Whether the server has been heard of lately, if that is needed; see [`SILENCE_MAX`].
+    /// Whether the server has answered recently, or need not have; see [`SILENCE_MAX`].
     pub(crate) fn is_trusted(&self) -> bool {
         let silent_ms = boot_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
         self.deployment == Deployment::Single || Duration::from_millis(silent_ms) < SILENCE_MAX
     }
 
-    /// For how long a master that was cut off may go on granting after another has been promoted:
-    /// what a load waits for on top of the promise deadline.
+    /// For how long a master that was cut off may go on granting units after another was promoted. A load waits for
+    /// this time in addition to the promise deadline.
     ///
     /// # Errors
     /// As any call.
@@ -231,21 +231,25 @@ impl StockConnection {
         Ok(info_field(&self.info().await?, "connected_slaves")? != "0")
     }
 
-    /// A setting of the server; `default`, which is Redis' own, where nobody may read it.
+    /// A setting of the server, or `default`, which is Redis' own default, if this user may not read it.
     async fn config(&self, name: &str, default: u64) -> Result<u64, StockError> {
         self.told_setting(name)
             .await?
             .map_or(Ok(default), |value| parse(&value))
     }
 
-    /// A setting of the server; none where nobody may read it.
+    /// A setting of the server. None if this user may not read it.
     pub(crate) async fn told_setting(&self, name: &str) -> Result<Option<String>, StockError> {
         let mut get = redis::cmd("CONFIG");
         let answer: Result<(String, String), _> = self.query(get.arg("GET").arg(name)).await;
         match answer {
             Ok((_, value)) => Ok(Some(value)),
             Err(StockError::Misconfigured(why) | StockError::Protocol(why)) => {
-                tracing::warn!(name, why, "Redis does not tell; its default is assumed");
+                tracing::warn!(
+                    name,
+                    why,
+                    "cannot read a setting of Redis; its default is assumed"
+                );
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -256,9 +260,9 @@ impl StockConnection {
         self.deployment
     }
 
-    /// Reads the server's fence again; another one than before ends this connection. To be called
-    /// now and then by whoever keeps connections for long: a master that was demoted and promoted
-    /// again in between would go unnoticed by a caller who made no call meanwhile.
+    /// Reads the server's fence again, and ends this connection if the fence has changed. To be called from time to
+    /// time if connections are kept for long: a caller that made no call meanwhile would not notice that the master
+    /// was demoted and promoted again.
     pub(crate) async fn fence_still_holds(&self) -> Result<bool, StockError> {
         let info = self.info().await;
         let now = info.and_then(|info| Fence::from_info(&info, self.deployment));
@@ -269,8 +273,8 @@ impl StockConnection {
         now.map(|_| holds)
     }
 
-    /// Checks that the server never evicts keys, and says so when a cut-off master would go on
-    /// granting.
+    /// Checks that the server never evicts keys, and logs a warning if a master that is cut off would go on granting
+    /// units.
     pub(crate) async fn check_server(&self) -> Result<(), StockError> {
         let info = self.info().await?;
         let policy = info_field(&info, "maxmemory_policy")?;
@@ -279,7 +283,7 @@ impl StockConnection {
                 "maxmemory-policy is {policy}; set it to noeviction, or Redis drops sales"
             )));
         }
-        // A Cluster's master stops by itself when it is alone.
+        // In a Cluster a master that is cut off stops by itself.
         let may_be_cut_off = self.deployment != Deployment::Cluster && self.has_replicas().await?;
         if may_be_cut_off && self.config("min-replicas-to-write", 0).await? == 0 {
             tracing::warn!(
@@ -290,8 +294,8 @@ impl StockConnection {
         Ok(())
     }
 
-    /// Checks that the server takes writes now: not one that cannot write its own files, has too
-    /// few replicas or is a replica itself.
+    /// Checks that the server accepts writes now. It does not if it cannot write its own files, has too few replicas,
+    /// or is a replica itself.
     ///
     /// # Errors
     /// [`StockError::Unavailable`] with the server's reason, and as any call.
@@ -313,12 +317,12 @@ impl StockConnection {
             .ok_or_else(|| StockError::Protocol(format!("its clock says {seconds} s")))
     }
 
-    /// What stands before every key.
+    /// The prefix of every key.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// A call of `script`, to which its arguments from ARGV\[2\] on are still to be added.
+    /// A call of `script`. The caller adds the arguments from ARGV\[2\] on.
     pub(crate) fn invocation(&self, script: Script, keys: &[&str]) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.script_hashes[script as usize])
@@ -334,7 +338,7 @@ impl StockConnection {
         self.reply(value)
     }
 
-    /// Runs calls made by [`Self::invocation`] in one round trip; one result each, in order.
+    /// Runs calls made by [`Self::invocation`] in one round trip. Returns one result for each call, in order.
     pub(crate) async fn run_all(
         &self,
         mut invocations: Pipeline,
@@ -378,7 +382,7 @@ impl StockConnection {
         match verdict(&error) {
             Verdict::Keep => {}
             Verdict::Replace => self.end(),
-            // A new one would most likely hear the same: not one for every call.
+            // A new connection would probably read the same fence, so this one is kept.
             Verdict::LocateAnew if self.made_at.elapsed() < FENCE_RECHECK => {}
             Verdict::LocateAnew => self.end(),
         }
@@ -390,7 +394,7 @@ impl StockConnection {
     }
 }
 
-/// A clock that runs on while the machine sleeps, in milliseconds.
+/// A clock in milliseconds that also counts the time in which the machine sleeps.
 fn boot_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

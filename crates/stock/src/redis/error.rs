@@ -4,26 +4,27 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::redis::script::MAX_ITEMS;
 
-/// Why a call has no answer. What a sale itself answers, also that it is not served, is not an error.
+/// Why a call has no answer. An answer of the scripts, also that a sale is not served, is not an error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StockError {
-    /// Redis is away, not a master, loading, or refuses writes: nothing was changed, or it is not
-    /// known whether it was. Try again with the same ids.
+    /// Redis cannot be reached, is not a master, is loading its data, or refuses writes. Nothing was changed, or it is
+    /// not known whether something was. Try again with the same ids.
     #[error("Redis is unavailable")]
     Unavailable(#[source] RedisError),
-    /// No answer in time. The call may have been executed, or may still be: ask again with the same ids.
+    /// No answer in time. The call may have been executed, or may still be executed later. Try again with the same
+    /// ids.
     #[error("Redis did not answer in time")]
     Timeout,
     /// The server or its address is not what these scripts need; retrying will not help.
     #[error("Redis is misconfigured: {0}")]
     Misconfigured(String),
-    /// A call or an answer that one of the two sides does not understand: a defect.
+    /// Redis does not understand a call, or its answer is not understood: a defect.
     #[error("Redis protocol: {0}")]
     Protocol(String),
 }
 
 impl StockError {
-    /// Whether it stays until somebody changes the server or its address.
+    /// Whether the error stays until somebody changes the server or its address.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         matches!(self, Self::Misconfigured(_))
@@ -44,7 +45,7 @@ impl From<RedisError> for StockError {
                 Self::Misconfigured(error.to_string())
             }
             ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Misconfigured(error.to_string()),
-            // What a script raises itself: its data or its arguments are not what it expects.
+            // The script itself has failed: its data or its arguments are not what it expects.
             ErrorKind::Server(ServerErrorKind::ResponseError)
             | ErrorKind::UnexpectedReturnType
             | ErrorKind::Parse => Self::Protocol(error.to_string()),
@@ -54,15 +55,15 @@ impl From<RedisError> for StockError {
     }
 }
 
-/// What an error says of the connection that met it.
+/// What follows from an error for the connection on which it occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing.
     Keep,
-    /// It is broken, the server is not (or no longer) a master with these scripts, or answers are
-    /// so late that a new one is safer.
+    /// The connection is broken, the server is not (or no longer) a master with these scripts, or answers are so late
+    /// that a new connection is safer.
     Replace,
-    /// The server may be the wrong one by now: it has been cut off, or another has the slot.
+    /// The server may no longer be the right one: it was cut off, or another server has the slot.
     LocateAnew,
 }
 

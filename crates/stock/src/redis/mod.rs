@@ -1,4 +1,4 @@
-//! Redis itself: where it is, who is master, connections, scripts and their replies.
+//! Access to Redis: its address, finding the masters, connections, scripts and their replies.
 
 pub(crate) mod address;
 pub(crate) mod ask;

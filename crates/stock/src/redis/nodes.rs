@@ -1,4 +1,4 @@
-//! The servers that have the sales, and one connection to each.
+//! The servers that store the sales, and one connection to each of them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,20 +14,21 @@ use crate::redis::error::StockError;
 use crate::redis::sentinel;
 use crate::redis::slots::SlotMap;
 
-/// A call for one sale that needs a connection asks who is master, unless that was asked this long ago.
+/// A call for one sale that needs a new connection first finds out which server is the master, unless that was done
+/// within this time.
 const MASTERS_KNOWN_FOR: Duration = Duration::from_millis(100);
-/// The same for calls to all masters. They are made by the clock, and only read: a master that was cut
-/// off would go on answering them.
+/// The same for calls to all masters. They are made regularly and only read, so a master that was cut off would go on
+/// answering them without an error.
 const MASTERS_KNOWN_FOR_READS: Duration = Duration::from_secs(1);
 
-/// One server, and the connection to it while there is one.
+/// One server, and the connection to it if there is one.
 #[derive(Debug)]
 pub(crate) struct Node {
     client: Client,
     deployment: Deployment,
     current: RwLock<Option<Arc<StockConnection>>>,
-    /// Held while a connection is made, so that one caller makes it for all; what the last attempt
-    /// failed with, for those who waited for it.
+    /// Locked while a connection is made, so that one caller makes it for all. Contains the error of the last failed
+    /// attempt, for the callers that have waited for it.
     connecting: Mutex<Option<Failure>>,
 }
 
@@ -63,8 +64,8 @@ impl Node {
         current.clone().filter(|connection| connection.is_usable())
     }
 
-    /// The current connection or a new one; who waited for another caller's attempt gets that
-    /// one's error.
+    /// The current connection or a new one. A caller that has waited for the attempt of another one gets the error of
+    /// that attempt.
     async fn connect(&self, options: &StockOptions) -> Result<Arc<StockConnection>, StockError> {
         let asked_at = Instant::now();
         let mut last_failure = self.connecting.lock().await;
@@ -100,29 +101,29 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deployment {
     Single,
-    /// With the sentinels' count of failovers.
+    /// With the sentinels' count of failovers, which is part of the fence.
     Sentinel {
         config_epoch: u64,
     },
     Cluster,
 }
 
-/// The masters, each with how it runs, and in a Cluster whose each slot is.
+/// The masters, the kind of deployment of each and, in a Cluster, the owner of each slot.
 struct Located {
     masters: Vec<(ConnectionInfo, Deployment)>,
     slots: Option<SlotMap>,
 }
 
-/// The masters as they were when last asked for.
+/// The masters, as they were found the last time.
 #[derive(Debug)]
 pub(crate) struct Masters {
     pub(crate) nodes: Vec<Arc<Node>>,
-    /// None: there is one node, which has everything.
+    /// None if there is only one node, which stores all sales.
     slots: Option<SlotMap>,
 }
 
 impl Masters {
-    /// The place in `nodes` of a voucher's.
+    /// The index in `nodes` of the node that stores a voucher's sale.
     pub(crate) fn place_of(&self, voucher: VoucherId) -> Result<usize, StockError> {
         match &self.slots {
             None => Ok(0),
@@ -134,13 +135,13 @@ impl Masters {
     }
 }
 
-/// Who is master, and the connections to them.
+/// Finds the masters, and keeps the connections to them.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     options: StockOptions,
     address: Address,
     masters: RwLock<Option<Arc<Masters>>>,
-    /// Held while it is found out who is master: when that last ended, and with what.
+    /// Locked while the masters are looked for. Contains when the last search ended, and its result.
     locating: Mutex<Option<(Instant, Result<(), StockError>)>>,
 }
 
@@ -162,9 +163,8 @@ impl Nodes {
         })
     }
 
-    /// The connection to the master that has a voucher's keys. A new one is only made, and a silent
-    /// one only used again, after asking who is master: the one of before may be cut off and not
-    /// know it.
+    /// The connection to the master that has a voucher's keys. Before a new connection is made, or one is used again
+    /// that was silent for long, the masters are looked for: the former master may be cut off and not know it.
     pub(crate) async fn connection_for(
         &self,
         voucher: VoucherId,
@@ -185,7 +185,7 @@ impl Nodes {
     /// The current connection to a node that was just found to be master, or a new one.
     pub(crate) async fn connect(&self, node: &Node) -> Result<Arc<StockConnection>, StockError> {
         if let Some(connection) = node.usable() {
-            // Not trusted: the fence is read over it, and that ends it unless it still holds.
+            // If the connection is not trusted, the fence is read again, which ends the connection if it has changed.
             let usable =
                 connection.is_trusted() || connection.fence_still_holds().await.unwrap_or(false);
             if usable {
@@ -198,12 +198,12 @@ impl Nodes {
     /// The masters, for a call to all of them.
     ///
     /// # Errors
-    /// What asking for them failed with.
+    /// Why the masters could not be found.
     pub(crate) async fn masters(&self) -> Result<Arc<Masters>, StockError> {
         self.located(MASTERS_KNOWN_FOR_READS).await
     }
 
-    /// The masters, asked for anew unless that was done within `lately`.
+    /// The masters. They are looked for again unless that was done within `lately`.
     async fn located(&self, lately: Duration) -> Result<Arc<Masters>, StockError> {
         if !matches!(self.address, Address::Single(_)) {
             let asked_at = Instant::now();
@@ -270,7 +270,7 @@ impl Nodes {
                 (vec![server], Deployment::Sentinel { config_epoch }, None)
             }
             Address::Cluster { seeds, access } => {
-                // Also the nodes found before: the seeds may be gone by now.
+                // The nodes that were found before are asked too, as those of the URL may no longer exist.
                 let mut asked = seeds.clone();
                 for node in self.known().iter().flat_map(|masters| &masters.nodes) {
                     if !seeds.iter().any(|seed| node.is_at(seed)) {

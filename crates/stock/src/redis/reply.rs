@@ -1,4 +1,4 @@
-//! Reading the scripts' replies: one flat array, the first item says what kind of answer it is.
+//! Reads the scripts' replies. Each reply is a flat array whose first item is the kind of answer.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::redis::error::StockError;
 /// What stands for "none" in arguments and stored text.
 pub(crate) const NONE: &str = "-";
 
-/// A script's reply: its answer, and what follows, read from the front.
+/// A script's reply. Its items are read one after the other.
 pub(crate) struct Reply {
     answer: String,
     items: std::vec::IntoIter<Value>,
@@ -29,7 +29,7 @@ impl Reply {
         Ok(reply)
     }
 
-    /// What kind of answer it is.
+    /// The kind of answer: the first item.
     pub(crate) fn answer(&self) -> &str {
         &self.answer
     }
@@ -47,7 +47,7 @@ impl Reply {
         self.answer() == "fence"
     }
 
-    /// The error of an answer that this call cannot have.
+    /// The error for an answer that this call should never get.
     pub(crate) fn unexpected(&self) -> StockError {
         unexpected(self.answer())
     }
@@ -87,7 +87,7 @@ impl Reply {
     }
 }
 
-/// An answer that this call cannot have.
+/// The error for an answer that this call should never get.
 pub(crate) fn unexpected(answer: &str) -> StockError {
     StockError::Protocol(format!("unexpected answer {answer:?}"))
 }

@@ -6,7 +6,7 @@ pub const MAX_ITEMS: usize = 500;
 /// The most requests in one [`crate::Stock::reserve`].
 pub const MAX_REQUESTS: usize = 64;
 
-/// A script; the discriminant is its place in [`Script::ALL`].
+/// A script. Its discriminant is its index in [`Script::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Script {
     Reserve,
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// A sale with a hundred thousand holds must cost what one with ten costs.
+    /// A call for a sale with a hundred thousand holds must not cost more than one for a sale with ten.
     #[test]
     fn no_script_walks_a_whole_hash() {
         for script in Script::ALL {

@@ -1,4 +1,4 @@
-//! Which server the sentinels name as master.
+//! Asks the sentinels which server is the master.
 
 use std::collections::HashMap;
 
@@ -13,12 +13,12 @@ use crate::redis::error::StockError;
 pub(crate) struct Named {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The sentinels' count of failovers: the higher knows the later one.
+    /// The sentinels' count of failovers. The answer with the highest count is the newest.
     pub(crate) config_epoch: u64,
 }
 
-/// Asks all sentinels for the master, and takes the latest of what a majority of them
-/// says, or of what all say that answer: one that was cut off still names the master of before.
+/// Asks all sentinels for the master. Takes the newest answer as soon as a majority has answered, or all that can
+/// answer have: a sentinel that was cut off still names the former master.
 pub(crate) async fn master(
     sentinels: &[ConnectionInfo],
     name: &str,

@@ -1,10 +1,10 @@
-//! What each master is and how it is set: for whoever looks after it.
+//! The version, the state and the settings of each master, for `seckillctl doctor`.
 
 use crate::redis::connection::{StockConnection, info_field};
 use crate::redis::error::StockError;
 use crate::redis::nodes::Deployment;
 
-/// Settings that the promises rest on.
+/// The settings on which the guarantees of this system depend.
 const SETTINGS: [&str; 5] = [
     "appendonly",
     "appendfsync",
@@ -27,16 +27,16 @@ pub enum RedisShape {
 /// One master.
 #[derive(Debug, Clone)]
 pub struct MasterServer {
-    /// Where it is: `host:port`.
+    /// `host:port`.
     pub address: String,
-    /// What it says of itself, or why it says nothing.
+    /// What the server reports about itself, or why it could not be asked.
     pub told: Result<MasterFacts, StockError>,
 }
 
-/// What a master says of itself.
+/// What a master reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterFacts {
-    /// `redis_version`, as `7.0.15`.
+    /// `redis_version`, for example `7.0.15`.
     pub version: String,
     /// How it runs.
     pub shape: RedisShape,
@@ -44,14 +44,14 @@ pub struct MasterFacts {
     pub replicas: u32,
     /// `maxmemory-policy`.
     pub eviction: String,
-    /// Those of its other settings that it tells: who may not ask for them is not told.
+    /// Its other settings. A setting that this user may not read is missing.
     pub settings: Vec<(&'static str, String)>,
-    /// Why it takes no writes; none if it does.
+    /// Why it refuses writes. None if it accepts them.
     pub refuses_writes: Option<String>,
 }
 
 impl MasterFacts {
-    /// The value of a setting, where it is told.
+    /// The value of a setting, if this user may read it.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         let found = self.settings.iter().find(|(known, _)| *known == name);

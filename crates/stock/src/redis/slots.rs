@@ -1,4 +1,4 @@
-//! Which master of a Cluster has which hash slot.
+//! Finds out which master of a Cluster has which hash slot.
 
 use redis::ConnectionInfo;
 use seckill_domain::VoucherId;
@@ -13,26 +13,25 @@ const SLOTS: usize = 16_384;
 /// Stands for a slot that no master has.
 const NOBODY: u16 = u16::MAX;
 
-/// The masters that have slots, and whose each slot is.
+/// The masters that have slots, and the owner of each slot.
 #[derive(Debug)]
 pub(crate) struct SlotMap {
     /// Host and port.
     pub(crate) masters: Vec<(String, u16)>,
-    /// The place in `masters` by slot.
+    /// For each slot, the index of its owner in `masters`.
     owners: Vec<u16>,
 }
 
 impl SlotMap {
-    /// Asks `nodes` who has which slot. Where they disagree the claim with the highest
-    /// configuration epoch holds, as it does among the nodes themselves: one that was cut off
-    /// still says what was so before.
+    /// Asks `nodes` which master has which slot. If their answers differ, the claim with the highest configuration
+    /// epoch is taken, which is also the rule among the nodes: a node that was cut off still gives the former owner.
     pub(crate) async fn fetch(
         nodes: &[ConnectionInfo],
         options: &StockOptions,
     ) -> Result<Self, StockError> {
         let mut ask = redis::pipe();
         ask.cmd("CLUSTER").arg("NODES");
-        // Certificates are for names, where the nodes announce any.
+        // If the nodes announce host names, their certificates are issued for these names.
         let by_name = nodes.iter().any(is_over_tls);
         let mut claims = SlotClaims {
             by_name,
@@ -54,7 +53,7 @@ impl SlotMap {
         }
     }
 
-    /// The place in `masters` of the one that has a voucher's keys, if any has.
+    /// The index in `masters` of the master that has a voucher's keys, if there is one.
     pub(crate) fn owner_of(&self, voucher: VoucherId) -> Option<usize> {
         let owner = self.owners[slot_of(voucher)];
         (owner != NOBODY).then_some(usize::from(owner))
@@ -82,7 +81,7 @@ fn host_of(node: &ConnectionInfo) -> String {
     }
 }
 
-/// By slot, the claim with the highest configuration epoch: that epoch, and the place in `masters`.
+/// For each slot, the claim with the highest configuration epoch: that epoch, and the index of the owner in `masters`.
 #[derive(Debug, Default)]
 struct SlotClaims {
     /// Whether nodes are reached by the host names that they announce, not by their addresses.
@@ -96,8 +95,8 @@ impl SlotClaims {
         self.best.iter().all(Option::is_none)
     }
 
-    /// Reads an answer to CLUSTER NODES; a line that is no master with an address is skipped. A
-    /// node that does not know its own address has the one that it was `asked_at`.
+    /// Reads an answer to CLUSTER NODES. Lines that are not of a master with an address are skipped. For a node that
+    /// does not know its own address, `asked_at` is taken: the address at which it was asked.
     fn read(&mut self, nodes: &str, asked_at: &str) {
         for line in nodes.lines() {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -166,20 +165,20 @@ fn parse_address(text: &str, asked_at: &str) -> Option<(String, u16)> {
     Some((host.to_owned(), port))
 }
 
-/// `first-last` or `slot`; none for a slot that is on its way (`[slot->-node]`), whose owner has it
-/// in another field.
+/// Parses `first-last` or `slot`. Returns none for a slot that is being migrated (`[slot->-node]`): another field of
+/// its owner's line contains it.
 fn parse_slots(text: &str) -> Option<(usize, usize)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
     (first <= last && last < SLOTS).then_some((first, last))
 }
 
-/// The slot of all keys of a voucher: of the part of their names between braces.
+/// The slot of all keys of a voucher. It is computed from the part of their names between braces.
 fn slot_of(voucher: VoucherId) -> usize {
     usize::from(crc16(voucher.to_string().as_bytes())) % SLOTS
 }
 
-/// CRC-16/XMODEM, as the Redis Cluster specification has it.
+/// CRC-16/XMODEM, which the Redis Cluster specification prescribes.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {

@@ -1,4 +1,4 @@
-//! Where Redis is, and with what a connection to it over TLS is made.
+//! The address of Redis, and the files for a connection over TLS.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,30 +11,30 @@ use redis::{
 use crate::redis::address::tcp_settings;
 use crate::redis::error::StockError;
 
-/// Files in PEM form. They are read when a handle is made.
+/// Files in PEM format. They are read when a handle is made.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// Who signs the servers' certificates; without it whom the system trusts.
+    /// The authority that signs the servers' certificates. None: the authorities that the system trusts.
     pub ca: Option<PathBuf>,
-    /// The certificate that this client shows.
+    /// The certificate with which this client authenticates itself.
     pub certificate: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
 }
 
-/// Where Redis is, and with which files TLS is spoken to it.
+/// The address of Redis, and the files for TLS.
 #[derive(Clone, Default)]
 pub struct RedisServer {
     /// `redis://[user:password@]host:port[/db]`;
     /// `redis+sentinel://[user:password@]host:port,host:port/master[/db]`, with
-    /// `?sentinel_user=…&sentinel_password=…` where the sentinels want a password of their own;
+    /// `?sentinel_user=…&sentinel_password=…` if the sentinels have their own password;
     /// `redis+cluster://[user:password@]host:port,host:port` (some nodes, any). With `rediss` for `redis` over TLS.
     pub url: String,
-    /// Of use with `rediss` alone.
+    /// Used only with `rediss`.
     pub tls: TlsFiles,
 }
 
-/// Without the URL, which may hold a password.
+/// Without the URL, which may contain a password.
 impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisServer")
@@ -92,17 +92,17 @@ fn read(file: &Path) -> Result<Vec<u8>, StockError> {
         .map_err(|error| StockError::Misconfigured(format!("{}: {error}", file.display())))
 }
 
-/// How any server of a deployment is reached.
+/// How to connect to any server of a deployment.
 #[derive(Clone)]
 pub struct Access {
-    /// How to sign in, and which database.
+    /// The user, the password and the database.
     pub login: RedisConnectionInfo,
     /// None: without TLS.
     pub certificates: Option<TlsCertificates>,
 }
 
 impl Access {
-    /// A server found under an address.
+    /// The data for a connection to the server at an address.
     pub(crate) fn server(&self, host: &str, port: u16) -> Result<ConnectionInfo, StockError> {
         let host = host.to_owned();
         let address = match &self.certificates {
@@ -118,13 +118,14 @@ impl Access {
         self.equip(info.set_redis_settings(self.login.clone()))
     }
 
-    /// `server` with what a connection to it is made with.
+    /// Adds TCP settings and certificates to `server`.
     pub(crate) fn equip(&self, server: ConnectionInfo) -> Result<ConnectionInfo, StockError> {
         let server = server.set_tcp_settings(tcp_settings());
         let Some(certificates) = &self.certificates else {
             return Ok(server);
         };
-        // The first one that is named is every library's in this process. It may have been named before.
+        // The first provider that is installed is used by all libraries of this process. If one is already installed,
+        // this call fails, which changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::build_with_tls(server, certificates.clone());
         let client = client.map_err(|error| StockError::Misconfigured(error.to_string()))?;

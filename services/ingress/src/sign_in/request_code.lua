@@ -1,17 +1,17 @@
--- Counts one code for a mailbox and stores it, unless a level of the limits blocks the mailbox: of this client, or
--- of all. A code is stored twice, with attempts of its own each: under the challenge of who asked for it, and as the
--- address' newest.
--- KEYS[1] sent, by this client   ZSET of the codes sent lately: unique member, milliseconds
--- KEYS[2] blocked, for it        there while no code is sent
--- KEYS[3] sent, by all
+-- Counts and stores a new code for a mailbox, unless a limit blocks the mailbox for this client or for all clients.
+-- The code is stored twice, and attempts are counted separately for each: under the challenge of the client that
+-- asked for it, and as the newest code of the address.
+-- KEYS[1] sent, for this client  ZSET of recent codes: unique member, milliseconds
+-- KEYS[2] blocked, for it        exists while no code is sent
+-- KEYS[3] sent, for all
 -- KEYS[4] blocked, for all
 -- KEYS[5] newest code            HASH: hash, attempts, challenge
 -- KEYS[6] code of the challenge  HASH: the same
--- KEYS[7] failed                 attempts of the day that were not right
+-- KEYS[7] failed                 number of wrong attempts of the day
 -- ARGV[1] challenge  ARGV[2] the code's hash  ARGV[3] the long code's hash  ARGV[4] the code's life in ms
--- ARGV[5] how many failed attempts it takes for a long code
--- ARGV[6...] levels: count of this client, count of all, window in ms, block in ms
--- Answers for how many milliseconds no code will be sent, or 0, and whether it is the long one that is to be.
+-- ARGV[5] from how many failed attempts on the long code is sent
+-- ARGV[6...] per limit: count for this client, count for all, window in ms, block in ms
+-- Returns for how many milliseconds no code is sent (0: the code is sent), and 1 if the long code is to be sent.
 local blocked_ms = math.max(redis.call('PTTL', KEYS[2]), redis.call('PTTL', KEYS[4]))
 if blocked_ms > 0 then
   return {blocked_ms, 0}

@@ -1,7 +1,7 @@
--- Takes one attempt at a code before anything is compared, so that guesses side by side cannot be
--- more than the attempts there are. It counts among the day's failed ones until it was right.
--- KEYS[1] code  KEYS[2] failed  ARGV[1] attempts in all
--- Answers the stored hash and its challenge; nothing when there is no code, or no attempt left.
+-- Counts an attempt before the code is compared, so that simultaneous guesses cannot exceed the allowed number. The
+-- attempt also counts as a failed one of the day; use_code.lua takes it back if the code was right.
+-- KEYS[1] code  KEYS[2] failed  ARGV[1] allowed attempts
+-- Returns the stored hash and its challenge; nothing if there is no code or no attempt is left.
 local code = redis.call('HMGET', KEYS[1], 'hash', 'challenge')
 if not code[1] then
   return false

@@ -1,6 +1,6 @@
--- A bucket of one minute's worth of tokens. What is kept is when it will be full again.
--- KEYS[1] milliseconds  ARGV[1] tokens a minute  ARGV[2] 1 takes a token, -1 gives one back
--- Answers 0, or how many milliseconds it takes until there is a token.
+-- A token bucket that holds the tokens of one minute. It is stored as the time when it will be full again.
+-- KEYS[1] that time in milliseconds  ARGV[1] tokens a minute  ARGV[2] 1 takes a token, -1 gives one back
+-- Returns 0, or the milliseconds until there is a token.
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local full_ms = math.max(now_ms, tonumber(redis.call('GET', KEYS[1]) or '0'))

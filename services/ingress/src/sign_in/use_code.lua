@@ -1,4 +1,5 @@
--- Uses a code up, wherever it is stored: of two calls with the right one only the first gets 1.
+-- Deletes a code that was right, in both places where it may be stored. Of two calls with the same code only the
+-- first one returns 1. The attempt no longer counts as failed.
 -- KEYS[1] newest code  KEYS[2] code of the challenge  KEYS[3] failed  ARGV[1] the hash that matched
 local used = 0
 for _, key in ipairs({KEYS[1], KEYS[2]}) do
