@@ -46,12 +46,12 @@ pub struct Copy<F> {
 struct CopyLane<F> {
     fold: ShadowFold,
     feed: F,
-    /// What was read beyond where the fold was to stop.
+    /// The part of the last batch that is beyond the end of the last fold.
     pending: Option<LogBatch>,
 }
 
 impl<F: EventFeed> Copy<F> {
-    /// `feeds` are one a fold, in any order, from each fold's position on.
+    /// `feeds` has one feed for each fold, in any order. Each begins at the position of its fold.
     #[must_use]
     pub fn new(
         shadow: Shadow,
@@ -89,7 +89,7 @@ impl<F: EventFeed> Copy<F> {
         &self.shadow
     }
 
-    /// Folds every partition up to its end, all at once, and completes the tables.
+    /// Folds every partition up to its end, all partitions at the same time, and completes the tables.
     ///
     /// # Errors
     /// [`RebuildError`]; what is folded stays.
@@ -112,7 +112,7 @@ impl<F: EventFeed> Copy<F> {
         Ok(self.shadow.complete().await?)
     }
 
-    /// Folds what the live fold has folded meanwhile, until only a little is missing.
+    /// Folds the records that the live fold has folded meanwhile, until only a few are missing.
     ///
     /// # Errors
     /// [`RebuildError`].
@@ -127,7 +127,7 @@ impl<F: EventFeed> Copy<F> {
         }
     }
 
-    /// Folds every partition exactly up to these positions, and says how many offsets that were.
+    /// Folds every partition exactly up to these positions. Returns the number of offsets.
     pub(crate) async fn fold_up_to(
         &mut self,
         positions: &[(i32, Offset)],

@@ -9,7 +9,8 @@ use crate::{EventFeed, RebuildError};
 
 /// How long an attempt waits for other transactions to end. All later statements wait behind it.
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
-/// What is missing when the tables are locked has to be small, and in the log it is already.
+/// The most offsets that may be missing in the copy when the tables are locked. They are in the log already, so they
+/// are read while the tables are locked.
 const MISSING_MAX: u64 = 3000;
 const FEED_PATIENCE: Duration = Duration::from_millis(200);
 /// An attempt that has blocked the other clients for this long is given up before the tables are changed.
@@ -20,16 +21,16 @@ const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
 /// An exchange that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchanged {
-    /// From the first lock on a live table to the end: for so long nothing was folded or read. Orders
-    /// were accepted meanwhile, into the log.
+    /// The time from the first lock on a live table to the end. Nothing was folded or read in this time, but orders
+    /// were still accepted into the log.
     pub pause: Duration,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
 impl<F: EventFeed> Copy<F> {
-    /// Puts these tables into the place of the live ones, exactly where those stand, with everybody
-    /// going on. Whether that should be done is for the caller to know: [`Self::prove`].
+    /// Replaces the live tables with these, at exactly the same positions and without stopping any service. The caller
+    /// should compare the two sets first: [`Self::prove`].
     ///
     /// # Errors
     /// [`RebuildError`]: nothing is changed then.

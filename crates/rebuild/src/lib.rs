@@ -1,15 +1,15 @@
-//! A rebuild of the order book: the log folded into tables beside the live ones by the live fold's own
-//! code, compared with them at one position, and put into their place while orders keep coming in.
+//! Rebuilds the order book: folds the log into a second set of tables with the code of the live fold, compares the two
+//! sets at the same positions, and replaces the live tables while orders keep coming in.
 //!
-//! A rebuild has no effects, by its dependencies: events come in through [`EventFeed`] as plain values,
-//! decisions go into tables that no effect is derived from, and nothing that could publish or reach
-//! Redis can be named in here. The tables can:
+//! A rebuild has no effects, and its dependencies guarantee this: events come in through [`EventFeed`] as plain values,
+//! decisions go into tables from which no effect is derived, and this crate cannot use anything that publishes records
+//! or reaches Redis. It can use the tables:
 //!
 //! ```
 //! use seckill_orderbook::Shadow;
 //! ```
 //!
-//! and these do not compile (`tests/architecture/main.rs` looks further down, at what the dependencies depend on):
+//! but the following does not compile (`tests/architecture/main.rs` also checks the dependencies of the dependencies):
 //!
 //! ```compile_fail
 //! use seckill_eventlog::EventProducer;
@@ -32,12 +32,12 @@ pub use copy::{Copy, Progress};
 pub use exchange::Exchanged;
 pub use proof::{Proof, SaleDifference};
 
-/// Where a partition's events come from, decoded.
+/// The decoded events of a partition.
 pub trait EventFeed: Send + 'static {
     fn partition(&self) -> i32;
 
-    /// The next batch: it begins where the one before ended, the first where the fold stands. Waits for
-    /// the log to grow where there is none. Can be given up waiting for without losing a batch.
+    /// The next batch. It begins where the previous one ended; the first one begins at the position of the fold. Waits
+    /// for new records at the end of the log. The future may be dropped without losing a batch.
     fn next(&mut self) -> impl Future<Output = Result<LogBatch, FeedError>> + Send;
 }
 
@@ -50,7 +50,7 @@ pub enum RebuildError {
     /// The log could not be read.
     #[error("the log cannot be read: {0}")]
     Feed(#[source] FeedError),
-    /// The database did not take a batch.
+    /// A batch could not be written to the database.
     #[error("the copy of partition {partition} stopped; run the command again to go on: {source}")]
     Fold {
         partition: i32,
@@ -60,7 +60,7 @@ pub enum RebuildError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] OrderbookError),
-    /// The live fold is further than what can be read.
+    /// The records that the live fold has folded could not be read in time.
     #[error("partition {partition}: nothing comes after {}, and the live tables are at {}: are KAFKA_BROKERS and DATABASE_URL of one pipeline?", at.get(), wanted.get())]
     Stalled {
         partition: i32,

@@ -10,19 +10,19 @@ use seckill_orderbook::{
 use crate::copy::Copy;
 use crate::{EventFeed, RebuildError};
 
-/// Sales whose rows are looked at one by one. Where more differ, the rest is only counted.
+/// The most sales whose rows are compared one by one. Further sales that differ are only counted.
 const SALES_IN_DETAIL: usize = 20;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The positions of both sets.
     pub positions: Vec<(i32, Offset)>,
-    /// How many sales either has.
+    /// The number of sales in either set.
     pub sales: usize,
-    /// How many orders the copy has.
+    /// The number of orders in the copy.
     pub orders: i64,
-    /// Those that differ; empty means that the copy is proven.
+    /// The sales that differ. If there are none, the copy is correct.
     pub differing: Vec<SaleDifference>,
 }
 
@@ -30,20 +30,20 @@ pub struct Proof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleDifference {
     pub voucher_id: VoucherId,
-    /// By the live tables.
+    /// From the live tables.
     pub live: Fingerprint,
-    /// By the copy, and so by the log.
+    /// From the copy, and so from the log.
     pub copy: Fingerprint,
-    /// Row by row, the copy's values first; empty where too many sales differ.
+    /// The rows that differ, with the copy's values first. Empty if too many sales differ.
     pub rows: Vec<RowDifference>,
 }
 
 impl<F: EventFeed> Copy<F> {
-    /// Folds the copy exactly to where the live tables are in one snapshot, and compares the two. The
-    /// snapshot is held for as long as that takes: seconds for a million orders.
+    /// Opens a snapshot of the live tables, folds the copy exactly up to its positions, and compares the two. The
+    /// snapshot stays open during this time, which is seconds for a million orders.
     ///
     /// # Errors
-    /// [`RebuildError`], also when the tables are not made alike. Differences are no error.
+    /// [`RebuildError`], also when the structure of the tables differs. Rows that differ are no error.
     pub async fn prove(&mut self) -> Result<Proof, RebuildError> {
         self.follow().await?;
         let unlike = self.shadow.structural_differences().await?;
@@ -103,7 +103,7 @@ async fn differing_rows(
     let expected = copy.rows(voucher).await?;
     let found = match live.rows(voucher).await {
         Ok(actual) => expected.differences(&actual),
-        // A value that no fold writes has no place in the domain's types.
+        // The row contains a value that no fold writes and that the domain's types cannot represent.
         Err(OrderbookError::Row { table, column }) => vec![RowDifference {
             kind: RowDifferenceKind::Corrupted,
             table,

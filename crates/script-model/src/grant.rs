@@ -1,5 +1,5 @@
-//! `reserve.lua`, `shrink.lua`, `clear.lua`. What takes units is in two steps, what is answered without taking
-//! any and the taking: a server that refuses writes ends the script in between.
+//! The rules of `reserve.lua`, `shrink.lua` and `clear.lua`. A call that may take units has two steps: first the answers
+//! that take none, then the taking. A server that refuses writes ends the script between the two.
 
 use seckill_domain::{EventId, Refusal, Timestamp};
 use seckill_stock::{
@@ -11,7 +11,7 @@ use crate::rules::Rules;
 use crate::sale::{Hold, Sale, SaleTokens, Shrink};
 
 impl Sale {
-    /// Every answer to a request but a first grant; nothing where it is to be granted.
+    /// The answer to a request, unless it is to be granted: then none.
     #[must_use]
     pub fn answer(
         &self,
@@ -33,7 +33,7 @@ impl Sale {
             .map(ReserveOutcome::Refused)
     }
 
-    /// Grants a request that nothing was to be answered to.
+    /// Grants a request for which [`Self::answer`] has returned none.
     pub fn grant(
         &mut self,
         rules: &Rules,
@@ -67,7 +67,7 @@ impl Sale {
         granted
     }
 
-    /// The units of a reservation become its buyer's.
+    /// Takes the units of a reservation for its buyer.
     pub(crate) fn take(&mut self, granted: &PendingReservation) {
         let hold = Hold {
             order_id: granted.order_id,
@@ -80,7 +80,7 @@ impl Sale {
         self.take_place(granted.user_id, hold);
     }
 
-    /// What the buyer's last order and the ones before mean for a request; nothing if they bar nothing.
+    /// The answer to a request that follows from the buyer's earlier orders. None if they do not prevent a new one.
     fn answer_from_hold(
         &self,
         rules: &Rules,
@@ -144,7 +144,7 @@ impl Sale {
         let (order_id, key_hash) = tokens.get(&nonce)?;
         let same_key = key_hash.is_some() && *key_hash == request.key_hash;
         let same = *order_id == request.order_id || same_key;
-        // Without a hold, Redis has lost the one that was written with the token.
+        // The token was written together with a hold. If there is none now, Redis has lost it.
         let lost = !self.holds.contains_key(&request.user_id);
         (!(same && lost)).then_some(Refusal::TokenUsed)
     }
@@ -158,7 +158,7 @@ impl Sale {
         }
     }
 
-    /// Every answer to a shrink but that its units were taken now.
+    /// The answer to a shrink, unless its units are to be taken now: then none.
     #[must_use]
     pub fn answer_shrink(
         &self,
@@ -180,7 +180,7 @@ impl Sale {
         (free < units).then_some(ShrinkReply::Refused { free })
     }
 
-    /// Takes the units of a shrink that nothing was to be answered to.
+    /// Takes the units of a shrink for which [`Self::answer_shrink`] has returned none.
     pub fn take_shrink(
         &mut self,
         rules: &Rules,
@@ -209,7 +209,7 @@ impl Sale {
         pending
     }
 
-    /// The broker has these.
+    /// Removes the pending events that the broker has acknowledged.
     pub fn clear(&mut self, rules: &Rules, acks: &[Ack]) {
         for ack in acks {
             if ack.epoch == self.epoch || !rules.ack_clear_epoch {

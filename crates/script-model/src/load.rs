@@ -1,4 +1,4 @@
-//! `load_chunk.lua`, `retire.lua`.
+//! The rules of `load_chunk.lua` and `retire.lua`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::rules::Rules;
 use crate::sale::{Hold, Sale, Shrink};
 
 impl Sale {
-    /// The beginning of a load: a sale as PostgreSQL has it at `position`, without holds.
+    /// Begins a load: the sale in PostgreSQL's state at `position`, still without holds.
     #[must_use]
     pub fn begin(row: &SaleRow, position: Offset) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl Sale {
         }
     }
 
-    /// Orders of PostgreSQL. The units of live ones are not in the stock that the load began with.
+    /// Loads orders of PostgreSQL. The stock at the beginning of the load is already without the units of live ones.
     pub fn load_holds(&mut self, orders: &[LoadHold]) {
         for order in orders {
             let settled = order.place == HoldPlace::Live;
@@ -53,7 +53,7 @@ impl Sale {
         }
     }
 
-    /// Shrinks that the log has decided.
+    /// Loads shrinks that the log has decided.
     pub fn load_shrinks(&mut self, shrinks: &[LoadShrink]) {
         for shrink in shrinks {
             let decided = Shrink {
@@ -65,7 +65,7 @@ impl Sale {
         }
     }
 
-    /// Grants what was pending in the sale that was lost once more, under this epoch, as far as it can be.
+    /// Grants the pending events of the sale before this load again, under the new epoch, as far as there is stock.
     pub fn regrant(&mut self, rules: &Rules, lost: &[PendingEvent]) {
         for pending in lost {
             let mut pending = pending.clone();
@@ -95,7 +95,7 @@ impl Sale {
         }
     }
 
-    /// Whether it may leave Redis where PostgreSQL has come to `position`.
+    /// Whether the sale may be removed from Redis, if PostgreSQL has folded the log up to `position`.
     #[must_use]
     pub fn is_at_rest(&self, position: Offset, now: Timestamp) -> bool {
         let over = self.closed || now >= self.terms.closes_at;

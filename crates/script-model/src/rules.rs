@@ -1,7 +1,7 @@
-//! The rules that can be switched off one by one, to see what each is there for.
+//! The rules that can be switched off one by one, to show which fault each of them prevents.
 
-/// A struct of switches, all on by default, with their names; optionally with those of another such struct in
-/// front of them.
+/// Makes a struct of switches that are all on by default, and a list of their names. The switches of another such
+/// struct can be put before them.
 #[macro_export]
 macro_rules! switches {
     ($(#[$about:meta])* pub struct $Type:ident $(with $part:ident: $Part:ty)? {
@@ -21,14 +21,14 @@ macro_rules! switches {
         }
 
         impl $Type {
-            /// The names of all.
+            /// The names of all switches.
             pub fn names() -> impl Iterator<Item = &'static str> {
                 let names = [$(stringify!($name)),+].into_iter();
                 $(let names = <$Part>::names().chain(names);)?
                 names
             }
 
-            /// Switches one off; false when there is none of this name.
+            /// Switches one off. False if there is none of this name.
             pub fn switch_off(&mut self, name: &str) -> bool {
                 match name {
                     $(stringify!($name) => self.$name = false,)+
@@ -45,25 +45,26 @@ switches! {
     pub struct Rules {
         /// A grant writes its pending event in the same step.
         outbox,
-        /// A repeated request is not granted over the tombstone of another order.
+        /// A repeated request is not granted if the user has a released hold of another order.
         repeat_superseded,
         /// `settle` skips decisions below the sale's position.
         position_guard,
-        /// `settle` refuses a call that begins past the sale's position: decisions are missing.
+        /// `settle` refuses a call that begins after the sale's position, because decisions are missing.
         gap_refused,
-        /// `settle` refuses a sale of an epoch before PostgreSQL's.
+        /// `settle` refuses a sale whose epoch is older than PostgreSQL's.
         settle_epoch,
-        /// A confirmed order takes the place of whatever its buyer holds in Redis, and its units.
+        /// A confirmed order replaces any other hold of its buyer in Redis, and takes its units.
         adopt_on_confirm,
-        /// A shrink's units are held under its event's id until it is decided.
+        /// A shrink's units are stored under the id of its event until it is decided.
         shrink_hold_by_id,
-        /// An ack clears its pending event only in the epoch that it was published under.
+        /// An ack removes its pending event only if the sale still has the epoch in which the event was published.
         ack_clear_epoch,
-        /// A release gives units back only if the buyer's hold is the order's own.
+        /// A release returns units only if the buyer's hold is of the same order.
         release_own_only,
-        /// A released order leaves its key's hash behind.
+        /// The hold of a released order stays, with the hash of its idempotency key.
         key_tombstones,
-        /// A key goes on answering with its order when the buyer has ordered again.
+        /// A request with the idempotency key of an earlier order is still answered with that order when the buyer has
+        /// ordered again.
         earlier_keys,
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept of one sale.
+//! The data of one sale.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub struct Hold {
     pub order_id: OrderId,
     pub units: u32,
-    /// How far it has come.
+    /// Held, settled or released.
     pub state: HoldState,
     /// The hash of its idempotency key.
     pub key_hash: Option<KeyHash>,
@@ -20,13 +20,13 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Whether it has units of the sale.
+    /// Whether it holds units of the sale.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state != HoldState::Released
     }
 
-    /// The units that it has.
+    /// The units that it holds.
     #[must_use]
     pub fn live_units(&self) -> i64 {
         if self.is_live() {
@@ -37,49 +37,49 @@ impl Hold {
     }
 }
 
-/// Units that a shrink has taken, or wanted.
+/// A shrink, with the units that it has taken or asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shrink {
     /// Positive.
     pub units: i64,
-    /// Whether the log's decision is known here.
+    /// Whether Redis knows the log's decision.
     pub decided: bool,
-    /// When they were taken; not known of one that was loaded.
+    /// When they were taken. None for a shrink that was loaded from PostgreSQL.
     pub at: Option<Timestamp>,
 }
 
-/// What each used sale token of a sale was used for. They outlive the sale's other keys.
+/// The order that each used sale token was used for. These data outlive the other keys of the sale.
 pub type SaleTokens = BTreeMap<Uuid, (OrderId, Option<KeyHash>)>;
 
 /// The hashes of one sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sale {
-    /// What is sold, when and how.
+    /// Price, window, limits and other terms.
     pub terms: Terms,
     /// Free units.
     pub stock: i64,
     /// Units in live holds.
     pub held: i64,
-    /// Units in holds and shrinks on which the log's decision is not known here.
+    /// Units in holds and shrinks whose decision in the log is not known in Redis.
     pub unsettled: i64,
     /// Whether an operator has closed it.
     pub closed: bool,
     /// The epoch in which it was loaded.
     pub epoch: Epoch,
-    /// Every decision of the log below is known here.
+    /// Every decision of the log below this offset is applied.
     pub position: Offset,
     /// Each buyer's last order.
     pub holds: BTreeMap<UserId, Hold>,
-    /// Orders whose places others have taken, by the keys that they were placed with.
+    /// Orders that a newer order of the buyer has replaced, by their idempotency keys.
     pub earlier: BTreeMap<(UserId, KeyHash), Hold>,
     /// Shrinks by the ids of their events.
     pub shrinks: BTreeMap<EventId, Shrink>,
-    /// What is pending, by order or event id.
+    /// The pending events, by order or event id.
     pub outbox: BTreeMap<Uuid, PendingEvent>,
 }
 
 impl Sale {
-    /// An order takes the place of whatever its buyer had; the key of that goes on answering.
+    /// An order replaces its buyer's hold. The key of the replaced order is kept.
     pub(crate) fn take_place(&mut self, user_id: UserId, hold: Hold) {
         let before = self.holds.insert(user_id, hold);
         if let Some(before) = before
@@ -90,7 +90,7 @@ impl Sale {
         }
     }
 
-    /// Counts the units of a live hold, which was taken (+1) or is given up (-1).
+    /// Adds (+1) or removes (-1) a live hold with its units in the sale's numbers.
     pub(crate) fn count(&mut self, sign: i64, hold: &Hold) {
         let units = sign * hold.live_units();
         self.stock -= units;
@@ -100,7 +100,7 @@ impl Sale {
         }
     }
 
-    /// Whether the numbers are those of the holds and shrinks.
+    /// Whether the sale's numbers are the sums of its holds and shrinks.
     #[must_use]
     pub fn adds_up(&self) -> bool {
         let held: i64 = self.holds.values().map(Hold::live_units).sum();

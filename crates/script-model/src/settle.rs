@@ -1,4 +1,4 @@
-//! `settle.lua`.
+//! The rules of `settle.lua`.
 
 use seckill_domain::{Epoch, EventId, Offset, OrderId, StockOp, UserId};
 use seckill_stock::{HoldState, PendingEvent, SettleReply};
@@ -7,7 +7,7 @@ use crate::rules::Rules;
 use crate::sale::{Hold, Sale, Shrink};
 
 impl Sale {
-    /// Why decisions from `from` on cannot be carried out, if they cannot. `epoch` is PostgreSQL's.
+    /// Why decisions from `from` on cannot be applied. None if they can. `epoch` is PostgreSQL's.
     #[must_use]
     pub fn refuses_to_settle(
         &self,
@@ -22,7 +22,7 @@ impl Sale {
         (position < from && rules.gap_refused).then_some(SettleReply::Gap { position })
     }
 
-    /// Carries the log's decisions out, in its order; afterwards every decision below `to` is known here.
+    /// Applies the log's decisions in the log's order. Afterwards every decision below `to` is applied.
     pub fn settle(&mut self, rules: &Rules, to: Offset, ops: &[(Offset, StockOp)]) -> SettleReply {
         for (offset, op) in ops {
             if *offset >= self.position || !rules.position_guard {
@@ -79,7 +79,7 @@ impl Sale {
         }
     }
 
-    /// The order stands. `adopted` is its hold where this server knows none.
+    /// The order is accepted. `adopted` is its hold if the server has lost it.
     fn confirm(&mut self, rules: &Rules, user_id: UserId, adopted: Hold) {
         let before = self.holds.get(&user_id).copied();
         let own = before.filter(|hold| hold.order_id == adopted.order_id);
@@ -125,7 +125,7 @@ impl Sale {
         }
     }
 
-    /// The shrink as it was, if it was open.
+    /// Marks a shrink as decided. Returns it as it was before, if it was not decided yet.
     fn decide_shrink(&mut self, event_id: EventId, units: i64) -> Option<Shrink> {
         let before = self.shrinks.get(&event_id).copied();
         let decided = Shrink {

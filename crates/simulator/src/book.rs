@@ -15,13 +15,13 @@ pub(crate) struct Book {
     /// In the order of the log.
     order_ids: Vec<OrderId>,
     pub(crate) adjustments: Vec<AdjustmentRow>,
-    /// Position of the view `orders`.
+    /// The position of the view `orders`.
     pub(crate) folded: Offset,
-    /// Position of the view `effects`.
+    /// The position of the view `effects`.
     pub(crate) effects: Offset,
     /// Whether Redis may ever have had the sale.
     pub(crate) loaded: bool,
-    /// Whether the sale has left Redis for good.
+    /// Whether the sale was removed from Redis permanently.
     pub(crate) retired: bool,
 }
 
@@ -52,8 +52,8 @@ impl Book {
         }
     }
 
-    /// The rows as another transaction has read them, from where it goes on; flags and the other
-    /// view's position are rows of their own.
+    /// Resets the rows to what another transaction has read, which continues from there. The flags and the position of
+    /// the other view are separate rows and stay.
     pub(crate) fn restore_rows(&mut self, read: &Self, from: Offset) {
         self.state = read.state.clone();
         self.order_ids.clone_from(&read.order_ids);
@@ -61,8 +61,8 @@ impl Book {
         self.folded = from;
     }
 
-    /// The event as the fold is shown it: with a guard of the domain's off, such that the rule
-    /// has nothing to say.
+    /// The event that the fold gets. If a guard of the domain is switched off, the event is changed so that the guard's
+    /// rule does not apply to it.
     fn shown(&self, guards: &Guards, event: &Event) -> Event {
         let mut shown = event.clone();
         let now = self.epoch().unwrap_or(Epoch::FIRST);
@@ -150,14 +150,14 @@ impl Book {
         effects
     }
 
-    /// One order a buyer: the live one, else the last with a key (if there is one, not a rejected one), else
-    /// the last that was not rejected; by buyer.
+    /// One order for each buyer, sorted by buyer: the live one; without it the last one with a key, preferably one that
+    /// was not rejected; without such an order the last one that was not rejected.
     pub(crate) fn holds(&self) -> Vec<Order> {
         self.best_orders(|order| order.user_id)
     }
 
-    /// Orders of buyers who have another that comes before them: of those with the same key the one that
-    /// answers for it.
+    /// The orders that are not in [`Self::holds`] and whose keys have to be kept. Of several orders of a buyer with the
+    /// same key, only the one with which a request is answered.
     pub(crate) fn earlier(&self) -> Vec<Order> {
         let mut keyed = self.best_orders(|order| (order.user_id, order.key_hash));
         let holds: Vec<OrderId> = self.holds().iter().map(|order| order.order_id).collect();

@@ -1,4 +1,4 @@
-//! What has to hold: at any time, and when everything has come to rest.
+//! The rules that must hold at any time, and those that must hold when everything has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use seckill_script_model::Sale;
 use crate::redis::Role;
 use crate::world::SimulatedWorld;
 
-/// After every commit: nothing oversold, nothing lost, nothing paid undone.
+/// Checked after every commit: nothing is oversold, no promised order is lost, and no paid order is undone.
 pub(crate) fn of_book(world: &mut SimulatedWorld) {
     let book = std::rc::Rc::clone(&world.book);
     let Some(sale) = &book.state.sale else {
@@ -71,7 +71,7 @@ fn served(world: &SimulatedWorld) -> Option<&Sale> {
     (!refused).then_some(&stored.contents)
 }
 
-/// When everything has come to rest: the stores agree, and what was said holds.
+/// Checked when everything has come to rest: the stores agree, and every answer that was given is still true.
 pub(crate) fn of_rest(world: &mut SimulatedWorld) {
     let wrong = stores_disagree(world)
         .map(str::to_owned)
@@ -83,7 +83,7 @@ pub(crate) fn of_rest(world: &mut SimulatedWorld) {
     }
 }
 
-/// When demand came after everything else: all units are sold.
+/// Checked at the end, after there were more buyers than units: all units are sold.
 pub(crate) fn of_sell_out(world: &mut SimulatedWorld) {
     of_rest(world);
     let row = world.book.state.sale.as_ref();
@@ -161,7 +161,7 @@ fn words_broken(world: &SimulatedWorld) -> Option<String> {
     None
 }
 
-/// Every payment has paid one order or is one refund.
+/// A payment that did not pay exactly one order or become exactly one refund.
 fn payments_wrong(world: &SimulatedWorld) -> Option<String> {
     for event in &world.log {
         let EventBody::OrderPaid(paid) = &event.body else {
@@ -180,7 +180,7 @@ fn payments_wrong(world: &SimulatedWorld) -> Option<String> {
     None
 }
 
-/// The same buyer with the same key gets the same order, whatever was ordered in between.
+/// An idempotency key of a buyer that has made two orders, whatever the buyer has ordered in between.
 fn keys_wrong(world: &SimulatedWorld) -> Option<String> {
     let mut standing = BTreeSet::new();
     for order in world.book.orders() {

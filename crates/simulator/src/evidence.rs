@@ -1,23 +1,23 @@
-//! Why each guard is there: a history in which it is missed.
+//! The reason for each guard: a history that breaks a rule without it.
 //!
-//! Histories change with every change of the model. `seckill-simulator --guards --search 100000`
-//! finds seeds for those that no longer show anything.
+//! Histories change with every change of the model. `seckill-simulator --guards --search 100000` finds new seeds for
+//! histories that no longer break their rule.
 
 use crate::guards::Guards;
 use crate::run::simulate;
 use crate::world::{Mode, Violation};
 
-/// What a guard keeps from happening: the beginnings of the rules of which one is broken without it. Any
-/// other rule that breaks is no proof of this guard.
+/// What a guard prevents: the beginnings of the names of rules. Without the guard one of these rules is broken. If
+/// another rule breaks, that does not show that the guard is needed.
 type Rules = &'static [&'static str];
 
 /// Redis gives more units than there are.
 const OVERSOLD: Rules = &["stock in Redis is negative", "Redis would oversell"];
-/// Units are nobody's, and not on sale.
+/// Units belong to no order and are not for sale either.
 const LEAKED: Rules = &["units leaked in Redis"];
-/// Who was promised an order of an epoch does not get it, as the epoch has ended.
+/// A buyer was promised an order that is rejected later, because its epoch has ended.
 const REJECTED: Rules = &["a promised order was rejected: stale-epoch"];
-/// A promise is given for what the load does not know.
+/// An order is promised that the load does not know.
 const UNKEPT: Rules = &["a promised order was rejected"];
 /// A buyer who has an order is promised another.
 const REFUSED: Rules = &["a promised order was rejected: already-ordered"];
@@ -30,16 +30,16 @@ const RETIRED: Rules = &["a retired sale is served"];
 const UNSOLD: Rules = &["units were not sold although there was demand"];
 const NO_REST: Rules = &["it does not come to rest"];
 
-/// A history that breaks the rule that a guard is there for without the guard, and none with it.
+/// A history that breaks the rule that a guard protects if the guard is off, and breaks no rule if it is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub guard: &'static str,
-    /// The rules of which one is broken without it, by the beginnings of their names.
+    /// The beginnings of the names of the rules of which one is broken without the guard.
     pub breaks: &'static [&'static str],
-    /// The guards in front of it, if it is a second line: the history holds without those alone, and
-    /// breaks without all of them.
+    /// If it is a second line of defence, the guards of the first line. Without only these, the history breaks no rule;
+    /// without these and the guard, it does.
     pub behind: &'static [&'static str],
-    /// How many servers.
+    /// The number and kind of servers.
     pub mode: Mode,
     pub seed: u64,
 }
@@ -153,7 +153,7 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("demotion_kills_connections", UNSOLD, Mode::Pair, 1188),
 ];
 
-/// Guards that no history can miss, and why.
+/// Guards without which no history breaks a rule, and the reason.
 pub const REDUNDANT: &[(&str, &str)] = &[
     (
         "ack_clear_epoch",
@@ -168,10 +168,10 @@ pub const REDUNDANT: &[(&str, &str)] = &[
 ];
 
 impl Evidence {
-    /// What breaks without the guard: one of the rules that it is there for.
+    /// The rule that breaks without the guard, which is one of those that the guard protects.
     ///
     /// # Errors
-    /// Why this history shows nothing.
+    /// Why this history does not show that the guard is needed.
     pub fn check(&self) -> Result<Violation, String> {
         let run = |without: &[&str]| {
             let guards = Guards::without(without).ok_or("no such guard")?;
@@ -201,7 +201,7 @@ impl Evidence {
     }
 }
 
-/// The first history of `seeds` that shows what `evidence` is to show.
+/// The first history of `seeds` that shows the need for the guard of `evidence`.
 #[must_use]
 pub fn search(evidence: Evidence, seeds: std::ops::Range<u64>) -> Option<(Evidence, Violation)> {
     seeds.into_iter().find_map(|seed| {

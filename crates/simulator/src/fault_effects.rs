@@ -49,7 +49,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// The holds go, or the pending events.
+    /// Removes the holds or the pending events.
     fn lose_part(&mut self) {
         let (masters, holds) = (self.masters(), self.chance(0.5));
         let chosen = self.choose(&masters);
@@ -65,7 +65,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// PostgreSQL comes back without its last transactions.
+    /// PostgreSQL is restored without its last transactions.
     fn restore_book(&mut self) {
         let count = self.book_backups.len();
         if count == 0 {
@@ -74,7 +74,7 @@ impl SimulatedWorld {
         let chosen = self.below(count);
         let knows_sales = self.guards.restore_knows_sales;
         let loaded = self.book.loaded && knows_sales;
-        // What was backed up later is of a past that never was.
+        // Later backups contain transactions that the restored database never had.
         self.book_backups.truncate(chosen + 1);
         let backup = Rc::clone(&self.book_backups[chosen]);
         if backup.epoch().is_some() || !knows_sales {
@@ -109,7 +109,7 @@ impl SimulatedWorld {
         self.processes[process].seen.clear();
     }
 
-    /// A server comes back with everything, with what it saved once, or with nothing.
+    /// Restarts a server with all its data, with an older snapshot, or empty.
     fn restart(&mut self, node: usize) {
         self.nodes[node].break_connections();
         self.nodes[node].stopped_until = 0;
@@ -155,7 +155,7 @@ impl SimulatedWorld {
         self.trace(|| format!("{} is promoted", self.nodes[replica].name));
     }
 
-    /// None unless there are exactly two masters.
+    /// The two masters. None unless there are exactly two.
     fn older_and_newer_master(&self) -> Option<(usize, usize)> {
         let [a, b] = self.masters()[..] else {
             return None;
@@ -173,7 +173,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// Of two masters, the older one becomes the replica of the newer one.
+    /// If there are two masters, the older one becomes a replica of the newer one.
     pub(crate) fn demote_older(&mut self) {
         let Some((old, new)) = self.older_and_newer_master() else {
             return;
@@ -189,8 +189,8 @@ impl SimulatedWorld {
         }
     }
 
-    /// It has kept its run, its replication and its data. Who is connected to it was silent for as long as
-    /// it slept, and asks the Sentinels again.
+    /// The Sentinels name the older master again. It still has the same run id, replication id and data. Its clients
+    /// got no answers while it was stopped, so they ask the Sentinels again.
     fn name_again(&mut self) {
         let Some((old, new)) = self.older_and_newer_master() else {
             return;
@@ -230,7 +230,7 @@ impl SimulatedWorld {
         self.synchronise(replica);
     }
 
-    /// The replica catches up, in one go.
+    /// The replica gets all missing writes at once.
     pub(crate) fn replicate(&mut self) {
         let now = self.now;
         let replica = (0..self.nodes.len())
@@ -240,7 +240,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// What a master does once in a while, and when it wakes up.
+    /// A master counts its replicas. It does so regularly, and when it continues after a stop.
     pub(crate) fn count_replicas(&mut self, node: usize) {
         if !self.mode.has_replica() || self.nodes[node].role == Role::Replica {
             return;

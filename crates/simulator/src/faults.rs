@@ -1,4 +1,4 @@
-//! What can go wrong, and when.
+//! The faults, and when they happen.
 
 use crate::projector;
 use crate::sim::Sim;
@@ -12,7 +12,7 @@ pub(crate) enum Fault {
     Rebalance,
     RestartRedis,
     SaveRedis,
-    /// As by FLUSHALL: the server lives on, and so do its connections and its fence.
+    /// FLUSHALL: the server, its connections and its fence stay.
     FlushRedis,
     /// One of the sale's hashes is deleted or evicted, the others stay.
     LosePart,
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     Demote,
     ThirdFollows,
     Relink,
-    /// The newest master dies, and Sentinel names the one before it, which was never demoted.
+    /// The newest master dies, and the Sentinels name the previous one, which was never demoted.
     NameAgain,
 }
 
@@ -60,7 +60,7 @@ impl Fault {
         Self::Rebalance,
     ];
 
-    /// The kinds that this seed meets.
+    /// The kinds of faults in the history of this seed.
     pub(crate) fn some(world: &mut SimulatedWorld) -> Vec<Self> {
         let mut all = Self::SINGLE.to_vec();
         if world.mode.has_replica() {
@@ -117,7 +117,7 @@ impl Sim {
         }
     }
 
-    /// Kafka gives the partition to one of the two; the other learns of it when it gets to it.
+    /// Kafka gives the partition to one of the two projectors. The other one learns of it later.
     fn rebalance(&self) {
         let (old, new) = {
             let mut world = self.world();
@@ -135,7 +135,7 @@ impl Sim {
         }
     }
 
-    /// Lets projectors learn what they lost.
+    /// Tells projectors that they have lost the partition.
     pub(crate) fn revoke_due(&self) {
         let mut world = self.world();
         let (now, owner) = (world.now, world.owner);

@@ -1,9 +1,9 @@
-//! The protocol as a random simulation, for one sale: several ingress processes, two projectors, a
-//! timeout service, PostgreSQL, Kafka, one or two Redis servers, and faults of every kind in every
-//! order. One seed is one history; the same seed is the same history again.
+//! A random simulation of the protocol, for one sale: several ingress processes, two projectors, a timeout service,
+//! PostgreSQL, Kafka, one or two Redis servers, and faults of every kind in every order. A seed determines the whole
+//! history: the same seed gives the same history again.
 //!
-//! What decides and what follows from it is the real code, `seckill_domain`. The rest is modelled
-//! after the code that it stands for, check by check; each module says which.
+//! The decisions and their effects are the real code, `seckill_domain`. The rest is a model of the real code and makes
+//! the same checks; each module names the code that it models.
 
 mod book;
 mod checks;

@@ -1,4 +1,4 @@
-//! Kafka: an append lands late, twice, without an ack, or never.
+//! Kafka: an append may arrive late, twice, without an ack, or never.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -23,17 +23,17 @@ enum Fate {
 pub(crate) struct Wire {
     event: Event,
     producer: usize,
-    /// Whether it has left the process, which then may die.
+    /// Whether it has left the process. It then arrives also if the process dies.
     pub(crate) sent: bool,
     not_before: u64,
     fate: Rc<Cell<Fate>>,
 }
 
-/// What a producer waits for.
+/// The delivery report that a producer waits for.
 pub(crate) struct Delivery(Rc<Cell<Fate>>);
 
 impl Delivery {
-    /// Whether the brokers have it for sure.
+    /// Waits for the report. True if the brokers have acknowledged the record.
     pub(crate) async fn acknowledged(&self) -> bool {
         for _ in 0..DELIVERY_STEPS {
             pause().await;
@@ -70,7 +70,7 @@ impl Sim {
 }
 
 impl SimulatedWorld {
-    /// Lets one append that may land meet its fate.
+    /// Decides for one append that is under way what becomes of it.
     pub(crate) fn land_one(&mut self) {
         let now = self.now;
         let may_land = |wire: &Wire| {
@@ -115,7 +115,7 @@ impl SimulatedWorld {
         self.log.push(wire.event);
     }
 
-    /// What a process that dies has not sent yet is gone.
+    /// Removes the appends that a process had not sent when it died.
     pub(crate) fn lose_unsent(&mut self, producer: usize) {
         self.wires
             .retain(|wire| wire.producer != producer || wire.sent);

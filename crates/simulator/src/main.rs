@@ -1,4 +1,4 @@
-//! `seckill-simulator --seeds 10000`: runs that many histories and says whether a rule was broken.
+//! `seckill-simulator --seeds 10000` runs 10,000 histories and reports whether a rule was broken.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,22 +11,22 @@ use seckill_simulator::{EVIDENCE, Guards, Mode, REDUNDANT, search, simulate, tra
 /// Runs random histories of one sale against the protocol. Exits with 1 when a rule was broken.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many histories.
+    /// The number of histories.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     start: u64,
-    /// How many Redis servers.
+    /// The Redis servers of the simulation.
     #[arg(long, value_enum, default_value_t = Servers::Single)]
     mode: Servers,
     /// Switches a guard off.
     #[arg(long, value_name = "GUARD")]
     without: Vec<String>,
-    /// For each guard shows a history in which it is missed.
+    /// For each guard, shows a history that breaks a rule without it.
     #[arg(long)]
     guards: bool,
-    /// Where a history no longer shows anything, tries this many others.
+    /// If the history of a guard no longer breaks a rule, tries this many others.
     #[arg(long, value_name = "SEEDS", requires = "guards", default_value_t = 0)]
     search: u64,
     /// Runs this seed alone and prints its steps.
@@ -102,7 +102,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(exit_code(broken.is_empty()))
 }
 
-/// Whether every guard is missed somewhere.
+/// Whether every guard has a history that breaks a rule without it.
 #[allow(clippy::print_stdout, reason = "its output")]
 fn show_guards(start: u64, more: u64) -> bool {
     let mut caught = 0;

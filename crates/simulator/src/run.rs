@@ -1,4 +1,4 @@
-//! One history: a time of faults, then peace until everything has come to rest.
+//! Runs one history: first with faults, then without faults until everything has come to rest.
 
 use crate::faults::Fault;
 use crate::guards::Guards;
@@ -9,10 +9,10 @@ use crate::{checks, ingress, projector, scene, task};
 
 const FAULTY_TICKS: usize = 5_000;
 const QUIET_TICKS: usize = 30_000;
-/// Requests under way beyond which no more are made.
+/// No new requests are made while more than this many are under way.
 const MOST_TASKS: usize = 20;
 
-/// What came of a history in which no rule was broken.
+/// The result of a history in which no rule was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Orders that buyers were promised.
@@ -40,7 +40,7 @@ pub fn trace(seed: u64, mode: Mode, guards: Guards) -> Result<Report, Violation>
 fn run(world: SimulatedWorld) -> Result<Report, Violation> {
     let sim = Sim::new(world);
     let outcome = history(&sim);
-    // Tasks hold the world: without this, neither would ever go.
+    // The tasks refer to the world and the world to the tasks. Without this, neither would be freed.
     let tasks = std::mem::take(&mut sim.world().tasks);
     drop(tasks);
     outcome
@@ -144,7 +144,7 @@ fn peace(sim: &Sim) -> Result<(), Violation> {
     come_to_rest(sim)
 }
 
-/// Everything that is left meets demand.
+/// Sends more buyers than there are units left, and checks that all units are sold.
 fn sell_out(sim: &Sim) -> Result<(), Violation> {
     sim.demand_all();
     come_to_rest(sim)?;

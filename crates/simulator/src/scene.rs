@@ -5,7 +5,7 @@ use seckill_domain::{
     UserId, VoucherId,
 };
 
-/// Buyers.
+/// The number of buyers.
 pub(crate) const USERS: i64 = 5;
 
 /// # Panics
@@ -35,7 +35,7 @@ pub(crate) fn scheduled(stock: i64) -> EventBody {
             stock,
             max_quantity: 3,
             opens_at: Timestamp::from_micros(0),
-            // A sale ends by being closed.
+            // The sale ends only when it is closed.
             closes_at: Timestamp::from_micros(i64::MAX),
             hold_seconds: 1,
             requires_sale_token: false,

@@ -1,4 +1,4 @@
-//! The handle on the world that everything has, and the scheduler that lets one thing happen at a time.
+//! The handle through which all code reaches the simulated world, and the scheduler that makes one step at a time.
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use crate::book::Book;
 use crate::task::{Owner, Task};
 use crate::world::SimulatedWorld;
 
-/// The world, shared by everything that happens in it.
+/// The simulated world, shared by all tasks.
 #[derive(Clone)]
 pub(crate) struct Sim(Rc<RefCell<SimulatedWorld>>);
 
@@ -16,7 +16,7 @@ impl Sim {
         Self(Rc::new(RefCell::new(world)))
     }
 
-    /// Not to be kept over a pause.
+    /// The borrowed world. It must be released before the next pause.
     pub(crate) fn world(&self) -> RefMut<'_, SimulatedWorld> {
         self.0.borrow_mut()
     }
@@ -26,7 +26,7 @@ impl Sim {
         self.world().tasks.push(Task { owner, future });
     }
 
-    /// A task of a process that comes to an end by itself.
+    /// Starts a task of a process that ends by itself.
     pub(crate) fn begin(&self, process: usize, future: impl Future<Output = ()> + 'static) {
         let owner = Owner {
             process,
@@ -36,7 +36,7 @@ impl Sim {
         self.spawn(owner, future);
     }
 
-    /// Lets one thing happen.
+    /// Makes one step.
     pub(crate) fn tick(&self) {
         let mut task = {
             let mut world = self.world();
@@ -59,12 +59,12 @@ impl Sim {
         self.world().clock(process)
     }
 
-    /// A number of steps that differs.
+    /// A random number of steps.
     pub(crate) fn some_steps(&self, range: std::ops::Range<usize>) -> usize {
         self.world().between(range)
     }
 
-    /// The tables as they are at this moment: a snapshot.
+    /// A snapshot of the tables.
     pub(crate) fn book(&self) -> Rc<Book> {
         Rc::clone(&self.world().book)
     }

@@ -1,15 +1,15 @@
-//! Processes as futures that nobody wakes: the simulation polls one of them at a time, at random.
+//! Processes as futures without wakers: the simulation chooses one of them at random and polls it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// Which tasks end together.
+/// The owner of a task. Tasks with the same owner end together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) process: usize,
     /// The partition assignment it works for, if any.
     pub(crate) assignment: Option<u64>,
-    /// Whether it comes to an end by itself.
+    /// Whether the task ends by itself.
     pub(crate) transient: bool,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Goes on to the task's next pause; false at its end.
+    /// Runs the task up to its next pause. False if it has ended.
     pub(crate) fn resume(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.future.as_mut().poll(&mut context).is_pending()
@@ -40,7 +40,7 @@ impl Future for Pause {
     }
 }
 
-/// Lets anything else happen.
+/// Lets other tasks run.
 pub(crate) async fn pause() {
     Pause(false).await;
 }

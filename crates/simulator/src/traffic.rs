@@ -1,4 +1,4 @@
-//! What buyers, the payment provider, operators and the timeout service do.
+//! The actions of buyers, the payment provider, operators and the timeout service.
 
 use seckill_domain::{
     EventBody, OrderCancelled, OrderExpired, OrderId, OrderPaid, PaymentId, Reason, Sale,
@@ -11,7 +11,7 @@ use crate::sim::Sim;
 use crate::task::pause_for;
 use crate::world::{Mode, SimulatedWorld};
 
-/// Units beyond which nobody restocks.
+/// Operators restock only if the sale has fewer units than this.
 const RESTOCK_BELOW: i64 = 9;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) enum Wish {
 }
 
 impl Wish {
-    /// The kinds that this seed meets. Closing is for good, and so is rare.
+    /// The kinds of actions in the history of this seed. Closing is rare because it is final.
     pub(crate) fn some(world: &mut SimulatedWorld) -> Vec<Self> {
         let all = [
             Self::Shrink,
@@ -45,7 +45,7 @@ impl Wish {
 }
 
 impl Sim {
-    /// Something is asked of some ingress.
+    /// Sends a random request to a random ingress.
     pub(crate) fn ask(&self, wishes: &[Wish]) {
         let me = self.world().any_ingress();
         let wish = self.world().choose(wishes);
@@ -77,7 +77,7 @@ impl Sim {
         }
     }
 
-    /// One more buyer for each unit that is left.
+    /// Sends one more buyer for each unit that is left.
     pub(crate) fn demand_all(&self) {
         let left = {
             let world = self.world();
@@ -169,7 +169,7 @@ impl SimulatedWorld {
         let reuse = self.tuning.key_reuse;
         let again = self.chance(reuse);
         let used = self.said.keys.get(&user_id);
-        // Mostly the last one, sometimes the first, of an order that others have followed since.
+        // Mostly the last order of the buyer, and sometimes the first one, after which the buyer has placed others.
         let first = self.log.len() % 8 == 7;
         let used = used.and_then(|keys| if first { keys.first() } else { keys.last() });
         let key_hash = match used.copied().filter(|_| again) {
@@ -180,7 +180,7 @@ impl SimulatedWorld {
                 key
             }
         };
-        // Nothing but its hold answers for an order without a key.
+        // For an order without a key, only its hold can answer a repeated request.
         let keyless = self.mode == Mode::Late && self.chance(0.2);
         let most = self.tuning.most_units;
         let quantity = 1 + u32::try_from(self.below(most)).unwrap_or(0);
@@ -191,7 +191,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// A payment that the provider tells of again, or another one.
+    /// A payment that the provider reports again, or a new one.
     fn payment_of(&mut self, order_id: OrderId) -> PaymentId {
         let again = self.chance(0.6);
         let before = self.said.payments.iter().find(|(_, of)| *of == order_id);
@@ -204,7 +204,7 @@ impl SimulatedWorld {
     }
 }
 
-/// The timeout service: some unpaid order's time is over.
+/// The timeout service expires a random unpaid order.
 pub(crate) async fn expire(sim: Sim, me: usize) {
     loop {
         pause_for(sim.some_steps(10..60)).await;

@@ -1,4 +1,4 @@
-//! Everything there is: processes, stores, clocks.
+//! The simulated world: processes, stores, clocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
@@ -13,29 +13,29 @@ use crate::log::Wire;
 use crate::redis::{Connection, Fence, Keys, Node, Role, Stock};
 use crate::task::{Owner, Task};
 
-/// T, in ticks.
+/// The promise deadline, in ticks.
 pub(crate) const PROMISE_TICKS: u64 = 400;
-/// How often a master counts its replicas at least.
+/// The longest time between two counts of its replicas by a master.
 pub(crate) const CRON_TICKS: u64 = 20;
 /// `min-replicas-max-lag`.
 pub(crate) const REPLICA_LAG_TICKS: u64 = 300;
 
-/// How many servers there are.
+/// The servers and the faults of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// One Redis, which may restart with what it last saved.
+    /// One Redis, which may restart from its last snapshot.
     Single,
-    /// The same, and what is rare elsewhere is frequent: faults, a slow server, late retries.
+    /// The same, with more faults, a slow server and late retries.
     Rough,
-    /// As [`Self::Rough`], and answers are lost at times: their process sleeps before it asks again, also for
+    /// As [`Self::Rough`], and sometimes an answer is lost and the process is stopped before it asks again, also for
     /// orders without a key.
     Late,
     /// One Redis, which also loses single hashes of the sale.
     Torn,
-    /// A master, a replica that may be promoted while the master lives on, and a second replica
-    /// that follows either.
+    /// A master, a replica that may be promoted while the master still runs, and a second replica that follows one of
+    /// the two.
     Pair,
-    /// The same with Sentinels, who may also name a master again that slept through its successor's life.
+    /// The same with Sentinels. They may also name a master again that was stopped while its successor was master.
     Sentinel,
 }
 
@@ -55,26 +55,26 @@ pub struct Violation(pub String);
 #[derive(Default)]
 pub(crate) struct Process {
     pub(crate) name: String,
-    /// Stopped (as by SIGSTOP) until then.
+    /// The tick until which it is stopped (by SIGSTOP).
     pub(crate) stopped_until: u64,
-    /// Ticks it was not stopped: what a clock that stands still with it shows.
+    /// The number of ticks in which it was not stopped: the time of a clock that stops with the process.
     pub(crate) ran: u64,
     pub(crate) speed: f64,
-    /// Connections of the hot path (or the projector's), the relay's and the reads'.
+    /// Three connections: of an ingress' hot path or a projector's work, of the relay, and of the reads.
     pub(crate) stock: Stock,
     pub(crate) relay_stock: Stock,
     pub(crate) reads_stock: Stock,
-    /// An ingress: acknowledged, and not cleared yet.
+    /// For an ingress: acks of events that are not removed from the outbox yet.
     pub(crate) acks: Vec<Ack>,
-    /// A projector: its partition, if it believes that it owns it.
+    /// For a projector: its assignment, if it believes that it owns the partition.
     pub(crate) assignment: Option<u64>,
-    /// A projector: positions of the sale as its watch saw them open.
+    /// For a projector: positions at which its watch has seen the sale open.
     pub(crate) seen: VecDeque<Offset>,
-    /// A projector: whether it loads the sale.
+    /// For a projector: whether it is loading the sale.
     pub(crate) loading: bool,
 }
 
-/// What differs from seed to seed.
+/// The values that differ from seed to seed.
 pub(crate) struct Tuning {
     pub(crate) slow_produce: f64,
     pub(crate) key_reuse: f64,
@@ -83,7 +83,7 @@ pub(crate) struct Tuning {
     pub(crate) most_units: usize,
 }
 
-/// What was said to the outside, and must hold.
+/// The answers that were given to clients and must stay true.
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) promised: BTreeSet<OrderId>,
@@ -115,7 +115,7 @@ pub(crate) struct SimulatedWorld {
     pub(crate) redis_backups: Vec<Keys>,
     /// Whether the replica replicates.
     pub(crate) linked: bool,
-    /// Whom the second replica follows.
+    /// The node that the second replica follows.
     pub(crate) third_follows: usize,
     pub(crate) processes: Vec<Process>,
     pub(crate) ingresses: usize,
@@ -244,7 +244,7 @@ impl SimulatedWorld {
         self.rng.choice(from).cloned()
     }
 
-    /// What `process` measures deadlines by.
+    /// The clock with which `process` measures deadlines.
     pub(crate) fn clock(&self, process: usize) -> u64 {
         if self.guards.boot_clock {
             self.now
@@ -259,7 +259,7 @@ impl SimulatedWorld {
         self.violation.get_or_insert(Violation(what));
     }
 
-    /// A line of the trace. Nobody reads it but for one seed, so it is made only then.
+    /// Adds a line to the trace. The line is made only if the trace is printed.
     #[allow(clippy::print_stdout, reason = "a trace is for people")]
     pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
         if self.traced {
@@ -267,7 +267,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// What is not at rest.
+    /// Prints to the trace what is not at rest yet.
     pub(crate) fn trace_rest(&self) {
         let (folded, effects) = (self.book.folded.get(), self.book.effects.get());
         let (end, wires) = (self.log.len(), self.wires.len());
@@ -282,7 +282,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// Ends tasks where they stand.
+    /// Ends tasks immediately, wherever they are.
     pub(crate) fn cancel(&mut self, ends: impl Fn(&Owner) -> bool) {
         self.tasks.retain(|task| !ends(&task.owner));
     }
@@ -295,7 +295,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// Which task goes on, if a task is it; everything else happens in here.
+    /// Makes the next step of the world. Returns the task that has to run next, if the step is one of a task.
     pub(crate) fn pick(&mut self) -> Option<usize> {
         let (tasks, nodes) = (self.tasks.len(), self.nodes.len());
         let replication = if nodes > 1 { 0.6 } else { 0.0 };

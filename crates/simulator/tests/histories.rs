@@ -1,4 +1,4 @@
-//! The rules hold in thousands of histories, and each guard is needed in one of them.
+//! Thousands of histories break no rule, and for each guard there is a history that breaks one without it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,7 @@ fn no_rule_is_broken(mode: Mode, seeds: u64) {
         promised += report.promised;
         loads += report.loads;
     }
-    // Histories in which nothing happens break no rule either.
+    // This fails if the histories are empty, which would break no rule either.
     let seeds = usize::try_from(seeds).unwrap();
     assert!(promised > 2 * seeds, "{promised} promises");
     assert!(loads > u64::try_from(seeds).unwrap(), "{loads} loads");
@@ -72,7 +72,7 @@ fn every_guard_is_missed_or_redundant() {
     }
 }
 
-/// Redundant: the histories are the same without it, but for what it alone touches.
+/// A guard is redundant if no rule is broken without it.
 #[test]
 fn no_rule_is_broken_without_a_redundant_guard() {
     for (guard, _) in REDUNDANT {

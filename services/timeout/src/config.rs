@@ -11,26 +11,26 @@ use seckill_stores::StoreSettings;
 /// All settings of the service.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the stores are.
+    /// The addresses of the stores.
     pub stores: StoreSettings,
     /// `TIMEOUT_ADMIN_LISTEN`: where health and metrics are served.
     pub admin_listen: SocketAddr,
-    /// `EXPIRY_GRACE_SECONDS`: how long past its deadline an order is left alone, and how far the
-    /// clocks of the database and Redis may be apart.
+    /// `EXPIRY_GRACE_SECONDS`: how long the service waits after an order's deadline before it expires the order, and
+    /// how much the clocks of the database and Redis may differ.
     pub grace: Duration,
-    /// `EXPIRY_POLL_MS`: how long to wait when nothing more was due.
+    /// `EXPIRY_POLL_MS`: how long the service waits when no more orders are due.
     pub poll_interval: Duration,
     /// Log level and format.
     pub logs: LogSettings,
-    /// Where spans go.
+    /// Where traces are sent.
     pub traces: TraceSettings,
 }
 
 impl Config {
-    /// Reads and checks everything.
+    /// Reads and checks all settings.
     ///
     /// # Errors
-    /// Every mistake, at once.
+    /// All mistakes together.
     pub fn load(source: &Source) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(source);
         let config = Self::read(&mut reader);

@@ -1,4 +1,4 @@
-//! One round: look for due orders, claim them, append their expiries.
+//! One round: finds due orders, claims them and appends their expiries.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,20 +14,20 @@ use uuid::Uuid;
 
 use crate::clocks::{Clocks, Reading, Skew, SkewError};
 
-/// How a round is made.
+/// The settings of a round.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpirerOptions {
-    /// How long past its deadline an order is left alone, and how far the clocks may be apart.
+    /// How long to wait after an order's deadline, and how much the clocks may differ.
     pub grace: Duration,
     /// The most orders in a round.
     pub page_size: u32,
-    /// How long nobody else takes an order that was claimed for the first time; a later claim is for longer
-    /// ([`Orderbook::claim_due`]). Longer than the producer tries to deliver, or an order would be claimed
-    /// again while its first event is still on its way.
+    /// How long the first claim of an order lasts. Later claims last longer ([`Orderbook::claim_due`]). This has to be
+    /// longer than the producer's delivery time-out; otherwise an order would be claimed again while the producer still
+    /// tries to send its first event.
     pub claim_for: Duration,
 }
 
-/// Expires what is due.
+/// Expires orders that are due.
 pub struct Expirer<C> {
     orderbook: Orderbook,
     producer: Arc<EventProducer>,
@@ -35,24 +35,23 @@ pub struct Expirer<C> {
     options: ExpirerOptions,
 }
 
-/// What a round did.
+/// The result of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepReport {
     /// Orders claimed.
     pub claimed: usize,
-    /// Events that the log has acknowledged. The rest of the claimed orders are claimed anew, by
-    /// whomever, when their claims have lapsed.
+    /// The number of events that the log has acknowledged. The other claimed orders are claimed again, by any instance,
+    /// when their claims have lapsed.
     pub published: usize,
-    /// How long ago the oldest due order, claimed in this round or before it, could have been paid at the
-    /// latest; zero without any.
+    /// The time since the deadline of the oldest due order, claimed in this round or earlier. Zero if none is due.
     pub lag: Duration,
-    /// The database's clock against Redis'.
+    /// The difference between the database's clock and Redis' clock.
     pub skew: Skew,
-    /// Whether there may be more to do at once.
+    /// Whether more orders may be due.
     pub full_page: bool,
 }
 
-/// Why a round did nothing. Nothing has to be undone: the next round tries again.
+/// Why a round did nothing. Nothing has to be undone, and the next round tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// The database's clock or the orders cannot be read.
@@ -61,10 +60,10 @@ pub enum StepError {
     /// Redis' clock cannot be read.
     #[error("nothing is expired, Redis does not tell the time: {0}")]
     Redis(#[from] StockError),
-    /// The clocks do not agree.
+    /// The clocks differ too much, or the difference is not known.
     #[error("nothing is expired, {error}")]
     Clocks {
-        /// How.
+        /// The difference.
         #[source]
         error: SkewError,
         skew: Skew,
@@ -72,7 +71,7 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// The name of the readiness condition that it breaks.
+    /// The name of the readiness condition that this error breaks.
     #[must_use]
     pub const fn condition(&self) -> &'static str {
         match self {
@@ -100,11 +99,10 @@ impl<C: Clocks> Expirer<C> {
         }
     }
 
-    /// One round. It is not to be dropped half-way: what it claimed would wait for its claims to
-    /// lapse.
+    /// Makes one round. Do not drop the future before its end: its orders would have to wait until their claims lapse.
     ///
     /// # Errors
-    /// When a store does not answer or the clocks do not agree; see [`StepError`].
+    /// When a store does not answer or the clocks differ too much; see [`StepError`].
     pub async fn step(&self) -> Result<StepReport, StepError> {
         let ExpirerOptions {
             grace,
@@ -127,16 +125,16 @@ impl<C: Clocks> Expirer<C> {
         })
     }
 
-    /// Deletes the claims of orders that are not unpaid any more.
+    /// Deletes the claims of orders that are no longer unpaid.
     ///
     /// # Errors
-    /// When the database does not answer; it does no harm to leave them.
+    /// When the database does not answer. It does no harm to keep the claims.
     pub async fn forget_claims(&self) -> Result<(), OrderbookError> {
         self.orderbook.forget_claims().await?;
         Ok(())
     }
 
-    /// The database's time, if deadlines may be judged by it.
+    /// The database's time, if it is close enough to Redis' time to decide on deadlines.
     async fn clock(&self) -> Result<(Timestamp, Skew), StepError> {
         let origin = Instant::now();
         let database = Reading::take(origin, self.clocks.database()).await?;
@@ -148,7 +146,7 @@ impl<C: Clocks> Expirer<C> {
         Ok((database.clock, skew))
     }
 
-    /// Appends an event for each order and waits for the acknowledgements; says how many came.
+    /// Appends an event for each order and waits for the acknowledgements. Returns their number.
     async fn publish(&self, due: &[DueOrder]) -> usize {
         if due.is_empty() {
             return 0;
@@ -180,7 +178,7 @@ impl<C: Clocks> Expirer<C> {
                 }
             }
         }
-        // One line a page: an outage fails whole pages.
+        // Log one line for each page, because in an outage all orders of a page fail.
         if let Some(error) = failure {
             tracing::warn!(failed = failed.len(), error, "expiries not acknowledged");
             self.shorten_claims(&failed).await;
@@ -189,7 +187,8 @@ impl<C: Clocks> Expirer<C> {
         due.len() - failed.len()
     }
 
-    /// An outage of the log makes no claim longer.
+    /// Shortens the claims of orders whose events the log did not acknowledge, so that an outage of the log does not
+    /// make their next claims longer.
     async fn shorten_claims(&self, orders: &[OrderId]) {
         let claim_for = self.options.claim_for;
         if let Err(error) = self.orderbook.shorten_claims(orders, claim_for).await {
@@ -210,7 +209,7 @@ fn expiry(order: &DueOrder) -> Event {
     }
 }
 
-/// No request stands behind an expiry: its trace begins here, and links to the order.
+/// An expiry is not caused by a request, so a new trace begins here. It has a link to the trace of the order.
 fn trace(order: OrderId, context: TraceParent, began: SystemTime) {
     if traces::wants(context) {
         Span::new("publish OrderExpired", Kind::Producer, context, None, began)

@@ -1,9 +1,9 @@
-//! Ends the time to pay: appends `OrderExpired` to the event log for every order that is unpaid
-//! past its deadline. The event only asks; the fold decides, so an order whose payment came first
-//! in the log stays paid, and an event that was appended twice changes nothing.
+//! Appends `OrderExpired` to the event log for every order that is unpaid after its deadline. The event is only a
+//! request, and the fold decides: an order whose payment comes first in the log stays paid, and an event that was
+//! appended twice changes nothing.
 //!
-//! Any number of instances may run: each claims the orders of a page before it appends their
-//! events. An instance that dies leaves its claims to lapse, and another takes the orders over.
+//! Any number of instances may run, because each claims the orders of a page before it appends their events. When an
+//! instance dies, its claims lapse, and another instance takes the orders over.
 
 pub mod config;
 pub mod expirer;

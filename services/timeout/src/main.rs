@@ -1,5 +1,5 @@
-//! The process: settings, logs, signals. Exits 0 after SIGTERM, 1 when it failed, 2 when its
-//! settings cannot be used.
+//! The process: reads settings, starts logs, handles signals. Its exit code is 0 after SIGTERM, 1 after a failure, and
+//! 2 when its settings cannot be used.
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ seckill_metrics::catalogue! {
     GaugeEntry CLOCK_SKEW_SECONDS = "seckill_clock_skew_seconds" [] "The clock of PostgreSQL less that of Redis. Beyond EXPIRY_GRACE_SECONDS nothing expires.";
 }
 
-/// These, and those of the libraries that the service uses.
+/// The metrics of this service and of the libraries that it uses.
 #[must_use]
 pub fn all() -> Vec<&'static [Metric]> {
     vec![

@@ -1,4 +1,4 @@
-//! Checks before the first round: the stores answer, and are as the settings say.
+//! Checks before the first round that the stores answer and have the right settings.
 
 use seckill_eventlog::{EventProducer, KafkaSettings, TopicError, Topics, check_topics};
 use seckill_orderbook::Orderbook;
@@ -6,10 +6,10 @@ use seckill_service::health::{Health, Unmet};
 use seckill_stock::{Stock, StockError};
 use seckill_stores::wait_for_schema_ids;
 
-/// Waits for each store that does not answer, and names it in `/readyz`.
+/// Waits for each store that does not answer. `/readyz` names it meanwhile.
 ///
 /// # Errors
-/// Errors that do not pass by waiting: topics with wrong settings, a Redis that evicts keys.
+/// Only errors that waiting does not solve: topics with wrong settings, a Redis that evicts keys.
 pub(crate) async fn pass(
     health: &Health,
     orderbook: &Orderbook,
@@ -17,7 +17,7 @@ pub(crate) async fn pass(
     producer: &EventProducer,
     (settings, topics, partitions): (&KafkaSettings, &Topics, i32),
 ) -> Result<(), Unmet> {
-    // The topics, and then a warm producer: orders would be claimed before it can emit otherwise.
+    // Check the topics, and then let the producer connect. Otherwise orders would be claimed before it can send.
     let kafka = async {
         let ask = || check_topics(settings, topics, partitions);
         health

@@ -1,4 +1,4 @@
-//! Puts the service together, runs it, and takes it down in order.
+//! Starts the service, runs it, and stops it in the right order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::metrics;
 use crate::preflight;
 use crate::worker::{self, Pulse};
 
-/// Orders in a round: enough for the producer to batch, few enough to be acknowledged long before
-/// their claims lapse.
+/// The most orders in a round: enough for the producer to make batches, and few enough that they are acknowledged
+/// long before their claims lapse.
 const PAGE_SIZE: u32 = 500;
 
-/// One for the rounds; one more so that a connection that broke does not delay them.
+/// One connection for the rounds, and one more so that a broken connection does not delay them.
 const MAX_CONNECTIONS: u32 = 2;
 
-/// Together shorter than the time after which a loop counts as stalled.
+/// This and the statement time-out are together shorter than the time after which a loop counts as stalled.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs until `stop` is cancelled. The admin listener is there from the start to the end, so that
-/// `/readyz` says what the service is waiting for.
+/// Runs until `stop` is cancelled. The admin listener runs from the start to the end, so that `/readyz` names what
+/// the service is waiting for.
 ///
 /// # Errors
 /// When the service is misconfigured, or its admin listener cannot be opened.
@@ -57,7 +57,7 @@ pub async fn run(config: &Config, stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// What the rounds are made with.
+/// The stores that the rounds use.
 pub struct Stores {
     orderbook: Orderbook,
     stock: Stock,
@@ -86,7 +86,7 @@ async fn work(config: &Config, health: &Health, stop: &CancellationToken) -> Res
     Ok(())
 }
 
-/// Ends the process if the producer has failed permanently: waiting does not help.
+/// Ends the process if the producer has failed permanently, because waiting does not help then.
 async fn end_without_producer(
     producer: Arc<EventProducer>,
     health: Health,
@@ -112,10 +112,10 @@ fn expirer(config: &Config, stores: &Stores) -> Expirer<StoreClocks> {
     Expirer::new(stores.orderbook.clone(), producer, clocks, options)
 }
 
-/// Connects, and waits for each store that is away; gives up only on what waiting cannot mend.
+/// Connects, and waits for each store that does not answer.
 ///
 /// # Errors
-/// That.
+/// Only errors that waiting does not solve.
 pub async fn open(config: &Config, health: &Health) -> Result<Stores> {
     let kafka = config.stores.kafka("seckill-timeout");
     let topics = config.stores.topics();
@@ -144,7 +144,7 @@ pub async fn open(config: &Config, health: &Health) -> Result<Stores> {
     })
 }
 
-/// The last page was waited for, so nothing is left to flush but what had no acknowledgement.
+/// The acknowledgements of the last page were waited for, so only events without one are left to flush.
 async fn close(stores: Stores) {
     let Stores {
         orderbook,

@@ -1,4 +1,4 @@
-//! The loop around the rounds, and the watch over it.
+//! The loop that makes the rounds, and the check that the loop is still running.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,32 +11,32 @@ use crate::clocks::Clocks;
 use crate::expirer::{Expirer, StepError, StepReport};
 use crate::metrics;
 
-/// A loop that has not come round for longer has stopped.
+/// A loop that has not finished a round for longer than this counts as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
-/// How often claims are forgotten that are of no use any more.
+/// How often claims are deleted that are no longer needed.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// When the loop last came round. Clones are one.
+/// The time at which the loop last finished a round. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Pulse(Arc<Mutex<Instant>>);
 
 impl Pulse {
-    /// Beats now for the first time.
+    /// The loop starts now.
     #[must_use]
     pub fn start() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// The loop came round.
+    /// The loop has finished a round.
     pub fn beat(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Whether the loop still came round shortly before `now`.
+    /// Checks that the loop has finished a round shortly before `now`.
     ///
     /// # Errors
-    /// A message when it had not for ten seconds.
+    /// A message if it has not for ten seconds.
     pub fn check(&self, now: Instant) -> Result<(), String> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = now.saturating_duration_since(last);
@@ -56,8 +56,8 @@ impl Pulse {
     }
 }
 
-/// Makes round after round until `stop` is cancelled; the round in hand is finished. After a full
-/// page the next round follows at once, otherwise after `poll_interval`.
+/// Makes rounds until `stop` is cancelled, and finishes the current round then. After a full page the next round
+/// follows immediately, otherwise after `poll_interval`.
 pub async fn run<C: Clocks>(
     expirer: &Expirer<C>,
     health: &Health,
@@ -78,7 +78,7 @@ pub async fn run<C: Clocks>(
                 tracing::warn!(%error, "claims of no use are kept for now");
             }
         }
-        // A page that could not be published is no reason to claim the next one in a hurry.
+        // If nothing of a page could be published, wait before the next page is claimed.
         let at_once = outcome.is_ok_and(|report| report.full_page && report.published > 0);
         if !at_once {
             stop.run_until_cancelled(tokio::time::sleep(poll_interval))
@@ -103,11 +103,11 @@ fn record(outcome: &Result<StepReport, StepError>) {
     metrics::CLOCK_SKEW_SECONDS.only().set(skew.as_seconds());
 }
 
-/// The readiness condition that a page without acknowledgement breaks.
+/// The readiness condition that is broken by a page without any acknowledgement.
 const KAFKA: &str = "kafka";
 
-/// What the rounds say about readiness: at most one condition is broken at a time, because a round
-/// ends at the first.
+/// The readiness conditions that the rounds set. At most one is broken at a time, because a round ends at the first
+/// error.
 #[derive(Debug)]
 struct Conditions<'a> {
     health: &'a Health,
@@ -124,7 +124,7 @@ impl<'a> Conditions<'a> {
 
     fn update(&mut self, outcome: &Result<StepReport, StepError>) {
         let problem = match outcome {
-            // With nothing to append, the log was not asked.
+            // Nothing had to be appended, so it is not known whether the log is available again.
             Ok(report) if report.claimed == 0 && self.broken == Some(KAFKA) => return,
             Ok(report) if report.published < report.claimed => Some((KAFKA, unpublished(report))),
             Ok(_) => None,
@@ -135,7 +135,7 @@ impl<'a> Conditions<'a> {
             self.health.resolved(before);
         }
         if let Some((condition, why)) = problem {
-            // Once, not five times a second.
+            // Log it once, not five times a second.
             if self.broken != Some(condition) {
                 tracing::error!(condition, why, "orders do not expire");
             }

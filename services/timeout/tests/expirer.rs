@@ -15,7 +15,7 @@ use seckill_testkit::postgres;
 use seckill_timeout::clocks::{Clocks, SkewError, StoreClocks};
 use seckill_timeout::expirer::{Expirer, StepError, StepReport};
 
-/// Rounds until one claims something.
+/// Makes rounds until one claims something.
 async fn step_until_claimed<C: Clocks>(expirer: &Expirer<C>) -> StepReport {
     let rounds = async {
         loop {
@@ -31,7 +31,7 @@ async fn step_until_claimed<C: Clocks>(expirer: &Expirer<C>) -> StepReport {
         .expect("an order becomes due")
 }
 
-/// Rounds until nothing is claimed any more; gives how many expiries were published.
+/// Makes rounds until nothing is claimed any more. Returns how many expiries were published.
 async fn drain<C: Clocks>(expirer: &Expirer<C>) -> usize {
     let mut published = 0;
     while let StepReport {
@@ -43,13 +43,13 @@ async fn drain<C: Clocks>(expirer: &Expirer<C>) -> usize {
     published
 }
 
-/// As if that time had passed for the claims.
+/// Changes the claims as if this time had passed.
 fn age_claims(world: &ExpiryWorld, seconds: u32) {
     let age = format!("UPDATE expiry_claims SET until = until - interval '{seconds} seconds'");
     postgres::query(&world.database.url(), &age).unwrap();
 }
 
-/// Nobody folds: every order stays unpaid, however often its expiry is in the log.
+/// Without a projector nothing is folded, so every order stays unpaid, however often its expiry is in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
     let world = ExpiryWorld::start().await;
@@ -59,7 +59,7 @@ async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
     for _ in 0..18 {
         drain(&expirer).await;
         age_claims(&world, 10);
-        // Claimed or not, the orders are late, and the alert has to see it.
+        // The orders are late, also when they are claimed, and the alert has to show it.
         let lag = expirer.step().await.unwrap().lag;
         assert!(lag.as_secs() >= 3_600, "{lag:?}");
     }
@@ -72,7 +72,7 @@ async fn an_order_gets_four_expiries_in_three_minutes_without_a_projector() {
     assert_eq!(other, None, "after 0, 10, 40 and 130 s");
 }
 
-/// What the log has not got is not waited for longer, however often it was tried.
+/// Failed attempts do not make the claims longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_kafka_makes_no_claim_longer() {
     let world = ExpiryWorld::start().await;
@@ -143,7 +143,7 @@ async fn nothing_expires_before_its_deadline_and_the_grace_are_over() {
     assert_eq!(world.expired().await, orders[..1]);
 }
 
-/// The real clocks, of which Redis' answers once an order has become due: after the database's was read.
+/// The real clocks, but Redis' clock answers only after an order has become due, later than the database's was read.
 struct Late {
     clocks: StoreClocks,
     due: Timestamp,
@@ -175,7 +175,7 @@ async fn an_order_that_becomes_due_between_two_looks_at_the_clock_does_not_expir
     let order = world.orderbook.order(orders[0]).await.unwrap().unwrap();
     let grace_us = i64::try_from(GRACE.as_micros()).unwrap();
     let due = Timestamp::from_micros(order.pay_by.as_micros() + grace_us);
-    // The look that is slow may take less than a second, or the clocks count as unknown.
+    // The slow reading has to take less than a second, or the clocks count as unknown.
     let soon = Timestamp::from_micros(due.as_micros() - 400_000);
     until(&world.clocks(), soon).await;
     let clocks = Late {
@@ -188,7 +188,7 @@ async fn an_order_that_becomes_due_between_two_looks_at_the_clock_does_not_expir
     assert!(event.occurred_at > due, "{:?}", event.occurred_at);
 }
 
-/// The real clocks, Redis' put forward.
+/// The real clocks, but Redis' clock is fast.
 struct Skewed {
     clocks: StoreClocks,
     redis_ahead_us: i64,
@@ -229,7 +229,7 @@ async fn clocks_that_differ_by_more_than_the_grace_stop_it() {
         );
     }
     assert!(world.expired().await.is_empty());
-    // And it claimed nothing meanwhile.
+    // It has claimed nothing meanwhile.
     assert_eq!(world.expirer().step().await.unwrap().published, 1);
     assert_eq!(world.expired().await, orders);
 }

@@ -10,7 +10,7 @@ use crate::task::Owner;
 pub(crate) use reserve::{Order, place, shrink};
 pub(crate) use status::ask_status;
 
-/// Starts what runs all the time.
+/// Starts the tasks that always run.
 pub(crate) fn start(sim: &Sim, me: usize) {
     let owner = Owner {
         process: me,

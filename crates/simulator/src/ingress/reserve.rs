@@ -1,4 +1,4 @@
-//! From a request to stock in Redis and an event in the log
+//! Places an order: takes stock in Redis and appends the event to the log
 //! (`services/ingress/src/orders/reservations/{call,shrink,promise,acks}.rs`).
 
 use seckill_domain::{KeyHash, OrderId, UserId};
@@ -40,9 +40,9 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
     };
     let mut reply = ask_again(&sim, me, first_sent_at, &script).await;
     if sim.world().mode == Mode::Late && sim.world().chance(0.1) {
-        // The answer was lost, and the process slept before it asked once more.
+        // The answer was lost, and the process was stopped before it asked again.
         pause_for(sim.some_steps(0..400)).await;
-        // Known, and left (docs/recovery.md): an order that was called unknown meanwhile may be granted now.
+        // A known limitation (docs/recovery.md): an order that was called unknown meanwhile may be granted now.
         if sim.world().said.unknown.contains(&order_id) {
             return;
         }
@@ -105,7 +105,7 @@ pub(crate) async fn shrink(sim: Sim, me: usize, units: i64) {
     }
 }
 
-/// Asks until there is an answer or the promise deadline is over, always with the same ids.
+/// Asks again until there is an answer or the promise deadline is over, always with the same ids.
 async fn ask_again<R, F>(
     sim: &Sim,
     me: usize,
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// Sends a pending event; whether it was acknowledged. If so its entry is cleared some time.
+/// Publishes a pending event. Returns whether it was acknowledged; if so, its entry is removed some time later.
 async fn publish(sim: &Sim, me: usize, pending: &PendingEvent) -> bool {
     let event = pending.to_event(scene::voucher());
     if !sim.produce(me, event).acknowledged().await {
@@ -141,13 +141,13 @@ async fn publish(sim: &Sim, me: usize, pending: &PendingEvent) -> bool {
     true
 }
 
-/// Clears what no reservation has taken along.
+/// Sends the acks that no later reservation has sent along.
 async fn flush(sim: Sim, me: usize) {
     pause_for(sim.some_steps(0..6)).await;
     let (acks, stock) = {
         let process = &mut sim.world().processes[me];
         (std::mem::take(&mut process.acks), process.stock.clone())
     };
-    // What is not cleared now is left to the relay.
+    // The relay publishes again what is not cleared now.
     let _ = stock.call(&sim, move |script| script.clear(&acks)).await;
 }

@@ -1,4 +1,4 @@
-//! What became of an order (`services/ingress/src/reads/orders.rs`).
+//! The status of an order (`services/ingress/src/reads/orders.rs`).
 
 use std::rc::Rc;
 
@@ -10,7 +10,8 @@ use crate::redis::Probe;
 use crate::sim::Sim;
 use crate::task::pause;
 
-/// Asks, and notes it where the answer is that there is no such order and none will come.
+/// Asks for the status. If the answer is that the order does not exist and never will, the answer is recorded, so that
+/// the checks can compare it.
 pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
     if sim.book().state.orders.contains_key(&id) {
         return;
@@ -31,8 +32,8 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
         return;
     }
     pause().await;
-    // One snapshot: a database that is restored between two reads has the position of one life and
-    // the rows of another.
+    // Read in one snapshot. If the database were restored between two reads, the position would be of the database
+    // before, and the rows of the restored one.
     let mut ledger = sim.book();
     pause().await;
     let rows = sim.book();
@@ -53,7 +54,7 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
     };
     let served = matches!(probe, Probe::Open { .. });
     if unknown && served && sim.world().guards.status_from_granting_master {
-        // A master that was cut off answers reads for as long as it lives.
+        // A master that was cut off goes on answering reads.
         let takes_writes = stock.call(&sim, |script| script.takes_writes()).await;
         if !matches!(takes_writes, Ok(true)) {
             return;

@@ -1,4 +1,4 @@
-//! What the fold decided is settled in Redis and published, from the rows
+//! Reads the fold's decisions from the rows, settles them in Redis and publishes the outcomes
 //! (`services/projector/src/effects.rs`).
 
 use seckill_domain::{Effect, Offset, StockOp};
@@ -64,7 +64,7 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     loop {
         worker.carry_out().await;
         pause().await;
-        // A restored database: what it does not know of is carried out again.
+        // After a restore, effects that the database does not know of are carried out again.
         worker.position = worker.position.min(worker.sim.book().effects);
         let seen = worker.sim.world().processes[me].seen.pop_front();
         if let Some(position) = seen {
@@ -108,7 +108,7 @@ impl EffectsWorker {
         }
     }
 
-    /// Asks Redis where the sale stands and settles from there.
+    /// Asks Redis for the sale's position, and settles from there.
     async fn settle_from_rows(&mut self, to: Offset) {
         loop {
             let Probe::Open { position, .. } = self.until_done(|| |s| Ok(s.probe(None))).await
@@ -123,7 +123,7 @@ impl EffectsWorker {
             pause().await;
             let page = EffectsPage::read(&self.sim.book(), position, Some(to));
             if page.to <= position {
-                // Not as far as was wanted, so what the next page begins with may not be next.
+                // Redis has not settled everything, so the next page may not follow directly on the sale's position.
                 self.chain = None;
                 return;
             }
@@ -181,7 +181,7 @@ impl EffectsWorker {
         Settled::Done
     }
 
-    /// The sale is open, and stands at `position`.
+    /// Called when the sale is open at `position`.
     async fn catch_up(&mut self, position: Offset) {
         let guarded = self.sim.world().guards.catch_up;
         if !guarded || self.chain.is_some_and(|chain| position >= chain) {

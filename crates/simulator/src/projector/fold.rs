@@ -1,4 +1,4 @@
-//! Records in, rows and the position out (`services/projector/src/fold.rs`).
+//! Reads records, and writes rows and the position (`services/projector/src/fold.rs`).
 
 use std::rc::Rc;
 
@@ -20,13 +20,13 @@ pub(crate) async fn run(sim: Sim, me: usize) {
             Offset::new(position.get() + batch).min(end)
         };
         if to <= position && sim.book().folded < position {
-            // Nothing comes, and the view lost what it had.
+            // No record comes, and the database was restored to an earlier position.
             super::assign(&sim, me);
             return;
         }
         while position < to {
             let Some(moved) = apply(&sim, position, to).await else {
-                // The view stands before what was read: read again from there.
+                // The view is behind the records that were read, so they are read again from its position.
                 super::assign(&sim, me);
                 return;
             };
@@ -35,7 +35,7 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     }
 }
 
-/// One transaction; where the position is then, or none if it is behind.
+/// Makes one transaction. Returns the position afterwards, or none if the view is behind.
 async fn apply(sim: &Sim, position: Offset, to: Offset) -> Option<Offset> {
     let read = sim.book();
     pause_for(sim.some_steps(0..3)).await;
@@ -44,14 +44,14 @@ async fn apply(sim: &Sim, position: Offset, to: Offset) -> Option<Offset> {
     if committed && luck != 1 {
         return Some(to);
     }
-    // The position moved, or the outcome is unknown.
+    // Another transaction has moved the position, or the result of this one is unknown.
     pause().await;
     let actual = sim.book().folded;
     (actual >= position).then_some(actual)
 }
 
 impl SimulatedWorld {
-    /// False: the position was another.
+    /// False if the position has changed.
     fn commit(&mut self, read: &Rc<crate::book::Book>, from: Offset, to: Offset) -> bool {
         let guards = self.guards;
         if self.book.folded != from && guards.pg_compare_and_set {
@@ -61,7 +61,7 @@ impl SimulatedWorld {
             usize::try_from(from.get()).unwrap_or(0)..usize::try_from(to.get()).unwrap_or(0);
         let book = Rc::make_mut(&mut self.book);
         if !guards.pg_compare_and_set {
-            // Without it nothing keeps others from writing after this transaction has read.
+            // Without this guard, others may write after this transaction has read, and their rows are overwritten.
             book.restore_rows(read, from);
         }
         book.apply(&guards, &self.log[range]);

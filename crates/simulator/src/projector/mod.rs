@@ -8,7 +8,7 @@ mod watch;
 use crate::sim::Sim;
 use crate::task::Owner;
 
-/// Starts what runs all the time.
+/// Starts the tasks that always run.
 pub(crate) fn start(sim: &Sim, me: usize) {
     let owner = Owner {
         process: me,
@@ -18,7 +18,7 @@ pub(crate) fn start(sim: &Sim, me: usize) {
     sim.spawn(owner, watch::run(sim.clone(), me));
 }
 
-/// Gives the partition to a projector: its two workers start.
+/// Gives the partition to a projector and starts its two workers.
 pub(crate) fn assign(sim: &Sim, me: usize) {
     let owner = {
         let mut world = sim.world();

@@ -44,8 +44,8 @@ pub(crate) async fn run(sim: &Sim, me: usize, loaded: bool) -> Result<(), Ended>
     trace(sim, me, &format!("claims under {epoch:?}, first {first}"));
     if !first {
         drain(sim, me).await;
-        // A master that was cut off when it took the claim has stopped taking writes meanwhile:
-        // the sale may have been opened elsewhere, and this epoch would end it.
+        // If the master was cut off when it took the claim, it refuses writes by now. The sale may have been opened
+        // on another server, and a new epoch would end that one.
         if guards.claim_renewed {
             done(redis.call(sim, move |s| s.renew(nonce)).await?)?;
         }
@@ -121,7 +121,7 @@ async fn verdict(sim: &Sim, nonce: Uuid) -> Result<bool, Ended> {
     Err(Ended)
 }
 
-/// Orders of which only the keys matter, and decided shrinks.
+/// Orders of which only the keys are needed, and decided shrinks.
 fn memories(book: &Book, guards: &Guards) -> (Vec<LoadHold>, Vec<LoadShrink>) {
     let keys = guards.scripts.earlier_keys && guards.scripts.key_tombstones;
     let earlier = if keys { book.earlier() } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! Looks at the sale now and then (`services/projector/src/watch.rs`).
+//! Checks the sale regularly (`services/projector/src/watch.rs`).
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ pub(crate) async fn run(sim: Sim, me: usize) {
     loop {
         pause_for(1 + sim.some_steps(0..6)).await;
         if sim.world().processes[me].assignment.is_some() {
-            // The next look tries again.
+            // The next check tries again.
             let _ = look(&sim, me).await;
         }
     }
@@ -75,13 +75,13 @@ fn load(sim: &Sim, me: usize, loaded: bool) {
     };
     let task = sim.clone();
     sim.spawn(owner, async move {
-        // Failed or overtaken: the next look begins again.
+        // If it failed or another load has overtaken it, the next check starts again.
         let _ = reload::run(&task, me, loaded).await;
         task.world().processes[me].loading = false;
     });
 }
 
-/// Redis first; then PostgreSQL is told.
+/// Removes the sale from Redis, and then marks it as retired in PostgreSQL.
 async fn retire(sim: &Sim, me: usize, probe: &Probe) -> Result<(), CallError> {
     let epoch = sim.book().epoch().unwrap_or(Epoch::FIRST);
     let mut had = (epoch, Offset::new(0));
@@ -101,7 +101,7 @@ async fn retire(sim: &Sim, me: usize, probe: &Probe) -> Result<(), CallError> {
     Ok(())
 }
 
-/// One statement: only where PostgreSQL has this epoch of the sale, and all that Redis knew of it.
+/// One statement that has an effect only if PostgreSQL has this epoch of the sale and all decisions that Redis knew.
 pub(super) fn mark_retired(sim: &Sim, epoch: Epoch, position: Offset) {
     let mut world = sim.world();
     let covers = world.book.epoch() == Some(epoch) && world.book.folded >= position;

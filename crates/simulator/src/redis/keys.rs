@@ -1,4 +1,4 @@
-//! What a node stores.
+//! The data of a node.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use super::node::Fence;
 #[derive(Debug, Clone)]
 pub(crate) struct StoredSale {
     pub(crate) contents: Sale,
-    /// Of the server that it was loaded into.
+    /// The fence of the server that it was loaded into.
     pub(crate) fence: Fence,
-    /// Taken out of service by a claim.
+    /// Whether a claim has taken it out of service.
     pub(crate) shut: bool,
-    /// Whether a part was deleted or evicted alone: what it held is gone, and it does not name the load any more.
+    /// Whether a part of it was deleted or evicted. That part is empty and no longer names the load.
     pub(crate) torn: bool,
 }
 
@@ -37,7 +37,7 @@ impl StoredSale {
 pub(crate) struct Keys {
     pub(crate) sale: Option<StoredSale>,
     pub(crate) tokens: SaleTokens,
-    /// Nonce and fence of the load that may go on.
+    /// Nonce and fence of the load that has the claim.
     pub(crate) claim: Option<(Uuid, Fence)>,
     /// The contents of loads, by nonce.
     pub(crate) staged: BTreeMap<Uuid, Sale>,

@@ -94,7 +94,7 @@ impl Script<'_> {
         Ok(Loaded::Done)
     }
 
-    /// Everything that is pending in the sale that this load has shut; none: the claim is lost.
+    /// All pending events of the sale that this load has shut. None if the load has lost its claim.
     pub(crate) fn old_outbox(&self, nonce: Uuid) -> Option<Outbox> {
         if !self.owns_claim(nonce) {
             return None;
@@ -130,7 +130,7 @@ impl Script<'_> {
         Ok(Opened::Opened)
     }
 
-    /// The load of a sale that is over: nothing of it stays.
+    /// Ends the load of a sale that is over, and removes the sale.
     pub(crate) fn discard(&mut self, nonce: Uuid, epoch: Epoch) -> Result<Loaded, CallError> {
         let in_use = self.usable_sale().is_ok_and(|sale| sale.epoch >= epoch);
         if !self.owns_claim(nonce) || in_use {

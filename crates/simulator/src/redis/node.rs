@@ -12,12 +12,13 @@ use super::keys::Keys;
 use super::stock::Connection;
 use crate::guards::Guards;
 
-/// One life of one master: `run_id:master_replid`, with Sentinels also their count of failovers.
+/// Identifies a master during a time in which it has lost no writes: `run_id:master_replid`, with Sentinels also their
+/// count of failovers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fence {
     pub(crate) run_id: u64,
     pub(crate) replication_id: u64,
-    /// As the Sentinels counted when they named this master.
+    /// The Sentinels' count when they named this master.
     pub(crate) failovers: u64,
 }
 
@@ -32,15 +33,15 @@ pub(crate) enum Role {
 pub(crate) enum CallError {
     /// The connection is broken, or the server is not a master.
     Broken,
-    /// The server refuses writes; the connection is good.
+    /// The server refuses writes. The connection can still be used.
     NoReplicas,
-    /// No answer in time: it may have been executed, or may still be.
+    /// No answer in time. The call may have been executed, or may still be executed later.
     TimedOut,
 }
 
 pub(crate) struct Message {
     pub(crate) connection: Rc<Connection>,
-    /// Runs the script and hands its answer over, or hands over why it was not run.
+    /// Runs the script and returns its answer, or returns why it was not run.
     pub(crate) run: Run,
 }
 
@@ -54,11 +55,11 @@ pub(crate) struct Node {
     pub(crate) fence: Fence,
     pub(crate) keys: Keys,
     pub(crate) inbox: VecDeque<Message>,
-    /// Stopped until then.
+    /// The tick until which it is stopped.
     pub(crate) stopped_until: u64,
-    /// When a replica last acknowledged, as far as this master knows.
+    /// When a replica last acknowledged writes, as far as this master knows.
     pub(crate) replica_seen_at: u64,
-    /// Whether its replica count was sufficient when it last looked.
+    /// Whether it had enough replicas when it last counted them.
     pub(crate) has_replica: bool,
 }
 
@@ -77,7 +78,7 @@ impl Node {
         }
     }
 
-    /// What a connected client's every call is answered from now on.
+    /// From now on every call over an existing connection fails.
     pub(crate) fn break_connections(&mut self) {
         for message in self.inbox.drain(..) {
             message.connection.cut();
@@ -85,7 +86,7 @@ impl Node {
         }
     }
 
-    /// Why it takes no writes, if it takes none.
+    /// Why it refuses writes. None if it accepts them.
     fn write_refusal(&self, guards: &Guards) -> Option<CallError> {
         if self.role == Role::Replica {
             Some(CallError::Broken)
@@ -119,9 +120,9 @@ impl Node {
     }
 }
 
-/// A script's surroundings while it runs.
+/// The context of a running script.
 pub(crate) struct Script<'a> {
-    /// What its caller read from the server.
+    /// The fence that its caller has read from the server.
     pub(crate) fence: Fence,
     pub(crate) now: u64,
     pub(crate) guards: &'a Guards,
@@ -141,7 +142,7 @@ pub(crate) enum Unusable {
 }
 
 impl Script<'_> {
-    /// To be asked before the first write: the server refuses it then, and the script ends.
+    /// Has to be called before the first write. If the server refuses writes, the script ends with this error.
     pub(crate) fn begin_writing(&self) -> Result<(), CallError> {
         self.write_refusal.map_or(Ok(()), Err)
     }
@@ -160,7 +161,7 @@ impl Script<'_> {
         }
     }
 
-    /// What a script may change, if the sale may be used.
+    /// The data that a script may change, if the sale may be used.
     pub(crate) fn writable(&mut self) -> Option<(&mut Sale, &mut SaleTokens)> {
         if self.usable_sale().is_err() {
             return None;

@@ -1,4 +1,4 @@
-//! The scripts of a sale that is served: the server's part of them. What they decide is in `seckill_script_model`.
+//! The server's part of the scripts for a sale that is served. Their decisions are in `seckill_script_model`.
 
 use seckill_domain::{Epoch, EventId, Offset, StockOp, UserId};
 use seckill_script_model::Hold;
@@ -21,7 +21,7 @@ pub(crate) enum Probe {
     Open {
         epoch: Epoch,
         position: Offset,
-        /// Of the buyer who was asked for.
+        /// The hold of the given buyer.
         hold: Option<Hold>,
     },
 }
@@ -117,7 +117,7 @@ impl Script<'_> {
         }
     }
 
-    /// Whether this server may still grant: it serves the sale and takes writes.
+    /// Whether this server may still grant units: it serves the sale and accepts writes.
     pub(crate) fn takes_writes(&self) -> Result<bool, CallError> {
         if self.usable_sale().is_err() {
             return Ok(false);
@@ -126,7 +126,7 @@ impl Script<'_> {
         Ok(true)
     }
 
-    /// What is pending for at least `older_than` ticks; none: not served.
+    /// The events that are pending for at least `older_than` ticks.
     pub(crate) fn outbox(&self, older_than: u64) -> Result<Outbox, Unusable> {
         let sale = self.usable_sale()?;
         let newest = scene::moment(self.now.saturating_sub(older_than));

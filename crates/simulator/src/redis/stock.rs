@@ -1,4 +1,4 @@
-//! A process' connections (`crates/stock/src/calls/stock.rs`, `redis/connection.rs`).
+//! The connections of a process (`crates/stock/src/calls/stock.rs`, `redis/connection.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,18 +7,18 @@ use super::node::{CallError, Fence, Message, Role, Script};
 use crate::sim::Sim;
 use crate::task::pause;
 
-/// A connection this young read its fence a moment ago.
+/// A connection younger than this has read its fence recently, so it is kept.
 const FENCE_RECHECK_TICKS: u64 = 20;
-/// Steps before a call may time out.
+/// The least number of steps before a call may time out.
 const PATIENCE_STEPS: u32 = 25;
 
 pub(crate) struct Connection {
     pub(crate) node: usize,
     pub(crate) fence: Fence,
     made_at: u64,
-    /// The handle makes another one.
+    /// Whether it has ended. The handle then makes a new one.
     ended: Cell<bool>,
-    /// Nothing gets through any more.
+    /// Whether the network is cut, so that no call arrives any more.
     cut: Cell<bool>,
 }
 
@@ -39,7 +39,7 @@ impl Connection {
         }
     }
 
-    /// Reads the fence again; another one ends the connection.
+    /// Reads the fence again, and ends the connection if it has changed.
     pub(crate) fn fence_still_holds(&self, sim: &Sim) -> bool {
         let world = sim.world();
         let node = &world.nodes[self.node];
@@ -50,7 +50,7 @@ impl Connection {
         holds
     }
 
-    /// Runs a script, after whatever waits at the server already.
+    /// Runs a script, after the calls that already wait at the server.
     pub(crate) async fn call<R: 'static>(
         self: &Rc<Self>,
         sim: &Sim,
@@ -104,7 +104,7 @@ impl Connection {
     }
 }
 
-/// The handle that keeps a connection and makes another when that one has ended.
+/// A handle that keeps a connection, and makes a new one when it has ended.
 #[derive(Clone, Default)]
 pub(crate) struct Stock(Rc<RefCell<Option<Rc<Connection>>>>);
 

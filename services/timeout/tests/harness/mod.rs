@@ -1,4 +1,4 @@
-//! Real stores with one sale, and orders that are to be paid when a test says.
+//! Real stores with one sale, and orders whose deadlines a test chooses.
 #![allow(dead_code, reason = "every test file takes its part of this")]
 
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl ExpiryWorld {
         Expirer::new(self.orderbook.clone(), Arc::new(producer), clocks, options)
     }
 
-    /// What is in the log: all of it has to be expiries.
+    /// The expiries in the log, which must contain nothing else.
     pub(crate) async fn expiries(&self) -> Vec<(OrderExpired, Event, Record)> {
         let log = read_all(&self.kafka, &self.topics.events, Duration::from_secs(30));
         let expiry = |record: Record| {
@@ -177,7 +177,7 @@ fn reserved(order_id: OrderId, pay_by: Timestamp) -> EventBody {
     let (_, number) = order_id.as_uuid().as_u64_pair();
     EventBody::SeckillReserved(SeckillReserved {
         order_id,
-        // One buyer an order: the counter is in the lowest bits.
+        // A different buyer for each order: the counter is in the lowest bits.
         user_id: UserId::new(i64::try_from(number & 0xffff).unwrap()).unwrap(),
         quantity: 1,
         price: price(),
