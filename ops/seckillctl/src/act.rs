@@ -1,5 +1,5 @@
-//! Commands that change something: a plan by default, carried out with `--execute`, confirmed,
-//! and noted in `ops_audit`.
+//! For commands that change something. By default they only print a plan. With `--execute` they ask for a confirmation,
+//! make the change, and record it in `ops_audit`.
 
 use std::fs;
 use std::io::{BufRead, IsTerminal};
@@ -15,27 +15,27 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::output::tell;
 
-/// How much of a pause is made up for by going faster.
+/// After a pause, the rate may be higher until this much time is made up for.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// Whether to act, in whose name and why.
+/// Whether to make the change, who makes it, and why.
 #[derive(Debug, Args)]
 pub(crate) struct Act {
-    /// Do it; without this, only the plan is printed.
+    /// Make the change; without this, only the plan is printed.
     #[arg(long, requires = "reason")]
     execute: bool,
     /// Don't ask for a confirmation.
     #[arg(long, requires = "execute")]
     yes: bool,
-    /// Why, for the audit.
+    /// The reason, for the audit.
     #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
     reason: Option<Reason>,
-    /// Who, for the audit; else USER says so.
+    /// The name of the operator, for the audit [default: the value of USER].
     #[arg(long, value_name = "NAME", value_parser = Actor::written)]
     actor: Option<Actor>,
 }
 
-/// The right to act, with what the audit wants to know.
+/// A confirmed permission to make the change, with the data for the audit.
 #[derive(Debug)]
 pub(crate) struct Warrant {
     pub(crate) actor: Actor,
@@ -45,12 +45,12 @@ pub(crate) struct Warrant {
 }
 
 impl Act {
-    /// Whether more than the plan was asked for.
+    /// Whether the change is to be made, and not only planned.
     pub(crate) const fn executes(&self) -> bool {
         self.execute
     }
 
-    /// What a plan ends with, and what a command that was carried out ends with.
+    /// The last line of a plan, or of a change that was made.
     pub(crate) fn closing(&self, executed: bool) -> &'static str {
         match (executed, self.execute) {
             (true, _) => "",
@@ -59,8 +59,8 @@ impl Act {
         }
     }
 
-    /// None where only the plan was asked for, or there is nothing to do. Otherwise asks the operator
-    /// to type `phrase`, which names what would be done and how much of it.
+    /// None if only the plan was asked for, or there is nothing to do. Otherwise asks the operator to type `phrase`,
+    /// which names the change and its size.
     pub(crate) fn warrant(
         &self,
         phrase: &str,
@@ -88,14 +88,14 @@ impl Act {
     }
 }
 
-/// Whose shell it is, if that has a name that can be written down.
+/// The name in USER, if it is a valid name for the audit.
 pub(crate) fn user() -> Option<Actor> {
     let name = std::env::var_os("USER")?.into_string().ok()?;
     Actor::written(&name).ok()
 }
 
-/// The account that this runs under, and the machine, as the system says and not as a variable does:
-/// `kim@ops-1`.
+/// The account and the machine on which this runs, for example `kim@ops-1`. They are read from the system, not from
+/// variables.
 fn origin() -> String {
     let uid = fs::metadata("/proc/self").map(|process| process.uid());
     let uid = uid.map_or_else(|_| "?".to_owned(), |uid| uid.to_string());
@@ -109,7 +109,7 @@ fn origin() -> String {
     format!("{}@{}", name.unwrap_or(uid), machine.trim())
 }
 
-/// The command line without the program; what is not UTF-8 in it is shown as such.
+/// The command line without the program's name. Bytes that are not UTF-8 are replaced by a mark.
 fn arguments() -> String {
     let arguments = std::env::args_os().skip(1);
     let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
@@ -167,11 +167,11 @@ impl Throttle {
         }
     }
 
-    /// Waits until the next record may go.
+    /// Waits until the next record may be sent.
     pub(crate) async fn turn(&mut self) {
         let now = Instant::now();
         tokio::time::sleep_until(self.due).await;
-        // After a pause the rate holds again at once, instead of everything that was missed.
+        // After a pause, do not send everything at once that was not sent during the pause.
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         self.due = self.due.max(earliest) + self.period;
     }

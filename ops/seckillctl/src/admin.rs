@@ -21,16 +21,16 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug)]
 pub(crate) struct AdminApi(Admin);
 
-/// Who asks for a change and why, and the key under which it is made once.
+/// Who asks for a change, the reason, and the idempotency key with which it is made only once.
 #[derive(Debug)]
 pub(crate) struct Asking {
     pub(crate) actor: Option<Actor>,
-    /// Where the terms have none.
+    /// The reason, if the body of the request has none.
     pub(crate) reason: Option<Reason>,
     pub(crate) key: String,
 }
 
-/// The members of RFC 9457 that say what went wrong, and this API's list of bad fields.
+/// The members of a problem document (RFC 9457) that describe the error, and this API's list of invalid fields.
 #[derive(Debug, Deserialize)]
 struct Problem {
     title: String,
@@ -47,7 +47,7 @@ struct FieldError {
 }
 
 impl AdminApi {
-    /// Connects to nothing yet.
+    /// Makes no connection yet.
     pub(crate) const fn new(admin: Admin) -> Self {
         Self(admin)
     }
@@ -58,7 +58,7 @@ impl AdminApi {
             .await
     }
 
-    /// The body of the answer to a POST of `body` to `path`, with the key that it went under.
+    /// The body of the answer to a POST of `body` to `path`, with the idempotency key of the request.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -72,7 +72,7 @@ impl AdminApi {
             (REASON, asking.reason.as_ref().map(Reason::as_str)),
         ] {
             if let Some(value) = value {
-                // As bytes: names and reasons need not be ASCII.
+                // Made from bytes, because names and reasons may contain other characters than ASCII.
                 let bytes = HeaderValue::from_bytes(value.as_bytes());
                 let bytes = bytes.with_context(|| format!("{name} cannot be sent"))?;
                 headers.insert(name, bytes);
@@ -138,7 +138,7 @@ fn interpret(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
     })
 }
 
-/// `title: detail` and the bad fields; the status alone where the body is no problem document.
+/// `title: detail` and the invalid fields, or only the status if the body is not a problem document.
 fn describe(status: StatusCode, body: &[u8]) -> String {
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         return format!("the admin API answered {status}");

@@ -1,6 +1,6 @@
 //! Bytes as a hex dump.
 
-/// 16 bytes a line: their place, in hexadecimal, and as ASCII.
+/// 16 bytes on each line: their offset, their values in hexadecimal, and as ASCII.
 pub(crate) fn hex_dump(bytes: &[u8]) -> String {
     let line = |(row, bytes): (usize, &[u8])| {
         let hex: Vec<_> = bytes.iter().map(|b| format!("{b:02x}")).collect();

@@ -1,10 +1,10 @@
-//! Why a command did not do what it was asked, and the exit code that says so.
+//! Why a command has failed, and the exit code.
 
 use std::process::ExitCode;
 
 use seckill_service::settings::SettingsError;
 
-/// What went wrong. Its text is for the operator and says what to do next.
+/// The error of a command. Its text is for the operator and says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// A setting is missing or cannot be used; nothing was done.
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     /// What the arguments name does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// Whoever read standard output has closed it: they have seen enough.
+    /// The reader of standard output has closed it, as `head` does.
     #[error("nobody reads standard output")]
     NobodyReads,
     /// Anything else.
@@ -28,7 +28,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 0 where nobody reads on, 1 failed, 2 settings and arguments (as clap's own code for those), 3 not found, 4 refused.
+    /// 0 if standard output was closed, 1 failed, 2 settings and arguments (clap uses the same code), 3 not found,
+    /// 4 refused.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::NobodyReads => 0,

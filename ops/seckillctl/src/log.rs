@@ -1,4 +1,4 @@
-//! The event log and the topics beside it, as commands read and write them.
+//! Reads and writes the event log and the other topics, for the commands.
 
 use anyhow::Context;
 use seckill_domain::{Offset, VoucherId, partition_of};
@@ -12,15 +12,15 @@ use time::OffsetDateTime;
 use crate::failure::Failure;
 use crate::settings::Settings;
 
-/// Records that may wait for a command that is slower than the broker.
+/// The number of records that are buffered for a command that is slower than the broker.
 const BUFFER_RECORDS: usize = 1000;
 
-/// Events that are folded at once, of a partition.
+/// The most events of a partition that are folded at once.
 const BATCH_MAX: usize = 10_000;
-/// Decoding is half of the work of reading.
+/// Several threads, because decoding is half of the work of reading.
 const READER_THREADS: usize = 2;
 
-/// Where the log is, and how it is divided.
+/// The brokers, the topics, and the number of partitions.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) client: KafkaSettings,
@@ -34,7 +34,7 @@ pub(crate) struct Log {
 pub(crate) struct Records(Scan);
 
 impl Log {
-    /// Connects to nothing yet.
+    /// Makes no connection yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
         let kafka = settings.kafka()?;
         Ok(Self {
@@ -44,26 +44,26 @@ impl Log {
         })
     }
 
-    /// Where a voucher's events are.
+    /// The partition of a voucher's events.
     pub(crate) fn partition_of(&self, voucher: VoucherId) -> i32 {
         partition_of(voucher.to_string().as_bytes(), self.partitions)
     }
 
-    /// What each partition of `topic` holds now.
+    /// The offsets that each partition of `topic` has now.
     pub(crate) async fn offset_ranges(&self, topic: &str) -> Result<Vec<OffsetRange>, Failure> {
         let found = offset_ranges(&self.client, topic).await;
         Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
-    /// What each partition of the event topic holds now. Refuses a topic that was not divided by
-    /// EVENT_PARTITIONS: every voucher would be looked for in the wrong one.
+    /// The offsets that each partition of the event topic has now. Refuses a topic that does not have EVENT_PARTITIONS
+    /// partitions, because vouchers would be looked for in the wrong partition.
     pub(crate) async fn event_ranges(&self) -> Result<Vec<OffsetRange>, Failure> {
         let topic = &self.topics.events;
         let found = event_offset_ranges(&self.client, topic, self.partitions).await;
         Ok(found.with_context(|| self.cannot_read(topic))?)
     }
 
-    /// `ranges` without what was written before `since` or after `until`.
+    /// `ranges` without the records that were written before `since` or after `until`.
     pub(crate) async fn between(
         &self,
         topic: &str,
@@ -73,7 +73,7 @@ impl Log {
     ) -> Result<Vec<OffsetRange>, Failure> {
         for (time, is_end) in [(since, false), (until, true)] {
             let Some(time) = time else { continue };
-            // Kafka's timestamps are milliseconds: what `until` names is still within.
+            // Kafka's timestamps are milliseconds. Records of the millisecond that contains `until` are included.
             let millis = time.unix_timestamp_nanos().div_euclid(1_000_000) + i128::from(is_end);
             let millis = i64::try_from(millis).unwrap_or(i64::MAX).max(0);
             let found = first_since(&self.client, topic, millis).await;
@@ -91,7 +91,7 @@ impl Log {
         Ok(ranges)
     }
 
-    /// Reads `ranges`, which lie within what the topic holds, at most one a partition.
+    /// Reads `ranges`: at most one for each partition, within the offsets that the topic has.
     pub(crate) async fn scan(
         &self,
         topic: &str,
@@ -101,7 +101,7 @@ impl Log {
         Ok(Records(records.with_context(|| self.cannot_read(topic))?))
     }
 
-    /// The events of each partition from these positions on, for ever.
+    /// The events of each partition from these positions on, without an end.
     pub(crate) async fn events(
         &self,
         starts: Vec<(i32, Offset)>,
@@ -112,13 +112,13 @@ impl Log {
         Ok(streams.with_context(|| self.cannot_read(topic.0))?)
     }
 
-    /// Refuses a log that may have lost records by its topics' settings: nothing can be compared with it.
+    /// Refuses a log that may have lost records because of its topics' settings. It cannot be used for a comparison.
     pub(crate) async fn check_keeps_records(&self) -> Result<(), Failure> {
         match check_topics(&self.client, &self.topics, self.partitions).await {
             Err(error @ TopicError::Settings { .. }) => Err(Failure::Refused(format!(
                 "{error}\nwhat is gone cannot be compared; nothing was done"
             ))),
-            // Partitions that were added stay empty.
+            // Added partitions stay empty, so they do no harm here.
             Ok(()) | Err(TopicError::Partitions { .. }) => Ok(()),
             Err(error) => Err(anyhow::Error::new(error).into()),
         }
@@ -130,7 +130,7 @@ impl Log {
         Ok(reader.context("cannot make a Kafka reader")?)
     }
 
-    /// A producer for events of the operator's own.
+    /// A producer for events that a command makes.
     pub(crate) async fn event_producer(&self) -> Result<EventProducer, Failure> {
         let learned = learn_schema_ids(&self.client, &self.topics).await;
         learned.context("SCHEMA_REGISTRY_URL")?;

@@ -1,6 +1,6 @@
 //! The operators' command line.
 
-// `output` has the way to standard output and the one to standard error: these macros panic.
+// Use the functions of `output` instead: `print!` and `eprint!` panic when they cannot write.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod act;
@@ -84,38 +84,38 @@ enum Command {
     /// Put sales up, change their stock, close them, and see where their units are.
     #[command(subcommand)]
     Sale(sale::Command),
-    /// See orders, and how they came to be.
+    /// Show orders and their history.
     #[command(subcommand)]
     Order(order::Command),
     /// End sessions of buyers.
     #[command(subcommand)]
     Session(session::Command),
-    /// Make a buyer's bearer token, and note in the audit who did.
+    /// Make a buyer's bearer token, and record it in the audit.
     Token(token::Arguments),
-    /// Look at everything that has to be right about Kafka, Redis and PostgreSQL.
+    /// Check Kafka, Redis and PostgreSQL: whether they answer, their versions and their settings.
     ///
-    /// Nothing is changed. What is wrong is named with the command or the setting that mends it, and makes the exit
-    /// code 1; what is only a risk does not.
+    /// Nothing is changed. Each problem is printed with the command or the setting that solves it. The exit code is 1
+    /// if something is wrong; a risk does not change it.
     #[command(after_help = "Example: seckillctl doctor --output json")]
     Doctor,
     /// Make the Kafka topics, check them, or see how far the views are behind.
     #[command(subcommand)]
     Topics(topics::Command),
-    /// Register the schemas of what is written in a schema registry, or check them against it.
+    /// Register the schemas of this version in a schema registry, or check them against it.
     #[command(subcommand)]
     Schemas(schemas::Command),
     /// Prepare the database.
     #[command(subcommand)]
     Db(db::Command),
-    /// See records that could not be decoded or applied, and deal with them.
+    /// Show records that could not be decoded or applied, and redrive, skip or discard them.
     #[command(subcommand)]
     Dlq(dlq::Command),
-    /// Fold the log into new tables beside the live ones, prove them, and put them into their place.
+    /// Fold the log into new tables, compare them with the live ones, and replace these.
     #[command(subcommand)]
     Rebuild(rebuild::Command),
     /// Compare PostgreSQL and Redis with the log, and repair what differs.
     Reconcile(reconcile::Arguments),
-    /// See and change the rules about whose orders are refused.
+    /// Show and change the rules that refuse orders.
     #[command(subcommand)]
     Risk(risk::Command),
     /// Copy a part of the log into another topic, or print it.
@@ -145,7 +145,7 @@ async fn main() -> ExitCode {
 async fn answer() -> Result<(), Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // clap writes to standard error, and ends the process with its own code.
+        // clap prints the error on standard error, and ends the process with its own exit code.
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return written(help.print()),
     };
@@ -155,7 +155,7 @@ async fn answer() -> Result<(), Failure> {
         .map_or(Ok(()), |report| report.print(output))
 }
 
-/// A report, or none from a command that has printed its answer itself.
+/// Returns a report, or none if the command has printed its result itself.
 async fn run(cli: Cli) -> Result<Option<Report>, Failure> {
     failpoints::install().map_err(anyhow::Error::msg)?;
     let settings = Settings::load(cli.env_file.as_deref());
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// A line's words as a shell takes them apart; single quotes are the only ones in use.
+    /// Splits a line into words like a shell. The examples use only single quotes.
     fn words(line: &str) -> Vec<String> {
         let parts = line.split('\'').enumerate();
         let word = |(n, part): (usize, &str)| match n % 2 {
@@ -280,7 +280,7 @@ mod tests {
         assert!(commands.len() > 10, "{commands:?}");
         for line in commands {
             let line = line.split('#').next().unwrap_or(line);
-            // What the shell does with the output is not the command's.
+            // A redirection of the output is not an argument of the command.
             let line = line.split(" > ").next().unwrap_or(line);
             let line = line.split(" || ").next().unwrap_or(line);
             let parsed = Cli::try_parse_from(words(line));

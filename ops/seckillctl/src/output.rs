@@ -1,4 +1,4 @@
-//! What a command prints: text for people or JSON for programs, never a mixture.
+//! The output of a command: text for people or JSON for programs, never both.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -20,7 +20,7 @@ pub(crate) enum Output {
     Json,
 }
 
-/// What a command has to say, in both forms.
+/// The result of a command, in both forms.
 #[derive(Debug)]
 pub(crate) struct Report {
     /// For programs.
@@ -38,7 +38,7 @@ impl Report {
         }
     }
 
-    /// Prints it although the command fails for what it says; that is the failure, read or not.
+    /// Prints the report of a command that fails because of it. Returns the failure, also if printing fails.
     pub(crate) fn print_with(&self, output: Output, failure: anyhow::Error) -> Failure {
         match self.print(output) {
             Ok(()) | Err(Failure::NobodyReads) => failure.into(),
@@ -47,14 +47,14 @@ impl Report {
     }
 }
 
-/// Writes `text` and a newline to standard output. Nothing else of this program writes there, but for
-/// clap's help, whose result goes through [`written`] too: `println!` panics where it cannot write.
+/// Writes `text` and a newline to standard output. `println!` is not used because it panics when it cannot write. Only
+/// clap's help is printed in another way, and its result is passed to [`written`] too.
 pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// What became of a write to standard output.
+/// Turns the result of a write to standard output into the result of the command.
 pub(crate) fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::NobodyReads,
@@ -64,14 +64,14 @@ pub(crate) fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Writes to standard error. Where that cannot be written to, nobody can be told.
+/// Writes to standard error. If that fails, the error is ignored, because it cannot be shown anywhere.
 pub(crate) fn tell(text: impl Display) {
     let text = printable_lines(&text.to_string());
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
 }
 
-/// Rows under headers, in columns as wide on a terminal as their widest cell.
+/// Rows below headers. Each column is as wide on a terminal as its widest cell.
 pub(crate) fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headers);
@@ -84,7 +84,7 @@ pub(crate) fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) ->
     table.trim_fmt()
 }
 
-/// One thing's fields, a line each.
+/// The fields of one object, one on each line.
 pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<_> = fields
@@ -94,12 +94,12 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-/// A text of somebody else's, on one line and without what a terminal would obey.
+/// A text from outside, on one line and without characters that control a terminal.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, is_obeyed)
 }
 
-/// The same of several lines.
+/// The same for several lines.
 fn printable_lines(text: &str) -> String {
     escaped(text, |c| c != '\n' && is_obeyed(c))
 }
@@ -116,7 +116,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// Control characters, line and paragraph separators, and what turns the direction of a line.
+/// Control characters, line and paragraph separators, and characters that change the direction of a text.
 fn is_obeyed(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')

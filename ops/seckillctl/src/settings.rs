@@ -1,5 +1,4 @@
-//! The settings that commands need; each command reads its own, so that none has to be set that
-//! is not used.
+//! The settings of the commands. Each command reads only its own, so that settings that it does not use need not be set.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use seckill_stores::{Kafka, database_url, redis};
 const ADMIN_URL: &str = "INGRESS_ADMIN_URL";
 const ADMIN_CA: &str = "INGRESS_ADMIN_SSL_CA_LOCATION";
 const ADMIN_LIMITS: Limits = Limits {
-    // Longer than the ingress waits for Kafka before it answers 503.
+    // This has to be longer than the time after which the ingress gives up on Kafka and answers 503.
     timeout: Duration::from_secs(15),
     answer_bytes: 16 << 20,
 };
@@ -22,10 +21,10 @@ const ADMIN_LIMITS: Limits = Limits {
 #[derive(Debug)]
 pub(crate) struct Settings(Source);
 
-/// Where the ingress takes operators' requests.
+/// The address of the admin API, and how to authenticate.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    /// The way to it.
+    /// The client for its address.
     pub(crate) http: HttpClient,
     /// The bearer token.
     pub(crate) token: Secret,
@@ -47,12 +46,12 @@ pub(crate) enum Need {
 }
 
 impl Settings {
-    /// Reads `file` if there is one, else the environment.
+    /// Reads `file` if it is given, otherwise the environment.
     pub(crate) fn load(file: Option<&Path>) -> Self {
         Self(file.map_or_else(Source::load, Source::from_file))
     }
 
-    /// Finds every mistake in what a command needs, before it reads one setting after the other.
+    /// Finds all mistakes in the settings that a command needs, before they are read one by one.
     pub(crate) fn check(&self, needs: &[Need]) -> Result<(), SettingsError> {
         let mut reader = Reader::new(&self.0);
         for need in needs {
@@ -67,7 +66,7 @@ impl Settings {
         reader.finish(Some(()))
     }
 
-    /// Where the log is, and how to sign in there.
+    /// The brokers, and how to sign in to them.
     pub(crate) fn kafka(&self) -> Result<Kafka, SettingsError> {
         self.read(Kafka::read)
     }
@@ -77,23 +76,23 @@ impl Settings {
         Ok(self.read(database_url)?.expose().to_owned())
     }
 
-    /// `REDIS_URL`, and the files beside it.
+    /// `REDIS_URL`, and the files for TLS.
     pub(crate) fn redis(&self) -> Result<RedisServer, SettingsError> {
         self.read(redis)
     }
 
-    /// `PROMISE_DEADLINE_MS`, as the services are given it.
+    /// `PROMISE_DEADLINE_MS`, the same value as for the services.
     pub(crate) fn promise_deadline(&self) -> Result<Duration, SettingsError> {
         self.read(promise_deadline)
     }
 
-    /// `EXPIRY_GRACE_SECONDS`, as the timeout service is given it.
+    /// `EXPIRY_GRACE_SECONDS`, the same value as for the timeout service.
     pub(crate) fn grace(&self) -> Result<Duration, SettingsError> {
         self.read(grace)
     }
 
-    /// `INGRESS_ADMIN_URL`, or the address the ingress itself is given, and `ADMIN_TOKEN`. With an `https` URL
-    /// `INGRESS_ADMIN_SSL_CA_LOCATION` says who signs the certificate.
+    /// `INGRESS_ADMIN_URL` or the address in the ingress' own setting, and `ADMIN_TOKEN`. For an `https` URL,
+    /// `INGRESS_ADMIN_SSL_CA_LOCATION` is the authority that signs the certificate.
     pub(crate) fn admin(&self) -> Result<Admin, SettingsError> {
         let mut reader = Reader::new(&self.0);
         let url: Option<Option<String>> = reader.optional(ADMIN_URL);

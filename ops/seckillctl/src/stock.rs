@@ -1,4 +1,4 @@
-//! Redis, as commands read and write it.
+//! Access to Redis for the commands.
 
 use anyhow::Context;
 use seckill_eventlog::cluster_id;
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::log::Log;
 use crate::settings::Settings;
 
-/// The stock of this deployment: a sale that another one has loaded is none of it.
+/// The stock of this deployment. Sales that another deployment has loaded are refused.
 pub(crate) async fn connect_stock(settings: &Settings, log: &Log) -> Result<Stock, Failure> {
     let identity = LogIdentity::default();
     let id = cluster_id(&log.client).await.context("KAFKA_BROKERS")?;

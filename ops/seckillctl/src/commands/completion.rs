@@ -3,7 +3,7 @@
 use clap::{Command, ValueEnum};
 use clap_complete::{Generator, Shell};
 
-/// The shells that there is a script for.
+/// The shells for which a script can be printed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum CompletedShell {
     /// `source <(seckillctl completion bash)`

@@ -14,16 +14,16 @@ use crate::settings::Settings;
 /// How long to wait for a database that does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For one statement; those that touch whole tables take what they need, up to a quarter of an hour.
+/// The time-out of one statement. Statements on whole tables may take longer, up to a quarter of an hour.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A snapshot stays open while the log is read.
+/// This is long, because a snapshot stays open while the log is read.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// What to do with the database.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring the schema up to date; does nothing where it is.
+    /// Bring the schema up to date. Does nothing if it is up to date.
     Migrate,
 }
 
@@ -37,12 +37,12 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
     })
 }
 
-/// The database that `DATABASE_URL` names; a connection is made at the first query.
+/// The database of `DATABASE_URL`. A connection is made at the first query.
 pub(crate) fn connect(settings: &Settings) -> Result<Orderbook, Failure> {
     connect_with(settings, 1)
 }
 
-/// The same, for a command that asks several things at once.
+/// The same, for a command that needs several connections.
 pub(crate) fn connect_with(
     settings: &Settings,
     max_connections: u32,

@@ -19,7 +19,7 @@ use crate::settings::{Need, Settings};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Lag {
     events: u64,
-    /// Since the oldest event was written that the view has not reached; 0 where there is none.
+    /// The time since the oldest event was written that the view has not reached. 0 if there is none.
     seconds: f64,
 }
 
@@ -33,12 +33,13 @@ struct Row {
     effects_lag: Lag,
 }
 
-/// By the views' own positions in PostgreSQL: what the consumer group committed says less.
+/// Uses the positions of the views in PostgreSQL, which are more exact than the offsets that the consumer group has
+/// committed.
 pub(crate) async fn run(settings: &Settings) -> Result<Report, Failure> {
     settings.check(&[Need::Kafka, Need::Database])?;
     let (log, orderbook) = (Log::open(settings)?, connect(settings)?);
     let numbers: Vec<_> = (0..log.partitions).collect();
-    // Before the log's ends, so that no view can seem to be ahead of the log.
+    // The positions are read before the log's ends, so that no view can seem to be ahead of the log.
     let effects = positions(&orderbook, &log, &numbers, View::Effects).await?;
     let fold = positions(&orderbook, &log, &numbers, View::Orders).await?;
     let ranges = log.event_ranges().await?;
@@ -84,7 +85,7 @@ fn unread(held: &OffsetRange, position: Offset) -> OffsetRange {
     }
 }
 
-/// How far the view is behind, where it is.
+/// How far the view is behind the log in each partition.
 async fn lag(
     log: &Log,
     ranges: &[OffsetRange],
@@ -109,7 +110,7 @@ async fn lag(
     Ok(found.into_iter().map(lag).collect())
 }
 
-/// A view can only be ahead of a log that was cut or replaced.
+/// Refuses a view that is ahead of the log: the log was cut or replaced.
 fn check(rows: &[Row]) -> Result<(), Failure> {
     let Some(row) = rows.iter().find(|r| r.fold.max(r.effects) > r.end) else {
         return Ok(());

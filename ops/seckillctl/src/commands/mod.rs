@@ -1,4 +1,4 @@
-//! One file a group of commands.
+//! The commands, with one file for each group.
 
 pub(crate) mod accept;
 pub(crate) mod completion;

@@ -1,4 +1,4 @@
-//! Orders: as PostgreSQL has them, as they were, and how they came to be.
+//! Orders: their current state in PostgreSQL, their earlier states, and their history in the log.
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -22,13 +22,14 @@ pub(crate) enum Command {
         /// The id of the order.
         #[arg(value_name = "ID")]
         order: OrderId,
-        /// As the log had it at this moment, in RFC 3339, instead of as PostgreSQL has it now.
+        /// Show the state of the order at this time, in RFC 3339, from the log, instead of the current one in
+        /// PostgreSQL.
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         at: Option<OffsetDateTime>,
     },
-    /// Show every record of an order in the log, and what was decided of it and why.
+    /// Show every record of an order in the log, with the decision on it and the reason.
     ///
-    /// Folds the sale's events as the projector does; reads nothing but the log.
+    /// Folds the sale's events as the projector does. Reads only the log.
     #[command(
         after_help = "Example: seckillctl order timeline 00000004-4c2a-8f5a-91b3-5a0000000001 --at 2030-01-01T12:00:00Z"
     )]
@@ -36,7 +37,7 @@ pub(crate) enum Command {
         /// The id of the order.
         #[arg(value_name = "ID")]
         order: OrderId,
-        /// Only what was written at this moment, in RFC 3339, or before.
+        /// Only records that were written at this time, in RFC 3339, or before.
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         at: Option<OffsetDateTime>,
     },
@@ -53,7 +54,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
     }
 }
 
-/// From the log alone.
+/// Shows an earlier state of an order, from the log only.
 async fn show_past(
     order_id: OrderId,
     at: Option<OffsetDateTime>,
@@ -118,7 +119,7 @@ fn report(order: &Order, refund_due: bool) -> Report {
     }
 }
 
-/// A member as people read it: texts without quotes, a hyphen for what there is none of.
+/// A member as text for people: strings without quotes, and a hyphen for null.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

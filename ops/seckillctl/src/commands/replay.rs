@@ -1,4 +1,4 @@
-//! A part of the log once more: into another topic, or as JSON lines.
+//! Copies a part of the log into another topic, or prints it as JSON lines.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ use crate::settings::Settings;
 
 const DEFAULT_PER_SECOND: u32 = 1000;
 
-/// Copies whose acks are awaited at the same time.
+/// The number of copies whose acks are awaited at the same time.
 const IN_FLIGHT_RECORDS: usize = 500;
 
 /// Which records, and where to.
@@ -46,16 +46,16 @@ pub(crate) struct Arguments {
     /// Up to this offset of the partition, without it.
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: Option<i64>,
-    /// Only what was written at this moment, in RFC 3339, or later.
+    /// Only records that were written at this time, in RFC 3339, or later.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<OffsetDateTime>,
-    /// Only what was written at this moment, in RFC 3339, or before.
+    /// Only records that were written at this time, in RFC 3339, or before.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<OffsetDateTime>,
-    /// The full name of the topic to write to, which has to be there: none of this pipeline's own.
+    /// The full name of the topic to write to. It has to exist, and must not be one of this pipeline's own.
     #[arg(long, value_name = "NAME", required_unless_present = "stdout")]
     to_topic: Option<String>,
-    /// Print the records, one JSON value a line.
+    /// Print the records, one JSON value on each line.
     #[arg(long, conflicts_with_all = ["to_topic", "execute"])]
     stdout: bool,
     /// The most records a second [default: 1000 to a topic, no limit to standard output].
@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
     act: Act,
 }
 
-/// A report, or none where the records themselves are the answer.
+/// Returns a report, or none if the records themselves were printed.
 pub(crate) async fn run(
     arguments: &Arguments,
     settings: &Settings,
@@ -98,9 +98,10 @@ pub(crate) async fn run(
     )))
 }
 
-/// A replay into the source would be decided again; into the others it would pass for decisions or
-/// failures. The names without this deployment's prefix are the same slip, or another's topics; but an event
-/// topic that holds nothing may be filled with a copy of a log.
+/// Refuses the pipeline's own topics: events that are copied into the event topic would be decided again, and in the
+/// other topics they would look like decisions or failures. The same names without this deployment's prefix are refused
+/// too: they are a typing error or belong to another deployment. Only an empty event topic may be filled with a copy of
+/// a log.
 async fn refuse_own(log: &Log, target: &str) -> Result<(), Failure> {
     let names = |topics: &Topics| {
         let Topics {
@@ -194,7 +195,7 @@ async fn print(arguments: &Arguments, log: &Log, ranges: Vec<OffsetRange>) -> Re
     Ok(())
 }
 
-/// How many copies are in the target topic for certain, and what went wrong.
+/// Returns how many copies were acknowledged, and the error, if there was one.
 async fn copy(
     arguments: &Arguments,
     log: &Log,

@@ -1,5 +1,5 @@
-//! `topics reset`: what it would take to start a view from another offset. Only one such move is safe
-//! while services run: effects, back.
+//! `topics reset`: plans to start a view from another offset. While services run, only one such move is safe: to move
+//! the effects back.
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -20,13 +20,13 @@ use crate::settings::{Need, Settings};
   seckillctl topics reset --view effects --partition 3 --to-offset 1042
   seckillctl topics reset --view effects --to-offset 0 --execute --reason 'outcomes were lost'")]
 pub(crate) struct Arguments {
-    /// The view whose position is meant.
+    /// The view to move.
     #[arg(long, value_enum)]
     view: NamedView,
     /// Only this partition of the event topic.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Where the view is to go on.
+    /// The offset at which the view is to continue.
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: i64,
     #[command(flatten)]
@@ -35,9 +35,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NamedView {
-    /// The fold: what is decided and stored.
+    /// The fold, which decides and stores.
     Orders,
-    /// What of it is carried out in Redis and published.
+    /// The effects, which are carried out in Redis and published.
     Effects,
 }
 
@@ -49,7 +49,7 @@ struct Move {
 }
 
 enum Verdict {
-    /// So many records' effects are carried out again.
+    /// The effects of this many records are carried out again.
     Back(i64),
     Stays,
     Refused(&'static str),

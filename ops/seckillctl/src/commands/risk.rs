@@ -1,4 +1,4 @@
-//! Rules about whose orders are refused.
+//! Rules that refuse orders.
 
 use std::net::IpAddr;
 
@@ -15,15 +15,15 @@ use crate::failure::Failure;
 use crate::output::{Report, table};
 use crate::settings::Settings;
 
-/// The subject of a rule that is about nobody in particular.
+/// The subject of a rule that is about all buyers.
 const EVERYBODY: &str = "*";
 
-/// What to do with the rules. Instances follow within seconds.
+/// What to do with the rules. All instances apply a change within seconds.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List the rules.
     List,
-    /// Take no orders from a user, an address, a network, or whoever has not had the sale's page.
+    /// Refuse orders from a user, an address or a network, or orders without a token from the sale's page.
     #[command(after_help = "Examples:
   seckillctl risk block --address 203.0.113.0/24 --execute --reason 'scripts'
   seckillctl risk block --page-not-seen --execute --reason 'orders that no page made'")]
@@ -33,14 +33,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Take orders from them again.
+    /// Accept these orders again.
     Unblock {
         #[command(flatten)]
         subject: Subject,
         #[command(flatten)]
         act: Act,
     },
-    /// Set the number of a rule that has one; 0 takes it away.
+    /// Set the number of a rule that has one; 0 removes the rule.
     #[command(after_help = "Examples:
   seckillctl risk set --users-per-address 20 --execute --reason 'one campus, not one network'
   seckillctl risk set --page-ms-min 300 --execute --reason 'nobody is that quick'")]
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     },
 }
 
-/// Whom a block is about.
+/// Whose orders a block refuses.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Subject {
@@ -71,10 +71,10 @@ pub(crate) struct Subject {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Limit {
-    /// How many users may order from one address in an hour, by one instance.
+    /// How many users may order from one address in an hour, counted by each instance.
     #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     users_per_address: Option<i64>,
-    /// How long a buyer has to have had the sale's page before an order, in milliseconds.
+    /// The least time between loading the sale's page and an order, in milliseconds.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(i64).range(0..=60_000))]
     page_ms_min: Option<i64>,
 }
@@ -157,7 +157,7 @@ async fn list(settings: &Settings) -> Result<Report, Failure> {
     })
 }
 
-/// Makes a rule, or takes it away: nothing where that is so already.
+/// Adds or removes a rule. Does nothing if it is already so.
 async fn change(
     rule: RiskRule,
     wanted: bool,

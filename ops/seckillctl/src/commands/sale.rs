@@ -29,16 +29,16 @@ pub(crate) enum Command {
     Create(NewSale),
     /// List the sales, the newest first.
     List(SalesPage),
-    /// Show where a sale's units are, in both stores.
+    /// Show where a sale's units are, in PostgreSQL and Redis.
     Show {
         /// The voucher id of the sale.
         #[arg(value_name = "ID")]
         voucher: VoucherId,
     },
-    /// Say what became of a sale: sell-through, orders by state, when it sold out, lateness of expiries, refunds, drift.
+    /// Print the results of a sale: sell-through, orders by state, when it sold out, lateness of expiries, refunds, drift.
     ///
-    /// Of PostgreSQL and of the ingress' ledger. Refusals and latency are not known of one sale; the report has what to
-    /// ask Prometheus of the sale's time.
+    /// The data come from PostgreSQL and from the ingress' ledger. Refusals and latency are not counted for single
+    /// sales; the report contains queries for Prometheus for the time of the sale.
     #[command(after_help = "Example: seckillctl sale report 17 --output json")]
     Report {
         /// The voucher id of the sale.
@@ -47,27 +47,27 @@ pub(crate) enum Command {
     },
     /// Put more units on sale.
     Restock(Adjustment),
-    /// Take units off sale; refused while they are sold or held.
+    /// Remove units from a sale; refused while they are sold or held.
     Shrink(Adjustment),
-    /// Take a sale off the shelf; its live orders can still be paid.
+    /// End a sale; its live orders can still be paid.
     Close(Closing),
 }
 
-/// In whose name, and under which key.
+/// Who makes the change, and with which idempotency key.
 #[derive(Debug, Args)]
 pub(crate) struct Repeatable {
-    /// Who, for the audit; else USER says so.
+    /// The name of the operator, for the audit [default: the value of USER].
     #[arg(long, value_name = "NAME", value_parser = Actor::written)]
     actor: Option<Actor>,
-    /// Repeats the command that printed this key: what that one has done is not done again.
+    /// Repeat the command that printed this key. A change that it has made is not made again.
     #[arg(long, value_name = "KEY", value_parser = parse_key)]
     idempotency_key: Option<String>,
 }
 
-/// What is sold, when and how.
+/// The terms of a new sale.
 #[derive(Debug, Args)]
 pub(crate) struct NewSale {
-    /// What buyers see.
+    /// The title that buyers see.
     #[arg(long, value_parser = Title::written)]
     title: Title,
     /// The price of one unit, in minor units of the currency: 4900 is €49.00, ¥4900 or KWD 4.900.
@@ -91,10 +91,10 @@ pub(crate) struct NewSale {
     /// Seconds that a buyer has to pay.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(Terms::HOLD_SECONDS))]
     hold_seconds: u32,
-    /// Take orders only with a one-use token from the sale's page.
+    /// Accept only orders with a one-use token from the sale's page.
     #[arg(long)]
     require_sale_token: bool,
-    /// Why, for the audit.
+    /// The reason, for the audit.
     #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
     reason: Option<Reason>,
     #[command(flatten)]
@@ -118,10 +118,10 @@ pub(crate) struct Adjustment {
     /// The voucher id of the sale.
     #[arg(value_name = "ID")]
     voucher: VoucherId,
-    /// How many units.
+    /// The number of units.
     #[arg(value_parser = clap::value_parser!(i64).range(1..=Terms::DELTA_MAX))]
     units: i64,
-    /// Why, for the record.
+    /// The reason, for the log and the audit.
     #[arg(long, value_parser = Reason::written)]
     reason: Reason,
     #[command(flatten)]
@@ -134,7 +134,7 @@ pub(crate) struct Closing {
     /// The voucher id of the sale.
     #[arg(value_name = "ID")]
     voucher: VoucherId,
-    /// Why, for the audit.
+    /// The reason, for the audit.
     #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
     reason: Option<Reason>,
     #[command(flatten)]
@@ -142,7 +142,7 @@ pub(crate) struct Closing {
 }
 
 impl Repeatable {
-    /// Says, before anything is asked for, how to repeat it: by its key and by `terms` that were not given.
+    /// Prints, before the request is sent, how to repeat it: with its key, and with the `terms` that were not given.
     fn asking(&self, reason: Option<&Reason>, terms: &str) -> Asking {
         let key = self.idempotency_key.clone();
         let key = key.unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -260,7 +260,7 @@ async fn list(api: &AdminApi, page: &SalesPage) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
-/// As people read it, or as it came where it is no money.
+/// The price as text for people, or as it was received if it is not a valid price.
 fn price(voucher: &Voucher) -> String {
     let (cents, currency) = (voucher.price_cents, &voucher.currency);
     let money = currency.parse().and_then(|of| Money::new(cents, of));
@@ -281,7 +281,7 @@ fn row(voucher: Voucher) -> [String; 8] {
     ]
 }
 
-/// Where a sale's units are. What only Redis knows is absent while it does not serve the sale.
+/// Where a sale's units are. The numbers that only Redis knows are missing while it does not serve the sale.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ledger {
     initial: i64,
@@ -293,7 +293,7 @@ pub(crate) struct Ledger {
     redis_available: Option<i64>,
     in_flight: Option<i64>,
     pub(crate) drift: Option<i64>,
-    /// The drift means something only where the stores were read at one point of the log.
+    /// Whether the stores were read at the same position of the log. If not, the drift means nothing.
     pub(crate) consistent: bool,
 }
 
@@ -303,7 +303,7 @@ async fn show(api: &AdminApi, voucher: VoucherId) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
-/// What only Redis knows.
+/// A number that only Redis knows, or a text if it is not known.
 pub(crate) fn known(units: Option<i64>) -> String {
     units.map_or_else(|| "unknown: not on sale in Redis".into(), |n| n.to_string())
 }
@@ -342,7 +342,7 @@ async fn close(api: &AdminApi, closing: &Closing) -> Result<Report, Failure> {
     Ok(Report { json, text })
 }
 
-/// As the admin API takes it.
+/// Checks an idempotency key with the rule of the admin API.
 fn parse_key(text: &str) -> Result<String, String> {
     let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     fits.then(|| text.to_owned())

@@ -1,4 +1,5 @@
-//! What became of a sale: by PostgreSQL, and by the ingress' ledger for what both stores have to agree on.
+//! The results of a sale, from PostgreSQL, and from the ingress' ledger for the numbers on which both stores have to
+//! agree.
 
 use anyhow::Context;
 use seckill_domain::{Money, Timestamp, VoucherId};
@@ -13,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Report, fields, moment};
 use crate::settings::Settings;
 
-/// Written under the figures, as nobody can have them of one sale: no metric has a label that names one.
+/// Printed below the numbers. These values are not known for single sales, because no metric has a label for the sale.
 const OF_ALL_SALES: &str = "Refusals and latency are known of all sales together, by Prometheus, for the time of this one:";
 
 pub(crate) async fn report(
@@ -42,7 +43,7 @@ fn now() -> anyhow::Result<Timestamp> {
     Timestamp::new(micros).context("this machine's clock")
 }
 
-/// What to ask Prometheus of the time in which the sale took orders.
+/// Queries for Prometheus for the time in which the sale took orders.
 struct Queries {
     answers: String,
     latency: String,
@@ -56,7 +57,7 @@ impl Queries {
         if us <= 0 {
             return None;
         }
-        // Whole seconds on both sides, and never none.
+        // Round to whole seconds on both sides, and to at least one second.
         let (end_s, seconds) = (
             end.as_micros().div_euclid(1_000_000) + 1,
             us / 1_000_000 + 2,

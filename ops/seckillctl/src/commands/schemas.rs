@@ -1,4 +1,4 @@
-//! The schemas of what is written, in the schema registry.
+//! The schemas of the records that this version writes, in the schema registry.
 
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
@@ -15,14 +15,14 @@ pub(crate) enum Command {
     /// Register the schemas that this version writes, a subject for each record of a topic
     /// (TopicRecordNameStrategy), with the compatibility FULL_TRANSITIVE.
     ///
-    /// What is registered already stays as it is. Services register nothing: they wait until this was done.
-    /// If one version does not fit those that are registered, nothing is.
+    /// Schemas that are already registered stay as they are. Services register nothing; they wait until this was done.
+    /// If one version is not compatible with those that are registered, nothing is registered.
     #[command(after_help = "Example: seckillctl schemas register")]
     Register,
-    /// Compare the schemas that this version writes with all versions that are registered, each way.
+    /// Compare the schemas that this version writes with all registered versions, in both directions.
     ///
-    /// Fails where a version does not fit, or a subject's compatibility is not FULL_TRANSITIVE. A schema that
-    /// is not registered yet is no fault.
+    /// Fails if a version is not compatible, or a subject's compatibility is not FULL_TRANSITIVE. A schema that is not
+    /// registered yet is no error.
     #[command(after_help = "Example: seckillctl schemas check --output json")]
     Check,
 }

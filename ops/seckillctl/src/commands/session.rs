@@ -15,19 +15,19 @@ use crate::failure::Failure;
 use crate::output::Report;
 use crate::settings::Settings;
 
-/// Longer than any token of a sign-in is good.
+/// Longer than any token of a sign-in is valid.
 const REMEMBERED: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
-/// What to do with sessions. Instances follow within seconds.
+/// What to do with sessions. All instances apply a change within seconds.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// End all sessions of a user that have begun so far: no token of them is good any more.
+    /// End all sessions of a user that have begun so far: none of their tokens is valid any more.
     #[command(after_help = "Example:
   seckillctl session end --user 7 --execute --reason 'phone was stolen'")]
     End(End),
 }
 
-/// Whose.
+/// Whose sessions to end.
 #[derive(Debug, Args)]
 pub(crate) struct End {
     /// The id of the user.

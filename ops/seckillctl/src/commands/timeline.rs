@@ -1,4 +1,4 @@
-//! What the log says of one order, as operators see it.
+//! The history of one order in the log, for operators.
 
 use seckill_domain::{OrderId, TraceParent};
 use seckill_eventlog::{HistoryError, HistoryStep, OrderHistory, event_json, written_at};
@@ -15,7 +15,7 @@ pub(crate) async fn history(
     order_id: OrderId,
     at: Option<OffsetDateTime>,
 ) -> Result<OrderHistory, Failure> {
-    // Kafka's timestamps are milliseconds: what `at` names is still within.
+    // Kafka's timestamps are milliseconds. Records of the millisecond that contains `at` are included.
     let until_ms = at.map(|at| at.unix_timestamp_nanos().div_euclid(1_000_000) + 1);
     let until_ms = until_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).max(0));
     let topic = &log.topics.events;

@@ -1,4 +1,4 @@
-//! Bearer tokens of buyers, as the ingress checks them.
+//! Makes bearer tokens of buyers that the ingress accepts.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::failure::Failure;
 use crate::output::{Report, moment};
 use crate::settings::{Need, Settings};
 
-/// No token is good for longer.
+/// The longest validity of a token.
 const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the token is to say, and who wants it.
+/// The content of the token, and who asks for it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The user id of the buyer.
     #[arg(long, value_name = "ID")]
     user: UserId,
-    /// How long it is good for: a number and s, m or h, up to a day.
+    /// How long the token is valid: a number and s, m or h, up to a day.
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     ttl: Duration,
-    /// Why, for the audit.
+    /// The reason, for the audit.
     #[arg(long, value_name = "TEXT", value_parser = Reason::written)]
     reason: Option<Reason>,
-    /// Who, for the audit; else USER says so.
+    /// The name of the operator, for the audit [default: the value of USER].
     #[arg(long, value_name = "NAME", value_parser = Actor::written)]
     actor: Option<Actor>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
     settings.check(&[Need::TokenSecret, Need::Database])?;
     let report = made(arguments, settings)?;
-    // Before anybody has it.
+    // Write the audit before the token is printed.
     let actor = arguments.actor.clone().or_else(user).unwrap_or_default();
     let warrant = Warrant::new(actor, arguments.reason.clone().unwrap_or_default());
     let noted = connect(settings)?.audit(warrant.entry(1)).await;

@@ -13,32 +13,32 @@ use crate::settings::Settings;
 /// What to do with the topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the topics that are not there yet; those that are stay as they are.
+    /// Make the topics that do not exist yet. Existing topics do not change.
     ///
-    /// The event topic gets EVENT_PARTITIONS partitions. That number is for ever: every sale's place
-    /// in the log depends on it.
+    /// The event topic gets EVENT_PARTITIONS partitions. That number can never be changed, because the partition of
+    /// every sale depends on it.
     Create {
-        /// Copies of every record, on as many brokers.
+        /// The number of copies of every record, each on another broker.
         #[arg(long, value_name = "COPIES", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
         replication: i32,
     },
-    /// Check that the topics are there, that the event topic has EVENT_PARTITIONS partitions, and that no
-    /// setting could lose records or refuse them.
+    /// Check that the topics exist, that the event topic has EVENT_PARTITIONS partitions, and that no setting could
+    /// lose or refuse records.
     ///
-    /// What is wrong is named, with the command that mends it.
+    /// Each problem is printed with the command that solves it.
     Check,
     /// Show how far the fold and the effects are behind the log, in events and in seconds.
     ///
-    /// Seconds are those since the oldest event was written that is still to come.
+    /// The seconds are counted since the oldest event was written that the view has not reached.
     #[command(after_help = "Example: seckillctl topics lag --output json")]
     Lag,
-    /// Plan to start a view from another offset; only effects can be moved, and only back.
+    /// Plan to start a view from another offset. Only effects can be moved, and only back.
     Reset(reset::Arguments),
-    /// Have a partition's view go on with a log that is not the one it was folded from.
+    /// Let a partition's view continue with another log than the one from which it was folded.
     ///
-    /// For a topic that was deleted and made anew, or a partition that was cut, where the lost records are gone for
-    /// good: the fold stands still, and `/readyz` of the projector says `another-log`. What was decided by records
-    /// that the log no longer has stays as PostgreSQL has it. The partition's sales are loaded anew.
+    /// For a topic that was deleted and made again, or a partition that was cut, if the lost records cannot be
+    /// restored. The fold has stopped then, and `/readyz` of the projector shows `another-log`. Decisions of records
+    /// that are lost stay in PostgreSQL. The partition's sales are loaded again.
     Accept(accept::Arguments),
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
             .await
             .with_context(context)?;
     }
-    // Also after making them: topics that were there already may be others.
+    // Also check after making them, because topics that already existed may have other settings.
     check_topics(&client, &topics, kafka.partitions)
         .await
         .with_context(context)?;

@@ -1,4 +1,4 @@
-//! How much of the log that is there is the one that was folded.
+//! Finds out how much of the current log is the same as the log that was folded.
 
 use anyhow::Context;
 use seckill_domain::{LastRecord, Offset};
@@ -8,19 +8,20 @@ use seckill_orderbook::Orderbook;
 use crate::failure::Failure;
 use crate::log::Log;
 
-/// Records that are compared with the tables at once.
+/// The number of records that are compared with the tables at once.
 const PAGE: usize = 1_000;
 
-/// What is the same.
+/// The part of the log that is the same.
 pub(super) struct Kept {
-    /// Below it; from here on the log is read again.
+    /// The records below this offset are the same. From here on the log is read again.
     pub(super) from: Offset,
-    /// The last record below that of which a row is.
+    /// The last record below that offset that is named by a row.
     pub(super) last: Option<LastRecord>,
 }
 
-/// Compares the records below `stood_at` with the rows that name them, from the log's first on. `from` is no
-/// higher than is shown: a record that is folded once more changes nothing, and one that is left out is lost.
+/// Compares the records below `stood_at` with the rows that name them, starting with the first record of the log. The
+/// result contains only records that are known to be the same: to fold a record again changes nothing, but a record
+/// that is left out would be lost.
 pub(super) async fn find(
     log: &Log,
     orderbook: &Orderbook,

@@ -1,5 +1,5 @@
-//! `topics accept`: the log that a partition was folded from is gone, and its view goes on with the one that
-//! is there. What was decided stays as PostgreSQL has it.
+//! `topics accept`: the log from which a partition was folded is lost, and its view continues with the current log.
+//! Decisions that were made stay in PostgreSQL.
 
 mod kept;
 mod promised;
@@ -22,7 +22,7 @@ use crate::output::{Report, fields};
 use crate::settings::{Need, Settings};
 use crate::stock::connect_stock;
 
-/// The lock of rebuilds has a connection of its own.
+/// One connection is for the lock of rebuilds.
 const CONNECTIONS: u32 = 2;
 
 /// Which partition.
@@ -50,14 +50,14 @@ struct Plan {
     stands: FoldPosition,
     effects: Offset,
     held: OffsetRange,
-    /// Why the log is another one, and what of it is the same; none where it is the view's.
+    /// Why the log is a different one, and which part of it is the same. None if it is the view's log.
     other: Option<(String, Kept)>,
     lost: LostRecords,
     promised: Promised,
 }
 
 impl Plan {
-    /// What is to be folded of the log that is there.
+    /// The part of the current log that is to be folded.
     fn unread(&self, kept: &Kept) -> OffsetRange {
         OffsetRange {
             from: kept.from,
@@ -145,11 +145,11 @@ async fn carry_out(
         )));
     }
     let _lock = without_rebuilds(stores).await?;
-    // Its position is one of the log that is gone: only a load gives it one of the other.
+    // The position of each sale in Redis is one of the lost log. Only a load gives it a position of the current one.
     shut_sales(stores, None)
         .await
         .context("nothing was changed in PostgreSQL")?;
-    // Before the fold goes on, which lets the sales be loaded anew.
+    // This has to be done before the fold continues, because the sales are loaded again then.
     let promised = promised::find(stores, plan.unread(kept)).await?;
     promised::write(stores, &promised.events).await?;
     let accept = AcceptLog {
@@ -167,14 +167,14 @@ async fn carry_out(
             "the view has moved meanwhile: look at the plan again; nothing was done".to_owned(),
         ));
     }
-    // A load that had got as far as opening the sale may have done so in between.
+    // A load that was about to open a sale may have opened it meanwhile.
     let reopened = shut_sales(stores, Some(kept.from)).await;
     reopened
         .context("the log is accepted, and a sale could not be shut: `seckillctl reconcile`")?;
     Ok(promised)
 }
 
-/// Tables that are folded beside the live ones are of the log that is gone.
+/// Refuses while a rebuild is open, because its tables are folded from the lost log.
 async fn without_rebuilds(stores: &Stores) -> Result<RebuildLock, Failure> {
     let (topic, orderbook) = (&stores.log.topics.events, &stores.orderbook);
     let lock = orderbook.lock_rebuilds().await;
@@ -193,8 +193,8 @@ async fn without_rebuilds(stores: &Stores) -> Result<RebuildLock, Failure> {
     }
 }
 
-/// Shuts the partition's sales in Redis, so that the projector loads them anew; or those alone that stand
-/// behind an offset.
+/// Shuts the partition's sales in Redis, so that the projector loads them again. With an offset, only the sales whose
+/// position is higher.
 async fn shut_sales(stores: &Stores, behind: Option<Offset>) -> anyhow::Result<()> {
     let sales = stores.orderbook.sales_to_serve(&[stores.partition]).await?;
     for sale in sales {

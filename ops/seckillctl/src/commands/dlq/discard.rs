@@ -1,4 +1,4 @@
-//! Dead letters that are given up.
+//! Discards dead letters.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -25,7 +25,7 @@ pub(super) async fn run(
     let warrant = act.warrant(&format!("discard {count}"), count)?;
     let executed = warrant.is_some();
     if let Some(warrant) = warrant {
-        // The file is on disk before anything is forgotten.
+        // Write the file to disk before the letters are marked as discarded.
         let written = export(&letters, file);
         written.with_context(|| format!("cannot export to {}", file.display()))?;
         let sources: Vec<_> = letters
@@ -50,7 +50,7 @@ pub(super) async fn run(
     })
 }
 
-/// Never over another file: that may be the only copy of what was discarded before.
+/// Never overwrites a file, because it may be the only copy of letters that were discarded before.
 fn export(letters: &[Letter], file: &Path) -> std::io::Result<()> {
     let mut lines = BufWriter::new(File::create_new(file)?);
     for letter in letters {

@@ -1,4 +1,4 @@
-//! Dead letters: what is in one, and which are meant.
+//! Dead letters: their content, and how some of them are selected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::commands::sale::parse_time;
 use crate::failure::Failure;
 use crate::log::Log;
 
-/// How often a record was redriven.
+/// The header that counts how often a record was redriven.
 pub(super) const REDRIVE_COUNT: &str = "seckill-redrive-count";
 
-/// Where the record of a letter stood in the event topic: the letter's name.
+/// The place of a letter's record in the event topic. It identifies the letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Source {
     pub(super) partition: i32,
@@ -48,16 +48,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// Which letters. Filters narrow each other down.
+/// Selects letters. A letter has to fit all filters that are given.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Filter {
-    /// Only those whose cause contains this text.
+    /// Only letters whose cause contains this text.
     #[arg(long, value_name = "TEXT")]
     cause: Option<String>,
-    /// Only those of this sale, by their key or by their event.
+    /// Only letters of this sale, by their key or by their event.
     #[arg(long, value_name = "ID")]
     voucher: Option<VoucherId>,
-    /// Only those that came at this moment, in RFC 3339, or later.
+    /// Only letters that were written at this time, in RFC 3339, or later.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<OffsetDateTime>,
     /// The most letters, oldest first.
@@ -80,11 +80,11 @@ impl Filter {
 /// A record that the fold has passed over.
 #[derive(Debug)]
 pub(super) struct Letter {
-    /// As it stands in the event topic.
+    /// The record in the event topic.
     pub(super) record: Record,
     pub(super) source: Source,
     pub(super) cause: String,
-    /// How often its record was redriven before it was skipped again.
+    /// How often its record was redriven and skipped again.
     pub(super) redrives: u32,
     pub(super) fate: Option<SkipFate>,
 }
@@ -113,7 +113,7 @@ impl Letter {
         }
     }
 
-    /// The event in it, if this build can read it, whatever its key and its partition were.
+    /// The event in it, if this version can read it. Its key and its partition are not checked.
     pub(super) fn event(&self) -> Result<Event, DecodeError> {
         let payload = self.record.payload.as_deref();
         decode_event(payload.ok_or(DecodeError::NoPayload)?)
@@ -138,7 +138,7 @@ impl Letter {
             && since.is_none_or(|since| written.is_some_and(|at| at >= since))
     }
 
-    /// Everything about it, its bytes as well.
+    /// All data about it, with its bytes.
     pub(super) fn json(&self) -> Value {
         let mut json = json!({
             "letter": self.source.to_string(),
@@ -152,8 +152,8 @@ impl Letter {
     }
 }
 
-/// The records of `filter`, by partition and offset; those in `named` only, unless that is empty. What was
-/// dealt with is among them only if `with_handled`.
+/// The records that fit `filter`, by partition and offset. If `named` is not empty, only those in it. Records that were
+/// redriven or discarded are included only with `with_handled`.
 pub(super) async fn select(
     log: &Log,
     orderbook: &Orderbook,

@@ -1,4 +1,4 @@
-//! Records that the fold has passed over, or that it waits for somebody to decide about.
+//! Records that the fold has skipped, or for which it waits until an operator decides.
 
 mod discard;
 mod letter;
@@ -21,30 +21,30 @@ use crate::log::Log;
 use crate::output::{Report, fields, printable, table};
 use crate::settings::{Need, Settings};
 
-/// A cause that is longer is cut in the list; `show` has all of it.
+/// A longer cause is cut in the list. `show` prints all of it.
 const CAUSE_MAX_CHARS: usize = 100;
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the letters that nobody has dealt with, the oldest first.
+    /// List the letters that were neither redriven nor discarded, the oldest first.
     #[command(after_help = "Example: seckillctl dlq list --cause 'unknown schema' --limit 20")]
     List {
         #[command(flatten)]
         filter: Filter,
-        /// Also those that were redriven or discarded.
+        /// Also list letters that were redriven or discarded.
         #[arg(long)]
         all: bool,
     },
     /// Show everything about a letter: its headers, and its event or its bytes.
     Show {
-        /// The letter, as the list names it.
+        /// The letter, with its name from the list.
         #[arg(value_name = "PARTITION/OFFSET")]
         letter: Source,
     },
-    /// Write letters that decode by now into the event topic again, under the key of their sale.
+    /// Write letters that can be decoded now into the event topic again, under the key of their sale.
     ///
-    /// The bytes stay as they are. A record that came back three times is not written again.
+    /// The bytes do not change. A record that was redriven and skipped again three times is not written again.
     #[command(
         after_help = "Example: seckillctl dlq redrive --voucher 17 --execute --reason 'schema 8 is out'"
     )]
@@ -57,7 +57,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Decide that the record at which a fold stands still is passed over by every fold, for good.
+    /// Decide that every fold skips the record at which a fold has stopped, permanently.
     ///
     /// Only for a record of a schema that this version does not know, and that no version to be rolled out
     /// can read. The decision becomes an event of the log. Can be repeated.
@@ -71,7 +71,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Export letters to a file and give them up: they are no longer listed.
+    /// Export letters to a file and discard them: they are no longer listed.
     ///
     /// Kafka cannot delete single records: the letters stay in the topic.
     #[command(
@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Discard {
         #[command(flatten)]
         selection: Selection,
-        /// A new file for the letters, one JSON value a line, bytes in hexadecimal digits.
+        /// A new file for the letters: one JSON value on each line, with bytes in hexadecimal digits.
         #[arg(long, value_name = "FILE")]
         export: PathBuf,
         #[command(flatten)]
@@ -91,14 +91,14 @@ pub(crate) enum Command {
 /// Which letters to act on: at least one letter or filter has to be given.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
-    /// Letters, as the list names them.
+    /// Letters, with their names from the list.
     #[arg(value_name = "PARTITION/OFFSET", required_unless_present_any = ["cause", "voucher", "since"])]
     letters: Vec<Source>,
     #[command(flatten)]
     filter: Filter,
 }
 
-/// What the commands work with.
+/// The connections and settings of these commands.
 struct Desk {
     log: Log,
     orderbook: Orderbook,
@@ -131,7 +131,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<Report,
 }
 
 impl Desk {
-    /// What is meant and not dealt with.
+    /// The selected letters that were neither redriven nor discarded.
     async fn selected(&self, selection: &Selection) -> Result<Vec<Letter>, Failure> {
         let Selection { letters, filter } = selection;
         select(&self.log, &self.orderbook, filter, letters, false).await

@@ -1,4 +1,4 @@
-//! Dead letters that decode by now go into the event topic again.
+//! Writes dead letters that can be decoded now into the event topic again.
 
 use anyhow::Context;
 use seckill_domain::Offset;
@@ -12,13 +12,13 @@ use crate::act::{Act, Throttle, Warrant};
 use crate::failure::Failure;
 use crate::output::{Report, table};
 
-/// A record that came back so often will come back again.
+/// A record that was redriven and skipped again this often is not redriven any more.
 const MAX_REDRIVES: u32 = 3;
 
-/// Letters whose acks are awaited, and that are noted, together.
+/// The number of letters that are sent, awaited and recorded together.
 const CHUNK_LETTERS: usize = 100;
 
-/// A letter's record as it goes into the event topic.
+/// A letter's record as it is written into the event topic.
 struct Redriven {
     source: Source,
     record: Record,
@@ -62,19 +62,19 @@ pub(super) async fn run(
     })
 }
 
-/// The record, or why it must not go.
+/// The record, or why it must not be written.
 fn redriven(letter: &Letter) -> Result<Redriven, String> {
     let event = letter.event().map_err(|e| e.to_string())?;
     if letter.redrives >= MAX_REDRIVES {
         return Err(format!("it came back {MAX_REDRIVES} times"));
     }
     let mut record = letter.record.clone();
-    // A header whose name cannot be read stays behind.
+    // Headers whose names cannot be read are left out.
     let headers = letter.record.headers.iter().flatten();
     let headers: Headers = headers.filter(|(name, _)| *name != REDRIVE_COUNT).collect();
     let count = (letter.redrives + 1).to_string();
     record.headers = headers.with(REDRIVE_COUNT, Some(count.as_bytes()));
-    // The key may have been what was wrong; it also leads to the partition.
+    // The key may have been wrong, so it is set again. It also determines the partition.
     record.key = Some(event.voucher_id.to_string().into_bytes());
     Ok(Redriven {
         source: letter.source,
@@ -82,8 +82,8 @@ fn redriven(letter: &Letter) -> Result<Redriven, String> {
     })
 }
 
-/// A letter is noted only after its ack: one whose ack is missing may be redriven twice, and the
-/// fold takes an event once.
+/// A letter is recorded as redriven only after its ack. Without an ack it may be redriven twice, which does no harm,
+/// because the fold accepts an event only once.
 async fn carry_out(
     desk: &Desk,
     plan: &[Redriven],
@@ -91,7 +91,7 @@ async fn carry_out(
     warrant: &Warrant,
 ) -> Result<(), Failure> {
     let topic = &desk.log.topics.events;
-    // The producer finds a key's partition by the topic's own number.
+    // The producer computes a key's partition from the topic's number of partitions, so that number is checked first.
     desk.log.event_ranges().await?;
     let producer = desk.log.producer()?;
     let mut throttle = Throttle::new(per_second);

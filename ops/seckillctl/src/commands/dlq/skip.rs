@@ -1,5 +1,5 @@
-//! The decision that a record is passed over: first noted where the fold has to come by, then appended to
-//! the log, then carried out. Whoever dies in between leaves a fold that waits, and repeats the command.
+//! Decides that a record is skipped. The decision is first recorded in PostgreSQL, where the fold finds it, then appended
+//! to the log, and then carried out. If the command dies in between, the fold waits until the command is repeated.
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, EventBody, EventId, RecordSkipped, Timestamp, TraceParent, VoucherId};
@@ -107,7 +107,7 @@ async fn carry_out(
     };
     let unfinished =
         "the decision is noted and not in the log, and the fold waits for it: repeat the command";
-    // Kept until the ack: a producer that is dropped takes what it has not sent along.
+    // The producer is kept until the ack, because a producer that is dropped discards unsent records.
     let producer = desk.log.event_producer().await?;
     let trace = new_trace();
     let delivery = producer.send_event(&event, Some(trace));

@@ -18,7 +18,7 @@ pub(super) async fn look(stores: &Stores) -> Findings {
         stock: stores.stock.clone(),
     };
     let origin = Instant::now();
-    // Made before they are asked: a connection takes its time.
+    // Connect before the measurement, because making a connection takes time.
     let _ = tokio::join!(clocks.database(), clocks.redis());
     let database = match Reading::take(origin, clocks.database()).await {
         Ok(reading) => reading,

@@ -1,4 +1,4 @@
-//! The brokers and the topics, by the check that every start makes.
+//! Checks the brokers and the topics, like every start of a service.
 
 use seckill_eventlog::{TopicError, check_topics, cluster_id};
 

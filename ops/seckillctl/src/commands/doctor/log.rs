@@ -1,5 +1,4 @@
-//! The log as the fold stands in it: whether it is the one that was folded, and whether this version can read
-//! what comes next.
+//! Checks whether the log is the one that was folded, and whether this version can read the next record.
 
 use seckill_eventlog::{Log as Found, ReadError};
 
@@ -9,7 +8,7 @@ pub(super) async fn look(stores: &Stores) -> Findings {
     let mut findings = Findings::of("log");
     match read(stores, &mut findings).await {
         Ok(()) => {}
-        // Of what it follows from there are rows of their own.
+        // Other rows of the table show the cause.
         Err(error) => findings.wrong("answer", format!("{error:#}"), "see kafka and postgresql"),
     }
     findings

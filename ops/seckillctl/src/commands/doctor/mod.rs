@@ -1,4 +1,4 @@
-//! One table of everything that has to be right about the stores. Nothing is changed.
+//! Checks the stores, their versions and their settings, and prints one table. Nothing is changed.
 
 mod clocks;
 mod kafka;
@@ -22,17 +22,17 @@ use crate::log::Log;
 use crate::output::{Output, Report, table};
 use crate::settings::{Need, Settings};
 
-/// A store that says nothing is not waited for longer.
+/// How long to wait for a store that does not answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is known of one thing.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ok,
-    /// It works; a crash could cost something.
+    /// It works, but a crash could lose something.
     Risk,
-    /// Nobody can tell without writing.
+    /// It cannot be checked without writing.
     Unknown,
     Wrong,
 }
@@ -55,7 +55,7 @@ struct Finding {
     what: String,
     state: State,
     found: String,
-    /// The command or the setting that mends it.
+    /// The command or the setting that solves the problem.
     mend: String,
 }
 
@@ -102,7 +102,7 @@ impl Findings {
     }
 }
 
-/// What the questions are put to.
+/// The connections to the stores.
 struct Stores {
     log: Log,
     orderbook: Orderbook,
@@ -194,7 +194,7 @@ fn report(all: &[Finding]) -> Report {
     }
 }
 
-/// An error with what led to it.
+/// An error with its causes.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let chain = successors(Some(error), |&error| error.source());
     let texts: Vec<String> = chain.map(ToString::to_string).collect();

@@ -1,10 +1,10 @@
-//! PostgreSQL: its version, its schema, what a COMMIT is worth, and whether a pooler is in between.
+//! PostgreSQL: its version, its schema, whether a commit is durable, and whether there is a connection pooler.
 
 use seckill_orderbook::{DatabaseServer, OrderbookError};
 
 use super::{Findings, State, Stores, causes};
 
-/// Older ones were not tried.
+/// The oldest version that was tested.
 const VERSION_TRIED: i32 = 150_000;
 
 pub(super) async fn look(stores: &Stores) -> Findings {

@@ -1,10 +1,10 @@
-//! Redis: who is master, and how each master is set.
+//! Redis: the masters and their settings.
 
 use seckill_stock::{MasterFacts, RedisShape};
 
 use super::{Findings, State, Stores, causes};
 
-/// The scripts begin with `#!lua`, which it was the first to understand.
+/// The first version that understands `#!lua`, with which the scripts begin.
 const MAJOR_VERSION_MIN: u32 = 7;
 
 pub(super) async fn look(stores: &Stores) -> Findings {
@@ -83,7 +83,7 @@ fn persistence(facts: &MasterFacts, findings: &mut Findings, set: &dyn Fn(&str, 
     let told = |name| facts.setting(name).unwrap_or("not told");
     let appends = told("appendonly");
     let mend = set("appendonly", "yes");
-    // What it loses is loaded again from PostgreSQL, and the sales are closed meanwhile.
+    // Lost data are loaded again from PostgreSQL, but the sales take no orders meanwhile.
     findings.judge(appends != "no", State::Risk, "appendonly", appends, &mend);
     if appends == "yes" {
         let fsync = told("appendfsync");
@@ -92,7 +92,7 @@ fn persistence(facts: &MasterFacts, findings: &mut Findings, set: &dyn Fn(&str, 
     }
 }
 
-/// What a master that was cut off may do, and what others do when one is away.
+/// Checks what a master may do that was cut off, and what the other masters do when one is missing.
 fn copies(facts: &MasterFacts, findings: &mut Findings, set: &dyn Fn(&str, &str) -> String) {
     let mut setting = |state, name, is_right: fn(&str) -> bool, value| {
         if let Some(told) = facts.setting(name) {
@@ -105,7 +105,7 @@ fn copies(facts: &MasterFacts, findings: &mut Findings, set: &dyn Fn(&str, &str)
         let short = |told: &str| told.parse().is_ok_and(|ms: u64| ms <= 15_000);
         setting(State::Risk, "cluster-node-timeout", short, "5000");
     } else if facts.shape == RedisShape::Sentinel || facts.replicas > 0 {
-        // Until it misses them it takes orders that are rejected later.
+        // Until the master notices that they are missing, it takes orders that are rejected later.
         setting(
             State::Wrong,
             "min-replicas-to-write",

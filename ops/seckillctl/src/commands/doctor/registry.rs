@@ -1,4 +1,4 @@
-//! The schema registry: whether it has what is written, and lets nobody in that others cannot read.
+//! The schema registry: whether it has the schemas of this version, and accepts only compatible ones.
 
 use seckill_eventlog::{SchemaRegistry, check_schemas};
 

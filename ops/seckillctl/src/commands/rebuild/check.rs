@@ -1,4 +1,4 @@
-//! The live tables against the log, folded in memory: nothing is written anywhere.
+//! Compares the live tables with the log, which is folded in memory. Nothing is written.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::Site;
 use crate::failure::Failure;
 use crate::output::{Output, Report, printable};
 
-/// Differing rows that are printed.
+/// The most differing rows that are printed.
 const ROWS_SHOWN: usize = 40;
 
 pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> {
@@ -60,7 +60,7 @@ pub(super) async fn run(site: &Site, output: Output) -> Result<Report, Failure> 
     Err(report.print_with(output, failure))
 }
 
-/// A book a partition, in the order of the partitions.
+/// Folds one book for each partition, in the order of the partitions.
 async fn fold(site: &Site, ranges: &[OffsetRange]) -> Result<Vec<ExpectedBook>, Failure> {
     let ends: HashMap<i32, Offset> = ranges.iter().map(|s| (s.partition, s.to)).collect();
     let open = ranges.iter().filter(|s| !s.is_empty());

@@ -1,4 +1,4 @@
-//! `start` and `verify`: the copy is folded, and proven.
+//! `start` and `verify`: fold the copy, and compare it with the live tables.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::act::Act;
 use crate::failure::Failure;
 use crate::output::{Output, Report};
 
-/// Makes a copy, or goes on with the one that was begun.
+/// Makes a copy, or continues one that was begun.
 pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Report, Failure> {
     let open = site.open_rebuild().await?;
     if let Some(record) = open.iter().find(|r| r.phase == RebuildPhase::Promoted) {
@@ -34,7 +34,7 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
         return Ok(plan(open.as_ref(), &ranges, act.closing(false)));
     };
     let _lock = site.lock().await?;
-    // From here on no other log is accepted.
+    // While the rebuild is open, `topics accept` is refused. So check here that the log is the right one.
     site.refuse_other_logs().await?;
     let entry = warrant.entry(count);
     let ends: Vec<(i32, Offset)> = ranges.iter().map(|s| (s.partition, s.to)).collect();
@@ -72,7 +72,7 @@ pub(super) async fn start(site: &Site, act: &Act, output: Output) -> Result<Repo
     proof_report(&record, &proof, Some((load, text)), output)
 }
 
-/// What is still to be folded.
+/// The offset ranges that are still to be folded.
 async fn ranges(site: &Site, open: Option<&RebuildRecord>) -> Result<Vec<OffsetRange>, Failure> {
     let Some(record) = open else {
         return site.ranges(&[], &site.live_positions().await?).await;
@@ -84,7 +84,7 @@ async fn ranges(site: &Site, open: Option<&RebuildRecord>) -> Result<Vec<OffsetR
     site.ranges(&reached, &record.frozen_ends).await
 }
 
-/// Brings the copy to where the live tables are, and compares them.
+/// Folds the copy up to the positions of the live tables, and compares them.
 pub(super) async fn verify(site: &Site, output: Output) -> Result<Report, Failure> {
     let record = site.rebuild_in(&[RebuildPhase::Following]).await?;
     let _lock = site.lock().await?;

@@ -1,4 +1,4 @@
-//! A new set of the order book's tables, folded from the log beside the live ones.
+//! Rebuilds the order book: folds the log into a second set of tables.
 
 mod check;
 mod load;
@@ -24,12 +24,12 @@ use crate::log::Log;
 use crate::output::{Output, Report};
 use crate::settings::{Need, Settings};
 
-/// Of the live tables: the lock, a snapshot, the exchange, and what else is asked meanwhile.
+/// Connections to the live tables: for the lock, a snapshot, the exchange, and other queries at the same time.
 const LIVE_CONNECTIONS: u32 = 5;
-/// Into the copy: more than the database has processors gain nothing.
+/// Connections to the copy. More connections than the database has processors are not faster.
 const COPY_CONNECTIONS: u32 = 4;
 
-/// How often the lock of the rebuilds is asked for: for two seconds.
+/// How often the command tries to get the lock of the rebuilds, within two seconds.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// The tables of the order book: sales, orders, refunds, adjustments, reloads.
     #[command(subcommand)]
     Orders(Orders),
-    /// Publish the state of every order once more to the compacted topic of states.
+    /// Publish the state of every order again to the compacted topic of states.
     ///
     /// For a topic that was made after the first orders, was deleted, or was not written to by an earlier version.
     /// The services stay up; consumers recognise what they know by its version.
@@ -62,31 +62,31 @@ Examples:
 #[derive(Debug, Subcommand)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) enum Orders {
-    /// Fold the log into new tables up to where the live ones stand, follow those, and compare the two.
+    /// Fold the log into new tables up to the positions of the live ones, follow these, and compare the two.
     ///
-    /// After an interruption of any kind the same command goes on where it was.
+    /// After an interruption of any kind the same command continues the work.
     #[command(after_help = AFTER_HELP)]
     Start(#[command(flatten)] Act),
-    /// Show the rebuilds, and how far behind the live tables the open one is.
+    /// Show the rebuilds, and how far the open one is behind the live tables.
     Status,
-    /// Bring the copy to exactly where the live tables stand, and compare the two, sale by sale.
+    /// Fold the copy exactly up to the positions of the live tables, and compare the two, sale by sale.
     Verify,
     /// Fold the log in memory, and compare the live tables with it. Needs no copy, and writes nothing.
     Check,
-    /// Compare once more, and put the copy into the place of the live tables. Orders keep coming in.
+    /// Compare again, and replace the live tables with the copy. Orders keep coming in.
     Promote(Promote),
-    /// Put the tables that a promotion took out of use back, as up to date as the live ones.
+    /// Undo a promotion: bring the former tables up to date and make them live again.
     Rollback(#[command(flatten)] Act),
     /// Drop the copy. The live tables stay as they are.
     Abort(#[command(flatten)] Act),
-    /// Drop the tables that a promotion took out of use. There is no rollback after that.
+    /// Drop the former tables after a promotion. A rollback is not possible after that.
     Prune(#[command(flatten)] Act),
 }
 
 /// Whether to promote.
 #[derive(Debug, Args)]
 pub(crate) struct Promote {
-    /// Promote although so many sales differ, as `verify` counted them: the live tables are wrong.
+    /// Promote although this number of sales differ, which `verify` has printed, because the live tables are wrong.
     #[arg(long, value_name = "SALES", default_value_t = 0)]
     accept_differences: usize,
     #[command(flatten)]
@@ -161,7 +161,7 @@ impl Site {
         Ok(positions.context("cannot read the live tables' positions")?)
     }
 
-    /// The rebuild that has tables beside the live ones, if there is one.
+    /// The rebuild that has a copy of the tables, if there is one.
     async fn open_rebuild(&self) -> Result<Option<RebuildRecord>, Failure> {
         let all = self.live.rebuilds(self.topic()).await;
         let all = all.context("cannot read the rebuilds: has `seckillctl db migrate` been run?")?;
@@ -181,7 +181,7 @@ impl Site {
         })
     }
 
-    /// Refuses a log that does not have all that was folded: tables folded from it would lack orders.
+    /// Refuses a log that lacks folded records, because tables that are folded from it would lack orders.
     async fn refuse_other_logs(&self) -> Result<(), Failure> {
         let accepted = self.live.accepted_logs(self.topic()).await;
         let accepted = accepted
@@ -197,8 +197,8 @@ impl Site {
         })
     }
 
-    /// The right to change a rebuild's tables, as long as the value is kept. The command before may have
-    /// ended, and PostgreSQL not have noticed yet.
+    /// The lock that allows to change a rebuild's tables, as long as the value is kept. Tries several times, because
+    /// PostgreSQL may not have noticed yet that an earlier command has ended.
     async fn lock(&self) -> Result<RebuildLock, Failure> {
         for _ in 0..LOCK_ATTEMPTS {
             let lock = self.live.lock_rebuilds().await;
@@ -217,7 +217,7 @@ impl Site {
         Ok(shadow.ok_or_else(|| anyhow!("rebuild {} has no tables any more", record.id))?)
     }
 
-    /// The copy, with the log behind it.
+    /// The copy, with feeds from the log.
     async fn copy(&self, shadow: Shadow) -> Result<Copy<Feed>, Failure> {
         let folds = shadow.folds(&self.partitions()).await;
         let folds = folds.context("cannot read the copy's positions")?;
@@ -228,8 +228,7 @@ impl Site {
         Ok(Copy::new(shadow, live, self.topic(), folds, feeds))
     }
 
-    /// What has to be read to get from one position to another, in every partition. Refuses a log that
-    /// does not have it.
+    /// The offsets between two positions, for every partition. Refuses a log that no longer has their records.
     async fn ranges(
         &self,
         from: &[(i32, Offset)],

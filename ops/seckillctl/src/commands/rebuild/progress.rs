@@ -1,4 +1,4 @@
-//! How far a load is: a bar on a terminal, a line now and then elsewhere.
+//! Shows the progress of a load: a bar on a terminal, and otherwise a line from time to time.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// All of it is folded, or something went wrong.
+    /// Called when everything is folded, or after an error.
     pub(super) fn end(self, succeeded: bool) {
         self.watch.abort();
         let done = self.folded.done();

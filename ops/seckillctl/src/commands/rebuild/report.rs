@@ -1,4 +1,4 @@
-//! What the commands say.
+//! The reports of the commands.
 
 use anyhow::{Context, anyhow};
 use seckill_eventlog::OffsetRange;
@@ -10,7 +10,7 @@ use super::Site;
 use crate::failure::Failure;
 use crate::output::{Output, Report, moment, printable, table};
 
-/// Differing rows that are printed; all are in the JSON.
+/// The most differing rows that are printed. The JSON contains all of them.
 const ROWS_SHOWN: usize = 40;
 
 /// What `start` would do.
@@ -46,7 +46,7 @@ fn range_row(range: &OffsetRange) -> [String; 4] {
     ]
 }
 
-/// The outcome of a comparison. Differences are printed like any other answer, and a failure.
+/// The result of a comparison. Differences are printed like any other result, and the command fails.
 pub(super) fn proof_report(
     record: &RebuildRecord,
     proof: &Proof,
@@ -146,7 +146,7 @@ pub(super) fn proof_json(proof: &Proof) -> Value {
     })
 }
 
-/// All rebuilds, and where the open one is.
+/// All rebuilds, and the progress of the open one.
 pub(super) async fn status(site: &Site) -> Result<Report, Failure> {
     let all = site.live.rebuilds(site.topic()).await;
     let all = all.context("cannot read the rebuilds: has `seckillctl db migrate` been run?")?;
@@ -187,7 +187,7 @@ pub(super) async fn status(site: &Site) -> Result<Report, Failure> {
     })
 }
 
-/// How many records the tables beside the live ones are behind these.
+/// By how many records the copy is behind the live tables.
 async fn behind(
     site: &Site,
     record: &RebuildRecord,

@@ -1,4 +1,4 @@
-//! The states of all orders, published once more.
+//! Publishes the states of all orders again.
 
 use std::collections::HashMap;
 
@@ -14,18 +14,18 @@ use crate::act::Act;
 use crate::failure::Failure;
 use crate::output::Report;
 
-/// Orders that are on their way at a time.
+/// The number of orders that are published at the same time.
 const PAGE: i64 = 1_000;
 
 /// What was done.
 #[derive(Default)]
 struct Done {
     published: usize,
-    /// Orders whose last record stood in a log that is lost.
+    /// Orders whose last record was in a log that is lost.
     lost: usize,
 }
 
-/// Publishes the state of every order, as the tables have it. The projector goes on meanwhile.
+/// Publishes the state that every order has in the tables. The projector keeps working meanwhile.
 pub(super) async fn run(site: &Site, act: &Act) -> Result<Report, Failure> {
     let orders = site.live.count_orders().await.context("DATABASE_URL")?;
     let orders = usize::try_from(orders).unwrap_or(usize::MAX);
@@ -76,8 +76,9 @@ async fn publish(site: &Site) -> Result<Done, Failure> {
     }
 }
 
-/// An order that is decided meanwhile may have its new state before the one that was read here. So each is
-/// looked at once more after its ack: what the projector decides later, it also publishes later.
+/// If an order is decided meanwhile, its new state may be published before the older one that was read here. So each
+/// order is read again after the ack, and published again if it has changed. A state that the projector decides after
+/// that is also published after that.
 async fn until_unchanged(
     site: &Site,
     producer: &EventProducer,

@@ -1,4 +1,4 @@
-//! `promote`, `rollback`, `abort` and `prune`: which tables are live, and which are kept.
+//! `promote`, `rollback`, `abort` and `prune` choose which tables are live and which are kept.
 
 use anyhow::Context;
 use seckill_orderbook::{Exchange, RebuildPhase, RebuildRecord, Shadow};

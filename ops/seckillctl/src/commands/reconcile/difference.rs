@@ -1,4 +1,4 @@
-//! One line of what reconcile has to say.
+//! One line of reconcile's report.
 
 use std::collections::HashSet;
 
@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use super::evidence::Evidence;
 use crate::output::{moment, printable, table};
 
-/// A cell that is longer is cut in the table; JSON has all of it.
+/// A longer cell is cut in the table. The JSON contains all of it.
 const CELL_MAX_CHARS: usize = 72;
 
-/// What a repair takes away, and somebody may have been promised.
+/// Something that a repair removes, although it may have been promised to a buyer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removal {
     /// An order, or its hold.
     Order(OrderId),
     /// The refund of this payment.
     Refund(String),
-    /// What this event took off the stock.
+    /// The units that a shrink with this event has taken.
     Shrink(EventId),
-    /// A field that nobody can read.
+    /// A field that cannot be read.
     Unreadable,
 }
 
@@ -45,20 +45,20 @@ impl From<Loss> for Removal {
     }
 }
 
-/// Where the two sides differ.
+/// A difference between two stores.
 #[derive(Debug, Clone)]
 pub(super) struct Difference {
     pub(super) voucher: VoucherId,
     pub(super) store: &'static str,
     pub(super) kind: &'static str,
-    /// The row's key, or the order of a hold, or the buyer.
+    /// The key of the row, the order of the hold, or the buyer.
     pub(super) of: String,
     pub(super) expected: String,
     pub(super) found: String,
     pub(super) repair: &'static str,
-    /// What the repair takes away.
+    /// What the repair removes, if anything.
     pub(super) removes: Option<Removal>,
-    /// What the log says of that.
+    /// What the log says about it.
     pub(super) evidence: Option<Evidence>,
 }
 
@@ -67,7 +67,7 @@ pub(super) const CORRECT: &str = "correct under guard";
 pub(super) const RELOAD: &str = "shut and load anew";
 
 impl Difference {
-    /// Of a row against the log.
+    /// Between a row and the log.
     pub(super) fn of_row(voucher: VoucherId, row: &RowDifference, lost: &HashSet<RowLoss>) -> Self {
         let kind = match row.kind {
             RowDifferenceKind::Missing => "missing-row",
@@ -106,7 +106,7 @@ impl Difference {
         }
     }
 
-    /// Of Redis against the log.
+    /// Between Redis and the log.
     pub(super) fn of_drift(voucher: VoucherId, drift: &Drift, repair: &Repair) -> Self {
         let order = drift.order.map(|order| format!("order {order}"));
         let user = drift.user.map(|user| format!("user {user}"));
@@ -127,7 +127,7 @@ impl Difference {
         }
     }
 
-    /// Of a sale whose numbers are none.
+    /// For a sale whose numbers in Redis cannot be read.
     pub(super) fn unreadable_sale(voucher: VoucherId, found: String) -> Self {
         Self {
             voucher,
@@ -157,7 +157,7 @@ impl Difference {
     }
 }
 
-/// Which history the log no longer has, and so nothing is compared with.
+/// The part of the history that the log no longer has and that is therefore not compared.
 pub(super) fn lost_text(log: &AcceptedLog) -> String {
     format!(
         "partition {}: the log is another one from {} on than was folded up to {} (accepted {}): rows of before are \
@@ -201,7 +201,7 @@ pub(super) fn differences_table(differences: &[Difference]) -> String {
     table(headers, &rows)
 }
 
-/// What the log says of everything that would be taken away, a line each; none where nothing would be.
+/// One line for everything that a repair would remove, with what the log says about it. None if it removes nothing.
 pub(super) fn losses(differences: &[Difference]) -> Option<String> {
     let line = |d: &Difference| {
         let evidence = d.evidence.as_ref()?;

@@ -1,5 +1,5 @@
-//! What the log says of an order, a hold, a refund or a shrink that a repair would take away: nothing is taken away
-//! without it.
+//! What the log says about an order, a hold, a refund or a shrink that a repair would remove. Nothing is removed without
+//! such evidence.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -14,26 +14,26 @@ use super::log_fold::LogFold;
 use crate::failure::Failure;
 use crate::log::Log;
 
-/// Why something may be taken away.
+/// Why something may be removed.
 #[derive(Debug, Clone)]
 pub(super) enum Evidence {
-    /// A record decides it: after it the order has this status.
+    /// A record decides it. After that record the order has this status.
     Decided {
         partition: i32,
         offset: Offset,
         event: Event,
         status: OrderStatus,
     },
-    /// The record that names it is passed over by every fold.
+    /// Every fold skips the record that names it.
     PassedOver {
         partition: i32,
         offset: Offset,
         why: String,
     },
-    /// The record that decided it is lost; the tables have the order in this status.
+    /// The record that decided it is lost. The order has this status in the tables.
     TakenOver { partition: i32, status: OrderStatus },
-    /// No record names it, in all of what the partition holds from `from` on, where it is the tables' own:
-    /// `records` below the offset `to`.
+    /// No record names it. All `records` of the partition from offset `from` up to, but without, `to` were read, and
+    /// they are of the log from which the tables were folded.
     NotInLog {
         named: String,
         partition: i32,
@@ -41,12 +41,12 @@ pub(super) enum Evidence {
         to: Offset,
         records: u64,
     },
-    /// It names nothing that the log could know.
+    /// Its text names nothing that could be in the log.
     Unreadable,
 }
 
-/// Finds it for every difference whose repair takes something away. The records that decide are read once
-/// more. `fold` has all that was read.
+/// Finds the evidence for every difference whose repair removes something. The records that decide are read again.
+/// `fold` contains everything that was read.
 pub(super) async fn find(
     log: &Log,
     fold: &LogFold<'_>,
@@ -80,14 +80,14 @@ pub(super) async fn find(
     Ok(())
 }
 
-/// The order that the log has of what would be taken away, and where the record stands that decides about it.
+/// The order in the log that belongs to a removal, and the offset of the record that decides about it.
 fn in_the_log(fold: &LogFold<'_>, difference: &Difference) -> Option<(Order, Offset)> {
     match difference.removes.as_ref()? {
         Removal::Order(id) => {
             let order = fold.book.order(*id)?;
             Some((order.clone(), decided(order)))
         }
-        // Its payment was honoured: nothing is to be given back.
+        // The payment paid its order, so nothing has to be refunded.
         Removal::Refund(payment) => {
             let orders = fold.book.rows(difference.voucher).orders;
             let pays = |order: &Order| {
@@ -104,7 +104,7 @@ fn in_the_log(fold: &LogFold<'_>, difference: &Difference) -> Option<(Order, Off
     }
 }
 
-/// Where the record stands that made an order what it is, as far as its units go.
+/// The offset of the record that decided whether the order holds units.
 fn decided(order: &Order) -> Offset {
     match order.closed {
         Some((_, offset)) if !order.status.is_live() => offset,
@@ -112,7 +112,7 @@ fn decided(order: &Order) -> Offset {
     }
 }
 
-/// Whether that record went with a log that is gone (`topics accept`).
+/// Whether that record is lost with an earlier log (`topics accept`).
 fn is_lost(offset: Offset) -> bool {
     offset < Offset::new(0)
 }

@@ -1,4 +1,4 @@
-//! The log folded in memory, each partition up to where the other side was read.
+//! Folds the log in memory, each partition up to the position at which the other store was read.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -10,35 +10,34 @@ use seckill_orderbook::{AcceptedLog, BookSnapshot, ExpectedBook, OrderbookError}
 use crate::failure::Failure;
 use crate::log::Log;
 
-/// What the tables have to hold, as far as it was folded, and what the log has beyond that.
+/// The expected content of the tables up to the folded positions, and the records after that.
 pub(super) struct LogFold<'a> {
     log: &'a Log,
-    /// Only these sales; none: all.
+    /// Only these sales. None: all sales.
     wanted: Option<HashSet<VoucherId>>,
-    /// Records that no fold has, because an operator decided so.
+    /// Records that every fold skips because an operator has decided so.
     decided: HashSet<(i32, Offset)>,
     pub(super) book: ExpectedBook,
-    /// Orders, payments and events that are named by a record that every fold passes over: where it stands,
-    /// and why.
+    /// Orders, payments and events that are named by a skipped record: the place of the record, and why it is skipped.
     passed_over: HashMap<String, (i32, Offset, String)>,
     partitions: BTreeMap<i32, Partition>,
-    /// Of these partitions the log lacks what was folded before: the rows of then are taken as they are.
+    /// Partitions whose log lacks earlier records. The rows of these records are taken from the tables.
     pub(super) accepted: BTreeMap<i32, AcceptedLog>,
 }
 
 #[derive(Default)]
 struct Partition {
-    /// Read, and not folded yet.
+    /// Events that are read and not folded yet.
     ahead: VecDeque<(Offset, Event)>,
     read_to: i64,
-    /// How many records there are below that: offsets have gaps.
+    /// The number of records that were read. It is not the difference of two offsets, because offsets have gaps.
     records: u64,
-    /// The last record that the tables have taken, until it was met.
+    /// The last record that the tables have folded. None after it was found in the log.
     expected: Option<LastRecord>,
 }
 
 impl<'a> LogFold<'a> {
-    /// `partitions`: those to read; the sales in `wanted` are in them.
+    /// `partitions` are those to read. They contain the sales in `wanted`.
     pub(super) async fn new(
         log: &'a Log,
         snapshot: &mut BookSnapshot,
@@ -52,7 +51,7 @@ impl<'a> LogFold<'a> {
             .collect();
         let decided = snapshot.decided_skips(topic).await;
         let accepted = snapshot.accepted_logs(topic).await;
-        // Of several of a partition the last counts.
+        // If a partition has several, the last one counts.
         let accepted = accepted
             .context("cannot read which logs were accepted")?
             .into_iter();
@@ -72,14 +71,14 @@ impl<'a> LogFold<'a> {
         Ok(fold)
     }
 
-    /// Begins where the log that is there was accepted, with the rows as they were then.
+    /// Begins at the position at which the current log was accepted, with the rows of that time.
     async fn take_over(&mut self, snapshot: &mut BookSnapshot) -> Result<(), Failure> {
         if self.accepted.is_empty() {
             return Ok(());
         }
         for (number, accepted) in &self.accepted {
             self.book.begin_at(*number, accepted.from);
-            // The record by which the log is recognised may be the one before.
+            // The record that identifies the log may be the one before this position.
             let last = snapshot.last_record(*number).map(|last| last.offset);
             let from = last.map_or(accepted.from, |last| last.min(accepted.from));
             if let Some(partition) = self.partitions.get_mut(number) {
@@ -113,13 +112,13 @@ impl<'a> LogFold<'a> {
         Ok(())
     }
 
-    /// Whether the tables are still of the log that this fold is of.
+    /// Whether the tables are still folded from the log that this fold reads.
     pub(super) fn is_of_log(&self, number: i32, log_number: i32) -> bool {
         let accepted = self.accepted.get(&number);
         accepted.map_or(0, |accepted| accepted.log.number) == log_number
     }
 
-    /// Reads the log to its end, folds it up to where the tables stood, and proves that it is theirs.
+    /// Reads the log to its end, folds it up to the tables' positions, and checks that the tables were folded from it.
     pub(super) async fn read_for(&mut self, snapshot: &BookSnapshot) -> Result<(), Failure> {
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
         let mut positions = HashMap::new();
@@ -131,8 +130,8 @@ impl<'a> LogFold<'a> {
         self.prove()
     }
 
-    /// Names the last record that the tables have taken: [`Self::prove`] is content only where the log has
-    /// it. To be called before the log is read up to there.
+    /// Sets the last record that the tables have folded. [`Self::prove`] fails if the log does not have it. Call this
+    /// before that part of the log is read.
     pub(super) fn expect(&mut self, number: i32, last: Option<LastRecord>) {
         if let Some(partition) = self.partitions.get_mut(&number) {
             let ahead = last.filter(|last| last.offset.get() >= partition.read_to);
@@ -140,8 +139,8 @@ impl<'a> LogFold<'a> {
         }
     }
 
-    /// Whether the log was read from its beginning to beyond what the tables have taken, and is theirs.
-    /// Nothing is reported, and nothing written, by a reading that cannot say so.
+    /// Checks that the log was read from its beginning up to at least the tables' positions, and that the tables were
+    /// folded from it. Otherwise nothing is reported or written.
     pub(super) fn prove(&self) -> Result<(), Failure> {
         for (number, partition) in &self.partitions {
             if let Some(expected) = partition.expected {
@@ -155,7 +154,7 @@ impl<'a> LogFold<'a> {
         Ok(())
     }
 
-    /// Reads on to the log's end of this moment, and folds what is below `positions`.
+    /// Continues to read up to the current end of the log, and folds the records below `positions`.
     pub(super) async fn read(&mut self, positions: &HashMap<i32, Offset>) -> Result<(), Failure> {
         let all = self.log.event_ranges().await?;
         let mut ranges = Vec::new();
@@ -172,7 +171,7 @@ impl<'a> LogFold<'a> {
             partition.read_to = held.to.get();
         }
         ranges.retain(|range| !range.is_empty());
-        // What was read before stands before what is read now.
+        // Records that were read earlier come before those that are read now.
         for (number, position) in positions {
             self.fold_to(*number, *position);
         }
@@ -193,7 +192,7 @@ impl<'a> LogFold<'a> {
                         offset.get()
                     )));
                 }
-                // Malformed, and so for every fold.
+                // The record is malformed, so every fold skips it.
                 Err(error) => {
                     self.pass_over(&record, &error.to_string());
                     continue;
@@ -242,7 +241,7 @@ impl<'a> LogFold<'a> {
         self.wanted.as_ref().is_none_or(|w| w.contains(&voucher))
     }
 
-    /// Folds what was read of a partition up to `position`.
+    /// Folds the records of a partition that were read, up to `position`.
     pub(super) fn fold_to(&mut self, number: i32, position: Offset) {
         let Some(partition) = self.partitions.get_mut(&number) else {
             return;
@@ -261,17 +260,17 @@ impl<'a> LogFold<'a> {
         }
     }
 
-    /// The record that names this order, payment or event and is passed over by every fold, and why.
+    /// The skipped record that names this order, payment or event, and why every fold skips it.
     pub(super) fn passed_over(&self, named: &str) -> Option<&(i32, Offset, String)> {
         self.passed_over.get(named)
     }
 
-    /// How many records there are in what was read of a partition.
+    /// The number of records of a partition that were read.
     pub(super) fn records(&self, number: i32) -> u64 {
         self.partitions.get(&number).map_or(0, |p| p.records)
     }
 
-    /// From where on a partition is compared: its beginning, or that of another log.
+    /// The offset from which on a partition is compared: its beginning, or the beginning of an accepted log.
     pub(super) fn begins(&self, number: i32) -> Offset {
         let accepted = self.accepted.get(&number);
         accepted.map_or(Offset::new(0), |accepted| accepted.from)

@@ -1,4 +1,4 @@
-//! PostgreSQL against the log, and repaired by the log's fold.
+//! Compares PostgreSQL with the log, and repairs it from the fold of the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -14,12 +14,12 @@ use crate::act::Warrant;
 use crate::failure::Failure;
 use crate::log::Log;
 
-/// How often the fold may be ahead of what was read of the log, each time by less.
+/// How often the fold may be ahead of the part of the log that was read, each time by less.
 const LOCK_ATTEMPTS: u32 = 20;
 
 const EXTRA: &str = "the row should not be there";
 
-/// What the rows of a sale have otherwise than the book, which is folded up to the snapshot's position.
+/// The differences between the rows of a sale and the book, which is folded up to the snapshot's position.
 pub(super) async fn compare(
     log: &Log,
     fold: &LogFold<'_>,
@@ -72,7 +72,7 @@ pub(super) async fn compare(
     Ok(found)
 }
 
-/// Orders and refunds that the log does not have, of a sale whose rows cannot be read: all are written anew.
+/// Orders and refunds that are not in the log, of a sale whose rows cannot be read. All its rows are written again.
 async fn extra_rows(
     expected: &SaleRows,
     snapshot: &mut BookSnapshot,
@@ -93,8 +93,8 @@ async fn extra_rows(
     Ok(extra.into_iter().map(difference).collect())
 }
 
-/// Writes the fold's rows of these sales, a short transaction a partition, in which the fold is held
-/// where it is. Gives how many rows were written or removed. `planned`: what may be taken away with it.
+/// Writes the fold's rows of these sales, in a short transaction for each partition, during which the projector's fold
+/// waits. Returns how many rows were written or removed. `planned` is what may be removed.
 pub(super) async fn repair(
     log: &Log,
     orderbook: &Orderbook,
@@ -129,9 +129,9 @@ pub(super) async fn repair(
     Ok(rows)
 }
 
-/// Holds a partition's fold where the log was read beyond. While the projector outruns the reader, the
-/// log is read first and the fold held then, so that the projector waits for nothing; after that, what
-/// little is missing is read while it waits.
+/// Locks a partition's fold at a position up to which the log was read. If the fold is ahead of that, the lock is
+/// released and the log is read first, so that the projector does not wait. After some attempts, the few records that
+/// are missing are read while the projector waits.
 async fn hold(
     log: &Log,
     orderbook: &Orderbook,
