@@ -1,4 +1,4 @@
-//! From what each handler says of itself to the whole document.
+//! Makes the whole document from the descriptions of the handlers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::pages::HtmlPage;
 use super::problems::{Kind, kinds};
 use super::shared::{RENEWED_TOKEN, header, parameter, security_scheme};
 
-/// What a request with a body may be refused for.
+/// The refusals that every request with a body may get.
 const OF_BODIES: [&str; 4] = [
     "invalid-request",
     "payload-too-large",
@@ -17,11 +17,10 @@ const OF_BODIES: [&str; 4] = [
     "unsupported-media-type",
 ];
 
-/// The document of `api`, every operation of which may be refused `of_all`, and `pages`.
+/// The document of `api` and `pages`. Every operation may also get the refusals `of_all`.
 ///
 /// # Panics
-/// When a handler names what nobody knows: a mistake of the program, shown by the test of the
-/// committed documents.
+/// When a handler uses an unknown name. This is a mistake in the program, which the test of the committed documents finds.
 pub(super) fn complete(api: OpenApi, of_all: &[&str], pages: &[HtmlPage]) -> Value {
     let mut document = serde_json::to_value(api).expect("a document is JSON");
     let kinds = kinds();
@@ -118,14 +117,14 @@ fn texts(value: &Value) -> BTreeSet<String> {
     texts.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// A handler's `# Errors` are its refusals, which are spelled out.
+/// Removes `# Errors` from a handler's description, because the document has a description of each refusal.
 fn cut_errors(operation: &mut Value) {
     let text = operation["description"].as_str().unwrap_or_default();
     let text = text.split("# Errors").next().unwrap_or_default().trim();
     operation["description"] = text.replace('\n', " ").into();
 }
 
-/// Those of the path, before all others, and those of `x-parameters`.
+/// Adds the parameters of the path, before all others, and those of `x-parameters`.
 fn add_parameters(path: &str, operation: &mut Value) {
     let in_path = path.split(['{', '}']).skip(1).step_by(2).map(str::to_owned);
     let named = texts(&take(operation, "x-parameters"));
@@ -161,7 +160,7 @@ fn refusal(kinds: &[&Kind]) -> Value {
     })
 }
 
-/// Those that answers of one status always have, or with `*` those that any answer may have.
+/// Adds the headers that answers of one status always have, or with `*` those that any answer may have.
 fn add_headers(path: &str, operation: &mut Value, status: &str, names: &BTreeSet<String>) {
     for (code, response) in members(&mut operation["responses"]) {
         for name in names.iter().filter(|name| may_have(code, name)) {
@@ -183,7 +182,7 @@ fn may_have(code: &str, name: &str) -> bool {
     code != "401" || name != RENEWED_TOKEN
 }
 
-/// One that some answers lack refers to the shared description.
+/// Adds a header. If some answers lack it, it refers to the shared description.
 fn add_header(response: &mut Value, name: &str, always: bool) {
     let (name, mut header) = header(name).unwrap_or_else(|| panic!("no such header: {name}"));
     if response["headers"].get(name).is_some() {

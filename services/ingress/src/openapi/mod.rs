@@ -1,11 +1,11 @@
-//! The OpenAPI documents: one of what buyers and the payment provider are served, one of what
-//! operators are served, each on its own listener at `/openapi.json` with a viewer at `/docs/`.
+//! The OpenAPI documents: one for buyers and the payment provider, and one for operators. Each is on its own listener at
+//! `/openapi.json`, with a viewer at `/docs/`.
 //!
-//! An operation is described where its handler is. What many share is named there in three
-//! extensions, and spelled out by [`complete`]: `x-problems` are the refusals of its own,
-//! `x-headers` the response headers by status (`*`: any answer may have them), `x-parameters` the
-//! request headers. What follows from the operation itself (parameters in the path, refusals of a
-//! body or of a caller, and those that every operation has) is not named at all.
+//! An operation is described at its handler. Things that many operations share are only named there, in three extensions,
+//! and [`complete`] adds their descriptions: `x-problems` are the operation's own refusals, `x-headers` the response
+//! headers by status (`*`: any answer may have them), and `x-parameters` the request headers. Everything that follows from
+//! the operation itself (parameters in the path, refusals of a body or of a caller, and refusals that every operation
+//! has) need not be named.
 
 mod complete;
 mod pages;
@@ -81,14 +81,14 @@ struct PublicApi;
 )]
 struct AdminApi;
 
-/// What the public listener serves.
+/// The document of the public listener.
 #[must_use]
 pub fn public() -> Value {
     let of_all = ["internal", "overloaded", "unavailable"];
     complete(PublicApi::openapi(), &of_all, &pages::PUBLIC)
 }
 
-/// What the admin listener serves.
+/// The document of the admin listener.
 #[must_use]
 pub fn admin() -> Value {
     let of_all = ["internal", "unavailable"];

@@ -1,4 +1,4 @@
-//! What is for people's and machines' eyes beside the API, all without parameters of note: a table.
+//! A table of the pages and other resources beside the API. They have no parameters that need a description.
 
 use serde_json::{Map, Value, json};
 
@@ -8,9 +8,9 @@ pub(super) struct HtmlPage {
     id: &'static str,
     tag: &'static str,
     summary: &'static str,
-    /// Of status 200.
+    /// The content type of status 200.
     content_type: &'static str,
-    /// Statuses of refusals, and as what they come.
+    /// The statuses of refusals, and their content type.
     refusals: (&'static [u16], &'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Every refusal as the document has it, taken from a real answer of each.
+//! The description of every refusal for the document. It is made from a real answer of each kind.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::gate::sale_tokens::PageProof;
 use crate::http::body::LIMIT_BYTES;
 use crate::http::problem::{FieldError, Problem};
 
-/// A kind of refusal: what its `type` names.
+/// A kind of refusal, which its `type` names.
 pub(super) struct Kind {
     pub(super) name: String,
     pub(super) status: u16,
@@ -24,7 +24,7 @@ pub(super) struct Kind {
     pub(super) headers: Vec<String>,
 }
 
-/// One of each, but `method-not-allowed`, which no operation answers.
+/// One answer of each kind, without `method-not-allowed`, which no operation returns.
 fn samples() -> Vec<Problem> {
     let voucher = VoucherId::new(7).expect("7 is a voucher id");
     let wrong = FieldError::new("email", "has no @");
@@ -87,12 +87,12 @@ fn schema(example: &Value) -> Value {
         .clone()
         .map(|(name, value)| (name.clone(), member(name, value)))
         .collect();
-    // A request can be wrong beyond the members of its body.
+    // A request can also be wrong in other ways than in the members of its body.
     let mut required: Vec<_> = members
         .map(|(name, _)| name)
         .filter(|n| *n != "errors")
         .collect();
-    // Members come in the order that serde_json keeps: another one where a test's dependency asks for that.
+    // serde_json keeps another order of members if a dependency of a test enables that, so sort them.
     required.sort_unstable();
     json!({
         "type": "object",
@@ -128,7 +128,7 @@ mod tests {
 
     use crate::shop::pages::language::Language;
 
-    /// The names in the code of the constructors: what is added there has to be added here.
+    /// Reads the names from the code of the constructors, so that a new one has to be added to the samples.
     #[test]
     fn every_refusal_is_among_the_samples() {
         let code = include_str!("../http/problem/kinds.rs");

@@ -1,4 +1,4 @@
-//! Parameters, headers and ways to say who one is, as operations share them.
+//! Parameters, headers and ways to authenticate that several operations share.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use seckill_domain::{Actor, Reason, VoucherId};
 use crate::operators::terms::ONE_LINE_PATTERN;
 use crate::sign_in::api::CHALLENGE;
 
-/// The header of a renewed token, which no answer has that does not know the caller.
+/// The header of a renewed token. Answers to unknown callers do not have it.
 pub(super) const RENEWED_TOKEN: &str = "X-Renewed-Token";
 
 const HEADERS: [&str; 8] = [
@@ -21,7 +21,7 @@ const HEADERS: [&str; 8] = [
     RENEWED_TOKEN,
 ];
 
-/// A parameter that stands in a path or is named in `x-parameters`.
+/// A parameter that is in a path or is named in `x-parameters`.
 pub(super) fn parameter(name: &str) -> Option<Value> {
     let (place, description, schema) = match name {
         "voucher_id" => (
@@ -90,7 +90,7 @@ pub(super) fn parameter(name: &str) -> Option<Value> {
     }))
 }
 
-/// A response header and its name as people write it; `name` is so in any case.
+/// A response header, with its name in the usual spelling. `name` may be in upper or lower case.
 pub(super) fn header(name: &str) -> Option<(&'static str, Value)> {
     let name = HEADERS
         .into_iter()
@@ -142,7 +142,7 @@ fn text() -> Value {
     json!({ "type": "string", "minLength": 1 })
 }
 
-/// How a caller says who it is.
+/// How a caller authenticates itself.
 pub(super) fn security_scheme(name: &str) -> Option<Value> {
     let scheme = match name {
         "token" => json!({

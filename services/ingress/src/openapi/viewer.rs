@@ -1,4 +1,4 @@
-//! Swagger UI, out of this program: it asks nobody else for anything.
+//! Swagger UI, served from this program. It loads nothing from other hosts.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,12 +7,12 @@ use utoipa_swagger_ui::Config;
 
 use crate::http::problem::Problem;
 
-/// Its own, because it sets styles inline; scripts and connections are ours only.
+/// It has its own policy because it uses inline styles. Scripts and connections are allowed only from this host.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The document beside it, and no validator on another host.
+/// It shows this service's document, and uses no validator on another host.
 static CONFIG: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
 

@@ -1,4 +1,4 @@
-//! Who an operator is, and where a request carries its token.
+//! Finds the operator whose token a request has.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ use crate::operators::role::Role;
 /// A token shorter than this can be guessed.
 const TOKEN_MIN_BYTES: usize = 32;
 
-/// What the text of a token's SHA-256 begins with.
+/// The prefix of a token's SHA-256 in the setting.
 const HASHED: &str = "sha256:";
 
 type Digested = [u8; 32];
 
-/// Tokens of single operators, each with its owner's name and role. Of a token only its hash is kept.
+/// Tokens of single operators, each with its owner's name and role. Only the hashes of tokens are stored.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NamedTokens(Vec<Named>);
 
@@ -30,22 +30,22 @@ struct Named {
     digest: Digested,
 }
 
-/// What was read is no list of names and tokens. The text is not quoted: it may be a token.
+/// The text is not a valid list of names and tokens. The error does not quote it, because it may contain a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NamedTokensError {
-    /// No `name=token`.
+    /// An item is not `name=token`.
     #[error("is no list like kim=TOKEN,lee:viewer=sha256:HASH with names of one line")]
     NoList,
-    /// What follows a name is not one of the roles.
+    /// The text after a name is not one of the roles.
     #[error("has after a colon something else than viewer, operator or admin")]
     NoRole,
-    /// What should be a hash is none.
+    /// The text after `sha256:` is not a hash.
     #[error("has a hash that is not 64 hexadecimal digits")]
     NoHash,
-    /// A token can be guessed.
+    /// A token is so short that it can be guessed.
     #[error("has a token of less than {TOKEN_MIN_BYTES} bytes")]
     Short,
-    /// A name or a token is there twice.
+    /// A name or a token occurs twice.
     #[error("has a name or a token twice")]
     Twice,
 }
@@ -72,7 +72,7 @@ impl FromStr for NamedTokens {
 impl Named {
     fn read(pair: &str) -> Result<Self, NamedTokensError> {
         let (owner, token) = pair.split_once('=').ok_or(NamedTokensError::NoList)?;
-        // A misspelt role must not become part of the name of somebody who may do everything.
+        // A misspelt role must not become a part of the name, because an operator without a role may do everything.
         let (name, role) = match owner.split_once(':') {
             None => (owner, Role::Admin),
             Some((name, role)) => {
@@ -99,7 +99,7 @@ impl Named {
     }
 }
 
-/// Names and roles alone.
+/// Shows only names and roles.
 impl fmt::Debug for NamedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
@@ -108,34 +108,34 @@ impl fmt::Debug for NamedTokens {
     }
 }
 
-/// Whoever may act as an operator.
+/// All operators with their tokens.
 #[derive(Debug)]
 pub struct Operators {
     shared: Secret,
     named: NamedTokens,
 }
 
-/// An operator who calls.
+/// The operator who sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// Whose token it is; none of the one that all share.
+    /// The name of the token's owner. None for the shared token.
     pub name: Option<Actor>,
     /// What they may do.
     pub role: Role,
 }
 
 impl Operators {
-    /// Those with the token that all share, and those with one of their own.
+    /// Operators with the shared token, and those with their own tokens.
     #[must_use]
     pub const fn new(shared: Secret, named: NamedTokens) -> Self {
         Self { shared, named }
     }
 
-    /// Whose token the request carries.
+    /// The operator whose token the request has.
     #[must_use]
     pub fn find(&self, headers: &HeaderMap) -> Option<Operator> {
-        // Hashes have one length, so that the comparison's time says nothing about the token. All are
-        // compared, whichever it is.
+        // All hashes have the same length and all of them are compared, so that the time of the comparison reveals
+        // nothing about the token.
         let given = Sha256::digest(bearer(headers).unwrap_or_default());
         let is = |digest: &[u8]| bool::from(given.ct_eq(digest));
         let shared = Sha256::digest(self.shared.expose());

@@ -1,5 +1,5 @@
-//! A change of a sale that an operator asks for: who asks for what and why is noted before anything is
-//! done, and an idempotency key always names the same event.
+//! A change of a sale that an operator asks for. The operator, the request and the reason are recorded before the change is
+//! made, and an idempotency key always belongs to the same event.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -17,34 +17,34 @@ use crate::operators::auth::Operator;
 const OPERATOR: &str = "X-Operator";
 const REASON: &str = "X-Reason";
 
-/// A request that was checked.
+/// A checked request.
 #[derive(Clone)]
 pub(super) struct Change {
     actor: String,
     /// The address that the request came from.
     origin: Option<String>,
     reason: String,
-    /// The request's line and its terms.
+    /// The request line and the terms.
     command: String,
     pub(super) trace: TraceParent,
     key: Option<RequestKey>,
 }
 
-/// A change that is on record.
+/// A recorded change.
 pub(super) struct Noted {
-    /// Of its event. One key's is the same each time, also after PostgreSQL has lost the key: then the
-    /// event is in the log twice, and the fold takes it once.
+    /// The id of its event. It is always the same for the same key, also after PostgreSQL has lost the key. In that case
+    /// the event is in the log twice, and the fold accepts it once.
     pub(super) event_id: EventId,
-    /// Whether the same was asked for before.
+    /// Whether the same change was requested before.
     pub(super) again: bool,
 }
 
 impl Change {
-    /// `asked` are the terms as they came, `canonical` is the same for all spellings of the request.
-    /// Without a `reason` among the terms a header may have one.
+    /// `asked` are the terms as they were received, and `canonical` is the same for all spellings of the request. If the
+    /// terms have no `reason`, a header may have one.
     ///
     /// # Errors
-    /// 400 for a header that cannot be used, or that names another operator than whose token it is.
+    /// 400 for an invalid header, or for a header that names another operator than the owner of the token.
     pub(super) fn new(
         (admin, operator): (&Admin, &Operator),
         http: &HttpRequest,
@@ -70,7 +70,7 @@ impl Change {
         let actor = said.or_else(|| operator.name.clone());
         let actor = actor.map(|actor| actor.to_string());
         Ok(Self {
-            // There is one admin token for all whose name is not known.
+            // With the shared admin token the name of the operator is not known.
             actor: actor.or_else(|| origin.clone()).unwrap_or_default(),
             origin,
             reason: reason.unwrap_or_default().to_string(),
@@ -83,7 +83,7 @@ impl Change {
         })
     }
 
-    /// Notes it, and gives the new sale its id: the same one for the same key.
+    /// Records the change, and returns the id of the new sale, which is the same for the same key.
     ///
     /// # Errors
     /// `idempotency-key-reused`, `unavailable`.
@@ -98,7 +98,7 @@ impl Change {
         }
     }
 
-    /// Notes it.
+    /// Records the change.
     ///
     /// # Errors
     /// As [`Self::note_sale`].
@@ -119,7 +119,7 @@ impl Change {
         Ok(Noted { event_id, again })
     }
 
-    /// What to do where nobody knows whether the event is in the log.
+    /// The advice for the operator if it is not known whether the event is in the log.
     pub(super) fn repeat(&self) -> &'static str {
         match self.key {
             Some(_) => "send it again with the same Idempotency-Key",

@@ -1,4 +1,4 @@
-//! Records that the fold has passed over, with what is in them as `seckillctl dlq show` reads it.
+//! Records that the fold has skipped, with their content, which is read with the same code as in `seckillctl dlq show`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::Offset;
@@ -12,10 +12,10 @@ use crate::http::problem::Problem;
 use crate::operators::Admin;
 use crate::operators::role::Action;
 
-/// As many as a person looks through.
+/// The most records in a list for a person.
 const LISTED: u32 = 50;
 const CAUSE_CHARS: usize = 300;
-/// Of a payload, of a key and of each header.
+/// The most bytes that are returned of a payload, of a key and of each header.
 const PART_BYTES: usize = 2_048;
 const HEADERS: usize = 32;
 

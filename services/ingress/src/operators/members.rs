@@ -1,4 +1,4 @@
-//! The members of a body that is looked at before it is a type.
+//! The members of a JSON body before they are checked.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// Each member stands there once: of two with one name, readers differ in which they take.
+/// A body in which no member occurs twice, because JSON readers differ in which of the two they use.
 #[derive(Debug)]
 pub(super) struct Members(pub(super) Map<String, Value>);
 

@@ -36,11 +36,11 @@ use crate::reads::Reads;
 
 /// The state of the handlers of the operators' API.
 pub struct Admin {
-    /// Knows the proxies that are believed when they name a client's address.
+    /// Knows the trusted proxies, which may name a client's address.
     pub gate: Arc<Gate>,
     /// The operators and their tokens.
     pub operators: Operators,
-    /// Who else names operators.
+    /// The identity provider of operators, if there is one.
     pub provider: Option<Provider>,
     /// Reads lag and timelines.
     pub operations: Operations,
@@ -53,11 +53,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The operator whose token the request carries, if they may do it.
+    /// The operator whose token the request has, if their role allows the action.
     ///
     /// # Errors
-    /// `unauthorized` without such a token, `forbidden` when their role is not enough; it is counted, and logged
-    /// with the address. `unavailable` when only the identity provider knows whose token it is, and does not answer.
+    /// `unauthorized` without a valid token, and `forbidden` if the role does not allow the action. Both are counted, and
+    /// logged with the address. `unavailable` if the identity provider is needed to check the token and does not answer.
     pub async fn operator(&self, http: &HttpRequest, action: Action) -> Result<Operator, Problem> {
         let operator = match self.operators.find(http.headers()) {
             Some(operator) => operator,

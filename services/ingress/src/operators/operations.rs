@@ -1,5 +1,4 @@
-//! What operators look at beside the sales: how far the views are behind the log, dead letters, and
-//! what the log says of one order.
+//! Data for operators beside the sales: the lag of the views, dead letters, and the history of one order in the log.
 
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,7 +19,7 @@ use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::rfc3339;
 
-/// Pages that are open side by side share a look.
+/// How long a result is cached, so that several open pages share it.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// How long an operator's call waits for the fold, and how often it looks.
@@ -63,7 +62,7 @@ pub struct TimelineStep {
     decided: String,
 }
 
-/// Why there is no answer; shared by those who waited for the same look.
+/// Why there is no result. All callers that have waited for the same query get it.
 #[derive(Debug, Clone, thiserror::Error)]
 enum LookError {
     #[error("Kafka: {0}")]
@@ -84,7 +83,7 @@ impl From<OrderbookError> for LookError {
     }
 }
 
-/// Reads for operators. Cheap to clone; clones share what is remembered.
+/// Reads for operators. It is cheap to clone, and clones share the cache.
 #[derive(Clone)]
 pub struct Operations(Arc<Inner>);
 
@@ -94,7 +93,7 @@ struct Inner {
     kafka: KafkaSettings,
     topics: Topics,
     partitions: i32,
-    /// One client for all looks at lag and at single records.
+    /// One client for all queries of lag and of single records.
     records: RwLock<RecordReader>,
     overview: Cache<(), Overview>,
 }
@@ -104,7 +103,7 @@ impl Operations {
     /// the runtime that made it.
     ///
     /// # Errors
-    /// For settings that a Kafka client refuses.
+    /// When the Kafka client refuses the settings.
     pub fn new(
         orderbook: Orderbook,
         kafka: KafkaSettings,
@@ -223,7 +222,7 @@ impl Operations {
 impl Inner {
     async fn look(&self) -> Result<Overview, LookError> {
         let numbers: Vec<i32> = (0..self.partitions).collect();
-        // Before the log's ends, so that no view can seem to be ahead of the log.
+        // The positions are read before the log's ends, so that no view can seem to be ahead of the log.
         let topic = &self.topics.events;
         let effects = self
             .orderbook
@@ -270,7 +269,7 @@ impl Inner {
         records.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client that has failed is not asked again.
+    /// Replaces the client after an error.
     fn renew_records(&self) {
         match RecordReader::new(&self.kafka, &self.topics.events) {
             Ok(new) => *self.records.write().unwrap_or_else(PoisonError::into_inner) = new,

@@ -1,6 +1,6 @@
-//! What an operator watches, and does. The pages themselves hold no figures: their scripts ask for them with the
-//! admin token, which the operator types in and the browser forgets with the tab. What the operator may not do is not
-//! shown; the API is the judge.
+//! The operators' pages. The pages themselves contain no data: their scripts load them with the admin token, which the
+//! operator types in and which the browser deletes when the tab is closed. Actions that the operator may not do are not
+//! shown, but only the API enforces this.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};

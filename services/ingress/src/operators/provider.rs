@@ -1,4 +1,4 @@
-//! Operators whom an identity provider names, with their roles.
+//! Operators who sign in at an identity provider, with their roles.
 
 use seckill_credentials::issued::Claims;
 use seckill_domain::Actor;
@@ -11,10 +11,10 @@ use crate::operators::auth::Operator;
 use crate::operators::role::Role;
 
 const ROLES_CLAIM: &str = "roles";
-/// A provider has roles of other programs, too, and its own `admin`.
+/// The prefix of the roles. A provider also has roles for other programs, and its own `admin`.
 const PREFIX: &str = "seckill-";
 
-/// Which provider names operators.
+/// The settings of the identity provider of operators.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
     issuer: IssuerSettings,
@@ -22,7 +22,8 @@ pub struct ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// Reads `ADMIN_ISSUER`, `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None: at least one is wrong, and noted as such.
+    /// Reads `ADMIN_ISSUER`, `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None if at least one is wrong; the reader then has
+    /// the error.
     pub fn read(reader: &mut Reader<'_>) -> Option<Option<Self>> {
         let issuer = IssuerSettings::read(reader, "ADMIN_ISSUER", "ADMIN_AUDIENCE");
         let roles_claim = reader.or("ADMIN_ROLES_CLAIM", ROLES_CLAIM.to_owned())?;
@@ -32,30 +33,30 @@ impl ProviderSettings {
         }))
     }
 
-    /// Whose tokens they are, and for whom they have to be made.
+    /// The issuer and the audience of the tokens.
     #[must_use]
     pub const fn issuer(&self) -> &IssuerSettings {
         &self.issuer
     }
 }
 
-/// Why a token's owner is no operator.
+/// Why the owner of a token is not an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoOperator {
-    /// Nobody knows whose token it is.
+    /// The token could not be verified.
     NotVerified(NotVerified),
-    /// The provider gave them none of the roles.
+    /// The provider has given them none of the roles.
     NoRole,
 }
 
-/// The provider that names operators.
+/// The identity provider of operators.
 pub struct Provider {
     issuer: Issuer,
     roles_claim: String,
 }
 
 impl Provider {
-    /// Asks nobody yet; what is asked later is asked on `runtime`.
+    /// Sends no request yet. Later requests run on `runtime`.
     ///
     /// # Errors
     /// As [`Issuer::new`].
@@ -66,16 +67,16 @@ impl Provider {
         })
     }
 
-    /// Whose tokens are checked.
+    /// The issuer whose tokens are checked.
     #[must_use]
     pub fn issuer(&self) -> Issuer {
         self.issuer.clone()
     }
 
-    /// Whose token it is.
+    /// The operator whose token it is.
     ///
     /// # Errors
-    /// Why it is no operator's.
+    /// Why the owner is not an operator.
     pub async fn find(&self, token: &str) -> Result<Operator, NoOperator> {
         let claims = self.issuer.verify(token).await;
         let claims = claims.map_err(NoOperator::NotVerified)?;
@@ -91,7 +92,8 @@ impl Provider {
     }
 }
 
-/// The provider's own name for somebody stays theirs, and comes last: what they call themselves they may change.
+/// The name of an operator in the audit. It ends with the provider's own id of the person, which never changes. People may
+/// be able to change the rest themselves.
 fn name(claims: &Claims) -> Option<Actor> {
     let text = |claim| claims.get(claim).and_then(Value::as_str);
     let sub = text("sub").filter(|sub| !sub.is_empty())?;
@@ -102,7 +104,8 @@ fn name(claims: &Claims) -> Option<Actor> {
         .or_else(|| Actor::written(sub).ok())
 }
 
-/// The highest role that a claim holds: a list, or a text with spaces. The claim is the one of that name, or the dots lead to it.
+/// The highest role in a claim, which is a list or a text with spaces. `claim` is the name of the claim, or a path with
+/// dots.
 fn role(claims: &Claims, claim: &str) -> Option<Role> {
     let mut steps = claim.split('.');
     let nested = || {
@@ -159,7 +162,7 @@ mod tests {
                 "scope",
                 Some(Role::Operator),
             ),
-            // A provider's own role is none here.
+            // The provider's own roles have no meaning here.
             (json!({ "roles": ["admin", "operator"] }), "roles", None),
             (
                 json!({ "roles": ["seckill-root", "seckill-", 7] }),

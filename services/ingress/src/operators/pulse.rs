@@ -1,8 +1,8 @@
 //! The last ten minutes of all instances, for the operators' plots.
 //!
-//! Each instance adds what it has counted to the slot of that moment, in Redis. So nobody has to know which
-//! instances there are or ask them, and what one had added stays when it dies. It is read off the
-//! instance's own metrics: an order pays nothing for it. The first to come looks, for all, at lag and stock.
+//! Each instance adds its counts to the current slot in Redis. So the list of instances need not be known, and the counts
+//! of an instance stay when it dies. The counts are read from the instance's own metrics, so that an order costs nothing
+//! more. The first instance in each slot reads lag and stock for all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,11 +25,11 @@ const SLOT_SECONDS: u32 = 5;
 const SLOT_MICROS: i64 = SLOT_SECONDS as i64 * 1_000_000;
 /// Ten minutes.
 const SLOTS: i64 = 120;
-/// Two minutes longer than it is asked for.
+/// Two minutes longer than it is needed.
 const KEPT_SECONDS: i64 = 720;
-/// The newest sales, of which a plot has a line each.
+/// The number of the newest sales. The plot has a line for each of them.
 const SALES: u32 = 10;
-/// What a look found, for all instances.
+/// The field of a slot with lag and stock, for all instances.
 const LOOK: &str = "look";
 const ANSWER: &str = "answer ";
 const WITHIN: &str = "within ";
@@ -71,7 +71,7 @@ pub struct Pulse {
     slots: Vec<Slot>,
 }
 
-/// What is looked at once a slot.
+/// The data that are read once in each slot.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Look {
     lag: Option<Views>,
@@ -85,13 +85,13 @@ type Counts = BTreeMap<String, u64>;
 pub struct Slots(Ephemeral);
 
 impl Slots {
-    /// In this Redis.
+    /// The slots in this Redis.
     #[must_use]
     pub const fn new(redis: Ephemeral) -> Self {
         Self(redis)
     }
 
-    /// All that is known of the last ten minutes.
+    /// All data of the last ten minutes.
     ///
     /// # Errors
     /// `unavailable` when Redis does not answer.
@@ -115,12 +115,12 @@ impl Slots {
         })
     }
 
-    /// Braces: all slots are read at once, also from a Cluster.
+    /// The key of a slot. It has braces, so that all slots can be read with one command, also from a Cluster.
     fn key(&self, slot: i64) -> String {
         self.0.name(&format!("cache:{{operators}}:{slot}"))
     }
 
-    /// Adds to a slot; says whether this instance is to look for all.
+    /// Adds counts to a slot. Returns whether this instance has to read lag and stock for all.
     async fn add(&self, slot: i64, grown: &Counts) -> Result<bool, EphemeralError> {
         let key = self.key(slot);
         let mut commands = Pipeline::new();
@@ -141,7 +141,7 @@ impl Slots {
     }
 }
 
-/// One instance's part in it.
+/// Reports the counts of one instance.
 pub(crate) struct Reporter {
     pub(crate) slots: Slots,
     pub(crate) operations: Operations,
@@ -150,7 +150,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports in the middle of each slot: timers that are a little early or late stay in theirs.
+    /// Reports in the middle of each slot, so that a timer that is a little early or late is still in the right slot.
     pub(crate) async fn run(self) {
         let mut reported = Counts::new();
         loop {
@@ -199,7 +199,7 @@ fn until_next_middle(now: Timestamp) -> Duration {
     Duration::from_micros((SLOT_MICROS - since_middle).unsigned_abs())
 }
 
-/// Answers to orders, and how many were answered within each bucket's bound, from what `/metrics` says.
+/// The answers to orders, and how many were given within each bucket's bound, from the text of `/metrics`.
 fn counts(metrics: &str) -> Counts {
     let bucket = format!("seckill_http_request_seconds_bucket{{route=\"{ORDERS_ROUTE}\",le=\"");
     let count = |line: &str| {
@@ -246,7 +246,7 @@ fn slot(number: i64, fields: &BTreeMap<String, String>) -> Slot {
     }
 }
 
-/// The least bound within which so large a part was answered.
+/// The least bound within which this part of the requests was answered.
 fn quantile(within: &[(f64, u64)], part: f64) -> Option<f64> {
     let all = within.last().filter(|(bound, _)| bound.is_infinite())?.1;
     let enough = |(_, count): &&(f64, u64)| *count as f64 >= part * all as f64;

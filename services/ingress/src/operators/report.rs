@@ -1,4 +1,4 @@
-//! What became of a sale, as `seckillctl sale report` counts it: by the same reader.
+//! The results of a sale. They are read with the same code as in `seckillctl sale report`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::Timestamp;
@@ -13,7 +13,7 @@ use crate::operators::Admin;
 use crate::operators::api::unknown_sale;
 use crate::operators::role::Action;
 
-/// Of the newest changes of a sale's stock so many are in its report.
+/// The most changes of a sale's stock in its report. The newest ones are taken.
 const CHANGES: u32 = 50;
 
 /// What became of a sale. What was refused before it was an order is not known of one sale: no metric names one.

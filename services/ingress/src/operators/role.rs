@@ -1,19 +1,19 @@
-//! What an operator may do.
+//! The roles of operators, and the actions that they allow.
 
 use std::str::FromStr;
 
-/// What a call of the operators' API does.
+/// The kind of action of a request to the operators' API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Looks, and changes nothing.
+    /// Reads only.
     Read,
-    /// Changes a sale that is there, or deals with a dead letter.
+    /// Changes an existing sale, or handles a dead letter.
     Act,
-    /// Puts a sale up: its price and its terms are the shop's word.
+    /// Puts up a sale, with a price and terms that bind the shop.
     PutUp,
 }
 
-/// Each may what those before it may.
+/// Each role also allows everything that the roles before it allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Reads.
@@ -24,7 +24,7 @@ pub enum Role {
     Admin,
 }
 
-/// The text names no role.
+/// The text is not the name of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no role: viewer, operator or admin")]
 pub struct NoRole;
@@ -33,7 +33,7 @@ impl Role {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
-    /// As settings and the API spell it.
+    /// The name in settings and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Role {
         }
     }
 
-    /// Whether who has this role may do it.
+    /// Whether this role allows an action.
     #[must_use]
     pub const fn may(self, action: Action) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! The body that changes a sale's stock, and everything that can be wrong with it.
+//! The body of a request that changes a sale's stock, and its checks.
 
 use seckill_domain::{Reason, Terms};
 use serde::Deserialize;
@@ -21,12 +21,12 @@ pub(super) struct StockRequest {
     reason: String,
 }
 
-/// A change of stock that can be recorded.
+/// A checked change of stock.
 #[derive(Debug)]
 pub(super) struct StockChange {
-    /// Units, below 0 to take off; never 0.
+    /// The change in units. Negative to remove units; never 0.
     pub(super) delta: i64,
-    /// The operator's.
+    /// The operator's reason.
     pub(super) reason: Reason,
 }
 
@@ -57,7 +57,7 @@ fn units() -> Schema {
 }
 
 impl StockRequest {
-    /// Every mistake at once.
+    /// All mistakes together.
     ///
     /// # Errors
     /// `invalid-request`.

@@ -1,4 +1,4 @@
-//! The body that puts a sale up, and everything that can be wrong with it.
+//! The body of a request that puts up a sale, and its checks.
 
 use std::ops::RangeInclusive;
 
@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::http::problem::FieldError;
 use crate::http::rfc3339;
 
-/// What the domain's texts are when somebody writes them, for the API's document: no control
-/// character, and at least one character that is no white space.
+/// The rule of the domain for texts that are written now, for the API's document: no control characters, and at least one
+/// character that is not white space.
 pub(crate) const ONE_LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*[^\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069][^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$";
 const QUANTITY_DEFAULT: i64 = 1;
 const HOLD_DEFAULT_SECONDS: i64 = 900;
@@ -111,10 +111,10 @@ fn whole(range: RangeInclusive<i64>, default: Option<i64>) -> Object {
 }
 
 /// The terms of `{title, price_cents, currency, stock, max_quantity?, opens_at, closes_at,
-/// hold_seconds?, requires_sale_token?}`. `now` is what the window's end has to be after.
+/// hold_seconds?, requires_sale_token?}`. The end of the window has to be after `now`.
 ///
 /// # Errors
-/// Every mistake at once, also missing and unknown members.
+/// All mistakes together, also missing and unknown members.
 pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<FieldError>> {
     let mut check = Check {
         body,
@@ -153,7 +153,7 @@ pub fn parse(body: &Map<String, Value>, now: Timestamp) -> Result<Terms, Vec<Fie
     }
 }
 
-/// The same bytes for the same terms, however the request was spelled.
+/// The same bytes for the same terms, independent of the spelling of the request.
 #[must_use]
 pub fn canonical(terms: &Terms) -> Vec<u8> {
     let Terms {
@@ -176,14 +176,14 @@ pub fn canonical(terms: &Terms) -> Vec<u8> {
         json!(closes_at.as_micros()),
         json!(hold_seconds),
     ];
-    // Only then: keys that came before there was such a member still fit their terms.
+    // The member is added only if it is true, so that terms of keys from before it existed are still the same.
     if *requires_sale_token {
         values.push(json!(true));
     }
     Value::Array(values).to_string().into_bytes()
 }
 
-/// Reads members and collects mistakes; a member with one reads as `None`.
+/// Reads members and collects mistakes. A member with a mistake is read as `None`.
 struct Check<'a> {
     body: &'a Map<String, Value>,
     errors: Vec<FieldError>,

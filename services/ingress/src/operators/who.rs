@@ -1,4 +1,4 @@
-//! Who an operator is to the server, for pages that show only what they may do.
+//! The operator's name and role, for pages that show only the allowed actions.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
