@@ -1,5 +1,5 @@
-//! The rules of `reserve.lua`, `shrink.lua` and `clear.lua`. A call that may take units has two steps: first the answers
-//! that take none, then the taking. A server that refuses writes ends the script between the two.
+//! The rules of `reserve.lua`, `shrink.lua` and `clear.lua`. A call that may take units has two steps: first the
+//! answers that take none, then the taking. A server that refuses writes ends the script between the two.
 
 use seckill_domain::{EventId, Refusal, Timestamp};
 use seckill_stock::{

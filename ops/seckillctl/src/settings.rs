@@ -1,4 +1,5 @@
-//! The settings of the commands. Each command reads only its own, so that settings that it does not use need not be set.
+//! The settings of the commands. Each command reads only its own, so that settings that it does not use need not be
+//! set.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

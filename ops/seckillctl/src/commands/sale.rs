@@ -35,7 +35,8 @@ pub(crate) enum Command {
         #[arg(value_name = "ID")]
         voucher: VoucherId,
     },
-    /// Print the results of a sale: sell-through, orders by state, when it sold out, lateness of expiries, refunds, drift.
+    /// Print the results of a sale: sell-through, orders by state, when it sold out, lateness of expiries, refunds,
+    /// drift.
     ///
     /// The data come from PostgreSQL and from the ingress' ledger. Refusals and latency are not counted for single
     /// sales; the report contains queries for Prometheus for the time of the sale.

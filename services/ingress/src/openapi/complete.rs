@@ -19,8 +19,8 @@ const OF_BODIES: [&str; 4] = [
 
 /// The document of `api` and `pages`. Every operation may also get the refusals `of_all`.
 ///
-/// # Panics
-/// When a handler uses an unknown name. This is a mistake in the program, which the test of the committed documents finds.
+/// # Panics When a handler uses an unknown name. This is a mistake in the program, which the test of the committed
+/// documents finds.
 pub(super) fn complete(api: OpenApi, of_all: &[&str], pages: &[HtmlPage]) -> Value {
     let mut document = serde_json::to_value(api).expect("a document is JSON");
     let kinds = kinds();

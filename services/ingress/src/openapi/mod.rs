@@ -1,11 +1,12 @@
-//! The OpenAPI documents: one for buyers and the payment provider, and one for operators. Each is on its own listener at
+//! The OpenAPI documents: one for buyers and the payment provider, and one for operators. Each is on its own listener
+//! at
 //! `/openapi.json`, with a viewer at `/docs/`.
 //!
-//! An operation is described at its handler. Things that many operations share are only named there, in three extensions,
-//! and [`complete`] adds their descriptions: `x-problems` are the operation's own refusals, `x-headers` the response
-//! headers by status (`*`: any answer may have them), and `x-parameters` the request headers. Everything that follows from
-//! the operation itself (parameters in the path, refusals of a body or of a caller, and refusals that every operation
-//! has) need not be named.
+//! An operation is described at its handler. Things that many operations share are only named there, in three
+//! extensions, and [`complete`] adds their descriptions: `x-problems` are the operation's own refusals, `x-headers` the
+//! response headers by status (`*`: any answer may have them), and `x-parameters` the request headers. Everything that
+//! follows from the operation itself (parameters in the path, refusals of a body or of a caller, and refusals that
+//! every operation has) need not be named.
 
 mod complete;
 mod pages;

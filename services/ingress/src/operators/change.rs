@@ -1,5 +1,5 @@
-//! A change of a sale that an operator asks for. The operator, the request and the reason are recorded before the change is
-//! made, and an idempotency key always belongs to the same event.
+//! A change of a sale that an operator asks for. The operator, the request and the reason are recorded before the
+//! change is made, and an idempotency key always belongs to the same event.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -32,16 +32,16 @@ pub(super) struct Change {
 
 /// A recorded change.
 pub(super) struct Noted {
-    /// The id of its event. It is always the same for the same key, also after PostgreSQL has lost the key. In that case
-    /// the event is in the log twice, and the fold accepts it once.
+    /// The id of its event. It is always the same for the same key, also after PostgreSQL has lost the key. In that
+    /// case the event is in the log twice, and the fold accepts it once.
     pub(super) event_id: EventId,
     /// Whether the same change was requested before.
     pub(super) again: bool,
 }
 
 impl Change {
-    /// `asked` are the terms as they were received, and `canonical` is the same for all spellings of the request. If the
-    /// terms have no `reason`, a header may have one.
+    /// `asked` are the terms as they were received, and `canonical` is the same for all spellings of the request. If
+    /// the terms have no `reason`, a header may have one.
     ///
     /// # Errors
     /// 400 for an invalid header, or for a header that names another operator than the owner of the token.

@@ -56,8 +56,9 @@ impl Admin {
     /// The operator whose token the request has, if their role allows the action.
     ///
     /// # Errors
-    /// `unauthorized` without a valid token, and `forbidden` if the role does not allow the action. Both are counted, and
-    /// logged with the address. `unavailable` if the identity provider is needed to check the token and does not answer.
+    /// `unauthorized` without a valid token, and `forbidden` if the role does not allow the action. Both are counted,
+    /// and logged with the address. `unavailable` if the identity provider is needed to check the token and does not
+    /// answer.
     pub async fn operator(&self, http: &HttpRequest, action: Action) -> Result<Operator, Problem> {
         let operator = match self.operators.find(http.headers()) {
             Some(operator) => operator,

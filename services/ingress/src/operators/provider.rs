@@ -22,8 +22,8 @@ pub struct ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// Reads `ADMIN_ISSUER`, `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None if at least one is wrong; the reader then has
-    /// the error.
+    /// Reads `ADMIN_ISSUER`, `ADMIN_AUDIENCE` and `ADMIN_ROLES_CLAIM`. None if at least one is wrong; the reader then
+    /// has the error.
     pub fn read(reader: &mut Reader<'_>) -> Option<Option<Self>> {
         let issuer = IssuerSettings::read(reader, "ADMIN_ISSUER", "ADMIN_AUDIENCE");
         let roles_claim = reader.or("ADMIN_ROLES_CLAIM", ROLES_CLAIM.to_owned())?;
@@ -92,8 +92,8 @@ impl Provider {
     }
 }
 
-/// The name of an operator in the audit. It ends with the provider's own id of the person, which never changes. People may
-/// be able to change the rest themselves.
+/// The name of an operator in the audit. It ends with the provider's own id of the person, which never changes. People
+/// may be able to change the rest themselves.
 fn name(claims: &Claims) -> Option<Actor> {
     let text = |claim| claims.get(claim).and_then(Value::as_str);
     let sub = text("sub").filter(|sub| !sub.is_empty())?;

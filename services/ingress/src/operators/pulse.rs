@@ -1,8 +1,8 @@
 //! The last ten minutes of all instances, for the operators' plots.
 //!
-//! Each instance adds its counts to the current slot in Redis. So the list of instances need not be known, and the counts
-//! of an instance stay when it dies. The counts are read from the instance's own metrics, so that an order costs nothing
-//! more. The first instance in each slot reads lag and stock for all.
+//! Each instance adds its counts to the current slot in Redis. So the list of instances need not be known, and the
+//! counts of an instance stay when it dies. The counts are read from the instance's own metrics, so that an order costs
+//! nothing more. The first instance in each slot reads lag and stock for all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

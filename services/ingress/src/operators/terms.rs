@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::http::problem::FieldError;
 use crate::http::rfc3339;
 
-/// The rule of the domain for texts that are written now, for the API's document: no control characters, and at least one
-/// character that is not white space.
+/// The rule of the domain for texts that are written now, for the API's document: no control characters, and at least
+/// one character that is not white space.
 pub(crate) const ONE_LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*[^\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069][^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$";
 const QUANTITY_DEFAULT: i64 = 1;
 const HOLD_DEFAULT_SECONDS: i64 = 900;

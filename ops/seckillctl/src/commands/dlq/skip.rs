@@ -1,5 +1,6 @@
-//! Decides that a record is skipped. The decision is first recorded in PostgreSQL, where the fold finds it, then appended
-//! to the log, and then carried out. If the command dies in between, the fold waits until the command is repeated.
+//! Decides that a record is skipped. The decision is first recorded in PostgreSQL, where the fold finds it, then
+//! appended to the log, and then carried out. If the command dies in between, the fold waits until the command is
+//! repeated.
 
 use anyhow::{Context, anyhow};
 use seckill_domain::{Event, EventBody, EventId, RecordSkipped, Timestamp, TraceParent, VoucherId};

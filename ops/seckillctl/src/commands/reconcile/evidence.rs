@@ -1,5 +1,5 @@
-//! What the log says about an order, a hold, a refund or a shrink that a repair would remove. Nothing is removed without
-//! such evidence.
+//! What the log says about an order, a hold, a refund or a shrink that a repair would remove. Nothing is removed
+//! without such evidence.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
