@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use seckill_testkit::http_server::{HttpServer, Request};
 
 /// A span, in hexadecimal digits and words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +27,10 @@ pub struct Span {
     pub error: String,
 }
 
-/// A collector. It listens for as long as the test's runtime lives.
-#[derive(Debug, Clone)]
+/// A collector. It listens until it is dropped.
+#[derive(Debug)]
 pub struct Collector {
-    endpoint: String,
+    server: HttpServer,
     spans: Arc<Mutex<Vec<Span>>>,
 }
 
@@ -40,29 +39,17 @@ impl Collector {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let collector = Self {
-            endpoint: format!("http://{}", listener.local_addr()?),
-            spans: Arc::default(),
-        };
-        let spans = Arc::clone(&collector.spans);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let spans = Arc::clone(&spans);
-                tokio::spawn(async move {
-                    // A service that is killed leaves half a request.
-                    let _ = serve(stream, &spans).await;
-                });
-            }
-        });
-        Ok(collector)
+    pub fn start() -> Result<Self> {
+        let spans = Arc::default();
+        let received = Arc::clone(&spans);
+        let server = HttpServer::start(0, move |request| receive(&request, &received))?;
+        Ok(Self { server, spans })
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+    pub fn endpoint(&self) -> String {
+        self.server.url()
     }
 
     /// What has come so far.
@@ -88,38 +75,12 @@ impl Collector {
     }
 }
 
-/// Requests of one connection.
-async fn serve(stream: TcpStream, spans: &Mutex<Vec<Span>>) -> Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (mut length, mut head) = (0, String::new());
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await? == 0 {
-                return Ok(());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse()?;
-            }
-            head += &line;
-        }
-        ensure!(head.starts_with("POST /v1/traces "), "{head}");
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await?;
-        let sent = ExportTraceServiceRequest::decode(&*body).context("no OTLP")?;
-        spans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(read(sent));
-        let answer =
-            "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(answer.as_bytes()).await?;
-    }
+fn receive(request: &Request, spans: &Mutex<Vec<Span>>) -> (u16, String) {
+    assert_eq!((&*request.method, &*request.path), ("POST", "/v1/traces"));
+    let sent = ExportTraceServiceRequest::decode(&*request.body).expect("spans as protobuf");
+    let mut spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
+    spans.extend(read(sent));
+    (200, String::new())
 }
 
 fn read(request: ExportTraceServiceRequest) -> Vec<Span> {

@@ -14,11 +14,9 @@ use ring::rsa::PublicKeyComponents;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use seckill_testkit::http_server::{HttpServer, Request};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -149,7 +147,7 @@ pub struct Provider {
     keys: Arc<Mutex<Vec<Value>>>,
     /// How often its keys were asked for.
     asked: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
+    _server: HttpServer,
 }
 
 impl Provider {
@@ -157,23 +155,17 @@ impl Provider {
     ///
     /// # Errors
     /// When the port is taken.
-    pub async fn start(port: u16, keys: &[&Key]) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        let url = url(listener.local_addr()?.port());
+    pub fn start(port: u16, keys: &[&Key]) -> Result<Self> {
         let (public, asked) = (Arc::new(Mutex::default()), Arc::default());
-        let served = (url.clone(), Arc::clone(&public), Arc::clone(&asked));
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (url, keys, asked) = &served;
-                // Who hangs up has no need of an answer.
-                let _ = answer(stream, url, keys, asked).await;
-            }
-        });
+        let (served, counted) = (Arc::clone(&public), Arc::clone(&asked));
+        let server = HttpServer::start(port, move |request| {
+            answer(&request, &served, &counted).unwrap_or((404, String::new()))
+        })?;
         let provider = Self {
-            url,
+            url: url(server.port()),
             keys: public,
             asked,
-            task,
+            _server: server,
         };
         provider.rotate(keys);
         Ok(provider)
@@ -198,47 +190,30 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Where one on this port is.
 #[must_use]
 pub fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/realms/shop")
 }
 
-async fn answer(
-    stream: TcpStream,
-    url: &str,
+fn answer(
+    request: &Request,
     keys: &Mutex<Vec<Value>>,
     asked: &AtomicUsize,
-) -> Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut request = String::new();
-    while !request.ends_with("\r\n\r\n") {
-        ensure!(stream.read_line(&mut request).await? > 0, "hung up");
-    }
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = match path {
-        "/realms/shop/.well-known/openid-configuration" => {
-            let at = format!("{url}/keys");
-            (200, json!({ "issuer": url, "jwks_uri": at }))
+) -> Option<(u16, String)> {
+    let body = match request.path.strip_prefix("/realms/shop")? {
+        "/.well-known/openid-configuration" => {
+            let url = format!("http://{}/realms/shop", request.header("host")?);
+            json!({ "jwks_uri": format!("{url}/keys"), "issuer": url })
         }
-        "/realms/shop/keys" => {
+        "/keys" => {
             asked.fetch_add(1, Ordering::SeqCst);
-            let keys = keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (200, json!({ "keys": keys }))
+            let keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+            json!({ "keys": *keys })
         }
-        _ => (404, json!({})),
+        _ => return None,
     };
-    let body = body.to_string();
-    let length = body.len();
-    let head = format!("HTTP/1.1 {status} OK\r\ncontent-length: {length}\r\n\r\n");
-    stream.write_all((head + &body).as_bytes()).await?;
-    Ok(())
+    Some((200, body.to_string()))
 }
 
 /// Claims of a token of somebody that is good for an audience, and for `account` as Keycloak's are.

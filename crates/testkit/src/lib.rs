@@ -9,6 +9,7 @@ pub mod apicurio;
 pub mod clock;
 pub mod codecs;
 pub mod http;
+pub mod http_server;
 pub mod kafka;
 pub mod mail;
 pub mod pgbouncer;
@@ -31,6 +32,7 @@ pub mod wait;
 pub mod wire;
 
 pub use crate::apicurio::Apicurio;
+pub use crate::http_server::HttpServer;
 pub use crate::kafka::{Kafka, KafkaCluster};
 pub use crate::mail::MailSink;
 pub use crate::pgbouncer::{PgBouncer, PoolMode};

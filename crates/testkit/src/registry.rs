@@ -1,21 +1,21 @@
 //! A schema registry in this process, as far as Confluent's API is used here.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::http_server::{HttpServer, Request};
 
 /// It keeps what it has while it is away.
 #[derive(Debug)]
 pub struct SchemaRegistry {
-    address: SocketAddr,
+    port: u16,
     content: Arc<Mutex<Content>>,
-    thread: Option<JoinHandle<()>>,
+    /// None while it is away.
+    server: Option<HttpServer>,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +28,6 @@ struct Content {
     subjects: BTreeMap<String, Vec<usize>>,
     levels: BTreeMap<String, Value>,
     asked: usize,
-    is_leaving: bool,
 }
 
 impl Content {
@@ -68,7 +67,6 @@ impl SchemaRegistry {
     }
 
     fn open(login: Option<String>) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let content = Content {
             login,
             // Room for its ids, and none that a registry that counts from 1 has.
@@ -76,43 +74,23 @@ impl SchemaRegistry {
             ..Content::default()
         };
         let mut registry = Self {
-            address: listener.local_addr()?,
+            port: 0,
             content: Arc::new(Mutex::new(content)),
-            thread: None,
+            server: None,
         };
-        registry.serve(listener);
+        registry.come_back()?;
         Ok(registry)
-    }
-
-    fn serve(&mut self, listener: TcpListener) {
-        self.lock().is_leaving = false;
-        let content = Arc::clone(&self.content);
-        self.thread = Some(std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if lock(&content).is_leaving {
-                    return;
-                }
-                // A client that went away is its own business.
-                let _ = stream.map(|stream| answer(stream, &content));
-            }
-        }));
     }
 
     /// What `SCHEMA_REGISTRY_URL` is to be.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Nobody answers any more.
     pub fn go_away(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        self.lock().is_leaving = true;
-        // The last one that it takes.
-        let _ = TcpStream::connect(self.address);
-        let _ = thread.join();
+        self.server = None;
     }
 
     /// It answers again, at the same address.
@@ -120,8 +98,10 @@ impl SchemaRegistry {
     /// # Errors
     /// When somebody has taken its port.
     pub fn come_back(&mut self) -> Result<()> {
-        let listener = TcpListener::bind(self.address).context("the registry's port")?;
-        self.serve(listener);
+        let content = Arc::clone(&self.content);
+        let server = HttpServer::start(self.port, move |request| answer(&content, &request))?;
+        self.port = server.port();
+        self.server = Some(server);
         Ok(())
     }
 
@@ -157,77 +137,26 @@ impl SchemaRegistry {
     }
 }
 
-impl Drop for SchemaRegistry {
-    fn drop(&mut self) {
-        self.go_away();
-    }
-}
-
 fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
     content.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Request {
-    method: String,
-    path: String,
-    login: Option<String>,
-    body: Value,
-}
-
-fn read(stream: &TcpStream) -> Result<Request> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let mut words = line.split(' ').map(str::to_owned);
-    let (method, path) = words.next().zip(words.next()).context("no request")?;
-    let (mut login, mut length) = (None, 0);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim().split_once(": ") else {
-            break;
-        };
-        match name.to_lowercase().as_str() {
-            "authorization" => login = Some(value.to_owned()),
-            "content-length" => length = value.parse()?,
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(Request {
-        method,
-        path,
-        login,
-        body: serde_json::from_slice(&body).unwrap_or_default(),
-    })
-}
-
-fn answer(mut stream: TcpStream, content: &Mutex<Content>) -> Result<()> {
-    let request = read(&stream)?;
-    let (status, body) = {
-        let mut content = lock(content);
-        content.asked += 1;
-        if content.login.is_some() && content.login != request.login {
+fn answer(content: &Mutex<Content>, request: &Request) -> (u16, String) {
+    let mut content = lock(content);
+    content.asked += 1;
+    let (status, body) =
+        if content.login.is_some() && content.login.as_deref() != request.header("authorization") {
             (401, json!({ "error_code": 401, "message": "Unauthorized" }))
         } else {
-            respond(&mut content, &request)
-        }
-    };
-    let body = body.to_string();
-    let length = body.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status} Is\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )?;
-    Ok(())
+            respond(&mut content, request)
+        };
+    (status, body.to_string())
 }
 
 fn respond(content: &mut Content, request: &Request) -> (u16, Value) {
     let missing = || (404, json!({ "error_code": 40403, "message": "not found" }));
-    let schema =
-        || serde_json::from_str::<Value>(request.body["schema"].as_str().unwrap_or("")).ok();
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let schema = || serde_json::from_str::<Value>(body["schema"].as_str().unwrap_or("")).ok();
     let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let found = match (request.method.as_str(), parts.as_slice()) {
         ("GET", ["schemas", "ids", id]) => id
@@ -261,9 +190,9 @@ fn respond(content: &mut Content, request: &Request) -> (u16, Value) {
             .get(*subject)
             .map(|level| json!({ "compatibilityLevel": level })),
         ("PUT", ["config", subject]) => {
-            let level = request.body["compatibility"].clone();
+            let level = body["compatibility"].clone();
             content.levels.insert((*subject).to_owned(), level);
-            Some(request.body.clone())
+            Some(body)
         }
         _ => None,
     };

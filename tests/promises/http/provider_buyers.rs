@@ -1,4 +1,4 @@
-//! Buyers whom an identity provider names.
+//! Buyers who sign in at an identity provider.
 
 mod sessions;
 
@@ -22,7 +22,7 @@ pub(crate) fn settings(issuer: &str) -> [(&str, &str); 2] {
     [("BUYER_ISSUER", issuer), ("BUYER_AUDIENCE", AUDIENCE)]
 }
 
-/// A token as somebody has it who has just signed in at the provider.
+/// The token of a buyer who has just signed in at the provider.
 pub(crate) fn token(key: &Key, issuer: &str, sub: &str) -> Result<String> {
     key.token(&claims(issuer, AUDIENCE, sub)?)
 }
@@ -42,7 +42,7 @@ pub(crate) async fn order(client: &Client, voucher: VoucherId, token: &str) -> R
     ask(client, Method::POST, &path, token).await
 }
 
-/// The status of a look at one's orders.
+/// The status of a request for the buyer's own orders.
 async fn look(client: &Client, token: &str) -> Result<u16> {
     let answer = ask(client, Method::GET, "/api/v1/orders", token).await?;
     Ok(answer.status)
@@ -53,7 +53,7 @@ fn id_of(order: &Answer) -> Result<String> {
     Ok(id.to_owned())
 }
 
-/// Which user each `sub` is.
+/// The user id of each `sub`.
 async fn users(world: &World) -> Result<HashMap<String, i64>> {
     let sql = "SELECT sub, user_id FROM provider_users";
     let rows: Vec<(String, i64)> = sqlx::query_as(sql)
@@ -66,7 +66,7 @@ async fn users(world: &World) -> Result<HashMap<String, i64>> {
 async fn a_buyer_with_any_subject_buys_pays_and_sees_their_order_and_gets_no_second_one()
 -> Result<()> {
     let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
-    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let provider = Provider::start(0, &[&rsa, &ec])?;
     let world = World::with(&settings(provider.url()))?;
     let second = world.stack.start_ingress(&settings(provider.url()))?;
     let (here, there) = (&world.client, world.client_of(&second));
@@ -106,7 +106,7 @@ async fn a_buyer_with_any_subject_buys_pays_and_sees_their_order_and_gets_no_sec
 
     assert_eq!(ask(&there, Method::GET, &own, &lee).await?.status, 404);
     assert!(order(&there, voucher, &lee).await?.is_reserved());
-    // Tokens of our own key are as good as before.
+    // Tokens with the deployment's own key are still valid.
     assert!(world.client.order(voucher, 7, None, 1).await?.is_reserved());
     let users = users(&world).await?;
     assert_eq!(users.len(), 2, "{users:?}");
@@ -117,7 +117,7 @@ async fn a_buyer_with_any_subject_buys_pays_and_sees_their_order_and_gets_no_sec
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_wrong_in_one_respect_buys_and_shows_nothing() -> Result<()> {
     let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
-    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let provider = Provider::start(0, &[&rsa, &ec])?;
     let world = World::with(&settings(provider.url()))?;
     let voucher = world.sale(SaleTerms::of(9)).await?;
     let good = claims(provider.url(), AUDIENCE, KIM)?;
@@ -170,7 +170,7 @@ async fn a_token_that_is_wrong_in_one_respect_buys_and_shows_nothing() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_new_subjects_at_two_instances_at_once_are_a_hundred_users() -> Result<()> {
     let key = Key::ec("ec")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let world = World::with(&settings(provider.url()))?;
     let second = world.stack.start_ingress(&settings(provider.url()))?;
     let (here, there) = (&world.client, &world.client_of(&second));
@@ -215,7 +215,7 @@ async fn a_hundred_new_subjects_at_two_instances_at_once_are_a_hundred_users() -
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_token_is_no_buyers_and_a_buyers_is_no_operators() -> Result<()> {
     let key = Key::rsa("rsa")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let mut all = settings(provider.url()).to_vec();
     all.extend([
         ("ADMIN_ISSUER", provider.url()),
@@ -259,7 +259,7 @@ async fn a_provider_that_is_away_keeps_out_nobody_whose_key_is_known() -> Result
     let (old, new, never) = (Key::rsa("old")?, Key::ec("new")?, Key::ec("never")?);
     let port = free_port()?;
     let issuer = url(port);
-    // The ingress is ready without the provider, and buyers with tokens of ours order.
+    // The ingress is ready without the provider, and buyers with the deployment's own tokens can order.
     let world = World::with(&settings(&issuer))?;
     let voucher = world.sale(SaleTerms::of(9)).await?;
     assert!(world.client.order(voucher, 7, None, 1).await?.is_reserved());
@@ -274,7 +274,7 @@ async fn a_provider_that_is_away_keeps_out_nobody_whose_key_is_known() -> Result
             eventually(what, || async { Ok(look(client, &token).await? == status) }).await
         }
     };
-    let provider = Provider::start(port, &[&old]).await?;
+    let provider = Provider::start(port, &[&old])?;
     becomes("the provider is there", &old, 200).await?;
     let seen = token(&old)?;
     assert_eq!(look(client, &seen).await?, 200);
@@ -289,9 +289,9 @@ async fn a_provider_that_is_away_keeps_out_nobody_whose_key_is_known() -> Result
     }
     assert!(order(client, voucher, &seen).await?.is_reserved());
 
-    let provider = Provider::start(port, &[&new]).await?;
+    let provider = Provider::start(port, &[&new])?;
     eventually("the key that was taken back is forgotten", || async {
-        // Makes the ingress ask. What it has found good before does not count.
+        // This token makes the ingress ask the provider. Tokens that it has already accepted do not.
         look(client, &token(&never)?).await?;
         Ok(look(client, &seen).await? == 401)
     })
@@ -304,7 +304,7 @@ async fn a_provider_that_is_away_keeps_out_nobody_whose_key_is_known() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn no_other_token_speaks_for_a_buyer_of_the_provider() -> Result<()> {
     let key = Key::ec("ec")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let world = World::with(&settings(provider.url()))?;
     assert_eq!(
         look(&world.client, &token(&key, provider.url(), KIM)?).await?,
@@ -318,7 +318,7 @@ async fn no_other_token_speaks_for_a_buyer_of_the_provider() -> Result<()> {
             "{user}"
         );
     }
-    // A `sub` that looks like a user of ours is nobody but the provider's own.
+    // A `sub` that looks like one of the deployment's user ids is still a user of the provider only.
     let seven = token(&key, provider.url(), "7")?;
     let voucher = world.sale(SaleTerms::of(9)).await?;
     assert!(world.client.order(voucher, 7, None, 1).await?.is_reserved());
@@ -329,7 +329,7 @@ async fn no_other_token_speaks_for_a_buyer_of_the_provider() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgresql_is_away_buyers_who_are_known_order_with_whatever_token() -> Result<()> {
     let key = Key::rsa("rsa")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let stores = TestStack::builder().private_postgres();
     let mut world = World::over(stores, &settings(provider.url()))?;
     let voucher = world.sale(SaleTerms::of(9)).await?;

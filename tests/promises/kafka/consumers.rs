@@ -1,9 +1,6 @@
 //! The consumers in `examples/` read both wire formats, and lose nothing.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,7 +11,7 @@ use seckill_eventlog::{
     KafkaSettings, OutcomeRecord, SourceRef, Topics, create_topics, decode_outcome, encode_outcome,
     read_all,
 };
-use seckill_testkit::{shared_kafka, unique_prefix, workspace_root};
+use seckill_testkit::{HttpServer, shared_kafka, unique_prefix, workspace_root};
 use seckill_tests::{SaleTerms, World, eventually};
 use serde_json::json;
 use uuid::Uuid;
@@ -31,34 +28,19 @@ const IDS: [(u32, &str); 3] = [(11, "OrderOutcome"), (12, "SaleOutcome"), (13, "
 
 /// Answers `GET /schemas/ids/{id}` for [`IDS`] with the schema and for all else with 404, as a schema registry
 /// does; or everything with `broken`.
-fn registry(broken: Option<&'static str>) -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let request = lines.next().unwrap_or_default();
-            // To the end of the request: closing earlier would reset the connection.
-            lines.by_ref().take_while(|line| !line.is_empty()).count();
-            let asked = |(id, _): &&(u32, &str)| request.contains(&format!("/schemas/ids/{id} "));
-            let (status, body) = match (broken, IDS.iter().find(asked)) {
-                (Some(status), _) => (status, String::new()),
-                (None, None) => ("404 Not Found", json!({"error_code": 40403}).to_string()),
-                (None, Some((_, record))) => {
-                    let file = workspace_root().join(format!("schemas/{record}.avsc"));
-                    let schema = std::fs::read_to_string(file).expect("a schema");
-                    ("200 OK", json!({ "schema": schema }).to_string())
-                }
-            };
-            let length = body.len();
-            // Whoever hung up wants no answer.
-            let _ = write!(
-                &stream,
-                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
+fn registry(broken: Option<u16>) -> Result<HttpServer> {
+    HttpServer::start(0, move |request| {
+        let asked = |(id, _): &&(u32, &str)| request.path.ends_with(&format!("/schemas/ids/{id}"));
+        match (broken, IDS.iter().find(asked)) {
+            (Some(status), _) => (status, String::new()),
+            (None, None) => (404, json!({"error_code": 40403}).to_string()),
+            (None, Some((_, record))) => {
+                let file = workspace_root().join(format!("schemas/{record}.avsc"));
+                let schema = std::fs::read_to_string(file).expect("a schema");
+                (200, json!({ "schema": schema }).to_string())
+            }
         }
-    });
-    Ok(url)
+    })
 }
 
 /// A payload of the default format, in Confluent's framing: magic byte, schema id, the same body.
@@ -190,7 +172,7 @@ async fn all_print_the_same(languages: &[Language]) -> Result<()> {
     let ids = IDS.map(|(id, record)| format!("--schema-id={id}=schemas/{record}.avsc"));
     let ids = ids.each_ref().map(String::as_str);
     let registry = registry(None)?;
-    let asking = format!("--registry={registry}");
+    let asking = format!("--registry={}/", registry.url());
     let asking = [asking.as_str()];
     let mut runs = Vec::new();
     for language in languages {
@@ -260,7 +242,7 @@ async fn all_skip_the_same(languages: &[Language]) -> Result<()> {
 
     let registry = registry(None)?;
     for &language in languages {
-        let more = [&*format!("--registry={registry}")];
+        let more = [&*format!("--registry={}/", registry.url())];
         let start = || Example::start(language, &topic.brokers, &topic.name, &more);
         let (lines, skipped) = start()?.finish(2, unknown.len()).await?;
         assert_eq!(lines.len(), 2, "{language:?}: {lines:#?}");
@@ -294,13 +276,10 @@ async fn all_commit_what_they_have_printed(languages: &[Language]) -> Result<()>
     let topic = Topic::create(brokers().await?).await?;
     let later = in_confluent_framing(&outcome(2))?;
     topic.write(&[outcome(1), later, outcome(3)]).await?;
-    let (broken, healthy) = (
-        registry(Some("500 Internal Server Error"))?,
-        registry(None)?,
-    );
+    let (broken, healthy) = (registry(Some(500))?, registry(None)?);
     for &language in languages {
-        let start = |registry: &str| {
-            let more = [&*format!("--registry={registry}")];
+        let start = |registry: &HttpServer| {
+            let more = [&*format!("--registry={}/", registry.url())];
             Example::start(language, &topic.brokers, &topic.name, &more)
         };
         let mut failing = start(&broken)?;

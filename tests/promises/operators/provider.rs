@@ -52,7 +52,7 @@ fn away_seconds(world: &World, who: &str) -> Result<f64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_the_provider_names_may_what_their_role_says_and_stands_in_the_audit() -> Result<()> {
     let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
-    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let provider = Provider::start(0, &[&rsa, &ec])?;
     let world = world(provider.url())?;
     let voucher = world.sale(SaleTerms::of(10)).await?;
     world.until_carried_out().await?;
@@ -91,7 +91,7 @@ async fn whom_the_provider_names_may_what_their_role_says_and_stands_in_the_audi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_wrong_in_one_respect_is_nobodys() -> Result<()> {
     let (rsa, ec) = (Key::rsa("rsa")?, Key::ec("ec")?);
-    let provider = Provider::start(0, &[&rsa, &ec]).await?;
+    let provider = Provider::start(0, &[&rsa, &ec])?;
     let world = world(provider.url())?;
     for key in [&rsa, &ec] {
         let good = key.token(&claims(provider.url(), VIEWER)?)?;
@@ -125,7 +125,7 @@ async fn a_provider_that_is_away_locks_out_nobody_whose_key_is_known() -> Result
     let away = look(&world, &token(&old)?).await?;
     assert_eq!((away.0.as_u16(), &*away.1), (503, "unavailable"));
 
-    let provider = Provider::start(port, &[&old]).await?;
+    let provider = Provider::start(port, &[&old])?;
     let becomes = |what, key: &Key, status: StatusCode| {
         let (world, token) = (&world, token(key));
         async move {
@@ -155,7 +155,7 @@ async fn a_provider_that_is_away_locks_out_nobody_whose_key_is_known() -> Result
         assert_eq!(look(&world, &token(key)?).await?.0, StatusCode::OK);
     }
 
-    let provider = Provider::start(port, &[&new]).await?;
+    let provider = Provider::start(port, &[&new])?;
     eventually("the key that was taken back is forgotten", || async {
         // Makes the ingress ask.
         look(&world, &token(&never)?).await?;

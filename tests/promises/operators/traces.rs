@@ -15,10 +15,11 @@ fn caller(trace: &str, flags: &str) -> String {
     format!("00-{trace}-00f067aa0ba902b7-{flags}")
 }
 
-async fn traced_world(share: &str) -> Result<(World, Collector)> {
-    let collector = Collector::start().await?;
+fn traced_world(share: &str) -> Result<(World, Collector)> {
+    let collector = Collector::start()?;
+    let endpoint = collector.endpoint();
     let settings = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
         ("OTEL_TRACES_SAMPLER_ARG", share),
     ];
     Ok((World::with(&settings)?, collector))
@@ -57,7 +58,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_leads_from_the_request_through_redis_kafka_fold_and_settle_to_the_outcome()
 -> Result<()> {
-    let (world, collector) = traced_world("0").await?;
+    let (world, collector) = traced_world("0")?;
     let voucher = world.sale(SaleTerms::default()).await?;
     order(&world, voucher, 1, &caller(TRACE, "01")).await?;
     let expected = [
@@ -89,7 +90,7 @@ async fn one_trace_leads_from_the_request_through_redis_kafka_fold_and_settle_to
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payment_cancellation_and_expiry_link_to_the_order() -> Result<()> {
-    let (world, collector) = traced_world("1").await?;
+    let (world, collector) = traced_world("1")?;
     let voucher = world
         .sale(SaleTerms {
             hold_seconds: 5,
@@ -166,7 +167,7 @@ async fn an_outcome_carries_the_trace_of_its_order_also_where_nobody_records_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_failed_is_recorded_whatever_its_caller_decided() -> Result<()> {
-    let (mut world, collector) = traced_world("0").await?;
+    let (mut world, collector) = traced_world("0")?;
     let voucher = world.sale(SaleTerms::default()).await?;
     order(&world, voucher, 1, &caller(TRACE, "00")).await?;
     world.stack.redis.kill()?;

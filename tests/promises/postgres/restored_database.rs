@@ -154,7 +154,7 @@ async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restore_a_providers_buyers_are_who_they_were() -> Result<()> {
     let key = Key::ec("ec")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let world = World::with(&settings(provider.url()))?;
     let voucher = world.sale(SaleTerms::of(20)).await?;
     let [kim, lee, mia] = [KIM, LEE, "mia"].map(|sub| token(&key, provider.url(), sub));

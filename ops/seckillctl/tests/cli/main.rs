@@ -6,12 +6,11 @@ mod output;
 mod sales;
 mod schemas;
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
-use seckill_testkit::{fresh_database, shared_kafka, unique_prefix};
+use seckill_testkit::{fresh_database, http_server, shared_kafka, unique_prefix};
 use serde_json::{Value, json};
 
 const UNKNOWN_ORDER: &str = "00000000-4000-8000-8000-000000000001";
@@ -196,42 +195,22 @@ struct Request {
 }
 
 /// Answers one request with `status` and `body`.
-fn admin_api(status: &str, body: &Value) -> (String, JoinHandle<Request>) {
+fn admin_api(status: u16, body: &Value) -> (String, JoinHandle<Request>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let body = body.to_string();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
-    let answer = format!("{head}Connection: close\r\n\r\n{body}");
     let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut request = BufReader::new(stream.try_clone().unwrap());
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            request.read_line(&mut line).unwrap();
-            if line.trim().is_empty() {
-                break;
-            }
-            lines.push(line.trim().to_owned());
-        }
-        let header = |name: &str| {
-            let found = lines.iter().filter_map(|line| line.split_once(": "));
-            let mut found = found.filter(|(n, _)| n.eq_ignore_ascii_case(name));
-            found
-                .next()
-                .map_or(String::new(), |(_, value)| value.to_owned())
-        };
-        let length = header("content-length").parse().unwrap_or(0);
-        let mut content = vec![0; length];
-        request.read_exact(&mut content).unwrap();
-        stream.write_all(answer.as_bytes()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let request = http_server::Request::read(&stream).unwrap();
+        http_server::answer(&stream, status, &body).unwrap();
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
         Request {
+            line: format!("{} {}", request.method, request.path),
             authorization: header("authorization"),
             idempotency_key: header("idempotency-key"),
             operator: header("x-operator"),
             reason: header("x-reason"),
-            line: lines.swap_remove(0),
-            body: serde_json::from_slice(&content).unwrap_or(Value::Null),
+            body: serde_json::from_slice(&request.body).unwrap_or(Value::Null),
         }
     });
     (url, server)

@@ -85,7 +85,7 @@ fn listed(titles: &[&str]) -> String {
         })
     };
     let sales: Vec<_> = titles.iter().map(sale).collect();
-    let (url, server) = admin_api("200 OK", &json!({ "next": null, "vouchers": sales }));
+    let (url, server) = admin_api(200, &json!({ "next": null, "vouchers": sales }));
     let text = stdout(&ask_admin_api(&url, &["sale", "list"]));
     server.join().unwrap();
     text
@@ -103,7 +103,7 @@ fn what_a_terminal_would_obey_is_shown_escaped() {
 #[test]
 fn a_message_of_the_admin_api_is_no_command_to_a_terminal() {
     let problem = json!({ "title": "Not\u{1b}[2J found", "detail": "no\u{7} sale" });
-    let (url, server) = admin_api("404 Not Found", &problem);
+    let (url, server) = admin_api(404, &problem);
     let told = stderr(&ask_admin_api(&url, &["sale", "show", "17"]));
     server.join().unwrap();
     assert_eq!(told, "seckillctl: Not\\u{1b}[2J found: no\\u{7} sale\n");
@@ -121,7 +121,7 @@ fn columns_align_also_where_characters_are_wide() {
     };
     // Columns of a terminal, as the Unicode standard has them: 4, 4 and 2 by 1, 2 and 2 each.
     let vouchers: Vec<_> = ["open", "開店", "🎫", "e\u{301}"].map(page).into();
-    let (url, server) = admin_api("200 OK", &json!({ "next": null, "vouchers": vouchers }));
+    let (url, server) = admin_api(200, &json!({ "next": null, "vouchers": vouchers }));
     let text = stdout(&ask_admin_api(&url, &["sale", "list"]));
     server.join().unwrap();
     let left: Vec<_> = text.lines().skip(1).collect();

@@ -1,4 +1,4 @@
-//! Sign-out of buyers whom an identity provider names.
+//! The sign-out of buyers who sign in at an identity provider.
 
 use anyhow::{Context, Result};
 use reqwest::Method;
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::{AUDIENCE, KIM, LEE, ask, look, settings, users};
 
-/// Not a moment of now, so that which of two was first is certain.
+/// A time in the past, so that it is certain which of two events was first.
 const AGO: u64 = 60;
 
-/// A token of a session at the provider, made and begun so long ago; or ahead, where that is negative.
+/// Makes tokens of sessions at the provider that were made and begun a given time ago, or in the future if that is
+/// negative.
 struct Tokens<'a> {
     key: &'a Key,
     issuer: &'a str,
@@ -43,7 +44,7 @@ async fn is_out(client: &Client, token: &str) -> Result<()> {
 async fn a_sign_out_ends_the_providers_session_and_without_one_the_token_on_every_instance()
 -> Result<()> {
     let key = Key::ec("ec")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let world = World::with(&settings(provider.url()))?;
     let mut second = world.stack.start_ingress(&settings(provider.url()))?;
     let (here, there) = (&world.client, world.client_of(&second));
@@ -92,14 +93,14 @@ async fn a_sign_out_ends_the_providers_session_and_without_one_the_token_on_ever
 async fn signing_out_everywhere_ends_what_the_provider_goes_on_with_and_not_a_new_sign_in()
 -> Result<()> {
     let key = Key::rsa("rsa")?;
-    let provider = Provider::start(0, &[&key]).await?;
+    let provider = Provider::start(0, &[&key])?;
     let world = World::with(&settings(provider.url()))?;
     let client = &world.client;
     let tokens = Tokens {
         key: &key,
         issuer: provider.url(),
     };
-    // What is made of a session later has its beginning still. The clocks of others may be ahead by a little.
+    // A later token of a session still has the beginning of that session. The provider's clock may be slightly fast.
     let refreshed = |sub: &str| {
         tokens.token(sub, |claims, now| {
             claims["auth_time"] = json!(now - AGO);
