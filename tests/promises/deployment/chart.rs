@@ -1,8 +1,8 @@
-//! The Helm chart: its values are those of its schema, its settings those of docs/configuration.md, and what it
-//! renders is what Kubernetes and the programs take.
+//! The Helm chart: its values fit its schema, its settings are those of docs/configuration.md, and Kubernetes and the
+//! programs accept what it renders.
 //!
-//! What no test here can see, for want of a cluster: that pods start, that a network plug-in carries the policies
-//! out, that KEDA and the Prometheus operator read their resources as they are meant.
+//! Not tested here, because it needs a cluster: that pods start, that a network plug-in applies the policies, and that
+//! KEDA and the Prometheus operator understand their resources.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -90,7 +90,8 @@ fn values_are_held_to_their_schema_and_secrets_are_no_settings() -> Result<()> {
     Ok(())
 }
 
-/// A pod is deleted: proxies learn of it while it serves on, then it ends in order, and only then it is killed.
+/// When a pod is deleted, it first keeps serving until proxies know of it, then ends in an orderly way, and is killed
+/// only after that.
 #[test]
 fn a_pod_has_the_time_that_its_end_takes() -> Result<()> {
     let values = yaml(&chart().join("values.yaml"))?;
@@ -109,7 +110,7 @@ fn a_pod_has_the_time_that_its_end_takes() -> Result<()> {
         seconds("preStopSeconds")?,
         seconds("terminationGracePeriodSeconds")?,
     );
-    // The time to drain is a part of the orderly end.
+    // The time to drain is a part of the time for the orderly end.
     ensure!(drain_ms < orderly_end * 1_000 / 2);
     ensure!(
         before >= 5 && before + orderly_end < grace,
@@ -148,7 +149,7 @@ fn resources(rendered: &str) -> Result<Vec<Value>> {
     Ok(values?.into_iter().filter(|one| !one.is_null()).collect())
 }
 
-/// A secret that the programs take in the place of one of a cluster.
+/// A secret that the programs accept, for a secret of a cluster.
 fn secret(name: &str) -> String {
     match name {
         "DATABASE_URL" => "postgres://shop:hunter2@db:5432/shop".to_owned(),
@@ -158,7 +159,7 @@ fn secret(name: &str) -> String {
     }
 }
 
-/// Runs a container's program with what it would be given.
+/// Runs a container's program with the settings and arguments that it would get.
 fn takes_its_settings(container: &Value, pod: &Value) -> Result<()> {
     let command: Vec<String> = serde_yaml_ng::from_value(container["command"].clone())?;
     let directory = tempfile::tempdir()?;
@@ -207,7 +208,7 @@ fn check(rendered: &str) -> Result<BTreeMap<String, usize>> {
         for container in pod["containers"].as_sequence().into_iter().flatten() {
             takes_its_settings(container, pod).with_context(|| rendered.to_owned())?;
         }
-        // Of others than Kubernetes itself: their schemas are not at hand.
+        // These are not resources of Kubernetes itself, and their schemas are not available here.
         if matches!(kind, "ServiceMonitor" | "ScaledObject") {
             continue;
         }
@@ -261,7 +262,7 @@ fn what_it_renders_is_taken_by_kubernetes_and_by_the_programs() -> Result<()> {
     ] {
         ensure!(rendered.contains(said), "{said} in {rendered}");
     }
-    // Only what is scaled has no number of its own.
+    // Only a deployment that is scaled has no fixed number of replicas.
     ensure!(
         rendered.matches("\n  replicas: ").count() == 1,
         "{rendered}"

@@ -1,5 +1,5 @@
-//! `--check-config`: the settings that a program would run with, and what its stores say to them, by the code
-//! that a start runs.
+//! `--check-config` prints the settings that a program would use, and checks them at its stores, with the same code as
+//! a start.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn settings_are_told_with_where_they_come_from_and_no_secret_is() -> Result<()> 
     let path = file.path().to_str().context("a path")?;
     let settings = [("CONFIG_FILE", path)];
     for program in SERVICES {
-        // Beside one that runs: nothing is listened to.
+        // It can run beside the service, because it opens no listener.
         let output = check(&stack, program, &settings)?;
         let told = printed(&output);
         assert_eq!(output.status.code(), Some(0), "{program}: {told}");
@@ -84,7 +84,7 @@ fn every_login_is_redacted() -> Result<()> {
         assert!(told.lines().any(|one| one == line), "{line} in {told}");
     }
     assert!(!told.contains("hunter2"), "{told}");
-    // Each store is tried, whatever became of the others.
+    // Each store is checked, also if another one has failed.
     for store in ["kafka: ", "redis: ", "postgresql: ", "schema-registry: "] {
         let said = told.lines().find(|line| line.starts_with(store));
         assert!(
@@ -108,7 +108,7 @@ fn a_store_that_a_start_would_not_take_is_named_and_so_are_the_others() -> Resul
     stack.redis.cli(&evicts)?;
     let empty = fresh_database()?;
     let url = empty.url();
-    // Brokers learn of a setting a moment after the controller.
+    // Brokers apply a setting shortly after the controller.
     wait_for("the setting", Duration::from_secs(20), || {
         Ok(stack
             .seckillctl(&["topics", "check"])

@@ -1,4 +1,4 @@
-//! The demo that the README begins with, on a stack that lets only so many orders in.
+//! The demo of the README, on a stack with limits on the number of orders.
 
 use std::process::Command;
 

@@ -1,11 +1,10 @@
-//! Two deployments on one Redis: each with its own Kafka and PostgreSQL, and with voucher ids that are the
-//! same.
+//! Two deployments on one Redis, each with its own Kafka and PostgreSQL. Their voucher ids are the same.
 
 use anyhow::{Result, ensure};
 use seckill_testkit::TestStack;
 use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually, until_unready};
 
-/// Prefixes keep them apart, although every number is the same.
+/// Prefixes separate them, although all their ids are the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_sells_its_own_units_at_its_own_price() -> Result<()> {
     let one = World::start()?;
@@ -43,7 +42,7 @@ async fn each_sells_its_own_units_at_its_own_price() -> Result<()> {
     Ok(())
 }
 
-/// A copied configuration: the same Redis and the same prefix, and another Kafka cluster.
+/// A configuration that was copied: the same Redis and the same prefix, but another Kafka cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_that_a_deployment_of_another_log_has_loaded_is_neither_served_nor_touched()
 -> Result<()> {

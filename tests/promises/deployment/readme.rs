@@ -1,4 +1,4 @@
-//! What README tells a newcomer to paste does what it says, and shows no secret.
+//! The commands of the README work, and show no secret.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use seckill_testkit::service::binary;
 use seckill_testkit::workspace_root;
 use seckill_tests::World;
 
-/// The `sh` blocks of a section of README, as they are pasted one after the other.
+/// The `sh` blocks of a section of README, one after the other.
 fn blocks_of(heading: &str) -> Result<String> {
     let text = fs::read_to_string(workspace_root().join("README.md"))?;
     let begin = format!("\n## {heading}\n");
@@ -20,7 +20,7 @@ fn blocks_of(heading: &str) -> Result<String> {
     Ok(blocks.collect::<Vec<_>>().join("\n"))
 }
 
-/// What a shell prints into which a walk is pasted, over the world's own stack.
+/// The output of a shell that runs the commands of a section, on the world's own stack.
 fn pasted(walk: &str, world: &World) -> Result<String> {
     let seckillctl = binary("seckillctl")?;
     let programs = seckillctl.parent().context("a directory")?.display();
@@ -64,7 +64,7 @@ async fn the_walk_by_hand_ends_with_a_paid_order_and_balanced_books() -> Result<
     Ok(())
 }
 
-/// What the containers have, and the world takes the place of.
+/// The names in the containers' commands that are replaced by those of the world.
 const OF_CONTAINERS: [&str; 3] = [
     "docker compose exec -T ingress ",
     "docker compose --profile shop up --build --wait",
@@ -126,7 +126,7 @@ async fn the_commands_for_containers_end_with_a_paid_order_that_a_consumer_has_h
     Ok(())
 }
 
-/// What `ps` would show of these is known to everybody on the machine.
+/// The arguments of these programs are visible to every user of the machine, with `ps`.
 const PROGRAMS: [&str; 4] = ["curl ", "openssl ", "psql ", "redis-cli "];
 const SECRETS: [&str; 6] = [
     "$TOKEN",
@@ -137,7 +137,7 @@ const SECRETS: [&str; 6] = [
     "$(seckillctl token",
 ];
 
-/// Also of commands that go on over several lines.
+/// The commands of a text, also those of several lines.
 fn commands(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
     joined.lines().map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! TLS and logins to all three stores: a sale over them, and what is said of whoever is not let in.
+//! TLS and logins for all three stores: a sale works with them, and a service that is not let in says why.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use serde_json::json;
 
 use crate::kafka::consumers::{Example, LANGUAGES, Language, OTHERS};
 
-/// How soon `/readyz` says which store does not let a service in, and why.
+/// The time until `/readyz` names the store that does not let a service in, and the reason.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Nothing that was written has a secret in it.
+/// Checks that no log contains a secret.
 fn nothing_secret_is_in(logs: &[String], stack: &TestStack, more: &[&str]) -> Result<()> {
     let secrets = ["ADMIN_TOKEN", "TOKEN_SECRET", "PAYMENT_WEBHOOK_SECRET"];
     let secrets = secrets.map(|name| stack.setting(name));
@@ -92,7 +92,7 @@ async fn the_examples_in_other_languages_sign_in_over_tls() -> Result<()> {
     outcomes_are_read_by_others(&world, &settings, &OTHERS).await
 }
 
-/// What a sale alone does not ask of them: a sign-out, a restock, a Redis that has lost everything.
+/// Does what a normal sale does not need: a sign-out, a restock, and a load after Redis has lost everything.
 async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
     let client = &world.client;
     for (user, path) in [(3, "/api/v1/sign-out"), (4, "/api/v1/sign-out/everywhere")] {
@@ -135,7 +135,7 @@ async fn outcomes_are_read_by_others(
     Ok(())
 }
 
-/// What a service has no need for it may not do, also after a rebuild.
+/// Checks that a service has no rights that it does not need, also after a rebuild.
 fn nobody_may_more_than_it_has_to(secured: &Secured) -> Result<()> {
     let orders = "UPDATE orders SET status = 'paid'";
     for (service, forbidden) in [
@@ -160,8 +160,8 @@ fn nobody_may_more_than_it_has_to(secured: &Secured) -> Result<()> {
     Ok(())
 }
 
-/// What a service says that is not let in, of its readiness or at its end, as soon as it says all of `wanted`;
-/// and everything that it has written.
+/// Waits until a service that is not let in says all of `wanted`, in `/readyz` or when it ends. Returns that, and
+/// everything that it has written.
 async fn complaint(spec: ServiceSpec, wanted: &[&str]) -> Result<String> {
     let mut service = Service::launch(spec)?;
     let deadline = Instant::now() + SOON;
@@ -182,7 +182,7 @@ async fn complaint(spec: ServiceSpec, wanted: &[&str]) -> Result<String> {
     }
 }
 
-/// Every service with these settings.
+/// Checks every service with these settings.
 async fn all_complain(stack: &TestStack, settings: &Settings, wanted: &[&str]) -> Result<()> {
     let settings = borrowed(settings);
     let mut logs = Vec::new();
@@ -203,7 +203,7 @@ async fn all_complain(stack: &TestStack, settings: &Settings, wanted: &[&str]) -
     nothing_secret_is_in(&logs, stack, &passwords)
 }
 
-/// `settings`, but for those of one store from `others`.
+/// `settings`, but with the settings of one store from `others`.
 fn only(store: &str, others: Settings, settings: Settings) -> Settings {
     let of_store = |name: &str| name.starts_with(store);
     let good = settings.into_iter().filter(|(name, _)| !of_store(name));

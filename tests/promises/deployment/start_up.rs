@@ -1,5 +1,5 @@
-//! What the programs are told: every mistake is named at once, with status 2, and nothing that the
-//! operating system hands over makes one of them panic.
+//! Settings and arguments: a program names all mistakes together and ends with status 2, and no variable or argument
+//! makes a program panic.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Not UTF-8.
 const GARBAGE: &[u8] = b"caf\xe9\xff";
 
-/// Settings of the stores that cannot be any.
+/// Invalid settings of the stores.
 const WRONG_STORES: [(&str, &str); 4] = [
     ("KAFKA_BROKERS", "http://kafka:9092"),
     ("REDIS_URL", "localhost:6379"),
@@ -35,7 +35,7 @@ const WRONG_INGRESS: [(&str, &str); 6] = [
     ("RUST_LOG", "info,seckill=[loud"),
 ];
 
-/// Settings that can be used, of stores that nobody listens for.
+/// Valid settings of stores that do not exist.
 const GOOD: [(&str, &str); 6] = [
     ("KAFKA_BROKERS", "127.0.0.1:9"),
     ("REDIS_URL", "redis://127.0.0.1:9"),
@@ -48,7 +48,7 @@ const GOOD: [(&str, &str); 6] = [
     ),
 ];
 
-/// The services, and where each listens for its health.
+/// The services, and the setting of each for its admin listener.
 const SERVICES: [(&str, &str); 4] = [
     ("seckill-ingress", "INGRESS_ADMIN_LISTEN"),
     ("seckill-projector", "PROJECTOR_ADMIN_LISTEN"),
@@ -62,7 +62,7 @@ fn command(program: &str, settings: &[(&str, &str)]) -> Result<Command> {
     Ok(command)
 }
 
-/// Its standard error, after it has refused to run for its settings.
+/// The standard error of a program that refuses to run because of its settings.
 fn refused(mut command: Command) -> Result<String> {
     let Output { status, stderr, .. } = command.stdin(Stdio::null()).output()?;
     let told = String::from_utf8_lossy(&stderr).into_owned();
@@ -177,7 +177,7 @@ fn a_setting_of_ours_that_is_not_utf8_is_named() -> Result<()> {
     Ok(())
 }
 
-/// Variables and arguments that are not ours, and not text.
+/// Adds variables and arguments that the program does not know and that are not valid text.
 fn with_garbage(command: &mut Command) -> &mut Command {
     let mut name = OsString::from("NOT_OURS_");
     name.push(OsStr::from_bytes(GARBAGE));
@@ -188,7 +188,7 @@ fn with_garbage(command: &mut Command) -> &mut Command {
         .env("LANG", file)
 }
 
-/// Settings that are given as empty, as a template of a deployment does, are not given.
+/// Sets variables to empty texts, as templates of deployments do. They count as not set.
 fn with_empty_files(command: &mut Command) -> &mut Command {
     for (name, _) in GOOD {
         command.env(format!("{name}_FILE"), "");
@@ -235,7 +235,7 @@ fn a_command_takes_what_is_not_text_where_it_may_stand() -> Result<()> {
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     }
 
-    // A path need not be text; other arguments have to be.
+    // A path need not be valid text; other arguments have to be.
     let directory = tempfile::tempdir()?;
     let file = directory.path().join(OsStr::from_bytes(GARBAGE));
     let settings =

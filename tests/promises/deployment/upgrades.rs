@@ -1,5 +1,5 @@
-//! The release before this one and this one take each other's place under load, as ops/runbooks/upgrade.md has
-//! it: no order is lost, and no buyer gets another answer than an order or a planned 503.
+//! An upgrade from the previous release to this one and back, under load, with the steps of ops/runbooks/upgrade.md: no
+//! order is lost, and every buyer gets an order or a planned 503.
 
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use tokio::task::block_in_place;
 
 use crate::kafka::order_states::the_latest_states_are_the_rows;
 
-/// The last that had no `--check-config`, no schema registry and no topic of order states.
+/// The last commit without `--check-config`, the schema registry and the topic of order states.
 const PREVIOUS: &str = "096c3c1dbc92a91c047837aa43e72002971f9635";
 const FORWARD: [&str; 3] = ["projector", "timeout", "ingress"];
 const BACK: [&str; 3] = ["ingress", "timeout", "projector"];
-/// More than come to one ingress.
+/// More buyers than come to one ingress.
 const BUYERS: u64 = 10_000;
 
 fn run(program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
     let mut command = Command::new(program);
-    // Built once: what another build could take over would only fill the disk.
+    // It is built only once, so data for incremental builds would only fill the disk.
     command.env("CARGO_INCREMENTAL", "0");
     let output = command.args(arguments).current_dir(directory).output();
     let output = output.with_context(|| program.to_owned())?;
@@ -32,7 +32,7 @@ fn run(program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The directory of the previous release's programs, which are kept.
+/// The directory with the programs of the previous release. They are kept for later runs.
 fn previous() -> Result<PathBuf> {
     let source = workspace_root().join("target/previous").join(PREVIOUS);
     std::fs::create_dir_all(&source)?;
@@ -51,7 +51,7 @@ fn previous() -> Result<PathBuf> {
     Ok(build.join("debug"))
 }
 
-/// A service of a release.
+/// Starts a service of a release.
 fn start(stack: &TestStack, release: &Path, name: &str) -> Result<Service> {
     let mut spec = match name {
         "ingress" => stack.ingress(&[]),
@@ -62,7 +62,7 @@ fn start(stack: &TestStack, release: &Path, name: &str) -> Result<Service> {
     Service::start(spec)
 }
 
-/// The services that are up, whatever release they are of, and their buyers.
+/// The running services of either release, and their buyers.
 struct Shop {
     world: World,
     voucher: VoucherId,
@@ -107,7 +107,7 @@ impl Shop {
         })
     }
 
-    /// One service after the other: that of `release` is ready before the one in its place ends.
+    /// Replaces one service after the other. The service of `release` is ready before the old one ends.
     async fn change_to(&mut self, release: &Path, order: [&str; 3]) -> Result<()> {
         for name in order {
             let next = block_in_place(|| start(&self.world.stack, release, name))?;
@@ -148,7 +148,7 @@ impl Shop {
     }
 }
 
-/// The answers to a crowd; some of it pay what they have ordered, by the ingress that there is now.
+/// Ends a crowd and returns its answers. Some of its buyers pay their orders at the current ingress.
 async fn let_go(crowd: Crowd, client: &Client) -> Result<Vec<Answer>> {
     ensure!(crowd.failed() == 0, "not the answers that are planned");
     let answers = crowd.leave().await?;

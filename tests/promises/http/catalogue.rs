@@ -1,4 +1,4 @@
-//! The catalogue is fast because it remembers, and right because it forgets in time.
+//! The catalogue is fast because it is cached, and correct because cached data expire in time.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 const REQUESTS: usize = 10_000;
 const AT_ONCE: usize = 1_000;
-/// Nothing here takes so long.
+/// A limit that is longer than anything in this file takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHELF: &str = "cache:{shelf}";
 
@@ -52,7 +52,7 @@ async fn rebuilds(service: &Service, kind: &str) -> Result<u64> {
     Ok(value.map_or(Ok(0), str::parse)?)
 }
 
-/// 10,000 requests at two processes that know nothing yet: how long they took.
+/// Sends 10,000 requests to two processes with empty caches. Returns how long they took.
 async fn stampede(clients: &[Client; 2], path: &str) -> Result<Duration> {
     let started = Instant::now();
     let requests = stream::iter(0..REQUESTS).map(|n| page(&clients[n % 2], path));
@@ -94,7 +94,7 @@ async fn ten_thousand_requests_for_an_expired_shelf_are_one_rebuild_behind_them(
         world.stack.start_ingress(&[])?,
     ];
     let clients = [world.client_of(&new[0]), world.client_of(&new[1])];
-    // Expired a moment ago, and kept for another eight seconds.
+    // The entry expired shortly before, and is kept for another eight seconds.
     let mut redis = world.redis().await?;
     let () = redis.pexpire(world.redis_name(SHELF), 8_000).await?;
     let took = stampede(&clients, "/api/v1/vouchers").await?;
@@ -103,7 +103,7 @@ async fn ten_thousand_requests_for_an_expired_shelf_are_one_rebuild_behind_them(
         rebuilds(&new[1], "shelf").await?,
     );
     println!("case stampede-logical: requests={REQUESTS} rebuilds={counts:?} took={took:?}");
-    // It is good for a second: of a stampede that takes longer, each second may have one more.
+    // The entry is valid for a second, so a stampede that takes longer may rebuild it once in each second.
     assert!(
         (1..=1 + took.as_secs()).contains(&(counts.0 + counts.1)),
         "{counts:?} in {took:?}"
@@ -124,7 +124,7 @@ async fn a_closed_sale_is_closed_on_every_instance_also_if_the_projector_died_in
         })
         .await?;
     }
-    // From now on only a deletion takes it out.
+    // From now on only a deletion removes the entry.
     let mut redis = world.redis().await?;
     let card = card(&world, voucher);
     eventually("the card is cached", || {
@@ -206,8 +206,9 @@ async fn a_sale_leaves_the_shelf_with_its_last_payment_and_is_back_with_new_stoc
     Ok(())
 }
 
-/// No outcome drops a copy while the projector stands still: only its life ends it. A new sale's copy begins with the first
-/// look, so that the age that is seen is never less than that life; of several, the quickest is no matter of the machine.
+/// While the projector is stopped no outcome drops a copy, so the copy is used until it expires. The copy of a new sale is
+/// made by the first request, so the measured age is never less than its lifetime. Of several measurements the shortest
+/// counts, because a slow machine only makes them longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_stock_is_less_than_a_third_of_a_second_old_without_any_outcome() -> Result<()> {
     let mut world = World::start()?;

@@ -1,5 +1,5 @@
-//! Every endpoint is asked what its document allows and what it forbids: each answer is a documented one,
-//! and none is a server's mistake.
+//! Sends valid and invalid requests to every endpoint, generated from its document. Each answer has to be a documented
+//! one, and none may be a server error.
 
 use std::fs;
 use std::process::Command;
@@ -14,12 +14,12 @@ use seckill_tests::{SaleTerms, World};
 use serde_json::json;
 use uuid::Uuid;
 
-/// Who asks.
+/// The buyer who sends the requests.
 const BUYER: u64 = 1;
-/// Who ends all sessions.
+/// The buyer who ends all their sessions.
 const LEAVER: u64 = 3;
 
-/// Of the pages and of the viewer.
+/// Files of the pages and of the viewer.
 const FILES: [&str; 3] = ["app.css", "operators.en.js", "swagger-ui.css"];
 
 struct Ids {
@@ -28,7 +28,7 @@ struct Ids {
 }
 
 impl Ids {
-    /// As settings of schemathesis.
+    /// The ids as settings of schemathesis.
     fn dictionaries(&self) -> String {
         let vouchers: Vec<i64> = self.vouchers.iter().map(|id| id.get()).collect();
         let orders = &self.orders;
@@ -38,7 +38,7 @@ impl Ids {
     }
 }
 
-/// Sales and orders of every kind.
+/// Makes sales and orders of every kind.
 async fn fill(world: &World) -> Result<Ids> {
     let brief = SaleTerms {
         hold_seconds: 1,
@@ -88,7 +88,7 @@ fn session(world: &World, user: u64) -> Result<String> {
     }))
 }
 
-/// Runs schemathesis against a listener's own document, and gives what it printed.
+/// Runs schemathesis with the document of a listener. Returns what it printed.
 fn fuzz(world: &World, ids: &Ids, url: &str, how: &[&str]) -> Result<String> {
     let directory = scratch_dir("fuzz")?;
     let committed = workspace_root().join("tests/fuzz");
@@ -120,12 +120,12 @@ fn fuzz(world: &World, ids: &Ids, url: &str, how: &[&str]) -> Result<String> {
     Ok(report.into_owned())
 }
 
-/// One of the listeners, of an ingress of its own: what one asks must not change the other's answers.
-async fn fuzz_one(listener: fn(&Service) -> String, how: &[&str]) -> Result<()> {
+/// Tests both listeners. `how` limits the number of requests for each.
+async fn fuzz_both(how: &[&str]) -> Result<()> {
     let mail = MailSink::start()?;
     let settings = [
         ("SMTP_URL", mail.url()),
-        // Enough for all, so that answers say what is left of it.
+        // Enough for all requests; a limit has to be set, so that answers have the headers of rate limits.
         ("RATE_LIMIT_USER_PER_SECOND", "10000".to_owned()),
     ];
     let settings = settings

@@ -1,5 +1,5 @@
-//! What the ingress takes, the log can hold: everything that the decoder would refuse is refused
-//! before anything is published or taken, with the name of the member.
+//! The ingress accepts only values that the log can store. Everything that the decoder would refuse is refused before an
+//! event is published or units are taken, and the answer names the member.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const LATEST: &str = "9999-12-31T23:59:59.999999Z";
 
-/// Two-byte characters: the limit counts characters.
+/// A text of two-byte characters, because the limit counts characters and not bytes.
 fn longest_text() -> String {
     "é".repeat(200)
 }
@@ -36,7 +36,7 @@ fn with(mut body: Value, member: &str, value: Value) -> Value {
     body
 }
 
-/// Moments that no store has, by whatever offset they are written.
+/// Times outside the range of the stores, written with different offsets.
 const NO_MOMENTS: [&str; 5] = [
     "0001-01-01T00:00:00Z",
     "1969-12-31T23:59:59.999999Z",
@@ -63,7 +63,7 @@ fn no_texts() -> Vec<Value> {
     texts
 }
 
-/// The member, and values that are none of it.
+/// For each member, values that are invalid.
 fn bad_sales() -> Vec<(&'static str, Vec<Value>)> {
     let moments = || NO_MOMENTS.map(Value::from).to_vec();
     vec![
@@ -121,7 +121,7 @@ async fn pay(world: &World, body: &Value) -> Result<Answer> {
     world.client.send(request.body(body)).await
 }
 
-/// Answers that should have been a 400 that names the member, and were something else.
+/// Answers that are not a 400 with the name of the member, although they should be.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -197,7 +197,7 @@ fn each(members: Vec<(&'static str, Vec<Value>)>) -> impl Iterator<Item = (&'sta
         .flat_map(|(member, values)| values.into_iter().map(move |value| (member, value)))
 }
 
-/// Sales at the ends of every range that the door has.
+/// Sales with the least and the greatest value of every range.
 fn extreme_sales() -> [Value; 2] {
     let most = json!({
         "title": longest_text(), "price_cents": 100_000_000_000_i64, "currency": "EUR",

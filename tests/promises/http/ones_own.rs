@@ -1,5 +1,5 @@
-//! Nobody sees, follows or cancels another's order: every buyer against every order, in every state
-//! that an order can be in. To whom it does not belong, it does not exist.
+//! No buyer can see, follow or cancel an order of another buyer. Every buyer asks for every order, in every state that an
+//! order can have. For another buyer the order does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,18 +16,18 @@ use seckill_tests::{Client, Market, MarketOrder, OrderState};
 use serde_json::{Value, json};
 use sha2::Sha512;
 
-/// How often a question is asked that no store answers in time.
+/// How often a request is repeated if a store does not answer in time.
 const MOST_ASKED: usize = 30;
-/// Requests under way at a time.
+/// The number of requests at the same time.
 const LANES: usize = 16;
 /// `{"alg":"none","typ":"JWT"}`.
 const ALGORITHM_NONE: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
 /// `{"alg":"HS512","typ":"JWT"}`.
 const ALGORITHM_HS512: &str = "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9";
-/// The last version, and a refund: a client that says so has seen everything.
+/// The last version with a refund: a client with this id has seen everything.
 const SEEN_ALL: (&str, &str) = ("Last-Event-ID", "2r");
 
-/// An answer with everything in it that could give something away.
+/// All parts of an answer that could reveal something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     status: u16,
@@ -36,7 +36,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Of a stream only its first event, as it may go on.
+    /// Reads an answer. Of a stream it reads only the first event, because the stream may not end.
     async fn read(mut response: Response) -> Result<Self> {
         let mut headers = BTreeMap::new();
         for (name, value) in response.headers() {
@@ -60,7 +60,7 @@ impl Seen {
     }
 }
 
-/// Everything that can be asked of one order.
+/// All requests about one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
     Get,
@@ -72,7 +72,7 @@ enum Question {
 impl Question {
     const ALL: [Self; 4] = [Self::Get, Self::Follow, Self::Resume, Self::Cancel];
 
-    /// As everybody should, again where a store did not answer in time.
+    /// Sends the request, and repeats it if a store did not answer in time, as every client should.
     async fn ask(self, client: &Client, token: Option<&str>, order_id: &str) -> Result<Seen> {
         let mut asked = 1;
         loop {
@@ -102,7 +102,7 @@ impl Question {
     }
 }
 
-/// What `token` is answered about an order that nobody has ever made, of the same sale.
+/// The answer with `token` about an order of the same sale that does not exist.
 async fn of_nothing(
     market: &Market,
     question: Question,
@@ -114,8 +114,8 @@ async fn of_nothing(
     question.ask(&market.world.client, token, &nothing).await
 }
 
-/// As a stranger, everything that can be asked of others' orders in a sale.
-async fn as_stranger(market: &Market, stranger: u64, sale: &[MarketOrder]) -> Result<()> {
+/// Sends all requests about one order as another buyer.
+async fn as_stranger(market: &Market, stranger: u64, order: &MarketOrder) -> Result<()> {
     let client = &market.world.client;
     let token = client.token(stranger)?;
     for question in Question::ALL {
@@ -131,7 +131,7 @@ async fn as_stranger(market: &Market, stranger: u64, sale: &[MarketOrder]) -> Re
     Ok(())
 }
 
-/// As its buyer; what does not change it.
+/// Sends the requests that do not change the order as its buyer.
 async fn as_buyer(market: &Market, order: &MarketOrder) -> Result<()> {
     let client = &market.world.client;
     let token = client.token(order.buyer)?;
@@ -195,7 +195,7 @@ async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
     let mut cursors = Vec::new();
     for buyer in 1..=Market::BUYERS {
         let (ids, found) = listed(client, buyer, None).await?;
-        // Rejected ones come on top of a live one; what is pending is in no list yet.
+        // Rejected orders are additional to a live one. Pending orders are not in the list yet.
         let own = market
             .orders()
             .filter(|o| o.buyer == buyer && o.state != OrderState::Pending);
@@ -219,7 +219,7 @@ async fn lists_have_only_ones_own(market: &Market) -> Result<()> {
     Ok(())
 }
 
-/// Pages are the same for everybody: orders come through the API.
+/// Checks that pages are the same for everybody. They load orders with the API.
 async fn pages_have_nobodys(market: &Market) -> Result<()> {
     let client = &market.world.client;
     let first = market.orders().next().context("an order")?;
@@ -237,7 +237,7 @@ async fn pages_have_nobodys(market: &Market) -> Result<()> {
     Ok(())
 }
 
-/// Tokens that are not those of buyer 1, however much they look like it.
+/// Invalid tokens that look like those of buyer 1.
 async fn forged(market: &Market) -> Result<Vec<(&'static str, Option<String>)>> {
     let client = &market.world.client;
     let claims = json!({
@@ -272,7 +272,7 @@ async fn forged(market: &Market) -> Result<Vec<(&'static str, Option<String>)>> 
     ])
 }
 
-/// Who has no good token is told so before anything is looked up.
+/// Checks that a request without a valid token is refused before an order is looked up.
 async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
     let client = &market.world.client;
     for (name, token) in forged(market).await? {
@@ -292,8 +292,8 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
         let answer = client.send(list.context("a request")?).await?;
         ensure!(answer.status == 401, "{name}: {answer:?}");
     }
-    // A buyer is no operator, on neither listener.
-    let order_id = &market.orders().next().context("an order")?.order_id;
+    // A buyer's token is not accepted as an operator's, on either listener.
+    let order_id = &market.orders[0].order_id;
     for (listener, status) in [(&client.admin_url, 401), (&client.url, 404)] {
         let url = format!("{listener}/admin/v1/orders/{order_id}/timeline");
         let request = reqwest::Client::new()

@@ -1,5 +1,5 @@
-//! More comes than can be served: new orders are refused at the door, cheaply and in good time, while
-//! payments and questions go on, and what is accepted stays as much as ever.
+//! Overload: new orders are refused early and at low cost, payments and questions about orders are still answered, and
+//! the number of accepted orders does not fall.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 const LARGE: SaleTerms = SaleTerms::of(200_000);
 /// A buyer who has ordered before the crowd comes.
 const EARLY: u64 = 1;
-/// One who orders when it is over.
+/// A buyer who orders after the overload.
 const LATE: u64 = 3;
 const FIRST_OF_CROWD: u64 = 1_000;
 
@@ -21,7 +21,7 @@ fn is_overloaded(answer: &Answer) -> bool {
     answer.is_planned_503() && answer.problem() == "overloaded"
 }
 
-/// Orders at fixed intervals, whatever becomes of those before, until they are `enough`.
+/// Sends orders at fixed intervals, without waiting for earlier answers, until there are `enough`.
 async fn crowd(world: &World, voucher: VoucherId, seen: &Seen) -> Result<Vec<Answer>> {
     let mut orders = JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -44,7 +44,7 @@ async fn crowd(world: &World, voucher: VoucherId, seen: &Seen) -> Result<Vec<Ans
     Ok(answers)
 }
 
-/// What a crowd and its test tell each other.
+/// The counters that a crowd and its test share.
 #[derive(Default)]
 struct Seen {
     refused: AtomicU64,
@@ -61,8 +61,8 @@ impl Seen {
     }
 }
 
-/// Two orders over one connection, both refused at the door. The body comes after the head, and could
-/// be left lying.
+/// Sends two orders over one connection, which are both refused before their bodies are read. The body comes after the
+/// head, so a server that does not read it would take it for the next request.
 async fn keeps_its_connection(world: &World, voucher: VoucherId) -> Result<bool> {
     let mut connection = Raw::to(&world.client.url).await?;
     let body = r#"{"quantity":1}"#;
@@ -83,7 +83,7 @@ async fn keeps_its_connection(world: &World, voucher: VoucherId) -> Result<bool>
     Ok(true)
 }
 
-/// What the ingress has refused at the door, by class.
+/// The number of requests that the ingress has refused early, by class.
 fn refused(world: &World, class: &str) -> Result<u64> {
     let metrics = metrics(&world.ingress)?;
     let of_class = format!("class=\"{class}\"");
@@ -98,9 +98,8 @@ fn refused(world: &World, class: &str) -> Result<u64> {
     sum.with_context(|| format!("nothing is counted of {class}"))
 }
 
-/// Redis hangs and the orders' queue stands: what comes is refused at the door, on connections that
-/// stay good; a payment is taken and its order's status told meanwhile; and when Redis is back, so are
-/// the orders.
+/// Redis hangs and the queue of orders is full. New orders are refused, and their connections stay usable. Meanwhile a
+/// payment is accepted and the status of its order is answered. When Redis is back, orders are accepted again.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_hanging_redis_orders_are_refused_and_the_rest_goes_on() -> Result<()> {
     let (world, wire) = World::over_a_wire(TestStack::builder()).await?;

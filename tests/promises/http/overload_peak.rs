@@ -1,5 +1,5 @@
-//! Four times what can be taken is offered: nine tenths of the peak and more are still taken, and what
-//! is refused is refused as planned.
+//! Four times as many orders arrive as can be accepted. At least nine tenths of the peak rate are still accepted, and all
+//! others get a planned refusal.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,27 +10,27 @@ use anyhow::{Context, Result};
 use seckill_testkit::TestStack;
 use seckill_tests::{Line, OpenLoop, SaleTerms, Timed, World, eventually};
 
-/// What an answer of Redis takes. It makes the peak so low that the crowd of four times as many finds
-/// room on the same machine.
+/// The delay of each answer of Redis. It makes the peak rate so low that the same machine can send four times as many
+/// orders.
 const REDIS_ANSWERS_AFTER: Duration = Duration::from_millis(350);
-/// The first rate that is tried, and how it grows until not all are taken any more.
+/// The first rate that is tried. It grows until not all orders are accepted any more.
 const FIRST_RATE: u64 = 100;
 const STEP: (u64, u64) = (3, 2);
 const STAGE: Duration = Duration::from_secs(6);
 const OVERLOAD: Duration = Duration::from_secs(12);
-/// What is not counted of a stage: queues fill first.
+/// The beginning of a stage that is not counted, because queues fill first.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Orders that are asked about, and paid, meanwhile.
+/// The number of earlier orders that are queried and paid meanwhile.
 const EARLY: usize = 600;
 const FIRST_OF_CROWD: u64 = 10_000;
 
-/// A stage: a rate, and what came of it.
+/// A stage: a rate, and its results.
 struct Stage {
     offered_per_second: u64,
     accepted_per_second: f64,
 }
 
-/// In milliseconds; zero of none.
+/// Latencies in milliseconds. Zero if there are none.
 #[derive(Clone, Copy)]
 struct Latencies {
     p50: u128,
@@ -96,7 +96,7 @@ fn is_accepted(timed: &&Timed) -> bool {
     timed.answer.status == 202
 }
 
-/// Payments and questions about orders, one after the other, until it is over. Each is answered.
+/// Sends payments and questions about orders, one after the other, until the stage is over. Each has to be answered.
 async fn others(
     world: &World,
     orders: &mut impl Iterator<Item = (u64, String)>,
@@ -133,7 +133,7 @@ async fn others(
     ))
 }
 
-/// A stage with payments and questions beside it.
+/// Runs a stage, with payments and questions at the same time.
 async fn beside_others(
     world: &World,
     orders: &mut impl Iterator<Item = (u64, String)>,
@@ -157,7 +157,7 @@ async fn at_four_times_the_peak_nine_tenths_of_it_are_taken() -> Result<()> {
     let voucher = world.sale(SaleTerms::of(1_000_000)).await?;
     let mut early = Vec::new();
     while early.len() < EARLY {
-        // Few enough at a time for any machine.
+        // So few at the same time that any machine can do it.
         let first = early.len() as u64 + 1;
         let answers = world.client.orders(voucher, first..first + 50).await;
         for (user, answer) in (first..).zip(&answers) {
@@ -172,7 +172,7 @@ async fn at_four_times_the_peak_nine_tenths_of_it_are_taken() -> Result<()> {
     let mut crowd = OpenLoop::new(world.client.clone(), voucher, FIRST_OF_CROWD);
     let mut peak: f64 = 0.0;
     let (mut rate, mut too_much) = (FIRST_RATE, 0);
-    // One stage may have stumbled over something else.
+    // A single stage may have failed for another reason.
     while too_much < 2 {
         let stage = Stage::offer(&mut crowd, rate, STAGE);
         let stage = beside_others(&world, &mut early, stage).await?;

@@ -1,4 +1,4 @@
-//! Requests larger than anybody needs are refused with a reason, and everybody else is served meanwhile.
+//! Requests that are too large are refused with a reason, and all other requests are served meanwhile.
 
 use anyhow::{Result, bail, ensure};
 use seckill_tests::{Crowd, Raw, RawAnswer, SaleTerms, World, check_consistency};
@@ -7,12 +7,12 @@ use serde_json::Value;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// A request, and how it is to be answered.
+/// A request, and the expected answer.
 struct Case {
     name: &'static str,
     request: String,
     status: u16,
-    /// Whether the refusal says in its body what to do; those of heads cannot.
+    /// Whether the body of the refusal says what to do. Refusals of heads have no body.
     explained: bool,
 }
 
@@ -87,10 +87,10 @@ fn bodies(line: &str, headers: &str) -> Vec<Case> {
     ]
 }
 
-/// Sends it while it is read, and gives what comes until the end of the connection.
+/// Sends a request while the service reads it. Returns all answers until the end of the connection.
 async fn send(url: &str, request: &str) -> Result<Vec<RawAnswer>> {
     let mut raw = Raw::to(url).await?;
-    // A service that has refused the beginning reads no further.
+    // A service that has already refused the request does not read the rest.
     raw.send(request).await.ok();
     raw.end().await.ok();
     raw.answers().await

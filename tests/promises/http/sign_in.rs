@@ -1,4 +1,5 @@
-//! Who signs in is one user everywhere, renews less and less, and is out everywhere once signed out.
+//! A person who signs in has the same user id at every instance, tokens are renewed less and less often, and a sign-out
+//! applies to every instance.
 
 mod attacks;
 mod sessions;
@@ -15,7 +16,7 @@ use seckill_testkit::{MailSink, TestStack};
 use seckill_tests::{Answer, Client, SaleTerms, World, check_consistency, eventually};
 use serde_json::{Value, json};
 
-/// Codes as often as a test likes, where it is not about that.
+/// Allows many codes, for tests that are not about the limits.
 pub(crate) const OFTEN: (&str, &str) = ("SIGN_IN_LIMITS", "100/1/1");
 
 /// A world whose buyers get their codes by mail.
@@ -136,7 +137,7 @@ async fn a_thousand_requests_at_once_for_one_address_send_one_mail() -> Result<(
         }
     }
     assert_eq!(sent, 1);
-    // A mail asked for later, to somebody else, has come: none of the thousand is still on its way.
+    // A later mail to another address has arrived, so none of the thousand mails is still under way.
     shop.code("bob@example.com").await?;
     assert_eq!(shop.mail.mails_to("ada@example.com")?.len(), 1);
 
@@ -224,7 +225,7 @@ async fn renewals_are_counted_across_processes_and_end_after_ten() -> Result<()>
     let clients = [shop.client().clone(), shop.world.client_of(&second)];
     let signed_in = shop.sign_in("ada@example.com").await?;
     let mut token = text(&signed_in, "token")?.to_owned();
-    // Seconds of 4000 gone by, and whether a request renews then.
+    // Seconds that have passed of 4,000, and whether a request renews the token then.
     let steps = [
         (0, true),
         (900, false),
@@ -244,7 +245,7 @@ async fn renewals_are_counted_across_processes_and_end_after_ten() -> Result<()>
     }
     let expired = aged(&clients[0], &token, 4_001)?;
     assert_eq!(call(&clients[0], &expired).await?, (401, None));
-    // A token that was signed elsewhere is good, and nothing renews it.
+    // A token that was signed elsewhere is valid, and is never renewed.
     let foreign = clients[0].token(7)?;
     assert_eq!(call(&clients[0], &foreign).await?, (200, None));
     Ok(())
@@ -308,7 +309,7 @@ async fn without_redis_a_token_stays_good_and_codes_wait() -> Result<()> {
     .await
 }
 
-/// A mail server that quotes whom it does not know.
+/// A mail server that refuses unknown recipients and quotes them in its answer.
 fn refusing() -> Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let url = format!("smtp://{}", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! Clients that take their time lose their connections; everybody else is served meanwhile.
+//! Slow clients lose their connections, and all other clients are served meanwhile.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,16 +10,16 @@ use seckill_tests::{Raw, SaleTerms, World, check_consistency};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Between two bytes of a slow client.
+/// The time between two bytes of a slow client.
 const BYTE: Duration = Duration::from_secs(1);
 /// Longer than any connection may last.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Orders timed at a time.
+/// The number of orders in one measurement.
 const ORDERS: u64 = 100;
-/// How many times longer than alone half of them may take beside all slow clients.
+/// The median of their times may grow by this factor while there are slow clients.
 const SLOWER_MAX: u32 = 10;
 
-/// A way to take one's time.
+/// A kind of slow client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Slow {
     /// Connects.
@@ -52,13 +52,13 @@ impl Slow {
     /// How many of them there are.
     const fn clients(self) -> usize {
         match self {
-            // Each of them fills the kernel's buffers.
+            // Few, because each of them fills the kernel's buffers.
             Self::Reader => 10,
             _ => 100,
         }
     }
 
-    /// What it sends at once; the rest follows byte by byte.
+    /// The part that it sends at once. The rest follows byte by byte.
     fn begins(self, voucher: VoucherId, token: &str) -> String {
         let order = format!("POST /api/v1/vouchers/{voucher}/orders");
         let of_1000 = format!(
@@ -75,7 +75,7 @@ impl Slow {
         }
     }
 
-    /// The statuses of what it is answered before its connection ends.
+    /// Whether these are the statuses of the expected answers before its connection ends.
     fn is_answered(self, statuses: &[u16]) -> bool {
         match self {
             Self::Silent | Self::FirstHead => statuses == [408],
@@ -86,7 +86,7 @@ impl Slow {
         }
     }
 
-    /// What it goes on with, one at a time.
+    /// The next byte that it sends.
     fn next_byte(self, number: usize) -> Option<u8> {
         let head = b"GET / HTTP/1.1\r\nX: ";
         match self {
@@ -96,7 +96,7 @@ impl Slow {
         }
     }
 
-    /// From the first byte to the end of the connection.
+    /// Runs the client. Returns the time from the first byte to the end of the connection.
     async fn live(self, url: String, begins: String) -> Result<Duration> {
         let mut raw = Raw::to(&url).await?;
         let began = Instant::now();
@@ -114,7 +114,7 @@ impl Slow {
                     Err(_) => break,
                 }
             }
-            // What was answered before the end can be read also when nothing can be sent any more.
+            // An answer that was sent before the end can still be read when nothing can be sent any more.
             let Ok(answer) = timeout(BYTE / 2, raw.answer()).await else {
                 continue;
             };
@@ -128,7 +128,7 @@ impl Slow {
     }
 }
 
-/// How long each of these orders took; one that was refused took for ever.
+/// The time that each of these orders took. A refused order counts as infinitely long.
 async fn times(world: &World, voucher: VoucherId, users: Range<u64>) -> Vec<Duration> {
     let mut times = Vec::new();
     for user in users {

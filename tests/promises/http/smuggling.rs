@@ -1,13 +1,13 @@
-//! Requests that two readers could take apart differently: refused with the end of the connection, or
-//! taken apart in the one way that the standard allows. A request hidden in one of them is never
-//! carried out, on no listener.
+//! Request smuggling: requests that two servers could split in different ways are refused and the connection is closed,
+//! or they are split in the only way that the standard allows. No listener carries out a request that is hidden in
+//! another one.
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_tests::{Framing, NO_REQUESTS, Raw, RawAnswer, SaleTerms, World, check_consistency};
 use serde_json::json;
 
-/// Users from here on are those of hidden requests.
+/// Users from this number on belong to hidden requests.
 const HIDDEN: u64 = 1_000_000;
 
 /// The beginning of a request, up to and with its last complete header.
@@ -75,7 +75,7 @@ fn targets(world: &World, voucher: VoucherId) -> Result<Vec<Target>> {
     ])
 }
 
-/// A complete request for the listener of a target, which nobody may carry out.
+/// A complete hidden request for the listener of a target. It must not be carried out.
 fn hidden(world: &World, voucher: VoucherId, target: &Target, user: u64) -> Result<String> {
     let client = &world.client;
     if target.url == client.admin_url {
@@ -93,11 +93,11 @@ fn hidden(world: &World, voucher: VoucherId, target: &Target, user: u64) -> Resu
     ))
 }
 
-/// Sends it as a whole and gives what comes until the end of the connection.
+/// Sends the request at once. Returns all answers until the end of the connection.
 async fn send(url: &str, request: &str) -> Result<Vec<RawAnswer>> {
     let mut raw = Raw::to(url).await?;
     raw.send(request).await?;
-    // The service may have cut the connection by now.
+    // The service may already have closed the connection.
     raw.end().await.ok();
     let mut answers = raw.answers().await?;
     answers.retain(|answer| answer.status != 100);
@@ -144,7 +144,7 @@ async fn a_request_in_another_buyers_body_is_never_carried_out() -> Result<()> {
     let found = check_consistency(&world, voucher, &[]).await?;
     ensure!(found.units == 1_000, "restocked: {found:?}");
 
-    // They could have been: behind a request that ends where it says, they are the next one.
+    // Show that the hidden requests would work: after a correct request they are carried out.
     // A tunnel has no end.
     let all = targets(&world, voucher)?.into_iter();
     for target in all.filter(|target| !target.line.starts_with("CONNECT")) {

@@ -1,5 +1,5 @@
-//! Requests as other clients, gateways and serializers write them: each is understood, or refused with a word on
-//! what to change.
+//! Requests in the form of other clients, gateways and serializers: each is understood, or is refused with a text that
+//! says what to change.
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
@@ -7,7 +7,7 @@ use seckill_domain::VoucherId;
 use seckill_tests::{Raw, RawAnswer, SaleTerms, World, check_consistency};
 use serde_json::Value;
 
-/// The head of an order of one unit, with a request target and headers of the caller's.
+/// The head of an order of one unit, with the given request target and headers.
 fn order_head(world: &World, user: u64, target: &str, more: &str) -> Result<String> {
     let token = world.client.token(user)?;
     Ok(format!(
@@ -33,11 +33,11 @@ async fn a_request_is_understood_however_a_client_or_a_gateway_puts_it() -> Resu
     let path = order_path(voucher);
     let json = "Content-Type: application/json\r\n";
 
-    // The scheme's name has no case, and more than one space may follow it.
+    // The name of the scheme may be in upper or lower case, and several spaces may follow it.
     let plain = order_head(&world, 1, &path, "Content-Length: 0\r\n")?;
-    // Frameworks name the type of a body that they do not send.
+    // Some frameworks name a content type although they send no body.
     let typed = order_head(&world, 2, &path, &format!("{json}Content-Length: 0\r\n"))?;
-    // To a proxy, and by some gateways: the whole address.
+    // Clients of proxies and some gateways send the whole URL.
     let whole = format!("http://shop.example{path}");
     let absolute = order_head(&world, 3, &whole, "Content-Length: 0\r\n")?;
     // In chunks, with an extension and a trailer.
@@ -52,7 +52,7 @@ async fn a_request_is_understood_however_a_client_or_a_gateway_puts_it() -> Resu
         ensure!(answer.status == 202, "{request}\n{answer:?}");
     }
 
-    // The body comes when it is asked for.
+    // The body is sent only after `100 Continue`.
     let mut raw = Raw::to(&world.ingress.url()).await?;
     let more = format!("{json}Content-Length: 15\r\nExpect: 100-continue\r\n");
     raw.send(order_head(&world, 5, &path, &more)?).await?;
@@ -73,7 +73,7 @@ async fn a_request_is_understood_however_a_client_or_a_gateway_puts_it() -> Resu
     check_consistency(&world, voucher, &[]).await.map(drop)
 }
 
-/// What checks a server's health and is older than HTTP/1.1, or asks in its own way.
+/// Health checks of load balancers, which use HTTP/1.0 or send no `Host` header.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_balancers_check_is_answered_without_a_host_and_by_http_1_0() -> Result<()> {
     let world = World::start()?;
@@ -116,8 +116,8 @@ async fn pays(world: &World, body: &[u8]) -> Result<(u16, Value)> {
     Ok((answer.status, answer.body))
 }
 
-/// A payment that is refused for its form is money that nobody books: what can be read is read, and what
-/// cannot is named by its member.
+/// If a payment is refused because of its format, its money is not recorded. So everything that can be understood is
+/// accepted, and otherwise the answer names the member.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_is_read_as_other_serializers_write_it_or_its_member_is_named() -> Result<()> {
     let world = World::start()?;
@@ -154,7 +154,7 @@ async fn a_payment_is_read_as_other_serializers_write_it_or_its_member_is_named(
         "{told}"
     );
 
-    // A byte order mark before it, white space around it.
+    // With a byte order mark before it and white space around it.
     let odd = format!("\u{feff}\r\n{}\r\n\t ", body("1000"));
     let (status, told) = pays(&world, odd.as_bytes()).await?;
     ensure!(status == 202, "{told}");

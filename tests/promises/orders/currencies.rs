@@ -1,4 +1,4 @@
-//! A sale is put up in a currency that ISO 4217 has. What a log holds of others stays what it is.
+//! A new sale has to have a currency of ISO 4217. Sales with other currencies that are already in a log keep them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
 use seckill_tests::{SaleTerms, World, check_consistency, eventually};
 use uuid::Uuid;
 
-/// As an ingress put it up that took any three letters.
+/// The event of an earlier ingress, which accepted any three letters.
 fn scheduled(voucher_id: VoucherId) -> Result<Event> {
     let terms = Terms {
         title: Title::new("From before")?,

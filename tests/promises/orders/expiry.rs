@@ -1,4 +1,4 @@
-//! Units that are not paid for go back on sale, once each, and can be bought again.
+//! Units that are not paid for return to the sale exactly once, and can be bought again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn an_unpaid_order_expires_and_its_unit_is_sold_again() -> Result<()> {
         ..SaleTerms::default()
     };
     let voucher = world.sale(terms).await?;
-    // A second timeout service, as an operator may run: units must not go back twice.
+    // An operator may run a second timeout service. Units must not return twice.
     let _second = world
         .stack
         .start_timeout(&[("EXPIRY_GRACE_SECONDS", "1")])?;
@@ -78,7 +78,7 @@ async fn a_cancelled_order_frees_its_unit_and_its_buyer() -> Result<()> {
     Ok(())
 }
 
-/// How often the log says of each order that it expired.
+/// The number of expiries of each order in the log.
 async fn expiries(world: &World) -> Result<HashMap<OrderId, usize>> {
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
@@ -93,7 +93,7 @@ async fn expiries(world: &World) -> Result<HashMap<OrderId, usize>> {
     Ok(times)
 }
 
-/// Nobody decides them, so they stay due; the log must not fill with what it says already.
+/// Without a projector the expiries are not decided, so the orders stay due. The log must not fill with repetitions.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: the projector is away for three minutes"]
 async fn two_thousand_due_orders_get_four_expiries_each_while_no_projector_runs() -> Result<()> {

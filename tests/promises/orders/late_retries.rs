@@ -1,4 +1,4 @@
-//! A key is repeated while its first call hangs, or long after its order has ended: it names the one
+//! A key is repeated while its first call hangs, or long after its order has ended. It is always answered with the one
 //! order that it made. A closed sale stays closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,8 +44,7 @@ async fn a_key_is_repeated_while_its_first_call_hangs() -> Result<()> {
     Ok(())
 }
 
-/// The key bars itself only: the buyer may order again with another one, and then the old one is
-/// forgotten, as the order of the new one is the buyer's live one.
+/// An ended order prevents only a new order with the same key. The buyer may order again with another key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_names_its_order_after_it_has_expired() -> Result<()> {
     let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
@@ -116,8 +115,8 @@ async fn a_closed_sale_is_not_opened_by_a_restock() -> Result<()> {
     Ok(())
 }
 
-/// The first attempt was granted, and its answer lost. The ingress stands still before the second, while
-/// the relay publishes the order, its buyer cancels it, and another one too.
+/// The first attempt was granted, and its answer was lost. The ingress is stopped before the second attempt. Meanwhile
+/// the relay publishes the order, its buyer cancels it, orders again, and cancels that order too.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: the relay waits out the delivery time-out"]
 async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<()> {
@@ -152,7 +151,7 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     sleeper.resume()?;
     let late = first.await??;
     assert_eq!((late.status, late.problem()), (503, "unavailable"));
-    // What the sleeper sent when it woke up is behind it when it serves somebody else.
+    // When the resumed ingress serves another buyer, it has already sent its second attempt.
     let client = world.client_of(&sleeper);
     let other = client.order(voucher, 2, None, 1).await?;
     assert_eq!(other.status, 202, "{other:?}");
@@ -162,8 +161,8 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     Ok(())
 }
 
-/// A reload waits for as long as the projector's setting says: what comes later is no promise, whatever this
-/// ingress' own setting is.
+/// A reload waits for the promise deadline of the projector's setting. An ack that comes later makes no promise, also if
+/// the ingress' own setting is longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -196,8 +195,8 @@ async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> 
     Ok(())
 }
 
-/// The first attempt took the units, and its answer was lost. The ingress stands still before the second, and
-/// Redis is lost and loaded meanwhile: they are not taken once more.
+/// The first attempt took the units, and its answer was lost. The ingress is stopped before the second attempt, and Redis
+/// is lost and loaded meanwhile. The units are not taken again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shrink_is_not_asked_again_after_a_pause_in_which_the_sale_was_loaded() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "1000")])?;
@@ -236,7 +235,7 @@ async fn a_shrink_is_not_asked_again_after_a_pause_in_which_the_sale_was_loaded(
         (&ledger["available"], &ledger["redis_available"]),
         (&20.into(), &20.into())
     );
-    // Given again under the same key, it is done, and once.
+    // If the change is requested again with the same key, it is made, and only once.
     for _ in 0..2 {
         let again = world
             .client

@@ -1,4 +1,4 @@
-//! One user, one order; one idempotency key, one order id.
+//! A user has at most one live order, and an idempotency key always has the same order id.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;

@@ -1,4 +1,4 @@
-//! What was decided reaches the buyer's open stream, and the outcome topic.
+//! Decisions reach the buyer's open stream and the outcome topic.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A payment meets the end of its order's time, a second thought, another payment, or its own order
-//! that has not landed yet: one order, one end, and each payment that lost is one refund due.
+//! A payment arrives at the same time as the expiry or the cancellation of its order, together with another payment, or
+//! before the order itself is in the log. Each order ends in exactly one way, and each payment that does not pay its order
+//! becomes exactly one refund.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +18,19 @@ use tokio::task::JoinSet;
 
 const GRACE_SECONDS: u32 = 1;
 const SETTINGS: [(&str, &str); 1] = [("EXPIRY_GRACE_SECONDS", "1")];
-/// Buyers who order at a time, and as many who pay.
+/// The number of buyers who order at the same time, and of those who pay.
 const CALLS: usize = 100;
-/// Payments come so long before and after the moment at which their order is due.
+/// Payments come up to this long before or after their order is due.
 const SPREAD: Duration = Duration::from_millis(500);
 
-/// Apart, as who is to pay now must not wait for all who are still to order.
+/// Separate limits for orders and payments, because a payment must not wait for orders.
 #[derive(Clone)]
 struct Calls {
     orders: Arc<Semaphore>,
     payments: Arc<Semaphore>,
 }
 
-/// Orders, and pays around the moment at which the order's time and the grace are over.
+/// Orders, and pays at about the time when the order's deadline and the grace are over.
 async fn buys_late(
     client: Client,
     voucher: VoucherId,
@@ -59,7 +60,7 @@ async fn buys_late(
     Ok(answer)
 }
 
-/// How many orders ended how; refunds under `refund`.
+/// The number of orders by status, and the number of refunds under `refund`.
 async fn ends(world: &World) -> Result<BTreeMap<String, i64>> {
     let pool = world.database().await?;
     let rows: Vec<(String, i64)> = sqlx::query_as(
@@ -72,7 +73,7 @@ async fn ends(world: &World) -> Result<BTreeMap<String, i64>> {
     Ok(rows.into_iter().collect())
 }
 
-/// Every order is paid at the moment at which it is due.
+/// Pays every order at the moment at which it is due.
 async fn meet(case: &str, orders: u64, cancels: bool) -> Result<()> {
     let world = World::with(&SETTINGS)?;
     let units = i64::try_from(orders)?;
@@ -144,7 +145,7 @@ async fn ten_thousand_payments_and_cancellations_meet_the_expiry() -> Result<()>
     meet("payment-cancellation-expiry-long", 10_000, true).await
 }
 
-/// Twenty payments, and one of them twenty times.
+/// Sends twenty different payments of one order, and one of them twenty times.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_payments_of_one_order_at_once() -> Result<()> {
     let world = World::start()?;
@@ -169,7 +170,7 @@ async fn many_payments_of_one_order_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Redis has granted the order, its ingress stands still, and the provider is faster.
+/// Redis has granted the order, but its ingress is stopped before it publishes it, so the payment comes first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_before_its_reservation_is_a_refund() -> Result<()> {
     let world = World::start()?;

@@ -1,4 +1,4 @@
-//! Every payment is an order paid or one refund due.
+//! Every payment pays one order or becomes one refund.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
@@ -61,7 +61,7 @@ async fn a_payment_for_an_order_that_nobody_knows_is_a_refund() -> Result<()> {
     Ok(())
 }
 
-/// A payment is for one order: who sends it for another one is told so, and that order can be paid.
+/// A payment id belongs to one order. Used for another order it is refused, and that order can still be paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_id_that_counts_for_one_order_is_refused_for_another() -> Result<()> {
     let world = World::start()?;
@@ -98,7 +98,7 @@ async fn a_payment_id_that_counts_for_one_order_is_refused_for_another() -> Resu
     Ok(())
 }
 
-/// The hold lapses while the payments come in: whichever is first in the log wins, for each order.
+/// The orders expire while the payments arrive. For each order, the event that is first in the log wins.
 #[tokio::test(flavor = "multi_thread")]
 async fn payment_and_expiry_at_the_same_moment_have_one_winner() -> Result<()> {
     let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;

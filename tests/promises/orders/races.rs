@@ -1,4 +1,4 @@
-//! Everybody at once: whoever is first in the log wins, and every unit is somewhere.
+//! Concurrent requests: the event that is first in the log wins, and no unit is lost.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use seckill_tests::{Answer, Client, SaleTerms, World, await_death, check_consistency, eventually};
 use serde_json::json;
 
-/// A buyer who has second thoughts after `delay`: gives the order up, pays it, or both at once.
+/// After `delay`, a buyer cancels the order, pays it, or does both at once.
 async fn changes_its_mind(client: Client, user: u64, order: Answer, delay: Duration) -> Result<()> {
     let order_id = order.order_id().context("no order id")?.to_owned();
     tokio::time::sleep(delay).await;

@@ -1,5 +1,5 @@
-//! A sale that asks for sale tokens: nothing without one, one order for each, whichever ingress it comes to
-//! and whoever dies.
+//! A sale that needs sale tokens: no order without a token, and one order for each token, at any ingress and after any
+//! death of a process.
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
@@ -12,7 +12,7 @@ const ASKING: SaleTerms = SaleTerms {
     ..SaleTerms::of(20)
 };
 
-/// Fifty orders with one token and a key each, at two ingresses at a time.
+/// Sends fifty orders with one token and different keys to two ingresses at the same time.
 async fn fifty_orders(
     clients: &[Client; 2],
     voucher: VoucherId,
@@ -37,7 +37,7 @@ async fn one_token_is_one_order_at_two_ingresses() -> Result<()> {
     let second = world.stack.start_ingress(&[])?;
     let clients = [world.client.clone(), world.client_of(&second)];
     let voucher = world.sale(ASKING).await?;
-    // Of one ingress, good at both.
+    // The token of one ingress is valid at both.
     let token = clients[1].sale_token(voucher, 7).await?;
 
     let first = fifty_orders(&clients, voucher, 7, &token, "first").await?;
@@ -51,7 +51,7 @@ async fn one_token_is_one_order_at_two_ingresses() -> Result<()> {
         assert_eq!((again.status, again.order_id()), (202, Some(order_id)));
     }
 
-    // Nothing but the token bars the buyer from now on.
+    // From now on only the used token prevents another order of this buyer.
     world.until_status(7, order_id, "unpaid").await?;
     world.client.cancel(7, order_id).await?;
     world.until_status(7, order_id, "cancelled").await?;
@@ -118,8 +118,8 @@ async fn without_a_token_of_ones_own_nothing_is_taken() -> Result<()> {
     Ok(())
 }
 
-/// The token is used and the units are taken in one step: whoever asks again with the same key gets the
-/// order of that step.
+/// The token is used and the units are taken in one step. A repeated request with the same key gets the order of that
+/// step.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_whose_ingress_died_still_gets_its_order() -> Result<()> {
     let mut world = World::start()?;

@@ -1,4 +1,4 @@
-//! Never more orders than units, and all units sold where there is demand.
+//! There are never more orders than units, and all units are sold if there is enough demand.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;

@@ -1,5 +1,5 @@
-//! The disk of a store is full, and has room again: a clear state while it lasts, and nobody has to
-//! do anything afterwards. A server that gives up is started again, as its supervisor would.
+//! The disk of a store is full for a while. Meanwhile the services report a clear state, and afterwards they recover
+//! without any action. A server that ends is started again, as its supervisor would do.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use seckill_tests::{
     Crowd, SaleTerms, World, check_consistency, eventually, readiness, until_ready, until_unready,
 };
 
-/// A user beyond the crowd's.
+/// A user who is not in the crowd.
 const SINGLE: u64 = 30_000;
 
 const PROMISE: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
@@ -29,8 +29,8 @@ async fn order_is_refused(world: &World, voucher: VoucherId) -> Result<()> {
     Ok(())
 }
 
-/// Orders flow, everybody is ready, and the books balance. Says how long it took, and how many services
-/// gave up on the way and were started again.
+/// Waits until orders are accepted and all services are ready, and checks consistency. Returns how long it took, and how
+/// many services ended meanwhile and were started again.
 async fn recovers(world: &mut World, voucher: VoucherId, crowd: Crowd) -> Result<(u128, usize)> {
     let since = Instant::now();
     crowd.flows(50).await?;
@@ -74,7 +74,7 @@ async fn orders_are_refused_and_then_taken_again_when_redis_cannot_write_its_app
     Ok(())
 }
 
-/// Tables cannot grow at first; then the write-ahead log cannot, and the server panics.
+/// First the tables cannot grow. Then the write-ahead log cannot grow either, and the server panics.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a disk fills"]
 async fn orders_are_taken_while_postgresql_cannot_write() -> Result<()> {

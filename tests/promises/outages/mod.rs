@@ -1,4 +1,4 @@
-//! Faults that any store can have: it is away, mute or full, or its clock is wrong.
+//! Faults that any store can have: it is down, it does not answer, its disk is full, or its clock is wrong.
 
 mod full_disks;
 mod mute_stores;

@@ -1,6 +1,6 @@
-//! A store's connections carry nothing any more and are not closed, as after a failover or behind a
-//! firewall that forgot them: whoever waits gives up, makes new ones and goes on; and SIGTERM ends a
-//! service in its grace period, whatever it waits for.
+//! The connections of a store are silently lost without being closed, as after a failover or behind a firewall that has
+//! dropped them. The services time out, make new connections and go on. SIGTERM ends a service within its grace period,
+//! whatever it waits for.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use seckill_tests::{
     readiness,
 };
 
-/// From the loss of the connections until everything goes on.
+/// The most time from the loss of the connections until everything works again.
 const BACK: Duration = Duration::from_secs(10);
-/// What an orchestrator waits between SIGTERM and SIGKILL (Kubernetes, if it is told nothing else).
+/// The time between SIGTERM and SIGKILL: the default of Kubernetes.
 const GRACE: Duration = Duration::from_secs(30);
 
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
-/// Services whose only way to PostgreSQL is a wire; the test itself has another.
+/// Services that reach PostgreSQL only over a wire. The test itself connects directly.
 async fn over_a_wire() -> Result<(World, SlowWire)> {
     let stack = TestStack::builder().start()?;
     let url = stack.setting("DATABASE_URL").to_owned();
@@ -51,7 +51,7 @@ async fn names(service: &Service, store: &str, within: Duration) -> Result<()> {
     .await
 }
 
-/// SIGTERM, and the end within the grace period, which is what it is about: how long it took.
+/// Sends SIGTERM and checks that the service ends within the grace period. Returns how long it took.
 fn stop(service: &mut Service) -> Result<Duration> {
     let asked = Instant::now();
     service.terminate()?;
@@ -78,7 +78,7 @@ fn start_all(world: &mut World) -> Result<()> {
     })
 }
 
-/// Everything that was promised is decided and carried out.
+/// Waits until every promised order is decided and carried out, and checks consistency.
 async fn in_balance(world: &World, voucher: VoucherId, answers: &[Answer]) -> Result<()> {
     world.quiet(voucher).await?;
     let found = check_consistency(world, voucher, answers).await?;
@@ -96,7 +96,7 @@ async fn the_fold_goes_on_within_ten_seconds_after_postgresqls_connections_went_
         crowd.flows(200).await?;
         wire.lose_open_ones();
         let lost = Instant::now();
-        // What was committed before is counted, and whatever was under way then.
+        // Count the events that were committed before, including those that were under way then.
         let before = folded(&world).await?;
         let what = "the fold goes on";
         eventually_within(BACK, what, || async {
@@ -122,7 +122,7 @@ async fn an_ingress_reads_within_ten_seconds_after_postgresqls_connections_went_
     world.until_status(1, order_id, "unpaid").await?;
     let path = format!("/api/v1/orders/{order_id}");
     let ledger = format!("/admin/v1/vouchers/{voucher}/ledger");
-    // As many connections as it may have, so that all of them are mute.
+    // Open as many connections as the service may have, so that all of them are lost.
     let reads = (0..64).map(|_| world.client.get(1, &path));
     futures_util::future::join_all(reads).await;
 
@@ -260,7 +260,7 @@ async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -
     eventually_within(6 * BACK, "the fold hangs", || async {
         let (status, text) = readiness(&world.projector)?;
         ensure!(status == 503, "{text}");
-        // The thread that hangs may be the one that would say so.
+        // Two messages are possible, because the thread that hangs may be the one that writes the first.
         Ok(text.contains("has not moved") || text.contains("not heard of in time"))
     })
     .await?;
@@ -275,8 +275,8 @@ async fn a_service_that_hangs_for_good_ends_in_its_grace_period_all_the_same() -
     in_balance(&world, voucher, &[order]).await
 }
 
-/// Connections of `pid` as the kernel has them: both ends, and which timer runs (2: the next keepalive).
-/// A row of `/proc/net/tcp` without a heading: number, own end, other end, state, queues, timer, …, inode.
+/// The connections of `pid` from the kernel: both ends. A row of `/proc/net/tcp` has these columns: number, own end,
+/// other end, state, queues, timer (2: the next keep-alive probe), …, inode.
 fn connections(pid: u32) -> Result<Vec<(String, String)>> {
     let sockets = std::fs::read_dir(format!("/proc/{pid}/fd"))?
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
@@ -299,7 +299,7 @@ fn connections(pid: u32) -> Result<Vec<(String, String)>> {
 const ESTABLISHED: &str = "01";
 const KEEPALIVE: &str = "02";
 
-/// Whether the kernel asks after a while without a word, on this end of a connection.
+/// Whether the kernel sends keep-alive probes from this end of a connection.
 fn asks(own: &str, other: &str) -> Result<bool> {
     let table = std::fs::read_to_string("/proc/net/tcp")?;
     let mut rows = table
@@ -307,7 +307,7 @@ fn asks(own: &str, other: &str) -> Result<bool> {
         .skip(1)
         .map(|row| row.split_whitespace().collect::<Vec<_>>());
     let row = rows.find(|row| (row[1], row[2]) == (own, other));
-    // A connection that is gone asks nobody, and harms nobody.
+    // A connection that no longer exists needs no probes.
     Ok(row.is_none_or(|row| row[5].split(':').next() == Some(KEEPALIVE)))
 }
 
@@ -316,8 +316,8 @@ fn port_of(address: &str) -> Result<u16> {
     Ok(u16::from_str_radix(port, 16)?)
 }
 
-/// Of Redis and Kafka the services ask themselves; PostgreSQL asks after them, so that nobody who is gone keeps
-/// a lock, and a service that waits for it has a deadline.
+/// For Redis and Kafka the services send the probes. For PostgreSQL the server sends them, so that a client that is gone
+/// does not keep a lock; the services have time-outs.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_connection_to_a_store_is_asked_after_while_nothing_is_said() -> Result<()> {
     let world = World::start()?;
@@ -346,7 +346,7 @@ async fn every_connection_to_a_store_is_asked_after_while_nothing_is_said() -> R
                 service.url()
             );
             for (own, other) in of_store {
-                // While something is said the timer is that of the next repetition.
+                // While data are under way, the timer is the one of the next retransmission.
                 eventually_within(BACK, "it is asked after", || async {
                     let asked_by = if store == postgresql {
                         (other, own)

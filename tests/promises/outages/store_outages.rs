@@ -1,5 +1,5 @@
-//! PostgreSQL or Kafka is away for a while: orders go on as far as they can without it, and all of
-//! them are decided when it is back.
+//! PostgreSQL or Kafka is down for a while. Orders are accepted as far as possible without it, and all of them are
+//! decided when it is back.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,14 @@ const LARGE: SaleTerms = SaleTerms::of(20_000);
 
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A user beyond the crowd's.
+/// A user who is not in the crowd.
 const SINGLE: u64 = 30_000;
 
 fn crowd(world: &World, voucher: VoucherId) -> Crowd {
     Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
 }
 
-/// Everything that was promised is decided and carried out, and the crowd has gone. Prints how long
-/// after `back`.
+/// Ends the crowd and waits until every promised order is decided and carried out. Prints how long after `back` that was.
 async fn recovers(
     world: &World,
     voucher: VoucherId,
@@ -43,7 +42,7 @@ async fn recovers(
     Ok(())
 }
 
-/// Orders go on being promised while it is killed, for so long, and decided when it is back.
+/// PostgreSQL is killed for this long. Orders are promised meanwhile, and decided when it is back.
 async fn postgresql_is_away_for(away: Duration) -> Result<()> {
     let mut world = World::over(TestStack::builder().private_postgres(), &[])?;
     let voucher = world.sale(LARGE).await?;
@@ -81,7 +80,7 @@ async fn orders_are_promised_while_postgresql_is_away_for_twenty_seconds() -> Re
     postgresql_is_away_for(Duration::from_secs(20)).await
 }
 
-/// How far the fold is, over all partitions.
+/// The position of the fold, summed over all partitions.
 async fn folded(pool: &sqlx::PgPool) -> Result<i64> {
     let sum =
         "SELECT coalesce(sum(next_offset), 0)::bigint FROM view_positions WHERE view = 'orders'";
@@ -111,7 +110,7 @@ async fn every_connection_of_the_projector_is_cut_again_and_again() -> Result<()
     recovers(&world, voucher, crowd, Vec::new(), back).await
 }
 
-/// Orders are pending or refused while `outage` lasts; each has one order, under one key, after it.
+/// Orders are pending or refused during the outage. After it each key has exactly one order.
 async fn kafka_is_away(case: &str, end: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
     let stores = TestStack::builder().private_kafka();
     let mut world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
@@ -129,8 +128,8 @@ async fn kafka_is_away(case: &str, end: impl FnOnce(&mut World) -> Result<()>) -
         (202, &"pending".into()),
         "no promise"
     );
-    // Longer than the broker's session and the producers' delivery timeout. Now and then somebody is let in, to
-    // find out whether Kafka is back: the answer is no promise either.
+    // Longer than the broker's session and the producers' delivery time-out. From time to time the ingress lets an order
+    // in to find out whether Kafka is back. The answer to it is no promise either.
     let mut answers = vec![caught.clone()];
     for user in SINGLE + 1.. {
         let answer = client.order(voucher, user, None, 1).await?;

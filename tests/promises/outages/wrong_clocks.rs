@@ -1,6 +1,5 @@
-//! The wall clock of one process is five minutes wrong, either way. Nothing expires early; and
-//! where the two clocks that the time to pay depends on disagree, nothing expires at all, and
-//! whoever watches is told.
+//! The wall clock of one process is five minutes fast or slow. No order expires early. If the two clocks on which the
+//! time to pay depends differ too much, no order expires at all, and a metric and `/readyz` show it.
 
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ fn terms() -> SaleTerms {
     }
 }
 
-/// Ends a service in order and starts it with its clock so far off; none: with a true one.
+/// Stops a service and starts it again with a clock that is wrong by this much. None: with a correct clock.
 fn set_clock(service: &mut Service, seconds: Option<i64>) -> Result<()> {
     let variables = clock::off_by(seconds.unwrap_or_default())?;
     let changes = variables.each_ref().map(|(name, value)| {
@@ -44,7 +43,7 @@ fn pay_by(answer: &Answer) -> Result<OffsetDateTime> {
     Ok(OffsetDateTime::parse(text, &Rfc3339)?)
 }
 
-/// Three orders that nobody pays, with one service's clock off.
+/// Makes three orders that nobody pays, while one service's clock is wrong.
 async fn nothing_expires_early(world: &World, who: &str, off_seconds: i64) -> Result<()> {
     let voucher = world.sale(terms()).await?;
     let ordered = Instant::now();
@@ -106,7 +105,7 @@ async fn of_the_timeout_service() -> Result<()> {
     clock_of("the timeout service", |world| &mut world.timeout).await
 }
 
-/// The gauge that `ClocksApart` in the alert rules looks at.
+/// The gauge that the alert `ClocksApart` uses.
 fn skew_seconds(service: &Service) -> Result<f64> {
     let metrics = metrics(service)?;
     let line = metrics
@@ -115,8 +114,8 @@ fn skew_seconds(service: &Service) -> Result<f64> {
     Ok(line.context("no such gauge")?.trim().parse()?)
 }
 
-/// Puts a sale up on a server that has just been restarted: the connections of before are answered
-/// with 503 until each of them is found broken.
+/// Puts up a sale on a server that has just been restarted. Requests are answered with 503 until the services have
+/// noticed that their old connections are broken.
 async fn sale_after_a_restart(world: &World) -> Result<VoucherId> {
     let voucher = OnceCell::new();
     eventually("a sale is taken", || async {
@@ -191,7 +190,7 @@ async fn of_postgresql_behind() -> Result<()> {
     clock_of_postgresql(-OFF_SECONDS).await
 }
 
-/// Redis' clock is five minutes behind while orders are made, and is then put right: `pay_by` is long past.
+/// Redis' clock is five minutes slow while orders are made, and is then corrected, so `pay_by` is long past.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: waits until orders expire"]
 async fn of_redis_behind_and_set_right() -> Result<()> {
@@ -209,7 +208,7 @@ async fn of_redis_behind_and_set_right() -> Result<()> {
     let ordered = Instant::now();
     let answers = world.client.orders(voucher, 1..4).await;
     for answer in &answers {
-        // Whether it is *reserved* or *pending* is not the point here: it is an order.
+        // It does not matter here whether the order is *reserved* or *pending*.
         assert_eq!(answer.status, 202, "{answer:?}");
         let left = (pay_by(answer)? - OffsetDateTime::now_utc()).as_seconds_f64();
         assert!(left < -200.0, "Redis' clock wrote it: {left} s");

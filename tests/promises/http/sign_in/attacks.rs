@@ -1,5 +1,5 @@
-//! Whoever floods the sign-in, guesses codes or plays with a victim's address costs only themselves: others sign
-//! in as before.
+//! Attackers who flood the sign-in, guess codes or use a victim's address affect only themselves. Others sign in as
+//! before.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
@@ -14,12 +14,12 @@ use serde_json::json;
 
 use super::{OFTEN, Shop};
 
-/// Requests name their client.
+/// With this setting, requests can name the address of their client.
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const UNLIMITED: (&str, &str) = ("SIGN_IN_CLIENT_PER_MINUTE", "0");
 const ADA: &str = "ada@example.com";
 
-/// A browser somewhere: an address, and a cookie.
+/// A browser: an address and a cookie.
 struct Visitor<'a> {
     client: &'a Client,
     from: String,
@@ -70,7 +70,7 @@ impl<'a> Visitor<'a> {
         self.post("/api/v1/sign-in", body).await
     }
 
-    /// Asks for a code, and reads the mail that came of it.
+    /// Asks for a code, and reads it from the mail.
     async fn code(&mut self, shop: &Shop, email: &str) -> Result<String> {
         let before = shop.mail.mails_to(email)?.len();
         let told = self.ask(email).await?;
@@ -86,13 +86,13 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// A code that is as long, and is not this one.
+/// A wrong code of the same length.
 fn wrong(code: &str) -> String {
     let digit = if code.starts_with('0') { '1' } else { '0' };
     format!("{digit}{}", &code[1..])
 }
 
-/// So many at once, each for an address of its own, each from an address of one /64.
+/// Sends many requests at once, each for another mail address, and each from another IP address of the same /64.
 async fn flood(client: &Client, requests: usize) -> Result<Vec<Told>> {
     let asked = (0..requests).map(|n| async move {
         let mut bot = Visitor::new(client, &format!("2001:db8:0:1::{n:x}"));
@@ -101,7 +101,7 @@ async fn flood(client: &Client, requests: usize) -> Result<Vec<Told>> {
     join_all(asked).await.into_iter().collect()
 }
 
-/// What a client that has asked since then may have had: sixty, and one more a second.
+/// The number of requests that a client may have made since then: sixty, and one more for each second.
 fn a_minutes(since: Instant) -> Result<RangeInclusive<usize>> {
     Ok(60..=61 + usize::try_from(since.elapsed().as_secs())?)
 }
@@ -142,7 +142,7 @@ async fn one_client_has_sixty_codes_a_minute_also_from_all_addresses_of_its_netw
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_fills_the_queue_of_mails_does_not_keep_others_out() -> Result<()> {
-    // A mail server that takes connections and never says a word.
+    // A mail server that accepts connections and never answers.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let url = format!("smtp://{}", silent.local_addr()?);
     let settings = [("SMTP_URL", url.as_str()), BEHIND_A_PROXY, UNLIMITED];
@@ -170,7 +170,7 @@ async fn strangers_burn_only_their_own_attempts_and_replace_nobodys_code() -> Re
             let told = stranger.attempt(ADA, &wrong(&code)).await?;
             assert_eq!((told.0, told.1.as_str()), (401, "unauthorized"), "{round}");
         }
-        // With a challenge of their own, and a newer code.
+        // The stranger has another challenge and a newer code.
         stranger.code(&shop, ADA).await?;
     }
     let told = stranger.attempt(ADA, &code).await?;
@@ -179,7 +179,7 @@ async fn strangers_burn_only_their_own_attempts_and_replace_nobodys_code() -> Re
     assert_eq!(ada.attempt(ADA, &code).await?.0, 200);
     assert_eq!(ada.attempt(ADA, &code).await?.0, 401, "it is used up");
 
-    // Who sends no cookie back signs in as before, unless a stranger has interfered.
+    // A client that sends no cookie back can sign in, unless a stranger has asked for a newer code.
     let code = ada.code(&shop, ADA).await?;
     ada.cookie = None;
     assert_eq!(ada.attempt(ADA, &wrong(&code)).await?.0, 401);
@@ -188,7 +188,7 @@ async fn strangers_burn_only_their_own_attempts_and_replace_nobodys_code() -> Re
     for _ in 0..5 {
         assert_eq!(ada.attempt(ADA, &wrong(&code)).await?.0, 401);
     }
-    // All others have attempts of their own: another device has none of these cookies.
+    // Another device has none of these cookies, so its attempts are counted separately.
     let mut phone = Visitor::new(client, "203.0.113.3");
     assert_eq!(phone.attempt(ADA, &code).await?.0, 200);
     Ok(())

@@ -1,5 +1,5 @@
-//! Sessions end where and when they are told to: all of a user's at once, by the user or by an operator, and those
-//! of who is blocked. Open streams end with them.
+//! All sessions of a user end together, when the user or an operator ends them, or when the user is blocked. Open streams
+//! end with them.
 
 use std::time::{Duration, Instant};
 
