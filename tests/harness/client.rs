@@ -21,7 +21,7 @@ pub struct Answer {
     pub location: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
-    /// The body; null where it is no JSON.
+    /// The body, or null if it is not JSON.
     pub body: Value,
 }
 
@@ -50,15 +50,15 @@ impl Answer {
         self.body["order_id"].as_str()
     }
 
-    /// The last part of a problem's `type`; empty for no problem.
+    /// The last part of a problem's `type`. Empty if the answer is not a problem.
     #[must_use]
     pub fn problem(&self) -> &str {
         let uri = self.body["type"].as_str().unwrap_or_default();
         uri.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Whether it is a refusal that is planned for: a store is away, or more comes than can be served.
-    /// It says when to try again.
+    /// Whether it is a planned refusal, because a store is down or the service is overloaded. Such a refusal says when to
+    /// try again.
     #[must_use]
     pub fn is_planned_503(&self) -> bool {
         let planned = ["unavailable", "overloaded"].contains(&self.problem());
@@ -122,9 +122,8 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// Sends a request and reads its answer. A connection that the client opened ahead of its use may
-    /// be given up by the server just then, with a bare 408: nothing was read, and it is sent again, as
-    /// browsers do.
+    /// Sends a request and reads its answer. If the client has opened a connection in advance, the server may close it at
+    /// the same moment with a 408 without a body. It has read nothing then, so the request is sent again, as browsers do.
     ///
     /// # Errors
     /// When there is no answer.
@@ -200,8 +199,8 @@ impl Client {
         Ok(token.with_context(|| format!("{answer:?}"))?.to_owned())
     }
 
-    /// Orders one unit for each of many users at a time; answers in the order of the users. Those
-    /// whose connection broke have none.
+    /// Orders one unit for each of many users at the same time. Returns the answers in the order of the users, without
+    /// those whose connections broke.
     pub async fn orders(&self, voucher: VoucherId, users: Range<u64>) -> Vec<Answer> {
         let order = |user| {
             let client = self.clone();
@@ -215,7 +214,7 @@ impl Client {
         answers
     }
 
-    /// Gives an order up.
+    /// Cancels an order.
     ///
     /// # Errors
     /// When there is no answer.
@@ -224,7 +223,7 @@ impl Client {
         self.send(request.bearer_auth(self.token(user)?)).await
     }
 
-    /// The provider says that a payment succeeded.
+    /// Reports a successful payment, as the provider does.
     ///
     /// # Errors
     /// When there is no answer.
@@ -260,7 +259,7 @@ impl Client {
     /// The `X-Signature` of a body at a Unix second.
     ///
     /// # Errors
-    /// When the second is beyond all time.
+    /// When the second is out of range.
     pub fn signature(&self, at: u64, body: &str) -> Result<String> {
         let at = i64::try_from(at)?;
         Ok(signature::sign(&self.webhook_secret, at, body.as_bytes()))

@@ -1,4 +1,4 @@
-//! What a collector of OpenTelemetry sees: spans, as the services send them over OTLP.
+//! A collector of OpenTelemetry: it receives the spans that the services send over OTLP.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
 use seckill_testkit::http_server::{HttpServer, Request};
 
-/// A span, in hexadecimal digits and words.
+/// A span. Its ids are hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// `service.name`.
@@ -23,7 +23,7 @@ pub struct Span {
     pub attributes: HashMap<String, String>,
     /// Trace and span of each link.
     pub links: Vec<(String, String)>,
-    /// Why it failed; empty if it did not.
+    /// Why it failed. Empty if it did not.
     pub error: String,
 }
 
@@ -35,7 +35,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Listens on a port of its own.
+    /// Listens on a free port.
     ///
     /// # Errors
     /// When there is none.
@@ -52,14 +52,14 @@ impl Collector {
         self.server.url()
     }
 
-    /// What has come so far.
+    /// The spans that it has received so far.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         let spans = self.spans.lock();
         spans.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The spans of one trace, each with the name of what it follows from, as lines in alphabetical order.
+    /// The spans of one trace as lines in alphabetical order, each with the name of its parent.
     #[must_use]
     pub fn tree(&self, trace: &str) -> Vec<String> {
         let mut spans = self.spans();

@@ -1,6 +1,6 @@
-//! The invariants of one sale, counted afresh from the log, PostgreSQL and Redis. Nothing of the
-//! project's own ledger is used, and of its rule only what the log means: the domain's fold, for
-//! the invariant that says that the tables are its result.
+//! Checks the invariants of one sale with numbers that are counted from the log, PostgreSQL and Redis. The project's own
+//! ledger is not used. Of the project's rules only the domain's fold is used, for the invariant that the tables are the
+//! result of the fold.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::world::World;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a consistency check counted.
+/// The numbers that a consistency check has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaleTotals {
     /// Units at the start plus adjustments.
@@ -41,10 +41,10 @@ struct Row {
     payment_id: Option<String>,
 }
 
-/// Checks invariants 1 to 7 of a sale that is at rest; `answers` are the answers to its orders.
+/// Checks invariants 1 to 7 of a sale that is at rest. `answers` are the answers to its orders.
 ///
 /// # Errors
-/// The first invariant that does not hold, with what was found.
+/// The first invariant that does not hold, with the numbers that were found.
 pub async fn check_consistency(
     world: &World,
     voucher: VoucherId,
@@ -61,8 +61,8 @@ pub async fn check_consistency(
     Ok(found)
 }
 
-/// As [`check_consistency`], of PostgreSQL, Redis and the answers alone: for orders that a test has put into the
-/// tables without their events.
+/// As [`check_consistency`], but only for PostgreSQL, Redis and the answers. It is for orders that a test has inserted into
+/// the tables without events.
 ///
 /// # Errors
 /// As [`check_consistency`].
@@ -145,7 +145,7 @@ fn check_stores(rows: &Rows, redis: &RedisView, answers: &[Answer]) -> Result<Sa
     })
 }
 
-/// Up to ten users whom the two do not say the same of.
+/// Up to ten users for whom the two maps differ.
 fn differing<T: PartialEq>(orders: &HashMap<i64, T>, holds: &HashMap<i64, T>) -> Vec<i64> {
     let users = orders.keys().chain(holds.keys());
     let differ = users.filter(|user| orders.get(user) != holds.get(user));
@@ -172,7 +172,7 @@ fn check_answers(rows: &Rows, answers: &[Answer]) -> Result<()> {
     Ok(())
 }
 
-/// Every payment in the log is one order paid, or one refund due.
+/// Checks that every payment in the log has paid one order or has become one refund.
 fn check_payments(log: &[(Offset, Event)], rows: &Rows) -> Result<()> {
     let payments: HashSet<&str> = log
         .iter()
@@ -193,7 +193,7 @@ fn check_payments(log: &[(Offset, Event)], rows: &Rows) -> Result<()> {
     Ok(())
 }
 
-/// A record that is there twice is decided once.
+/// Checks that a record that is in the log twice is decided only once.
 fn check_duplicates(log: &[(Offset, Event)]) -> Result<()> {
     let (mut once, mut twice) = (SaleState::default(), SaleState::default());
     for (offset, event) in log {
@@ -282,7 +282,7 @@ async fn read_redis(world: &World, voucher: VoucherId) -> Result<RedisView> {
     let url = world.stack.setting("REDIS_URL");
     let mut connection = connection_for(url, &key("sale")).await?;
     let stock: i64 = connection.hget(key("sale"), "stock").await?;
-    // One field of each hash says which load made it.
+    // One field of each hash names the load.
     let outbox: usize = connection.hlen(key("outbox")).await?;
     let outbox = outbox.saturating_sub(1);
     let all: HashMap<String, String> = connection.hgetall(key("holds")).await?;

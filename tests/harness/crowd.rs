@@ -13,13 +13,13 @@ use crate::client::{Answer, Client};
 use crate::waits::eventually;
 
 const LANES: usize = 4;
-/// Between one buyer and the next of a lane while a test waits for them, and between two tries of one buyer.
+/// The pause between two buyers of a lane, and between two attempts of one buyer.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Between one buyer and the next of a lane while nobody waits: orders keep coming, and leave the processor to what
 /// the test does meanwhile.
 const LEISURE: Duration = Duration::from_millis(60);
 
-/// Users who order one unit each, with one key each, and repeat what was not answered or was 503.
+/// Users who order one unit each, with one key each, and try again after a 503 or without an answer.
 #[derive(Debug)]
 pub struct Crowd {
     stop: Arc<AtomicBool>,
@@ -27,7 +27,7 @@ pub struct Crowd {
     hurries: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
-    /// Those of them that nobody planned.
+    /// The number of refusals that were not planned.
     failed: Arc<AtomicUsize>,
     lanes: JoinSet<Vec<Answer>>,
 }
@@ -69,7 +69,7 @@ impl Crowd {
         crowd
     }
 
-    /// Waits until this many more of them have got an order.
+    /// Waits until this many more users have got an order.
     ///
     /// # Errors
     /// When that does not happen in time.
@@ -84,25 +84,25 @@ impl Crowd {
         flowed
     }
 
-    /// How many of them have got an order.
+    /// How many users have got an order.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many tries were 503 or had no answer.
+    /// How many attempts got a 503 or no answer.
     #[must_use]
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How many tries had no answer, or a 503 that is not planned.
+    /// How many attempts got no answer, or a 503 that is not planned.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Sends the rest home and gives every answer that anybody got.
+    /// Ends the crowd. Returns all answers.
     ///
     /// # Errors
     /// When none of them got an order: nothing would have been tested.
@@ -114,7 +114,7 @@ impl Crowd {
     }
 }
 
-/// One buyer, until there is an answer that says something.
+/// Repeats the order of one buyer until there is a final answer.
 async fn insist(
     client: &Client,
     voucher: VoucherId,

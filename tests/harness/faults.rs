@@ -1,4 +1,4 @@
-//! Services that die, or stand still, exactly where a test tells them to.
+//! Services that die or stop exactly at a point that a test chooses.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const DEATH_DEADLINE: Duration = Duration::from_secs(30);
 
 const VARIABLE: &str = "SECKILL_FAILPOINTS";
 
-/// Ends a service in order and starts it again, to do `action` (`kill` or `stop`) at a failpoint.
+/// Stops a service in an orderly way and starts it again, so that it does `action` (`kill` or `stop`) at a failpoint.
 ///
 /// # Errors
 /// When it does not end, or is not ready again.
@@ -24,7 +24,7 @@ pub fn arm(service: &mut Service, point: &str, action: &str) -> Result<()> {
     service.restart(&[(VARIABLE, Some(&format!("{point}={action}")))])
 }
 
-/// Starts a service again that [`arm`] let die, to live this time.
+/// Starts a service again without failpoints, after it has died because of [`arm`].
 ///
 /// # Errors
 /// When it is not ready.
@@ -32,10 +32,10 @@ pub fn revive(service: &mut Service) -> Result<()> {
     service.restart(&[(VARIABLE, None)])
 }
 
-/// Waits until a service has died at a failpoint, and of nothing else.
+/// Waits until a service has died, and checks that it died at the failpoint.
 ///
 /// # Errors
-/// When it lives on, or died elsewhere; with the end of its log.
+/// When it still runs, or has died elsewhere; with the end of its log.
 pub fn await_death(service: &mut Service, point: &str) -> Result<()> {
     service.wait_for_exit(DEATH_DEADLINE)?;
     let output = service.output()?;
@@ -46,7 +46,7 @@ pub fn await_death(service: &mut Service, point: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a service has stopped itself at a failpoint. `Service::resume` wakes it.
+/// Waits until a service has stopped itself at a failpoint. `Service::resume` lets it continue.
 ///
 /// # Errors
 /// When it does not get there in time.
@@ -55,7 +55,7 @@ pub async fn await_stop(service: &Service, point: &str) -> Result<()> {
     eventually(&line, || async { Ok(service.output()?.contains(&line)) }).await
 }
 
-/// What `/readyz` of a service says: its status, and its body, which names what is missing.
+/// The answer of `/readyz` of a service: its status, and its body, which names the broken conditions.
 ///
 /// # Errors
 /// When there is no answer.
@@ -63,7 +63,7 @@ pub fn readiness(service: &Service) -> Result<(u16, String)> {
     ask(service, "/readyz")
 }
 
-/// What a service counts and measures, as Prometheus reads it.
+/// The metrics of a service, in the format of Prometheus.
 ///
 /// # Errors
 /// When there is no answer.
@@ -77,7 +77,7 @@ fn ask(service: &Service, path: &str) -> Result<(u16, String)> {
     http::get(address.parse()?, path)
 }
 
-/// Waits until a service says that `condition` keeps it from being ready.
+/// Waits until a service is not ready and names `condition` as the reason.
 ///
 /// # Errors
 /// When it does not in time.

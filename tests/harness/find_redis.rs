@@ -1,4 +1,4 @@
-//! Finds the server that has a key, past the services and past their own way of finding it.
+//! Finds the server that has a key, without the services and without their code.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 
-/// A large sale is read in one piece.
+/// Long, because a large sale is read in one call.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection to the server that `REDIS_URL` and a key lead to.
+/// A connection to the server that has the key, in the deployment of `REDIS_URL`.
 pub(crate) async fn connection_for(url: &str, key: &str) -> Result<MultiplexedConnection> {
     if let Some(rest) = url.strip_prefix("redis+sentinel://") {
         let (sentinels, name) = rest.split_once('/').context("no master's name")?;
@@ -41,7 +41,7 @@ async fn named_by_sentinel(sentinels: &str, name: &str) -> Result<MultiplexedCon
     bail!("no sentinel of {sentinels} names a master")
 }
 
-/// A node that has not the key's slot says who has.
+/// Asks a node for the key. A node that does not have its slot names the owner.
 async fn owner_in_cluster(nodes: &str, key: &str) -> Result<MultiplexedConnection> {
     for node in nodes.split(',') {
         let Ok(mut connection) = connect(node).await else {

@@ -1,4 +1,4 @@
-//! Somebody who writes into the event topic past the services: garbage, strange keys, old versions.
+//! A producer that writes into the event topic without the services: garbage, wrong keys, old versions.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ pub struct ForeignProducer {
 }
 
 impl ForeignProducer {
-    /// In the event topic of `world`.
+    /// A producer for the event topic of `world`.
     ///
     /// # Errors
-    /// When there is no such client.
+    /// When the client cannot be made.
     pub fn of(world: &World) -> Result<Self> {
         let setting = |name| world.stack.setting(name);
         let producer = ClientConfig::new()
@@ -45,13 +45,13 @@ impl ForeignProducer {
         self.partitions
     }
 
-    /// Where the records of a sale belong.
+    /// The partition of a sale's records.
     #[must_use]
     pub fn home_of(&self, voucher: VoucherId) -> i32 {
         partition_of(voucher.to_string().as_bytes(), self.partitions)
     }
 
-    /// Writes a record into a partition, and says at which offset it stands.
+    /// Writes a record into a partition. Returns its offset.
     ///
     /// # Errors
     /// When the broker does not take it.
@@ -61,7 +61,7 @@ impl ForeignProducer {
         Ok(sent.map_err(|(error, _)| error)?.offset)
     }
 
-    /// Writes a record where those of a sale belong, under the sale's key.
+    /// Writes a record into the partition of a sale, with the sale's key.
     ///
     /// # Errors
     /// As [`Self::write`].
@@ -70,8 +70,8 @@ impl ForeignProducer {
         self.write(self.home_of(voucher), &key, payload).await
     }
 
-    /// Writes a restock of one unit where the sale's records belong, under a key that is no sale's: it
-    /// goes to the dead letters, and would show in the stock.
+    /// Writes a restock of one unit into the partition of a sale, with a key of no sale. It becomes a dead letter. If it
+    /// were folded, the stock would show it.
     ///
     /// # Errors
     /// As [`Self::write`].

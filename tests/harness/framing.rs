@@ -1,15 +1,15 @@
-//! Ways to say where a request ends: contradictory ones, broken ones, and those that have one reading.
+//! Ways to give the length of a request: contradictory ones, invalid ones, and those with only one interpretation.
 
-/// What is to become of a request.
+/// What has to happen to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// 400, and the end of the connection.
+    /// It is answered with 400, and the connection is closed.
     Refused,
-    /// One answer, whichever it is: what follows the head was the body.
+    /// It gets one answer of any kind, because everything after the head is its body.
     Body,
-    /// The head may have been answered before the rest was read; the end of the connection.
+    /// The connection is closed. The head may have been answered before the rest was read.
     Cut,
-    /// As a body, and what of the hidden request lies behind its end is refused.
+    /// Like a body, and the part of the hidden request after its end is refused.
     BodyAndRefused,
 }
 
@@ -29,11 +29,11 @@ impl Fate {
     }
 }
 
-/// What is put between the headers of a request and another that is hidden behind them. In `before`
-/// `{n}` stands for the length of the hidden one, `{x}` for the same in hexadecimal.
+/// The bytes between the headers of a request and another request that is hidden after them. In `before`, `{n}` stands for
+/// the length of the hidden request, and `{x}` for the same in hexadecimal.
 #[derive(Debug, Clone, Copy)]
 pub struct Framing {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     version: &'static str,
     before: &'static str,
@@ -42,20 +42,20 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// All of them.
+    /// All framings.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         let all = [&LENGTHS[..], &ENCODINGS, &HEADS, &CHUNKS, &BODIES];
         all.into_iter().flatten()
     }
 
-    /// What is to become of it.
+    /// What has to happen to a request with this framing.
     #[must_use]
     pub const fn fate(&self) -> Fate {
         self.fate
     }
 
-    /// The bytes of a request with this framing and `hidden` behind it; `line` is `POST /path`, and
-    /// every line of `headers` ends with CRLF.
+    /// The bytes of a request with this framing, followed by `hidden`. `line` is `POST /path`, and every line of `headers`
+    /// ends with CRLF.
     #[must_use]
     pub fn request(&self, line: &str, headers: &str, hidden: &str) -> String {
         let number = hidden.len();
@@ -100,7 +100,7 @@ const fn of_version(version: &'static str, framing: Framing) -> Framing {
     Framing { version, ..framing }
 }
 
-/// Lengths that contradict each other or are none.
+/// Lengths that contradict each other or are invalid.
 const LENGTHS: [Framing; 17] = [
     refused(
         "CL and TE",
@@ -142,7 +142,7 @@ const LENGTHS: [Framing; 17] = [
     ),
 ];
 
-/// Transfer-Encodings that one reader takes for chunked and another does not.
+/// Transfer-Encodings that one server interprets as chunked and another does not.
 const ENCODINGS: [Framing; 22] = [
     refused(
         "chunked, identity",
@@ -222,7 +222,7 @@ const ENCODINGS: [Framing; 22] = [
     ),
 ];
 
-/// Heads that are no HTTP.
+/// Heads that are not valid HTTP.
 const HEADS: [Framing; 9] = [
     refused("NUL in a value", "X: a\0b\r\nContent-Length: 0\r\n\r\n"),
     refused("NUL in a name", "X\0: a\r\nContent-Length: 0\r\n\r\n"),
@@ -235,7 +235,7 @@ const HEADS: [Framing; 9] = [
     of_version("2.0", refused("version 2.0", "Content-Length: 0\r\n\r\n")),
 ];
 
-/// Chunks that are none: everything behind them belongs to nobody.
+/// Invalid chunks. Everything after them belongs to no request.
 const CHUNKS: [Framing; 12] = [
     cut(
         "a size of nothing",
@@ -278,7 +278,7 @@ const CHUNKS: [Framing; 12] = [
     ),
 ];
 
-/// What the standard has one reading of: the hidden request is the body, or a part of it.
+/// Framings with only one interpretation in the standard: the hidden request is the body, or a part of it.
 const BODIES: [Framing; 12] = [
     body("a body of its length", "Content-Length: {n}\r\n\r\n", ""),
     body(
@@ -344,7 +344,7 @@ const BODIES: [Framing; 12] = [
     ),
 ];
 
-/// Beginnings of a connection that are no request, and what is behind them none either.
+/// Beginnings of a connection that are not a request. The bytes after them are not a request either.
 pub const NO_REQUESTS: [&str; 9] = [
     "GET / \r\n\r\n",
     "GET /\r\n",

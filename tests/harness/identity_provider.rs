@@ -1,4 +1,4 @@
-//! An identity provider of a test: it serves its discovery and its keys, and signs for real.
+//! An identity provider for tests: it serves its discovery document and its keys, and makes real signatures.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A key pair with its name.
+/// A key pair with its key id.
 pub struct Key {
     kid: &'static str,
     pair: Pair,
@@ -34,10 +34,10 @@ enum Pair {
 }
 
 impl Key {
-    /// For RS256.
+    /// A key for RS256.
     ///
     /// # Errors
-    /// When openssl makes none.
+    /// When openssl fails.
     pub fn rsa(kid: &'static str) -> Result<Self> {
         let output = Command::new("openssl")
             .args(["genpkey", "-algorithm", "RSA", "-outform", "DER"])
@@ -53,7 +53,7 @@ impl Key {
         })
     }
 
-    /// For ES256.
+    /// A key for ES256.
     ///
     /// # Errors
     /// Without randomness.
@@ -91,7 +91,7 @@ impl Key {
         }
     }
 
-    /// What an attacker knows of it.
+    /// The public key, which an attacker knows.
     fn public_bytes(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
@@ -99,7 +99,7 @@ impl Key {
         }
     }
 
-    /// A token with this header, whatever it says.
+    /// A token with this header, which may be wrong.
     ///
     /// # Errors
     /// Without randomness.
@@ -130,7 +130,7 @@ impl Key {
         Ok(format!("{signed}.{}", base64(signature)))
     }
 
-    /// A token as the provider makes them.
+    /// A token with a correct header.
     ///
     /// # Errors
     /// Without randomness.
@@ -151,7 +151,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// On this port, or on any that is free (0), with these keys.
+    /// Starts one on this port, or on any free one (0), with these keys.
     ///
     /// # Errors
     /// When the port is taken.
@@ -171,13 +171,13 @@ impl Provider {
         Ok(provider)
     }
 
-    /// From now on it has these keys.
+    /// Replaces its keys with these.
     pub fn rotate(&self, keys: &[&Key]) {
         let public = keys.iter().map(|key| key.public()).collect();
         *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = public;
     }
 
-    /// As `iss` of its tokens has it.
+    /// Its URL, which is `iss` of its tokens.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -190,7 +190,7 @@ impl Provider {
     }
 }
 
-/// Where one on this port is.
+/// The URL of a provider on this port.
 #[must_use]
 pub fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/realms/shop")
@@ -216,7 +216,7 @@ fn answer(
     Some((200, body.to_string()))
 }
 
-/// Claims of a token of somebody that is good for an audience, and for `account` as Keycloak's are.
+/// The claims of a valid token for this audience, and for `account`, as in Keycloak's tokens.
 ///
 /// # Errors
 /// When the clock is before 1970.
@@ -228,7 +228,8 @@ pub fn claims(issuer: &str, audience: &str, sub: &str) -> Result<Value> {
     }))
 }
 
-/// Tokens with these claims, each wrong in one respect, and in which. `forged` is what somebody would like to be.
+/// Invalid tokens with these claims, each with a description of its only error. `forged` are the claims that an attacker
+/// wants to have.
 ///
 /// # Errors
 /// When there is no clock, or no randomness.
@@ -254,7 +255,7 @@ pub fn wrong_tokens(
         base64(json!({ "alg": "none", "kid": "rsa" }).to_string()),
         base64(good.to_string())
     );
-    // The public key is no secret: whoever takes it for one believes anybody.
+    // A server that uses the public key as a secret for HMAC would accept tokens of anybody.
     let hmac = |key: &Key| {
         let header = json!({ "alg": "HS256", "kid": key.kid });
         let signed = format!(

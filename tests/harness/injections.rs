@@ -1,5 +1,4 @@
-//! What somebody else, a fault or a defect may do to the stores behind the services' backs: one wrong
-//! thing at a time.
+//! Errors that other people, faults or defects may cause in the stores without the services, one at a time.
 
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
@@ -9,34 +8,34 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::world::World;
 
-/// A wrong thing.
+/// An error in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Injection {
-    /// An order's amount is another.
+    /// An order has another amount.
     CorruptedOrder,
     /// An unpaid order is marked expired, though no event says so.
     ExpiredByHand,
-    /// An order's row is gone.
+    /// An order's row is missing.
     MissingOrder,
     /// There is an order that the log does not have.
     ExtraOrder,
-    /// The sale has a unit more, and its books are balanced.
+    /// The sale has one unit more, but its sums are consistent.
     WrongStockLeft,
-    /// A refund's row is gone.
+    /// A refund's row is missing.
     MissingRefund,
-    /// There is a refund that nobody is owed.
+    /// There is a refund for no payment.
     ExtraRefund,
     /// Redis has a unit too many.
     StockOneMore,
     /// Redis has a unit too few.
     StockOneLess,
-    /// A hold of an order that nobody knows, in no count.
+    /// A hold of an unknown order that is not counted.
     OrphanHold,
-    /// A hold of an order that nobody knows, which has taken its unit, long ago.
+    /// An old hold of an unknown order that has taken its unit.
     OrphanGrant,
-    /// The hold of a live order is gone.
+    /// The hold of a live order is missing.
     MissingHold,
-    /// The hold of a live order says that its units are back.
+    /// The hold of a live order is marked as released.
     ReleasedHold,
     /// The hold of a live order has another quantity.
     WrongHold,
@@ -48,15 +47,15 @@ pub enum Injection {
     WrongPrice,
 }
 
-/// Orders of one sale that an injection may use: nobody else touches them or their buyers.
+/// Orders of one sale that an injection may use. Nothing else changes them or the orders of their buyers.
 #[derive(Debug, Clone)]
 pub struct Victim {
     pub voucher: VoucherId,
-    /// What stands before the names of its keys.
+    /// The prefix of its keys.
     pub prefix: String,
     /// An unpaid order, and its buyer.
     pub unpaid: (u64, OrderId),
-    /// A paid order, which was paid once more.
+    /// A paid order that was paid again.
     pub paid: (u64, OrderId),
 }
 
@@ -64,7 +63,7 @@ pub struct Victim {
 const STRANGER: u64 = 999_999_998;
 
 impl Injection {
-    /// All of them.
+    /// All injections.
     pub const ALL: [Self; 17] = [
         Self::CorruptedOrder,
         Self::ExpiredByHand,
@@ -85,7 +84,7 @@ impl Injection {
         Self::WrongPrice,
     ];
 
-    /// What reconcile calls it.
+    /// The name that reconcile uses for it.
     #[must_use]
     pub const fn kind(self) -> &'static str {
         match self {
@@ -102,10 +101,10 @@ impl Injection {
         }
     }
 
-    /// Does it.
+    /// Makes the error.
     ///
     /// # Errors
-    /// When a store does not answer, or what is to be made wrong is not there.
+    /// When a store does not answer, or the data to change do not exist.
     pub async fn inject(
         self,
         pool: &PgPool,
@@ -119,10 +118,10 @@ impl Injection {
         .with_context(|| format!("{self:?} in {victim:?}"))
     }
 
-    /// Does it to the tables, in a transaction of the test's own that holds the fold.
+    /// Makes the error in the tables, in a transaction of the test that locks the fold.
     ///
     /// # Errors
-    /// When it is nothing of the tables, or what is to be made wrong is not there.
+    /// When it is not an error in the tables, or the data to change do not exist.
     pub async fn write(self, connection: &mut PgConnection, victim: &Victim) -> Result<()> {
         let statement = self.statement(victim).context("it is done to Redis")?;
         let done = sqlx::query(&statement).execute(connection).await?;
@@ -214,7 +213,7 @@ fn made_up_order(voucher: VoucherId) -> OrderId {
     OrderId::from_parts(voucher, 0xdead, 0xbeef)
 }
 
-/// While the fold is held where it is: the projector writes what it read before, and would undo this.
+/// Makes the error while the fold is locked. Otherwise the projector could overwrite it with rows that it has read before.
 async fn in_tables(pool: &PgPool, victim: &Victim, injection: Injection) -> Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
@@ -229,8 +228,8 @@ async fn in_tables(pool: &PgPool, victim: &Victim, injection: Injection) -> Resu
 }
 
 impl Victim {
-    /// Orders of a sale: an unpaid one, a paid one that was paid twice, and one that was given up. Its
-    /// first three users are those of these orders.
+    /// Makes the orders of a sale: an unpaid one, one that was paid twice, and a cancelled one. They are of the first three
+    /// users.
     ///
     /// # Errors
     /// When the services refuse.

@@ -1,4 +1,4 @@
-//! How long a sale was not served to buyers.
+//! Measures how long a sale was not served to buyers.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::client::{Answer, Client};
 const DEADLINE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Something that happens to the servers that a sale is on.
+/// A fault of the servers that have a sale.
 #[derive(Debug)]
 pub struct Interruption {
     name: &'static str,
@@ -18,7 +18,7 @@ pub struct Interruption {
 }
 
 impl Interruption {
-    /// It happens now.
+    /// Called when the fault happens.
     #[must_use]
     pub fn begins(name: &'static str) -> Self {
         Self {
@@ -27,8 +27,8 @@ impl Interruption {
         }
     }
 
-    /// Sends one buyer after the other, from user `first` on, until one is refused because the sale
-    /// is not served, and until another gets an order again; prints when, and gives all answers.
+    /// Sends one buyer after the other, from user `first` on, until one is refused because the sale is not served, and then
+    /// until another one gets an order again. Prints the times, and returns all answers.
     ///
     /// # Errors
     /// When that does not happen in time.

@@ -1,5 +1,5 @@
-//! A wire between Kafka's clients and their broker that understands enough of the protocol to do harm to
-//! one client, by its `client.id`, and to no other.
+//! A proxy between Kafka's clients and their broker. It understands enough of the protocol to disturb only one client, by
+//! its `client.id`.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -16,22 +16,22 @@ const INIT_PRODUCER_ID: i16 = 22;
 const CLUSTER_AUTHORIZATION_FAILED: [u8; 2] = [0, 31];
 const OUT_OF_ORDER_SEQUENCE_NUMBER: [u8; 2] = [0, 45];
 
-/// What is done to one client.
+/// How one client is disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
-    /// Its records are written, and it is told that their sequence numbers are wrong; it gets no new
-    /// producer id either. Its producer has failed for good.
+    /// Its records are written, but it is told that their sequence numbers are wrong, and it gets no new producer id. So its
+    /// producer has failed permanently.
     FailsItsProducer,
-    /// Connections can be made, and nothing that it says arrives.
+    /// It can connect, but nothing that it sends arrives.
     Swallows,
-    /// So many bytes of what it fetches arrive, and after that nothing that it says.
+    /// It can fetch this many bytes, and after that nothing that it sends arrives.
     CutsReading(usize),
 }
 
-/// The harm that is done to a client, and when it was first told that its producer has failed.
+/// By client: how it is disturbed, and when it was first told that its producer has failed.
 type Harms = Arc<Mutex<HashMap<String, (Harm, Option<Instant>)>>>;
 
-/// Carries requests and answers, until it is told to do harm.
+/// Forwards requests and answers, until it is told to disturb a client.
 #[derive(Debug)]
 pub struct KafkaWire {
     port: u16,
@@ -40,7 +40,7 @@ pub struct KafkaWire {
 }
 
 impl KafkaWire {
-    /// A wire that leads nowhere yet: a broker has to name its port.
+    /// A proxy without a broker yet, because the broker's settings need its port.
     ///
     /// # Errors
     /// When no port is free.
@@ -59,7 +59,7 @@ impl KafkaWire {
         self.port
     }
 
-    /// Begins to carry, until the process ends.
+    /// Begins to forward to this broker, until the process ends.
     pub fn lead_to(&mut self, broker: SocketAddr) {
         let Some(listener) = self.listener.take() else {
             return;
@@ -67,30 +67,30 @@ impl KafkaWire {
         let harms = Arc::clone(&self.harms);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that breaks is what both ends have to live with.
+                // Both ends have to handle a connection that breaks.
                 let _ = carry(client, broker, &harms);
             }
         });
     }
 
-    /// Does harm to the client with this `client.id` from now on.
+    /// Disturbs the client with this `client.id` from now on.
     pub fn harm(&self, client_id: &str, harm: Harm) {
         lock(&self.harms).insert(client_id.to_owned(), (harm, None));
     }
 
-    /// When this client was told that its producer has failed for good.
+    /// When this client was told that its producer has failed permanently.
     #[must_use]
     pub fn failed_at(&self, client_id: &str) -> Option<Instant> {
         lock(&self.harms).get(client_id).and_then(|(_, at)| *at)
     }
 
-    /// Whether nothing that it says arrives: [`Harm::CutsReading`] has come to that, too.
+    /// Whether nothing that it sends arrives. This is also the case after the bytes of [`Harm::CutsReading`].
     #[must_use]
     pub fn swallows(&self, client_id: &str) -> bool {
         matches!(lock(&self.harms).get(client_id), Some((Harm::Swallows, _)))
     }
 
-    /// Does no harm to it any more. What was swallowed stays lost.
+    /// Stops disturbing it. What was lost stays lost.
     pub fn spare(&self, client_id: &str) {
         lock(&self.harms).remove(client_id);
     }
@@ -100,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a client has asked on one connection, by correlation id: the call, its version, and who asks.
+/// The requests on one connection, by correlation id: the API key, its version, and the client.
 type Asked = Arc<Mutex<HashMap<[u8; 4], (i16, i16, String)>>>;
 
 fn carry(client: TcpStream, broker: SocketAddr, harms: &Harms) -> std::io::Result<()> {
@@ -118,7 +118,7 @@ fn carry(client: TcpStream, broker: SocketAddr, harms: &Harms) -> std::io::Resul
     Ok(())
 }
 
-/// Hands on each frame that `look` lets through.
+/// Forwards each frame for which `look` returns true.
 fn pump(mut from: TcpStream, mut to: TcpStream, look: impl Fn(&mut Vec<u8>) -> bool) {
     let mut size = [0; 4];
     while from.read_exact(&mut size).is_ok() {
@@ -133,7 +133,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, look: impl Fn(&mut Vec<u8>) -> b
             }
         }
     }
-    // Either end may be gone already.
+    // Either end may already be closed.
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
 }
@@ -197,8 +197,8 @@ fn answer(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
     }
 }
 
-/// Where the error code of the first partition of the first topic stands in an answer to Produce.
-/// Lengths of the newer versions take one byte below 128.
+/// The place of the error code of the first partition of the first topic in an answer to Produce. In the newer versions,
+/// lengths below 128 take one byte.
 fn code_of_first(frame: &[u8], version: i16) -> Option<usize> {
     if version >= 9 {
         let name_length = usize::from(*frame.get(6)?) - 1;

@@ -1,4 +1,4 @@
-//! Every buyer with an order in every state that an order can be in.
+//! A set of orders: for every buyer one in every state that an order can have.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::consistency::check_consistency;
 use crate::waits::eventually;
 use crate::world::{SaleTerms, World};
 
-/// How an order came to be what it is.
+/// The state of an order, and how it got there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderState {
-    /// Known to Redis only.
+    /// Only Redis knows it.
     Pending,
     /// Waits for its payment.
     Unpaid,
     /// Paid.
     Paid,
-    /// Paid, and once more: a refund is due.
+    /// Paid twice, so a refund is due.
     PaidTwice,
     /// Not paid in time.
     Expired,
-    /// Paid when it had expired: a refund is due.
+    /// Paid after it had expired, so a refund is due.
     PaidTooLate,
-    /// Given up by its buyer.
+    /// Cancelled by its buyer.
     Cancelled,
-    /// Refused by the fold, because its buyer has another.
+    /// Rejected by the fold, because its buyer has another order.
     Rejected,
 }
 
@@ -84,28 +84,22 @@ impl OrderState {
 /// One order of a [`Market`].
 #[derive(Debug, Clone)]
 pub struct MarketOrder {
-    /// Whose it is.
+    /// Its buyer.
     pub buyer: u64,
-    /// What it is.
+    /// Its state.
     pub state: OrderState,
     pub order_id: String,
 }
 
-/// Puts up the sale of the orders in a state.
-async fn put_up(world: &World, state: OrderState) -> Result<VoucherId> {
-    let terms = SaleTerms {
-        hold_seconds: state.hold_seconds(),
-        ..SaleTerms::of(100)
-    };
-    world.sale(terms).await
-}
-
-/// Has every buyer order, and brings the orders into this state, as far as buyers and the provider can.
+/// Lets every buyer order, and brings the orders into this state.
 async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Result<Vec<Answer>> {
-    let buys = |buyer| async move {
-        let client = &world.client;
-        // One key for all: it is the buyer's, and no way to another's order.
-        let answer = client.order(voucher, buyer, Some("same"), 1).await?;
+    let client = &world.client;
+    let mut answers = Vec::new();
+    for buyer in 1..=Market::BUYERS {
+        // All buyers use the same key. It belongs to the buyer, and does not lead to orders of others.
+        answers.push(client.order(voucher, buyer, Some("same"), 1).await?);
+    }
+    for (buyer, answer) in (1..=Market::BUYERS).zip(&answers) {
         let id = answer.order_id().with_context(|| format!("{answer:?}"))?;
         if state == OrderState::PaidTooLate {
             world.until_status(buyer, id, "expired").await?;
@@ -123,7 +117,7 @@ async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Res
     try_join_all((1..=Market::BUYERS).map(buys)).await
 }
 
-/// A second reservation of everybody in a sale where everybody has one already.
+/// Makes a second reservation for every buyer in a sale in which every buyer already has one.
 async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let settings = KafkaSettings::new(world.stack.setting("KAFKA_BROKERS"), "test");
@@ -158,57 +152,19 @@ async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>>
     Ok(ids)
 }
 
-/// One sale of a [`Market`].
-#[derive(Debug)]
-struct Sale {
-    voucher: VoucherId,
-    answers: Vec<Answer>,
-    orders: Vec<MarketOrder>,
-}
-
-impl Sale {
-    /// Every buyer gets an order in this state.
-    async fn fill(world: &World, state: OrderState, voucher: VoucherId) -> Result<Self> {
-        let answers = bring_into(world, state, voucher).await?;
-        let ids: Vec<String> = if state == OrderState::Rejected {
-            reserve_again(world, voucher).await?
-        } else {
-            let ids = answers.iter().filter_map(Answer::order_id);
-            ids.map(str::to_owned).collect()
-        };
-        let mut orders = Vec::new();
-        for (buyer, order_id) in (1..=Market::BUYERS).zip(ids) {
-            let (client, path) = (&world.client, format!("/api/v1/orders/{order_id}"));
-            eventually("the order is what it is to be", || async {
-                let order = client.get(buyer, &path).await?.body;
-                let refund_due = order["refund_due"] == true;
-                Ok(order["status"] == state.status() && refund_due == state.refund_due())
-            })
-            .await?;
-            orders.push(MarketOrder {
-                buyer,
-                state,
-                order_id,
-            });
-        }
-        Ok(Self {
-            voucher,
-            answers,
-            orders,
-        })
-    }
-}
-
-/// One sale a state. Beside the orders here, every buyer has a live one in the sale of the rejected.
+/// One sale for each state. In the sale of the rejected orders, every buyer also has a live order, which is not listed
+/// here.
 #[derive(Debug)]
 pub struct Market {
-    /// Where it is. The projector is stopped, so that what is pending stays so.
+    /// The stores and services. The projector is stopped, so that pending orders stay pending.
     pub world: World,
-    sales: Vec<Sale>,
+    /// All orders.
+    pub orders: Vec<MarketOrder>,
+    sales: Vec<(VoucherId, Vec<Answer>)>,
 }
 
 impl Market {
-    /// How many buyers there are; they are the users 1 to this.
+    /// The number of buyers, who are the users from 1 to this number.
     pub const BUYERS: u64 = 12;
 
     /// Brings all orders into their states.
@@ -244,7 +200,7 @@ impl Market {
         self.sales.iter().map(|sale| &*sale.orders)
     }
 
-    /// Events of the log that are no reservations: those may be repeated by a relay at any time.
+    /// The number of events in the log without reservations, which a relay may repeat at any time.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -262,7 +218,7 @@ impl Market {
         Ok(asked)
     }
 
-    /// Lets the projector go on, and checks every sale.
+    /// Starts the projector again, and checks every sale.
     ///
     /// # Errors
     /// When a sale does not add up.

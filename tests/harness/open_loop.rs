@@ -1,4 +1,4 @@
-//! Buyers who come at a fixed rate, whether or not those before them were answered.
+//! Buyers who come at a fixed rate, without waiting for the answers of others.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::client::{Answer, Client};
 
-/// The clock that buyers come by: those of one tick come together.
+/// The length of a tick. The buyers of one tick come together.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A crowd that does not wait.
+/// Buyers who do not wait for others.
 #[derive(Debug)]
 pub struct OpenLoop {
     client: Client,
@@ -21,19 +21,19 @@ pub struct OpenLoop {
     next_user: u64,
 }
 
-/// What became of one order.
+/// The result of one order.
 #[derive(Debug)]
 pub struct Timed {
-    /// What was answered.
+    /// The answer.
     pub answer: Answer,
-    /// From the moment at which it was due.
+    /// The time from the moment at which the order was due.
     pub latency: Duration,
-    /// When it was answered, from the beginning.
+    /// The time of the answer, from the beginning.
     pub at: Duration,
 }
 
 impl OpenLoop {
-    /// Buyers of `voucher`, each another user, from `first_user` on.
+    /// Buyers of `voucher`: different users from `first_user` on.
     #[must_use]
     pub const fn new(client: Client, voucher: VoucherId, first_user: u64) -> Self {
         Self {
@@ -43,8 +43,8 @@ impl OpenLoop {
         }
     }
 
-    /// `per_second` orders a second for as long as `lasting`; all answers. A buyer who comes late, as
-    /// this process was busy, has waited since they were due.
+    /// Sends `per_second` orders a second for the time `lasting`. Returns all answers. If an order is sent late because
+    /// this process was busy, its latency still counts from the time at which it was due.
     ///
     /// # Errors
     /// When one of them has no answer.
@@ -52,7 +52,7 @@ impl OpenLoop {
         let count = per_second * lasting.as_secs();
         let users = self.next_user..self.next_user + count;
         self.next_user = users.end;
-        // Before the clock starts: a signature costs more than the call.
+        // Sign the tokens before the clock starts, because a signature takes longer than a call.
         let tokens = users.map(|user| self.client.token(user));
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
         let path = format!("/api/v1/vouchers/{}/orders", self.voucher);

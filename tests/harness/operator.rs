@@ -1,4 +1,4 @@
-//! The operators' command line, and what it leaves behind.
+//! The operators' command line, and its results in the stores.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use seckill_domain::VoucherId;
 
 use crate::world::World;
 
-/// Carries a command out, without asking.
+/// Arguments that carry out a command without a question.
 pub const EXECUTE: [&str; 6] = ["--execute", "--yes", "--reason", "a test", "--actor", "kim"];
 
 impl World {
@@ -28,7 +28,7 @@ impl World {
         self.seckillctl(&[command, &EXECUTE].concat())
     }
 
-    /// Status and output of a command that [`Self::execute`] has to be refused.
+    /// Runs a command with [`EXECUTE`] that has to be refused. Returns its status and output.
     ///
     /// # Errors
     /// When it is carried out.
@@ -39,8 +39,8 @@ impl World {
         }
     }
 
-    /// What a repair of this sale could change: every row of the tables, its numbers and its holds in
-    /// Redis, and the audit.
+    /// Everything that a repair of this sale could change: every row of the tables, its numbers and holds in Redis, and the
+    /// audit.
     ///
     /// # Errors
     /// When a store does not answer.

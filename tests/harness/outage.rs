@@ -1,4 +1,4 @@
-//! How long a sale was not served, by what the log says of it.
+//! Computes from the log how long a sale was not served.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use seckill_domain::{Epoch, Event, EventBody, Timestamp, VoucherId};
 use crate::consistency::read_log;
 use crate::world::World;
 
-/// Nothing may be granted by what was lost for longer.
+/// The most time for which the lost sale may still grant units after the fault.
 const STOPPED_WITHIN_MS: i64 = 1_000;
 
 /// A fault that costs a sale its data in Redis.
@@ -19,14 +19,14 @@ pub struct Outage {
     at: Timestamp,
 }
 
-/// When it stopped and reopened, after the fault.
+/// The times from the fault until the sale stopped and reopened.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// The last order granted by what was lost.
+    /// The last order that was granted before the sale stopped.
     pub stopped_ms: i64,
-    /// The first granted by what was loaded again.
+    /// The first order that was granted after the load.
     pub reopened_ms: i64,
-    /// From the new epoch on: without the drain, whose length is a setting.
+    /// The time from the new epoch until then, without the drain, whose length is a setting.
     pub after_drain_ms: i64,
 }
 
@@ -55,11 +55,11 @@ impl Outage {
         self.voucher
     }
 
-    /// Prints when the last order was granted by what was lost, and when the first by what was loaded
-    /// again, after the fault; both by the clock of Redis, which is this machine's.
+    /// Prints when, after the fault, the last order was granted before the sale stopped, and the first one after the load.
+    /// Both times are of Redis' clock, which is this machine's.
     ///
     /// # Errors
-    /// When the sale was still served after a second, or is not open again.
+    /// When the sale was still served after a second, or has not opened again.
     pub async fn report(&self, world: &World, case: &str) -> Result<Times> {
         let log = read_log(world, self.voucher).await?;
         let reloaded_at = log.iter().rev().find_map(|(_, event)| match event.body {
@@ -73,7 +73,7 @@ impl Outage {
         };
         let old = grants().filter(|(epoch, _)| *epoch <= self.epoch);
         let last_old = old.map(|(_, event)| self.ms_until(event.occurred_at)).max();
-        // What was pending is granted again as of its old time.
+        // Pending orders that are granted again keep their old time.
         let new = grants().filter(|(_, event)| event.occurred_at > reloaded_at);
         let new = new.filter(|(epoch, _)| *epoch > self.epoch);
         let first_new = new.map(|(_, event)| self.ms_until(event.occurred_at)).min();

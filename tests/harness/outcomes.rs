@@ -1,4 +1,4 @@
-//! The outcome topic, held against the log.
+//! Compares the outcome topic with the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::world::World;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What consumers were told of a sale, in the order of each key.
+/// The outcomes of a sale, in the order of each key.
 ///
 /// # Errors
 /// When the topic cannot be read, or has something else than outcomes.
@@ -39,11 +39,11 @@ pub async fn outcomes(world: &World, voucher: VoucherId) -> Result<Vec<OutcomeRe
     Ok(told)
 }
 
-/// Checks that consumers were told of every decision on a sale, each in its turn, and of nothing else; an
-/// outcome may be told again, unchanged. Says how many were.
+/// Checks that there is an outcome for every decision on a sale, in the right order, and no other outcome. An outcome may
+/// be repeated without changes. Returns the number of repetitions.
 ///
 /// # Errors
-/// What is missing, too much or in the wrong order.
+/// The outcomes that are missing, wrong or in the wrong order.
 pub async fn check_outcomes(world: &World, voucher: VoucherId) -> Result<usize> {
     let expected = decided(&read_log(world, voucher).await?);
     let told = outcomes(world, voucher).await?;
@@ -71,7 +71,7 @@ pub async fn check_outcomes(world: &World, voucher: VoucherId) -> Result<usize> 
     Ok(told.len() - known.len())
 }
 
-/// What consumers are to be told, by the offset of the record that was decided.
+/// The expected outcomes, by the offset of the record that was decided.
 fn decided(log: &[(Offset, Event)]) -> BTreeMap<Offset, Outcome> {
     let mut state = SaleState::default();
     let mut effects: Vec<Effect> = Vec::new();

@@ -1,4 +1,4 @@
-//! A wire between a client and a store, that a test makes slow, or dead.
+//! A proxy between a client and a store that a test can make slow or silent.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,21 +16,21 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Pieces of an answer that may be under way at a time, on one connection.
+/// The number of pieces of data that may be under way at the same time on one connection.
 const UNDER_WAY: usize = 1_000;
 
-/// What becomes of the bytes.
+/// What happens to the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// Those to the client arrive so much later. What is under way already keeps its time.
+    /// Bytes to the client arrive this much later. Bytes that are already under way keep their time.
     Delays(Duration),
-    /// Connections are accepted, and nothing arrives until the line changes; then all of it.
+    /// Connections are accepted, and nothing arrives until the line changes. Then everything arrives.
     Holds,
-    /// Connections are accepted, and nothing arrives ever: those used meanwhile stay dead.
+    /// Connections are accepted, and nothing ever arrives. Connections that are used meanwhile stay unusable.
     Swallows,
 }
 
-/// Carries every byte both ways, as its line says. On a thread of its own: how slow it is must not
+/// Forwards bytes in both directions, in the way that its line says. It has its own thread, so that its delay does not
 /// depend on how busy the test is.
 #[derive(Debug)]
 pub struct SlowWire {
@@ -44,7 +44,7 @@ pub struct SlowWire {
 }
 
 impl SlowWire {
-    /// A wire that leads nowhere yet: its port is known before the server that has to name it.
+    /// A proxy without a server yet, because the server's settings need its port.
     ///
     /// # Errors
     /// When no port is free.
@@ -65,7 +65,7 @@ impl SlowWire {
         })
     }
 
-    /// A wire that leads to `server`.
+    /// A proxy for `server`.
     ///
     /// # Errors
     /// When no port is free.
@@ -81,7 +81,7 @@ impl SlowWire {
         self.address.port()
     }
 
-    /// Begins to carry bytes to and from `server`.
+    /// Begins to forward bytes to and from `server`.
     pub fn lead_to(&mut self, server: SocketAddr) {
         let (Some(listener), Some(runtime)) = (self.listener.take(), &self.runtime) else {
             return;
@@ -96,30 +96,30 @@ impl SlowWire {
                 let (line, open) = (line.clone(), Open::count(&open));
                 let mut losses = losses.clone();
                 losses.mark_unchanged();
-                // A connection that breaks is what both ends have to live with.
+                // Both ends have to handle a connection that breaks.
                 connections
                     .spawn(async move { relay(client, server, (line, losses), open).await.ok() });
             }
         });
     }
 
-    /// What the server says from now on arrives this late, in order.
+    /// Delays everything that the server sends from now on, and keeps its order.
     pub fn delay_answers(&self, delay: Duration) {
         self.set(Line::Delays(delay));
     }
 
-    /// Changes what becomes of the bytes.
+    /// Changes what happens to the bytes.
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 
-    /// The connections that are open now carry nothing any more, not even their end: what a failover or a
-    /// firewall without a word looks like. New ones work.
+    /// The open connections transfer nothing any more, not even a close, as after a failover or behind a firewall that
+    /// drops packets. New connections work.
     pub fn lose_open_ones(&self) {
         self.losses.send_modify(|losses| *losses += 1);
     }
 
-    /// How many connections clients have open.
+    /// The number of connections that clients have open.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -129,13 +129,13 @@ impl SlowWire {
 impl Drop for SlowWire {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // It is dropped where a test may not block.
+            // It may be dropped in async code, which must not block.
             runtime.shutdown_background();
         }
     }
 }
 
-/// A client that has not hung up.
+/// Counts a connection that a client has open.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {
@@ -165,7 +165,7 @@ async fn relay(
     let (pieces, under_way) = mpsc::channel(UNDER_WAY);
     let (answers, answers_under_way) = mpsc::channel(UNDER_WAY);
     let there = async {
-        // What a client said before it hung up gets there all the same.
+        // What a client has sent before it closes the connection is still forwarded.
         let heard = async {
             let heard = hear(from_client, pieces, None).await;
             drop(open);
@@ -184,13 +184,13 @@ async fn relay(
         lost = losses.changed() => lost,
     };
     if lost.is_ok() {
-        // Both ends stay open until the wire is gone.
+        // Both ends stay open until the proxy is dropped.
         std::future::pending::<()>().await;
     }
     Ok(())
 }
 
-/// Notes of every piece when it may arrive: at once, or when the line says.
+/// Determines for every piece when it may arrive.
 async fn hear(
     mut from: OwnedReadHalf,
     pieces: mpsc::Sender<(Instant, Vec<u8>)>,
@@ -220,10 +220,10 @@ async fn tell(
 ) -> std::io::Result<()> {
     while let Some((due, piece)) = under_way.recv().await {
         tokio::time::sleep_until(due).await;
-        // An error: the wire is gone, and this task with it.
+        // An error means that the proxy was dropped, and this task ends with it.
         let _ = line.wait_for(|line| *line != Line::Holds).await;
         if *line.borrow() == Line::Swallows {
-            // With a hole in it the stream is of no use any more, whatever the line does later.
+            // Bytes of the stream are missing now, so it can never be used again.
             while under_way.recv().await.is_some() {}
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A connection on which a test may write whatever it likes, byte by byte.
+//! A connection on which a test can write any bytes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Well beyond every deadline of the services.
+/// Much longer than every deadline of the services.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A TCP connection to a service.
@@ -17,7 +17,7 @@ pub struct Raw {
     received: Vec<u8>,
 }
 
-/// One answer, as it came over the wire.
+/// One answer without any interpretation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawAnswer {
     /// The status code.
@@ -28,7 +28,7 @@ pub struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// Whether it says that the connection ends with it.
+    /// Whether it says that the server closes the connection after it.
     #[must_use]
     pub fn closes(&self) -> bool {
         self.head.to_ascii_lowercase().contains("connection: close")
@@ -58,7 +58,7 @@ impl Raw {
         Ok(self.stream.write_all(bytes.as_ref()).await?)
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the connection for sending.
     ///
     /// # Errors
     /// When the service has cut the connection.
@@ -66,10 +66,10 @@ impl Raw {
         Ok(self.stream.shutdown().await?)
     }
 
-    /// The next answer; none when the connection ended instead.
+    /// The next answer. None if the connection was closed instead.
     ///
     /// # Errors
-    /// When neither comes, or what comes is no HTTP.
+    /// When neither happens in time, or the answer is not HTTP.
     pub async fn answer(&mut self) -> Result<Option<RawAnswer>> {
         loop {
             if let Some((answer, length)) = parse(&self.received)? {
@@ -99,7 +99,7 @@ impl Raw {
         Ok(answers)
     }
 
-    /// Reads some bytes; false at the end. A connection that is reset has ended, too.
+    /// Reads some bytes. False at the end. A reset also counts as the end.
     async fn more(&mut self) -> Result<bool> {
         let mut buffer = vec![0; 16 * 1024];
         let read = timeout(PATIENCE, self.stream.read(&mut buffer)).await;
@@ -113,7 +113,7 @@ impl Raw {
     }
 }
 
-/// The first answer and its length, if it is there as a whole.
+/// The first answer and its length, if it was received completely.
 fn parse(received: &[u8]) -> Result<Option<(RawAnswer, usize)>> {
     let Some(head_end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return Ok(None);

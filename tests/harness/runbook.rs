@@ -1,4 +1,4 @@
-//! The runbooks, carried out: every `sh` block, in its order, as an operator would type it.
+//! Carries out the runbooks: every `sh` block, in the order of the text, as an operator would do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::world::World;
 
-/// `seckillctl` with somebody who confirms everything.
+/// A script that runs `seckillctl` and confirms every question.
 const CONFIRMING: &str = r#"#!/bin/sh
 case " $* " in
     *" --yes "*) exec "$SECKILLCTL" "$@" ;;
@@ -21,15 +21,15 @@ case " $* " in
 esac
 "#;
 
-/// What commands in the texts begin with.
+/// The programs with which commands in the texts begin.
 const PROGRAMS: [&str; 4] = ["seckillctl", "psql", "curl", "redis-cli"];
 
-/// One of `ops/runbooks`, and where its commands are carried out.
+/// One of `ops/runbooks`, and the directory in which its commands run.
 #[derive(Debug)]
 pub struct Runbook {
     name: String,
     text: String,
-    /// Has the confirming `seckillctl`; files that the commands write end up here.
+    /// Contains the confirming `seckillctl`, and the files that the commands write.
     directory: TempDir,
 }
 
@@ -60,10 +60,10 @@ impl Runbook {
         })
     }
 
-    /// Puts what exists in a test's world into the place of what the text has as an example.
+    /// Replaces an example in the text with a real value of the test's world.
     ///
     /// # Errors
-    /// When the text has no such example: then the test is not about this text.
+    /// When the text has no such example, because the test is then for another text.
     pub fn with(mut self, example: &str, real: &str) -> Result<Self> {
         ensure!(
             self.text.contains(example),
@@ -74,7 +74,7 @@ impl Runbook {
         Ok(self)
     }
 
-    /// The runbooks that there are.
+    /// The names of all runbooks.
     ///
     /// # Errors
     /// When their directory cannot be read.
@@ -86,7 +86,7 @@ impl Runbook {
             .collect()
     }
 
-    /// Leaves the section under a heading out.
+    /// Leaves out the section with this heading.
     ///
     /// # Errors
     /// When there is no such section.
@@ -96,7 +96,7 @@ impl Runbook {
         Ok(self)
     }
 
-    /// Leaves everything but the section under a heading out.
+    /// Keeps only the section with this heading.
     ///
     /// # Errors
     /// When there is no such section.
@@ -105,7 +105,7 @@ impl Runbook {
         Ok(self)
     }
 
-    /// From a heading of the third level to the next of any.
+    /// The text from a heading of the third level to the next heading of any level.
     fn section(&self, heading: &str) -> Result<String> {
         let begin = format!("\n### {heading}\n");
         let at = self.text.find(&begin);
@@ -115,7 +115,7 @@ impl Runbook {
         Ok(self.text[at..at + begin.len() + end].to_owned())
     }
 
-    /// Commands in the text that no block begins a line with: nothing would carry them out.
+    /// Commands in the text that are not at the beginning of a line of a block, so that no test carries them out.
     #[must_use]
     pub fn commands_in_no_block(&self) -> Vec<String> {
         let blocks = self.blocks().join("\n");
@@ -133,7 +133,7 @@ impl Runbook {
             .collect()
     }
 
-    /// What the commands have written into a file.
+    /// The content of a file that the commands have written.
     ///
     /// # Errors
     /// When there is no such file.
@@ -152,7 +152,7 @@ impl Runbook {
             .collect()
     }
 
-    /// Runs all blocks, each of which has to succeed in every line, and gives what they printed.
+    /// Runs all blocks. Every line has to succeed. Returns what they printed.
     ///
     /// # Errors
     /// The first block that fails, with its output.

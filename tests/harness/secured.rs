@@ -1,4 +1,4 @@
-//! Stores that speak TLS to whoever shows a certificate and signs in. The test itself comes by plain listeners beside.
+//! Stores with TLS, client certificates and logins. The test itself uses additional listeners without TLS.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -11,10 +11,10 @@ use seckill_testkit::stack::secret;
 use seckill_testkit::tls::{Authority, Certificate, text};
 use seckill_testkit::{Kafka, Postgres, Redis, TestStack, workspace_root};
 
-/// Whom the stores know the services as.
+/// The user name of the services in the stores.
 const USER: &str = "shop";
 
-/// As their roles are called, and how each signs in to Kafka.
+/// The roles of the services, and how each signs in to Kafka.
 const SERVICES: [(&str, &str); 3] = [
     ("ingress", "SCRAM-SHA-256"),
     ("projector", "PLAIN"),
@@ -24,23 +24,23 @@ const SERVICES: [(&str, &str); 3] = [
 /// Settings by name.
 pub type Settings = Vec<(&'static str, String)>;
 
-/// The stores, and what the services are told about them.
+/// The stores, and the settings of the services for them.
 #[derive(Debug)]
 pub struct Secured {
-    /// Who signed the stores' certificates.
+    /// The authority that signed the stores' certificates.
     pub authority: Authority,
-    /// The password of each store, also those that are in a URL.
+    /// The password for all stores, also in URLs.
     pub password: String,
-    /// What the services show.
+    /// The certificate of the services.
     client: Certificate,
     kafka_port: u16,
     redis_port: u16,
-    /// Behind the login.
+    /// The part of the database URL after the login.
     database: String,
 }
 
 impl Secured {
-    /// Starts all three. Their certificates are of an authority of their own, and `issue` makes each of them.
+    /// Starts all three stores. Their certificates are of a new authority, and `issue` makes each of them.
     ///
     /// # Errors
     /// When a store does not come up.
@@ -85,13 +85,13 @@ impl Secured {
         Ok((stack, secured))
     }
 
-    /// How the services reach the stores.
+    /// The settings with which the services reach the stores.
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.settings_with(&self.authority, &self.password)
     }
 
-    /// The same for the role of a service, which signs in to Kafka in a way of its own.
+    /// The same for the role of one service, which has its own way to sign in to Kafka.
     #[must_use]
     pub fn settings_of(&self, service: &str) -> Settings {
         let (owner, role) = (format!("//{USER}:"), format!("//seckill_{service}:"));
@@ -107,7 +107,7 @@ impl Secured {
         settings
     }
 
-    /// The same for one who trusts another authority, or has another password.
+    /// The same with another trusted authority or another password.
     #[must_use]
     pub fn settings_with(&self, trusted: &Authority, password: &str) -> Settings {
         let ca = text(&trusted.ca());
@@ -125,7 +125,7 @@ impl Secured {
     }
 }
 
-/// A broker's listener over TLS, for whoever shows a certificate of the authority and signs in.
+/// A broker's listener over TLS. Clients need a certificate of the authority and have to sign in.
 #[must_use]
 pub fn listener(
     port: u16,
@@ -143,7 +143,7 @@ pub fn listener(
     }
 }
 
-/// How one gets in there.
+/// The settings of a client for this listener.
 #[must_use]
 pub fn kafka_settings(
     brokers: String,
@@ -163,7 +163,7 @@ pub fn kafka_settings(
     ]
 }
 
-/// How one gets to a Redis over TLS.
+/// The settings of a client for a Redis over TLS.
 #[must_use]
 pub fn redis_settings(url: String, trusted: &Authority, own: &Certificate) -> Settings {
     vec![
@@ -174,7 +174,7 @@ pub fn redis_settings(url: String, trusted: &Authority, own: &Certificate) -> Se
     ]
 }
 
-/// A Redis shows this certificate, and wants one of the same authority.
+/// Arguments for a Redis with this certificate. Clients need one of the same authority.
 #[must_use]
 pub fn redis_arguments(authority: &Authority, certificate: &Certificate) -> Vec<String> {
     let files = [
@@ -189,7 +189,7 @@ pub fn redis_arguments(authority: &Authority, certificate: &Certificate) -> Vec<
         .collect()
 }
 
-/// As functions take them.
+/// The settings as references, as functions need them.
 #[must_use]
 pub fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
     settings
@@ -198,7 +198,7 @@ pub fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The owner of the tables, who may rebuild, and a role for each service.
+/// Makes the owner of the tables, who may rebuild them, and a role for each service.
 fn make_roles(url: &str, password: &str) -> Result<()> {
     let all = format!(
         "DO $$ DECLARE name text; BEGIN

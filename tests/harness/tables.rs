@@ -1,4 +1,4 @@
-//! A sale's rows as they are, and as the fold of the log says that they are: every row, every column.
+//! A sale's rows in the tables, and the rows that follow from the fold of the log: every row and every column.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Whose times are compared as microseconds.
+/// The columns with times, which are compared as microseconds.
 const TIMES: [&str; 5] = [
     "reserved_at",
     "pay_by",
@@ -19,9 +19,9 @@ const TIMES: [&str; 5] = [
     "opens_at",
     "closes_at",
 ];
-/// Of Redis, not of the log.
+/// Columns about Redis that do not follow from the log.
 const NOT_FOLDED: [&str; 2] = ["loaded", "retired"];
-/// Differences that a failed comparison tells of.
+/// The number of differences in the message of a failed comparison.
 const TOLD: usize = 3;
 
 /// A sale's rows: by table and primary key, the columns by name.
@@ -39,7 +39,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Reads the rows, with whatever columns the tables have.
+    /// Reads the rows with all columns of the tables.
     pub(crate) async fn read(pool: &PgPool, voucher: VoucherId) -> Result<Self> {
         let mut tables = Self::default();
         for (table, key) in [
@@ -72,7 +72,7 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Folds a sale's events, which stand in `partition`.
+    /// Folds a sale's events, which are in `partition`.
     pub(crate) fn of_log(log: &[(Offset, Event)], partition: i32) -> Result<Self> {
         let (mut state, mut tables) = (SaleState::default(), Self::default());
         for (offset, event) in log {

@@ -1,4 +1,4 @@
-//! A sale with orders that come to every end there is, and buyers who keep coming.
+//! A sale with orders that end in every possible way, while buyers keep coming.
 
 use std::cell::Cell;
 
@@ -11,10 +11,10 @@ use crate::crowd::Crowd;
 use crate::waits::eventually;
 use crate::world::{SaleTerms, World};
 
-/// More than come while a test looks on, however slow the machine is.
+/// More buyers than come during a test, also on a slow machine.
 const BUYERS: u32 = 30_000;
 
-/// A sale under way.
+/// A running sale.
 #[derive(Debug)]
 pub struct Trade {
     pub voucher: VoucherId,
@@ -23,8 +23,8 @@ pub struct Trade {
 }
 
 impl Trade {
-    /// Puts a sale up in which one order is paid and one cancelled, and one in which an order expires;
-    /// others are placed all the while.
+    /// Puts up a sale in which one order is paid and one is cancelled, and another sale in which an order expires. More
+    /// orders are placed meanwhile.
     ///
     /// # Errors
     /// When one of them does not get to its end in time.
@@ -64,7 +64,7 @@ impl Trade {
         })
     }
 
-    /// Sends the buyers home, and holds every answer against the stores.
+    /// Ends the buyers, and compares every answer with the stores.
     ///
     /// # Errors
     /// When something does not come to rest, or does not hold.
@@ -76,7 +76,7 @@ impl Trade {
     }
 }
 
-/// Orders as buyers do: a planned 503 is asked again with the same key.
+/// Orders like a buyer: after a planned 503 the request is repeated with the same key.
 async fn buy(world: &World, voucher: VoucherId, user: u64) -> Result<Answer> {
     let key = format!("trade-{user}");
     let bought = Cell::new(None);

@@ -1,4 +1,4 @@
-//! What tests wait for: conditions, never time.
+//! Functions with which tests wait for conditions, never for a fixed time.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ impl World {
         .await
     }
 
-    /// Waits until everything is folded that the log holds of a sale now: a cancellation is one of the things that no
-    /// ledger counts before.
+    /// Waits until all current records of a sale in the log are folded. The ledger alone is not enough for that, because for
+    /// example it does not show a cancellation before it is folded.
     ///
     /// # Errors
     /// When it is not in time.
@@ -63,7 +63,7 @@ impl World {
         .await
     }
 
-    /// Waits until an order has a status, and gives the order.
+    /// Waits until an order has a status. Returns the order.
     ///
     /// # Errors
     /// When it does not get there in time.
@@ -77,7 +77,7 @@ impl World {
         Ok(self.client.get(user, &path).await?.body)
     }
 
-    /// Waits until everything that was granted is decided, and everything decided is carried out.
+    /// Waits until all granted orders are decided, and all decisions are carried out.
     ///
     /// # Errors
     /// When that is not so in time.
@@ -97,7 +97,7 @@ impl World {
         Ok(true)
     }
 
-    /// The same, while services that give up are started again; says how many were.
+    /// The same, while services that end are started again. Returns how many were.
     ///
     /// # Errors
     /// As [`Self::quiet`], or when a service cannot be started again.
@@ -107,7 +107,7 @@ impl World {
             .await
     }
 
-    /// As [`eventually`], while services that give up are started again; says how many were.
+    /// As [`eventually`], while services that end are started again. Returns how many were.
     ///
     /// # Errors
     /// When the condition does not hold in time, or a service cannot be started again.
@@ -134,8 +134,7 @@ impl World {
     }
 }
 
-/// Waits up to 60 s until a condition holds. An error of the condition counts as *not yet*, and is
-/// told at the end.
+/// Waits up to 60 s until a condition holds. An error of the condition counts as *not yet*, and is reported at the end.
 ///
 /// # Errors
 /// When it does not hold in time.
@@ -146,7 +145,7 @@ where
     eventually_within(PATIENCE, what, condition).await
 }
 
-/// The same, for what takes longer.
+/// The same with another time limit.
 ///
 /// # Errors
 /// When it does not hold in time.

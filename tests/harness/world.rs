@@ -1,4 +1,4 @@
-//! The three services over stores of their own.
+//! The three services with their own stores.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use crate::proxy::SlowWire;
 pub(crate) const PERIOD: Duration = Duration::from_millis(25);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a sale is put up.
+/// The terms with which a sale is put up.
 #[derive(Debug, Clone, Copy)]
 pub struct SaleTerms {
-    /// As buyers read it.
+    /// The title that buyers see.
     pub title: &'static str,
     /// Units.
     pub stock: i64,
@@ -31,18 +31,18 @@ pub struct SaleTerms {
     pub max_quantity: u32,
     /// The time to pay.
     pub hold_seconds: u32,
-    /// Seconds from now until it opens; negative: it opened before.
+    /// Seconds from now until it opens. Negative if it has opened before.
     pub opens_in_seconds: i64,
     /// Seconds from now until its window is over.
     pub closes_in_seconds: i64,
     /// Whether an order needs a sale token.
     pub requires_sale_token: bool,
-    /// Of the price, which is 1,000 of its minor units.
+    /// The currency of the price, which is 1,000 of its minor units.
     pub currency: &'static str,
 }
 
 impl SaleTerms {
-    /// So many units, one a buyer, on sale already, and no time to pay that a test would reach.
+    /// A sale of this many units, one for each buyer, that is already open. Its time to pay is longer than any test.
     #[must_use]
     pub const fn of(stock: i64) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl SaleTerms {
         }
     }
 
-    /// The request that puts it up.
+    /// The body of the request that puts it up.
     ///
     /// # Errors
     /// When a time cannot be written.
@@ -96,7 +96,7 @@ pub struct World {
 }
 
 impl World {
-    /// Everything, started and ready.
+    /// Starts everything and waits until it is ready.
     ///
     /// # Errors
     /// When a store or a service does not come up.
@@ -112,7 +112,7 @@ impl World {
         Self::over(TestStack::builder(), settings)
     }
 
-    /// The same, over stores that a test wants for itself.
+    /// The same with stores that belong to the test.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -123,8 +123,8 @@ impl World {
         Self::on(stores.start()?, &[])
     }
 
-    /// Services over stores that run already, with `settings` for all of them; those of the stack are
-    /// what the test itself uses.
+    /// Starts services with stores that already run, with `settings` for all services. The test itself uses the settings of
+    /// the stack.
     ///
     /// # Errors
     /// When a service does not come up.
@@ -132,7 +132,7 @@ impl World {
         Self::on_each(stack, [settings; 3])
     }
 
-    /// The same, with settings for the ingress, the projector and the timeout service each.
+    /// The same, with separate settings for the ingress, the projector and the timeout service.
     ///
     /// # Errors
     /// As [`Self::on`].
@@ -153,7 +153,7 @@ impl World {
         })
     }
 
-    /// Services whose only way to Redis is a wire; the test itself has another.
+    /// Services that reach Redis only over a wire. The test itself connects directly.
     ///
     /// # Errors
     /// When a store or a service does not come up.
@@ -165,13 +165,13 @@ impl World {
         Ok((world, wire))
     }
 
-    /// A client of another ingress over the same stores.
+    /// A client of another ingress with the same stores.
     #[must_use]
     pub fn client_of(&self, ingress: &Service) -> Client {
         client_of(&self.stack, ingress)
     }
 
-    /// Puts a sale up and waits until Redis serves it.
+    /// Puts up a sale and waits until Redis serves it.
     ///
     /// # Errors
     /// When it is refused or not served in time.
@@ -181,11 +181,11 @@ impl World {
         Ok(voucher)
     }
 
-    /// Puts a sale up, and leaves it to the projector when Redis serves it. As every operator should, it asks again
-    /// under the same key when a store does not answer in time.
+    /// Puts up a sale, and does not wait until Redis serves it. If a store does not answer in time, the request is repeated
+    /// with the same key, as every operator should do.
     ///
     /// # Errors
-    /// When it is refused, or not taken in time.
+    /// When it is refused, or not accepted in time.
     pub async fn schedule(&self, terms: SaleTerms) -> Result<VoucherId> {
         let (body, key) = (terms.body()?, unique_prefix());
         let deadline = Instant::now() + PATIENCE;
@@ -205,18 +205,18 @@ impl World {
         }
     }
 
-    /// A look at the tables, past the services.
+    /// A direct connection to PostgreSQL.
     ///
     /// # Errors
     /// When PostgreSQL does not answer.
     pub async fn database(&self) -> Result<PgPool> {
-        // Rows are compared as texts, whatever this database's defaults are.
+        // Rows are compared as texts, so the formats must not depend on this database's defaults.
         let options = PgConnectOptions::from_str(self.stack.setting("DATABASE_URL"))?
             .options([("bytea_output", "hex")]);
         Ok(PgPool::connect_with(options).await?)
     }
 
-    /// A look at Redis, past the services.
+    /// A direct connection to Redis.
     ///
     /// # Errors
     /// When Redis does not answer.
@@ -225,7 +225,7 @@ impl World {
         Ok(client.get_multiplexed_async_connection().await?)
     }
 
-    /// The name of something in Redis, behind this deployment's prefix.
+    /// The name of a key in Redis, with this deployment's prefix.
     #[must_use]
     pub fn redis_name(&self, name: &str) -> String {
         format!("{}{name}", self.stack.setting("TOPIC_PREFIX"))
@@ -251,7 +251,7 @@ impl World {
         Ok(found.len())
     }
 
-    /// Starts services again that gave up, as a supervisor does; says how many.
+    /// Starts services again that have ended, as a supervisor does. Returns how many.
     ///
     /// # Errors
     /// When one ended in another way, or cannot be started.
@@ -267,7 +267,7 @@ impl World {
         Ok(ended)
     }
 
-    /// What the services said last, for messages.
+    /// The last lines of the services' logs, for messages.
     #[must_use]
     pub fn log_tails(&self) -> String {
         let services = [&self.ingress, &self.projector, &self.timeout];

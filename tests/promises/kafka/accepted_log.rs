@@ -1,5 +1,5 @@
-//! A view that an operator has had accept another log than the one it was folded from: what was decided and
-//! what was promised stands, and the sales sell again.
+//! An operator lets a view accept another log than the one from which it was folded. Decided and promised orders stay, and
+//! the sales sell again.
 
 mod scene;
 
@@ -32,7 +32,7 @@ async fn a_view_accepts_a_log_that_was_cut_and_grew_again_and_keeps_what_was_dec
     let partition = scene.partition()?;
     let topic = Topics::new(scene.world.stack.setting("TOPIC_PREFIX")).events;
     let broker = scene.world.stack.kafka.as_mut().context("its broker")?;
-    // What was not folded, the cancellation, the payment, and orders among them.
+    // The lost records are those that were not folded, the cancellation, the payment, and the orders between them.
     let end = broker.restart_without_last(&topic, partition, 7)?;
     scene.sells_on().await?;
     scene.stands_still().await?;
@@ -44,7 +44,7 @@ async fn a_view_accepts_a_log_that_was_cut_and_grew_again_and_keeps_what_was_dec
     scene.is_back().await
 }
 
-/// Nothing was written since: the view's position lies beyond the log, and the client does not ask again.
+/// Nothing was written after the cut, so the view's position is beyond the end of the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_stands_beyond_the_end_of_a_cut_log_accepts_it() -> Result<()> {
     let mut scene = Scene::begin(TestStack::builder().private_kafka()).await?;
@@ -64,8 +64,8 @@ async fn a_view_that_stands_beyond_the_end_of_a_cut_log_accepts_it() -> Result<(
     scene.sells_again().await
 }
 
-/// One of the partition's two copies was away for the last records, and leads when the other one dies: somebody
-/// has allowed that.
+/// One of the partition's two replicas lacks the last records, and becomes the leader when the other one dies, because
+/// unclean elections were allowed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: three brokers"]
 async fn a_view_accepts_a_log_that_an_unclean_election_has_cut_and_keeps_what_was_decided()
@@ -85,9 +85,9 @@ async fn a_view_accepts_a_log_that_an_unclean_election_has_cut_and_keeps_what_wa
     })
     .await?;
     scene.brokers()?.restart(leader)?;
-    // While they are allowed no service starts.
+    // No service starts while unclean elections are allowed.
     scene.allows_unclean_elections(false)?;
-    // It may have given its clients up.
+    // It may have ended because of its Kafka clients.
     let timeout = &mut scene.world.timeout;
     if timeout.exit_status()?.is_some() {
         timeout.relaunch(&[])?;
@@ -109,7 +109,7 @@ async fn an_acceptance_that_was_killed_before_its_commit_is_given_again() -> Res
     scene.sells_on().await?;
     scene.stands_still().await?;
     let before = scene.records().await?;
-    // It comes to the transaction and not through it: somebody has the position's row.
+    // Lock the row of the position, so that the command stops in the middle of its transaction.
     let pool = scene.world.database().await?;
     let mut lock = pool.begin().await?;
     sqlx::query("SELECT FROM view_positions FOR UPDATE")

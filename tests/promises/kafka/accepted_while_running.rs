@@ -1,5 +1,5 @@
-//! Another log is accepted while services run that have known the one before: they go on by themselves, with a
-//! supervisor, as the runbook has it.
+//! Another log is accepted while services run that were started with the previous one. With a supervisor they recover
+//! without any further action, as the runbook says.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::kafka::accepted_log::Scene;
 use crate::kafka::another_log::made_anew;
 
 const LOOK: Duration = Duration::from_millis(100);
-/// Until the services find out by themselves, and until they go on by themselves.
+/// The most time until the services notice the other log, and until they recover.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Waits for something, and starts services again that end meanwhile.
+/// Waits for a condition, and starts services again that end meanwhile.
 async fn supervised(
     world: &mut World,
     what: &str,

@@ -1,5 +1,5 @@
-//! A log that is not the one that was folded: made anew, or cut and grown again. Nothing of it is folded as
-//! if it were what follows, and no orders are taken for its sales.
+//! The log is not the one that was folded, because it was made again, or cut and grown again. The fold does not continue
+//! with it, and no orders are accepted for its sales.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn numbers(world: &World, voucher: VoucherId) -> Result<(Value, Value)> {
     Ok((ledger["available"].clone(), ledger["unpaid"].clone()))
 }
 
-/// Deletes the event topic and makes it anew, under the services that run.
+/// Deletes the event topic and makes it again, while the services run.
 pub(crate) async fn made_anew(world: &World) -> Result<()> {
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
@@ -48,7 +48,7 @@ async fn a_log_that_was_made_anew_is_not_folded_and_its_sales_take_no_orders() -
     world.projector.stop()?;
     world.ingress.stop()?;
     made_anew(&world).await?;
-    // As many records as the view has folded, and more: the position alone tells nothing.
+    // Write more records than the view has folded, so that the position alone does not show the difference.
     let foreign = ForeignProducer::of(&world)?;
     for _ in 0..20 {
         foreign.misfile_restock(voucher).await?;
@@ -57,7 +57,7 @@ async fn a_log_that_was_made_anew_is_not_folded_and_its_sales_take_no_orders() -
     world.projector.relaunch(&[])?;
     until_unready(&world.projector, "is another one than was folded").await?;
 
-    // Its sale is shut within a moment of that, before stock is touched.
+    // Its sale is shut shortly after that, before its stock is changed.
     let shut_within = Instant::now() + Duration::from_secs(5);
     loop {
         let late = world.client.order(voucher, 9, None, 1).await?;
@@ -80,7 +80,7 @@ async fn a_log_that_was_made_anew_is_not_folded_and_its_sales_take_no_orders() -
         "its records are not folded, and not passed over"
     );
 
-    // Neither does the tool that compares take it for the view's log.
+    // The tool that compares does not accept it as the view's log either.
     let refused = world.refused(&["reconcile", "--allow-removal"])?;
     ensure!(refused.contains("another"), "{refused}");
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")

@@ -1,4 +1,5 @@
-//! The same with a registry that others have made: Apicurio, by the part of its API that is Confluent's.
+//! The tests of a schema registry with another product: Apicurio, with the part of its API that is compatible with
+//! Confluent's.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::kafka::consumers::{Example, LANGUAGES};
 use crate::kafka::same_end::all_come_to_the_same_end;
 use crate::kafka::schema_registry::{URL, learn, trade_across};
 
-/// Far from what it gives to a few schemas.
+/// An id that it does not give to the first few schemas.
 const NOT_GIVEN: u32 = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]

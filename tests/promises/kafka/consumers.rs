@@ -23,11 +23,11 @@ pub(crate) use example::{Example, LANGUAGES, Language, OTHERS};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A registry's id of each record of the topic.
+/// The id of each record's schema in the registry.
 const IDS: [(u32, &str); 3] = [(11, "OrderOutcome"), (12, "SaleOutcome"), (13, "RefundDue")];
 
-/// Answers `GET /schemas/ids/{id}` for [`IDS`] with the schema and for all else with 404, as a schema registry
-/// does; or everything with `broken`.
+/// A schema registry that answers `GET /schemas/ids/{id}` for [`IDS`] with the schema and everything else with 404. With
+/// `broken` it answers everything with that status.
 fn registry(broken: Option<u16>) -> Result<HttpServer> {
     HttpServer::start(0, move |request| {
         let asked = |(id, _): &&(u32, &str)| request.path.ends_with(&format!("/schemas/ids/{id}"));
@@ -75,7 +75,7 @@ impl Topic {
         })
     }
 
-    /// All into one partition, in this order.
+    /// Writes all payloads into one partition, in this order.
     async fn write(&self, payloads: &[Vec<u8>]) -> Result<()> {
         for payload in payloads {
             let record = FutureRecord::<(), _>::to(&self.name);
@@ -108,7 +108,7 @@ async fn brokers() -> Result<String> {
     tokio::task::spawn_blocking(shared_kafka).await?
 }
 
-/// A sale with every kind of outcome; gives the payloads that the projector has published.
+/// Makes a sale with every kind of outcome. Returns the payloads that the projector has published.
 async fn sale_with_everything(world: &World) -> Result<Vec<Vec<u8>>> {
     let voucher = world.sale(SaleTerms::default()).await?;
     let mut orders = Vec::new();
@@ -215,7 +215,7 @@ async fn all_print_the_same(languages: &[Language]) -> Result<()> {
     Ok(())
 }
 
-/// Whatever stands between two outcomes, the second is printed too, and the first only once.
+/// Whatever records are between two outcomes, the second outcome is printed too, and the first one only once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_skip_what_they_do_not_know_and_what_is_repeated() -> Result<()> {
     all_skip_the_same(&LANGUAGES).await
@@ -266,7 +266,7 @@ async fn all_skip_the_same(languages: &[Language]) -> Result<()> {
     Ok(())
 }
 
-/// A registry that is away is no message's fault: nothing is skipped for it.
+/// If the registry does not answer, that is not a fault of the message, so no message is skipped.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_commit_only_what_they_have_printed() -> Result<()> {
     all_commit_what_they_have_printed(&LANGUAGES).await

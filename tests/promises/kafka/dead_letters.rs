@@ -1,4 +1,4 @@
-//! Garbage among good records goes to the dead-letter topic, bytes untouched, and holds nothing up.
+//! Garbage between good records is copied to the dead-letter topic with its bytes, and delays nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -100,7 +100,7 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     Ok(())
 }
 
-/// A wall that only this test builds: PostgreSQL refuses one buyer's row. The view is wrong, not the event.
+/// A constraint that this test adds makes PostgreSQL refuse one buyer's row. The fault is in the view and not in the event.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_a_wall_refuses_stops_its_partition_and_is_not_lost() -> Result<()> {
     let world = World::start()?;
@@ -144,7 +144,7 @@ fn header(record: &Record, name: &str) -> Result<String> {
     Ok(String::from_utf8(value.context("no header")?.to_vec())?)
 }
 
-/// Records of the log that the fold has not reached.
+/// The number of records of the log that the fold has not reached.
 async fn lag(pool: &sqlx::PgPool, log: &[Record]) -> Result<i64> {
     let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
     for record in log {

@@ -1,5 +1,5 @@
-//! The broker stands still for seconds, again and again: after each time orders are decided soon,
-//! whatever its clients made of it (confluentinc/librdkafka#5430).
+//! The broker is stopped for seconds, many times. After each time orders are decided soon, however its clients have
+//! reacted (confluentinc/librdkafka#5430).
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use seckill_domain::VoucherId;
 use seckill_testkit::{Kafka, TestStack};
 use seckill_tests::{SaleTerms, World};
 
-/// From the broker's waking to an order that is decided.
+/// The most time from the end of the stop until an order is decided.
 const SOON: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Whether an order of this user is decided; it is placed if there is none yet.
+/// Whether the order of this user is decided. Places it if there is none yet.
 async fn is_decided(world: &World, voucher: VoucherId, user: u64) -> Option<()> {
     let placed = world.client.order(voucher, user, Some("k"), 1).await.ok()?;
     let path = format!("/api/v1/orders/{}", placed.order_id()?);
@@ -31,7 +31,7 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
         let still = Duration::from_millis(random.u64(3_000..6_000));
         world.stack.kafka.as_mut().context("a broker")?.pause()?;
         let stopped_at = Instant::now();
-        // Somebody orders meanwhile.
+        // Another buyer orders meanwhile.
         let meanwhile = world.client.order(voucher, 100_000 + user, Some("k"), 1);
         let _ = tokio::time::timeout(still, meanwhile).await;
         while stopped_at.elapsed() < still {
@@ -51,7 +51,7 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
         }
         slowest = slowest.max(woken_at.elapsed());
     }
-    // Whoever has lost its session waits for it to end before it may join again.
+    // A consumer that has lost its session can join again only after the session has ended.
     let output = world.projector.output()?;
     let lost = output.lines().filter(|line| line.contains("\"lost\":true"));
     println!(
@@ -62,9 +62,9 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
     Ok(())
 }
 
-/// As production has it: Kafka's default.
+/// Kafka's default, as in production.
 const USUAL_MS: u64 = 9_000;
-/// Each time the broker is fenced.
+/// So short that the controller fences the broker each time.
 const SHORT_MS: u64 = 3_000;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! A Kafka client that has failed for good, or makes no progress while others do, ends its process; what
-//! was pending is its successor's.
+//! A Kafka client that has failed permanently, or makes no progress while others do, ends its process. The restarted
+//! process continues with what was pending.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use seckill_testkit::{Kafka, Service, TestStack};
 use seckill_tests::{Harm, KafkaWire, SaleTerms, World, eventually};
 
-/// From the answer that says so.
+/// The most time from the answer that reports the failure until the process has ended.
 const FAILED: Duration = Duration::from_secs(2);
-/// From when a client stands still: looked at, asked about with fresh clients, and given up. A consumer may
-/// lose its partitions first, and has to be out of its group for a while.
+/// The most time from when a client stops to make progress until its process has ended. Meanwhile this is noticed and
+/// checked with new clients. A consumer may lose its partitions first, and has to be out of its group for a while.
 const STUCK: Duration = Duration::from_secs(40);
 
 fn start() -> Result<(World, KafkaWire)> {
@@ -21,7 +21,7 @@ fn start() -> Result<(World, KafkaWire)> {
     Ok((world, wire))
 }
 
-/// Waits for the end of a service whose producer has failed for good, soon after it was told so.
+/// Checks that a service ends soon after it was told that its producer has failed permanently.
 fn ends_at_once(service: &mut Service, wire: &KafkaWire, client: &str) -> Result<()> {
     ends(service, STUCK, CANNOT_GO_ON)?;
     let failed_at = wire.failed_at(client).context("it was not told")?;
@@ -31,7 +31,7 @@ fn ends_at_once(service: &mut Service, wire: &KafkaWire, client: &str) -> Result
     Ok(())
 }
 
-/// Waits for the end of a service, which is a failure and says this; gives how long it took.
+/// Waits until a service ends with a failure and this message. Returns how long it took.
 fn ends(service: &mut Service, within: Duration, says: &str) -> Result<Duration> {
     let begun = Instant::now();
     let status = tokio::task::block_in_place(|| service.wait_for_exit(within))?;
@@ -65,7 +65,7 @@ async fn an_ingress_whose_producer_failed_takes_nothing_and_its_successor_publis
         assert_eq!(refused.status, 503, "{refused:?}");
     }
     ends_at_once(&mut world.ingress, &wire, "seckill-ingress")?;
-    // A successor that may not produce either does not stay.
+    // A restarted process that cannot produce either ends too.
     tokio::task::block_in_place(|| world.ingress.relaunch(&[]))?;
     ends(&mut world.ingress, STUCK, CANNOT_GO_ON)?;
 
@@ -86,7 +86,7 @@ async fn an_ingress_whose_producer_failed_takes_nothing_and_its_successor_publis
 async fn a_projector_whose_producer_failed_ends_and_its_successor_opens_the_sale() -> Result<()> {
     let (mut world, wire) = start()?;
     wire.harm("seckill-projector", Harm::FailsItsProducer);
-    // Its first load is an event of the projector's.
+    // The projector writes an event for the first load of the sale.
     let voucher = world.schedule(SaleTerms::of(10)).await?;
     ends_at_once(&mut world.projector, &wire, "seckill-projector")?;
     wire.spare("seckill-projector");
@@ -154,7 +154,7 @@ async fn a_projector_that_reads_nothing_while_others_do_ends_and_its_successor_f
     Ok(())
 }
 
-/// Kafka is away for everybody: that is nobody's fault, and nobody ends.
+/// If Kafka is down for all clients, no client is at fault, and no process ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_ends_while_kafka_is_away_for_all() -> Result<()> {
     let (mut world, wire) = start()?;

@@ -1,4 +1,4 @@
-//! Three brokers of which two have to have a record: one may die, not two.
+//! Three brokers of which at least two must have each record. One broker may die, but not two.
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use seckill_tests::{
     until_unready,
 };
 
-/// A user beyond the crowd's.
+/// A user who is not in the crowd.
 const SINGLE: u64 = 30_000;
 
 fn brokers(world: &mut World) -> Result<&mut KafkaCluster> {
     world.stack.kafka_cluster.as_mut().context("its brokers")
 }
 
-/// Nothing of the fold or of the effects is left to be done, while the crowd goes on. A service that has given
-/// its clients up meanwhile is started again, as a supervisor does.
+/// Waits until the fold and the effects have caught up, while the crowd goes on. A service that has ended meanwhile
+/// because of its Kafka clients is started again, as a supervisor would do.
 async fn until_level(world: &mut World, voucher: VoucherId) -> Result<()> {
     let keeps_up = async |world: &World| {
         let ledger = world.client.ledger(voucher).await?;
@@ -58,7 +58,7 @@ async fn the_leader_is_killed(
     Ok(leader)
 }
 
-/// No write can count: orders are refused, and the one that was caught has its order afterwards.
+/// No write can be acknowledged, so orders are refused. The one that was under way gets its order afterwards.
 async fn two_of_three_are_killed(
     world: &mut World,
     voucher: VoucherId,
@@ -98,7 +98,7 @@ async fn two_of_three_are_killed(
 async fn eventually_caught(client: &seckill_tests::Client, voucher: VoucherId) -> Result<Answer> {
     let answer = client.order(voucher, SINGLE, Some("k"), 1).await?;
     let says = (answer.status, answer.body["status"].as_str());
-    // The crowd may have noticed before.
+    // The crowd may have seen refusals before.
     assert!(
         says == (202, Some("pending")) || says == (503, None) && answer.problem() == "unavailable",
         "no promise: {answer:?}"

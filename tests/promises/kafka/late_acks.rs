@@ -1,5 +1,5 @@
-//! The broker writes what it is sent, and its acks come too late: for the promise, or even for the
-//! producer, which gives the record up.
+//! The broker writes records, but its acks come too late for the promise deadline, or even later than the producer's
+//! delivery time-out.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::{Kafka, TestStack};
 use seckill_tests::{SaleTerms, SlowWire, World, check_consistency, eventually};
 
-/// How often the log has the reservation of each order of a sale.
+/// The number of reservations of each order of a sale in the log.
 async fn copies(world: &World, voucher: VoucherId) -> Result<HashMap<OrderId, usize>> {
     let setting = |name| world.stack.setting(name);
     let topics = Topics::new(setting("TOPIC_PREFIX"));
@@ -28,12 +28,12 @@ async fn copies(world: &World, voucher: VoucherId) -> Result<HashMap<OrderId, us
     Ok(by_order)
 }
 
-/// Two buyers before acks take `delay`, one meanwhile, and one after it; the promise is due after half a
-/// second. Gives how often the log has the reservation of the third, and of each of the others.
+/// Two buyers order before acks are delayed by `delay`, one buyer while they are, and one after that. The promise
+/// deadline is half a second. Returns how often the log has the reservation of the third buyer, and of each of the others.
 async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
     let mut wire = SlowWire::bind().await?;
     let port = wire.port();
-    // The broker answers itself on its own port before the wire is there.
+    // The broker also answers on its own port, before the wire exists.
     let broker = Kafka::behind_proxy(port)?;
     wire.lead_to(broker.own_address());
     let stores = TestStack::builder().kafka(broker);
@@ -51,7 +51,7 @@ async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
         "no promise"
     );
     let order_id = caught.order_id().context("no order id")?;
-    // While it lasts the same key says nothing else, and takes nothing more.
+    // Meanwhile a request with the same key gets the same answer, and takes no more units.
     eventually("the ack is due", || async {
         let again = world.client.order(voucher, 3, Some("k"), 1).await?;
         if again.status == 202 {
@@ -65,7 +65,7 @@ async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
     wire.delay_answers(Duration::ZERO);
 
     let healed = Instant::now();
-    // An ingress that sees others answered before itself gives its producer up, and is started again.
+    // An ingress ends if other clients get answers and its producer does not. It is started again.
     let path = format!("/api/v1/orders/{order_id}");
     let is_unpaid = async |world: &World| {
         let order = world.client.get(3, &path).await?;
@@ -111,8 +111,8 @@ async fn an_ack_after_the_promise_deadline_leaves_one_copy_in_the_log() -> Resul
     Ok(())
 }
 
-/// The producer gives the record up after five seconds, the relay publishes it again, and both are
-/// in the log: of the one whose ack was late, and of nobody else.
+/// The producer gives up on the record after five seconds, the relay publishes it again, and both copies are in the log,
+/// but only for the order whose ack was late.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: waits out the delivery timeout"]
 async fn an_ack_after_the_delivery_timeout_leaves_two_copies_in_the_log() -> Result<()> {

@@ -1,4 +1,4 @@
-//! The log, its brokers, clients and topics, and everybody who reads them.
+//! The log, its brokers, clients and topics, and their consumers.
 
 pub(crate) mod accepted_log;
 mod accepted_while_running;

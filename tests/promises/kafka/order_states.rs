@@ -1,4 +1,4 @@
-//! The topic of states has of every order what was decided of it last, and can be made anew.
+//! The topic of states has the latest state of every order, and can be made again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn records(world: &World, topic: &str) -> Result<Vec<Record>> {
     Ok(read_all(&settings, topic, IDLE).await?)
 }
 
-/// Of each order the status that has the highest version.
+/// For each order, the status with the highest version.
 fn latest(records: &[Record]) -> Result<BTreeMap<String, (i64, String)>> {
     let mut orders = BTreeMap::new();
     for record in records {
@@ -49,7 +49,7 @@ fn statuses(latest: BTreeMap<String, (i64, String)>) -> BTreeMap<String, String>
     latest.into_iter().map(status).collect()
 }
 
-/// Whoever reads the topic from its beginning has today's truth.
+/// Checks that a consumer that reads the topic from its beginning gets the current states.
 pub(crate) async fn the_latest_states_are_the_rows(world: &World) -> Result<()> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let states = records(world, &topics.states).await?;
@@ -134,10 +134,10 @@ async fn the_states_are_what_was_decided_last_and_can_be_published_again() -> Re
         again.len() == 4 && statuses(latest(&again)?) == expected,
         "{again:?}"
     );
-    // With the ids that the outcomes have: a consumer of both recognises them.
+    // They have the same ids as the outcomes, so that a consumer of both topics recognises them.
     ensure!(ids(&again)?.is_subset(&ids(&outcomes)?));
 
-    // And the projector goes on with the new one.
+    // The projector continues with the new topic.
     world.client.pay(&orders[2], "pay-3", 1_000).await?;
     world.until_status(3, &orders[2], "paid").await?;
     world.until_carried_out().await?;

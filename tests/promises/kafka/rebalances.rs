@@ -1,4 +1,4 @@
-//! Projectors come and go every second, and partitions change hands, while events flow.
+//! Projectors start and end every second, and partitions move between them, while events are folded.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,18 +7,19 @@ use anyhow::Result;
 use seckill_testkit::Service;
 use seckill_tests::{Crowd, SaleTerms, World, check_consistency};
 
-/// Rounds, in each of which a projector comes or goes; more, until so many rebalances were seen.
+/// The number of rounds. In each of them a projector starts or ends. There are more rounds if fewer rebalances than this
+/// were seen.
 const ROUNDS: usize = 24;
 const REBALANCES: usize = 8;
 const MOST_ROUNDS: usize = 120;
 const PERIOD: Duration = Duration::from_secs(1);
-/// How many come before the first of them leaves.
+/// How many projectors start before the first of them ends.
 const GUESTS: usize = 3;
-/// In every so many rounds the one who leaves is killed instead of stopped: the group waits seven seconds for
-/// it, and nothing changes hands meanwhile.
+/// In one of this many rounds the projector is killed instead of stopped. The group then waits seven seconds for it, and
+/// no partition moves meanwhile.
 const KILLED_EVERY: usize = 24;
 
-/// How often a projector was given a partition.
+/// How often a projector was assigned a partition.
 fn assignments(projector: &Service) -> Result<usize> {
     Ok(projector.output()?.matches("partition assigned").count())
 }
@@ -33,7 +34,7 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
 
     let mut guests: VecDeque<Service> = VecDeque::new();
     let mut ticks = tokio::time::interval(PERIOD);
-    // Those of the guests who have left; and in how many rounds some partition changed hands.
+    // The assignments of projectors that have ended, and the number of rounds in which a partition moved.
     let (mut killed, mut assigned, mut rebalances) = (0, 0, 0);
     let at_start = assignments(&world.projector)?;
     let mut known = at_start;
@@ -44,8 +45,8 @@ async fn projectors_come_and_go_every_second() -> Result<()> {
         }
         rounds = round + 1;
         ticks.tick().await;
-        // A member learns of a rebalance with its next heartbeat: who stayed for one round only
-        // would never have a partition.
+        // A member learns of a rebalance with its next heartbeat, so a projector that stays for only one round would
+        // never get a partition.
         if round % 2 == 0 || guests.len() < GUESTS {
             guests.push_back(Service::launch(world.stack.projector(&[])?)?);
         } else if let Some(mut leaving) = guests.pop_front() {

@@ -1,6 +1,6 @@
-//! A projector of an earlier version stands before the first record that it has no schema for, written by
-//! an ingress of a later one, in the middle of a batch of orders. The later projector goes on there. The
-//! earlier version is this one without that schema.
+//! An ingress of a later version writes a record in the middle of a batch of orders. A projector of an earlier version,
+//! which does not have its schema, stops before it. The later projector continues there. The earlier version is
+//! imitated by this one without that schema.
 
 use std::mem;
 
@@ -14,11 +14,11 @@ use seckill_tests::{
 
 use crate::kafka::same_end::all_come_to_the_same_end;
 
-/// What makes a process one of an earlier version.
+/// The setting that makes a process behave like an earlier version.
 const EARLIER: (&str, &str) = ("SECKILL_FAILPOINTS", "eventlog.lacks.OrderCancelled=return");
 
-/// Five orders before a cancellation and five after it, of which an earlier projector, which reads all of
-/// them at once, has folded the first five.
+/// Five orders before a cancellation and five after it. An earlier projector, which reads all of them at once, has
+/// folded the first five.
 struct Standing {
     world: World,
     voucher: VoucherId,
@@ -68,7 +68,7 @@ async fn standing() -> Result<Standing> {
     })
 }
 
-/// The later projector is started beside the earlier one, which ends then.
+/// Starts the later projector beside the earlier one, and then ends the earlier one.
 async fn rolled_forward(world: &mut World) -> Result<()> {
     let later = Service::launch(world.stack.projector(&[])?)?;
     let mut earlier = mem::replace(&mut world.projector, later);
@@ -98,7 +98,7 @@ async fn what_an_earlier_projector_did_not_know_is_folded_by_the_later_one() -> 
     Ok(())
 }
 
-/// The decision is a fact: who could read the record passes it over, too.
+/// The decision is final: a projector that could read the record skips it too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_skipped_for_an_earlier_projector_is_not_folded_by_the_later_one() -> Result<()> {
     let Standing {

@@ -1,11 +1,11 @@
-//! Everybody who reads the log comes to the same end.
+//! Checks that everything that reads the log gets the same result.
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_tests::{World, eventually, until_ready};
 use sqlx::PgPool;
 
-/// What the fold writes, and what does not depend on when Redis was loaded.
+/// The rows that the fold writes, without what depends on the time at which Redis was loaded.
 async fn folded(pool: &PgPool) -> Result<Vec<String>> {
     let rows = sqlx::query_scalar(
         "SELECT t FROM (
@@ -17,8 +17,8 @@ async fn folded(pool: &PgPool) -> Result<Vec<String>> {
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// The live tables are those of a comparison with the log, of a rebuild, and of a fold of the log into
-/// empty tables; `skipped` records were passed over by each, as the log says.
+/// Checks that a comparison with the log, a rebuild, and a fold of the log into empty tables all give the live tables, and
+/// that each of them has skipped `skipped` records.
 pub(crate) async fn all_come_to_the_same_end(
     world: &mut World,
     voucher: VoucherId,

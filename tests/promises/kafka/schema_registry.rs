@@ -1,5 +1,5 @@
-//! A schema registry: what was written before it, with it and while it was away is one log, that everybody
-//! reads; and an id that nobody knows stands still and is no dead letter.
+//! A schema registry: records that were written before it was used, with it, and while it did not answer are one log that
+//! everything can read. At an unknown id the fold stops, and the record does not become a dead letter.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn seckillctl(stack: &TestStack, command: &[&str]) -> Result<String> {
     tokio::task::block_in_place(|| run_binary("seckillctl", command, stack.env()))
 }
 
-/// What this process reads the log with, as the consistency check does.
+/// The settings with which this process reads the log, like the consistency check.
 pub(crate) async fn learn(stack: &TestStack) -> Result<(KafkaSettings, Topics)> {
     let registry = Client::new(&RegistrySettings {
         url: stack.setting(URL).to_owned(),
@@ -47,7 +47,7 @@ async fn records(stack: &TestStack, topic: &str) -> Result<Vec<Record>> {
     Ok(read_all(&settings, topic, Duration::from_secs(30)).await?)
 }
 
-/// How many begin with Avro's marker, and how many with a registry's id.
+/// How many records begin with Avro's marker, and how many with a registry's id.
 fn framings(records: &[Record]) -> (usize, usize) {
     let first =
         |byte| move |record: &&Record| record.payload.as_deref().is_some_and(|p| p[0] == byte);
@@ -55,7 +55,7 @@ fn framings(records: &[Record]) -> (usize, usize) {
     (count(0xC3), count(0x00))
 }
 
-/// Services that were started without a registry are started again with it.
+/// Restarts services that were started without a registry, now with it.
 pub(crate) fn restart_with(world: &mut World, url: &str) -> Result<()> {
     for service in [&mut world.ingress, &mut world.projector, &mut world.timeout] {
         tokio::task::block_in_place(|| service.stop())?;
@@ -64,7 +64,7 @@ pub(crate) fn restart_with(world: &mut World, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Orders before and after the services have a registry.
+/// Places orders before and after the services use a registry.
 pub(crate) async fn trade_across(
     world: &mut World,
     url: &str,
@@ -109,7 +109,7 @@ async fn a_log_of_both_framings_is_one_log_for_all_who_read_it() -> Result<()> {
             "{before} {since}"
         );
     }
-    // A reader that has met no id asks.
+    // A reader that has seen no id yet asks the registry.
     registry.come_back()?;
     let order = answers[5].order_id().context("an order id")?.to_owned();
     let timeline = seckillctl(&world.stack, &["order", "timeline", &order])?;
@@ -169,7 +169,7 @@ async fn a_service_that_starts_without_its_registry_says_what_it_waits_for() -> 
     examples_sign_in(&world, &env).await
 }
 
-/// The examples take the services' login.
+/// The examples use the services' login.
 async fn examples_sign_in(world: &World, env: &Env) -> Result<()> {
     let topics = Topics::new(world.stack.setting("TOPIC_PREFIX"));
     let outcomes = records(&world.stack, &topics.outcomes).await?;
@@ -188,8 +188,8 @@ async fn examples_sign_in(world: &World, env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// The record stands under an id that the projector has never met, and the registry is away: another ingress,
-/// of a later version, may have written it.
+/// The record has an id that the projector has never seen, and the registry does not answer. An ingress of a later version
+/// may have written it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_id_stands_still_until_the_registry_tells_it_and_is_no_dead_letter() -> Result<()>
 {
@@ -228,7 +228,7 @@ async fn an_unknown_id_stands_still_until_the_registry_tells_it_and_is_no_dead_l
         "orders are taken meanwhile: {answers:?}"
     );
 
-    // The same schema, in another text: without what it says for people.
+    // The same schema with another text: without its documentation.
     let text = r#"{"type":"record","name":"SaleClosed","namespace":"seckill.v1","fields":[{"name":"event_id","type":"string"},{"name":"voucher_id","type":"long"},{"name":"occurred_at","type":"long"}]}"#;
     ensure!(
         registry.add("another-subject", text)? == id,

@@ -1,4 +1,4 @@
-//! Records of every version of a schema stand side by side in one log, and mean the same.
+//! Records of all versions of a schema can be in one log, and have the same meaning.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// Magic and fingerprint of `schemas/versions/SaleReloaded/1.avsc`.
 const FIRST_VERSION: [u8; 10] = [0xc3, 0x01, 0xe2, 0x45, 0xb0, 0xf8, 0x05, 0xbe, 0x4c, 0x7c];
 
-/// As a writer of before `first` was added has it: the last field is not there.
+/// The event in the form of a writer from before `first` was added, without the last field.
 fn in_first_version(event: &Event) -> Result<Vec<u8>> {
     let now = encode_event(event);
     let (null, fields) = now[FIRST_VERSION.len()..].split_last().context("empty")?;
@@ -34,8 +34,7 @@ fn reloaded(voucher: VoucherId, previous: Epoch) -> Event {
     }
 }
 
-/// A projector of before began an epoch and died: the one of now begins the next, and the tables
-/// are the fold of both.
+/// An older projector began an epoch and died. The current one begins the next epoch, and the tables are the fold of both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_that_was_reloaded_by_an_older_projector_goes_on() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;

@@ -1,6 +1,5 @@
-//! A record of a schema that the running version does not know stands its partition still, until a version
-//! that reads it is rolled out or an operator decides about it. Everybody who reads the log comes to the
-//! same end.
+//! A record with a schema that the running version does not know stops its partition, until a version that can read it is
+//! rolled out or an operator decides about it. Everything that reads the log gets the same result.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use seckill_tests::{
 
 use crate::kafka::same_end::all_come_to_the_same_end;
 
-/// Framed as Avro's single-object encoding, under a fingerprint that no schema has.
+/// A payload in Avro's single-object encoding, with a fingerprint that no schema has.
 pub(crate) fn of_unknown_schema() -> Vec<u8> {
     [&[0xC3, 0x01][..], &[7; 8], b"what it says"].concat()
 }
@@ -52,7 +51,7 @@ async fn a_record_of_an_unknown_schema_stops_its_partition_until_an_operator_dec
         (skipped().await?, folded) == (0, 1),
         "it is neither buried nor passed"
     );
-    // The tools don't compare what they cannot read, and change nothing.
+    // The tools do not compare records that they cannot read, and change nothing.
     let refused = world.refused(&["reconcile"])?;
     ensure!(
         refused.contains("cannot be read by this version"),

@@ -1,4 +1,4 @@
-//! A fold that has something to do and does not get on is not ready, and says so; no store is away.
+//! A fold that has records to fold and makes no progress is not ready and reports it, although every store answers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn a_fold_that_does_not_move_is_not_ready_and_names_its_partition() -> Res
     world.quiet(voucher).await?;
     let pool = world.database().await?;
     let mut held = pool.begin().await?;
-    // As long as this transaction is open, no fold can move its position.
+    // While this transaction is open, no fold can move its position.
     sqlx::query("SELECT FROM view_positions WHERE view = 'orders' FOR UPDATE")
         .execute(&mut *held)
         .await?;
@@ -34,7 +34,7 @@ async fn a_fold_that_does_not_move_is_not_ready_and_names_its_partition() -> Res
     Ok(())
 }
 
-/// A member of the projectors' group that reads nothing of what it is given.
+/// A member of the projectors' group that does not read its partitions.
 fn idle_member(world: &World) -> Result<BaseConsumer> {
     let prefix = world.stack.setting("TOPIC_PREFIX");
     let member: BaseConsumer = ClientConfig::new()
@@ -77,7 +77,7 @@ async fn a_partition_that_nobody_folds_makes_every_projector_not_ready() -> Resu
         .iter()
         .find(is_taken)
         .context("a sale of those partitions")?;
-    // Redis still serves the sale, and the log takes its orders.
+    // Redis still serves the sale, and its orders are written to the log.
     let order = world.client.order(voucher, 1, None, 1).await?;
     ensure!(order.is_reserved(), "{order:?}");
     until_unready(&world.projector, "has not moved").await?;

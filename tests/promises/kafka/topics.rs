@@ -1,4 +1,4 @@
-//! The topics are not as the design needs them.
+//! The topics do not have the settings or partitions that the design needs.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use seckill_testkit::kafka::run_kafka_configs;
 use seckill_testkit::{Service, TestStack, unique_prefix};
 use seckill_tests::{Answer, Crowd, Runbook, SaleTerms, World, check_consistency, eventually};
 
-/// Longer than any client of ours keeps what it knows of a topic.
+/// Longer than any client of this project caches the metadata of a topic.
 const METADATA_AGE: Duration = Duration::from_secs(6);
 
 fn admin(world: &World) -> Result<AdminClient<DefaultClientContext>> {
@@ -59,7 +59,7 @@ async fn partitions_that_were_added_to_the_topic_lose_no_order() -> Result<()> {
     for crowd in &crowds {
         crowd.flows(5).await?;
     }
-    // A sale that is put up now, too.
+    // This also holds for a sale that is put up now.
     let late = world.sale(SaleTerms::of(10)).await?;
     assert!(world.client.order(late, 1, None, 1).await?.is_reserved());
 
@@ -100,7 +100,7 @@ fn the_tools_go_on_and_a_start_is_refused(world: &mut World, events: &str) -> Re
     Ok(())
 }
 
-/// docs/topics.md has the way back.
+/// The steps are in docs/topics.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_to_which_partitions_were_added_is_moved_back_as_the_page_has_it() -> Result<()> {
     let mut world = World::start()?;
@@ -158,7 +158,7 @@ async fn a_topic_to_which_partitions_were_added_is_moved_back_as_the_page_has_it
     Ok(())
 }
 
-/// Whatever the command names, as it was told to run it.
+/// The commands that a refusal tells the operator to run.
 fn commands(refusal: &str) -> Vec<&str> {
     let lines = refusal.lines().map(str::trim);
     lines

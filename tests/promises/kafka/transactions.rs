@@ -1,4 +1,5 @@
-//! Somebody writes into the event topic in transactions: ours need none, and must live with them.
+//! Another producer writes into the event topic in transactions. The project does not use transactions, but has to work
+//! with them.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::operators::reconcile::alarms;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Leaves a transaction open in the partition of a sale, with one record in it that is no event.
+/// Leaves a transaction open in the partition of a sale, with one record that is not an event.
 fn transaction(world: &World, voucher: VoucherId) -> Result<BaseProducer> {
     let topic = Topics::new(world.stack.setting("TOPIC_PREFIX")).events;
     let producer: BaseProducer = ClientConfig::new()
@@ -50,7 +51,7 @@ async fn one_left_open_holds_no_order_back_and_its_end_is_no_lag() -> Result<()>
     let order_id = order.order_id().context("an order id")?;
     world.until_status(1, order_id, "unpaid").await?;
     world.quiet(voucher).await?;
-    // A repair sees the order, too, and takes nothing away.
+    // A repair sees the order too, and removes nothing.
     let before = world.contents(voucher).await?;
     let compared = world.execute(&["reconcile", "--allow-removal"])?;
     assert!(compared.contains("0 differences"), "{compared}");
@@ -75,7 +76,7 @@ async fn one_left_open_holds_no_order_back_and_its_end_is_no_lag() -> Result<()>
     Ok(())
 }
 
-/// The end of a transaction is the last offset, and belongs to no record.
+/// The last offset is the end of a transaction, and belongs to no record.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orphan_is_proved_behind_a_transactions_end() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;

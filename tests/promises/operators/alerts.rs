@@ -1,4 +1,4 @@
-//! The alert rules: they name metrics that the services export, fire when they should, and link to what there is to do.
+//! The alert rules use metrics that the services export, fire when they should, and link to a runbook.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_yaml_ng::Value;
 
 const PREFIX: &str = "seckill_";
 
-/// Every name of ours in a text of rules or of metrics.
+/// All names of the project's metrics in a text of rules or of metrics.
 fn names(text: &str) -> BTreeSet<String> {
     let of_name = |c: char| c.is_ascii_lowercase() || c == '_';
     text.split(|c| !of_name(c))
@@ -18,7 +18,7 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The rules of a file of Prometheus'.
+/// The rules of a rule file for Prometheus.
 fn rules() -> Result<Vec<Value>> {
     let file = workspace_root().join("ops/prometheus/alerts.yml");
     let rules: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(file)?)?;
@@ -39,7 +39,7 @@ fn expressions() -> Result<Vec<String>> {
     expressions.map(|expr| Ok(expr?.to_owned())).collect()
 }
 
-/// As promtool sees it: `alerts_test.yml` has each rule fire, and not fire.
+/// promtool checks `alerts_test.yml`, in which each rule fires and does not fire.
 #[test]
 fn every_rule_fires_when_it_should_and_only_then() -> Result<()> {
     let directory = workspace_root().join("ops/prometheus");
@@ -112,7 +112,7 @@ async fn every_metric_in_the_rules_is_exported() -> Result<()> {
     ])?;
     let voucher = world.sale(SaleTerms::default()).await?;
     assert!(world.client.order(voucher, 1, None, 1).await?.is_reserved());
-    // Counters are there once they have counted.
+    // A counter is exported only after it has counted something.
     ForeignProducer::of(&world)?
         .write_as(voucher, b"garbage")
         .await?;

@@ -1,5 +1,5 @@
-//! What operators do is on record with what they cannot just say of themselves, what was tried and failed is counted
-//! and in the log with its address, and so is who signs in.
+//! The audit records what operators do, with data that they cannot choose themselves. Failed attempts and sign-ins are
+//! counted, and logged with their addresses.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ async fn rows(world: &World) -> Result<Vec<Row>> {
         .await?)
 }
 
-/// Every operation of the operators' document that is not only asked, by its method and path.
+/// Every operation of the operators' document that changes something, by its method and path.
 async fn changing(world: &World) -> Result<Vec<(Method, String)>> {
     let url = format!("{}/openapi.json", world.client.admin_url);
     let document: Value = reqwest::get(url).await?.json().await?;
@@ -75,7 +75,7 @@ async fn every_call_that_changes_something_is_on_record_with_where_it_came_from(
     ]
     .into();
     let mut noted = rows(&world).await?.len();
-    // A sale takes no changes once it is closed.
+    // A closed sale accepts no changes, so closing comes last.
     let mut operations = changing(&world).await?;
     operations.sort_by_key(|(_, path)| path.ends_with("/close"));
     assert_eq!(operations.len(), bodies.len(), "{operations:?}");

@@ -1,4 +1,4 @@
-//! The dashboards: Grafana takes them, and what they ask has an answer at a Prometheus that scrapes the services.
+//! The dashboards: Grafana accepts them, and their queries have results in a Prometheus that scrapes the services.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::kafka::consumers::toolchains::npm_packages;
 use crate::operators::sale_report::report;
 
-/// Of a dashboard's grid.
+/// The columns of a dashboard's grid.
 const COLUMNS: u64 = 24;
 const UNITS: [&str; 6] = ["reqps", "ops", "s", "short", "bytes", "percentunit"];
 
@@ -39,7 +39,7 @@ fn list<'a>(value: &'a Value, member: &str) -> Result<&'a Vec<Value>> {
     value[member].as_array().with_context(|| member.to_owned())
 }
 
-/// Whose queries they are, and the queries.
+/// The queries, each with the name of its panel.
 fn queries() -> Result<Vec<(String, String)>> {
     let mut queries = Vec::new();
     for (name, dashboard) in dashboards()? {
@@ -107,7 +107,7 @@ fn grafana_can_take_them_and_no_panel_hides_another() -> Result<()> {
     Ok(())
 }
 
-/// Types them with TypeScript, in a folder that has Grafana's types.
+/// Checks the types of the dashboards with TypeScript, in a folder that has Grafana's types.
 fn types(directory: &Path, dashboards: &BTreeMap<String, Value>) -> Result<Output> {
     let mut typed = "import type { Typed } from './types';\n".to_owned();
     for (name, dashboard) in dashboards {
@@ -205,7 +205,7 @@ impl Prometheus {
         })
     }
 
-    /// Whether a query has an answer that is a number.
+    /// Whether the result of a query is a number.
     async fn answers(&self, query: &str) -> Result<bool> {
         let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
         let encoded = query.bytes().map(|byte| format!("%{byte:02X}"));
@@ -228,7 +228,7 @@ impl Prometheus {
 async fn every_query_of_theirs_and_of_a_report_has_an_answer_while_a_sale_runs() -> Result<()> {
     let world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
     let prometheus = Prometheus::of(&world)?;
-    // A record that nobody can read: it is skipped, and its dead letter published.
+    // An unreadable record: it is skipped, and its dead letter is published.
     let voucher = world.sale(SaleTerms::default()).await?;
     ForeignProducer::of(&world)?
         .write_as(voucher, b"garbage")
@@ -240,11 +240,11 @@ async fn every_query_of_theirs_and_of_a_report_has_an_answer_while_a_sale_runs()
         Duration::from_secs(120),
         "every query has an answer",
         || async {
-            // Somebody looks at the shop, which is read from the cache.
+            // A request for the shop, which is answered from the cache.
             world.client.get(1, "/api/v1/vouchers").await?;
             let mut silent = Vec::new();
             for (of, query) in &queries {
-                // What Grafana makes of it for a source that is scraped so often.
+                // The value that Grafana uses for this scrape interval.
                 let query = query.replace("$__rate_interval", "20s");
                 if !prometheus.answers(&query).await? {
                     silent.push(format!("{of}: {query}"));

@@ -1,5 +1,4 @@
-//! `seckillctl doctor` names everything that is not right about the stores, and the command that it names
-//! mends it.
+//! `seckillctl doctor` names every problem of the stores, and the command that it prints solves the problem.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the doctor says, and its exit status.
+/// The output of the doctor, and its exit status.
 struct Visit {
     findings: Vec<Value>,
     status: Option<i32>,
@@ -45,7 +44,7 @@ impl Visit {
         findings.filter(|row| row["state"] == "wrong").collect()
     }
 
-    /// The command that mends the only thing that is wrong, which is this.
+    /// Checks that this is the only problem. Returns the command that solves it.
     fn only(&self, what: &str) -> Result<String> {
         let wrong = self.wrong();
         let is_it = matches!(wrong[..], [one] if one["what"] == what);
@@ -61,7 +60,7 @@ impl Visit {
     }
 }
 
-/// As an operator would in a shell.
+/// Runs a command in a shell, as an operator would do.
 fn run(command: &str) -> Result<()> {
     let words: Vec<&str> = command.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output()?;
@@ -108,7 +107,7 @@ fn what_is_wrong_with_a_topic_is_mended_by_the_command_that_is_named() -> Result
         "kafka-configs --bootstrap-server {brokers} --alter --entity-type topics \
          --entity-name {events} --add-config retention.ms=604800000"
     ))?;
-    // Brokers learn of a setting a moment after the controller.
+    // Brokers apply a setting shortly after the controller.
     let mend = wait_for("the wrong setting", PATIENCE, || {
         Ok(visit(&stack)?.only(&events).ok())
     })?;
@@ -250,7 +249,7 @@ async fn a_record_that_this_version_cannot_read_is_named_before_it_is_rolled_out
     tokio::task::block_in_place(|| visit(&world.stack))?.is_good()
 }
 
-/// Spoils a setting of one master, and has the command that is named mend it, at the port where the deployment
+/// Sets a wrong value at one master, and checks that the printed command corrects it, at the port where the deployment
 /// finds that master.
 fn is_found_and_mended(
     stack: &TestStack,

@@ -1,5 +1,5 @@
-//! The catalogues of metrics: what is exported, what docs/metrics.md says, and that no sale, order or buyer
-//! makes a series of its own.
+//! The lists of metrics: all exported metrics are in them, docs/metrics.md is written from them, and no metric has a
+//! series for each sale, order or buyer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use seckill_testkit::workspace_root;
 use seckill_tests::{SaleTerms, World, eventually, eventually_within, metrics};
 
 const PAGE: &str = "docs/metrics.md";
-/// Labels with few values that are known beforehand.
+/// Labels that have few values, which are known in advance.
 const LABELS: [&str; 23] = [
     "answer",
     "broker",
@@ -112,7 +112,7 @@ fn names_end_in_their_unit_and_labels_have_few_values() {
         for label in labels {
             assert!(LABELS.contains(label), "{name}: {label}");
         }
-        // A library's metric is in the list of each service that uses it, and nothing else twice.
+        // The metrics of a library are in the list of each service that uses it. No other metric is in two lists.
         let before = names.insert(name, metric);
         assert!(before.is_none_or(|before| before == metric), "{name} twice");
     }
@@ -174,7 +174,7 @@ fn labels_of(series: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// That everything in a scrape is in the catalogue, as the catalogue says.
+/// Checks that every series of a scrape is in the list, with the kind and the labels of the list.
 fn check(text: &str, catalogue: &[&[Metric]]) -> Result<usize> {
     let known: BTreeMap<&str, &Metric> = catalogue
         .iter()
@@ -256,7 +256,7 @@ async fn every_series_that_is_exported_is_in_a_catalogue_with_its_labels_and_mea
     Ok(())
 }
 
-/// More than any number of sales needs, and less than one for each of many sales.
+/// More series than are needed for any number of sales, and fewer than one for each of many sales.
 const MOST_SERIES: usize = 2_000;
 const MANY_SALES: usize = 10_000;
 const MANY_LOADS_PATIENCE: Duration = Duration::from_secs(900);
@@ -287,7 +287,7 @@ async fn many_sales(sales: usize) -> Result<()> {
         left -= together;
     }
     eventually_within(MANY_LOADS_PATIENCE, "all sales are loaded", || async {
-        // One that Redis opened, and answered too late, counts as failed.
+        // A load that Redis has opened, but with a late answer, counts as failed.
         let loaded = loads(&world, "opened")? + loads(&world, "failed")?;
         Ok(loaded >= sales && value(&world, "seckill_sales_not_served")? == 0)
     })
@@ -297,9 +297,9 @@ async fn many_sales(sales: usize) -> Result<()> {
     let many = check_all(&world)?;
     println!("{few} series with one sale, {many} with {sales}");
     ensure!(many <= MOST_SERIES, "{many} series");
-    // What happened for the first time meanwhile, of anything but a sale.
+    // New series may appear for events that happened for the first time, but not for sales.
     ensure!(many - few < 200, "{few} series became {many}");
-    // Nobody else loads: a load that finds the sale open was begun for nothing.
+    // There is no other loader, so a load that finds the sale open was unnecessary.
     ensure!(
         loads(&world, "overtaken")? == 0,
         "{}",
@@ -308,12 +308,12 @@ async fn many_sales(sales: usize) -> Result<()> {
     Ok(())
 }
 
-/// How many loads ended so.
+/// The number of loads with this result.
 fn loads(world: &World, end: &str) -> Result<usize> {
     value(world, &format!("seckill_loads_total{{end=\"{end}\"}}"))
 }
 
-/// What a series of the projector's stands at; 0 while there is none.
+/// The value of a series of the projector. 0 if there is none.
 fn value(world: &World, series: &str) -> Result<usize> {
     let text = metrics(&world.projector)?;
     let values = text.lines().filter_map(|line| line.strip_prefix(series));

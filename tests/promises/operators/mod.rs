@@ -1,4 +1,4 @@
-//! What operators do and see: commands, records, alerts, dashboards and runbooks.
+//! Operations: commands, audit, alerts, dashboards and runbooks.
 
 mod alerts;
 mod audit;

@@ -1,4 +1,4 @@
-//! What an operator asks for is done once for its idempotency key, whatever dies, and is on record.
+//! A change by an operator is made once for each idempotency key, whatever process dies, and is recorded in the audit.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn log(world: &World) -> (KafkaSettings, Topics) {
     (settings, Topics::new(setting("TOPIC_PREFIX")))
 }
 
-/// What is adjusted once everything that is in the log is folded and carried out.
+/// The adjusted units, after everything in the log is folded and carried out.
 async fn adjusted(world: &World, voucher: VoucherId) -> Result<Value> {
     let (settings, topics) = log(world);
     let partitions = world.stack.setting("EVENT_PARTITIONS").parse()?;
@@ -65,7 +65,7 @@ async fn a_key_changes_a_sale_once_and_stands_for_one_request() -> Result<()> {
     let client = &world.client;
     for (delta, key) in [(5, "more"), (-3, "less")] {
         let first = stock(client, voucher, delta, key).await?;
-        // At once, and again when it is decided.
+        // Repeat it immediately, and again when it is decided.
         let second = stock(client, voucher, delta, key).await?;
         assert_eq!(event_id(&first)?, event_id(&second)?);
         adjusted(&world, voucher).await?;
@@ -95,14 +95,15 @@ async fn a_key_changes_a_sale_once_and_stands_for_one_request() -> Result<()> {
         Ok(page.body["status"] == "closed")
     })
     .await?;
-    // What was done is still answered with its event when the sale takes no changes any more.
+    // A change that was made is still answered with its event when the sale accepts no changes any more.
     event_id(&stock(client, voucher, -3, "less").await?)?;
     assert_eq!(close(&world, voucher, "end").await?.status, 202);
     assert_eq!(adjusted(&world, other).await?, 0);
     Ok(())
 }
 
-/// The ingress dies at `point` in a change by `delta`; another one is asked again, as an operator does.
+/// The ingress dies at `point` during a change by `delta`. The request is repeated at another ingress, as an operator
+/// would do.
 async fn dies_and_is_repeated(point: &str, delta: i64) -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::of(10)).await?;
@@ -146,7 +147,7 @@ async fn ingress_between_taking_the_units_of_a_shrink_and_its_event() -> Result<
     dies_and_is_repeated("ingress.shrink.after-lua", -5).await
 }
 
-/// The event's id follows from the key: PostgreSQL may lose what it noted.
+/// The id of the event is computed from the key, so PostgreSQL may lose the key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_postgresql_has_lost_is_still_the_same_event() -> Result<()> {
     let world = World::start()?;

@@ -1,4 +1,4 @@
-//! Operators whom an identity provider names.
+//! Operators who sign in at an identity provider.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ fn world(issuer: &str) -> Result<World> {
     ])
 }
 
-/// Status and problem of a look at the sales.
+/// Status and problem of a request for the list of sales.
 async fn look(world: &World, token: &str) -> Result<(StatusCode, String)> {
     let asked = reqwest::Client::new()
         .get(format!("{}/admin/v1/vouchers", world.client.admin_url))
@@ -64,7 +64,7 @@ async fn whom_the_provider_names_may_what_their_role_says_and_stands_in_the_audi
         (&rsa, &["seckill-viewer"][..], 200, 403),
         (&ec, &["seckill-operator"], 200, 202),
         (&rsa, &["seckill-admin", "seckill-viewer"], 200, 202),
-        // The provider's own.
+        // A role of the provider itself.
         (&ec, &["admin"], 403, 403),
         (&rsa, &[], 403, 403),
     ] {
@@ -157,7 +157,7 @@ async fn a_provider_that_is_away_locks_out_nobody_whose_key_is_known() -> Result
 
     let provider = Provider::start(port, &[&new])?;
     eventually("the key that was taken back is forgotten", || async {
-        // Makes the ingress ask.
+        // This token makes the ingress ask the provider.
         look(&world, &token(&never)?).await?;
         Ok(look(&world, &token(&old)?).await?.0 == StatusCode::UNAUTHORIZED)
     })

@@ -1,6 +1,6 @@
-//! What reads the log wrongly corrects nothing: `seckillctl reconcile --execute` over sound stores, and a
-//! log that it cannot read, that has lost records, or that is not theirs. Each says so, with a status that is
-//! not 0, and leaves everything as it was.
+//! If the log is not read correctly, nothing is corrected: `seckillctl reconcile --execute` with correct stores and a log
+//! that it cannot read, that has lost records, or that is not theirs. Each time the command says so, ends with a status
+//! other than 0, and changes nothing.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use seckill_tests::{
     check_consistency, eventually, eventually_within,
 };
 
-/// What is tried: a repair that is allowed everything.
+/// The command: a repair with all permissions.
 const REPAIR: [&str; 2] = ["reconcile", "--allow-removal"];
 
 /// A sale with three promised orders, all decided and carried out.
@@ -31,7 +31,7 @@ async fn promised(world: &World) -> Result<(VoucherId, Vec<Answer>)> {
     Ok((voucher, answers))
 }
 
-/// The command is refused, says this, and has changed nothing.
+/// Checks that the command is refused, says this, and has changed nothing.
 async fn refuses(world: &World, voucher: VoucherId, command: &[&str], says: &[&str]) -> Result<()> {
     let before = world.contents(voucher).await?;
     let told = world.refused(command)?;
@@ -50,14 +50,14 @@ fn events(world: &World) -> String {
 // ---------------------------------------------------------------------------------------------------
 // A reader that dies
 
-/// Records that are no events, so that a partition is not fetched at once.
+/// The number of records that are not events, so many that a partition is not fetched in one request.
 const RECORDS: usize = 40;
 const RECORD_BYTES: usize = 100_000;
-/// A part of it, and more than all of it, but not twice as much.
+/// The number of bytes of a part of the partition.
 const SOME: usize = RECORDS * RECORD_BYTES / 3;
 const ONCE: usize = RECORDS * RECORD_BYTES * 3 / 2;
 
-/// Stores whose Kafka is reached by a wire, and a sale whose orders stand behind a lot of other records.
+/// Stores whose Kafka is reached over a wire, and a sale whose orders come after many other records.
 async fn behind_a_wire() -> Result<(World, KafkaWire, Victim)> {
     let mut wire = KafkaWire::bind()?;
     let broker = Kafka::behind_proxy(wire.port())?;
@@ -172,7 +172,7 @@ async fn a_compacted_log_is_refused_by_its_setting_and_after_that_by_its_gaps() 
             user += 1;
             let world = &world;
             async move {
-                // A segment ends with the first record that comes after its time.
+                // A segment ends when the first record arrives after its time.
                 if user < 10 {
                     world.client.order(voucher, user, None, 1).await?;
                 }
@@ -216,7 +216,8 @@ async fn the_log_of_another_database_is_refused() -> Result<()> {
     let (world, mut other) = (World::start()?, World::start()?);
     promised(&world).await?;
     let (voucher, answers) = promised(&other).await?;
-    // A record more than the other deployment's tables have taken: nothing is said by the log's end.
+    // Write one record more than the other deployment has folded, so that the end of the log does not show the
+    // difference.
     world.sale(SaleTerms::of(10)).await?;
     let mut environment = world.stack.env().clone();
     let url = other.stack.setting("DATABASE_URL").to_owned();

@@ -1,5 +1,5 @@
-//! What somebody wrote into a store behind the services' backs is found, named and repaired; what is
-//! merely under way is not.
+//! Wrong data that were written into a store without the services are found, named and repaired. Orders that are only
+//! under way are not reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,10 +15,10 @@ pub(crate) const PRICE_CENTS: i64 = 1_000;
 const SETUP_LANES: usize = 8;
 const ATTEMPTS: u32 = 20;
 
-/// Kinds of difference, by sale.
+/// The kinds of differences, by sale.
 pub(crate) type Found = BTreeMap<i64, BTreeSet<String>>;
 
-/// What `seckillctl reconcile` says, in JSON.
+/// The report of `seckillctl reconcile`, in JSON.
 pub(crate) async fn reconcile(world: &World, arguments: &[&str]) -> Result<Value> {
     let all = [&["reconcile", "--output", "json"], arguments].concat();
     Ok(serde_json::from_str(&world.seckillctl(&all)?)?)
@@ -51,9 +51,9 @@ pub(crate) async fn alarms(world: &World) -> Result<BTreeMap<String, u64>> {
     Ok(lines.filter(|(_, sales)| *sales > 0).collect())
 }
 
-/// Sales with the orders that injections need, all decided and carried out.
+/// Makes sales with the orders that injections need, and waits until they are decided and carried out.
 pub(crate) async fn victims(world: &World, count: usize) -> Result<Vec<Victim>> {
-    // An order that lapsed while others were injected into is no longer what its injection says.
+    // The orders must not expire during the test, because injections need live ones.
     let terms = SaleTerms {
         hold_seconds: 86_400,
         ..SaleTerms::of(1_000)
@@ -70,7 +70,7 @@ pub(crate) async fn victims(world: &World, count: usize) -> Result<Vec<Victim>> 
     Ok(victims)
 }
 
-/// A machine that builds something else beside the test may refuse for a moment.
+/// Repeats a request, because the services may refuse it on a busy machine.
 async fn insist<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     for _ in 0..ATTEMPTS {
         if let Ok(done) = attempt().await {
@@ -108,7 +108,7 @@ async fn each_wrong_thing_is_found_named_and_repaired() -> Result<()> {
         "a false alarm: {plan:#}"
     );
 
-    // One alone: the others stay as they are.
+    // Repair only one sale. The others stay as they are.
     let first = victims[0].voucher.to_string();
     let done = repair(&world, &["--voucher", &*first]).await?;
     ensure!(done["rows_written"] == 1, "{done:#}");

@@ -1,5 +1,5 @@
-//! A thousand wrong things in as many sales, in batches, while orders, payments and cancellations go on in
-//! the same sales and in others.
+//! A thousand errors in a thousand sales, in batches, while orders, payments and cancellations go on in the same sales and
+//! in others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 use crate::operators::reconcile::{PRICE_CENTS, alarms, found, reconcile, repair, victims};
 
 const SALES: usize = 1_000;
-/// Sales beyond those in which something is injected.
+/// The number of sales without injections.
 const OTHER_SALES: usize = 50;
 const BATCH: usize = 100;
 const TRAFFIC_LANES: usize = 4;
-/// Users of the traffic; injections have the ones below.
+/// The first user of the traffic. Injections use smaller numbers.
 const FIRST_USER: usize = 1_000;
 
-/// Buyers who order anywhere; some pay, some give up.
+/// Buyers who order in random sales. Some pay, and some cancel.
 struct Traffic {
     stop: Arc<AtomicBool>,
     orders: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ impl Traffic {
                     user += TRAFFIC_LANES;
                     let voucher = vouchers[random.usize(..vouchers.len())];
                     let what = random.u8(..3);
-                    // What is refused or not answered belongs to the traffic.
+                    // Requests that are refused or not answered are normal here.
                     if one(&client, voucher, user as u64, what).await.is_ok() {
                         orders.fetch_add(1, Ordering::Relaxed);
                     }
@@ -77,8 +77,8 @@ async fn one(client: &Client, voucher: VoucherId, user: u64, what: u8) -> Result
     Ok(())
 }
 
-/// Injects a batch, and has it found and repaired. Gives how many were missed and how many sales were
-/// named in which nothing was wrong.
+/// Injects a batch of errors, and lets them be found and repaired. Returns how many were missed, and how many correct
+/// sales were reported.
 async fn batch(
     world: &World,
     victims: &[Victim],

@@ -1,4 +1,4 @@
-//! A repair that takes an order or a hold away says first what the log says of it.
+//! Before a repair removes an order or a hold, it prints what the log says about it.
 
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const BUYER: u64 = 4;
 
-/// An order that its buyer has given up.
+/// An order that its buyer has cancelled.
 async fn given_up(world: &World, voucher: VoucherId) -> Result<String> {
     let answer = world.client.order(voucher, BUYER, None, 1).await?;
     let order = answer.order_id().context("an order id")?.to_owned();
@@ -21,7 +21,7 @@ async fn given_up(world: &World, voucher: VoucherId) -> Result<String> {
     Ok(order)
 }
 
-/// Makes it live again, in the tables and in Redis.
+/// Makes a cancelled order live again, in the tables and in Redis.
 async fn revive(world: &World, voucher: VoucherId, order: &str) -> Result<()> {
     let revived = sqlx::query(
         "UPDATE orders SET status = 'unpaid', closed_at = NULL, closed_offset = NULL
@@ -39,7 +39,7 @@ async fn revive(world: &World, voucher: VoucherId, order: &str) -> Result<()> {
     Ok(())
 }
 
-/// Everything that a plan would take away: what it is, and what the log says.
+/// Everything that a plan would remove, with what the log says about it.
 fn losses(plan: &Value) -> Result<Vec<(String, Value)>> {
     let found = plan["differences"].as_array().context("no list")?.iter();
     let removes = found.filter(|difference| difference["removes"] == true);
@@ -120,7 +120,7 @@ async fn nothing_is_taken_away_without_the_record_that_disproves_it() -> Result<
     Ok(())
 }
 
-/// The refund of a payment that was honoured is disproved by the payment's record.
+/// The payment has paid its order, so its record shows that the refund is wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refund_of_a_payment_that_counts_is_taken_away_with_that_payments_record() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -147,7 +147,7 @@ async fn a_refund_of_a_payment_that_counts_is_taken_away_with_that_payments_reco
     Ok(())
 }
 
-/// What was written after the plan was made is in no plan, and no evidence was shown of it.
+/// Rows that were written after the plan are not in the plan, so their evidence was not shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_appear_between_the_plan_and_the_repair_are_not_taken_away() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -159,7 +159,7 @@ async fn rows_that_appear_between_the_plan_and_the_repair_are_not_taken_away() -
     let wrong = Injection::CorruptedOrder;
     wrong.inject(&pool, &mut redis, &victim).await?;
 
-    // The plan only reads; the repair waits for the fold's position, which is held here.
+    // The plan only reads. The repair waits for the row of the fold's position, which is locked here.
     let mut held = pool.begin().await?;
     sqlx::query("SELECT FROM view_positions FOR UPDATE")
         .execute(&mut *held)

@@ -1,5 +1,4 @@
-//! Every command of every runbook works, in the order in which they are written, in the situation that
-//! the runbook is for.
+//! Every command of every runbook works, in the order of the text and in the situation of the runbook.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +10,10 @@ use seckill_tests::{
     until_unready,
 };
 
-/// What stands in the texts for an order.
+/// The order id that the texts use as an example.
 const ORDER: &str = "00000004-4c2a-8f5a-91b3-5a0000000001";
 
-/// A sale with some orders, and one of them.
+/// Makes a sale with some orders. Returns it with one of the orders.
 async fn sale(world: &World) -> Result<(VoucherId, String)> {
     let voucher = world.sale(SaleTerms::of(1000)).await?;
     let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..1000);
@@ -68,8 +67,8 @@ fn voucher_of(order: &str) -> Result<VoucherId> {
     Ok(order.parse::<OrderId>()?.voucher_id())
 }
 
-/// Puts a restock of one unit under a key that is no sale's, and two pieces of garbage, where they
-/// stand in the event topic.
+/// Writes a restock of one unit with a key of no sale, and two pieces of garbage, into the event topic. Returns their
+/// places.
 async fn bury(world: &World, voucher: VoucherId) -> Result<[String; 2]> {
     let foreign = ForeignProducer::of(world)?;
     let home = foreign.home_of(voucher);
@@ -101,7 +100,7 @@ async fn dead_letters() -> Result<()> {
     ensure!(exported.lines().count() == 2, "{exported}");
     let last = printed.last().context("a block")?;
     ensure!(last.contains("projector 0.2 reads it"), "the audit: {last}");
-    // The restock that was redriven is carried out.
+    // The redriven restock is carried out.
     eventually("a unit more", || async {
         Ok(world.client.ledger(voucher).await?["adjusted"] == 1)
     })
@@ -130,7 +129,7 @@ async fn fold_stands_still() -> Result<()> {
     until_ready(&world.projector).await
 }
 
-/// The sections for Redis that does not run alone are carried out by tests of their own.
+/// Other tests carry out the sections for Sentinel and Cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_redis() -> Result<()> {
     let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -205,7 +204,7 @@ async fn lost_redis_as_a_cluster() -> Result<()> {
         .with("NODE:6379", &format!("127.0.0.1:{port}"))?
         .with("-h NODE", &format!("-p {port}"))?
         .with("{17}", &format!("{{{voucher}}}"))?;
-    // What looks at the cluster fails until it is mended.
+    // The commands that inspect the cluster fail until it is repaired.
     let blocks = runbook.blocks();
     let mends = blocks.last().context("a block")?;
     tokio::task::block_in_place(|| runbook.run_block(&world, mends))?;
@@ -266,8 +265,8 @@ async fn reconcile() -> Result<()> {
     Ok(())
 }
 
-/// A runbook without a test, a section that is left out and carried out nowhere, or a command that
-/// stands in no block, would be a command that nobody has tried.
+/// Every command is tested: there is no runbook without a test, no section that all tests leave out, and no command
+/// outside of the blocks.
 #[test]
 fn all_of_them_are_carried_out() -> Result<()> {
     let tests = include_str!("runbooks.rs");

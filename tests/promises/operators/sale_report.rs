@@ -1,4 +1,4 @@
-//! `seckillctl sale report` says of a sale what its log, its rows and its stock in Redis say.
+//! The numbers of `seckillctl sale report` are those of the log, the rows and the stock in Redis.
 
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
@@ -6,7 +6,7 @@ use seckill_testkit::service::run_binary;
 use seckill_tests::{SaleTerms, World};
 use serde_json::{Value, json};
 
-/// What the command prints, with the arguments that follow the id.
+/// The output of the command, with these arguments after the id.
 pub(crate) fn report(world: &World, voucher: VoucherId, output: &[&str]) -> Result<String> {
     let mut env = world.stack.env().clone();
     env.insert("INGRESS_ADMIN_URL".to_owned(), world.ingress.admin_url());
@@ -15,11 +15,11 @@ pub(crate) fn report(world: &World, voucher: VoucherId, output: &[&str]) -> Resu
     tokio::task::block_in_place(|| run_binary("seckillctl", &command, &env))
 }
 
-/// Long enough to pay in, however slow the machine is, and short enough to wait for.
+/// Long enough to pay also on a slow machine, and short enough to wait for its end.
 const HOLD_SECONDS: u32 = 10;
 
-/// Three units: the third order takes the last. One order is paid twice, one is cancelled and paid then, one lapses,
-/// one takes the unit that was given up and is paid. A unit is added.
+/// A sale of three units, of which the third order takes the last. One order is paid twice, one is cancelled and then
+/// paid, one expires, and one takes the unit of the cancelled one and is paid. A unit is added.
 async fn trade(world: &World) -> Result<(VoucherId, Value)> {
     let terms = SaleTerms {
         hold_seconds: HOLD_SECONDS,
@@ -79,12 +79,12 @@ async fn a_sale_is_reported_with_its_orders_its_end_its_refunds_and_its_drift() 
         .as_i64()
         .context("never sold out")?;
     assert!(after_ms > 0, "{found}");
-    // Not before the grace is over, which is a second.
+    // An order does not expire before the grace is over, which is a second.
     let late = &found["expiry_late_ms"];
     assert!(late["max"].as_i64() >= Some(1_000), "{found}");
     assert_eq!(late["median"], late["max"], "of one order: {found}");
 
-    // The page of operators has it from the same reader.
+    // The operators' page gets its numbers from the same code.
     let path = format!("/admin/v1/vouchers/{voucher}/report");
     let page = world.client.admin_get(&path).await?.body;
     for name in ["units", "paid_units", "refunds", "sold_out_at"] {
@@ -125,7 +125,7 @@ async fn a_sale_with_units_left_has_not_sold_out_and_says_what_is_unpaid() -> Re
         .until_status(1, answer.order_id().context("no order")?, "unpaid")
         .await?;
     world.quiet(voucher).await?;
-    // A database that has drifted from Redis by a unit that nobody sold.
+    // Change the database so that it differs from Redis by one unit.
     let pool = world.database().await?;
     sqlx::query("UPDATE vouchers SET adjusted = adjusted + 1, stock_left = stock_left + 1")
         .execute(&pool)

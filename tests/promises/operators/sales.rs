@@ -1,4 +1,4 @@
-//! Operators put sales up, change their stock and close them, and see every unit.
+//! Operators put up sales, change their stock, close them, and see where every unit is.
 
 use anyhow::Result;
 use seckill_tests::{SaleTerms, World, check_consistency, eventually};
@@ -81,7 +81,7 @@ async fn a_closed_sale_takes_no_orders_but_its_order_can_be_paid() -> Result<()>
         Ok(world.keys_of_sale(voucher).await? == 0)
     })
     .await?;
-    // Between the two stores of a retirement the answer is 503.
+    // The answer is 503 while a retirement is between its two stores.
     eventually("PostgreSQL says that it has ended", || async {
         let late = world.client.order(voucher, 3, None, 1).await?;
         Ok((late.status, late.problem()) == (403, "ended"))

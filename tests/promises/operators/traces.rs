@@ -1,4 +1,4 @@
-//! One trace leads from a request to what became of it; what comes later in the life of an order links to it.
+//! One trace contains a request and its results. Later events of the order have links to it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use seckill_tests::{Collector, SaleTerms, Span, World, eventually, until_unready
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A caller who records its trace, or does not.
+/// The `traceparent` of a caller that records its trace, or does not.
 fn caller(trace: &str, flags: &str) -> String {
     format!("00-{trace}-00f067aa0ba902b7-{flags}")
 }
@@ -25,7 +25,7 @@ fn traced_world(share: &str) -> Result<(World, Collector)> {
     Ok((World::with(&settings)?, collector))
 }
 
-/// Places an order with a caller's trace; its id.
+/// Places an order with a caller's trace. Returns its id.
 async fn order(
     world: &World,
     voucher: impl std::fmt::Display,
@@ -76,7 +76,7 @@ async fn one_trace_leads_from_the_request_through_redis_kafka_fold_and_settle_to
         Ok(true)
     })
     .await?;
-    // Nobody asked for the traces of those who put the sale up.
+    // The request that put up the sale was not sampled.
     ensure!(
         collector
             .spans()
@@ -135,7 +135,7 @@ async fn payment_cancellation_and_expiry_link_to_the_order() -> Result<()> {
                 span.links == [(stands_for.trace.clone(), stands_for.id.clone())],
                 "{span:?}"
             );
-            // Its own trace goes on to what the fold made of it.
+            // Its own trace continues to the result of the fold.
             let tree = collector.tree(&span.trace);
             ensure!(
                 tree.iter()

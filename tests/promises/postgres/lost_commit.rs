@@ -1,4 +1,4 @@
-//! A connection breaks after PostgreSQL has committed and before the projector hears of it.
+//! A connection breaks after PostgreSQL has committed and before the projector gets the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use seckill_tests::{SaleTerms, World, check_consistency, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the server says when a transaction begins, to an INSERT, and when it has committed.
+/// The server's answers to the beginning of a transaction, to an INSERT, and to a COMMIT.
 const BEGUN: &[u8] = b"BEGIN\0";
 const INSERTED: &[u8] = b"INSERT 0 ";
 const COMMITTED: &[u8] = b"COMMIT\0";
 
-/// Stands between a client and PostgreSQL and cuts the connection when told to.
+/// A proxy between a client and PostgreSQL that cuts the connection when it is armed.
 struct Cutter {
     address: SocketAddr,
     /// The next answer to a COMMIT of inserted rows is lost.
@@ -35,7 +35,7 @@ impl Cutter {
                     continue;
                 };
                 let armed = Arc::clone(&of_connections);
-                // A connection that breaks is what both ends have to live with.
+                // Both ends have to handle a connection that breaks.
                 tokio::spawn(async move { relay(client, server, &armed).await.ok() });
             }
         });
@@ -43,7 +43,7 @@ impl Cutter {
     }
 }
 
-/// Carries bytes both ways until an end closes, or until an answer is to be lost.
+/// Copies bytes in both directions until an end closes the connection, or until an answer is to be lost.
 async fn relay(client: TcpStream, server: TcpStream, armed: &AtomicBool) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();

@@ -1,5 +1,5 @@
-//! Somebody takes every connection that PostgreSQL allows: what has to be read there is refused,
-//! orders go on, and so does the fold, which keeps the connections that it has.
+//! Another client takes every connection that PostgreSQL allows. Requests that need PostgreSQL are refused. Orders are
+//! accepted, and the fold goes on with the connections that it has.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use seckill_tests::{Crowd, SaleTerms, World, check_consistency, eventually};
 use sqlx::{Connection, PgConnection};
 
-/// What the projector holds, the timeout service, and some for everybody else.
+/// Enough for the connections of the projector and the timeout service, and some others.
 const MAX_CONNECTIONS: &str = "40";
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
-/// A client that holds on to whatever connection it gets.
+/// A client that keeps every connection that it gets.
 struct Hog {
     url: String,
     held: Vec<PgConnection>,
@@ -35,7 +35,7 @@ impl Hog {
         }
     }
 
-    /// Ends the connections of a service and takes them, however fast it asks for them again.
+    /// Ends the connections of a service and takes them before the service can connect again.
     async fn take_those_of(&mut self, service: &str) -> Result<()> {
         loop {
             self.take_all().await?;
@@ -53,7 +53,7 @@ impl Hog {
         }
     }
 
-    /// How far the fold is, asked over a connection that nobody else could get.
+    /// The position of the fold, read over a connection that this client has.
     async fn folded(&mut self) -> Result<i64> {
         let first = self.held.first_mut().context("a connection")?;
         let sum = "SELECT coalesce(sum(next_offset), 0)::bigint FROM view_positions

@@ -1,5 +1,5 @@
-//! PostgreSQL behind PgBouncer, and tables in a schema that is not `public`: sales, orders, payments,
-//! expiries and every command of the operators work as they do directly.
+//! PostgreSQL behind PgBouncer, and tables in a schema other than `public`: sales, orders, payments, expiries and every
+//! command of the operators work as with a direct connection.
 
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::service::run_binary;
@@ -9,7 +9,7 @@ use seckill_tests::{Crowd, EXECUTE, Trade, World};
 /// A name that has to be quoted.
 const SCHEMA: &str = "Shop 1";
 
-/// Services and commands that have only one way to PostgreSQL.
+/// Services and commands that reach PostgreSQL only through the pooler.
 struct Site {
     world: World,
     url: String,
@@ -48,7 +48,7 @@ impl Site {
         self.seckillctl(&[&["rebuild", "orders", command], &EXECUTE[..]].concat())
     }
 
-    /// One of a rebuild's tables in a schema.
+    /// Whether a schema has the tables of a rebuild.
     async fn has_tables(&self, schema: &str) -> Result<bool> {
         let pool = self.world.database().await?;
         let there = sqlx::query_scalar(
@@ -57,7 +57,7 @@ impl Site {
         Ok(there.bind(schema).fetch_one(&pool).await?)
     }
 
-    /// A whole sale: reserved, paid, cancelled, expired, looked at.
+    /// Runs a whole sale with orders that are paid, cancelled and expired, and reads them.
     async fn sells(&self) -> Result<()> {
         let world = &self.world;
         let trade = Trade::begin(world).await?;
@@ -75,7 +75,7 @@ impl Site {
         Ok(())
     }
 
-    /// There and back, while orders keep coming in; and one that is given up half made.
+    /// Promotes a rebuild and rolls it back while orders keep coming in, and aborts another one that is half made.
     async fn rebuilds(&self, crowd: &Crowd) -> Result<()> {
         self.rebuild("start")?;
         ensure!(self.has_tables("rebuild_1_Shop 1").await?);
@@ -92,7 +92,7 @@ impl Site {
 
         self.rebuild("start")?;
         let pool = self.world.database().await?;
-        // As one that died in the middle of making its tables leaves it.
+        // The state after a rebuild has died in the middle of making its tables.
         for sql in [
             "UPDATE rebuilds SET phase = 'loading' WHERE id = 2",
             "DROP TABLE \"rebuild_2_Shop 1\".view_positions",
@@ -124,7 +124,7 @@ async fn a_sale_is_held_through_pgbouncer_in_transaction_mode() -> Result<()> {
         .await
 }
 
-/// As many have it, for clients that cannot do without such settings.
+/// Many poolers are configured like this, for clients that send such settings.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_drops_settings_at_the_start_is_recognised() -> Result<()> {
     let drops = "ignore_startup_parameters = extra_float_digits,options";

@@ -1,4 +1,4 @@
-//! The tables are exchanged while orders keep coming in: nothing is lost, doubled or kept waiting.
+//! The tables are exchanged while orders keep coming in: nothing is lost or doubled, and nothing waits for long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ fn rebuild(world: &World, command: &str) -> Result<Value> {
     serde_json::from_str(&printed).context(printed)
 }
 
-/// Writes one of the tables all the time, changing nothing, and gives the longest wait.
+/// Writes to one of the tables all the time without changing it. Returns the longest wait.
 async fn longest_wait(pool: PgPool, stop: Arc<AtomicBool>) -> Result<Duration> {
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! Two million events with duplicates, rebalances while they are folded live, a rebuild that is killed
-//! twice: the same rows. And how fast a rebuild is, beside Kafka's own consumer on the same topic.
+//! Two million events with duplicates, with rebalances during the live fold and a rebuild that is killed twice, give the
+//! same rows. Also measures the speed of a rebuild, compared with Kafka's own consumer on the same topic.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,9 +20,9 @@ use uuid::Uuid;
 
 const SALES: i64 = 64;
 const REBALANCES: usize = 20;
-/// Of a hundred records, those that repeat an earlier one.
+/// The percentage of records that repeat an earlier one.
 const DUPLICATES_PERCENT: usize = 30;
-/// Orders that are open at a time, before the oldest is paid or lapses.
+/// The number of orders that are open before the oldest one is paid or expires.
 const OPEN_ORDERS: usize = 2_000;
 const IN_FLIGHT: usize = 50_000;
 const FOLD_DEADLINE: Duration = Duration::from_secs(1800);
@@ -63,7 +63,7 @@ fn reserved(n: usize, order_id: OrderId) -> Result<Event> {
         user_id: UserId::new(n as i64 + 1)?,
         quantity: 1,
         price: money()?,
-        // Never due: nobody but this log decides.
+        // Never due, so that only this log decides.
         pay_by: Timestamp::from_micros(4_102_444_800_000_000),
         epoch: Epoch::FIRST,
         key_hash: None,
@@ -72,7 +72,7 @@ fn reserved(n: usize, order_id: OrderId) -> Result<Event> {
     Ok(event(n, voucher, EventBody::SeckillReserved(body)))
 }
 
-/// Two of three are paid, the third lapses.
+/// The event that ends an order: two of three are paid, and the third expires.
 fn closed(n: usize, order_id: OrderId) -> Result<Event> {
     let pay_by = Timestamp::from_micros(4_102_444_800_000_000);
     let body = if n.is_multiple_of(3) {
@@ -88,14 +88,14 @@ fn closed(n: usize, order_id: OrderId) -> Result<Event> {
     Ok(event(n, order_id.voucher_id(), body))
 }
 
-/// The `n`-th record of the log, where it repeats none.
+/// The `n`-th record of the log that is not a duplicate.
 fn nth(n: usize) -> Result<Event> {
     let sales = usize::try_from(SALES)?;
     let voucher = VoucherId::new((n % sales) as i64 + 1)?;
     if n < sales {
         return scheduled(n, voucher);
     }
-    // Every order is reserved at an even place of its sale, and closed at an odd one.
+    // Within its sale, every order is reserved at an even number, and ends at an odd one.
     let round = n / sales;
     let lag = OPEN_ORDERS / sales;
     if round.is_multiple_of(2) || round <= 2 * lag {
@@ -128,7 +128,7 @@ async fn produce(stack: &TestStack, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Records a second of Kafka's own kafka-consumer-perf-test.
+/// The records per second of Kafka's own kafka-consumer-perf-test.
 fn consumer_rate(stack: &TestStack, count: usize) -> Result<f64> {
     let server = kafka::server_command(Path::new("."));
     let arguments: Vec<_> = server.get_args().collect();
@@ -168,7 +168,7 @@ fn rebuild(stack: &TestStack, arguments: &[&str]) -> Result<Value> {
     Ok(serde_json::from_str(&printed)?)
 }
 
-/// Starts a rebuild, and kills it when it has come this far.
+/// Starts a rebuild, and kills it when it has reached this position.
 async fn start_and_kill(stack: &TestStack, pool: &PgPool, at: i64) -> Result<()> {
     let mut running = Command::new(binary("seckillctl")?)
         .args(["rebuild", "orders", "start"])
@@ -188,7 +188,7 @@ async fn start_and_kill(stack: &TestStack, pool: &PgPool, at: i64) -> Result<()>
     Ok(())
 }
 
-/// Folds the log live, while a second projector comes and goes.
+/// Folds the log live, while a second projector starts and ends.
 async fn fold_live(stack: &TestStack, pool: &PgPool, count: i64) -> Result<()> {
     let _first = stack.start_projector(&[])?;
     for _ in 0..REBALANCES {
@@ -201,7 +201,7 @@ async fn fold_live(stack: &TestStack, pool: &PgPool, count: i64) -> Result<()> {
     .await
 }
 
-/// With `SECKILL_REBUILD_EVENTS` so many instead, to try it out.
+/// `SECKILL_REBUILD_EVENTS` sets another number of events, to try the test.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: 2 million events; its speeds mean something with --release only"]
 async fn a_large_log_gives_the_same_rows_after_all_that_can_happen_to_it() -> Result<()> {

@@ -1,5 +1,4 @@
-//! PostgreSQL comes back without its last transactions, and not one more record comes: the log is
-//! folded again all the same.
+//! PostgreSQL is restored without its last transactions. The log is folded again, also if no new record arrives.
 
 use std::time::Instant;
 
@@ -97,7 +96,7 @@ async fn a_restored_database_is_noticed_without_a_new_record() -> Result<()> {
     Ok(())
 }
 
-/// Signs in and orders, and says who that is and which order it got.
+/// Signs in and orders. Returns the user and the order id.
 async fn buy(shop: &Shop, email: &str, voucher: VoucherId) -> Result<(Value, String)> {
     let session = shop.sign_in(email).await?;
     let path = format!("/api/v1/vouchers/{voucher}/orders");
@@ -128,7 +127,7 @@ async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()
     shop.world.quiet(late).await?;
     shop.world.until_carried_out().await?;
 
-    // The projector sleeps, so that the sale that was lost is certainly not folded again yet.
+    // The projector is stopped, so that the lost sale is certainly not folded again yet.
     shop.world.projector.pause()?;
     restore(&pool).await?;
     let (sales, terms) = ("/admin/v1/vouchers", SaleTerms::of(20).body()?);
@@ -138,7 +137,7 @@ async fn after_a_restore_nobody_gets_an_id_that_somebody_else_had() -> Result<()
     assert!(carol["user_id"] != bob["user_id"] && carol["user_id"] != ada["user_id"]);
 
     shop.world.projector.resume()?;
-    // Refused until the fold has caught up.
+    // It is refused until the fold has caught up.
     let next = shop.world.sale(SaleTerms::of(20)).await?;
     assert!(next != early && next != late, "{next}");
     shop.world.quiet(late).await?;
@@ -174,7 +173,7 @@ async fn after_a_restore_a_providers_buyers_are_who_they_were() -> Result<()> {
     world.until_carried_out().await?;
 
     restore(&pool).await?;
-    // One that remembers nobody. Who comes first is somebody new.
+    // An ingress with an empty cache. The first buyer gets a new user id.
     let second = world.stack.start_ingress(&settings(provider.url()))?;
     let there = world.client_of(&second);
     assert!(order(&there, voucher, &mia).await?.is_reserved());
@@ -193,12 +192,12 @@ async fn after_a_restore_a_providers_buyers_are_who_they_were() -> Result<()> {
     Ok(())
 }
 
-/// Six orders are made and paid before that.
-const OPEN_FOR_SECONDS: i64 = 20;
+/// Long enough to make and pay six orders.
+const OPEN_FOR_SECONDS: i64 = 25;
 
-/// PostgreSQL comes back without the last orders of a sale that is leaving Redis, between its two looks at it and
-/// between the two stores, whether somebody has closed it or its window was over. Nobody is told that there is no
-/// such order, and the sale ends with all of them.
+/// PostgreSQL is restored without the last orders of a sale that is being removed from Redis: between the projector's two
+/// checks, and between the two stores, for a closed sale and for one whose window is over. No request is answered that
+/// such an order does not exist, and the sale ends with all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_while_a_sale_leaves_redis_loses_no_order_of_it() -> Result<()> {
     // Side by side, each over stores of its own.

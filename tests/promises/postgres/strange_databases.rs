@@ -1,5 +1,5 @@
-//! What people do to a PostgreSQL server that others use too: defaults of their own, a time in which it takes no
-//! writes, additions to the tables.
+//! A PostgreSQL server that is shared with others: it has unusual defaults, refuses writes for a while, and its tables have
+//! additions.
 
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::TestStack;
@@ -7,7 +7,7 @@ use seckill_tests::{Trade, World, eventually_within, until_unready};
 use sqlx::PgPool;
 use std::time::Duration;
 
-/// What a session has unless it asks for something else, as some servers' operators have it.
+/// Defaults for sessions that some operators set.
 const DEFAULTS: [&str; 16] = [
     "default_transaction_isolation = 'serializable'",
     "default_transaction_deferrable = on",
@@ -27,7 +27,7 @@ const DEFAULTS: [&str; 16] = [
     "search_path = pg_catalog, public",
 ];
 
-/// A statement about the whole database, which is named `{}` in it.
+/// Runs a statement about the whole database. `{}` stands for its name.
 async fn alter(pool: &PgPool, statement: &str) -> Result<()> {
     let name: String = sqlx::query_scalar("SELECT quote_ident(current_database())")
         .fetch_one(pool)
@@ -61,7 +61,7 @@ async fn defaults_that_somebody_has_given_the_database_change_nothing() -> Resul
     Ok(())
 }
 
-/// As a reader endpoint is after a failover: connections stay, and refuse what writes.
+/// As with a reader endpoint after a failover: connections stay open, and refuse writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_takes_no_writes_for_a_while_is_written_again_by_itself() -> Result<()> {
     let world = World::start()?;
@@ -78,7 +78,7 @@ async fn a_database_that_takes_no_writes_for_a_while_is_written_again_by_itself(
     until_unready(&world.projector, "read-only").await?;
     until_unready(&world.timeout, "read-only").await?;
 
-    // Whoever has a connection keeps it: only new ones may write.
+    // Existing connections stay read-only; only new ones may write.
     let writer = PgPool::connect(&format!(
         "{}?options=-c%20default_transaction_read_only%3Doff",
         world.stack.setting("DATABASE_URL")
@@ -111,7 +111,8 @@ async fn what_an_operator_adds_to_the_tables_disturbs_nobody_and_outlives_a_rebu
         "CREATE UNIQUE INDEX \"Vouchers by title\" ON vouchers (title, voucher_id) WHERE stock_left > 0",
         "CREATE VIEW takings WITH (security_barrier) AS SELECT voucher_id, sum(amount_cents) AS cents FROM orders GROUP BY 1",
         "VACUUM FULL orders",
-        // Without CONCURRENTLY it locks the table before its indexes, and the fold the other way round.
+        // Without CONCURRENTLY it locks the table before its indexes, and the fold locks them in the other order, which
+        // is a deadlock.
         "REINDEX TABLE CONCURRENTLY orders",
         "ANALYZE",
         &format!("CREATE ROLE {reader}"),
@@ -150,7 +151,7 @@ async fn what_an_operator_adds_to_the_tables_disturbs_nobody_and_outlives_a_rebu
     Ok(())
 }
 
-/// It is not in the log, so that no copy could have it: that is said before anything is folded.
+/// The addition is not in the log, so the copy could not have it. This is reported before anything is folded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_does_not_begin_over_what_it_would_lose() -> Result<()> {
     let world = World::start()?;

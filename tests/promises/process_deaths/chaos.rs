@@ -13,7 +13,7 @@ use seckill_tests::{
 
 const SEED_VARIABLE: &str = "SECKILL_TEST_SEED";
 const BUYERS: u64 = 2_000_000;
-/// Until everything is back, decided, expired and carried out.
+/// The most time until everything is running again, decided, expired and carried out.
 const RECOVERY: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ fn seeded() -> Result<fastrand::Rng> {
     Ok(fastrand::Rng::with_seed(seed))
 }
 
-/// All of them in a random order, and as many more as there are kills left.
+/// All victims in a random order, and then random ones until the number of kills is reached.
 fn victims(random: &mut fastrand::Rng, kills: usize) -> Vec<Victim> {
     let mut all = VICTIMS.to_vec();
     random.shuffle(&mut all);
@@ -55,7 +55,7 @@ fn victims(random: &mut fastrand::Rng, kills: usize) -> Vec<Victim> {
     all
 }
 
-/// The system under load, and how it is taken down and put up again.
+/// The system under load, and the methods that kill and restart its parts.
 struct Arena {
     world: World,
     /// Orders go to either of the two.
@@ -63,7 +63,7 @@ struct Arena {
     voucher: VoucherId,
     crowd: Crowd,
     kills: BTreeMap<Victim, usize>,
-    /// Services that were found to have ended without having been killed.
+    /// The number of services that ended by themselves.
     ended_by_themselves: usize,
 }
 
@@ -121,7 +121,7 @@ impl Arena {
         ]
     }
 
-    /// Starts again what has given up, as a supervisor would.
+    /// Starts services again that have ended, as a supervisor would do.
     fn supervise(&mut self) -> Result<()> {
         let mut ended = 0;
         for service in self.services() {
@@ -135,7 +135,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Waits until everything is served, everybody has gone and all orders have expired.
+    /// Waits until all sales are served, the crowd has ended and all orders have expired.
     async fn ends_well(mut self, case: &str) -> Result<()> {
         let calm = Instant::now();
         let services = self.services().map(|service| &*service);

@@ -1,4 +1,4 @@
-//! Processes that die, by SIGKILL, exactly between two stores. After a restart and quiet, every
+//! Processes are killed by SIGKILL exactly between two stores. After a restart, when everything has come to rest, every
 //! invariant holds.
 
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ async fn reservations_become_orders_once_when_the_ingress_dies_after_the_ack() -
     ingress_dies_at("ingress.after-ack").await
 }
 
-/// The one who was to publish what a dead ingress left behind dies too.
+/// The relay that is to publish the event of a dead ingress dies too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_becomes_one_order_when_the_relay_dies_before_produce() -> Result<()> {
     let mut world = World::start()?;
@@ -71,7 +71,7 @@ async fn a_reservation_becomes_one_order_when_the_relay_dies_before_produce() ->
     Ok(())
 }
 
-/// Units taken off in Redis stay off for every buyer, and another ingress writes it into the log.
+/// Units that were removed in Redis stay removed for every buyer, and another ingress writes the event into the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn units_of_a_shrink_stay_removed_when_the_ingress_dies_after_taking_them() -> Result<()> {
     let world = World::start()?;
@@ -109,7 +109,7 @@ async fn two_sales_of_one_partition(world: &World) -> Result<[VoucherId; 2]> {
     }
 }
 
-/// Outcomes that were published while the position that says so stands before them.
+/// The number of outcomes that were published although the stored position is still before them.
 async fn told_past_the_position(world: &World, sales: [VoucherId; 2]) -> Result<usize> {
     let pool = world.database().await?;
     let mut told = 0;
@@ -127,8 +127,8 @@ async fn told_past_the_position(world: &World, sales: [VoucherId; 2]) -> Result<
     Ok(told)
 }
 
-/// The projector dies at `point` with the decisions on twenty orders in hand; gives how many of their
-/// outcomes it had published by then, and how many were published twice in the end.
+/// The projector dies at `point` while it handles the decisions on twenty orders. Returns how many of their outcomes it
+/// had published by then, and how many were published twice in the end.
 async fn projector_dies_at(point: &str) -> Result<(usize, usize)> {
     let mut world = World::start()?;
     let [first, second] = two_sales_of_one_partition(&world).await?;
@@ -199,7 +199,7 @@ async fn outcomes_are_published_again_when_the_projector_dies_before_it_stores_i
     Ok(())
 }
 
-/// The timeout service dies at `point` with three due orders in hand.
+/// The timeout service dies at `point` while it handles three due orders.
 async fn timeout_dies_at(point: &str) -> Result<()> {
     let mut world = World::with(&[("EXPIRY_GRACE_SECONDS", "1")])?;
     arm(&mut world.timeout, point, "kill")?;

@@ -1,5 +1,5 @@
-//! `seckillctl` is killed in mid-command: what it did and what the audit says belong together, and
-//! the command can be given again.
+//! `seckillctl` is killed in the middle of a command. The audit agrees with what the command did, and the command can be
+//! repeated.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,7 +16,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// More than one of the command's chunks, of a hundred.
+/// More letters than one chunk of the command, which is a hundred.
 const LETTERS: i64 = 150;
 const REDRIVE: [&str; 9] = [
     "dlq",
@@ -30,7 +30,7 @@ const REDRIVE: [&str; 9] = [
     "--reason",
 ];
 
-/// Starts `seckillctl` and kills it as soon as `acted` says that it has done something.
+/// Starts `seckillctl` and kills it as soon as `acted` returns that it has done something.
 pub(crate) async fn killed_when<F>(
     world: &World,
     arguments: &[&str],
@@ -52,7 +52,7 @@ where
     process.kill()
 }
 
-/// Letters noted as dealt with, and how many the audit says were.
+/// The number of letters that are marked as redriven or discarded, and the number in the audit.
 async fn noted(pool: &sqlx::PgPool) -> Result<(i64, i64)> {
     let sql = "SELECT (SELECT count(*) FROM skipped_records WHERE fate IS NOT NULL),
                       (SELECT coalesce(sum(affected), 0)::bigint FROM ops_audit
@@ -71,7 +71,7 @@ async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     let world = World::start()?;
     let voucher = world.sale(SaleTerms::default()).await?;
     let foreign = ForeignProducer::of(&world)?;
-    // Each would show in the stock if it were carried out twice.
+    // If one of them were carried out twice, the stock would show it.
     for _ in 0..LETTERS {
         foreign.misfile_restock(voucher).await?;
     }
@@ -89,7 +89,7 @@ async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     ]
     .concat();
 
-    // In the first chunk; then in the second, when the first one is noted.
+    // Kill it in the first chunk, and then in the second, when the first one is recorded.
     for (at_least, chunks) in [(5, 0), (100 + 5, 100)] {
         killed_when(&world, &slowly, "http://127.0.0.1:1", || async {
             let (letters, _) = noted(&pool).await?;
@@ -126,7 +126,7 @@ async fn a_redrive_that_is_killed_can_be_given_again() -> Result<()> {
     Ok(())
 }
 
-/// The way to the admin API whose answers do not arrive.
+/// A connection to the admin API on which no answer arrives.
 async fn deaf_wire(world: &World) -> Result<(SlowWire, String)> {
     let address = world.client.admin_url.strip_prefix("http://");
     let address: SocketAddr = address.context("an address")?.parse()?;
@@ -183,7 +183,7 @@ async fn a_sale_that_was_put_up_by_a_killed_command_is_put_up_once() -> Result<(
     assert!(told.contains(&ids[0].to_string()), "{told}");
     world.until_served(VoucherId::new(ids[0])?).await?;
 
-    // A restock has no key: the ledger says whether it was done, as the command's own advice is.
+    // The restock has no idempotency key. The ledger shows whether it was made, as the command itself advises.
     let voucher = ids[0].to_string();
     let restock = ["sale", "restock", &voucher, "3", "--reason", "found"];
     let id = VoucherId::new(ids[0])?;

@@ -1,5 +1,5 @@
-//! Processes that die, by SIGKILL, when one store has it already and nobody has heard of it. Who does
-//! it again then does nothing twice.
+//! Processes are killed by SIGKILL when one store already has a change and nobody was told. A repetition does nothing
+//! twice.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 const TWENTY: SaleTerms = SaleTerms::of(20);
 
-/// The provider hears nothing and tells of its payment again.
+/// The provider gets no answer and reports its payment again.
 async fn payment_dies_at(point: &str) -> Result<()> {
     let mut world = World::start()?;
     let voucher = world.sale(TWENTY).await?;
@@ -44,7 +44,7 @@ async fn a_payment_is_recorded_once_when_the_ingress_dies_after_the_ack() -> Res
     payment_dies_at("ingress.event.after-ack").await
 }
 
-/// The buyer hears nothing; the units are back once.
+/// The buyer gets no answer. The units return once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_returns_its_units_once_when_the_ingress_dies_after_the_ack() -> Result<()> {
     let mut world = World::start()?;
@@ -73,7 +73,7 @@ async fn a_cancellation_returns_its_units_once_when_the_ingress_dies_after_the_a
     Ok(())
 }
 
-/// What the relay has published is published once more, and is one order.
+/// The event that the relay has published is published again, and is still one order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_becomes_one_order_when_the_relay_dies_between_the_ack_and_the_clearing()
 -> Result<()> {
@@ -94,7 +94,7 @@ async fn a_reservation_becomes_one_order_when_the_relay_dies_between_the_ack_and
     Ok(())
 }
 
-/// The record is read again: its dead letter may come twice, under the same source.
+/// The record is read again, so its dead letter may be published twice, with the same source.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_name_one_source_when_the_projector_dies_before_it_stores_its_position()
 -> Result<()> {
@@ -129,7 +129,7 @@ async fn dead_letters_name_one_source_when_the_projector_dies_before_it_stores_i
     Ok(())
 }
 
-/// Redis has it no more, and PostgreSQL does not know that: it is loaded once more, and leaves again.
+/// Redis no longer has the sale, and PostgreSQL does not know that. The sale is loaded again, and then retired.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_is_retired_when_the_projector_dies_between_redis_and_postgresql() -> Result<()> {
     let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;

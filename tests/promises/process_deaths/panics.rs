@@ -1,5 +1,5 @@
-//! A panic in any task or thread ends its process, and what comes after it goes on where it was. Only
-//! a panic while a record's bytes are read is that record's fault.
+//! A panic in any task or thread ends its process, and the restarted process continues the work. Only a panic while a
+//! record is decoded is a fault of that record.
 
 use std::time::Duration;
 

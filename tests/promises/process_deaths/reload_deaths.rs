@@ -1,5 +1,5 @@
-//! Redis has lost everything, and the projector that loads it again dies as well, in any step. The
-//! next one opens the sale by itself.
+//! Redis has lost everything, and the projector that loads it again dies too, in any step. The restarted projector opens
+//! the sale without any action.
 
 use anyhow::Result;
 use seckill_tests::{Crowd, SaleTerms, World, arm, await_death, check_consistency, revive};
@@ -8,7 +8,7 @@ const LARGE: SaleTerms = SaleTerms::of(20_000);
 
 const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "500")];
 
-/// Orders by `buyers`; then, under load, Redis is emptied and the projector dies at `point`.
+/// `buyers` place orders. Then, under load, Redis is emptied and the projector dies at `point`.
 async fn dies_while_reloading(point: &str, buyers: u64) -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
@@ -50,7 +50,7 @@ async fn a_load_that_died_after_its_new_epoch_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.after-append", 10).await
 }
 
-/// A chunk is 500 holds.
+/// A chunk has 500 holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_died_between_two_chunks_is_made_again() -> Result<()> {
     dies_while_reloading("projector.reload.between-chunks", 600).await

@@ -1,5 +1,5 @@
-//! The command that decides to pass a record over is killed between every two of its steps, and so is the
-//! projector that carries the decision out. A fold that waits is the worst that comes of it.
+//! The command that decides to skip a record is killed between every two of its steps, and so is the projector that
+//! carries out the decision. The worst result is a fold that waits.
 
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
@@ -14,7 +14,7 @@ use crate::kafka::skipped_records::of_unknown_schema;
 
 const FAILPOINTS: &str = "SECKILL_FAILPOINTS";
 
-/// A fold that stands before a record that it does not know, between two orders.
+/// A fold that has stopped before a record of an unknown schema, between two orders.
 struct Standing {
     world: World,
     voucher: VoucherId,
@@ -58,7 +58,7 @@ impl Standing {
         Ok(())
     }
 
-    /// Of the one decision: whether it is noted, and whether the tables know that the log has it.
+    /// Whether the decision is recorded in PostgreSQL, and whether it is marked there as being in the log.
     async fn noted(&self) -> Result<Option<bool>> {
         let pool = self.world.database().await?;
         let noted = sqlx::query_scalar("SELECT in_log FROM skipped_records");
@@ -71,7 +71,7 @@ impl Standing {
         Ok(orders.fetch_one(&pool).await?)
     }
 
-    /// The projector dies there as soon as it has begun.
+    /// Restarts the projector, which dies at `point`.
     async fn projector_dies_at(&mut self, point: &str) -> Result<()> {
         let projector = &mut self.world.projector;
         projector.stop()?;
@@ -79,7 +79,7 @@ impl Standing {
         await_death(projector, point)
     }
 
-    /// Everything behind the record is decided, and everybody passes it over.
+    /// Checks that the orders behind the record are decided, and that every fold skips the record.
     async fn ends_well(mut self) -> Result<()> {
         let orders = i64::try_from(self.answers.len())?;
         eventually("the orders behind it are decided", || async {
@@ -123,7 +123,7 @@ async fn a_skip_that_died_before_the_ack_can_be_repeated() -> Result<()> {
     standing.ends_well().await
 }
 
-/// Nobody has to repeat the command then: a fold that begins finds the decision in the log.
+/// The command need not be repeated then, because a fold that starts finds the decision in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_skip_that_died_after_the_ack_is_found_in_the_log() -> Result<()> {
     let mut standing = standing().await?;
@@ -145,7 +145,7 @@ async fn a_skip_that_died_after_the_release_of_the_fold_can_be_repeated() -> Res
     standing.ends_well().await
 }
 
-/// Each of its deaths on the way past the record, one after the other.
+/// It dies at each point on its way past the record, one after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projector_that_dies_around_the_skipped_record_passes_it_once() -> Result<()> {
     let mut standing = standing().await?;

@@ -1,5 +1,5 @@
-//! A process stands still in the worst place, everybody else goes on without it, and it wakes up
-//! long after and finishes what it was about to do.
+//! A process is stopped at the worst point while all others go on. Long after that it is resumed and finishes what it was
+//! about to do.
 
 use anyhow::Result;
 use seckill_domain::VoucherId;
@@ -13,7 +13,7 @@ const TEN: SaleTerms = SaleTerms::of(10);
 
 const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "500")];
 
-/// A second ingress that stops at `point` with the order of user 1 in hand.
+/// A second ingress that stops at `point` while it handles the order of user 1.
 async fn ingress_asleep(
     world: &World,
     voucher: VoucherId,
@@ -29,7 +29,7 @@ async fn ingress_asleep(
     Ok((sleeper, order))
 }
 
-/// The sleeper's grant was lost with Redis, and its unit was sold to somebody else meanwhile.
+/// The grant of the stopped ingress was lost with Redis, and its unit was sold to another buyer meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_redis_lost_is_rejected_when_its_ingress_publishes_it_late() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
@@ -58,8 +58,8 @@ async fn a_grant_that_redis_lost_is_rejected_when_its_ingress_publishes_it_late(
     Ok(())
 }
 
-/// The sleeper's grant outlived Redis in its snapshot and was granted again under a new epoch: a
-/// record of either epoch may be the first, and the order is decided once.
+/// The grant of the stopped ingress is in the snapshot of Redis and was granted again under a new epoch. The record of
+/// either epoch may be the first, and the order is decided once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_a_reload_took_over_is_decided_when_its_ingress_publishes_it_late()
 -> Result<()> {
@@ -92,7 +92,7 @@ async fn a_grant_that_a_reload_took_over_is_decided_when_its_ingress_publishes_i
     Ok(())
 }
 
-/// The event was in the log in time, and only its sender does not know.
+/// The event was in the log in time, but its ingress does not know that.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_answered_as_pending_when_its_ingress_learns_of_the_ack_too_late() -> Result<()>
 {
@@ -120,8 +120,8 @@ async fn an_order_is_answered_as_pending_when_its_ingress_learns_of_the_ack_too_
     Ok(())
 }
 
-/// The only projector stops at `point` while ten orders come in; a second one takes over; the
-/// first wakes up and goes on where it was.
+/// The only projector stops at `point` while ten orders come in. A second one takes over. Then the first one is resumed
+/// and continues.
 async fn projector_asleep_at(point: &str) -> Result<(World, VoucherId)> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(SaleTerms::of(20)).await?;
@@ -153,7 +153,7 @@ async fn a_batch_that_another_projector_has_folded_does_not_commit_again() -> Re
     .await
 }
 
-/// The first was about to publish: the second has done it while the first slept.
+/// The first projector was about to publish when it was stopped. The second one has published meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_stay_consistent_when_a_projector_wakes_up_before_it_publishes_them() -> Result<()>
 {
@@ -162,7 +162,8 @@ async fn outcomes_stay_consistent_when_a_projector_wakes_up_before_it_publishes_
     Ok(())
 }
 
-/// The first had published, and nobody knew: the second does it again, and then the first wakes up.
+/// The first projector had published, but had not stored its position. The second one publishes again, and then the first
+/// one is resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_are_published_again_when_a_projector_sleeps_before_it_stores_its_position()
 -> Result<()> {
@@ -172,7 +173,7 @@ async fn outcomes_are_published_again_when_a_projector_sleeps_before_it_stores_i
     Ok(())
 }
 
-/// The first stops at `point` of a reload, the second loads the sale from the beginning.
+/// The first projector stops at `point` of a reload, and the second one loads the sale from the beginning.
 async fn reload_asleep_at(point: &str) -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
     let voucher = world.sale(SaleTerms::of(20)).await?;

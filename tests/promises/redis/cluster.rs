@@ -1,6 +1,6 @@
-//! Redis Cluster: a master dies or stands still and its replica takes over, and a slot moves to
-//! another master, all in mid-sale. The sale is not served, never guessed at, and open again by itself;
-//! sales on other masters go on.
+//! Redis Cluster: a master dies or is stopped and its replica takes over, or a slot moves to another master, during a sale.
+//! The sale is refused meanwhile, without any wrong answer, and opens again without any action. Sales on other masters go
+//! on.
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
@@ -9,7 +9,7 @@ use seckill_testkit::{RedisCluster, TestStack};
 use seckill_tests::{Answer, Crowd, Interruption, SaleTerms, World, check_consistency, eventually};
 
 const UNITS: i64 = 300;
-/// Far more than there are units.
+/// Many more buyers than there are units.
 const DEMAND: u64 = 400;
 const NODE_TIMEOUT_MS: u32 = 1_500;
 
@@ -18,14 +18,14 @@ fn over(redis: &RedisCluster) -> Result<World> {
     World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])
 }
 
-/// A sale, the master that has it and its slot.
+/// Puts up a sale. Returns it with its master and its slot.
 async fn sale(world: &World, redis: &RedisCluster) -> Result<(VoucherId, usize, usize)> {
     let voucher = world.sale(SaleTerms::of(UNITS)).await?;
     let (owner, slot) = redis.first_owner(&world.sale_key(voucher, "sale"))?;
     Ok((voucher, owner, slot))
 }
 
-/// A sale that another master has.
+/// Puts up a sale that another master has.
 async fn sale_elsewhere(world: &World, redis: &RedisCluster, owner: usize) -> Result<VoucherId> {
     loop {
         let (voucher, other, _) = sale(world, redis).await?;
@@ -35,7 +35,7 @@ async fn sale_elsewhere(world: &World, redis: &RedisCluster, owner: usize) -> Re
     }
 }
 
-/// Sells what is left, and checks every invariant: each unit is sold, and once.
+/// Sells the remaining units, and checks every invariant: each unit is sold exactly once.
 async fn sold_out(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -> Result<()> {
     answers.extend(world.client.orders(voucher, 1_000..1_000 + DEMAND).await);
     world.quiet(voucher).await?;
@@ -66,7 +66,7 @@ async fn a_master_dies_and_only_its_own_sales_are_not_served() -> Result<()> {
     sold_out(&world, other, elsewhere).await
 }
 
-/// Longer than everybody waits for it; then it wakes up, and finds that it is no master any more.
+/// The master is stopped for longer than all time-outs. Then it is resumed, and finds that it is no longer the master.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a failover takes seconds"]
 async fn a_master_stands_still_until_its_sales_are_open_elsewhere() -> Result<()> {
@@ -83,7 +83,7 @@ async fn a_master_stands_still_until_its_sales_are_open_elsewhere() -> Result<()
     redis.node_mut(owner).pause()?;
     answers.extend(outage.until_reopened(&client, voucher, 201).await?);
     redis.node_mut(owner).resume()?;
-    // Its connection to the old master is still open, and nobody told it.
+    // Its connection to the old master is still open, and it does not know of the failover.
     answers.extend(idle.orders(voucher, 401..451).await);
     eventually("the old master is a replica", || async {
         let info = redis.node(owner).cli(&["INFO", "replication"])?;
@@ -108,7 +108,7 @@ async fn a_slot_moves_to_another_master() -> Result<()> {
     redis.move_begins(slot, from, to)?;
     crowd.flows(10).await?;
     let outage = Interruption::begins("cluster: slot migration");
-    // Half way: the terms are gone and the holds are still there.
+    // Half of the move: the terms are moved, and the holds are still at the old master.
     redis.move_keys(&[&world.sale_key(voucher, "sale")], from, to)?;
     let refused = client.order(voucher, 150, None, 1).await?;
     assert!(refused.is_planned_503(), "{refused:?}");
@@ -121,7 +121,7 @@ async fn a_slot_moves_to_another_master() -> Result<()> {
     sold_out(&world, voucher, answers).await
 }
 
-/// A sale of another master, in the same partition of the log: one worker carries out the effects of both.
+/// A sale of another master in the same partition of the log. The same worker carries out the effects of both sales.
 async fn neighbour(
     world: &World,
     redis: &RedisCluster,
@@ -139,9 +139,9 @@ async fn neighbour(
     }
 }
 
-/// Nobody takes over for a master whose replica is dead, and it hangs or dies itself. What concerns its own sale
-/// waits. Sales of the other masters sell, are settled, expire and are loaded; and when it is back, its own sale is
-/// caught up, although the effects have long gone past it.
+/// A master hangs or dies, and its replica is dead too, so no server takes over. The effects of its own sale wait. Sales
+/// of the other masters sell, are settled, expire and are loaded. When the master is back, the missed effects of its sale
+/// are carried out, although the effects worker is already far beyond them.
 async fn a_shard_is_away(
     leaves: fn(&mut Redis) -> Result<()>,
     returns: fn(&mut Redis) -> Result<()>,
@@ -197,7 +197,7 @@ async fn a_master_without_a_replica_that_hangs_holds_up_its_own_sales_only() -> 
     a_shard_is_away(Redis::pause, Redis::resume).await
 }
 
-/// It comes back with nothing: its sales are loaded.
+/// The master comes back empty, so its sales are loaded.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: the Cluster takes seconds to notice"]
 async fn a_master_and_its_replica_that_are_killed_take_only_their_own_sales_along() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Redis forgets, fails over, answers late or is set up in another way.
+//! Redis loses data, fails over, answers late, or has unusual settings.
 
 mod cluster;
 mod lost_redis;

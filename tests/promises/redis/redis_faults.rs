@@ -1,5 +1,5 @@
-//! Redis forgets, goes back in time, or stands still, while orders flow: nothing is oversold,
-//! nothing promised is lost, no unit leaks, and the sale is open again by itself.
+//! Redis loses data or is stopped while orders come in: nothing is oversold, no promised order is lost, no unit leaks, and
+//! the sale opens again without any action.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn crowd(world: &World, voucher: VoucherId) -> Crowd {
     Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
 }
 
-/// Orders flow again, come to rest, and every invariant holds. Prints when, from now on.
+/// Waits until orders are accepted again, ends the crowd, and checks every invariant. Prints how long it took from now.
 async fn recovers(world: &World, voucher: VoucherId, crowd: Crowd, case: &str) -> Result<()> {
     let since = Instant::now();
     crowd.flows(20).await?;
@@ -59,13 +59,13 @@ async fn each_of_two_sales_recovers_when_only_its_keys_are_deleted() -> Result<(
     let _: () = redis.del(&keys).await?;
     crowd_of_other.flows(50).await?;
     recovers(&world, lost, crowd_of_lost, "one sale of two deleted").await?;
-    // The terms alone: the load takes over what is still pending.
+    // Only the terms are deleted, so the load takes over the pending events.
     let _: () = redis.del(world.sale_key(other, "sale")).await?;
     recovers(&world, other, crowd_of_other, "the terms of the other").await
 }
 
-/// Longer than every time-out of a call. What was sent meanwhile is carried out when nobody waits
-/// for it any more.
+/// Redis is stopped for longer than every time-out of a call. The calls that were sent meanwhile are carried out when
+/// their callers have given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn buyers_are_refused_in_time_while_redis_stands_still_for_five_seconds() -> Result<()> {
     let mut world = World::with(&SETTINGS)?;
@@ -78,7 +78,7 @@ async fn buyers_are_refused_in_time_while_redis_stands_still_for_five_seconds() 
     let deadline = Duration::from_secs(1) + Duration::from_millis(750);
     eventually("Redis has stood still for five seconds", || async {
         let asked_at = Instant::now();
-        // More than there are calls at a time: some wait behind others that wait for Redis.
+        // More than the number of simultaneous calls, so some wait behind others that wait for Redis.
         let refused = world.client.orders(voucher, 30_000..30_050).await;
         let took = asked_at.elapsed();
         let planned = refused.iter().filter(|answer| answer.is_planned_503());

@@ -1,5 +1,5 @@
-//! Redis loses a part of what it had, while orders flow: the sale is refused within a second, and open
-//! again by itself.
+//! Redis loses a part of its data while orders come in: the sale is refused within a second, and opens again without any
+//! action.
 
 use anyhow::Result;
 use seckill_domain::VoucherId;
@@ -14,7 +14,7 @@ fn crowd(world: &World, voucher: VoucherId) -> Crowd {
     Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
 }
 
-/// Orders flow again, come to rest, and every invariant holds.
+/// Waits until orders are accepted again, ends the crowd, and checks every invariant.
 async fn recovers(world: &World, outage: &Outage, case: &str, crowd: Crowd) -> Result<()> {
     crowd.flows(20).await?;
     let answers = crowd.leave().await?;
@@ -24,7 +24,7 @@ async fn recovers(world: &World, outage: &Outage, case: &str, crowd: Crowd) -> R
     Ok(())
 }
 
-/// The server stays what it was, and so does its fence.
+/// Deletes one key. The server and its fence stay the same.
 async fn a_key_is_deleted(part: &str) -> Result<()> {
     let world = World::with(&SETTINGS)?;
     let voucher = world.sale(LARGE).await?;
@@ -89,7 +89,7 @@ async fn a_sale_recovers_when_redis_restarts_from_an_older_snapshot() -> Result<
     recovers(&world, &outage, "older-snapshot", crowd).await
 }
 
-/// Grants of the last moments are gone, and what is left looks whole.
+/// The last grants are lost, and the remaining data look complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_recovers_when_the_tail_of_redis_file_is_cut() -> Result<()> {
     let stores = TestStack::builder().redis(Redis::append_only()?);

@@ -1,5 +1,5 @@
-//! Redis answers late, or not at all: every buyer is answered within the deadline, nothing piles up,
-//! and afterwards everything is served and every unit is where it belongs.
+//! Redis answers late or not at all: every buyer gets an answer within the deadline, no queue grows without limit, and
+//! afterwards orders are accepted and no unit is lost.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use seckill_tests::{
 const LARGE: SaleTerms = SaleTerms::of(20_000);
 
 const PROMISE: Duration = Duration::from_secs(1);
-/// On top of the promise deadline: hundreds of HTTP calls at once on a laden machine.
+/// Added to the promise deadline, for hundreds of simultaneous HTTP calls on a busy machine.
 const MARGIN: Duration = Duration::from_secs(3);
-/// Buyers at a time: several times of what is sent to Redis in one call.
+/// The number of simultaneous buyers: several times the number of requests in one call to Redis.
 const BUYERS: u64 = 200;
 const ROUNDS: u64 = 6;
 
@@ -26,7 +26,7 @@ async fn over_a_wire() -> Result<(World, SlowWire)> {
     World::over_a_wire(stores).await
 }
 
-/// What a process takes from its machine.
+/// The resources that a process uses.
 #[derive(Debug, Clone, Copy)]
 struct Footprint {
     memory_kib: u64,
@@ -51,7 +51,7 @@ impl Footprint {
     }
 }
 
-/// The answers of `BUYERS` at a time, each of whom was answered in time.
+/// The answers to `BUYERS` simultaneous buyers. Checks that all came in time.
 async fn round(world: &World, voucher: VoucherId, round: u64) -> Result<(Vec<Answer>, Duration)> {
     let first = 100_000 + round * BUYERS;
     let asked_at = Instant::now();
@@ -73,7 +73,7 @@ async fn round(world: &World, voucher: VoucherId, round: u64) -> Result<(Vec<Ans
     Ok((answers, took))
 }
 
-/// Rounds of buyers: what the process has in hand does not grow with them.
+/// Makes several rounds of buyers, and checks that the resources of the process do not grow with them.
 async fn rounds(world: &World, wire: &SlowWire, voucher: VoucherId) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
     let mut slowest = Duration::ZERO;
@@ -82,7 +82,7 @@ async fn rounds(world: &World, wire: &SlowWire, voucher: VoucherId) -> Result<Ve
         let (answers, took) = round(world, voucher, number).await?;
         slowest = slowest.max(took);
         all.extend(answers);
-        // The first two open what is kept open: HTTP connections, the queue of the voucher.
+        // The first two rounds open what stays open: HTTP connections, the queue of the voucher.
         if number == 1 {
             first = Some((Footprint::of(&world.ingress)?, wire.connections()));
         }
@@ -116,7 +116,7 @@ async fn nothing_is_in_flight(world: &World) -> Result<()> {
     .await
 }
 
-/// Everything is served again, and in balance.
+/// Waits until orders are accepted again, and checks consistency.
 async fn recovers(world: &World, voucher: VoucherId, mut answers: Vec<Answer>) -> Result<()> {
     let crowd = Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001);
     crowd.flows(50).await?;
@@ -140,7 +140,7 @@ async fn buyers_are_answered_in_time_when_redis_takes_200_ms_a_call() -> Result<
     recovers(&world, voucher, answers).await
 }
 
-/// Also to a new connection, which is accepted.
+/// A new connection is accepted too, and gets no answer either.
 #[tokio::test(flavor = "multi_thread")]
 async fn buyers_are_refused_in_time_when_redis_accepts_and_never_answers() -> Result<()> {
     let (world, wire) = over_a_wire().await?;
@@ -164,7 +164,7 @@ async fn buyers_are_refused_in_time_when_redis_accepts_and_never_answers() -> Re
     recovers(&world, voucher, answers).await
 }
 
-/// What was sent to Redis arrives all at once when nobody waits for it any more.
+/// All calls to Redis arrive together when their callers have given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn units_stay_in_balance_when_commands_reach_redis_after_their_deadline() -> Result<()> {
     let (world, wire) = over_a_wire().await?;

@@ -1,4 +1,4 @@
-//! How long a large sale is not served when Redis has lost it.
+//! Measures how long a large sale is not served after Redis has lost it.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 const SETTINGS: [(&str, &str); 1] = [("PROMISE_DEADLINE_MS", "1000")];
-/// Rows in one statement.
+/// The number of rows in one statement.
 const PAGE: i64 = 10_000;
 const FIRST_USER: i64 = 10_000_000;
-/// How often to wait for what [`seckill_tests::eventually`] gives up on.
+/// How often to wait again after [`seckill_tests::eventually`] has given up.
 const PATIENCE: usize = 5;
 
-/// Unpaid orders of one unit each, as if they had been folded before the log of this test began:
-/// their offsets are below zero, and below those of `before` others. Every second one has a key.
+/// Inserts unpaid orders of one unit each, as if they had been folded before the log of this test began. Their offsets are
+/// negative, and below those of `before` other orders. Every second one has a key.
 async fn orders_of_before(
     pool: &PgPool,
     voucher: VoucherId,
@@ -99,7 +99,7 @@ async fn a_million_holds_are_loaded_again() -> Result<()> {
     a_reload_of(1_000_000).await
 }
 
-/// All are lost at once. They are loaded a few at a time, and meanwhile the fold decides payments as ever.
+/// All sales are lost at once. A few of them are loaded at the same time, and meanwhile the fold decides payments as usual.
 async fn many_loads(sales: usize, holds: i64, patience: Duration) -> Result<()> {
     const PAYMENTS: u64 = 20;
     let world = World::with(&SETTINGS)?;
@@ -132,7 +132,7 @@ async fn many_loads(sales: usize, holds: i64, patience: Duration) -> Result<()> 
     };
     let world = &world;
     let open_again = try_join_all(vouchers.into_iter().map(|voucher| async move {
-        // One call gives up before so many sales are loaded.
+        // One call gives up before this many sales are loaded.
         while world.until_served(voucher).await.is_err() {
             anyhow::ensure!(lost_at.elapsed() < patience, "{voucher} is not served");
         }

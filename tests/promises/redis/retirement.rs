@@ -1,4 +1,4 @@
-//! A sale that is over leaves Redis, and nothing is missing afterwards.
+//! A sale that is over is removed from Redis, and nothing is lost by that.
 
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
@@ -7,7 +7,7 @@ use seckill_tests::{SaleTerms, World, eventually};
 use serde_json::json;
 use std::time::Duration;
 
-/// It takes a moment to order before the window is over.
+/// Long enough to place orders before the window is over.
 const OPEN_FOR_SECONDS: i64 = 6;
 
 async fn is_in_redis(world: &World, voucher: VoucherId) -> Result<bool> {
@@ -38,8 +38,9 @@ async fn leaves(world: &World, voucher: VoucherId) -> Result<()> {
     .await
 }
 
-/// Nobody closes it. It stays while an order can still be paid; afterwards PostgreSQL answers for it: a
-/// restock is counted, a payment that comes too late is a refund due, and it is never loaded again.
+/// The sale is not closed by an operator. It stays in Redis while an order can still be paid. Afterwards requests are
+/// answered from PostgreSQL: a restock is counted, a payment that comes too late becomes a refund, and the sale is never
+/// loaded again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_whose_window_is_over_leaves_redis_without_anybody_closing_it() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -84,15 +85,15 @@ async fn a_sale_whose_window_is_over_leaves_redis_without_anybody_closing_it() -
     let (_, epoch, _) = row(&world, voucher).await?;
     let mut redis = world.redis().await?;
     redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
-    // The next sale is loaded: whatever was to be loaded by then has been.
+    // When the next sale is loaded, everything that had to be loaded before is loaded too.
     world.sale(SaleTerms::of(1)).await?;
     assert_eq!(row(&world, voucher).await?.1, epoch, "no load has begun");
     ensure!(!is_in_redis(&world, voucher).await?, "it was loaded again");
     Ok(())
 }
 
-/// Redis was lost when the sale was over: an epoch begins, so that whatever was on its way is decided, and
-/// its holds are not loaded.
+/// Redis was lost when the sale was over. A new epoch begins, so that reservations that are still under way are decided,
+/// and the sale's holds are not loaded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_that_was_lost_when_it_was_over_is_not_loaded_again() -> Result<()> {
     let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -122,7 +123,7 @@ async fn a_sale_that_was_lost_when_it_was_over_is_not_loaded_again() -> Result<(
     Ok(())
 }
 
-/// Commands that Redis has carried out, those of scripts among them.
+/// The number of commands that Redis has carried out, including those of scripts.
 async fn commands(world: &World) -> Result<u64> {
     let mut redis = world.redis().await?;
     let mut info = redis::cmd("INFO");
@@ -132,7 +133,7 @@ async fn commands(world: &World) -> Result<u64> {
     Ok(calls.sum())
 }
 
-/// Sales that open in an hour cost next to nothing, and one that sells is looked at as often as ever.
+/// Sales that open in an hour cause almost no commands, and a sale that sells is still checked as often as usual.
 #[tokio::test(flavor = "multi_thread")]
 async fn sales_at_rest_cost_redis_little() -> Result<()> {
     const AT_REST: u64 = 40;

@@ -1,4 +1,5 @@
-//! A Redis Cluster over TLS, whose nodes announce names, and whose users may do what the project does and no more.
+//! A Redis Cluster over TLS whose nodes announce host names, and whose users may use only the commands that the project
+//! needs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +12,8 @@ use seckill_tests::{Interruption, Trade, World, readiness};
 
 const NODE_TIMEOUT_MS: u32 = 1_500;
 
-/// The file that is installed, with passwords and the deployment's prefix. The test itself comes as the default user.
+/// The file with users that operators install, with passwords and the deployment's prefix. The test itself signs in as the
+/// default user.
 fn users(prefix: &str, password: &str) -> Result<String> {
     let file = std::fs::read_to_string(workspace_root().join("ops/redis/users.acl"))?;
     ensure!(file.contains("user default off\n"), "{file}");
@@ -108,7 +110,7 @@ fn nothing_was_refused_and_little_is_allowed(
     Ok(())
 }
 
-/// What scripts call, in files and in code.
+/// The commands that scripts call, in files and in code.
 fn called(directory: &Path, found: &mut BTreeSet<String>) -> Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

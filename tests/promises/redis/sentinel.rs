@@ -1,6 +1,5 @@
-//! Redis with Sentinel: a master dies, is cut off, and comes back, and each time the one that takes
-//! over lacks what was written last. Nothing promised is rejected, nothing is oversold, and the
-//! sale is open again by itself.
+//! Redis with Sentinel: a master dies, is cut off, and comes back, and each time its successor lacks the last writes. No
+//! promised order is rejected, nothing is oversold, and the sale opens again without any action.
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
@@ -12,11 +11,11 @@ use seckill_tests::{
 };
 
 const UNITS: i64 = 300;
-/// Far more than there are units.
+/// Many more buyers than there are units.
 const DEMAND: u64 = 400;
 
-/// Three servers, services that find them by the sentinels, and an ingress that is on the first
-/// master's side wherever the network is cut.
+/// Three servers, services that find them with the sentinels, and an ingress that can always reach the first master,
+/// also when the network is cut.
 struct Scene {
     world: World,
     beside: Service,
@@ -24,7 +23,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Everything started.
+    /// Starts everything.
     fn set(max_lag_seconds: u32) -> Result<Self> {
         let redis = Sentinels::start(max_lag_seconds)?;
         let stores = TestStack::builder().setting("REDIS_URL", &redis.url());
@@ -42,8 +41,7 @@ impl Scene {
         self.world.client_of(&self.beside)
     }
 
-    /// Cuts the first master off, and sells through it what no replica will ever hear of: users
-    /// 101 to 150.
+    /// Cuts the first master off, and sells units to users 101 to 150 over it. No replica will ever get these writes.
     async fn lose_the_tail(&self, voucher: VoucherId) -> Result<Vec<Answer>> {
         self.redis.wire(0).cut();
         let tail = self.beside().orders(voucher, 101..151).await;
@@ -52,7 +50,7 @@ impl Scene {
         Ok(tail)
     }
 
-    /// The replica that the sentinels have put in the place of `before`.
+    /// Waits for the replica that the sentinels promote as the successor of `before`.
     async fn successor_of(&self, before: usize) -> Result<usize> {
         let mut successor = None;
         eventually("another master", || {
@@ -65,7 +63,7 @@ impl Scene {
         Ok(successor.unwrap_or(before))
     }
 
-    /// Sells what is left, and checks every invariant: each unit is sold, and once.
+    /// Sells the remaining units, and checks every invariant: each unit is sold exactly once.
     async fn sold_out(&self, voucher: VoucherId, mut answers: Vec<Answer>) -> Result<()> {
         answers.extend(
             self.world
@@ -94,11 +92,11 @@ async fn a_promoted_replica_lacks_the_last_writes() -> Result<()> {
     scene.sold_out(voucher, answers).await
 }
 
-/// It goes on granting until it misses its replicas: what it promises until then stands.
+/// It goes on granting until it notices that its replicas are missing. Orders that it promises until then are accepted.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a failover takes seconds"]
 async fn a_master_that_is_cut_off_stops_granting_before_its_grants_are_void() -> Result<()> {
-    // Long enough for it to grant while its successor's reload would be over without the wait.
+    // So long that, without the wait, its successor's load would end while it still grants.
     let scene = Scene::set(6)?;
     let voucher = scene.world.sale(SaleTerms::of(20_000)).await?;
     let mut answers = scene.world.client.orders(voucher, 1..51).await;
@@ -120,15 +118,14 @@ async fn a_master_that_is_cut_off_stops_granting_before_its_grants_are_void() ->
     answers.push(refused);
     answers.extend(crowd.leave().await?);
 
-    // What it granted last of all is nowhere but in its own memory.
+    // Its last grants are only in its own memory.
     scene.redis.wire(0).mend();
     scene.world.quiet(voucher).await?;
     check_consistency(&scene.world, voucher, &answers).await?;
     Ok(())
 }
 
-/// The old master is told that it is a replica, and has the successor's data when it is promoted
-/// again.
+/// The old master becomes a replica, and has the successor's data when it is promoted again.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: two failovers"]
 async fn a_master_comes_back_as_a_replica_and_is_promoted_again() -> Result<()> {
@@ -158,8 +155,8 @@ async fn a_master_comes_back_as_a_replica_and_is_promoted_again() -> Result<()> 
     scene.sold_out(voucher, answers).await
 }
 
-/// The old master never heard that it was not one: it comes back under the same `run_id` and
-/// `master_replid`, with the data of before its successor's time, just when that one dies.
+/// The old master was never demoted. When its successor dies, it continues with the same `run_id` and `master_replid`,
+/// and with the old data from before its successor.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: two failovers"]
 async fn a_master_that_slept_through_its_successor_is_named_master_again() -> Result<()> {

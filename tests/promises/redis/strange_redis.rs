@@ -1,5 +1,5 @@
-//! What people meet with a Redis that others use or run: it cannot save, it forgets scripts, somebody's script holds
-//! it up, it has no CONFIG.
+//! Problems with a Redis that is shared or managed by others: it cannot save, it loses scripts, a long script blocks it, or
+//! it has no CONFIG command.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_testkit::{Redis, TestStack};
 use seckill_tests::{SaleTerms, Trade, World, eventually, until_ready};
 
-/// Redis refuses writes after a snapshot that failed (`MISCONF`), and takes them again after one that did not.
+/// Redis refuses writes after a snapshot has failed (`MISCONF`), and accepts them again after the next one succeeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_cannot_save_orders_are_refused_and_no_stock_is_touched() -> Result<()> {
     let redis = Redis::start_with(&["--enable-protected-configs", "yes"])?;
@@ -16,7 +16,7 @@ async fn while_redis_cannot_save_orders_are_refused_and_no_stock_is_touched() ->
     let cli = |line: &[&str]| world.stack.redis.cli(line);
     cli(&["CONFIG", "SET", "save", "3600 1"])?;
     cli(&["CONFIG", "SET", "dbfilename", "."])?;
-    // It refuses the name of a directory, or fails when it renames its file to that.
+    // The file name is that of a directory. Redis refuses that, or fails when it renames its file.
     let _ = cli(&["BGSAVE"]);
     eventually("Redis refuses writes", || async {
         let refused = cli(&["SET", "x", "1"]);
@@ -65,7 +65,7 @@ async fn scripts_that_redis_forgot_are_loaded_again_and_a_foreign_one_that_holds
     trade.end(&world).await.map(drop)
 }
 
-/// As managed services have it: no CONFIG, no DEBUG, no KEYS.
+/// Managed services often lack CONFIG, DEBUG and KEYS.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_the_commands_that_managed_ones_lack_is_enough() -> Result<()> {
     let lacks = [
@@ -91,7 +91,7 @@ async fn a_redis_without_the_commands_that_managed_ones_lack_is_enough() -> Resu
     let redis = Redis::start_with(&settings)?;
     let world = World::on(TestStack::builder().redis(redis).start()?, &[])?;
     let trade = Trade::begin(&world).await?;
-    // A sale that is lost is loaded, and compared.
+    // A lost sale is loaded and compared.
     let lost = world.sale(SaleTerms::of(5)).await?;
     let keys = ["sale", "holds", "outbox"].map(|part| world.sale_key(lost, part));
     let del: Vec<&str> = std::iter::once("DEL")

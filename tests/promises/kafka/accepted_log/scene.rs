@@ -1,4 +1,4 @@
-//! A sale whose log was replaced by another one, and what is expected of it before and after.
+//! A sale whose log was replaced by another one, and the checks before and after that.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use time::format_description::well_known::Rfc3339;
 
 const PRICE_CENTS: i64 = 1_000;
 pub(super) const ACT: [&str; 6] = ["--execute", "--yes", "--reason", "x", "--actor", "kim"];
-/// Buyers whose orders were promised, and lost before they were folded.
+/// Buyers whose orders were promised and then lost before they were folded.
 const UNFOLDED: std::ops::Range<u64> = 51..54;
 
-/// A sale with orders that a log decided which is gone, and orders that another one has acknowledged.
+/// A sale with orders that a lost log has decided, and orders that the new log has acknowledged.
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) voucher: VoucherId,
@@ -36,7 +36,7 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The first four buyers of a sale of forty units. All of it is folded and carried out.
+    /// Starts a sale of forty units with four orders, which are folded and carried out.
     pub(crate) async fn opens(stores: Builder) -> Result<Self> {
         let world = World::over(stores, &[])?;
         let voucher = world.sale(SaleTerms::of(40)).await?;
@@ -50,8 +50,8 @@ impl Scene {
         })
     }
 
-    /// What the lost log decided: two more buyers, one of the six has paid and one has cancelled. Three more are
-    /// promised an order that is not folded. Projector and ingress have ended.
+    /// Makes the records that will be lost: two more orders, a payment and a cancellation. Three more orders are promised
+    /// and not folded. The projector and the ingress are stopped then.
     pub(super) async fn goes_on(&mut self) -> Result<()> {
         let (world, voucher, answers) = (&mut self.world, self.voucher, &mut self.answers);
         answers.extend(world.client.orders(voucher, 5..7).await);
@@ -91,13 +91,13 @@ impl Scene {
         Ok(ForeignProducer::of(&self.world)?.home_of(self.voucher))
     }
 
-    /// The other log grows past where the view stands: Redis still serves the sale.
+    /// The other log grows beyond the view's position. Redis still serves the sale.
     pub(super) async fn sells_on(&mut self) -> Result<()> {
         let (world, voucher) = (&mut self.world, self.voucher);
         world.ingress.restart(&[])?;
         let promised = world.client.orders(voucher, 11..26).await;
         ensure!(promised.iter().all(Answer::is_reserved), "{promised:?}");
-        // An order of before is paid, and one of now.
+        // An earlier order is paid, and a new one.
         world
             .client
             .pay(order_of(&self.answers[2])?, "p3", PRICE_CENTS)
@@ -110,7 +110,7 @@ impl Scene {
         Ok(())
     }
 
-    /// The partition stands still within a second of its assignment, and takes no orders.
+    /// Checks that the fold stops within a second of its assignment, and that no orders are accepted.
     pub(super) async fn stands_still(&mut self) -> Result<()> {
         let (partition, before) = (self.partition()?, self.rows().await?);
         self.world.projector.relaunch(&[])?;
@@ -157,14 +157,14 @@ impl Scene {
         .map(drop)
     }
 
-    /// Where the fold stands in the sale's partition.
+    /// The position of the fold in the sale's partition.
     pub(super) async fn position(&self) -> Result<i64> {
         let sql = "SELECT next_offset FROM view_positions WHERE view = 'orders' AND partition = $1";
         let position = sqlx::query_scalar(sql).bind(self.partition()?);
         Ok(position.fetch_one(&self.world.database().await?).await?)
     }
 
-    /// How many records the log has.
+    /// The number of records in the log.
     pub(super) async fn records(&self) -> Result<usize> {
         let setting = |name| self.world.stack.setting(name);
         let settings = KafkaSettings::new(setting("KAFKA_BROKERS"), "test");
@@ -180,7 +180,7 @@ impl Scene {
         Ok(sqlx::query_scalar(sql).fetch_all(&pool).await?)
     }
 
-    /// What the runbook says for a log whose lost records are gone for good.
+    /// Runs the command of the runbook for a log whose lost records cannot be restored.
     pub(crate) fn accept(&self) -> Result<String> {
         let partition = format!("--partition {}", self.partition()?);
         let runbook = Runbook::read("fold-stands-still.md")?.with("--partition 3", &partition)?;
@@ -193,7 +193,7 @@ impl Scene {
         tokio::task::block_in_place(|| accepts.iter().map(run).collect())
     }
 
-    /// Everything is as if the log had never been lost, for buyers and in the books.
+    /// Checks that everything is as if the log had never been lost, for buyers and in the stores.
     pub(super) async fn is_back(&mut self) -> Result<()> {
         let (world, voucher) = (&self.world, self.voucher);
         until_ready(&world.projector).await?;
@@ -211,7 +211,7 @@ impl Scene {
             let order = order_of(&self.answers[order])?;
             world.until_status(user, order, status).await?;
         }
-        // An order of before goes on, and so does the sale.
+        // An earlier order can be paid, and the sale goes on.
         world
             .client
             .pay(order_of(&self.answers[3])?, "p4", PRICE_CENTS)
@@ -239,7 +239,7 @@ impl Scene {
         self.told().await
     }
 
-    /// What was decided stands, and the sale sells; nobody has ordered in between.
+    /// Checks that decisions stay and that the sale sells. Nobody has ordered in between.
     pub(super) async fn sells_again(&mut self) -> Result<()> {
         let (world, voucher) = (&self.world, self.voucher);
         until_ready(&world.projector).await?;
@@ -264,7 +264,7 @@ impl Scene {
         self.told().await
     }
 
-    /// What compares with the log says what the log lacks, and takes nothing of it away.
+    /// Checks that the tools that compare with the log report what the log lacks, and remove nothing of it.
     pub(super) async fn tools_know(&self) -> Result<()> {
         let (world, before) = (&self.world, self.rows().await?);
         let run = |line: &[&str]| tokio::task::block_in_place(|| world.stack.seckillctl(line));
@@ -276,7 +276,7 @@ impl Scene {
         ensure!(refused.contains("would lack orders"), "{refused}");
         ensure!(self.rows().await? == before, "they have changed rows");
 
-        // What is wrong with an order of since is repaired, and nothing else.
+        // An error in an order after the change of logs is repaired, and nothing else.
         let pool = world.database().await?;
         sqlx::query("UPDATE orders SET amount_cents = 1 WHERE status = 'paid' AND user_id = 11")
             .execute(&pool)
@@ -287,7 +287,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Consumers that know what they have seen by its id, and a sale by its version, miss nothing.
+    /// Checks that consumers miss nothing if they recognise outcomes by their ids and sales by their versions.
     pub(super) async fn told(&self) -> Result<()> {
         let told = outcomes(&self.world, self.voucher).await?;
         let mut by_id = std::collections::HashMap::new();

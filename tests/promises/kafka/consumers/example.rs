@@ -1,4 +1,4 @@
-//! An example as it runs.
+//! A running example.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -38,10 +38,10 @@ pub(crate) enum Language {
     TypeScript,
 }
 
-/// What every test run has anyway.
+/// Languages whose toolchains every test run has.
 pub(crate) const LANGUAGES: [Language; 2] = [Language::Rust, Language::Python];
 
-/// What has to be built first, with a toolchain of its own.
+/// Languages that have to be built first, with their own toolchains.
 pub(crate) const OTHERS: [Language; 4] = [
     Language::Go,
     Language::Java,
@@ -57,7 +57,7 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    /// In a group of its language's own.
+    /// Starts it in its own consumer group.
     pub(super) fn start(
         language: Language,
         brokers: &str,
@@ -67,7 +67,7 @@ impl Example {
         Self::start_with(language, brokers, topic, more, &[])
     }
 
-    /// The same, with more of an environment.
+    /// The same, with more environment variables.
     pub(crate) fn start_with(
         language: Language,
         brokers: &str,
@@ -106,7 +106,7 @@ impl Example {
         })
     }
 
-    /// What it has printed: outcomes, and what it skipped.
+    /// The outcomes that it has printed, and the records that it has skipped.
     pub(super) fn lines(&self) -> Result<(Vec<String>, Vec<String>)> {
         let text = std::fs::read_to_string(self.directory.path().join("output"))?;
         let whole = text
@@ -116,7 +116,7 @@ impl Example {
         Ok(lines.partition(|line| line.starts_with('{')))
     }
 
-    /// Waits until it has printed and skipped so many, stops it, and gives both.
+    /// Waits until it has printed and skipped this many, stops it, and returns both.
     pub(crate) async fn finish(
         mut self,
         printed: usize,
@@ -131,7 +131,7 @@ impl Example {
         .await?;
         self.process.signal(Signal::TERM)?;
         let ended = self.process.wait(SOON)?;
-        // Spring closes its context and leaves the status to the JVM: 128 and the signal's number.
+        // With Spring the JVM determines the exit status: 128 plus the number of the signal.
         let is_orderly = match self.language {
             Language::Spring => ended.code() == Some(128 + Signal::TERM.as_raw()),
             _ => ended.success(),

@@ -1,4 +1,4 @@
-//! Builds the examples in other languages into `target/examples`, once a test run.
+//! Builds the examples in other languages into `target/examples`, once in each test run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::workspace_root;
 
-/// One after the other: tests that run side by side want the same.
+/// Held while an example is built, because tests in parallel need the same programs.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 fn target(name: &str) -> PathBuf {

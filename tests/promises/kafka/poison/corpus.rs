@@ -1,4 +1,4 @@
-//! Batches as bytes, and what is to become of each.
+//! Batches as bytes, and the expected result of each.
 
 use seckill_domain::VoucherId;
 use seckill_testkit::codecs::Codec;
@@ -8,17 +8,17 @@ use super::payloads::{malformed, restock};
 
 const MIB: usize = 1 << 20;
 
-/// Kafka's codes.
+/// Kafka's error codes.
 const CORRUPT: i16 = 2;
 const TOO_LARGE: i16 = 10;
 const INVALID_TRANSACTION: i16 = 53;
 const INVALID_RECORD: i16 = 87;
 const UNKNOWN: i16 = -1;
 
-/// What becomes of a record that the broker has taken.
+/// What happens to a record that the broker has accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is folded: one unit more.
+    /// It is folded, and adds one unit.
     Folded,
     /// It is skipped, and its cause contains this.
     Skipped(&'static str),
@@ -27,28 +27,28 @@ pub(super) enum Fate {
 /// What the broker does with a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// It takes all of its records.
+    /// It accepts all of its records.
     Taken(Vec<Fate>),
     /// It refuses it with this code.
     Refused(i16),
 }
 
-/// What it is, and a header's name and value.
+/// A description, and the name and the value of a header.
 type Named<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
 
-/// What is wrong with a batch, what brokers say to it, and how it comes to be so.
+/// What is wrong with a batch, the error code of the brokers, and the change that makes it wrong.
 type Change = (&'static str, i16, fn(&mut RawBatch));
 
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    /// How many partitions after its sale's own it goes to.
+    /// How many partitions after the partition of its sale it is written to.
     pub(super) partitions_on: i32,
     pub(super) expected: Expected,
 }
 
-/// All of them.
+/// All cases.
 pub(super) fn corpus(voucher: VoucherId) -> Vec<Case> {
     let corpus = Corpus {
         voucher,
@@ -64,12 +64,12 @@ struct Corpus {
 }
 
 impl Corpus {
-    /// A good event under its key.
+    /// A good event with its key.
     fn good(&self) -> RawRecord {
         RawRecord::new(self.voucher.to_string(), restock(self.voucher))
     }
 
-    /// Something else under that key.
+    /// Another value with the same key.
     fn garbage(&self, value: impl Into<Vec<u8>>) -> RawRecord {
         RawRecord::new(self.voucher.to_string(), value)
     }
@@ -147,7 +147,7 @@ impl Corpus {
         self
     }
 
-    /// Headers decide nothing: good events stand, whatever they carry.
+    /// Headers have no influence: good events are folded with any headers.
     fn headers(mut self) -> Self {
         let headers: [Named; 9] = [
             ("a name that is not UTF-8", b"\xFF\xFE", Some(b"1")),
@@ -195,7 +195,7 @@ impl Corpus {
         self
     }
 
-    /// Strange batches that brokers take.
+    /// Unusual batches that brokers accept.
     fn batches(mut self) -> Self {
         let mixed = [
             self.garbage("?"),
@@ -233,7 +233,7 @@ impl Corpus {
         self
     }
 
-    /// What a broker's own checks keep out of the log.
+    /// Batches that the broker's own checks refuse.
     fn refused(mut self) -> Self {
         let good = |corpus: &Self| RawBatch::of(&[corpus.good()], Codec::None);
         let changes: [Change; 14] = [
@@ -281,25 +281,25 @@ impl Corpus {
     }
 }
 
-/// A key of length -2: brokers take it for none, and librdkafka reads nothing of its partition any more.
+/// A key of length -2: brokers treat it as no key, and librdkafka cannot read its partition any more.
 pub(super) fn with_a_length_that_stops_the_client() -> Vec<u8> {
     let null = varint(-1);
     let record = record_of(&[&varint(-2), &null, &varint(0)]);
     RawBatch::of_bytes(&record, 1, Codec::None).bytes()
 }
 
-/// More than 100 MB in one batch of zstd, which is a few kilobytes on the wire.
+/// More than 100 MB in one batch of zstd, which has only a few kilobytes on the wire.
 pub(super) fn with_a_size_that_stops_the_client() -> Vec<u8> {
     let large = RawRecord::new("1", vec![0; 110 * MIB]);
     RawBatch::of(&[large], Codec::Zstd).bytes()
 }
 
-/// A record of these parts behind its attributes, timestamp and offset.
+/// A record with these parts after its attributes, timestamp and offset.
 fn record_of(parts: &[&[u8]]) -> Vec<u8> {
     prefixed(&[&[0, 0, 0], &parts.concat()[..]].concat())
 }
 
-/// Records as bytes whose parts do not fit together.
+/// Records as bytes whose lengths are inconsistent.
 fn malformed_records(good: &[u8]) -> Vec<(&'static str, Vec<u8>, i16)> {
     let null = varint(-1);
     let bytes = [

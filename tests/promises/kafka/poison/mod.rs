@@ -1,5 +1,5 @@
-//! Whatever bytes somebody writes into the event topic: what the broker takes is folded or skipped,
-//! everything skipped is a dead letter with its bytes, and good orders before and after it stand.
+//! Any bytes may be written into the event topic. Every record that the broker accepts is folded or skipped, every skipped
+//! record becomes a dead letter with its bytes, and good orders before and after it are decided.
 
 mod corpus;
 mod payloads;
@@ -19,13 +19,13 @@ use self::corpus::{Case, Expected, Fate, corpus};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// More than this does not fit into the dead-letter topic.
+/// The largest record that fits into the dead-letter topic.
 const LETTER_MAX_BYTES: usize = 2 << 20;
 
-/// Where a record stands: partition and offset.
+/// The place of a record: partition and offset.
 type Place = (i32, i64);
 
-/// Writes the cases, each between two good orders, and says what has to become of which record.
+/// Writes the cases, each between two good orders. Returns the expected result for each record.
 async fn write_all(
     world: &World,
     voucher: VoucherId,
@@ -81,8 +81,8 @@ async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_s
     check_replay(&world).await
 }
 
-/// What the client's own library stops at cannot be passed over. It does not stop in silence: readiness names it
-/// or the process ends, again and again, and sales of other partitions go on.
+/// A record at which the Kafka library itself stops cannot be skipped. But this is not silent: `/readyz` names it, or the
+/// process ends, each time. Sales of other partitions go on.
 async fn stops_the_client(batch: &[u8]) -> Result<()> {
     let mut world = World::start()?;
     let foreign = ForeignProducer::of(&world)?;
@@ -138,7 +138,7 @@ async fn a_size_that_stops_the_client_itself_is_said_and_sales_of_other_partitio
     stops_the_client(&corpus::with_a_size_that_stops_the_client()).await
 }
 
-/// Until the fold and its effects stand where each partition ends.
+/// Waits until the fold and the effects have reached the end of each partition.
 async fn until_read_to_the_end(world: &World) -> Result<()> {
     let (settings, topics) = kafka(world);
     let pool = world.database().await?;
@@ -162,7 +162,7 @@ async fn until_read_to_the_end(world: &World) -> Result<()> {
     .await
 }
 
-/// One letter for each record that was to be skipped, with its bytes, and none for any other.
+/// Checks that there is one letter for each record that had to be skipped, with its bytes, and no other letter.
 async fn check_letters(world: &World, fates: &BTreeMap<Place, Fate>) -> Result<()> {
     let (settings, topics) = kafka(world);
     let log = read_all(&settings, &topics.events, SOON).await?;
@@ -191,7 +191,7 @@ async fn check_letters(world: &World, fates: &BTreeMap<Place, Fate>) -> Result<(
     check_causes(listed.collect(), fates).context("skipped records")
 }
 
-/// The records that were to be skipped are listed, each with its cause, and no other.
+/// Checks that exactly the records that had to be skipped are listed, each with its cause.
 fn check_causes(mut listed: BTreeMap<Place, String>, fates: &BTreeMap<Place, Fate>) -> Result<()> {
     for (place, fate) in fates {
         match (fate, listed.remove(place)) {
@@ -204,7 +204,7 @@ fn check_causes(mut listed: BTreeMap<Place, String>, fates: &BTreeMap<Place, Fat
     Ok(())
 }
 
-/// A letter has the bytes of its record, or says how many it has not.
+/// Checks that a letter has the bytes of its record, or says how many of them are missing.
 fn check_copy(original: &Record, letter: &Record) -> Result<()> {
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
     let headers = original.headers.iter().flatten();
@@ -232,14 +232,15 @@ fn check_copy(original: &Record, letter: &Record) -> Result<()> {
     Ok(())
 }
 
-/// A header that says what was wrong. Of several the last counts: the record's own come first.
+/// The value of a header that says what was wrong. If there are several, the last one counts, because the record's own
+/// headers come first.
 fn note(letter: &Record, name: &str) -> Result<String> {
     let name = format!("__dlq.errors.{name}");
     let value = letter.headers.named(&name).next_back().flatten();
     Ok(String::from_utf8(value.context(name.clone())?.to_vec())?)
 }
 
-/// The operators' export has a line for every record, the strangest too.
+/// Checks that the operators' export has a line for every record.
 async fn check_replay(world: &World) -> Result<()> {
     let (settings, topics) = kafka(world);
     let held = offset_ranges(&settings, &topics.events).await?;

@@ -1,4 +1,4 @@
-//! Payloads that are no event, or hardly one, as bytes.
+//! Payloads as bytes that are not valid events.
 
 use seckill_domain::{
     Event, EventBody, EventId, LogRef, Money, OrderId, OrderPaid, PaymentId, Reason, StockAdjusted,
@@ -8,11 +8,11 @@ use seckill_eventlog::encode_event;
 use seckill_testkit::produce::{prefixed, varint};
 use uuid::Uuid;
 
-/// Magic and fingerprint stand before a record's fields.
+/// The length of the magic bytes and the fingerprint before a record's fields.
 const FRAMING_BYTES: usize = 10;
 const NOW_MICROS: i64 = 1_781_784_000_000_000;
 
-/// A restock of one unit: who folds it twice, or not at all, shows it in the stock.
+/// A restock of one unit. The stock shows if it is folded twice or not at all.
 pub(super) fn restock(voucher: VoucherId) -> Vec<u8> {
     let body = EventBody::StockAdjusted(StockAdjusted {
         delta: 1,
@@ -77,7 +77,7 @@ impl Fields {
     }
 }
 
-/// What it is, its bytes, and what its cause says.
+/// A description, the bytes, and a part of the expected cause.
 type Payload = (&'static str, Vec<u8>, &'static str);
 
 /// Payloads that every version skips.
@@ -128,7 +128,7 @@ pub(super) fn malformed(voucher: VoucherId) -> Vec<Payload> {
     payloads
 }
 
-/// What is wrong, how a restock comes to be so, and what its cause says.
+/// What is wrong, the change that makes a restock wrong, and a part of the expected cause.
 type Change = (&'static str, fn(&mut Fields), &'static str);
 
 const ENCODED_WRONGLY: [Change; 8] = [
@@ -210,7 +210,7 @@ fn year_one(voucher: VoucherId) -> Vec<u8> {
     bytes
 }
 
-/// A record of the outcome topic: what its fields say does not matter.
+/// A record of the outcome topic. Its values do not matter.
 fn of_another_topic(voucher: VoucherId) -> Vec<u8> {
     let phase = seckill_domain::SaleOutcome {
         phase: seckill_domain::SalePhase::Closed,
