@@ -1,4 +1,4 @@
-//! Apicurio Registry, which also speaks as Confluent's does. For long tests: only they fetch it.
+//! Apicurio Registry, which also has an API that is compatible with Confluent's. Only long tests use and download it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
 use crate::{http, workspace_root};
 
-/// The last that runs on Java 17.
+/// The last version that runs on Java 17.
 const VERSION: &str = "3.0.9";
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// Where its API is like Confluent's.
+/// The path of the API that is compatible with Confluent's.
 const PATH: &str = "/apis/ccompat/v7";
 
-/// One that keeps what it has in a topic of its own. Killed when dropped.
+/// A registry that stores its data in its own topic. Killed when dropped.
 #[derive(Debug)]
 pub struct Apicurio {
     process: Process,
@@ -30,7 +30,7 @@ pub struct Apicurio {
 }
 
 impl Apicurio {
-    /// Fetches it where it is not there, and starts one over these brokers.
+    /// Downloads it if it is not there, and starts one with these brokers.
     ///
     /// # Errors
     /// When Maven cannot fetch it, or it does not start, with the end of its log.
@@ -58,7 +58,7 @@ impl Apicurio {
         Ok(registry)
     }
 
-    /// What `SCHEMA_REGISTRY_URL` is to be.
+    /// For `SCHEMA_REGISTRY_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{PATH}", self.port)
@@ -72,7 +72,7 @@ impl Apicurio {
         self.process.kill()
     }
 
-    /// Starts it again at the same address, with what it had.
+    /// Starts it again at the same address, with its data.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -101,7 +101,7 @@ fn installed() -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    // Beside its place, then renamed: another test process must never see half of it.
+    // Unpack it in another directory and then rename that, so that another test process never sees a part of it.
     let parent = directory.parent().context("no directory")?;
     fs::create_dir_all(parent)?;
     let fresh = tempfile::Builder::new().tempdir_in(parent)?;

@@ -1,4 +1,5 @@
-//! Processes whose wall clock is wrong, by libfaketime, or while they run by a library of our own.
+//! Processes with a wrong wall clock. libfaketime sets it at the start, and a small library of this crate changes it while
+//! a process runs.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -12,20 +13,20 @@ use tempfile::TempDir;
 use crate::process::wrapped;
 use crate::scratch::scratch_dir;
 
-/// Where Debian's multiarch directories begin.
+/// The parent of Debian's multiarch directories.
 const LIBRARIES: &str = "/usr/lib";
-/// The flavour for programs with threads.
+/// The variant for programs with threads.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
-/// What libfaketime does not do for C11's threads.
+/// The part for C11's threads that libfaketime lacks.
 const SHIM_SOURCE: &str = include_str!("clock/cnd_timedwait.c");
-/// A clock that is moved while its process runs.
+/// The library that changes the clock of a running process.
 const STEPPING_SOURCE: &str = include_str!("clock/stepping.c");
 
 static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 static STEPPING: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// The environment of one of our services whose wall clock is `seconds` ahead (negative: behind) of
-/// the machine's. Its monotonic clocks stay true, as they do on a machine that is set wrong.
+/// the machine's. Its monotonic clocks stay right, as on a machine with a wrong wall clock.
 ///
 /// # Errors
 /// When libfaketime is not installed, or there is no C compiler.
@@ -44,7 +45,7 @@ pub struct SteppingClock {
 }
 
 impl SteppingClock {
-    /// One that is right.
+    /// A clock that is right at first.
     ///
     /// # Errors
     /// When its file cannot be written.
@@ -61,7 +62,7 @@ impl SteppingClock {
     /// # Errors
     /// When its file cannot be written.
     pub fn set(&self, seconds: i64) -> Result<()> {
-        // In place: the process has the file in its memory.
+        // Write the file in place, because the process has mapped it into its memory.
         let file = fs::File::options().write(true).open(self.file())?;
         file.write_all_at(&(seconds * 1_000_000).to_ne_bytes(), 0)?;
         Ok(())
@@ -83,9 +84,8 @@ impl SteppingClock {
     }
 }
 
-/// `command`, which does not use C11's threads, with its clock off. Nothing outside of it is
-/// preloaded: a wrapper that changes the user would leave shared memory behind that `command` may
-/// not open.
+/// `command`, which must not use C11's threads, with a wrong clock. The library is preloaded only into `command` itself: a
+/// wrapper that changes the user would leave shared memory that `command` may not open.
 pub(crate) fn command_off_by(command: &Command, seconds: i64) -> Result<Command> {
     let variables = variables(seconds)?.map(|(name, value)| format!("{name}={value}"));
     let variables: Vec<&str> = variables.iter().map(String::as_str).collect();

@@ -1,6 +1,6 @@
-//! What the records of a Kafka batch are compressed with. Only runs of one byte become shorter, all
-//! else is stored: enough for a batch that a broker and a client decompress, and for one that is a
-//! thousand times larger inside than outside.
+//! Compression of the records of a Kafka batch. Only runs of the same byte become shorter, and everything else is stored.
+//! This is enough for a batch that a broker and a client can decompress, and for one that becomes a thousand times larger
+//! when it is decompressed.
 
 use std::io::Write;
 
@@ -64,7 +64,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     written.expect("writing to memory does not fail")
 }
 
-/// Stored bytes, and then one byte so many times more.
+/// Stored bytes, followed by one byte that is repeated.
 struct Piece<'a> {
     stored: &'a [u8],
     repeated: u8,
@@ -175,7 +175,7 @@ fn lz4_sequence(block: &mut Vec<u8>, stored: &[u8], times: Option<usize>) {
     }
 }
 
-/// What of a length did not fit into its four bits.
+/// Writes the part of a length that does not fit into its four bits.
 fn lz4_rest(block: &mut Vec<u8>, length: usize) {
     let Some(mut left) = length.checked_sub(15) else {
         return;

@@ -1,4 +1,4 @@
-//! As much of an HTTP client as a readiness probe needs.
+//! A minimal HTTP client for readiness probes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// GETs `path` and gives the answer's status and body.
+/// Sends a GET of `path`. Returns the answer's status and body.
 ///
 /// # Errors
-/// When nobody answers, or not in HTTP.
+/// When there is no answer, or it is not HTTP.
 pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;

@@ -80,9 +80,8 @@ impl Kafka {
         Self::with(Some(data), |_| ())
     }
 
-    /// As [`Kafka::start`], for clients that come through a proxy: that is where the broker tells
-    /// them to connect, and what [`Kafka::brokers`] names. The proxy leads to
-    /// [`Kafka::own_address`].
+    /// As [`Kafka::start`], for clients that connect over a proxy. The broker advertises the proxy's address, which is also
+    /// [`Kafka::brokers`]. The proxy has to connect to [`Kafka::own_address`].
     ///
     /// # Errors
     /// As [`Kafka::start`].
@@ -115,14 +114,14 @@ impl Kafka {
                         data,
                     });
                 }
-                // Most likely somebody else took a port meanwhile.
+                // Another process has probably taken a port meanwhile.
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A node of a cluster that is not complete yet: nobody waits for its answer.
+    /// Starts a node of a cluster that is not complete yet, and does not wait until it answers.
     pub(crate) fn launch(node: Node) -> Result<Self> {
         let directory = scratch_dir("kafka")?;
         let data = directory.path().join("data");
@@ -149,7 +148,7 @@ impl Kafka {
         format!("127.0.0.1:{}", self.node.advertised)
     }
 
-    /// Where the broker itself listens, past any proxy.
+    /// The address of the broker itself, without a proxy.
     #[must_use]
     pub fn own_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.node.ports.broker).into()
@@ -179,8 +178,8 @@ impl Kafka {
         self.process.kill()
     }
 
-    /// Kills the broker, cuts the last `batches` batches off a partition, and starts it again: what is left
-    /// where a replica was elected that lacked them. Gives the offset at which the partition ends then.
+    /// Kills the broker, removes the last `batches` batches of a partition, and starts it again. The same happens when a
+    /// replica without them is elected. Returns the end offset of the partition after that.
     ///
     /// # Errors
     /// As [`Kafka::start`]; when the partition has fewer batches, or more than one segment.
@@ -268,8 +267,8 @@ pub fn answers(port: u16) -> bool {
     brokers_known_to(port).is_ok_and(|brokers| brokers > 0)
 }
 
-/// Asks for the cluster's metadata and gives the number of live brokers. An open port is not enough:
-/// the acceptor is up before the broker is let into its own cluster.
+/// Asks for the cluster's metadata. Returns the number of live brokers. It is not enough that the port is open, because it
+/// is opened before the broker has joined its own cluster.
 fn brokers_known_to(port: u16) -> std::io::Result<u32> {
     // Length; then Metadata (3) version 4, correlation id, no client id; no topics, none to be created.
     const REQUEST: [u8; 19] = [

@@ -1,4 +1,4 @@
-//! A mail sink: an SMTP server that takes every message, keeps it as a file, and sends nothing on.
+//! A mail sink: an SMTP server that accepts every message, stores it as a file, and forwards nothing.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 use crate::scratch::scratch_dir;
 
-/// A client that says nothing for so long is gone.
+/// A client that sends nothing for this long is disconnected.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
 
 /// A message that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
-    /// Whom the envelope names.
+    /// The recipients of the envelope.
     pub to: Vec<String>,
-    /// Headers and body as they came, lines ended by LF.
+    /// Headers and body as they were received, with LF at the end of each line.
     pub text: String,
 }
 
@@ -38,7 +38,7 @@ impl Mail {
     }
 }
 
-/// A sink of a test's own, on a free port. Ends with its process.
+/// A sink for one test, on a free port. It ends with its process.
 #[derive(Debug)]
 pub struct MailSink {
     port: u16,
@@ -80,8 +80,8 @@ pub fn url(port: u16) -> String {
     format!("smtp://127.0.0.1:{port}")
 }
 
-/// Serves for ever: each message becomes a file `<number>.eml` in `directory`, which has to exist.
-/// Its first line names the envelope's recipients.
+/// Serves without an end. Each message becomes a file `<number>.eml` in `directory`, which has to exist. The first line of
+/// the file names the envelope's recipients.
 pub fn serve(listener: &TcpListener, directory: &Path) {
     let next = Arc::new(AtomicU64::new(count(directory)));
     for stream in listener.incoming().flatten() {
@@ -129,13 +129,13 @@ fn parse(file: &str) -> Option<Mail> {
     })
 }
 
-/// A sink that is started again goes on counting.
+/// The number of messages in the directory, from which a restarted sink continues to count.
 fn count(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).map_or(0, Iterator::count);
     u64::try_from(files).unwrap_or(0)
 }
 
-/// One session of RFC 5321, as far as a client needs that sends mail.
+/// One SMTP session (RFC 5321), as far as a client needs it to send mail.
 fn talk(stream: &TcpStream, directory: &Path, next: &AtomicU64) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     let mut reader = BufReader::new(stream);
@@ -182,7 +182,7 @@ fn recipient(command: &str) -> Option<String> {
     Some(address.to_owned())
 }
 
-/// Up to the line with a single dot; RFC 5321, 4.5.2.
+/// Reads a message up to the line with a single dot (RFC 5321, 4.5.2).
 fn read_message(reader: &mut impl BufRead) -> io::Result<String> {
     let (mut text, mut line) = (String::new(), String::new());
     loop {
@@ -202,13 +202,13 @@ fn read_message(reader: &mut impl BufRead) -> io::Result<String> {
     }
 }
 
-/// Whole or not at all: readers look at the directory at any time.
+/// Stores a message with an atomic rename, because readers may read the directory at any time.
 fn keep(directory: &Path, next: &AtomicU64, to: &[String], text: &str) -> io::Result<()> {
     let number = next.fetch_add(1, Ordering::Relaxed);
     let file: PathBuf = directory.join(format!("{number:08}.eml"));
     let partial = file.with_extension("partial");
     let mut options = File::options();
-    // A mail has a code that signs somebody in.
+    // A mail contains a code to sign in, so only the owner may read it.
     let mut mail = options
         .write(true)
         .create_new(true)

@@ -17,10 +17,10 @@ use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of the server, for all clients: as docs/configuration.md has it for one ingress.
+/// The number of server connections for all clients: the value of docs/configuration.md for one ingress.
 const SESSIONS: u32 = 50;
 
-/// For how long a client has a session of the server's to itself.
+/// For how long a client has a server connection for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolMode {
     /// As long as it is connected.
@@ -39,7 +39,7 @@ impl PoolMode {
     }
 }
 
-/// A `PgBouncer` of its own before one database, which believes whoever comes. Killed when dropped.
+/// A `PgBouncer` for one database, which accepts every client without a password. Killed when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
     _process: Process,
@@ -48,7 +48,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the server at this address, for one user. `extra` are lines of its configuration.
+    /// Starts one for the server at this address, for one user. `extra` are lines of its configuration.
     ///
     /// # Errors
     /// When it is not installed or does not start, with the end of its log.
@@ -97,7 +97,7 @@ impl PgBouncer {
     }
 }
 
-/// Where it is: Debian keeps it out of PATH.
+/// The path of the program, which is not in PATH on Debian.
 ///
 /// # Errors
 /// When it is not installed.

@@ -8,18 +8,16 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
-/// Below the ephemeral range of Linux (32768 and up): a store that is down for a while must not find
-/// its port taken by somebody's outgoing connection, and a client that retries a dead port of the
-/// ephemeral range can even connect to itself.
+/// Below the ephemeral range of Linux (32768 and up). Otherwise an outgoing connection could take the port of a store that
+/// is down for a while, and a client that retries a closed port of the ephemeral range could even connect to itself.
 const CANDIDATES: Range<u16> = 10_000..32_000;
 const ATTEMPTS: u32 = 200;
 
 static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
 
-/// A loopback port that nobody listens on and that this process has not been given before.
+/// A loopback port on which no process listens and that this process has not got before.
 ///
-/// Another process may still take it before it is used: whoever starts a server on it tries again
-/// with another port.
+/// Another process may still take it before it is used. In that case start the server again with another port.
 ///
 /// # Errors
 /// When no candidate is free.
@@ -34,10 +32,9 @@ pub fn free_port() -> Result<u16> {
     bail!("no free loopback port in {CANDIDATES:?} after {ATTEMPTS} attempts");
 }
 
-/// Whether nobody listens on this loopback port now.
+/// Whether no process listens on this loopback port now.
 ///
-/// Asked by connecting: a listener opened to find out would, for a moment, live on in any child that
-/// another thread starts just then.
+/// This is checked with a connection. A listener would be inherited by a child that another thread starts at that moment.
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))

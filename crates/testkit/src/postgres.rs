@@ -39,10 +39,10 @@ pub enum Durability {
     Unsafe,
 }
 
-/// What makes a test's server another one than usual.
+/// Options of a test's server.
 #[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
-    /// A disk of the test's own for the data.
+    /// The test's own disk for the data.
     pub disk: Option<PathBuf>,
     /// Settings by name, over the usual ones.
     pub settings: Vec<(&'static str, String)>,
@@ -56,7 +56,7 @@ pub struct Postgres {
     options: PostgresOptions,
     /// How far its wall clock is ahead of the machine's; see [`crate::clock`].
     clock_offset_seconds: i64,
-    /// Its output, and its data unless that has a disk of its own.
+    /// Its output, and its data unless these have their own disk.
     directory: TempDir,
 }
 
@@ -69,7 +69,7 @@ impl Postgres {
         Self::with(PostgresOptions::default())
     }
 
-    /// The same, with another server than usual.
+    /// The same with options.
     ///
     /// # Errors
     /// As [`Postgres::start`].
@@ -89,7 +89,7 @@ impl Postgres {
                         directory,
                     });
                 }
-                // Most likely somebody else took the port meanwhile.
+                // Another process has probably taken the port meanwhile.
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -121,7 +121,7 @@ impl Postgres {
         self.restart()
     }
 
-    /// Where the superuser connects to: the maintenance database of this server.
+    /// The URL of this server's maintenance database, for the superuser.
     #[must_use]
     pub fn admin_url(&self) -> String {
         url(self.port, "postgres")
@@ -135,7 +135,7 @@ impl Postgres {
         Database::create(&self.admin_url())
     }
 
-    /// Stops the server at once, as a crash does: connections break, the next start recovers.
+    /// Stops the server immediately, like a crash: connections break, and the next start recovers.
     ///
     /// # Errors
     /// When it does not end.
@@ -219,8 +219,8 @@ impl Database {
         with_database(&self.admin_url, &self.name)
     }
 
-    /// Makes a schema in it and a role that finds it first, and gives the role's URL. The role stays on the
-    /// server.
+    /// Makes a schema in it, and a role whose `search_path` begins with that schema. Returns the role's URL. The role stays
+    /// on the server.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -241,7 +241,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // A server that is gone already has nothing to drop.
+        // If the server is already gone, there is nothing to drop.
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let _ = query(&self.admin_url, &sql);
     }
@@ -276,14 +276,14 @@ pub fn query(url: &str, sql: &str) -> Result<()> {
     run(&mut command)
 }
 
-/// Whether a server takes queries on this loopback port.
+/// Whether a server accepts queries on this loopback port.
 #[must_use]
 pub fn answers(port: u16) -> bool {
     query(&url(port, "postgres"), "SELECT 1").is_ok()
 }
 
-/// Where a cluster meant for `wanted` can live: there, or, where the unprivileged user that PostgreSQL
-/// needs cannot get to it, in a directory under /var/tmp that belongs to that path alone.
+/// The directory for a cluster that is meant for `wanted`. If the unprivileged user that PostgreSQL needs cannot reach
+/// `wanted`, it is a directory below /var/tmp that is used only for that path.
 ///
 /// # Errors
 /// When the user database cannot be read.
@@ -302,7 +302,7 @@ pub fn reachable_directory(wanted: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from("/var/tmp").join(format!("seckill-{name}")))
 }
 
-/// FNV-1a of the path: the same at every start, unlike the standard library's hashes.
+/// FNV-1a of the path. Unlike the standard library's hashes it is the same at every start.
 fn hash_of_path(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -320,7 +320,7 @@ pub fn init(data: &Path) -> Result<()> {
         return Ok(());
     }
     fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
-    // initdb takes an existing directory only if it is empty and its own.
+    // initdb accepts an existing directory only if it is empty and belongs to its user.
     fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
     if let Some(user) = server_user()? {
         chown(data, Some(user.uid), Some(user.gid))?;
@@ -350,12 +350,12 @@ fn bare_command(data: &Path, port: u16, durability: Durability) -> Result<Comman
         .arg("-D")
         .arg(data)
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-        // A socket's path has a short maximum length; everybody connects over TCP.
+        // No Unix socket, because the length of its path is limited. All clients connect over TCP.
         .args(["-c", "unix_socket_directories="])
         .args(["-c", "max_connections=200"])
         .current_dir("/");
     if durability == Durability::Unsafe {
-        // Not synchronous_commit=off: a crash of the server would lose what it has acknowledged.
+        // synchronous_commit=off is not used, because a crash of the server would lose acknowledged transactions.
         command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
     }
     Ok(command)

@@ -14,13 +14,13 @@ use crate::wait::wait_for;
 
 type SpawnReply = mpsc::SyncSender<std::io::Result<Child>>;
 
-/// Children ask the kernel to be killed when the *thread* that made them ends, and a test's thread ends
-/// before the process does. So one thread that never ends makes them all.
+/// The kernel kills children when the *thread* that has started them ends, and a test's thread ends before its process. So
+/// one thread that never ends starts all children.
 static SPAWNER: LazyLock<mpsc::Sender<(Command, SpawnReply)>> = LazyLock::new(|| {
     let (requests, inbox) = mpsc::channel::<(Command, SpawnReply)>();
     thread::spawn(move || {
         for (mut command, reply) in inbox {
-            // A caller that has gone away meanwhile dropped its end; the child is nobody's then.
+            // If the caller no longer waits, the child belongs to nobody and has to be killed.
             if let Err(mpsc::SendError(Ok(mut orphan))) = reply.send(command.spawn()) {
                 let _ = orphan.kill();
             }
@@ -109,7 +109,7 @@ impl Process {
     /// # Errors
     /// When the signal may not be sent.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        // Reaped children are not signalled: their id may be another process's by now.
+        // A child that has been reaped gets no signal, because its id may already belong to another process.
         if self.exit_status()?.is_some() {
             return Ok(());
         }
@@ -127,7 +127,7 @@ impl Process {
         Ok(())
     }
 
-    /// SIGSTOP: the process stands still, its connections stay open.
+    /// SIGSTOP: the process is stopped, and its connections stay open.
     ///
     /// # Errors
     /// As [`Process::signal`].
@@ -155,7 +155,7 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("{}: {}", self.name, self.log_tail());
         }
-        // It may have ended by itself: nothing is left to be done then.
+        // It may have ended by itself. Then there is nothing to do.
         let _ = self.kill();
     }
 }
@@ -187,7 +187,7 @@ pub fn append_to(log: &Path) -> Result<File> {
         .with_context(|| format!("cannot open {}", log.display()))
 }
 
-/// The same command, killed by the kernel when its maker is gone.
+/// The same command. The kernel kills it when the thread that has started it ends.
 fn guarded(command: &Command) -> Command {
     wrapped(command, "setpriv", &["--pdeathsig", "KILL", "--"])
 }

@@ -1,5 +1,5 @@
-//! Record batches as bytes, and Produce requests that carry them: for records that no client's library
-//! would write. (Record batch of version 2, request of version 7.)
+//! Record batches as bytes, and Produce requests with them, for records that no client library would write. (Record batch
+//! of version 2, request of version 7.)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PRODUCE: (i16, i16) = (0, 7);
 const FETCH: (i16, i16) = (1, 4);
 
-/// What a broker says of a topic that was just made: unknown, no leader, another's.
+/// The answers of a broker about a topic that was just made: unknown topic, no leader, not the leader.
 const NO_LEADER_YET: [Answer; 3] = [Answer::Refused(3), Answer::Refused(5), Answer::Refused(6)];
 
 /// A record of a batch.
@@ -25,7 +25,7 @@ pub struct RawRecord {
     pub key: Option<Vec<u8>>,
     /// Its value; none is null.
     pub value: Option<Vec<u8>>,
-    /// Its headers: any bytes for names, null values too.
+    /// Its headers. Names may be any bytes, and values may be null.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
@@ -40,14 +40,14 @@ impl RawRecord {
         }
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<Vec<u8>>, value: Option<&[u8]>) -> Self {
         self.headers.push((name.into(), value.map(<[u8]>::to_vec)));
         self
     }
 
-    /// As it stands in a batch, as the `at`-th.
+    /// Its bytes as the `at`-th record of a batch.
     #[must_use]
     pub fn bytes(&self, at: i64) -> Vec<u8> {
         let mut body = vec![0];
@@ -64,36 +64,36 @@ impl RawRecord {
     }
 }
 
-/// A batch. [`RawBatch::of`] makes a right one; a test changes what is to be wrong.
+/// A batch. [`RawBatch::of`] makes a correct one, and a test changes what has to be wrong.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
-    /// Codec (bits 0 to 2), whose timestamps (3), transactional (4), control batch (5).
+    /// Codec (bits 0 to 2), timestamp type (3), transactional (4), control batch (5).
     pub attributes: i16,
-    /// How many records it says it has.
+    /// The number of records in its header.
     pub count: i32,
-    /// Where it says the last of them stands.
+    /// The offset of the last record in its header, relative to the first.
     pub last_offset_delta: i32,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
     /// The format's version.
     pub magic: u8,
-    /// Who wrote it; -1: not an idempotent producer.
+    /// The producer id. -1 for a producer that is not idempotent.
     pub producer_id: i64,
     /// The records, compressed.
     pub records: Vec<u8>,
-    /// What is added to the checksum; 0 leaves it right.
+    /// The number that is added to the checksum. 0 keeps it correct.
     pub checksum_error: u32,
 }
 
 impl RawBatch {
-    /// Of these records.
+    /// A correct batch of these records.
     #[must_use]
     pub fn of(records: &[RawRecord], codec: Codec) -> Self {
         let bytes: Vec<u8> = (0..).zip(records).flat_map(|(at, r)| r.bytes(at)).collect();
         Self::of_bytes(&bytes, records.len(), codec)
     }
 
-    /// Of bytes that say they are so many records.
+    /// A batch of these bytes, which claims to have this number of records.
     #[must_use]
     pub fn of_bytes(records: &[u8], count: usize, codec: Codec) -> Self {
         let count = i32::try_from(count).expect("a batch has fewer records");
@@ -109,7 +109,7 @@ impl RawBatch {
         }
     }
 
-    /// As it goes over the wire.
+    /// Its bytes on the wire.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut covered = Vec::new();
@@ -135,14 +135,14 @@ impl RawBatch {
     }
 }
 
-/// What a broker made of a batch.
+/// The answer of a broker to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Its first record stands there.
+    /// It was written, with its first record at this offset.
     Written(i64),
-    /// Kafka's code of the error.
+    /// It was refused with this error code.
     Refused(i16),
-    /// The request itself was too much for it.
+    /// The broker closed the connection because of the request.
     HungUp,
 }
 
@@ -150,7 +150,7 @@ pub enum Answer {
 /// until all replicas have it.
 ///
 /// # Errors
-/// When nobody answers there, or the answer makes no sense.
+/// When there is no answer, or it cannot be parsed.
 pub fn produce(address: &str, topic: &str, partition: i32, batch: &[u8]) -> Result<Answer> {
     let mut body = (-1_i16).to_be_bytes().to_vec(); // no transaction
     body.extend((-1_i16).to_be_bytes()); // all replicas
@@ -192,7 +192,7 @@ fn sent(address: &str, topic: &str, request: &[u8]) -> Result<Answer> {
 /// The batches of a partition from `offset` on, as they are on the wire, up to some MiB.
 ///
 /// # Errors
-/// When nobody answers, or not with records.
+/// When there is no answer, or it has no records.
 pub fn fetch(address: &str, topic: &str, partition: i32, offset: i64) -> Result<Vec<u8>> {
     const MAX_BYTES: i32 = 16 << 20;
     let mut body = (-1_i32).to_be_bytes().to_vec(); // no replica

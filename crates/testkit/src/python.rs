@@ -1,4 +1,4 @@
-//! The Python packages of the tests, as the committed lists name them, in a virtual environment of their own.
+//! The Python packages of the tests, which committed lists name, in their own virtual environment.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace_root;
 
-/// The first list; it includes the second. All of both are compared, so that a change of either is noticed.
+/// The first list includes the second one. Both are compared, so that a change of either is noticed.
 const LISTS: [&str; 2] = [
     "ops/local/python/requirements.txt",
     "examples/outcomes-python/requirements.txt",
@@ -31,7 +31,7 @@ pub fn is_usable() -> bool {
 #[must_use]
 pub fn packages_are_installed() -> bool {
     let installed = fs::read_to_string(stamp());
-    // The interpreter is a link to the system's, which may have gone.
+    // The interpreter is a link to the one of the system, which may no longer exist.
     interpreter().exists()
         && installed.is_ok_and(|lists| wanted().is_ok_and(|wanted| wanted == lists))
 }
@@ -45,7 +45,7 @@ pub fn program() -> Result<PathBuf> {
     Ok(interpreter())
 }
 
-/// A program that one of the packages brings, after [`install_packages`].
+/// A program of one of the packages, after [`install_packages`].
 ///
 /// # Errors
 /// As [`install_packages`].
@@ -53,7 +53,7 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     Ok(program()?.with_file_name(name))
 }
 
-/// A file that one of the packages brings, by its path among them, after [`install_packages`].
+/// A file of one of the packages, by its path in `site-packages`, after [`install_packages`].
 ///
 /// # Errors
 /// As [`install_packages`].
@@ -76,7 +76,8 @@ pub fn install_packages() -> Result<()> {
     if let Some(target) = directory.parent() {
         fs::create_dir_all(target)?;
     }
-    // An environment cannot be renamed into its place: its scripts name it. So whoever comes second waits.
+    // An environment cannot be made elsewhere and then renamed, because its scripts contain its path. So a second process
+    // waits for the first one.
     let lock = File::create(directory.with_extension("lock"))?;
     lock.lock()?;
     if packages_are_installed() {
@@ -134,7 +135,7 @@ fn interpreter() -> PathBuf {
     directory().join("bin/python")
 }
 
-/// Written last, and deleted by `venv --clear`: it is there only beside all of the packages.
+/// A file that is written last and deleted by `venv --clear`. If it exists, all packages are installed.
 fn stamp() -> PathBuf {
     directory().join("installed.txt")
 }

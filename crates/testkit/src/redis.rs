@@ -19,12 +19,12 @@ use crate::wait::wait_for;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const START_ATTEMPTS: u32 = 3;
-/// What SAVE writes, and what a server loads when it starts.
+/// The file that SAVE writes and that a server loads when it starts.
 const SNAPSHOT: &str = "dump.rdb";
 /// The directory of the append-only file.
 const APPEND_ONLY: &str = "appendonlydir";
 
-/// Whether a server's data outlives it.
+/// Whether the data survive a restart of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// Nothing is written: a restarted server is empty.
@@ -33,7 +33,7 @@ pub enum Persistence {
     AppendOnly,
 }
 
-/// A Redis of its own for a test, without persistence unless it has a disk. Killed when dropped.
+/// A Redis for one test, without persistence unless it has a disk. Killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
@@ -44,14 +44,14 @@ pub struct Redis {
 /// Where a server's files are.
 #[derive(Debug)]
 struct Home {
-    /// Its output, and its data unless that has a disk of its own.
+    /// Its output, and its data unless these have their own disk.
     directory: TempDir,
     /// A disk for an append-only file.
     disk: Option<PathBuf>,
     persistence: Persistence,
-    /// More of its command line.
+    /// Additional arguments.
     settings: Vec<String>,
-    /// A wall clock of its own.
+    /// Its own wall clock.
     clock: Option<SteppingClock>,
 }
 
@@ -86,14 +86,14 @@ impl Redis {
         Self::with(Some(disk.to_owned()), Persistence::AppendOnly, &[])
     }
 
-    /// As [`Redis::start`], with an append-only file that has every write before it is answered, for
+    /// As [`Redis::start`], with an append-only file that contains every write before the write is answered, for
     /// [`Redis::restart_with_cut_tail`].
     ///
     /// # Errors
     /// As [`Redis::start`].
     pub fn append_only() -> Result<Self> {
-        // A server that syncs once a second keeps writes in memory for as long as a sync is on its way,
-        // up to two seconds (flushAppendOnlyFile in Redis' aof.c): a kill then loses more than the cut.
+        // A server that syncs once a second keeps writes in memory while a sync is running, up to two seconds
+        // (flushAppendOnlyFile in Redis' aof.c). A kill would then lose more than the cut.
         Self::with(None, Persistence::AppendOnly, &["--appendfsync", "no"])
     }
 
@@ -143,7 +143,7 @@ impl Redis {
                         home,
                     });
                 }
-                // Most likely somebody else took the port meanwhile.
+                // Another process has probably taken the port meanwhile.
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -178,7 +178,7 @@ impl Redis {
         self.process.kill()
     }
 
-    /// Kills the server and starts an empty one on the same port: what a Redis that lost its data does.
+    /// Kills the server and starts an empty one on the same port, like a Redis that has lost its data.
     ///
     /// # Errors
     /// As [`Redis::start`].
@@ -196,8 +196,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server, cuts this many bytes off its append-only file and starts it with the rest: what
-    /// is left when its machine died before the file was synced.
+    /// Kills the server, removes this many bytes at the end of its append-only file, and starts it with the rest, as if its
+    /// machine had crashed before the file was synced.
     ///
     /// # Errors
     /// As [`Redis::start`], and when there is no such file, or none so long.
@@ -222,8 +222,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server and starts it on the same port with the data of the last
-    /// [`Redis::snapshot`]: what a Redis does that lost its last writes.
+    /// Kills the server and starts it on the same port with the data of the last [`Redis::snapshot`], like a Redis that has
+    /// lost its last writes.
     ///
     /// # Errors
     /// As [`Redis::start`].

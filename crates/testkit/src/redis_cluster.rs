@@ -12,18 +12,17 @@ const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Six nodes, from 0: three masters, and then the replica of each in the same order. Killed when
-/// dropped.
+/// Six nodes, numbered from 0: three masters, and then their replicas in the same order. Killed when dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
-    /// Where nodes and clients meet over TLS.
+    /// The ports for TLS, for nodes and clients.
     tls_ports: Vec<u16>,
 }
 
 impl RedisCluster {
-    /// Starts all and waits until every slot is served and every replica has its master's data. A
-    /// node that is silent for `node_timeout_ms` is replaced.
+    /// Starts all nodes and waits until every slot is served and every replica has its master's data. A master that does
+    /// not answer for `node_timeout_ms` is replaced.
     ///
     /// # Errors
     /// When one does not come up.
@@ -31,8 +30,8 @@ impl RedisCluster {
         Self::with(node_timeout_ms, &[])
     }
 
-    /// The same, whose nodes speak TLS to one another and to whoever comes by [`RedisCluster::tls_hosts`],
-    /// with `tls`, more of their command line.
+    /// The same with TLS between the nodes and for clients that use [`RedisCluster::tls_hosts`]. `tls` are additional
+    /// arguments of the nodes.
     ///
     /// # Errors
     /// As [`RedisCluster::start`].
@@ -78,7 +77,7 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// Makes all nodes known to one another, and shares the slots out.
+    /// Connects all nodes to each other, and distributes the slots.
     fn introduce(&self, bus_ports: &[String]) -> Result<()> {
         for (number, node) in self.nodes.iter().enumerate() {
             let epoch = (number + 1).to_string();
@@ -162,8 +161,7 @@ impl RedisCluster {
         &mut self.nodes[number]
     }
 
-    /// A slot with what is in it sets out from one master to another: both know, and no key has
-    /// moved yet.
+    /// Begins to move a slot with its keys from one master to another. Both masters know it, and no key has moved yet.
     ///
     /// # Errors
     /// When a node does not answer or refuses.
@@ -172,7 +170,7 @@ impl RedisCluster {
         self.set_slot(from, slot, "MIGRATING", to)
     }
 
-    /// Moves keys of such a slot. Those that are not there are left out.
+    /// Moves keys of such a slot. Keys that do not exist are left out.
     ///
     /// # Errors
     /// As [`RedisCluster::move_begins`].
@@ -184,7 +182,7 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// The slot, of which no key is left at the old master, is the new one's.
+    /// Ends the move: the slot, whose keys have all moved, belongs to the new master.
     ///
     /// # Errors
     /// As [`RedisCluster::move_begins`].

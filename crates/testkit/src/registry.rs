@@ -1,4 +1,4 @@
-//! A schema registry in this process, as far as Confluent's API is used here.
+//! A schema registry in this process, with the part of Confluent's API that is used here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use crate::http_server::{HttpServer, Request};
 
-/// It keeps what it has while it is away.
+/// It keeps its data while it does not answer.
 #[derive(Debug)]
 pub struct SchemaRegistry {
     port: u16,
     content: Arc<Mutex<Content>>,
-    /// None while it is away.
+    /// None while it does not answer.
     server: Option<HttpServer>,
 }
 
@@ -22,9 +22,9 @@ pub struct SchemaRegistry {
 struct Content {
     login: Option<String>,
     first_id: u32,
-    /// Each text once; the first has the first id.
+    /// Each schema once. The first one has the first id.
     schemas: Vec<Value>,
-    /// Of each subject the places of its versions' texts.
+    /// For each subject, the indexes of its versions' schemas.
     subjects: BTreeMap<String, Vec<usize>>,
     levels: BTreeMap<String, Value>,
     asked: usize,
@@ -50,7 +50,7 @@ impl Content {
 }
 
 impl SchemaRegistry {
-    /// One that everybody may ask. No other has the same ids.
+    /// A registry without a login. No other registry uses the same ids.
     ///
     /// # Errors
     /// When there is no free port.
@@ -58,7 +58,7 @@ impl SchemaRegistry {
         Self::open(None)
     }
 
-    /// One that wants a login, `user:password` in base64.
+    /// A registry that needs a login: `user:password` in base64.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -69,7 +69,7 @@ impl SchemaRegistry {
     fn open(login: Option<String>) -> Result<Self> {
         let content = Content {
             login,
-            // Room for its ids, and none that a registry that counts from 1 has.
+            // There is room for its ids, and they are not those of a registry that counts from 1.
             first_id: (Uuid::new_v4().as_fields().0 >> 2 | 0x1000) & !0xfff,
             ..Content::default()
         };
@@ -82,21 +82,21 @@ impl SchemaRegistry {
         Ok(registry)
     }
 
-    /// What `SCHEMA_REGISTRY_URL` is to be.
+    /// For `SCHEMA_REGISTRY_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Nobody answers any more.
+    /// Stops to answer.
     pub fn go_away(&mut self) {
         self.server = None;
     }
 
-    /// It answers again, at the same address.
+    /// Answers again, at the same address.
     ///
     /// # Errors
-    /// When somebody has taken its port.
+    /// When another process has taken its port.
     pub fn come_back(&mut self) -> Result<()> {
         let content = Arc::clone(&self.content);
         let server = HttpServer::start(self.port, move |request| answer(&content, &request))?;
@@ -105,16 +105,16 @@ impl SchemaRegistry {
         Ok(())
     }
 
-    /// Another team adds a version to a subject; its id.
+    /// Adds a version to a subject, as another team would do. Returns its id.
     ///
     /// # Errors
-    /// When it is no JSON.
+    /// When it is not JSON.
     pub fn add(&self, subject: &str, schema: &str) -> Result<u32> {
         let schema = serde_json::from_str(schema)?;
         Ok(self.lock().add(subject, schema))
     }
 
-    /// Another team sets what a subject's versions have to be to each other.
+    /// Sets the compatibility level of a subject, as another team would do.
     pub fn demand(&self, subject: &str, level: &str) {
         self.lock().levels.insert(subject.to_owned(), level.into());
     }
@@ -126,7 +126,7 @@ impl SchemaRegistry {
         content.id(content.schemas.len())
     }
 
-    /// How many requests have come.
+    /// The number of requests that it has received.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.lock().asked

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 /// A new empty directory, removed when dropped.
 ///
-/// A process that is killed, or that keeps a server in a static, drops nothing: its directories carry
-/// its process id, and the next test run removes those of processes that are gone.
+/// A process that is killed, or that keeps a server in a static, does not drop its directories. So their names contain the
+/// process id, and the next test run removes those of processes that have ended.
 ///
 /// # Errors
 /// When the directory cannot be made.
@@ -27,13 +27,13 @@ fn root() -> Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
     let root = std::env::temp_dir().join(format!("seckill-testkit-{user}"));
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    // PostgreSQL runs as another user where the tests run as root, and has to get through.
+    // If the tests run as root, PostgreSQL runs as another user, who has to be able to enter the directory.
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("{} belongs to somebody else", root.display()))?;
     Ok(root)
 }
 
-/// Best effort: what cannot be removed now is removed by a later run.
+/// Removes what it can. The rest is removed by a later run.
 fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn directories_of_dead_processes_are_removed_and_those_of_live_ones_kept() {
         let root = TempDir::new().unwrap();
-        // Above the largest process id that Linux gives out.
+        // A number above the largest process id of Linux.
         let dead = root.path().join("99999999-redis-x");
         let live = root.path().join(format!("{}-redis-x", std::process::id()));
         fs::create_dir(&dead).unwrap();

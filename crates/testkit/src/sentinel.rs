@@ -1,4 +1,4 @@
-//! A master, two replicas, and three sentinels that watch them.
+//! A master, two replicas, and three sentinels.
 
 use std::fs;
 use std::process::Command;
@@ -14,21 +14,20 @@ use crate::scratch::scratch_dir;
 use crate::wait::wait_for;
 use crate::wire::Wire;
 
-/// The name that the sentinels watch the master under.
+/// The name of the master in the sentinels.
 const NAME: &str = "sale";
-/// The name that a sentinel on the first server's side watches it under. Sentinels that watch under
-/// different names know nothing of one another.
+/// The name of the master in the sentinel on the first server's side. Sentinels that use different names do not know each
+/// other.
 const BESIDE: &str = "beside";
-/// The user, and the password, that it signs in with: one that may not ask for the replicas.
+/// The user and the password of that sentinel. This user may not ask for the replicas.
 const BLIND: &str = "blind";
 const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three servers, the first of them master, `min-replicas-to-write 1`. Everybody, also the servers
-/// among themselves, reaches each over a wire of its own that a test can cut. Only who comes by
-/// [`Sentinels::url_beside_the_first`] is on the first server's side wherever the network is cut.
-/// Killed when dropped.
+/// Three servers with `min-replicas-to-write 1`, of which the first one is the master. All clients, and also the servers
+/// themselves, reach each server over its own wire, which a test can cut. Only a client that uses
+/// [`Sentinels::url_beside_the_first`] can always reach the first server. Killed when dropped.
 #[derive(Debug)]
 pub struct Sentinels {
     sentinels: Vec<Sentinel>,
@@ -46,8 +45,8 @@ struct Sentinel {
 }
 
 impl Sentinels {
-    /// Starts all and waits until every sentinel knows everybody. A master counts as cut off from
-    /// its replicas after `max_lag_seconds`, and as dead to the sentinels after a second.
+    /// Starts all and waits until every sentinel knows all servers and sentinels. A master counts as cut off from its
+    /// replicas after `max_lag_seconds`, and the sentinels consider it dead after a second.
     ///
     /// # Errors
     /// When one does not come up.
@@ -55,7 +54,7 @@ impl Sentinels {
         Self::with(max_lag_seconds, &[])
     }
 
-    /// The same over TLS, also among themselves, with `tls`, more of everybody's command line.
+    /// The same with TLS, also between the servers. `tls` are additional arguments of all of them.
     ///
     /// # Errors
     /// As [`Sentinels::start`].
@@ -149,14 +148,14 @@ impl Sentinels {
         format!("{scheme}+sentinel://{}", hosts.join(","))
     }
 
-    /// For the `REDIS_URL` of a process that is cut off together with the first server: it asks a
-    /// sentinel that knows no other, and never hears of a failover.
+    /// For the `REDIS_URL` of a process that is cut off together with the first server. It asks a sentinel that does not
+    /// know the other ones, and never learns of a failover.
     #[must_use]
     pub fn url_beside_the_first(&self) -> String {
         format!("redis+sentinel://127.0.0.1:{}/{BESIDE}", self.beside.port)
     }
 
-    /// A server, from 0, past its wire.
+    /// A server, numbered from 0, without its wire.
     ///
     /// # Panics
     /// If there is no such server.
@@ -173,7 +172,7 @@ impl Sentinels {
         &mut self.servers[number]
     }
 
-    /// The wire that everybody reaches a server over.
+    /// The wire of a server.
     ///
     /// # Panics
     /// If there is no such server.
@@ -182,7 +181,7 @@ impl Sentinels {
         &self.wires[number]
     }
 
-    /// Has the sentinels promote a replica, though nothing is wrong with the master.
+    /// Lets the sentinels promote a replica, although the master works.
     ///
     /// # Errors
     /// When they refuse.
@@ -208,8 +207,8 @@ impl Sentinels {
     }
 }
 
-/// Whether a sentinel replaces a master that is dead to it, and hears of its replicas: it would make
-/// one of a promoted replica again.
+/// Whether a sentinel replaces a master that it considers dead, and knows its replicas. Such a sentinel would turn a
+/// promoted replica into a replica again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failovers {
     Made,
@@ -255,7 +254,7 @@ impl Sentinel {
     }
 }
 
-/// The port and the command line of one more that speaks TLS; nothing where nobody does.
+/// The TLS port and the arguments of a server. Nothing if TLS is not used.
 fn over_tls(tls: &[String]) -> Result<(Option<u16>, Vec<String>)> {
     if tls.is_empty() {
         return Ok((None, Vec::new()));

@@ -1,4 +1,4 @@
-//! One of our own services as a process.
+//! One of the project's services as a process.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct ServiceSpec {
     /// The binary's name, for example `seckill-ingress`; or the path of one from another build.
     pub binary: String,
-    /// Its whole configuration; nothing is inherited from the test's environment but `PATH`.
+    /// Its whole configuration. From the test's environment only `PATH` is inherited.
     pub env: Env,
     /// Where it answers `/readyz`.
     pub admin_port: u16,
@@ -53,7 +53,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts the binary and returns at once: for a service that cannot become ready yet.
+    /// Starts the binary and returns immediately, for a service that cannot become ready yet.
     ///
     /// # Errors
     /// When the binary is not built.
@@ -92,8 +92,7 @@ impl Service {
         self.wait_until_ready()
     }
 
-    /// As [`Service::restart`], but returns at once: for a service that may die, or have to wait,
-    /// before it is ready.
+    /// As [`Service::restart`], but returns immediately, for a service that may die or have to wait before it is ready.
     ///
     /// # Errors
     /// When the binary is not built.
@@ -173,7 +172,7 @@ impl Service {
         self.process.wait(STOP_TIMEOUT)
     }
 
-    /// Waits for an end that comes by itself, as at a fail point.
+    /// Waits until the service ends by itself, for example at a failpoint.
     ///
     /// # Errors
     /// When it does not end within `timeout`, with the end of its log.
@@ -189,7 +188,7 @@ impl Service {
         self.process.exit_status()
     }
 
-    /// SIGSTOP: a process that the machine forgot for a while.
+    /// SIGSTOP: the process is stopped.
     ///
     /// # Errors
     /// When the operating system refuses.
@@ -219,7 +218,7 @@ pub fn is_ready(address: SocketAddr) -> bool {
 /// The output goes to a file in `directory`, appended to at every start.
 fn spawn(spec: &ServiceSpec, directory: &Path) -> Result<Process> {
     let mut command = Command::new(binary(&spec.binary)?);
-    // Its settings must not depend on whose shell the test is run from.
+    // Its settings must not depend on the shell in which the test is run.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name != "PATH") {
         command.env_remove(name);
     }
@@ -234,7 +233,8 @@ fn program(spec: &ServiceSpec) -> &str {
     binary.rsplit_once('/').map_or(binary, |(_, name)| name)
 }
 
-/// The path of one of the workspace's own binaries, from the same build as the running test; an absolute path as it is.
+/// The path of one of the workspace's own binaries, from the same build as the running test. An absolute path is returned
+/// unchanged.
 ///
 /// # Errors
 /// When it is not built.

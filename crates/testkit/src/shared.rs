@@ -18,7 +18,7 @@ static KAFKA: OnceLock<Result<Kafka, String>> = OnceLock::new();
 static POSTGRES: OnceLock<Result<Postgres, String>> = OnceLock::new();
 static MIGRATED: OnceLock<Result<Database, String>> = OnceLock::new();
 
-/// The brokers (`host:port`) shared by all tests, started at the first call. Keep to topics of your own:
+/// The brokers (`host:port`) that all tests share, started at the first call. Use only your own topics:
 /// [`unique_prefix`].
 ///
 /// # Errors
@@ -59,7 +59,7 @@ fn admin_url() -> Result<String> {
     })
 }
 
-/// A topic prefix that nobody else uses, ending in a dot.
+/// A topic prefix that no other test uses. It ends with a dot.
 #[must_use]
 pub fn unique_prefix() -> String {
     format!("t{}.", uuid::Uuid::new_v4().simple())
@@ -69,7 +69,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The servers live in statics, so nothing drops them: the kernel ends them with this process.
+/// Starts a server once and keeps it in a static. It is never dropped, and the kernel kills it with this process.
 fn once<T>(
     cell: &'static OnceLock<Result<T, String>>,
     start: impl FnOnce() -> Result<T>,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::scratch::scratch_dir;
 
-/// The file that takes the room away from everybody else.
+/// The file that fills the disk.
 const BALLAST: &str = "ballast";
 
 /// A memory disk with a fixed number of bytes. Unmounted when dropped.
@@ -23,8 +23,8 @@ impl SmallDisk {
     /// Mounts an empty disk of `megabytes`.
     ///
     /// # Errors
-    /// When `mount` is missing or fails, also for want of the right to: a test that cannot have its disk
-    /// has shown nothing.
+    /// When `mount` is missing or fails, also if it is not permitted. The test has to fail then, because it can show
+    /// nothing without its disk.
     pub fn mount(megabytes: u32) -> Result<Self> {
         let directory = scratch_dir("disk")?;
         let output = Command::new("mount")
@@ -51,10 +51,10 @@ impl SmallDisk {
         self.directory.path()
     }
 
-    /// Takes all the room that is left, until [`Self::make_room`].
+    /// Fills the disk, until [`Self::make_room`].
     ///
     /// # Errors
-    /// When the ballast cannot be written for another reason than a full disk.
+    /// When the file cannot be written for another reason than a full disk.
     pub fn fill(&self) -> Result<()> {
         let mut ballast = File::options()
             .create(true)
@@ -73,7 +73,7 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives back what [`Self::fill`] took.
+    /// Frees the space that [`Self::fill`] has used.
     ///
     /// # Errors
     /// When the operating system refuses.
@@ -88,7 +88,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that is about to be killed may still have files open on it.
+        // A lazy unmount, because a server that is about to be killed may still have open files on it.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }

@@ -15,10 +15,10 @@ use crate::service::{Env, Service, ServiceSpec, run_binary};
 use crate::shared::{fresh_database, migrated_database, shared_kafka, unique_prefix};
 use crate::tls::text;
 
-/// Few, so that a broker shared by many tests stays fast; more than one, so that keys matter.
+/// Few, so that a broker that many tests share stays fast, but more than one, so that keys matter.
 const EVENT_PARTITIONS: u32 = 4;
 
-/// Which stores a test needs for itself beyond Redis, which it always gets. Shared ones must not be stopped.
+/// The stores that a test needs for itself, beside Redis, which it always gets. Shared stores must not be stopped.
 #[derive(Debug, Default)]
 pub struct Builder {
     private_kafka: bool,
@@ -34,14 +34,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A broker of the test's own, that it may kill and pause: seconds slower.
+    /// The test's own broker, which it may kill and pause. This takes some seconds more.
     #[must_use]
     pub fn private_kafka(mut self) -> Self {
         self.private_kafka = true;
         self
     }
 
-    /// A PostgreSQL server of the test's own, that it may kill.
+    /// The test's own PostgreSQL server, which it may kill.
     #[must_use]
     pub fn private_postgres(mut self) -> Self {
         self.private_postgres = true;
@@ -55,7 +55,7 @@ impl Builder {
         self
     }
 
-    /// Several brokers, that the test may kill.
+    /// Several brokers, which the test may kill.
     #[must_use]
     pub fn kafka_cluster(mut self, brokers: KafkaCluster) -> Self {
         self.kafka_cluster = Some(brokers);
@@ -83,7 +83,7 @@ impl Builder {
         self
     }
 
-    /// The tables are in this schema, and belong to a role whose `search_path` leads there.
+    /// The tables are in this schema, and belong to a role with a `search_path` to it.
     #[must_use]
     pub fn schema(mut self, name: &str) -> Self {
         self.schema = Some(name.to_owned());
@@ -97,7 +97,7 @@ impl Builder {
         self
     }
 
-    /// One more environment variable for every service of this stack, over the stack's own.
+    /// An additional environment variable for every service of this stack. It overrides the stack's own value.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
@@ -178,7 +178,7 @@ fn environment(brokers: &str, redis_url: &str, database_url: &str) -> Env {
         ("ADMIN_TOKEN", secret()),
         ("TOKEN_SECRET", secret()),
         ("PAYMENT_WEBHOOK_SECRET", secret()),
-        // A test is one client that asks as often as it likes; those about rate limits set their own.
+        // A test is one client that sends many requests. Tests of rate limits set their own values.
         ("RATE_LIMIT_USER_PER_SECOND", "0".to_owned()),
         ("RUST_LOG", "info".to_owned()),
     ];
@@ -193,8 +193,8 @@ pub fn secret() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
-/// The world of one cross-service test: a Redis and a database of its own, and topics of its own on a
-/// broker that is usually shared.
+/// The stores of one cross-service test: its own Redis, its own database, and its own topics on a broker that is usually
+/// shared.
 #[derive(Debug)]
 pub struct TestStack {
     /// This test's Redis, to kill, restart and pause.
@@ -219,7 +219,7 @@ impl TestStack {
         Self::builder().start()
     }
 
-    /// For a stack with more of its own.
+    /// For a stack with more stores of its own.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()

@@ -1,4 +1,4 @@
-//! A certificate authority that a test throws away, and certificates of it, made by OpenSSL's command.
+//! A temporary certificate authority and its certificates, made with the `openssl` command.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::scratch::scratch_dir;
 
-/// Keys that are made at once.
+/// Arguments for keys that are generated quickly.
 const KEY: [&str; 5] = [
     "-newkey",
     "ec",
@@ -18,7 +18,7 @@ const KEY: [&str; 5] = [
     "ec_paramgen_curve:prime256v1",
     "-nodes",
 ];
-/// Whom every certificate is good for.
+/// The names for which every certificate is valid.
 const NAMES: &str = "subjectAltName=DNS:localhost,IP:127.0.0.1\n";
 
 /// One authority. Its files are removed when it is dropped.
@@ -31,7 +31,7 @@ pub struct Authority {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     pub certificate: PathBuf,
-    /// Its key, which is its owner's alone.
+    /// Its key. Only its owner may read the file.
     pub key: PathBuf,
     /// Both in one file, the key first.
     pub both: PathBuf,
@@ -49,7 +49,8 @@ impl Authority {
         fs::write(authority.file("names"), NAMES)?;
         let mut arguments = vec!["req", "-x509"];
         arguments.extend(KEY);
-        // Two of one name would be taken for each other, until a signature does not fit.
+        // Every authority needs another name. Otherwise one would be confused with the other, and only the check of a
+        // signature would fail.
         let subject = format!("/CN=to throw away {}", uuid::Uuid::new_v4());
         arguments.extend(["-days", "2", "-subj", &subject]);
         arguments.extend(["-keyout", "ca.key", "-out", "ca.pem"]);
@@ -57,13 +58,13 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Its own certificate, for those who shall trust it.
+    /// Its own certificate, for clients that trust it.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
-    /// A certificate under a name of its own, good for a day.
+    /// A certificate with its own name, valid for a day.
     ///
     /// # Errors
     /// As [`Authority::new`].
@@ -71,7 +72,7 @@ impl Authority {
         self.issue_for(name, "1")
     }
 
-    /// The same, out of date since yesterday.
+    /// The same, expired since yesterday.
     ///
     /// # Errors
     /// As [`Authority::new`].
@@ -79,7 +80,7 @@ impl Authority {
         self.issue_for(name, "-1")
     }
 
-    /// The same, good for the name `localhost` and for no address.
+    /// The same, valid only for the name `localhost` and for no address.
     ///
     /// # Errors
     /// As [`Authority::new`].
@@ -122,7 +123,7 @@ impl Authority {
         };
         let text = fs::read_to_string(&made.key)? + &fs::read_to_string(&made.certificate)?;
         fs::write(&made.both, text)?;
-        // Some programs take no other.
+        // Some programs refuse keys with other permissions.
         fs::set_permissions(&made.key, fs::Permissions::from_mode(0o600))?;
         Ok(made)
     }

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never without a deadline.
+//! Waits for a condition, always with a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Calls `condition` until it gives a value.
+/// Calls `condition` until it returns a value.
 ///
 /// # Errors
-/// What `condition` fails with, at once; or, after `timeout`, that `what` did not happen.
+/// The first error of `condition`, or, after `timeout`, that `what` did not happen.
 pub fn wait_for<T>(
     what: &str,
     timeout: Duration,

@@ -1,4 +1,4 @@
-//! A loopback port that leads to another, and that a test can cut off in silence.
+//! A proxy from one loopback port to another that a test can cut without closing connections.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use crate::ports::free_port;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Carries bytes both ways, until it is cut.
+/// Forwards bytes in both directions, until it is cut.
 #[derive(Debug)]
 pub struct Wire {
     port: u16,
@@ -35,7 +35,7 @@ impl Wire {
         };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that breaks is what both ends have to live with.
+                // Both ends have to handle a connection that breaks.
                 let _ = carry(client, server, &cut);
             }
         });
@@ -48,13 +48,13 @@ impl Wire {
         self.port
     }
 
-    /// From now on nothing gets through either way, not even that an end hung up: what a network
-    /// does that has lost its way. Connections can still be made.
+    /// From now on nothing is forwarded in either direction, not even a close, as in a network that drops packets.
+    /// Connections can still be made.
     pub fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
-    /// Ends a [`Wire::cut`]; what was held up arrives.
+    /// Ends a [`Wire::cut`]. The bytes that were held back arrive.
     pub fn mend(&self) {
         self.cut.store(false, Ordering::SeqCst);
     }
@@ -82,7 +82,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
             break;
         }
     }
-    // Either end may be gone already.
+    // Either end may already be closed.
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
 }

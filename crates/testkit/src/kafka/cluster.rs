@@ -5,11 +5,11 @@ use anyhow::Result;
 use super::node::{Node, Ports, SESSION_MS, cluster_id};
 use super::{Kafka, Security, jvm};
 
-/// Several on one machine: small, each takes a few hundred megabytes all the same.
+/// Small, because several run on one machine, and each needs a few hundred megabytes anyway.
 const HEAP_MB: u32 = 256;
 
-/// Brokers that hold a copy of everything each; a write counts when all but one of them have it.
-/// Killed when dropped.
+/// Brokers that each have a copy of everything. A write is acknowledged when all brokers except one have it. Killed when
+/// dropped.
 #[derive(Debug)]
 pub struct KafkaCluster {
     nodes: Vec<Kafka>,
@@ -24,7 +24,7 @@ impl KafkaCluster {
         Self::secured(vec![Security::default(); size])
     }
 
-    /// The same, a broker for each of these, with listeners over TLS beside the plain one.
+    /// The same, with one broker for each item of `security`, and with listeners over TLS beside the plain one.
     ///
     /// # Errors
     /// As [`Kafka::start`].
@@ -63,7 +63,7 @@ impl KafkaCluster {
         each.join(",")
     }
 
-    /// How many there are: also the number of copies of everything.
+    /// The number of brokers, which is also the number of copies of everything.
     #[must_use]
     pub fn size(&self) -> usize {
         self.nodes.len()

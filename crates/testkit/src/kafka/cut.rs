@@ -1,15 +1,15 @@
-//! What the election of a replica that lacked records leaves of a partition: its first records.
+//! Cuts off the end of a partition, which also happens when a replica without the last records is elected.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Of a batch of records: its first offset, 8 bytes, and how many bytes follow, 4.
+/// The beginning of a batch of records: its first offset (8 bytes), and the number of bytes that follow (4 bytes).
 const HEAD_BYTES: usize = 12;
 
-/// Cuts the last `batches` batches off a partition in a stopped broker's log directory, and says at which
-/// offset the log ends now. The broker then starts as after a crash that lost them.
+/// Removes the last `batches` batches of a partition in the log directory of a stopped broker. Returns the offset at which
+/// the log ends now. The broker then starts as after a crash that has lost them.
 pub(super) fn cut(data: &Path, partition: &str, batches: usize) -> Result<i64> {
     let directory = data.join(partition);
     let segment = directory.join(format!("{:020}.log", 0));
@@ -29,7 +29,7 @@ pub(super) fn cut(data: &Path, partition: &str, batches: usize) -> Result<i64> {
     let (length, end) = starts[starts.len() - batches];
     let file = OpenOptions::new().write(true).open(&segment)?;
     file.set_len(u64::try_from(length)?)?;
-    // What the broker knows of the records beside them; it is made anew from what is left.
+    // Remove the broker's indexes of the records. It makes them again from the remaining records.
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
         let kind = path.extension().unwrap_or_default();

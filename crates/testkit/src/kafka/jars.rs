@@ -1,4 +1,4 @@
-//! Kafka's jars, as the committed list names them.
+//! Kafka's jars, which a committed list names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub fn install_jars() -> Result<()> {
         return Ok(());
     }
     let (libs, list) = (libs(), jar_list());
-    // Beside its place, then renamed: another test process must never see half of the jars.
+    // Download into another directory and then rename that, so that another test process never sees a part of the jars.
     let parent = libs.parent().context("no directory for the jars")?;
     fs::create_dir_all(parent)?;
     let fresh = tempfile::Builder::new()

@@ -1,5 +1,5 @@
-//! The JVMs that Kafka runs in. They share an archive of its classes as a JVM has them in memory: with it a broker needs
-//! half of the processor time until it serves, and hundreds are started by the tests.
+//! The JVMs in which Kafka runs. They share an archive with the loaded classes (class data sharing). With it a broker needs
+//! half of the processor time to start, and the tests start hundreds of brokers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,23 +21,23 @@ pub(super) fn java(heap_mb: u32) -> Command {
     command
         .arg(format!("-Xmx{heap_mb}m"))
         .args(["-XX:+UseSerialGC", "-Dorg.apache.logging.log4j.level=INFO"])
-        // Its warnings, as of an archive that it cannot use, are not what a tool prints.
+        // Warnings of the JVM, for example about an archive that it cannot use, must not mix with the output of a tool.
         .args(["-Xlog:disable", "-Xlog:all=warning:stderr"])
         .args(archive().map(|file| format!("-XX:SharedArchiveFile={}", file.display())))
-        // The star is Java's, not a shell's: no shell is involved.
+        // Java itself expands the star; there is no shell.
         .args(["-cp", &format!("{}/*", libs().display())]);
     command
 }
 
-/// The same for what ends soon: code is compiled once and simply, not again for speed.
+/// The same for short-lived programs: the JVM uses only its fast compiler.
 pub(super) fn short_lived_java(heap_mb: u32) -> Command {
     let mut command = java(heap_mb);
     command.arg("-XX:TieredStopAtLevel=1");
     command
 }
 
-/// The archive, if there is one. It goes with the jars that it is made of; a JVM that cannot use it, as after an upgrade
-/// of Java, goes on without.
+/// The archive, if there is one. It is stored with the jars from which it is made. A JVM that cannot use it, for example
+/// after an upgrade of Java, runs without it.
 fn archive() -> Option<PathBuf> {
     Some(path()).filter(|archive| archive.exists())
 }
@@ -46,9 +46,9 @@ fn path() -> PathBuf {
     libs().join("classes.jsa")
 }
 
-/// Fetches the jars, and has a broker write the archive when it ends, unless they are there.
+/// Downloads the jars and lets a broker write the archive when it ends, unless they exist.
 pub(super) fn make_archive() -> Result<()> {
-    /// Held by the only test of a process that makes it.
+    /// Held by the test that makes the archive, so that only one test of a process does it.
     static MAKING: Mutex<()> = Mutex::new(());
     let _made_by_one = MAKING.lock();
     install_jars()?;
@@ -66,7 +66,7 @@ pub(super) fn make_archive() -> Result<()> {
     until_ready(&mut broker, node.ports.broker)?;
     broker.signal(Signal::TERM)?;
     broker.wait(Duration::from_secs(60))?;
-    // Beside its place, then renamed: another test process must never see half of it.
+    // Write another file and then rename it, so that another test process never sees a part of it.
     let beside = tempfile::NamedTempFile::new_in(libs())?;
     fs::copy(&fresh, &beside).with_context(|| broker.log_tail())?;
     beside.persist(&archive)?;

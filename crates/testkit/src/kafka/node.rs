@@ -1,4 +1,4 @@
-//! What a broker is told of itself and of its cluster.
+//! The configuration of a broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::jvm::short_lived_java;
 use crate::ports::free_port;
 
 pub(super) const HEAP_MB: u32 = 512;
-/// Short, for restarts: after a SIGKILL the controller lets the broker in again only when the killed one's
-/// session is over.
+/// Short, so that restarts are fast: after a SIGKILL the controller accepts the restarted broker only when the session of
+/// the killed one has ended.
 pub(super) const SESSION_MS: u64 = 3_000;
 
 /// The ports of a broker that is its own controller.
@@ -21,7 +21,7 @@ pub(super) const SESSION_MS: u64 = 3_000;
 pub struct Ports {
     /// Where clients connect.
     pub broker: u16,
-    /// Where only the broker itself connects.
+    /// The port to which only the broker itself connects.
     pub controller: u16,
 }
 
@@ -38,25 +38,25 @@ impl Ports {
     }
 }
 
-/// What a node is told of itself and of its cluster.
+/// The configuration of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) id: usize,
     pub(crate) ports: Ports,
-    /// Where clients are told to connect: the broker's own port, or that of a proxy before it.
+    /// The port that the broker advertises to clients: its own port, or that of a proxy.
     pub(crate) advertised: u16,
-    /// The controllers' ports, by node from 1; the node's own among them.
+    /// The controllers' ports, by node from 1, including the node's own.
     pub(crate) controllers: Vec<u16>,
     pub(crate) heap_mb: u32,
-    /// By which a deployment knows its log: each cluster has its own.
+    /// The cluster id, by which a deployment recognises its log. Each cluster has another one.
     pub(crate) cluster_id: String,
-    /// After how long a silence the controller fences it.
+    /// The time without heartbeats after which the controller fences the broker.
     pub(crate) session_ms: u64,
     pub(crate) security: Security,
 }
 
 impl Node {
-    /// The only one of its cluster.
+    /// The only node of its cluster.
     pub(super) fn alone(ports: Ports) -> Self {
         Self {
             id: 1,

@@ -5,25 +5,24 @@ use std::path::PathBuf;
 
 use crate::tls::Certificate;
 
-/// How one may sign in, and the name of the module that knows how.
+/// The mechanisms to sign in, each with the name of its login module.
 const MECHANISMS: [(&str, &str); 3] = [
     ("SCRAM-SHA-256", "scram.ScramLoginModule"),
     ("SCRAM-SHA-512", "scram.ScramLoginModule"),
     ("PLAIN", "plain.PlainLoginModule"),
 ];
 
-/// One more listener, on a loopback port. Who comes by it shows a certificate, and signs in with
-/// one of [`MECHANISMS`].
+/// An additional listener on a loopback port. Its clients need a certificate, and sign in with one of [`MECHANISMS`].
 #[derive(Clone, Debug)]
 pub struct SecureListener {
     pub port: u16,
-    /// What it shows.
+    /// The certificate of the listener.
     pub certificate: Certificate,
-    /// Whose certificates it wants of clients.
+    /// The authority that signs the clients' certificates.
     pub clients_of: PathBuf,
 }
 
-/// The listeners over TLS, and who may sign in.
+/// The listeners over TLS, and the user who may sign in.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     pub listeners: Vec<SecureListener>,
@@ -37,7 +36,7 @@ impl Security {
         numbered.map(|(number, listener)| (format!("SECURE{number}"), listener))
     }
 
-    /// More of `listeners` and of `advertised.listeners`.
+    /// Additional values of `listeners` and of `advertised.listeners`.
     pub(super) fn addresses(&self) -> String {
         let address = |(name, listener): (String, &SecureListener)| {
             format!(",{name}://127.0.0.1:{}", listener.port)
@@ -45,14 +44,14 @@ impl Security {
         self.names().map(address).collect()
     }
 
-    /// More of `listener.security.protocol.map`.
+    /// Additional values of `listener.security.protocol.map`.
     pub(super) fn protocols(&self) -> String {
         self.names()
             .map(|(name, _)| format!(",{name}:SASL_SSL"))
             .collect()
     }
 
-    /// What stands for each listener alone.
+    /// The properties of each single listener.
     pub(super) fn properties(&self) -> String {
         let mut text = String::new();
         for (name, listener) in self.names() {
@@ -71,7 +70,7 @@ impl Security {
                 listener.clients_of.display(),
                 MECHANISMS.map(|(mechanism, _)| mechanism).join(","),
             );
-            // SCRAM has its users in the log, and passes over the one that is named here.
+            // SCRAM reads its users from the log, and ignores the one that is named here.
             let (user, password) = &self.login;
             for (mechanism, module) in MECHANISMS {
                 let _ = writeln!(
@@ -84,7 +83,7 @@ impl Security {
         text
     }
 
-    /// For the tool that makes the log directory: it writes the user's record.
+    /// Arguments for the tool that formats the log directory. It writes the user's record.
     pub(super) fn format_arguments(&self) -> Vec<String> {
         let (user, password) = &self.login;
         if user.is_empty() {

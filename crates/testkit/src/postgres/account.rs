@@ -1,4 +1,4 @@
-//! Whom PostgreSQL runs as.
+//! The user account for PostgreSQL.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 
 use crate::process::wrapped;
 
-/// An unprivileged user, in numbers.
+/// The ids of an unprivileged user.
 pub(super) struct ServerUser {
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -22,7 +22,7 @@ impl ServerUser {
     }
 }
 
-/// PostgreSQL refuses to run as root: whom to run it as then, or nobody if we aren't root.
+/// The user for PostgreSQL, which refuses to run as root. None if this process does not run as root.
 pub(super) fn server_user() -> Result<Option<ServerUser>> {
     if !geteuid().is_root() {
         return Ok(None);

@@ -1,12 +1,12 @@
-//! Where PostgreSQL's programs are.
+//! Finds PostgreSQL's programs.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// The full path of one of PostgreSQL's programs: those of the newest installed version, which Debian
-/// keeps out of PATH, else whatever PATH has.
+/// The full path of one of PostgreSQL's programs: of the newest installed version, which is not in PATH on Debian, or
+/// otherwise from PATH.
 ///
 /// # Errors
 /// When there is none.
@@ -27,7 +27,7 @@ fn newest_version() -> Option<PathBuf> {
         .filter_map(|entry| {
             let version: u32 = entry.file_name().to_str()?.parse().ok()?;
             let programs = entry.path().join("bin");
-            // A client-only package has psql there and no server.
+            // A package with only the client has psql in this directory, but no server.
             programs
                 .join("initdb")
                 .is_file()

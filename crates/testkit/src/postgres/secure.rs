@@ -1,4 +1,4 @@
-//! A server that lets nobody but its superuser in without TLS and a password.
+//! A server on which every role except the superuser needs TLS and a password.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -12,8 +12,8 @@ use super::{Postgres, PostgresOptions, SUPERUSER};
 use crate::tls::{Certificate, text};
 
 impl Postgres {
-    /// As [`Postgres::start`], with this certificate, which is the server's alone from now on. Roles sign in over TLS
-    /// with a certificate of `clients_of` and a password; the superuser comes as to any other server of a test.
+    /// As [`Postgres::start`], with this certificate, whose files then belong to the server. Roles sign in over TLS with a
+    /// certificate of `clients_of` and a password. The superuser connects as to any other server of a test.
     ///
     /// # Errors
     /// As [`Postgres::start`].
