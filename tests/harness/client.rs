@@ -57,8 +57,8 @@ impl Answer {
         uri.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Whether it is a planned refusal, because a store is down or the service is overloaded. Such a refusal says when to
-    /// try again.
+    /// Whether it is a planned refusal, because a store is down or the service is overloaded. Such a refusal says when
+    /// to try again.
     #[must_use]
     pub fn is_planned_503(&self) -> bool {
         let planned = ["unavailable", "overloaded"].contains(&self.problem());
@@ -122,8 +122,9 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// Sends a request and reads its answer. If the client has opened a connection in advance, the server may close it at
-    /// the same moment with a 408 without a body. It has read nothing then, so the request is sent again, as browsers do.
+    /// Sends a request and reads its answer. If the client has opened a connection in advance, the server may close it
+    /// at the same moment with a 408 without a body. It has read nothing then, so the request is sent again, as
+    /// browsers do.
     ///
     /// # Errors
     /// When there is no answer.

@@ -1,6 +1,6 @@
-//! Checks the invariants of one sale with numbers that are counted from the log, PostgreSQL and Redis. The project's own
-//! ledger is not used. Of the project's rules only the domain's fold is used, for the invariant that the tables are the
-//! result of the fold.
+//! Checks the invariants of one sale with numbers that are counted from the log, PostgreSQL and Redis. The project's
+//! own ledger is not used. Of the project's rules only the domain's fold is used, for the invariant that the tables are
+//! the result of the fold.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub async fn check_consistency(
     Ok(found)
 }
 
-/// As [`check_consistency`], but only for PostgreSQL, Redis and the answers. It is for orders that a test has inserted into
-/// the tables without events.
+/// As [`check_consistency`], but only for PostgreSQL, Redis and the answers. It is for orders that a test has inserted
+/// into the tables without events.
 ///
 /// # Errors
 /// As [`check_consistency`].

@@ -70,8 +70,8 @@ impl ForeignProducer {
         self.write(self.home_of(voucher), &key, payload).await
     }
 
-    /// Writes a restock of one unit into the partition of a sale, with a key of no sale. It becomes a dead letter. If it
-    /// were folded, the stock would show it.
+    /// Writes a restock of one unit into the partition of a sale, with a key of no sale. It becomes a dead letter. If
+    /// it were folded, the stock would show it.
     ///
     /// # Errors
     /// As [`Self::write`].

@@ -29,8 +29,8 @@ impl Fate {
     }
 }
 
-/// The bytes between the headers of a request and another request that is hidden after them. In `before`, `{n}` stands for
-/// the length of the hidden request, and `{x}` for the same in hexadecimal.
+/// The bytes between the headers of a request and another request that is hidden after them. In `before`, `{n}` stands
+/// for the length of the hidden request, and `{x}` for the same in hexadecimal.
 #[derive(Debug, Clone, Copy)]
 pub struct Framing {
     /// Its name.
@@ -54,8 +54,8 @@ impl Framing {
         self.fate
     }
 
-    /// The bytes of a request with this framing, followed by `hidden`. `line` is `POST /path`, and every line of `headers`
-    /// ends with CRLF.
+    /// The bytes of a request with this framing, followed by `hidden`. `line` is `POST /path`, and every line of
+    /// `headers` ends with CRLF.
     #[must_use]
     pub fn request(&self, line: &str, headers: &str, hidden: &str) -> String {
         let number = hidden.len();

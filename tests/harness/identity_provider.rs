@@ -228,8 +228,8 @@ pub fn claims(issuer: &str, audience: &str, sub: &str) -> Result<Value> {
     }))
 }
 
-/// Invalid tokens with these claims, each with a description of its only error. `forged` are the claims that an attacker
-/// wants to have.
+/// Invalid tokens with these claims, each with a description of its only error. `forged` are the claims that an
+/// attacker wants to have.
 ///
 /// # Errors
 /// When there is no clock, or no randomness.

@@ -213,7 +213,8 @@ fn made_up_order(voucher: VoucherId) -> OrderId {
     OrderId::from_parts(voucher, 0xdead, 0xbeef)
 }
 
-/// Makes the error while the fold is locked. Otherwise the projector could overwrite it with rows that it has read before.
+/// Makes the error while the fold is locked. Otherwise the projector could overwrite it with rows that it has read
+/// before.
 async fn in_tables(pool: &PgPool, victim: &Victim, injection: Injection) -> Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
@@ -228,8 +229,8 @@ async fn in_tables(pool: &PgPool, victim: &Victim, injection: Injection) -> Resu
 }
 
 impl Victim {
-    /// Makes the orders of a sale: an unpaid one, one that was paid twice, and a cancelled one. They are of the first three
-    /// users.
+    /// Makes the orders of a sale: an unpaid one, one that was paid twice, and a cancelled one. They are of the first
+    /// three users.
     ///
     /// # Errors
     /// When the services refuse.

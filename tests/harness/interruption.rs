@@ -27,8 +27,8 @@ impl Interruption {
         }
     }
 
-    /// Sends one buyer after the other, from user `first` on, until one is refused because the sale is not served, and then
-    /// until another one gets an order again. Prints the times, and returns all answers.
+    /// Sends one buyer after the other, from user `first` on, until one is refused because the sale is not served, and
+    /// then until another one gets an order again. Prints the times, and returns all answers.
     ///
     /// # Errors
     /// When that does not happen in time.

@@ -1,5 +1,5 @@
-//! A proxy between Kafka's clients and their broker. It understands enough of the protocol to disturb only one client, by
-//! its `client.id`.
+//! A proxy between Kafka's clients and their broker. It understands enough of the protocol to disturb only one client,
+//! by its `client.id`.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -19,8 +19,8 @@ const OUT_OF_ORDER_SEQUENCE_NUMBER: [u8; 2] = [0, 45];
 /// How one client is disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
-    /// Its records are written, but it is told that their sequence numbers are wrong, and it gets no new producer id. So its
-    /// producer has failed permanently.
+    /// Its records are written, but it is told that their sequence numbers are wrong, and it gets no new producer id.
+    /// So its producer has failed permanently.
     FailsItsProducer,
     /// It can connect, but nothing that it sends arrives.
     Swallows,
@@ -197,8 +197,8 @@ fn answer(frame: &mut [u8], harms: &Harms, asked: &Asked) -> bool {
     }
 }
 
-/// The place of the error code of the first partition of the first topic in an answer to Produce. In the newer versions,
-/// lengths below 128 take one byte.
+/// The place of the error code of the first partition of the first topic in an answer to Produce. In the newer
+/// versions, lengths below 128 take one byte.
 fn code_of_first(frame: &[u8], version: i16) -> Option<usize> {
     if version >= 9 {
         let name_length = usize::from(*frame.get(6)?) - 1;

@@ -1,5 +1,5 @@
-//! The running system for a test: real services with real stores, an HTTP client, and a consistency check that reads the
-//! log, PostgreSQL and Redis itself.
+//! The running system for a test: real services with real stores, an HTTP client, and a consistency check that reads
+//! the log, PostgreSQL and Redis itself.
 
 mod client;
 mod collector;

@@ -39,8 +39,8 @@ impl World {
         }
     }
 
-    /// Everything that a repair of this sale could change: every row of the tables, its numbers and holds in Redis, and the
-    /// audit.
+    /// Everything that a repair of this sale could change: every row of the tables, its numbers and holds in Redis, and
+    /// the audit.
     ///
     /// # Errors
     /// When a store does not answer.

@@ -55,8 +55,8 @@ impl Outage {
         self.voucher
     }
 
-    /// Prints when, after the fault, the last order was granted before the sale stopped, and the first one after the load.
-    /// Both times are of Redis' clock, which is this machine's.
+    /// Prints when, after the fault, the last order was granted before the sale stopped, and the first one after the
+    /// load. Both times are of Redis' clock, which is this machine's.
     ///
     /// # Errors
     /// When the sale was still served after a second, or has not opened again.

@@ -39,8 +39,8 @@ pub async fn outcomes(world: &World, voucher: VoucherId) -> Result<Vec<OutcomeRe
     Ok(told)
 }
 
-/// Checks that there is an outcome for every decision on a sale, in the right order, and no other outcome. An outcome may
-/// be repeated without changes. Returns the number of repetitions.
+/// Checks that there is an outcome for every decision on a sale, in the right order, and no other outcome. An outcome
+/// may be repeated without changes. Returns the number of repetitions.
 ///
 /// # Errors
 /// The outcomes that are missing, wrong or in the wrong order.

@@ -21,8 +21,8 @@ impl World {
         .await
     }
 
-    /// Waits until all current records of a sale in the log are folded. The ledger alone is not enough for that, because for
-    /// example it does not show a cancellation before it is folded.
+    /// Waits until all current records of a sale in the log are folded. The ledger alone is not enough for that,
+    /// because for example it does not show a cancellation before it is folded.
     ///
     /// # Errors
     /// When it is not in time.

@@ -123,8 +123,8 @@ impl World {
         Self::on(stores.start()?, &[])
     }
 
-    /// Starts services with stores that already run, with `settings` for all services. The test itself uses the settings of
-    /// the stack.
+    /// Starts services with stores that already run, with `settings` for all services. The test itself uses the
+    /// settings of the stack.
     ///
     /// # Errors
     /// When a service does not come up.
@@ -181,8 +181,8 @@ impl World {
         Ok(voucher)
     }
 
-    /// Puts up a sale, and does not wait until Redis serves it. If a store does not answer in time, the request is repeated
-    /// with the same key, as every operator should do.
+    /// Puts up a sale, and does not wait until Redis serves it. If a store does not answer in time, the request is
+    /// repeated with the same key, as every operator should do.
     ///
     /// # Errors
     /// When it is refused, or not accepted in time.

@@ -1,5 +1,5 @@
-//! Processes with a wrong wall clock. libfaketime sets it at the start, and a small library of this crate changes it while
-//! a process runs.
+//! Processes with a wrong wall clock. libfaketime sets it at the start, and a small library of this crate changes it
+//! while a process runs.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -84,8 +84,8 @@ impl SteppingClock {
     }
 }
 
-/// `command`, which must not use C11's threads, with a wrong clock. The library is preloaded only into `command` itself: a
-/// wrapper that changes the user would leave shared memory that `command` may not open.
+/// `command`, which must not use C11's threads, with a wrong clock. The library is preloaded only into `command`
+/// itself: a wrapper that changes the user would leave shared memory that `command` may not open.
 pub(crate) fn command_off_by(command: &Command, seconds: i64) -> Result<Command> {
     let variables = variables(seconds)?.map(|(name, value)| format!("{name}={value}"));
     let variables: Vec<&str> = variables.iter().map(String::as_str).collect();

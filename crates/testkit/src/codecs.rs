@@ -1,6 +1,6 @@
-//! Compression of the records of a Kafka batch. Only runs of the same byte become shorter, and everything else is stored.
-//! This is enough for a batch that a broker and a client can decompress, and for one that becomes a thousand times larger
-//! when it is decompressed.
+//! Compression of the records of a Kafka batch. Only runs of the same byte become shorter, and everything else is
+//! stored. This is enough for a batch that a broker and a client can decompress, and for one that becomes a thousand
+//! times larger when it is decompressed.
 
 use std::io::Write;
 

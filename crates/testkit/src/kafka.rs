@@ -80,7 +80,8 @@ impl Kafka {
         Self::with(Some(data), |_| ())
     }
 
-    /// As [`Kafka::start`], for clients that connect over a proxy. The broker advertises the proxy's address, which is also
+    /// As [`Kafka::start`], for clients that connect over a proxy. The broker advertises the proxy's address, which is
+    /// also
     /// [`Kafka::brokers`]. The proxy has to connect to [`Kafka::own_address`].
     ///
     /// # Errors
@@ -178,8 +179,8 @@ impl Kafka {
         self.process.kill()
     }
 
-    /// Kills the broker, removes the last `batches` batches of a partition, and starts it again. The same happens when a
-    /// replica without them is elected. Returns the end offset of the partition after that.
+    /// Kills the broker, removes the last `batches` batches of a partition, and starts it again. The same happens when
+    /// a replica without them is elected. Returns the end offset of the partition after that.
     ///
     /// # Errors
     /// As [`Kafka::start`]; when the partition has fewer batches, or more than one segment.
@@ -267,8 +268,8 @@ pub fn answers(port: u16) -> bool {
     brokers_known_to(port).is_ok_and(|brokers| brokers > 0)
 }
 
-/// Asks for the cluster's metadata. Returns the number of live brokers. It is not enough that the port is open, because it
-/// is opened before the broker has joined its own cluster.
+/// Asks for the cluster's metadata. Returns the number of live brokers. It is not enough that the port is open, because
+/// it is opened before the broker has joined its own cluster.
 fn brokers_known_to(port: u16) -> std::io::Result<u32> {
     // Length; then Metadata (3) version 4, correlation id, no client id; no topics, none to be created.
     const REQUEST: [u8; 19] = [

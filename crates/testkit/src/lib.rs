@@ -1,7 +1,7 @@
 //! A private Kafka, Redis and PostgreSQL for a test run, and real service processes to run against them.
 //!
-//! Everything is a child process on a loopback port, without a container engine or a daemon of the host. Children die with
-//! the process that has started them, also when that is killed.
+//! Everything is a child process on a loopback port, without a container engine or a daemon of the host. Children die
+//! with the process that has started them, also when that is killed.
 
 use std::path::Path;
 

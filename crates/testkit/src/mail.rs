@@ -80,8 +80,8 @@ pub fn url(port: u16) -> String {
     format!("smtp://127.0.0.1:{port}")
 }
 
-/// Serves without an end. Each message becomes a file `<number>.eml` in `directory`, which has to exist. The first line of
-/// the file names the envelope's recipients.
+/// Serves without an end. Each message becomes a file `<number>.eml` in `directory`, which has to exist. The first line
+/// of the file names the envelope's recipients.
 pub fn serve(listener: &TcpListener, directory: &Path) {
     let next = Arc::new(AtomicU64::new(count(directory)));
     for stream in listener.incoming().flatten() {

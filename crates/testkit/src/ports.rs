@@ -8,8 +8,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
-/// Below the ephemeral range of Linux (32768 and up). Otherwise an outgoing connection could take the port of a store that
-/// is down for a while, and a client that retries a closed port of the ephemeral range could even connect to itself.
+/// Below the ephemeral range of Linux (32768 and up). Otherwise an outgoing connection could take the port of a store
+/// that is down for a while, and a client that retries a closed port of the ephemeral range could even connect to
+/// itself.
 const CANDIDATES: Range<u16> = 10_000..32_000;
 const ATTEMPTS: u32 = 200;
 
@@ -34,7 +35,8 @@ pub fn free_port() -> Result<u16> {
 
 /// Whether no process listens on this loopback port now.
 ///
-/// This is checked with a connection. A listener would be inherited by a child that another thread starts at that moment.
+/// This is checked with a connection. A listener would be inherited by a child that another thread starts at that
+/// moment.
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))

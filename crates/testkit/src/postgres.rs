@@ -219,8 +219,8 @@ impl Database {
         with_database(&self.admin_url, &self.name)
     }
 
-    /// Makes a schema in it, and a role whose `search_path` begins with that schema. Returns the role's URL. The role stays
-    /// on the server.
+    /// Makes a schema in it, and a role whose `search_path` begins with that schema. Returns the role's URL. The role
+    /// stays on the server.
     ///
     /// # Errors
     /// When the server does not answer.

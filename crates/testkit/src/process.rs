@@ -14,8 +14,8 @@ use crate::wait::wait_for;
 
 type SpawnReply = mpsc::SyncSender<std::io::Result<Child>>;
 
-/// The kernel kills children when the *thread* that has started them ends, and a test's thread ends before its process. So
-/// one thread that never ends starts all children.
+/// The kernel kills children when the *thread* that has started them ends, and a test's thread ends before its process.
+/// So one thread that never ends starts all children.
 static SPAWNER: LazyLock<mpsc::Sender<(Command, SpawnReply)>> = LazyLock::new(|| {
     let (requests, inbox) = mpsc::channel::<(Command, SpawnReply)>();
     thread::spawn(move || {

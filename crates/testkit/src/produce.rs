@@ -1,5 +1,5 @@
-//! Record batches as bytes, and Produce requests with them, for records that no client library would write. (Record batch
-//! of version 2, request of version 7.)
+//! Record batches as bytes, and Produce requests with them, for records that no client library would write. (Record
+//! batch of version 2, request of version 7.)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -76,8 +76,8 @@ pub fn install_packages() -> Result<()> {
     if let Some(target) = directory.parent() {
         fs::create_dir_all(target)?;
     }
-    // An environment cannot be made elsewhere and then renamed, because its scripts contain its path. So a second process
-    // waits for the first one.
+    // An environment cannot be made elsewhere and then renamed, because its scripts contain its path. So a second
+    // process waits for the first one.
     let lock = File::create(directory.with_extension("lock"))?;
     lock.lock()?;
     if packages_are_installed() {

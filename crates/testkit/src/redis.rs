@@ -196,8 +196,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server, removes this many bytes at the end of its append-only file, and starts it with the rest, as if its
-    /// machine had crashed before the file was synced.
+    /// Kills the server, removes this many bytes at the end of its append-only file, and starts it with the rest, as if
+    /// its machine had crashed before the file was synced.
     ///
     /// # Errors
     /// As [`Redis::start`], and when there is no such file, or none so long.
@@ -222,8 +222,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server and starts it on the same port with the data of the last [`Redis::snapshot`], like a Redis that has
-    /// lost its last writes.
+    /// Kills the server and starts it on the same port with the data of the last [`Redis::snapshot`], like a Redis that
+    /// has lost its last writes.
     ///
     /// # Errors
     /// As [`Redis::start`].

@@ -21,8 +21,8 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts all nodes and waits until every slot is served and every replica has its master's data. A master that does
-    /// not answer for `node_timeout_ms` is replaced.
+    /// Starts all nodes and waits until every slot is served and every replica has its master's data. A master that
+    /// does not answer for `node_timeout_ms` is replaced.
     ///
     /// # Errors
     /// When one does not come up.

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 /// A new empty directory, removed when dropped.
 ///
-/// A process that is killed, or that keeps a server in a static, does not drop its directories. So their names contain the
-/// process id, and the next test run removes those of processes that have ended.
+/// A process that is killed, or that keeps a server in a static, does not drop its directories. So their names contain
+/// the process id, and the next test run removes those of processes that have ended.
 ///
 /// # Errors
 /// When the directory cannot be made.

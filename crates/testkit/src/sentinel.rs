@@ -16,8 +16,8 @@ use crate::wire::Wire;
 
 /// The name of the master in the sentinels.
 const NAME: &str = "sale";
-/// The name of the master in the sentinel on the first server's side. Sentinels that use different names do not know each
-/// other.
+/// The name of the master in the sentinel on the first server's side. Sentinels that use different names do not know
+/// each other.
 const BESIDE: &str = "beside";
 /// The user and the password of that sentinel. This user may not ask for the replicas.
 const BLIND: &str = "blind";
@@ -25,8 +25,8 @@ const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three servers with `min-replicas-to-write 1`, of which the first one is the master. All clients, and also the servers
-/// themselves, reach each server over its own wire, which a test can cut. Only a client that uses
+/// Three servers with `min-replicas-to-write 1`, of which the first one is the master. All clients, and also the
+/// servers themselves, reach each server over its own wire, which a test can cut. Only a client that uses
 /// [`Sentinels::url_beside_the_first`] can always reach the first server. Killed when dropped.
 #[derive(Debug)]
 pub struct Sentinels {
@@ -148,8 +148,8 @@ impl Sentinels {
         format!("{scheme}+sentinel://{}", hosts.join(","))
     }
 
-    /// For the `REDIS_URL` of a process that is cut off together with the first server. It asks a sentinel that does not
-    /// know the other ones, and never learns of a failover.
+    /// For the `REDIS_URL` of a process that is cut off together with the first server. It asks a sentinel that does
+    /// not know the other ones, and never learns of a failover.
     #[must_use]
     pub fn url_beside_the_first(&self) -> String {
         format!("redis+sentinel://127.0.0.1:{}/{BESIDE}", self.beside.port)

@@ -233,8 +233,8 @@ fn program(spec: &ServiceSpec) -> &str {
     binary.rsplit_once('/').map_or(binary, |(_, name)| name)
 }
 
-/// The path of one of the workspace's own binaries, from the same build as the running test. An absolute path is returned
-/// unchanged.
+/// The path of one of the workspace's own binaries, from the same build as the running test. An absolute path is
+/// returned unchanged.
 ///
 /// # Errors
 /// When it is not built.

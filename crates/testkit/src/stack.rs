@@ -193,8 +193,8 @@ pub fn secret() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
-/// The stores of one cross-service test: its own Redis, its own database, and its own topics on a broker that is usually
-/// shared.
+/// The stores of one cross-service test: its own Redis, its own database, and its own topics on a broker that is
+/// usually shared.
 #[derive(Debug)]
 pub struct TestStack {
     /// This test's Redis, to kill, restart and pause.

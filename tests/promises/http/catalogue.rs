@@ -206,9 +206,9 @@ async fn a_sale_leaves_the_shelf_with_its_last_payment_and_is_back_with_new_stoc
     Ok(())
 }
 
-/// While the projector is stopped no outcome drops a copy, so the copy is used until it expires. The copy of a new sale is
-/// made by the first request, so the measured age is never less than its lifetime. Of several measurements the shortest
-/// counts, because a slow machine only makes them longer.
+/// While the projector is stopped no outcome drops a copy, so the copy is used until it expires. The copy of a new sale
+/// is made by the first request, so the measured age is never less than its lifetime. Of several measurements the
+/// shortest counts, because a slow machine only makes them longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_stock_is_less_than_a_third_of_a_second_old_without_any_outcome() -> Result<()> {
     let mut world = World::start()?;

@@ -1,5 +1,5 @@
-//! The ingress accepts only values that the log can store. Everything that the decoder would refuse is refused before an
-//! event is published or units are taken, and the answer names the member.
+//! The ingress accepts only values that the log can store. Everything that the decoder would refuse is refused before
+//! an event is published or units are taken, and the answer names the member.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! No buyer can see, follow or cancel an order of another buyer. Every buyer asks for every order, in every state that an
-//! order can have. For another buyer the order does not exist.
+//! No buyer can see, follow or cancel an order of another buyer. Every buyer asks for every order, in every state that
+//! an order can have. For another buyer the order does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Four times as many orders arrive as can be accepted. At least nine tenths of the peak rate are still accepted, and all
-//! others get a planned refusal.
+//! Four times as many orders arrive as can be accepted. At least nine tenths of the peak rate are still accepted, and
+//! all others get a planned refusal.
 
 use std::collections::BTreeMap;
 use std::fmt;

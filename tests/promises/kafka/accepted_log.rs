@@ -1,5 +1,5 @@
-//! An operator lets a view accept another log than the one from which it was folded. Decided and promised orders stay, and
-//! the sales sell again.
+//! An operator lets a view accept another log than the one from which it was folded. Decided and promised orders stay,
+//! and the sales sell again.
 
 mod scene;
 

@@ -1,5 +1,5 @@
-//! The log is not the one that was folded, because it was made again, or cut and grown again. The fold does not continue
-//! with it, and no orders are accepted for its sales.
+//! The log is not the one that was folded, because it was made again, or cut and grown again. The fold does not
+//! continue with it, and no orders are accepted for its sales.
 
 use std::time::{Duration, Instant};
 

@@ -100,7 +100,8 @@ async fn a_thousand_pieces_of_garbage_are_kept_and_cost_nothing() -> Result<()> 
     Ok(())
 }
 
-/// A constraint that this test adds makes PostgreSQL refuse one buyer's row. The fault is in the view and not in the event.
+/// A constraint that this test adds makes PostgreSQL refuse one buyer's row. The fault is in the view and not in the
+/// event.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_a_wall_refuses_stops_its_partition_and_is_not_lost() -> Result<()> {
     let world = World::start()?;

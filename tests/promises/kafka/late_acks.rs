@@ -29,7 +29,8 @@ async fn copies(world: &World, voucher: VoucherId) -> Result<HashMap<OrderId, us
 }
 
 /// Two buyers order before acks are delayed by `delay`, one buyer while they are, and one after that. The promise
-/// deadline is half a second. Returns how often the log has the reservation of the third buyer, and of each of the others.
+/// deadline is half a second. Returns how often the log has the reservation of the third buyer, and of each of the
+/// others.
 async fn acks_are_late_by(delay: Duration) -> Result<(usize, Vec<usize>)> {
     let mut wire = SlowWire::bind().await?;
     let port = wire.port();
@@ -111,8 +112,8 @@ async fn an_ack_after_the_promise_deadline_leaves_one_copy_in_the_log() -> Resul
     Ok(())
 }
 
-/// The producer gives up on the record after five seconds, the relay publishes it again, and both copies are in the log,
-/// but only for the order whose ack was late.
+/// The producer gives up on the record after five seconds, the relay publishes it again, and both copies are in the
+/// log, but only for the order whose ack was late.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: waits out the delivery timeout"]
 async fn an_ack_after_the_delivery_timeout_leaves_two_copies_in_the_log() -> Result<()> {

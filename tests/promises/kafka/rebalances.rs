@@ -7,16 +7,16 @@ use anyhow::Result;
 use seckill_testkit::Service;
 use seckill_tests::{Crowd, SaleTerms, World, check_consistency};
 
-/// The number of rounds. In each of them a projector starts or ends. There are more rounds if fewer rebalances than this
-/// were seen.
+/// The number of rounds. In each of them a projector starts or ends. There are more rounds if fewer rebalances than
+/// this were seen.
 const ROUNDS: usize = 24;
 const REBALANCES: usize = 8;
 const MOST_ROUNDS: usize = 120;
 const PERIOD: Duration = Duration::from_secs(1);
 /// How many projectors start before the first of them ends.
 const GUESTS: usize = 3;
-/// In one of this many rounds the projector is killed instead of stopped. The group then waits seven seconds for it, and
-/// no partition moves meanwhile.
+/// In one of this many rounds the projector is killed instead of stopped. The group then waits seven seconds for it,
+/// and no partition moves meanwhile.
 const KILLED_EVERY: usize = 24;
 
 /// How often a projector was assigned a partition.

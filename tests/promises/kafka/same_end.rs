@@ -17,8 +17,8 @@ async fn folded(pool: &PgPool) -> Result<Vec<String>> {
     Ok(rows.fetch_all(pool).await?)
 }
 
-/// Checks that a comparison with the log, a rebuild, and a fold of the log into empty tables all give the live tables, and
-/// that each of them has skipped `skipped` records.
+/// Checks that a comparison with the log, a rebuild, and a fold of the log into empty tables all give the live tables,
+/// and that each of them has skipped `skipped` records.
 pub(crate) async fn all_come_to_the_same_end(
     world: &mut World,
     voucher: VoucherId,

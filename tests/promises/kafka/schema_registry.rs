@@ -1,5 +1,5 @@
-//! A schema registry: records that were written before it was used, with it, and while it did not answer are one log that
-//! everything can read. At an unknown id the fold stops, and the record does not become a dead letter.
+//! A schema registry: records that were written before it was used, with it, and while it did not answer are one log
+//! that everything can read. At an unknown id the fold stops, and the record does not become a dead letter.
 
 use std::time::Duration;
 
@@ -188,8 +188,8 @@ async fn examples_sign_in(world: &World, env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// The record has an id that the projector has never seen, and the registry does not answer. An ingress of a later version
-/// may have written it.
+/// The record has an id that the projector has never seen, and the registry does not answer. An ingress of a later
+/// version may have written it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_id_stands_still_until_the_registry_tells_it_and_is_no_dead_letter() -> Result<()>
 {

@@ -34,7 +34,8 @@ fn reloaded(voucher: VoucherId, previous: Epoch) -> Event {
     }
 }
 
-/// An older projector began an epoch and died. The current one begins the next epoch, and the tables are the fold of both.
+/// An older projector began an epoch and died. The current one begins the next epoch, and the tables are the fold of
+/// both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_that_was_reloaded_by_an_older_projector_goes_on() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;

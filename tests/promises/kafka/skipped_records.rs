@@ -1,5 +1,5 @@
-//! A record with a schema that the running version does not know stops its partition, until a version that can read it is
-//! rolled out or an operator decides about it. Everything that reads the log gets the same result.
+//! A record with a schema that the running version does not know stops its partition, until a version that can read it
+//! is rolled out or an operator decides about it. Everything that reads the log gets the same result.
 
 use std::time::Duration;
 

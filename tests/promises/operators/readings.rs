@@ -1,6 +1,6 @@
-//! If the log is not read correctly, nothing is corrected: `seckillctl reconcile --execute` with correct stores and a log
-//! that it cannot read, that has lost records, or that is not theirs. Each time the command says so, ends with a status
-//! other than 0, and changes nothing.
+//! If the log is not read correctly, nothing is corrected: `seckillctl reconcile --execute` with correct stores and a
+//! log that it cannot read, that has lost records, or that is not theirs. Each time the command says so, ends with a
+//! status other than 0, and changes nothing.
 
 use std::time::Duration;
 

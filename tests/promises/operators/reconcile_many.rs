@@ -1,5 +1,5 @@
-//! A thousand errors in a thousand sales, in batches, while orders, payments and cancellations go on in the same sales and
-//! in others.
+//! A thousand errors in a thousand sales, in batches, while orders, payments and cancellations go on in the same sales
+//! and in others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

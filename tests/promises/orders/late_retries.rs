@@ -161,8 +161,8 @@ async fn an_ingress_asks_again_for_an_order_that_has_come_and_gone() -> Result<(
     Ok(())
 }
 
-/// A reload waits for the promise deadline of the projector's setting. An ack that comes later makes no promise, also if
-/// the ingress' own setting is longer.
+/// A reload waits for the promise deadline of the projector's setting. An ack that comes later makes no promise, also
+/// if the ingress' own setting is longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -195,8 +195,8 @@ async fn an_ingress_with_a_longer_promise_deadline_keeps_to_the_projectors() -> 
     Ok(())
 }
 
-/// The first attempt took the units, and its answer was lost. The ingress is stopped before the second attempt, and Redis
-/// is lost and loaded meanwhile. The units are not taken again.
+/// The first attempt took the units, and its answer was lost. The ingress is stopped before the second attempt, and
+/// Redis is lost and loaded meanwhile. The units are not taken again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shrink_is_not_asked_again_after_a_pause_in_which_the_sale_was_loaded() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "1000")])?;

@@ -1,6 +1,6 @@
 //! A payment arrives at the same time as the expiry or the cancellation of its order, together with another payment, or
-//! before the order itself is in the log. Each order ends in exactly one way, and each payment that does not pay its order
-//! becomes exactly one refund.
+//! before the order itself is in the log. Each order ends in exactly one way, and each payment that does not pay its
+//! order becomes exactly one refund.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

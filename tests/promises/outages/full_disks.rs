@@ -29,8 +29,8 @@ async fn order_is_refused(world: &World, voucher: VoucherId) -> Result<()> {
     Ok(())
 }
 
-/// Waits until orders are accepted and all services are ready, and checks consistency. Returns how long it took, and how
-/// many services ended meanwhile and were started again.
+/// Waits until orders are accepted and all services are ready, and checks consistency. Returns how long it took, and
+/// how many services ended meanwhile and were started again.
 async fn recovers(world: &mut World, voucher: VoucherId, crowd: Crowd) -> Result<(u128, usize)> {
     let since = Instant::now();
     crowd.flows(50).await?;

@@ -316,8 +316,8 @@ fn port_of(address: &str) -> Result<u16> {
     Ok(u16::from_str_radix(port, 16)?)
 }
 
-/// For Redis and Kafka the services send the probes. For PostgreSQL the server sends them, so that a client that is gone
-/// does not keep a lock; the services have time-outs.
+/// For Redis and Kafka the services send the probes. For PostgreSQL the server sends them, so that a client that is
+/// gone does not keep a lock; the services have time-outs.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_connection_to_a_store_is_asked_after_while_nothing_is_said() -> Result<()> {
     let world = World::start()?;

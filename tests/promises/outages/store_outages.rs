@@ -19,7 +19,8 @@ fn crowd(world: &World, voucher: VoucherId) -> Crowd {
     Crowd::come(std::slice::from_ref(&world.client), voucher, 1..20_001)
 }
 
-/// Ends the crowd and waits until every promised order is decided and carried out. Prints how long after `back` that was.
+/// Ends the crowd and waits until every promised order is decided and carried out. Prints how long after `back` that
+/// was.
 async fn recovers(
     world: &World,
     voucher: VoucherId,
@@ -128,8 +129,8 @@ async fn kafka_is_away(case: &str, end: impl FnOnce(&mut World) -> Result<()>) -
         (202, &"pending".into()),
         "no promise"
     );
-    // Longer than the broker's session and the producers' delivery time-out. From time to time the ingress lets an order
-    // in to find out whether Kafka is back. The answer to it is no promise either.
+    // Longer than the broker's session and the producers' delivery time-out. From time to time the ingress lets an
+    // order in to find out whether Kafka is back. The answer to it is no promise either.
     let mut answers = vec![caught.clone()];
     for user in SINGLE + 1.. {
         let answer = client.order(voucher, user, None, 1).await?;

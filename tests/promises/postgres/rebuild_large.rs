@@ -1,5 +1,5 @@
-//! Two million events with duplicates, with rebalances during the live fold and a rebuild that is killed twice, give the
-//! same rows. Also measures the speed of a rebuild, compared with Kafka's own consumer on the same topic.
+//! Two million events with duplicates, with rebalances during the live fold and a rebuild that is killed twice, give
+//! the same rows. Also measures the speed of a rebuild, compared with Kafka's own consumer on the same topic.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

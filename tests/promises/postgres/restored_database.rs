@@ -195,9 +195,9 @@ async fn after_a_restore_a_providers_buyers_are_who_they_were() -> Result<()> {
 /// Long enough to make and pay six orders.
 const OPEN_FOR_SECONDS: i64 = 25;
 
-/// PostgreSQL is restored without the last orders of a sale that is being removed from Redis: between the projector's two
-/// checks, and between the two stores, for a closed sale and for one whose window is over. No request is answered that
-/// such an order does not exist, and the sale ends with all of them.
+/// PostgreSQL is restored without the last orders of a sale that is being removed from Redis: between the projector's
+/// two checks, and between the two stores, for a closed sale and for one whose window is over. No request is answered
+/// that such an order does not exist, and the sale ends with all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_while_a_sale_leaves_redis_loses_no_order_of_it() -> Result<()> {
     // Side by side, each over stores of its own.

@@ -1,5 +1,5 @@
-//! A PostgreSQL server that is shared with others: it has unusual defaults, refuses writes for a while, and its tables have
-//! additions.
+//! A PostgreSQL server that is shared with others: it has unusual defaults, refuses writes for a while, and its tables
+//! have additions.
 
 use anyhow::{Context, Result, ensure};
 use seckill_testkit::TestStack;

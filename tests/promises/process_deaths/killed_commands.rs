@@ -1,5 +1,5 @@
-//! `seckillctl` is killed in the middle of a command. The audit agrees with what the command did, and the command can be
-//! repeated.
+//! `seckillctl` is killed in the middle of a command. The audit agrees with what the command did, and the command can
+//! be repeated.
 
 use std::net::SocketAddr;
 use std::process::Command;

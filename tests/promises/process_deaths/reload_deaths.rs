@@ -1,5 +1,5 @@
-//! Redis has lost everything, and the projector that loads it again dies too, in any step. The restarted projector opens
-//! the sale without any action.
+//! Redis has lost everything, and the projector that loads it again dies too, in any step. The restarted projector
+//! opens the sale without any action.
 
 use anyhow::Result;
 use seckill_tests::{Crowd, SaleTerms, World, arm, await_death, check_consistency, revive};

@@ -1,5 +1,5 @@
-//! A process is stopped at the worst point while all others go on. Long after that it is resumed and finishes what it was
-//! about to do.
+//! A process is stopped at the worst point while all others go on. Long after that it is resumed and finishes what it
+//! was about to do.
 
 use anyhow::Result;
 use seckill_domain::VoucherId;
@@ -162,8 +162,8 @@ async fn outcomes_stay_consistent_when_a_projector_wakes_up_before_it_publishes_
     Ok(())
 }
 
-/// The first projector had published, but had not stored its position. The second one publishes again, and then the first
-/// one is resumed.
+/// The first projector had published, but had not stored its position. The second one publishes again, and then the
+/// first one is resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_are_published_again_when_a_projector_sleeps_before_it_stores_its_position()
 -> Result<()> {

@@ -1,6 +1,6 @@
-//! Redis Cluster: a master dies or is stopped and its replica takes over, or a slot moves to another master, during a sale.
-//! The sale is refused meanwhile, without any wrong answer, and opens again without any action. Sales on other masters go
-//! on.
+//! Redis Cluster: a master dies or is stopped and its replica takes over, or a slot moves to another master, during a
+//! sale. The sale is refused meanwhile, without any wrong answer, and opens again without any action. Sales on other
+//! masters go on.
 
 use anyhow::Result;
 use seckill_domain::{VoucherId, partition_of};
@@ -139,9 +139,9 @@ async fn neighbour(
     }
 }
 
-/// A master hangs or dies, and its replica is dead too, so no server takes over. The effects of its own sale wait. Sales
-/// of the other masters sell, are settled, expire and are loaded. When the master is back, the missed effects of its sale
-/// are carried out, although the effects worker is already far beyond them.
+/// A master hangs or dies, and its replica is dead too, so no server takes over. The effects of its own sale wait.
+/// Sales of the other masters sell, are settled, expire and are loaded. When the master is back, the missed effects of
+/// its sale are carried out, although the effects worker is already far beyond them.
 async fn a_shard_is_away(
     leaves: fn(&mut Redis) -> Result<()>,
     returns: fn(&mut Redis) -> Result<()>,

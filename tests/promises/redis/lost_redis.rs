@@ -1,5 +1,5 @@
-//! Redis loses everything during a sale: nothing is oversold, no promised order is lost, and the sale opens again without
-//! any action.
+//! Redis loses everything during a sale: nothing is oversold, no promised order is lost, and the sale opens again
+//! without any action.
 
 use anyhow::Result;
 use futures_util::future::{join_all, try_join_all};

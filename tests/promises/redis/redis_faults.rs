@@ -1,5 +1,5 @@
-//! Redis loses data or is stopped while orders come in: nothing is oversold, no promised order is lost, no unit leaks, and
-//! the sale opens again without any action.
+//! Redis loses data or is stopped while orders come in: nothing is oversold, no promised order is lost, no unit leaks,
+//! and the sale opens again without any action.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Redis loses a part of its data while orders come in: the sale is refused within a second, and opens again without any
-//! action.
+//! Redis loses a part of its data while orders come in: the sale is refused within a second, and opens again without
+//! any action.
 
 use anyhow::Result;
 use seckill_domain::VoucherId;

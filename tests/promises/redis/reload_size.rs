@@ -16,8 +16,8 @@ const FIRST_USER: i64 = 10_000_000;
 /// How often to wait again after [`seckill_tests::eventually`] has given up.
 const PATIENCE: usize = 5;
 
-/// Inserts unpaid orders of one unit each, as if they had been folded before the log of this test began. Their offsets are
-/// negative, and below those of `before` other orders. Every second one has a key.
+/// Inserts unpaid orders of one unit each, as if they had been folded before the log of this test began. Their offsets
+/// are negative, and below those of `before` other orders. Every second one has a key.
 async fn orders_of_before(
     pool: &PgPool,
     voucher: VoucherId,
@@ -99,7 +99,8 @@ async fn a_million_holds_are_loaded_again() -> Result<()> {
     a_reload_of(1_000_000).await
 }
 
-/// All sales are lost at once. A few of them are loaded at the same time, and meanwhile the fold decides payments as usual.
+/// All sales are lost at once. A few of them are loaded at the same time, and meanwhile the fold decides payments as
+/// usual.
 async fn many_loads(sales: usize, holds: i64, patience: Duration) -> Result<()> {
     const PAYMENTS: u64 = 20;
     let world = World::with(&SETTINGS)?;

@@ -39,8 +39,8 @@ async fn leaves(world: &World, voucher: VoucherId) -> Result<()> {
 }
 
 /// The sale is not closed by an operator. It stays in Redis while an order can still be paid. Afterwards requests are
-/// answered from PostgreSQL: a restock is counted, a payment that comes too late becomes a refund, and the sale is never
-/// loaded again.
+/// answered from PostgreSQL: a restock is counted, a payment that comes too late becomes a refund, and the sale is
+/// never loaded again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_whose_window_is_over_leaves_redis_without_anybody_closing_it() -> Result<()> {
     let world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;
@@ -92,8 +92,8 @@ async fn a_sale_whose_window_is_over_leaves_redis_without_anybody_closing_it() -
     Ok(())
 }
 
-/// Redis was lost when the sale was over. A new epoch begins, so that reservations that are still under way are decided,
-/// and the sale's holds are not loaded.
+/// Redis was lost when the sale was over. A new epoch begins, so that reservations that are still under way are
+/// decided, and the sale's holds are not loaded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_that_was_lost_when_it_was_over_is_not_loaded_again() -> Result<()> {
     let mut world = World::with(&[("PROMISE_DEADLINE_MS", "500")])?;

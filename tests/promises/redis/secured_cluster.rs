@@ -12,8 +12,8 @@ use seckill_tests::{Interruption, Trade, World, readiness};
 
 const NODE_TIMEOUT_MS: u32 = 1_500;
 
-/// The file with users that operators install, with passwords and the deployment's prefix. The test itself signs in as the
-/// default user.
+/// The file with users that operators install, with passwords and the deployment's prefix. The test itself signs in as
+/// the default user.
 fn users(prefix: &str, password: &str) -> Result<String> {
     let file = std::fs::read_to_string(workspace_root().join("ops/redis/users.acl"))?;
     ensure!(file.contains("user default off\n"), "{file}");

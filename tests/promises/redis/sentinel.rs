@@ -1,5 +1,5 @@
-//! Redis with Sentinel: a master dies, is cut off, and comes back, and each time its successor lacks the last writes. No
-//! promised order is rejected, nothing is oversold, and the sale opens again without any action.
+//! Redis with Sentinel: a master dies, is cut off, and comes back, and each time its successor lacks the last writes.
+//! No promised order is rejected, nothing is oversold, and the sale opens again without any action.
 
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;

@@ -1,5 +1,5 @@
-//! Problems with a Redis that is shared or managed by others: it cannot save, it loses scripts, a long script blocks it, or
-//! it has no CONFIG command.
+//! Problems with a Redis that is shared or managed by others: it cannot save, it loses scripts, a long script blocks
+//! it, or it has no CONFIG command.
 
 use std::time::Duration;
 

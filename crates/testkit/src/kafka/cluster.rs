@@ -8,8 +8,8 @@ use super::{Kafka, Security, jvm};
 /// Small, because several run on one machine, and each needs a few hundred megabytes anyway.
 const HEAP_MB: u32 = 256;
 
-/// Brokers that each have a copy of everything. A write is acknowledged when all brokers except one have it. Killed when
-/// dropped.
+/// Brokers that each have a copy of everything. A write is acknowledged when all brokers except one have it. Killed
+/// when dropped.
 #[derive(Debug)]
 pub struct KafkaCluster {
     nodes: Vec<Kafka>,

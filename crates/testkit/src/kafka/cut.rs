@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 /// The beginning of a batch of records: its first offset (8 bytes), and the number of bytes that follow (4 bytes).
 const HEAD_BYTES: usize = 12;
 
-/// Removes the last `batches` batches of a partition in the log directory of a stopped broker. Returns the offset at which
-/// the log ends now. The broker then starts as after a crash that has lost them.
+/// Removes the last `batches` batches of a partition in the log directory of a stopped broker. Returns the offset at
+/// which the log ends now. The broker then starts as after a crash that has lost them.
 pub(super) fn cut(data: &Path, partition: &str, batches: usize) -> Result<i64> {
     let directory = data.join(partition);
     let segment = directory.join(format!("{:020}.log", 0));

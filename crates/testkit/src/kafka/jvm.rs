@@ -1,5 +1,5 @@
-//! The JVMs in which Kafka runs. They share an archive with the loaded classes (class data sharing). With it a broker needs
-//! half of the processor time to start, and the tests start hundreds of brokers.
+//! The JVMs in which Kafka runs. They share an archive with the loaded classes (class data sharing). With it a broker
+//! needs half of the processor time to start, and the tests start hundreds of brokers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -36,8 +36,8 @@ pub(super) fn short_lived_java(heap_mb: u32) -> Command {
     command
 }
 
-/// The archive, if there is one. It is stored with the jars from which it is made. A JVM that cannot use it, for example
-/// after an upgrade of Java, runs without it.
+/// The archive, if there is one. It is stored with the jars from which it is made. A JVM that cannot use it, for
+/// example after an upgrade of Java, runs without it.
 fn archive() -> Option<PathBuf> {
     Some(path()).filter(|archive| archive.exists())
 }

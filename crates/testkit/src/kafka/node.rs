@@ -12,8 +12,8 @@ use super::jvm::short_lived_java;
 use crate::ports::free_port;
 
 pub(super) const HEAP_MB: u32 = 512;
-/// Short, so that restarts are fast: after a SIGKILL the controller accepts the restarted broker only when the session of
-/// the killed one has ended.
+/// Short, so that restarts are fast: after a SIGKILL the controller accepts the restarted broker only when the session
+/// of the killed one has ended.
 pub(super) const SESSION_MS: u64 = 3_000;
 
 /// The ports of a broker that is its own controller.

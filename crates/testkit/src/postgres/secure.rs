@@ -12,8 +12,8 @@ use super::{Postgres, PostgresOptions, SUPERUSER};
 use crate::tls::{Certificate, text};
 
 impl Postgres {
-    /// As [`Postgres::start`], with this certificate, whose files then belong to the server. Roles sign in over TLS with a
-    /// certificate of `clients_of` and a password. The superuser connects as to any other server of a test.
+    /// As [`Postgres::start`], with this certificate, whose files then belong to the server. Roles sign in over TLS
+    /// with a certificate of `clients_of` and a password. The superuser connects as to any other server of a test.
     ///
     /// # Errors
     /// As [`Postgres::start`].

@@ -1,5 +1,5 @@
-//! All sessions of a user end together, when the user or an operator ends them, or when the user is blocked. Open streams
-//! end with them.
+//! All sessions of a user end together, when the user or an operator ends them, or when the user is blocked. Open
+//! streams end with them.
 
 use std::time::{Duration, Instant};
 

@@ -50,8 +50,8 @@ impl Scene {
         })
     }
 
-    /// Makes the records that will be lost: two more orders, a payment and a cancellation. Three more orders are promised
-    /// and not folded. The projector and the ingress are stopped then.
+    /// Makes the records that will be lost: two more orders, a payment and a cancellation. Three more orders are
+    /// promised and not folded. The projector and the ingress are stopped then.
     pub(super) async fn goes_on(&mut self) -> Result<()> {
         let (world, voucher, answers) = (&mut self.world, self.voucher, &mut self.answers);
         answers.extend(world.client.orders(voucher, 5..7).await);

@@ -1,5 +1,5 @@
-//! Any bytes may be written into the event topic. Every record that the broker accepts is folded or skipped, every skipped
-//! record becomes a dead letter with its bytes, and good orders before and after it are decided.
+//! Any bytes may be written into the event topic. Every record that the broker accepts is folded or skipped, every
+//! skipped record becomes a dead letter with its bytes, and good orders before and after it are decided.
 
 mod corpus;
 mod payloads;
@@ -81,8 +81,8 @@ async fn what_is_written_past_the_services_is_folded_or_listed_and_good_orders_s
     check_replay(&world).await
 }
 
-/// A record at which the Kafka library itself stops cannot be skipped. But this is not silent: `/readyz` names it, or the
-/// process ends, each time. Sales of other partitions go on.
+/// A record at which the Kafka library itself stops cannot be skipped. But this is not silent: `/readyz` names it, or
+/// the process ends, each time. Sales of other partitions go on.
 async fn stops_the_client(batch: &[u8]) -> Result<()> {
     let mut world = World::start()?;
     let foreign = ForeignProducer::of(&world)?;
