@@ -13,10 +13,10 @@ use crate::client::{Answer, Client};
 use crate::waits::eventually;
 
 const LANES: usize = 4;
-/// The pause between two buyers of a lane, and between two attempts of one buyer.
+/// The pause between two buyers of a lane while a test waits for orders, and between two attempts of one buyer.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Between one buyer and the next of a lane while nobody waits: orders keep coming, and leave the processor to what
-/// the test does meanwhile.
+/// The pause between two buyers of a lane while no test waits: orders keep coming, and leave the processor to what the
+/// test does meanwhile.
 const LEISURE: Duration = Duration::from_millis(60);
 
 /// Users who order one unit each, with one key each, and try again after a 503 or without an answer.

@@ -91,15 +91,21 @@ pub struct MarketOrder {
     pub order_id: String,
 }
 
-/// Lets every buyer order, and brings the orders into this state.
+/// Schedules the sale whose orders are brought into this state.
+async fn put_up(world: &World, state: OrderState) -> Result<VoucherId> {
+    let terms = SaleTerms {
+        hold_seconds: state.hold_seconds(),
+        ..SaleTerms::of(100)
+    };
+    world.sale(terms).await
+}
+
+/// Lets every buyer order, and brings the orders into this state, as far as buyers and the payment provider can.
 async fn bring_into(world: &World, state: OrderState, voucher: VoucherId) -> Result<Vec<Answer>> {
-    let client = &world.client;
-    let mut answers = Vec::new();
-    for buyer in 1..=Market::BUYERS {
+    let buys = |buyer| async move {
+        let client = &world.client;
         // All buyers use the same key. It belongs to the buyer, and does not lead to orders of others.
-        answers.push(client.order(voucher, buyer, Some("same"), 1).await?);
-    }
-    for (buyer, answer) in (1..=Market::BUYERS).zip(&answers) {
+        let answer = client.order(voucher, buyer, Some("same"), 1).await?;
         let id = answer.order_id().with_context(|| format!("{answer:?}"))?;
         if state == OrderState::PaidTooLate {
             world.until_status(buyer, id, "expired").await?;
@@ -152,15 +158,54 @@ async fn reserve_again(world: &World, voucher: VoucherId) -> Result<Vec<String>>
     Ok(ids)
 }
 
+/// One sale of a [`Market`].
+#[derive(Debug)]
+struct Sale {
+    voucher: VoucherId,
+    answers: Vec<Answer>,
+    orders: Vec<MarketOrder>,
+}
+
+impl Sale {
+    /// Every buyer gets an order in this state.
+    async fn fill(world: &World, state: OrderState, voucher: VoucherId) -> Result<Self> {
+        let answers = bring_into(world, state, voucher).await?;
+        let ids: Vec<String> = if state == OrderState::Rejected {
+            reserve_again(world, voucher).await?
+        } else {
+            let ids = answers.iter().filter_map(Answer::order_id);
+            ids.map(str::to_owned).collect()
+        };
+        let mut orders = Vec::new();
+        for (buyer, order_id) in (1..=Market::BUYERS).zip(ids) {
+            let (client, path) = (&world.client, format!("/api/v1/orders/{order_id}"));
+            eventually("the order is what it is to be", || async {
+                let order = client.get(buyer, &path).await?.body;
+                let refund_due = order["refund_due"] == true;
+                Ok(order["status"] == state.status() && refund_due == state.refund_due())
+            })
+            .await?;
+            orders.push(MarketOrder {
+                buyer,
+                state,
+                order_id,
+            });
+        }
+        Ok(Self {
+            voucher,
+            answers,
+            orders,
+        })
+    }
+}
+
 /// One sale for each state. In the sale of the rejected orders, every buyer also has a live order, which is not listed
 /// here.
 #[derive(Debug)]
 pub struct Market {
     /// The stores and services. The projector is stopped, so that pending orders stay pending.
     pub world: World,
-    /// All orders.
-    pub orders: Vec<MarketOrder>,
-    sales: Vec<(VoucherId, Vec<Answer>)>,
+    sales: Vec<Sale>,
 }
 
 impl Market {
@@ -190,12 +235,12 @@ impl Market {
         Ok(Self { world, sales })
     }
 
-    /// All of them, those of a sale together.
+    /// All orders, sale by sale.
     pub fn orders(&self) -> impl Iterator<Item = &MarketOrder> + Clone {
         self.sales.iter().flat_map(|sale| &sale.orders)
     }
 
-    /// The same by sale.
+    /// The orders of each sale.
     pub fn orders_by_sale(&self) -> impl Iterator<Item = &[MarketOrder]> + Clone {
         self.sales.iter().map(|sale| &*sale.orders)
     }

@@ -114,8 +114,8 @@ async fn of_nothing(
     question.ask(&market.world.client, token, &nothing).await
 }
 
-/// Sends all requests about one order as another buyer.
-async fn as_stranger(market: &Market, stranger: u64, order: &MarketOrder) -> Result<()> {
+/// Sends all requests about the orders of a sale as another buyer.
+async fn as_stranger(market: &Market, stranger: u64, sale: &[MarketOrder]) -> Result<()> {
     let client = &market.world.client;
     let token = client.token(stranger)?;
     for question in Question::ALL {
@@ -293,7 +293,7 @@ async fn nobodies_learn_nothing(market: &Market) -> Result<()> {
         ensure!(answer.status == 401, "{name}: {answer:?}");
     }
     // A buyer's token is not accepted as an operator's, on either listener.
-    let order_id = &market.orders[0].order_id;
+    let order_id = &market.orders().next().context("an order")?.order_id;
     for (listener, status) in [(&client.admin_url, 401), (&client.url, 404)] {
         let url = format!("{listener}/admin/v1/orders/{order_id}/timeline");
         let request = reqwest::Client::new()
