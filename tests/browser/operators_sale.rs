@@ -76,6 +76,7 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
     browser.says("#action-message", "noted in the log").await?;
     browser.says("#ledger-adjusted", "5").await?;
     browser.says("#changes", "found a box, 一箱").await?;
+    browser.says("#audit", "found a box, 一箱").await?;
 
     browser.click("#close-open").await?;
     type_into(&browser, "#close-reason", "recalled, 召回").await?;
@@ -85,6 +86,11 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
     twice.double_click_element(&button).perform().await?;
     browser.says("#action-message", "end of the sale").await?;
     browser.gone("#restock-open").await?;
+    // Above what was done before.
+    let newest = "#audit tr:first-child";
+    browser.says(newest, "kim").await?;
+    browser.says(newest, "/close").await?;
+    browser.says(newest, "recalled, 召回").await?;
 
     let kim = |reason: &str| vec![("kim".to_owned(), reason.to_owned())];
     assert_eq!(audit(&shop, "%/stock %").await?, kim("found a box, 一箱"));

@@ -17,7 +17,7 @@ mod reads;
 mod rebuild;
 mod repair;
 
-pub use crate::books::admin::{AuditEntry, RequestKey, SaleRequest};
+pub use crate::books::admin::{AuditEntry, AuditedDeed, RequestKey, SaleRequest};
 pub use crate::books::expiry::DueOrder;
 pub use crate::books::risk::RiskRule;
 pub use crate::books::sessions::{EndedSessions, Revocations, RevokedSession};

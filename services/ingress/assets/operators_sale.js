@@ -2,6 +2,7 @@
 const LEDGER_EVERY_MS = 2000;
 // It costs as much as the sale has orders.
 const REPORT_EVERY_MS = 5000;
+const AUDIT_EVERY_MS = 5000;
 const REFUND_REASONS = {
   "unknown-order": WORDS.refund_unknown_order, "wrong-amount": WORDS.refund_wrong_amount, "already-paid": WORDS.refund_already_paid,
   "order-expired": WORDS.refund_order_expired, "order-cancelled": WORDS.refund_order_cancelled, "order-rejected": WORDS.refund_order_rejected,
@@ -39,5 +40,11 @@ async function lookAtReport() {
   byId("may-change").hidden = sale.over;
 }
 
-LOOKS.push([lookAtLedger, LEDGER_EVERY_MS], [lookAtReport, REPORT_EVERY_MS]);
+async function lookAtAudit() {
+  const { deeds, more } = await get(`/admin/v1/vouchers/${SALE}/audit`);
+  show("audit", deeds.map((deed) => [written(deed.at), deed.actor, deed.command, deed.reason || null]));
+  byId("audit-more").hidden = !more;
+}
+
+LOOKS.push([lookAtLedger, LEDGER_EVERY_MS], [lookAtReport, REPORT_EVERY_MS], [lookAtAudit, AUDIT_EVERY_MS]);
 if (token) begin();

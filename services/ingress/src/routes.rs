@@ -5,7 +5,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 
 use crate::http::resource::resource;
-use crate::operators::{self, api as admin, letters, report, search, who};
+use crate::operators::{self, api as admin, audit, letters, report, search, who};
 use crate::orders::{cancel, place, sse, status};
 use crate::payments::api as payments;
 use crate::shop::{pages, vouchers};
@@ -102,6 +102,10 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/vouchers/{voucher_id}/report",
             [(Method::GET, web::get().to(report::report))],
+        ))
+        .service(resource(
+            "/vouchers/{voucher_id}/audit",
+            [(Method::GET, web::get().to(audit::of_sale))],
         ))
         .service(resource(
             "/operator",

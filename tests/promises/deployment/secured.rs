@@ -106,6 +106,9 @@ async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
     let path = format!("/admin/v1/vouchers/{voucher}/stock");
     let done = client.admin_post(&path, &restock).await?;
     ensure!(done.status == 202, "{done:?}");
+    let audit = format!("/admin/v1/vouchers/{voucher}/audit");
+    let noted = client.admin_get(&audit).await?;
+    ensure!(noted.body["deeds"][0]["reason"] == "found one", "{noted:?}");
     world.stack.redis.cli(&["FLUSHALL"])?;
     eventually("the sale was loaded again", || async {
         let loaded = world
@@ -142,6 +145,7 @@ fn nobody_may_more_than_it_has_to(secured: &Secured) -> Result<()> {
         ("ingress", orders),
         ("ingress", "UPDATE vouchers SET stock_left = 1000000"),
         ("ingress", "DELETE FROM ops_audit"),
+        ("ingress", "SELECT origin, login FROM ops_audit"),
         ("projector", "SELECT FROM users"),
         ("projector", "DELETE FROM orders"),
         ("timeout", orders),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_eventlog::{
     KafkaSettings, Record, Topics, decode_event, event_offset_ranges, read_all,
@@ -25,7 +25,7 @@ async fn close(world: &World, voucher: VoucherId, key: &str) -> Result<Answer> {
 }
 
 fn event_id(answer: &Answer) -> Result<&str> {
-    anyhow::ensure!(answer.status == 202, "{answer:?}");
+    ensure!(answer.status == 202, "{answer:?}");
     answer.body["event_id"].as_str().context("no event id")
 }
 
@@ -163,6 +163,19 @@ async fn a_key_that_postgresql_has_lost_is_still_the_same_event() -> Result<()> 
     Ok(())
 }
 
+/// Who did what to a sale, and why, as operators are shown it: the newest first.
+async fn shown(client: &Client, path: &str) -> Result<Vec<(String, String, String)>> {
+    let shown = client.admin_get(&format!("{path}/audit")).await?.body;
+    assert_eq!(shown["more"], false, "{shown}");
+    let deeds = shown["deeds"].as_array().context("no list")?.iter();
+    let deeds = deeds.map(|deed| {
+        ensure!(deed["at"].is_string(), "{deed}");
+        let text = |name| deed[name].as_str().unwrap_or_default().to_owned();
+        Ok((text("actor"), text("command"), text("reason")))
+    });
+    deeds.collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_changed_a_sale_and_why_is_on_record_with_its_trace() -> Result<()> {
     let world = World::start()?;
@@ -212,6 +225,9 @@ async fn who_changed_a_sale_and_why_is_on_record_with_its_trace() -> Result<()> 
         ("127.0.0.1", "lost it")
     );
     assert_eq!(*close, row(&format!("POST {path}/close {{}}"), "recalled"));
+    let noted = rows.iter().rev();
+    let noted = noted.map(|row| (row.0.clone(), row.1.clone(), row.2.clone()));
+    assert_eq!(shown(client, &path).await?, noted.collect::<Vec<_>>());
 
     let (settings, topics) = log(&world);
     let records = read_all(&settings, &topics.events, Duration::from_secs(30)).await?;

@@ -1,11 +1,13 @@
 //! Tables beside the view: voucher ids, the idempotency keys of the admin API, the operators' audit.
 
-use seckill_domain::{EventId, KeyHash, TraceParent, VoucherId};
+use seckill_domain::{EventId, KeyHash, Timestamp, TraceParent, VoucherId};
+use sqlx::FromRow;
 
 use crate::database::connect::Orderbook;
 use crate::database::connections::Connection;
 use crate::database::error::OrderbookError;
 use crate::database::rows::voucher_id;
+use crate::database::sql_time::SqlTime;
 
 /// An idempotency key and the request that it came with, both as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,27 @@ pub struct AuditEntry<'a> {
     pub voucher_id: Option<VoucherId>,
     /// The trace of the event that follows.
     pub trace: Option<TraceParent>,
+}
+
+/// What an operator did to a sale, or asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditedDeed {
+    /// By the database's clock.
+    pub at: Timestamp,
+    /// Who; the address of a request where nobody's name was known.
+    pub actor: String,
+    /// As [`AuditEntry::command`].
+    pub command: String,
+    /// The operator's; empty where there is none.
+    pub reason: String,
+}
+
+#[derive(FromRow)]
+struct RawDeed {
+    at: SqlTime,
+    actor: String,
+    command: String,
+    reason: String,
 }
 
 impl Orderbook {
@@ -102,6 +125,25 @@ impl Orderbook {
         Ok(found.fetch_one(&self.pool).await?)
     }
 
+    /// At most `limit` of what operators did to a sale, the newest first. There are few rows of all sales together,
+    /// and nobody waits for an answer in a hurry: they are looked through.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_of(
+        &self,
+        voucher: VoucherId,
+        limit: u32,
+    ) -> Result<Vec<AuditedDeed>, OrderbookError> {
+        let deeds = sqlx::query_as::<_, RawDeed>(
+            "SELECT at, actor, command, reason FROM ops_audit
+              WHERE voucher_id = $1 ORDER BY id DESC LIMIT $2",
+        );
+        let deeds = deeds.bind(voucher.get()).bind(i64::from(limit));
+        let deeds = deeds.fetch_all(&self.pool).await?.into_iter();
+        Ok(deeds.map(AuditedDeed::from).collect())
+    }
+
     /// Records what an operator did, with the time of the database's clock.
     ///
     /// # Errors
@@ -110,6 +152,17 @@ impl Orderbook {
         let mut transaction = self.pool.begin().await?;
         insert_audit(&mut transaction, entry).await?;
         Ok(transaction.commit().await?)
+    }
+}
+
+impl From<RawDeed> for AuditedDeed {
+    fn from(raw: RawDeed) -> Self {
+        Self {
+            at: raw.at.0,
+            actor: raw.actor,
+            command: raw.command,
+            reason: raw.reason,
+        }
     }
 }
 

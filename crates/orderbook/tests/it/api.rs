@@ -282,6 +282,31 @@ async fn what_an_operator_does_is_on_record() {
 }
 
 #[tokio::test]
+async fn what_was_done_to_a_sale_is_read_the_newest_first_and_no_more_than_asked_for() {
+    let stand = Stand::new().await;
+    for (sale, reason) in [(7, "first"), (8, "another's"), (7, "second"), (7, "third")] {
+        let voucher_id = Some(voucher(sale));
+        let entry = AuditEntry {
+            voucher_id,
+            reason,
+            ..ENTRY
+        };
+        stand.book.audit(entry).await.unwrap();
+    }
+    stand.book.audit(ENTRY).await.unwrap();
+    let read = async |sale, limit| {
+        let deeds = stand.book.audit_of(voucher(sale), limit).await.unwrap();
+        let deeds = deeds.into_iter().map(|deed| (deed.actor, deed.reason));
+        deeds.collect::<Vec<_>>()
+    };
+    let ann = |reason: &str| ("ann".to_owned(), reason.to_owned());
+    let all = [ann("third"), ann("second"), ann("first")];
+    assert_eq!(read(7, 50).await, all);
+    assert_eq!(read(7, 2).await, all[..2]);
+    assert_eq!(read(9, 50).await, []);
+}
+
+#[tokio::test]
 async fn the_database_itself_refuses_what_must_never_be() {
     let stand = Stand::new().await;
     let v = voucher(1);

@@ -1,6 +1,7 @@
 //! The operators' API and page.
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 mod change;
 pub mod letters;
