@@ -8,7 +8,7 @@ use moka::future::Cache;
 use seckill_domain::{Offset, OrderId};
 use seckill_eventlog::{
     HistoryError, KafkaError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError,
-    Record, RecordReader, Topics, event_offset_ranges,
+    Record, RecordReader, Topics,
 };
 use seckill_orderbook::{Orderbook, OrderbookError, SkippedRecord, View};
 use serde::{Deserialize, Serialize};
@@ -130,15 +130,11 @@ impl Operations {
     pub async fn overview(&self) -> Result<Overview, Problem> {
         let inner = Arc::clone(&self.0);
         let looked = self.0.runtime.spawn(async move {
-            let looked = inner.overview.try_get_with((), inner.look()).await;
-            if let Err(error) = &looked
-                && matches!(**error, LookError::Log(_))
-            {
-                inner.renew_records();
-            }
-            looked.map_err(|error: Arc<LookError>| away(error))
+            let look = inner.or_renew_records(inner.look());
+            inner.overview.try_get_with((), look).await
         });
-        looked.await.map_err(Problem::internal)?
+        let looked = looked.await.map_err(Problem::internal)?;
+        looked.map_err(|error: Arc<LookError>| away(error))
     }
 
     /// Waits until the fold has everything that the log holds now. PostgreSQL then knows every sale that was
@@ -148,7 +144,10 @@ impl Operations {
     /// `unavailable` when the fold does not get there soon, or a store does not answer.
     pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
         let inner = Arc::clone(&self.0);
-        let waited = self.0.runtime.spawn(async move { inner.catch_up().await });
+        let waited = self.0.runtime.spawn(async move {
+            let wait = inner.or_renew_records(inner.catch_up());
+            wait.await
+        });
         let caught_up = waited.await.map_err(Problem::internal)?.map_err(away)?;
         if caught_up {
             Ok(())
@@ -245,7 +244,8 @@ impl Inner {
     async fn catch_up(&self) -> Result<bool, LookError> {
         let topic = &self.topics.events;
         let numbers: Vec<i32> = (0..self.partitions).collect();
-        let held = event_offset_ranges(&self.kafka, topic, self.partitions).await?;
+        let records = self.records();
+        let held = records.held(self.partitions).await?;
         let deadline = Instant::now() + FOLD_PATIENCE;
         loop {
             let fold = self
@@ -258,7 +258,7 @@ impl Inner {
             }
             if Instant::now() > deadline {
                 // Offsets at the end of a partition may belong to no record.
-                return Ok(lag(&self.records(), &held, &fold).await?.events == 0);
+                return Ok(lag(&records, &held, &fold).await?.events == 0);
             }
             tokio::time::sleep(FOLD_LOOK).await;
         }
@@ -267,6 +267,18 @@ impl Inner {
     fn records(&self) -> RecordReader {
         let records = self.records.read();
         records.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the result of `look`, and replaces the client if the log could not be read.
+    async fn or_renew_records<T>(
+        &self,
+        look: impl Future<Output = Result<T, LookError>>,
+    ) -> Result<T, LookError> {
+        let looked = look.await;
+        if let Err(LookError::Log(_)) = looked {
+            self.renew_records();
+        }
+        looked
     }
 
     /// Replaces the client after an error.
