@@ -1,5 +1,5 @@
-// What the operators' pages share: the token, the role, questions to the API, tables. Plain JavaScript, nothing from
-// outside; pages/assets.rs puts this before a page's own script.
+// What the operators' pages share: the token, the role, questions to the API, tables. pages/assets.rs puts this before
+// a page's own script.
 const TOKEN = "seckill.admin-token";
 const ROLE_EVERY_MS = 60000;
 const RETRY_MS = 2000;
@@ -8,32 +8,24 @@ const ANSWER_MAX_MS = 60000;
 const WORDS = TEXTS.operators;
 const ROLES = { viewer: WORDS.role_viewer, operator: WORDS.role_operator, admin: WORDS.role_admin };
 const WRITTEN = new Intl.DateTimeFormat(TEXTS.tag, { dateStyle: "short", timeStyle: "medium" });
-const byId = (id) => document.getElementById(id);
-const fill = (text, ...values) => values.reduce((filled, value) => filled.replace("{}", value), text);
 const count = (n) => n.toLocaleString(TEXTS.tag);
 const written = (at) => (at === null ? null : WRITTEN.format(Date.parse(at)));
 let token = sessionStorage.getItem(TOKEN);
 
-class Refused extends Error {
-  constructor(status, problem) {
-    const name = (problem.type ?? "").split("/").pop();
-    super(status === 401 ? WORDS.wrong_token : TEXTS.problems[name] ?? TEXTS.try_again);
-    this.status = status;
-  }
-}
-
 // Throws Refused for an answer that is a refusal, and something else where there is none.
-async function call(method, path, { body, headers = {} } = {}) {
-  const all = { authorization: `Bearer ${token}`, ...headers };
-  if (body !== undefined) all["content-type"] = "application/json";
+async function call(method, path, { body, headers } = {}) {
   const signal = AbortSignal.timeout(ANSWER_MAX_MS);
-  const response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: "no-store" });
-  if (!response.ok) throw new Refused(response.status, await response.json().catch(() => ({})));
+  const response = await send(method, path, token, { body, headers, signal });
+  if (!response.ok) throw await refusalOf(response);
   return response.json();
 }
 
 const get = (path) => call("GET", path);
-const told = (error) => (error instanceof Refused ? error.message : TEXTS.try_again);
+
+function told(error) {
+  if (!(error instanceof Refused)) return TEXTS.try_again;
+  return error.status === 401 ? WORDS.wrong_token : error.message;
+}
 
 // A live region speaks whenever it is written to.
 function say(id, text) {

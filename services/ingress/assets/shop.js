@@ -3,7 +3,6 @@
 const TOKEN = "seckill.token";
 const FINAL = new Set(["paid", "expired", "cancelled", "rejected"]);
 const page = document.body.dataset.page;
-const byId = (id) => document.getElementById(id);
 
 // The server's clock: that of the moment the page was made, and the time since.
 const startedAt = performance.timeOrigin + (performance.getEntriesByType("navigation")[0]?.responseStart ?? 0);
@@ -17,28 +16,15 @@ function setToken(value) {
   showSignedIn();
 }
 
-class Refused extends Error {
-  constructor(response, problem) {
-    const name = (problem.type ?? "").split("/").pop();
-    super(TEXTS.problems[name] ?? TEXTS.try_again);
-    this.name = name;
-    this.status = response.status;
-    this.problem = problem;
-    this.retryAfterMs = 1000 * Number(response.headers.get("retry-after") ?? 0);
-  }
-}
-
 async function call(method, path, { body, headers = {}, signal, stream = false } = {}) {
-  const all = { accept: stream ? "text/event-stream" : "application/json", ...headers };
-  if (token()) all.authorization = `Bearer ${token()}`;
-  if (body !== undefined) all["content-type"] = "application/json";
-  const response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: "no-store" });
+  const accept = stream ? "text/event-stream" : "application/json";
+  const response = await send(method, path, token(), { body, headers: { accept, ...headers }, signal });
   const renewed = response.headers.get("x-renewed-token");
   if (renewed) setToken(renewed);
   if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
+    const refusal = await refusalOf(response);
     if (response.status === 401 && path !== "/api/v1/sign-in") setToken(null);
-    throw new Refused(response, problem);
+    throw refusal;
   }
   if (stream || response.status === 204) return response;
   return response.json();
@@ -84,8 +70,6 @@ function span(ms) {
   const clock = `${pad(hours)}:${pad(minutes)}:${pad(seconds % 60)}`;
   return days > 0 ? fill(TEXTS.days, days) + clock : clock;
 }
-
-const fill = (text, ...values) => values.reduce((filled, value) => filled.replace("{}", value), text);
 
 // In the page's language, and where the buyer is.
 const MOMENTS = new Intl.DateTimeFormat(TEXTS.tag, { dateStyle: "medium", timeStyle: "short" });

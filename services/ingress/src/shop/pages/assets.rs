@@ -44,17 +44,20 @@ impl Asset {
 
 const STYLE: &str = include_str!("../../../assets/app.css");
 const SHOP: &str = concat!(
+    include_str!("../../../assets/common.js"),
     include_str!("../../../assets/currencies.js"),
     include_str!("../../../assets/sale_page.js"),
     include_str!("../../../assets/account_pages.js"),
     include_str!("../../../assets/shop.js"),
 );
 const OPERATORS: &str = concat!(
+    include_str!("../../../assets/common.js"),
     include_str!("../../../assets/operators_common.js"),
     include_str!("../../../assets/live_plots.js"),
     include_str!("../../../assets/operators.js"),
 );
 const OPERATORS_SALE: &str = concat!(
+    include_str!("../../../assets/common.js"),
     include_str!("../../../assets/operators_common.js"),
     include_str!("../../../assets/operators_actions.js"),
     include_str!("../../../assets/operators_sale.js"),
