@@ -172,7 +172,7 @@ async fn a_metric_says_for_how_long_whose_provider_is_away_and_is_0_when_it_is_b
 {
     let (key, never) = (Key::ec("ec")?, Key::ec("never")?);
     let port = free_port()?;
-    let buyers = Provider::start(0, &[&key]).await?;
+    let buyers = Provider::start(0, &[&key])?;
     let world = World::with(&[
         ("ADMIN_ISSUER", &url(port)),
         ("ADMIN_AUDIENCE", AUDIENCE),
@@ -197,7 +197,7 @@ async fn a_metric_says_for_how_long_whose_provider_is_away_and_is_0_when_it_is_b
     // At the start, and again.
     for _ in 0..2 {
         grows().await?;
-        let provider = Provider::start(port, &[&key]).await?;
+        let provider = Provider::start(port, &[&key])?;
         ends().await?;
         assert_eq!(look(&world, &token(&key)?).await?.0, StatusCode::OK);
         drop(provider);
