@@ -235,12 +235,16 @@ async fn an_unknown_id_stands_still_until_the_registry_tells_it_and_is_no_dead_l
         "the id that was written"
     );
     until_ready(&world.projector).await?;
-    eventually("the sale is closed", || async {
-        let answer = world.client.order(voucher, 3, None, 1).await?;
-        Ok(answer.status == 403)
+    let pool = world.database().await?;
+    eventually("the close is folded", || async {
+        let sql = "SELECT closed_offset IS NOT NULL FROM vouchers WHERE voucher_id = $1";
+        let row = sqlx::query_scalar(sql).bind(voucher.get());
+        Ok(row.fetch_one(&pool).await?)
     })
     .await?;
     world.until_carried_out().await?;
+    let late = world.client.order(voucher, 3, None, 1).await?;
+    ensure!(late.status == 403, "the sale is closed: {late:?}");
     let letters = records(&world.stack, &topics.dead_letters).await?;
     ensure!(letters.is_empty(), "{letters:?}");
     let (settings, topics) = learn(&world.stack).await?;
