@@ -58,6 +58,9 @@ pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
     step("tests passed", || {
         // Without `--all-targets`, which leaves the doc tests out: what must not compile is tested there.
         let mut command = stores.test(&["--workspace", "--no-fail-fast"]);
+        if std::env::var_os(THREADS_VARIABLE).is_none() {
+            command.env(THREADS_VARIABLE, threads().to_string());
+        }
         let all = (long == Long::All).then_some("--include-ignored");
         build::run(command.arg("--").args(all).args(filters))
     })?;
@@ -85,10 +88,11 @@ fn todays_long_cases(stores: &Stores) -> Result<()> {
     build::run(command.args(plan.each_time))
 }
 
-/// Cases that run at once. They wait for stores and processes most of their time: with one for each processor, two
-/// of them were idle for 40 % of it.
+/// How many cases run at once: three for two processors. They wait for stores and processes for much of their time; with
+/// one for each processor, processors were idle for 40 % of it.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, NonZero::get)
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    processors + processors.div_ceil(2)
 }
 
 /// What all tests share.
@@ -100,9 +104,6 @@ struct Stores {
 impl Stores {
     fn test(&self, what: &[&str]) -> Command {
         let mut command = build::command();
-        if std::env::var_os(THREADS_VARIABLE).is_none() {
-            command.env(THREADS_VARIABLE, threads().to_string());
-        }
         command
             .args(["test", "--locked", FEATURES])
             .args(what)
