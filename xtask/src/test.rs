@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use seckill_testkit::shared::{DATABASE_VARIABLE, KAFKA_VARIABLE};
 use seckill_testkit::{Kafka, Postgres, python, workspace_root};
 
-use crate::build::{self, Build, FEATURES, cargo};
+use crate::build::{self, ALL_TARGETS, Build, FEATURES, cargo};
 use crate::daily;
 use crate::step::step;
 
@@ -40,14 +40,7 @@ pub(crate) fn run(long: Long, filters: &[String]) -> Result<()> {
         build::run(typos.current_dir(workspace_root()))
     })?;
     step("lints clean", || {
-        let targets = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            FEATURES,
-        ];
-        cargo(&[&targets[..], &["--", "--deny", "warnings"]].concat())
+        cargo(&[&["clippy"], &ALL_TARGETS[..], &["--", "--deny", "warnings"]].concat())
     })?;
     // The services' binaries too: tests run them as processes.
     step("services and tests built", || Build::Tests.run())?;

@@ -131,8 +131,12 @@ impl HttpServer {
 impl Drop for HttpServer {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::SeqCst);
-        // The listener sees the flag when the next client connects.
-        let _ = TcpStream::connect(self.address);
-        let _ = self.thread.take().map(JoinHandle::join);
+        // The thread sees the flag when the next client connects. If it cannot be woken, it is not waited for.
+        let is_woken = TcpStream::connect(self.address).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_woken)
+            && thread.join().is_err()
+        {
+            eprintln!("the HTTP server of a test has panicked");
+        }
     }
 }

@@ -81,8 +81,7 @@ impl Kafka {
     }
 
     /// As [`Kafka::start`], for clients that connect over a proxy. The broker advertises the proxy's address, which is
-    /// also
-    /// [`Kafka::brokers`]. The proxy has to connect to [`Kafka::own_address`].
+    /// also [`Kafka::brokers`]. The proxy has to connect to [`Kafka::own_address`].
     ///
     /// # Errors
     /// As [`Kafka::start`].

@@ -132,7 +132,7 @@ impl Postgres {
     /// # Errors
     /// When the server does not answer.
     pub fn fresh_database(&self) -> Result<Database> {
-        Database::create(&self.admin_url())
+        Database::create(&self.admin_url(), None)
     }
 
     /// Stops the server immediately, like a crash: connections break, and the next start recovers.
@@ -195,22 +195,16 @@ pub struct Database {
 }
 
 impl Database {
-    pub(crate) fn create(admin_url: &str) -> Result<Self> {
-        Self::create_like(admin_url, "")
-    }
-
-    fn create_like(admin_url: &str, template: &str) -> Result<Self> {
+    /// A new database: empty, or with everything that `like` has, to which nobody may be connected.
+    pub(crate) fn create(admin_url: &str, like: Option<&Self>) -> Result<Self> {
         let name = format!("seckill_{}", uuid::Uuid::new_v4().simple());
-        query(admin_url, &format!("CREATE DATABASE {name}{template}"))?;
+        let template = like.map_or("template1", |like| &like.name);
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        query(admin_url, &sql)?;
         Ok(Self {
             admin_url: admin_url.to_owned(),
             name,
         })
-    }
-
-    /// A new database with everything that this one has. Nobody may be connected to this one.
-    pub(crate) fn copy(&self) -> Result<Self> {
-        Self::create_like(&self.admin_url, &format!(" TEMPLATE {}", self.name))
     }
 
     /// `postgres://postgres@127.0.0.1:<port>/<name>`.

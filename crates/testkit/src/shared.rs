@@ -35,7 +35,7 @@ pub fn shared_kafka() -> Result<String> {
 /// # Errors
 /// As [`Postgres::start`], at every call the same.
 pub fn fresh_database() -> Result<Database> {
-    Database::create(&admin_url()?)
+    Database::create(&admin_url()?, None)
 }
 
 /// The same with this build's tables: `seckillctl db migrate` was run once, and what it made is copied.
@@ -49,7 +49,7 @@ pub fn migrated_database() -> Result<Database> {
         run_binary("seckillctl", &["db", "migrate"], &env)?;
         Ok(database)
     })?;
-    original.copy()
+    Database::create(&admin_url()?, Some(original))
 }
 
 fn admin_url() -> Result<String> {

@@ -27,8 +27,7 @@ const SOON: Duration = Duration::from_secs(30);
 const IDS: [(u32, &str); 3] = [(11, "OrderOutcome"), (12, "SaleOutcome"), (13, "RefundDue")];
 
 /// A schema registry that answers `GET /schemas/ids/{id}` for [`IDS`] with the schema and everything else with 404.
-/// With
-/// `broken` it answers everything with that status.
+/// With `broken` it answers everything with that status.
 fn registry(broken: Option<u16>) -> Result<HttpServer> {
     HttpServer::start(0, move |request| {
         let asked = |(id, _): &&(u32, &str)| request.path.ends_with(&format!("/schemas/ids/{id}"));

@@ -195,8 +195,7 @@ impl StockConnection {
         &self.fence
     }
 
-    /// Whether the connection may still be used; otherwise [`crate::Stock::connection_for`] makes
-    /// another.
+    /// Whether the connection may still be used; otherwise [`crate::Stock::connection_for`] makes another.
     pub(crate) fn is_usable(&self) -> bool {
         !self.stale.load(Ordering::Acquire)
     }
@@ -245,11 +244,7 @@ impl StockConnection {
         match answer {
             Ok((_, value)) => Ok(Some(value)),
             Err(StockError::Misconfigured(why) | StockError::Protocol(why)) => {
-                tracing::warn!(
-                    name,
-                    why,
-                    "cannot read a setting of Redis; its default is assumed"
-                );
+                tracing::warn!(name, why, "cannot read a Redis setting: default assumed");
                 Ok(None)
             }
             Err(error) => Err(error),

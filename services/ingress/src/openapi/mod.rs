@@ -1,6 +1,5 @@
 //! The OpenAPI documents: one for buyers and the payment provider, and one for operators. Each is on its own listener
-//! at
-//! `/openapi.json`, with a viewer at `/docs/`.
+//! at `/openapi.json`, with a viewer at `/docs/`.
 //!
 //! An operation is described at its handler. Things that many operations share are only named there, in three
 //! extensions, and [`complete`] adds their descriptions: `x-problems` are the operation's own refusals, `x-headers` the

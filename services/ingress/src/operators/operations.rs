@@ -144,10 +144,8 @@ impl Operations {
     /// `unavailable` when the fold does not get there soon, or a store does not answer.
     pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
         let inner = Arc::clone(&self.0);
-        let waited = self.0.runtime.spawn(async move {
-            let wait = inner.or_renew_records(inner.catch_up());
-            wait.await
-        });
+        let wait = async move { inner.or_renew_records(inner.catch_up()).await };
+        let waited = self.0.runtime.spawn(wait);
         let caught_up = waited.await.map_err(Problem::internal)?.map_err(away)?;
         if caught_up {
             Ok(())
