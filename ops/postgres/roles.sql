@@ -22,7 +22,7 @@ GRANT SELECT ON _sqlx_migrations TO seckill_ingress, seckill_projector, seckill_
 -- it cannot write them here.
 GRANT SELECT ON vouchers, orders, refunds, stock_adjustments, sale_reloads, view_positions, skipped_records,
     accepted_logs, sale_requests, voucher_ids, users, provider_users, user_id_key, sign_ins, revoked_sessions, ended_sessions,
-    risk_rules, risk_version TO seckill_ingress;
+    risk_rules, risk_version, consistency_findings TO seckill_ingress;
 GRANT UPDATE ON voucher_ids TO seckill_ingress;
 -- What operators did to a sale; from where, and by whose login, the owner alone reads.
 GRANT SELECT (id, at, actor, command, reason, voucher_id) ON ops_audit TO seckill_ingress;
@@ -36,6 +36,7 @@ GRANT SELECT, INSERT, UPDATE ON vouchers, orders, refunds, stock_adjustments, sa
 GRANT SELECT, UPDATE ON voucher_ids TO seckill_projector;
 GRANT SELECT, INSERT ON expiries_not_before TO seckill_projector;
 GRANT SELECT ON accepted_logs TO seckill_projector;
+GRANT SELECT, INSERT, DELETE ON consistency_findings TO seckill_projector;
 
 -- The timeout service looks for what is due, and notes whom it has claimed.
 GRANT SELECT ON orders TO seckill_timeout;

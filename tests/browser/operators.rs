@@ -9,7 +9,7 @@ use crate::browser::Browser;
 use crate::shop::Shop;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
+async fn an_operator_sees_the_law_hold_and_break_and_an_orders_timeline() -> Result<()> {
     let shop = Shop::open()?;
     let world = &shop.world;
     let voucher = world.sale(SaleTerms::of(5)).await?;
@@ -33,6 +33,11 @@ async fn an_operator_sees_the_law_hold_and_an_orders_timeline() -> Result<()> {
     type_into(&browser, "#search-text", &order_id).await?;
     browser.says("#timeline", "SeckillReserved").await?;
     browser.says("#timeline", "1 free units taken").await?;
+
+    let sale = world.sale_key(voucher, "sale");
+    world.stack.redis.cli(&["HINCRBY", &sale, "stock", "1"])?;
+    browser.says("#findings", "redis-stock").await?;
+    browser.says("#sales", "BROKEN").await?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod repair;
 
 pub use crate::books::admin::{AuditEntry, AuditedDeed, RequestKey, SaleRequest};
 pub use crate::books::expiry::DueOrder;
+pub use crate::books::findings::Finding;
 pub use crate::books::risk::RiskRule;
 pub use crate::books::sessions::{EndedSessions, Revocations, RevokedSession};
 pub use crate::database::connect::{Orderbook, OrderbookOptions, check_database_url};

@@ -116,5 +116,13 @@ async function lookAtLetters() {
   }));
 }
 
-LOOKS.push([look, LOOK_EVERY_MS], [lookAtLetters, LETTERS_EVERY_MS], [lookAtPulse, PULSE_PERIOD_MS]);
+async function lookAtFindings() {
+  const { findings } = await get("/admin/v1/findings");
+  show("findings", findings.map((found) => {
+    const sale = { text: String(found.voucher_id), href: `/ops/sales/${found.voucher_id}` };
+    return [sale, { text: found.invariant, className: "bad" }, found.subject || null, found.detail, written(found.since)];
+  }));
+}
+
+LOOKS.push([look, LOOK_EVERY_MS], [lookAtFindings, LOOK_EVERY_MS], [lookAtLetters, LETTERS_EVERY_MS], [lookAtPulse, PULSE_PERIOD_MS]);
 if (token) begin();

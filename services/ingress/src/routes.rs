@@ -5,7 +5,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 
 use crate::http::resource::resource;
-use crate::operators::{self, api as admin, audit, letters, report, search, who};
+use crate::operators::{self, api as admin, audit, findings, letters, report, search, who};
 use crate::orders::{cancel, place, sse, status};
 use crate::payments::api as payments;
 use crate::shop::{pages, vouchers};
@@ -118,6 +118,10 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/pulse",
             [(Method::GET, web::get().to(admin::pulse))],
+        ))
+        .service(resource(
+            "/findings",
+            [(Method::GET, web::get().to(findings::list))],
         ))
         .service(resource(
             "/skipped-records",

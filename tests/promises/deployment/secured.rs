@@ -109,6 +109,8 @@ async fn keep_them_busy(world: &World, voucher: VoucherId) -> Result<()> {
     let audit = format!("/admin/v1/vouchers/{voucher}/audit");
     let noted = client.admin_get(&audit).await?;
     ensure!(noted.body["deeds"][0]["reason"] == "found one", "{noted:?}");
+    let findings = client.admin_get("/admin/v1/findings").await?;
+    ensure!(findings.status == 200, "{findings:?}");
     world.stack.redis.cli(&["FLUSHALL"])?;
     eventually("the sale was loaded again", || async {
         let loaded = world

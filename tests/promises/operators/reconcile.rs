@@ -166,6 +166,12 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     })
     .await?;
     let seen_after = injected_at.elapsed();
+    eventually("the operators read what it is", || async {
+        let listed = world.client.admin_get("/admin/v1/findings").await?.body;
+        let first = &listed["findings"][0];
+        Ok(first["voucher_id"] == voucher.get() && first["invariant"] == "redis-stock")
+    })
+    .await?;
     println!(
         "a unit too many was seen after {} ms",
         seen_after.as_millis()
@@ -193,6 +199,11 @@ async fn what_is_under_way_is_no_difference_and_a_lost_unit_is_seen_within_secon
     crowd.flows(1).await?;
     eventually("the consistency check finds nothing", || async {
         Ok(alarms(&world).await?.is_empty())
+    })
+    .await?;
+    eventually("the operators read that nothing is wrong", || async {
+        let listed = world.client.admin_get("/admin/v1/findings").await?.body;
+        Ok(listed["findings"] == serde_json::json!([]))
     })
     .await?;
     let answers = crowd.leave().await?;

@@ -125,8 +125,7 @@ impl Orderbook {
         Ok(found.fetch_one(&self.pool).await?)
     }
 
-    /// At most `limit` of what operators did to a sale, the newest first. There are few rows of all sales together,
-    /// and nobody waits for an answer in a hurry: they are looked through.
+    /// At most `limit` of what operators did to a sale, the newest first.
     ///
     /// # Errors
     /// When the database fails.

@@ -23,7 +23,7 @@ use utoipa::OpenApi;
 
 use crate::http::problem::FieldError;
 use crate::http::resource::resource;
-use crate::operators::{api as admin, audit, letters, report, search, who};
+use crate::operators::{api as admin, audit, findings, letters, report, search, who};
 use crate::orders::{cancel, place, sse, status};
 use crate::payments::api as payments;
 use crate::shop::vouchers;
@@ -75,7 +75,8 @@ struct PublicApi;
     ),
     paths(
         admin::list, admin::schedule, admin::adjust_stock, admin::close, admin::ledger,
-        admin::overview, admin::pulse, admin::timeline, report::report, audit::of_sale, who::operator, letters::list, letters::one, search::find,
+        admin::overview, admin::pulse, admin::timeline, report::report, audit::of_sale, who::operator, letters::list, letters::one, findings::list,
+        search::find,
     ),
     components(schemas(FieldError)),
 )]

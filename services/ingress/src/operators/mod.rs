@@ -4,6 +4,7 @@ pub mod api;
 pub mod audit;
 pub mod auth;
 mod change;
+pub mod findings;
 pub mod letters;
 mod members;
 pub mod operations;

@@ -1,6 +1,6 @@
 //! Compares the stores while orders are taken: the units of every sale each second, and the holds of one
-//! sale after the other. It only reads. A metric and a log line say what is wrong, and
-//! `seckillctl reconcile` repairs it.
+//! sale after the other. It repairs nothing. A metric, a log line and a table that the operators' page shows say
+//! what is wrong, and `seckillctl reconcile` repairs it.
 
 mod holds;
 mod observations;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{Offset, VoucherId};
-use seckill_orderbook::{SaleUnits, ServedSale};
+use seckill_orderbook::{Finding, SaleUnits, ServedSale};
 use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub(crate) struct ConsistencyChecker {
     looks: u64,
     /// Where the fold of a partition stood in the last look.
     folded: HashMap<i32, Offset>,
+    /// The partitions and the findings that were written last; none before the first time, and after a failure.
+    written: Option<(Vec<i32>, Vec<Finding>)>,
 }
 
 /// A sale that Redis serves.
@@ -67,6 +69,7 @@ impl ConsistencyChecker {
             rest_until: Instant::now(),
             looks: 0,
             folded: HashMap::new(),
+            written: None,
         }
     }
 
@@ -92,9 +95,14 @@ impl ConsistencyChecker {
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {
-        let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+        let mut partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+        partitions.sort_unstable();
         let mut sales = self.shared.orderbook.sales_to_serve(&partitions).await?;
-        let mut known: HashSet<_> = sales.iter().map(|sale| sale.voucher_id).collect();
+        let partition_of: HashMap<VoucherId, i32> = sales
+            .iter()
+            .map(|sale| (sale.voucher_id, sale.partition))
+            .collect();
+        let mut known: HashSet<_> = partition_of.keys().copied().collect();
         self.looks += 1;
         sales.retain(|sale| sale.busy || self.looks.is_multiple_of(AT_REST));
         let vouchers: Vec<_> = sales.iter().map(|sale| sale.voucher_id).collect();
@@ -119,7 +127,24 @@ impl ConsistencyChecker {
         let compared = self.compare_units(&served).await?;
         let scanned = self.scan(&served, &compared).await;
         self.measure(&compared);
+        self.write(partitions, &partition_of).await;
         scanned
+    }
+
+    /// Writes what is in alarm for people to read, when it has changed.
+    async fn write(&mut self, partitions: Vec<i32>, partition_of: &HashMap<VoucherId, i32>) {
+        let findings = self.observations.findings(partition_of);
+        if let Some((of, last)) = &self.written
+            && (of, last) == (&partitions, &findings)
+        {
+            return;
+        }
+        let orderbook = &self.shared.orderbook;
+        let replaced = orderbook.replace_findings(&partitions, &findings).await;
+        if let Err(error) = &replaced {
+            tracing::warn!(%error, "what the consistency check found is not on the operators' page");
+        }
+        self.written = replaced.is_ok().then_some((partitions, findings));
     }
 
     async fn compare_units(

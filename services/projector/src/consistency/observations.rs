@@ -1,8 +1,13 @@
 //! What was found wrong, and whether it was found again: one observation is no alarm.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use seckill_domain::VoucherId;
+use seckill_orderbook::Finding;
+
+/// As many as people look through before they call for `seckillctl reconcile`, which lists all.
+const FINDINGS_OF_A_SALE: usize = 20;
+const FINDINGS: usize = 1_000;
 
 /// What a consistency check may find wrong, as the metric spells it.
 pub(super) const INVARIANTS: [&str; 9] = [
@@ -47,7 +52,8 @@ type Fault = (&'static str, String);
 #[derive(Debug, Default)]
 pub(super) struct Observations {
     last: HashMap<(Scope, VoucherId), HashSet<Fault>>,
-    alarms: HashMap<(Scope, VoucherId), BTreeSet<Fault>>,
+    /// With what is said of them to people.
+    alarms: HashMap<(Scope, VoucherId), BTreeMap<Fault, String>>,
 }
 
 impl Observations {
@@ -58,20 +64,20 @@ impl Observations {
         let now: HashSet<Fault> = seen.iter().map(fault).collect();
         let before = self.last.remove(&key).unwrap_or_default();
         let alarms = self.alarms.remove(&key).unwrap_or_default();
-        let confirmed: BTreeSet<Fault> = now.intersection(&before).cloned().collect();
-        for observation in seen {
-            let fault = fault(observation);
-            if confirmed.contains(&fault) && !alarms.contains(&fault) {
-                let Observation {
-                    invariant,
-                    of,
-                    detail,
-                } = observation;
+        let again = seen.iter().map(|s| (fault(s), s.detail.clone()));
+        let confirmed: BTreeMap<Fault, String> =
+            again.filter(|(fault, _)| before.contains(fault)).collect();
+        for (fault, detail) in &confirmed {
+            let (invariant, of) = fault;
+            if !alarms.contains_key(fault) {
                 tracing::error!(%voucher, invariant, of, detail,
                     "the stores disagree: seckillctl reconcile says how to repair it");
             }
         }
-        for (invariant, of) in alarms.difference(&confirmed) {
+        for (invariant, of) in alarms
+            .keys()
+            .filter(|fault| !confirmed.contains_key(*fault))
+        {
             tracing::info!(%voucher, invariant, of, "the stores agree again");
         }
         if !confirmed.is_empty() {
@@ -100,12 +106,39 @@ impl Observations {
     pub(super) fn alarms(&self) -> BTreeMap<&'static str, usize> {
         let mut sales: BTreeMap<&'static str, HashSet<VoucherId>> = BTreeMap::new();
         for ((_, voucher), faults) in &self.alarms {
-            for (invariant, _) in faults {
+            for (invariant, _) in faults.keys() {
                 sales.entry(invariant).or_default().insert(*voucher);
             }
         }
         let count = |(invariant, sales): (&'static str, HashSet<_>)| (invariant, sales.len());
         sales.into_iter().map(count).collect()
+    }
+
+    /// What is in alarm, of each sale the first few, in an order that is always the same.
+    pub(super) fn findings(&self, partition_of: &HashMap<VoucherId, i32>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for ((_, voucher), faults) in &self.alarms {
+            let Some(partition) = partition_of.get(voucher) else {
+                continue;
+            };
+            let shown = faults.iter().take(FINDINGS_OF_A_SALE);
+            findings.extend(shown.map(|((invariant, of), detail)| Finding {
+                voucher_id: *voucher,
+                partition: *partition,
+                invariant: (*invariant).to_owned(),
+                subject: of.clone(),
+                detail: detail.clone(),
+            }));
+        }
+        findings.sort_by_cached_key(|found| {
+            (
+                found.voucher_id,
+                found.invariant.clone(),
+                found.subject.clone(),
+            )
+        });
+        findings.truncate(FINDINGS);
+        findings
     }
 }
 

@@ -248,5 +248,10 @@ const OPERATORS: Operators = Operators {
     letter_waits: "The decision to skip it is not in the log yet, and the fold waits: repeat seckillctl dlq skip {} --execute --reason …",
     letter_dealt_with: "It was dealt with.",
     letter_gone: "The log does not have this record any more.",
-    consistency: "Drift is seen here for the newest sales, and on each sale's page. The projector compares every sale all the time, and its alert says where something differs; seckillctl reconcile shows each row and each hold that does.",
+    findings: "What differs between the stores",
+    findings_are: "The projectors compare every sale all the time. Listed is what two looks have found, the oldest first, at most 50; seckillctl reconcile shows and repairs all of it.",
+    invariant: "Broken rule",
+    subject: "About",
+    detail: "Found",
+    since: "Since",
 };

@@ -236,7 +236,12 @@ pub(crate) struct Operators {
     pub(crate) letter_waits: &'static str,
     pub(crate) letter_dealt_with: &'static str,
     pub(crate) letter_gone: &'static str,
-    pub(crate) consistency: &'static str,
+    pub(crate) findings: &'static str,
+    pub(crate) findings_are: &'static str,
+    pub(crate) invariant: &'static str,
+    pub(crate) subject: &'static str,
+    pub(crate) detail: &'static str,
+    pub(crate) since: &'static str,
 }
 
 impl Texts {

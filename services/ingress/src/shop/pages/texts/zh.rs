@@ -215,5 +215,10 @@ const OPERATORS: Operators = Operators {
     letter_waits: "跳过的决定尚未写入日志，折叠正在等待：请重复 seckillctl dlq skip {} --execute --reason …",
     letter_dealt_with: "已处理。",
     letter_gone: "日志中已没有这条记录。",
-    consistency: "此处显示最新抢购的偏差，每个抢购的页面上也有。投影服务持续比较所有抢购，不一致时会告警；seckillctl reconcile 会列出每一处不一致的行和占用。",
+    findings: "存储之间的不一致",
+    findings_are: "投影服务持续比较所有抢购。此处列出两次检查都发现的问题，最早的在前，最多 50 条；seckillctl reconcile 可查看并修复全部问题。",
+    invariant: "违反的规则",
+    subject: "对象",
+    detail: "发现",
+    since: "起始时间",
 };
