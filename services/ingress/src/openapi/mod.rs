@@ -67,7 +67,7 @@ struct PublicApi;
     ),
     servers((url = "/")),
     tags(
-        (name = "Sales", description = "Sales are put up and changed by events."),
+        (name = "Sales", description = "Sales are scheduled and changed by events."),
         (name = "Pipeline", description = "How far the views are behind the log, and what it says."),
         (name = "Operators", description = "Who may do what."),
         (name = "Process", description = "For what watches this process."),

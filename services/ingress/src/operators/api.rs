@@ -45,11 +45,11 @@ pub(crate) struct Timeline {
     records: Vec<TimelineStep>,
 }
 
-/// Puts a sale up.
+/// Schedules a sale.
 ///
-/// With an `Idempotency-Key` the same request again is the same sale; its event is published again,
-/// in case the first one did not get there. While PostgreSQL does not have everything that the log has,
-/// the answer is 503: an id that is new to PostgreSQL could be that of a sale in the log.
+/// The same request with the same `Idempotency-Key` again returns the same sale, and publishes its event again in
+/// case the first one did not arrive. While PostgreSQL is behind the log the answer is 503, because an id that is
+/// new to PostgreSQL may be that of a sale in the log.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `idempotency-key-reused`, `unavailable`.
@@ -94,11 +94,10 @@ pub async fn schedule(
     }))
 }
 
-/// Adds units to a sale, or takes some off.
+/// Adds units to a sale, or takes units off.
 ///
-/// They are added, or taken off, once the event is folded. With an `Idempotency-Key` the same request
-/// again is the same event, and changes the stock once. A refusal is not remembered: the key may succeed
-/// later.
+/// The stock changes when the event is folded. The same request with the same `Idempotency-Key` again is the same
+/// event, and changes the stock once. A refusal is not remembered: the key may succeed later.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `stock-committed`, `idempotency-key-reused`,
@@ -195,9 +194,9 @@ async fn shrink(
     }
 }
 
-/// Takes a sale off the shelf; live orders can still be paid.
+/// Closes a sale. Live orders can still be paid.
 ///
-/// Closing it again changes nothing.
+/// Closing a sale again changes nothing.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `not-found`, `idempotency-key-reused`, `unavailable`.
@@ -231,7 +230,7 @@ pub async fn close(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     }))
 }
 
-/// A sale's units across both stores.
+/// Returns where the units of a sale are, in PostgreSQL and in Redis.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `not-found`, `unavailable`.
@@ -255,7 +254,7 @@ pub async fn ledger(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(ledger))
 }
 
-/// All sales, also those off the shelf.
+/// Lists all sales, also those that are off the shelf.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `unavailable`.
@@ -278,7 +277,7 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// How far the views are behind the log, and dead letters.
+/// Returns how far the views are behind the log, and the number of dead letters.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.
@@ -297,8 +296,8 @@ pub async fn overview(admin: web::Data<Admin>, http: HttpRequest) -> Result<Http
     Ok(HttpResponse::Ok().json(overview))
 }
 
-/// The last ten minutes of all instances, in slots of five seconds: answers to orders, their latency, lag, and
-/// stock of the newest sales.
+/// Returns the last ten minutes of all instances, in slots of five seconds: answers to orders, their latency, lag,
+/// and the stock of the newest sales.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.
@@ -317,7 +316,7 @@ pub async fn pulse(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRes
     Ok(HttpResponse::Ok().json(slots.read().await?))
 }
 
-/// What the log has of an order, and what was decided.
+/// Returns the records of an order in the log, and what was decided about each.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `unavailable`.

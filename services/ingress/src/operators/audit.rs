@@ -50,7 +50,7 @@ impl From<AuditedDeed> for Deed {
     }
 }
 
-/// What operators did to a sale.
+/// Lists what operators did to a sale.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `not-found`, `unavailable`.

@@ -50,7 +50,7 @@ impl From<(Timestamp, FindingRow)> for Finding {
     }
 }
 
-/// What the consistency check finds wrong at the moment.
+/// Lists what the consistency check finds wrong at the moment.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.

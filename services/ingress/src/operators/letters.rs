@@ -69,7 +69,7 @@ impl From<SkippedRecord> for Letter {
     }
 }
 
-/// Records that were passed over.
+/// Lists the records that the fold has skipped.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.
@@ -91,7 +91,7 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
     }))
 }
 
-/// A record that was passed over, and what is in it.
+/// Returns a record that the fold has skipped, with its content.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `unavailable`.

@@ -96,7 +96,7 @@ struct Change {
     offset: i64,
 }
 
-/// What became of a sale.
+/// Returns the results of a sale.
 ///
 /// Costs as much as the sale has orders.
 ///

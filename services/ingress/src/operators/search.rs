@@ -74,9 +74,9 @@ struct FoundOrder {
     refund_due: bool,
 }
 
-/// Orders of a user, or of a payment.
+/// Finds the orders of a user, or of a payment.
 ///
-/// What is pending is not among them yet.
+/// Pending orders are not found yet.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid-request`, `unavailable`.

@@ -27,7 +27,7 @@ fn role() -> Object {
     )
 }
 
-/// Whose token it is, and what they may do.
+/// Returns the operator whose token it is, and what the operator may do.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.

@@ -12,8 +12,8 @@ use crate::reads::OrderView;
 
 /// Cancels an unpaid order.
 ///
-/// 202 has the order as it was: it is cancelled when the log has decided so, which is not before a
-/// payment that came first.
+/// The answer 202 has the order as it was before. The order is cancelled when that is decided in the log; a payment
+/// that came first wins.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `not-cancellable`, `unavailable`.

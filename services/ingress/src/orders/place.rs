@@ -95,9 +95,8 @@ fn why_not_placed() -> Vec<&'static str> {
 
 /// Orders units of a voucher.
 ///
-/// The same `Idempotency-Key` again gives the same order again, also after that has ended: `status` then says
-/// how.
-/// `X-Sale-Token` is needed where the sale says so.
+/// The same `Idempotency-Key` again returns the same order, also after the order has ended: `status` says how it
+/// ended. `X-Sale-Token` is needed if the sale says so.
 ///
 /// # Errors
 /// Every refusal of an order.

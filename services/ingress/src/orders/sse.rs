@@ -29,9 +29,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The longest delay of a stream whose wake-up was lost.
 const REREAD: Duration = Duration::from_secs(5);
 
-/// An order as it changes, as server-sent events.
+/// Streams the changes of an order as server-sent events.
 ///
-/// The stream ends with the final state; a line that is a comment comes every 15 seconds.
+/// The stream ends with the final state. A comment line is sent every 15 seconds.
 ///
 /// # Errors
 /// `unauthorized`, `not-found`, `too-many-streams`, `overloaded` also when all buyers together have too many.

@@ -14,9 +14,9 @@ use crate::reads::OrderView;
 const PAGE_DEFAULT: u32 = 20;
 const PAGE_MAX: u32 = 100;
 
-/// An order of the caller.
+/// Returns an order of the caller.
 ///
-/// Somebody else's is answered as one that does not exist.
+/// The order of another user is answered like an order that does not exist.
 ///
 /// # Errors
 /// `unauthorized`, `not-found` also for somebody else's, `unavailable`.
@@ -52,9 +52,9 @@ struct PageQuery {
     before: Option<String>,
 }
 
-/// The caller's orders.
+/// Lists the orders of the caller.
 ///
-/// The newest first. An order that is pending is not among them yet.
+/// The newest first. A pending order is not in the list yet.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `unavailable`.

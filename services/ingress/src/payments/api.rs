@@ -46,10 +46,10 @@ pub(crate) struct PaymentRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Recorded {}
 
-/// The payment provider says that a payment succeeded.
+/// Takes the payment provider's message that a payment succeeded.
 ///
-/// Whether it can be honoured is decided by the log, where it is only recorded here: one that cannot
-/// be makes a refund due. A provider that gets no 202 repeats it. One payment is for one order.
+/// The message is only recorded here. Whether the payment is honoured is decided in the log; for a payment that is
+/// not honoured a refund is due. A provider that gets no 202 has to repeat the message. A payment is for one order.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `payment-id-reused`, `unavailable`.

@@ -18,7 +18,7 @@ const PAGE_MAX: u32 = 100;
 /// As long as the answer is remembered here, so that a proxy in front may do the same.
 const CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=1");
 
-/// A sale.
+/// Returns a sale.
 ///
 /// # Errors
 /// `not-found`, `unavailable`.
@@ -42,9 +42,10 @@ pub async fn one(shop: web::Data<Shop>, http: HttpRequest) -> Result<HttpRespons
         .json(VoucherBody::new(&view, timestamp_now())))
 }
 
-/// A token for one order of a sale.
+/// Returns a token for one order of a sale.
 ///
-/// Pages get one when they are opened. No store is asked: there is one also of a sale that there is not.
+/// Pages get a token when they are opened. No store is asked, so there is a token also for a sale that does not
+/// exist.
 ///
 /// # Errors
 /// `unauthorized`, `invalid-request`, `not-found`.
@@ -82,9 +83,9 @@ pub(crate) struct PageQuery {
     before: Option<i64>,
 }
 
-/// Sales on the shelf.
+/// Lists the sales on the shelf.
 ///
-/// The newest first, without those whose last unit is paid.
+/// The newest first. A sale whose last unit is paid is not in the list.
 ///
 /// # Errors
 /// `invalid-request`, `unavailable`.

@@ -61,10 +61,10 @@ pub(crate) struct SignedIn {
     expires_at: String,
 }
 
-/// Has a code mailed.
+/// Sends a code by mail.
 ///
-/// The answer is the same whether or not the address is known. Its cookie belongs to the code: who sends it back
-/// with the code has five attempts of their own.
+/// The answer is the same whether or not the address is known. It sets a cookie that belongs to the code: a caller
+/// that sends the cookie back with the code has five attempts of their own.
 ///
 /// # Errors
 /// `invalid-request`, `rate-limited`, `unavailable`.
@@ -127,8 +127,8 @@ async fn try_send_code(
 
 /// Exchanges a code for a token.
 ///
-/// Without the cookie of the request for a code it is the address' newest code that is tried, and all who have not
-/// got it share five attempts.
+/// Without the cookie from the request for a code, the newest code of the address is tried, and all callers without
+/// a cookie share five attempts.
 ///
 /// # Errors
 /// `invalid-request`, `unauthorized`, `denied`, `rate-limited`, `unavailable`.
@@ -188,9 +188,9 @@ async fn try_sign_in(
     }))
 }
 
-/// Ends the token's session.
+/// Ends the session of the token.
 ///
-/// With it every token that it was renewed to, here at once and on other instances within seconds.
+/// All tokens that it was renewed to end with it: on this instance at once, on others within seconds.
 ///
 /// # Errors
 /// `unauthorized`; `unavailable` when only this instance knows of it: send it again.
@@ -217,7 +217,7 @@ pub async fn sign_out(
 
 /// Ends all sessions of the caller that have begun so far.
 ///
-/// Here at once and on other instances within seconds; open streams end, too.
+/// On this instance at once, on others within seconds. Open streams end too.
 ///
 /// # Errors
 /// `unauthorized`; `unavailable` when only this instance knows of it: sign in, and send it again.
