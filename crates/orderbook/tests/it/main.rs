@@ -6,6 +6,7 @@ mod effects;
 mod expected_book;
 mod expiry;
 mod extremes;
+mod findings;
 mod fold;
 mod harness;
 mod load;
