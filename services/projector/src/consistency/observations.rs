@@ -146,6 +146,23 @@ impl Observations {
 mod tests {
     use super::*;
 
+    #[test]
+    fn many_findings_of_one_sale_hide_no_other_sale() {
+        let [many, one] = [7, 8].map(|id| VoucherId::new(id).unwrap());
+        let mut observations = Observations::default();
+        let seen: Vec<_> = (0..30).map(|n| observation(&n.to_string())).collect();
+        for _ in 0..2 {
+            observations.note(Scope::Holds, many, &seen);
+            observations.note(Scope::Units, one, &seen[..1]);
+        }
+        let partition_of = HashMap::from([(many, 0), (one, 1)]);
+        let findings = observations.findings(&partition_of);
+        let of = |voucher| findings.iter().filter(|f| f.voucher_id == voucher).count();
+        assert_eq!((of(many), of(one)), (FINDINGS_OF_A_SALE, 1));
+        let none = observations.findings(&HashMap::new());
+        assert!(none.is_empty(), "sales of other projectors: {none:?}");
+    }
+
     fn observation(of: &str) -> Observation {
         Observation {
             invariant: REDIS_STOCK,
