@@ -50,5 +50,5 @@ pub use raw::{Raw, RawAnswer};
 pub use runbook::Runbook;
 pub use secured::{Secured, Settings};
 pub use trade::Trade;
-pub use waits::{eventually, eventually_within};
+pub use waits::{eventually, eventually_within, until_answered};
 pub use world::{SaleTerms, World};

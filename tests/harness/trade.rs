@@ -1,14 +1,12 @@
 //! A sale with orders that end in every possible way, while buyers keep coming.
 
-use std::cell::Cell;
-
 use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 
 use crate::client::Answer;
 use crate::consistency::{SaleTotals, check_consistency};
 use crate::crowd::Crowd;
-use crate::waits::eventually;
+use crate::waits::until_answered;
 use crate::world::{SaleTerms, World};
 
 /// More buyers than come during a test, also on a slow machine.
@@ -79,13 +77,5 @@ impl Trade {
 /// Orders like a buyer: after a planned 503 the request is repeated with the same key.
 async fn buy(world: &World, voucher: VoucherId, user: u64) -> Result<Answer> {
     let key = format!("trade-{user}");
-    let bought = Cell::new(None);
-    eventually("an order is answered", || async {
-        let answer = world.client.order(voucher, user, Some(&key), 1).await?;
-        ensure!(!answer.is_planned_503(), "{answer:?}");
-        bought.set(Some(answer));
-        Ok(true)
-    })
-    .await?;
-    bought.take().context("no answer")
+    until_answered(|| world.client.order(voucher, user, Some(&key), 1)).await
 }

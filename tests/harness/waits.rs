@@ -1,11 +1,13 @@
 //! Functions with which tests wait for conditions, never for a fixed time.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use seckill_domain::{VoucherId, partition_of};
 use serde_json::Value;
 
+use crate::client::Answer;
 use crate::consistency::read_log;
 use crate::world::{PATIENCE, PERIOD, World};
 
@@ -132,6 +134,25 @@ impl World {
             tokio::time::sleep(PERIOD).await;
         }
     }
+}
+
+/// Repeats a request for as long as its answer is a planned refusal, and returns the first other answer.
+///
+/// # Errors
+/// When there is none in time.
+pub async fn until_answered<F>(ask: impl Fn() -> F) -> Result<Answer>
+where
+    F: Future<Output = Result<Answer>>,
+{
+    let last = Cell::new(None);
+    eventually("the request is answered", || async {
+        let answer = ask().await?;
+        ensure!(!answer.is_planned_503(), "{answer:?}");
+        last.set(Some(answer));
+        Ok(true)
+    })
+    .await?;
+    last.take().context("no answer")
 }
 
 /// Waits up to 60 s until a condition holds. An error of the condition counts as *not yet*, and is reported at the end.

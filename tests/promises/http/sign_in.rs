@@ -4,7 +4,6 @@
 mod attacks;
 mod sessions;
 
-use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -14,7 +13,9 @@ use jsonwebtoken::dangerous::insecure_decode;
 use redis::AsyncCommands;
 use reqwest::Method;
 use seckill_testkit::{MailSink, TestStack};
-use seckill_tests::{Answer, Client, SaleTerms, World, check_consistency, eventually};
+use seckill_tests::{
+    Answer, Client, SaleTerms, World, check_consistency, eventually, until_answered,
+};
 use serde_json::{Value, json};
 
 /// Allows many codes, for tests that are not about the limits.
@@ -66,19 +67,6 @@ impl Shop {
 async fn ask_code(client: &Client, email: &str) -> Result<Answer> {
     let request = client.request(Method::POST, "/api/v1/sign-in/codes");
     client.send(request.json(&json!({ "email": email }))).await
-}
-
-/// Asks for a code, and again for as long as the answer is a planned refusal.
-async fn ask_until_answered(client: &Client, email: &str) -> Result<Answer> {
-    let last = Cell::new(None);
-    eventually("a code or a limit is answered", || async {
-        let answer = ask_code(client, email).await?;
-        let is_answered = !answer.is_planned_503();
-        last.set(Some(answer));
-        Ok(is_answered)
-    })
-    .await?;
-    last.take().context("no answer")
 }
 
 async fn try_code(client: &Client, email: &str, code: &str) -> Result<Answer> {
@@ -140,7 +128,10 @@ async fn a_thousand_requests_at_once_for_one_address_send_one_mail() -> Result<(
     let shop = Shop::open(&[])?;
     let second = shop.world.stack.start_ingress(&[])?;
     let clients = [shop.client().clone(), shop.world.client_of(&second)];
-    let requests = (0..1_000).map(|n| ask_until_answered(&clients[n % 2], "ada@example.com"));
+    let requests = (0..1_000).map(|n| {
+        let client = &clients[n % 2];
+        until_answered(move || ask_code(client, "ada@example.com"))
+    });
     let mut sent = 0;
     for answer in join_all(requests).await {
         let answer = answer?;
