@@ -12,7 +12,7 @@ use crate::database::sql_time::SqlTime;
 const TEXT_CHARS: usize = 300;
 
 /// Something that is wrong with a sale.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// The sale.
     pub voucher_id: VoucherId,

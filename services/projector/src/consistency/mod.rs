@@ -98,11 +98,11 @@ impl ConsistencyChecker {
         let mut partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
         partitions.sort_unstable();
         let mut sales = self.shared.orderbook.sales_to_serve(&partitions).await?;
-        let partition_of: HashMap<VoucherId, i32> = sales
+        // With their partitions.
+        let mut known: HashMap<VoucherId, i32> = sales
             .iter()
             .map(|sale| (sale.voucher_id, sale.partition))
             .collect();
-        let mut known: HashSet<_> = partition_of.keys().copied().collect();
         self.looks += 1;
         sales.retain(|sale| sale.busy || self.looks.is_multiple_of(AT_REST));
         let vouchers: Vec<_> = sales.iter().map(|sale| sale.voucher_id).collect();
@@ -118,16 +118,17 @@ impl ConsistencyChecker {
             })
             .collect();
         let serves: HashSet<_> = served.iter().map(|(sale, _)| sale.voucher_id).collect();
-        known.retain(|voucher| serves.contains(voucher) || !looked_at.contains(voucher));
-        self.units.retain(|voucher| known.contains(&voucher));
-        self.observations.retain(|voucher| known.contains(&voucher));
-        self.orphans.retain(|voucher| known.contains(&voucher));
-        self.rotation.retain(|voucher| known.contains(voucher));
+        known.retain(|voucher, _| serves.contains(voucher) || !looked_at.contains(voucher));
+        self.units.retain(|voucher| known.contains_key(&voucher));
+        self.observations
+            .retain(|voucher| known.contains_key(&voucher));
+        self.orphans.retain(|voucher| known.contains_key(&voucher));
+        self.rotation.retain(|voucher| known.contains_key(voucher));
 
         let compared = self.compare_units(&served).await?;
         let scanned = self.scan(&served, &compared).await;
         self.measure(&compared);
-        self.write(partitions, &partition_of).await;
+        self.write(partitions, &known).await;
         scanned
     }
 

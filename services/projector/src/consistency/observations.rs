@@ -64,9 +64,15 @@ impl Observations {
         let now: HashSet<Fault> = seen.iter().map(fault).collect();
         let before = self.last.remove(&key).unwrap_or_default();
         let alarms = self.alarms.remove(&key).unwrap_or_default();
-        let again = seen.iter().map(|s| (fault(s), s.detail.clone()));
-        let confirmed: BTreeMap<Fault, String> =
-            again.filter(|(fault, _)| before.contains(fault)).collect();
+        let again = seen.iter().map(|s| (fault(s), &s.detail));
+        let again = again.filter(|(fault, _)| before.contains(fault));
+        // What was said of a fault first stays, so that a fault that lasts is written once.
+        let confirmed: BTreeMap<Fault, String> = again
+            .map(|(fault, detail)| {
+                let detail = alarms.get(&fault).unwrap_or(detail).clone();
+                (fault, detail)
+            })
+            .collect();
         for (fault, detail) in &confirmed {
             let (invariant, of) = fault;
             if !alarms.contains_key(fault) {
@@ -130,13 +136,7 @@ impl Observations {
                 detail: detail.clone(),
             }));
         }
-        findings.sort_by_cached_key(|found| {
-            (
-                found.voucher_id,
-                found.invariant.clone(),
-                found.subject.clone(),
-            )
-        });
+        findings.sort_unstable();
         findings.truncate(FINDINGS);
         findings
     }
