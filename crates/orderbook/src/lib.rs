@@ -34,7 +34,7 @@ pub use crate::fold::positions::{FoldPosition, View};
 pub use crate::fold::sale_rows::{RowDifference, RowDifferenceKind, RowLoss, SaleRows};
 pub use crate::fold::skip_decisions::{SkipBegun, SkipDecisions, cause_of};
 pub use crate::fold::skips::{SkipFate, SkippedRecord};
-pub use crate::reads::consistency::{OrderSums, SaleUnits};
+pub use crate::reads::consistency::{OrderSums, SaleUnits, Through};
 pub use crate::reads::report::{OrderFigures, RefundFigures, SaleReport, StockChange};
 pub use crate::reads::states::OrderState;
 pub use crate::reads::view::{LedgerRow, OrderAsOf, SaleRow};

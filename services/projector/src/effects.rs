@@ -82,14 +82,28 @@ impl EffectsWorker {
             return;
         }
         loop {
-            if self.carry_out().await.is_none() {
+            if self.carry_out().await.is_none() || self.wait(&mut folded, &mut seen).await.is_none()
+            {
                 return;
             }
+        }
+    }
+
+    /// Until there may be something to carry out. Sales that are seen meanwhile are caught up: each open sale
+    /// is seen again and again, which is no reason to read the rows of the partition.
+    async fn wait(
+        &mut self,
+        folded: &mut watch::Receiver<Offset>,
+        seen: &mut mpsc::Receiver<Seen>,
+    ) -> Option<()> {
+        let fallback = tokio::time::sleep(FALLBACK);
+        tokio::pin!(fallback);
+        loop {
             tokio::select! {
-                changed = folded.changed() => if changed.is_err() { return },
-                Some(sale) = seen.recv() => if self.catch_up(sale).await.is_none() { return },
-                () = tokio::time::sleep(FALLBACK) => if self.look_back().await.is_none() { return },
-                () = self.stop.cancelled() => return,
+                changed = folded.changed() => return changed.ok(),
+                Some(sale) = seen.recv() => self.catch_up(sale).await?,
+                () = &mut fallback => return self.look_back().await,
+                () = self.stop.cancelled() => return None,
             }
         }
     }

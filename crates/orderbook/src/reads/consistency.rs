@@ -56,23 +56,23 @@ struct RawUnits {
     added_since: i64,
 }
 
-/// One statement, so one snapshot. The lowest of the earlier positions, and the lowest and highest order
-/// id, let the planner choose between the index over offsets and the range of ids.
+/// One statement, so one snapshot. The placeholders are conditions that say which index finds the rows: the
+/// planner's own choice changes with what it believes of orders that are newer than its statistics.
 const UNITS_SINCE: &str = r#"
 WITH asked AS (SELECT * FROM unnest($3::bigint[], $4::bigint[]) AS a (voucher_id, since)),
 moved AS (
   SELECT voucher_id, sum(taken)::bigint AS taken, sum(added)::bigint AS added FROM (
-    SELECT voucher_id, quantity AS taken, 0 AS added FROM orders JOIN asked USING (voucher_id)
-     WHERE partition = $2 AND reserved_offset >= $5 AND reserved_offset >= since
-       AND status <> 'rejected' AND order_id BETWEEN $6 AND $7
+    SELECT voucher_id, quantity AS taken, 0 AS added, at FROM (
+      SELECT voucher_id, quantity, reserved_offset AS at FROM orders
+       WHERE {reserved} AND status <> 'rejected' OFFSET 0) AS o
     UNION ALL
-    SELECT voucher_id, -quantity, 0 FROM orders JOIN asked USING (voucher_id)
-     WHERE partition = $2 AND closed_offset >= $5 AND closed_offset >= since
-       AND status IN ('expired', 'cancelled') AND order_id BETWEEN $6 AND $7
+    SELECT voucher_id, -quantity, 0, at FROM (
+      SELECT voucher_id, quantity, closed_offset AS at FROM orders
+       WHERE {closed} AND status IN ('expired', 'cancelled') OFFSET 0) AS o
     UNION ALL
-    SELECT voucher_id, 0, delta FROM stock_adjustments JOIN asked USING (voucher_id)
-     WHERE partition = $2 AND "offset" >= $5 AND "offset" >= since AND accepted
-  ) AS m GROUP BY voucher_id
+    SELECT voucher_id, 0, delta, "offset" FROM stock_adjustments
+     WHERE partition = $2 AND "offset" >= $5 AND accepted
+  ) AS m JOIN asked USING (voucher_id) WHERE at >= since GROUP BY voucher_id
 )
 SELECT voucher_id, epoch, next_offset, stock_left AS available,
        unpaid_units + paid_units AS live, coalesce(taken, 0) AS taken_since,
@@ -80,6 +80,34 @@ SELECT voucher_id, epoch, next_offset, stock_left AS available,
   FROM asked JOIN vouchers USING (voucher_id)
   JOIN view_positions p ON p.view = 'orders' AND p.topic = $1 AND p.partition = $2
   LEFT JOIN moved USING (voucher_id)"#;
+
+/// Which rows are read to find what has moved in some sales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// Those of the whole partition, from the lowest of the positions on: for positions that are recent.
+    Offsets,
+    /// All orders of the sales, and of those between them: for one sale whose position is long ago.
+    OrderIds,
+}
+
+impl Through {
+    fn conditions(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Offsets => (
+                "partition = $2 AND reserved_offset >= $5",
+                "partition = $2 AND closed_offset >= $5",
+            ),
+            Self::OrderIds => (
+                "order_id BETWEEN $6 AND $7",
+                "order_id BETWEEN $6 AND $7 AND closed_offset IS NOT NULL",
+            ),
+        }
+    }
+}
+
+/// A scan of the table is never what is meant.
+const BEGIN_UNITS: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL enable_seqscan = off";
 
 impl Orderbook {
     /// Units of sales of one partition, all from one snapshot, each with what has moved since an
@@ -92,22 +120,31 @@ impl Orderbook {
         topic: &str,
         partition: i32,
         sales: &[(VoucherId, Offset)],
+        through: Through,
     ) -> Result<Vec<SaleUnits>, OrderbookError> {
         let ids = sales.iter().map(|(voucher, _)| *voucher);
         let (Some(lowest), Some(highest)) = (ids.clone().min(), ids.clone().max()) else {
             return Ok(Vec::new());
         };
         let since: Vec<i64> = sales.iter().map(|(_, since)| since.get()).collect();
-        let rows: Vec<RawUnits> = sqlx::query_as(UNITS_SINCE)
+        let (reserved, closed) = through.conditions();
+        let sql = UNITS_SINCE
+            .replace("{reserved}", reserved)
+            .replace("{closed}", closed);
+        let mut snapshot = self.pool.begin_with(BEGIN_UNITS).await?;
+        let mut query = sqlx::query_as(&sql)
             .bind(topic)
             .bind(partition)
             .bind(ids.map(VoucherId::get).collect::<Vec<_>>())
             .bind(&since)
-            .bind(since.iter().min().copied().unwrap_or(0))
-            .bind(order_ids_of(lowest).0)
-            .bind(order_ids_of(highest).1)
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(since.iter().min().copied().unwrap_or(0));
+        if through == Through::OrderIds {
+            query = query
+                .bind(order_ids_of(lowest).0)
+                .bind(order_ids_of(highest).1);
+        }
+        let rows: Vec<RawUnits> = query.fetch_all(&mut *snapshot).await?;
+        snapshot.commit().await?;
         let units = |row: RawUnits| {
             Ok(SaleUnits {
                 voucher_id: voucher_id(row.voucher_id, "vouchers")?,

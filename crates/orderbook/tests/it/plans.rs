@@ -6,6 +6,7 @@ use crate::harness::{
 };
 use crate::harness::{adjusted, reloaded, reserved, scheduled, user, voucher};
 use seckill_domain::{EventBody, Offset, VoucherId};
+use seckill_orderbook::Through;
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use serde_json::Value;
 
@@ -76,12 +77,9 @@ fn look(node: &Value, touched: &mut u64, is_parallel: &mut bool) {
 struct Sale {
     stand: Stand,
     server: Postgres,
+    voucher: VoucherId,
     next: i64,
     orders: u64,
-}
-
-fn v() -> VoucherId {
-    voucher(1)
 }
 
 impl Sale {
@@ -91,6 +89,7 @@ impl Sale {
         let mut sale = Self {
             stand,
             server,
+            voucher: voucher(1),
             next: 0,
             orders: 0,
         };
@@ -98,28 +97,46 @@ impl Sale {
         sale
     }
 
+    /// The next sale of the same tables.
+    async fn next(mut self) -> Self {
+        self.voucher = voucher(self.voucher.get() + 1);
+        self.orders = 0;
+        self.fold(vec![scheduled(2_000_000)]).await;
+        self
+    }
+
+    async fn sell(&mut self, orders: u64) {
+        while self.orders < orders {
+            let bodies = self.reserves(1_000);
+            self.fold(bodies).await;
+        }
+    }
+
     async fn fold(&mut self, bodies: Vec<EventBody>) {
-        let log = log_from(self.next, bodies.into_iter().map(|body| (v(), body)));
+        let log = log_from(
+            self.next,
+            bodies.into_iter().map(|body| (self.voucher, body)),
+        );
         self.stand.apply(self.next, &log).await.unwrap();
         self.next += i64::try_from(log.len()).unwrap();
     }
 
     fn reserves(&mut self, count: u64) -> Vec<EventBody> {
-        let first = self.orders;
+        let (voucher, first) = (self.voucher, self.orders);
         self.orders += count;
         let order = |n: u64| {
             let buyer = user(i64::try_from(n + 1).unwrap());
-            reserved(order_id(v(), n), buyer, 1)
+            reserved(order_id(voucher, n), buyer, 1)
         };
         (first..self.orders).map(order).collect()
     }
 
     /// A batch of everything that orders meet: half of the records new orders, the others end older ones.
     fn batch(&mut self, size: u64) -> Vec<EventBody> {
-        let oldest = self.orders;
+        let (voucher, oldest) = (self.voucher, self.orders);
         let mut bodies = self.reserves(size.div_ceil(2));
         let ends = |n: u64| {
-            let id = order_id(v(), oldest - 1 - n);
+            let id = order_id(voucher, oldest - 1 - n);
             let buyer = user(i64::try_from(oldest - n).unwrap());
             match n % 4 {
                 0 => paid(id, &format!("p{}", oldest - n), PRICE_CENTS),
@@ -137,7 +154,8 @@ impl Sale {
         bodies
     }
 
-    /// Folds a batch and reads its effects; no statement of either may touch more than the batch is worth.
+    /// Folds a batch, reads its effects and checks the units that it moved; no statement of these may touch more
+    /// than the batch is worth.
     async fn costs_what_it_is(&mut self, state: &str, size: u64) {
         let noted = self.server.output().unwrap().len();
         let (from, bodies) = (self.next, self.batch(size));
@@ -148,6 +166,15 @@ impl Sale {
             .effects_page(TOPIC, PARTITION, Offset::new(from), 1_000)
             .await;
         assert!(!page.unwrap().effects.is_empty());
+        let since = [(self.voucher, Offset::new(from))];
+        let units = self
+            .stand
+            .book
+            .units_since(TOPIC, PARTITION, &since, Through::Offsets)
+            .await
+            .unwrap();
+        let reserved = i64::try_from(size.div_ceil(2)).unwrap();
+        assert!((0..=reserved).contains(&units[0].taken_since), "{units:?}");
 
         let log = self.server.output().unwrap();
         let plans = plans(&log[noted..]);
@@ -170,15 +197,18 @@ async fn a_batch_touches_what_it_names_whatever_is_known_of_the_tables() {
     for size in [2, 50, 1_000] {
         sale.costs_what_it_is("nearly empty", size).await;
     }
-    while sale.orders < 100_000 {
-        let bodies = sale.reserves(1_000);
-        sale.fold(bodies).await;
-    }
+    sale.sell(100_000).await;
     for size in [2, 50, 1_000] {
         sale.costs_what_it_is("never analysed", size).await;
     }
     sale.stand.execute("ANALYZE").await.unwrap();
     for size in [2, 50, 1_000] {
         sale.costs_what_it_is("analysed", size).await;
+    }
+    let mut sale = sale.next().await;
+    sale.sell(20_000).await;
+    for size in [2, 50, 1_000] {
+        sale.costs_what_it_is("newer than the statistics", size)
+            .await;
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{Offset, VoucherId};
-use seckill_orderbook::{Finding, SaleUnits, ServedSale};
+use seckill_orderbook::{Finding, SaleUnits, ServedSale, Through};
 use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -194,9 +194,13 @@ impl ConsistencyChecker {
         let (near, far): (Vec<_>, Vec<_>) = asked
             .into_iter()
             .partition(|(_, since)| folded > 0 && folded - since.get() <= FAR_BACK);
-        let mut units = orderbook.units_since(topic, partition, &near).await?;
+        let mut units = orderbook
+            .units_since(topic, partition, &near, Through::Offsets)
+            .await?;
         for sale in far {
-            units.extend(orderbook.units_since(topic, partition, &[sale]).await?);
+            let sale = [sale];
+            let read = orderbook.units_since(topic, partition, &sale, Through::OrderIds);
+            units.extend(read.await?);
         }
         if let Some(position) = units.iter().map(|units| units.position).max() {
             self.folded.insert(partition, position);
