@@ -1,5 +1,6 @@
 //! PostgreSQL loses commits or connections, is restored, shared or rebuilt.
 
+mod idle_sales;
 mod lost_commit;
 mod no_connection_left;
 mod pooled;
