@@ -1,5 +1,6 @@
 //! Services that die or stop exactly at a point that a test chooses.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +70,20 @@ pub fn readiness(service: &Service) -> Result<(u16, String)> {
 /// When there is no answer.
 pub fn metrics(service: &Service) -> Result<String> {
     Ok(ask(service, "/metrics")?.1)
+}
+
+/// The value of one series, named with its labels as it is exported. `None` if there is no such series.
+///
+/// # Errors
+/// When there is no answer, or the value is not a `T`.
+pub fn series<T: FromStr>(service: &Service, name: &str) -> Result<Option<T>>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text = metrics(service)?;
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
+    let value = values.find_map(|rest| rest.strip_prefix(' '));
+    Ok(value.map(str::parse).transpose()?)
 }
 
 fn ask(service: &Service, path: &str) -> Result<(u16, String)> {

@@ -32,8 +32,8 @@ pub use collector::{Collector, Span};
 pub use consistency::{SaleTotals, check_consistency, check_consistency_without_log};
 pub use crowd::Crowd;
 pub use faults::{
-    arm, await_death, await_stop, copies_of, leader_of, metrics, readiness, revive, until_ready,
-    until_unready,
+    arm, await_death, await_stop, copies_of, leader_of, metrics, readiness, revive, series,
+    until_ready, until_unready,
 };
 pub use foreign_producer::ForeignProducer;
 pub use framing::{Fate, Framing, NO_REQUESTS};

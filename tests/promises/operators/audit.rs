@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use seckill_tests::{SaleTerms, World, eventually, metrics};
+use seckill_tests::{SaleTerms, World, eventually, series};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -47,14 +47,7 @@ fn request(world: &World, method: &Method, path: &str, body: &Value) -> RequestB
 }
 
 fn counted(world: &World, metric: &str) -> Result<f64> {
-    let text = metrics(&world.ingress)?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{metric} ")));
-    let value = line.and_then(|line| line.rsplit(' ').next());
-    Ok(value
-        .with_context(|| format!("{metric} in {text}"))?
-        .parse()?)
+    series(&world.ingress, metric)?.with_context(|| format!("no {metric}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seckill_metrics::{Kind, Metric};
 use seckill_testkit::workspace_root;
-use seckill_tests::{SaleTerms, World, eventually, eventually_within, metrics};
+use seckill_tests::{SaleTerms, World, eventually, eventually_within, metrics, series};
 
 const PAGE: &str = "docs/metrics.md";
 /// Labels that have few values, which are known in advance.
@@ -314,9 +314,6 @@ fn loads(world: &World, end: &str) -> Result<usize> {
 }
 
 /// The value of a series of the projector. 0 if there is none.
-fn value(world: &World, series: &str) -> Result<usize> {
-    let text = metrics(&world.projector)?;
-    let values = text.lines().filter_map(|line| line.strip_prefix(series));
-    let mut values = values.filter_map(|rest| rest.strip_prefix(' '));
-    Ok(values.next().map_or(Ok(0), str::parse)?)
+fn value(world: &World, name: &str) -> Result<usize> {
+    Ok(series(&world.projector, name)?.unwrap_or(0))
 }

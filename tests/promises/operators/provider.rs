@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use reqwest::StatusCode;
 use seckill_testkit::ports::free_port;
 use seckill_tests::identity_provider::{self, Key, Provider, url, wrong_tokens};
-use seckill_tests::{SaleTerms, World, eventually, metrics};
+use seckill_tests::{SaleTerms, World, eventually, series};
 use serde_json::{Value, json};
 
 const AUDIENCE: &str = "the shop's operators";
@@ -43,10 +43,8 @@ async fn look(world: &World, token: &str) -> Result<(StatusCode, String)> {
 
 /// For how long the ingress has missed the provider of operators, or of buyers.
 fn away_seconds(world: &World, who: &str) -> Result<f64> {
-    let text = metrics(&world.ingress)?;
-    let series = format!(r#"seckill_identity_provider_away_seconds{{who="{who}"}} "#);
-    let value = text.lines().find_map(|line| line.strip_prefix(&series));
-    Ok(value.with_context(|| format!("no {series}"))?.parse()?)
+    let away = format!(r#"seckill_identity_provider_away_seconds{{who="{who}"}}"#);
+    series(&world.ingress, &away)?.with_context(|| format!("no {away}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

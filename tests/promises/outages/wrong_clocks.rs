@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Redis, Service, TestStack, clock};
 use seckill_tests::{
-    Answer, SaleTerms, World, check_consistency, eventually, metrics, until_ready, until_unready,
+    Answer, SaleTerms, World, check_consistency, eventually, series, until_ready, until_unready,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -107,11 +107,7 @@ async fn of_the_timeout_service() -> Result<()> {
 
 /// The gauge that the alert `ClocksApart` uses.
 fn skew_seconds(service: &Service) -> Result<f64> {
-    let metrics = metrics(service)?;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("seckill_clock_skew_seconds "));
-    Ok(line.context("no such gauge")?.trim().parse()?)
+    series(service, "seckill_clock_skew_seconds")?.context("no such gauge")
 }
 
 /// Puts up a sale on a server that has just been restarted. Requests are answered with 503 until the services have

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use seckill_tests::{SaleTerms, World, eventually, metrics};
+use seckill_tests::{SaleTerms, World, eventually, series};
 use sqlx::PgPool;
 
 const SALES: i64 = 40;
@@ -18,10 +18,11 @@ async fn pages(pool: &PgPool) -> Result<i64> {
 }
 
 fn looks(world: &World) -> Result<u64> {
-    let text = metrics(&world.projector)?;
-    let series = "seckill_audit_looks_total{result=\"done\"} ";
-    let value = text.lines().find_map(|line| line.strip_prefix(series));
-    Ok(value.context("no looks are counted")?.parse()?)
+    let looks = series(
+        &world.projector,
+        "seckill_audit_looks_total{result=\"done\"}",
+    )?;
+    looks.context("no looks are counted")
 }
 
 #[tokio::test(flavor = "multi_thread")]
