@@ -185,7 +185,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Until an order costs no less than the time before: a broker that was just started compiles its own code for
+    /// Until an order costs hardly less than the time before: a broker that was just started compiles its own code for
     /// its first minute, and takes up to a third of all processor time.
     async fn warm_up(&self) -> anyhow::Result<()> {
         let mut before = f64::INFINITY;

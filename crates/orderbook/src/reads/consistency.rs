@@ -97,10 +97,7 @@ impl Through {
                 "partition = $2 AND reserved_offset >= $5",
                 "partition = $2 AND closed_offset >= $5",
             ),
-            Self::OrderIds => (
-                "order_id BETWEEN $6 AND $7",
-                "order_id BETWEEN $6 AND $7 AND closed_offset IS NOT NULL",
-            ),
+            Self::OrderIds => ("order_id BETWEEN $6 AND $7", "order_id BETWEEN $6 AND $7"),
         }
     }
 }
