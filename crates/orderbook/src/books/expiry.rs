@@ -25,6 +25,12 @@ const CLAIM_GROWTH: i32 = 3;
 /// After so many claims a claim has the longest time, whatever the first one had.
 const MOST_GROWTHS: i32 = 8;
 
+/// Of whether an order is claimed, and whether it was written late, each statement asks by the order's key: the scalar
+/// subqueries are run for each row and never joined. Claims come and go by the ten thousand, so that the statistics of
+/// their table are always wrong, and a join would read all claims for each order that is due.
+const BEGIN_BY_KEY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_nestloop = off";
+
 /// An unpaid order whose time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueOrder {
@@ -56,9 +62,8 @@ impl Orderbook {
     pub async fn oldest_due(&self, grace: Duration) -> Result<Option<Timestamp>, OrderbookError> {
         let oldest: Option<SqlTime> = sqlx::query_scalar(
             "SELECT min(pay_by) FROM orders WHERE status = 'unpaid' AND pay_by < now() - $1::interval
-                AND NOT EXISTS (SELECT FROM expiries_not_before AS late
-                                 WHERE late.order_id = orders.order_id
-                                   AND late.not_before >= now() - $1::interval)",
+                AND ((SELECT not_before FROM expiries_not_before AS late
+                       WHERE late.order_id = orders.order_id) >= now() - $1::interval) IS NOT TRUE",
         )
         .bind(interval(grace))
         .fetch_one(&self.pool)
@@ -74,8 +79,8 @@ impl Orderbook {
         let seconds: Option<f64> = sqlx::query_scalar(
             "SELECT extract(epoch FROM now() - min(pay_by))::float8 FROM orders
               WHERE status = 'unpaid' AND pay_by < now()
-                AND NOT EXISTS (SELECT FROM expiries_not_before AS late
-                                 WHERE late.order_id = orders.order_id AND late.not_before >= now())",
+                AND ((SELECT not_before FROM expiries_not_before AS late
+                       WHERE late.order_id = orders.order_id) >= now()) IS NOT TRUE",
         )
         .fetch_one(&self.pool)
         .await?;
@@ -94,16 +99,16 @@ impl Orderbook {
         limit: u32,
         claim_for: Duration,
     ) -> Result<Vec<DueOrder>, OrderbookError> {
+        let mut transaction = self.pool.begin_with(BEGIN_BY_KEY).await?;
         // All instances insert in the same order, so that they cannot deadlock.
         let rows: Vec<(Uuid, SqlTime, SqlTime)> = sqlx::query_as(
             "WITH due AS MATERIALIZED (
                  SELECT order_id, pay_by FROM orders
                   WHERE status = 'unpaid' AND pay_by < now() - $1::interval
-                    AND NOT EXISTS (SELECT FROM expiry_claims AS c
-                                     WHERE c.order_id = orders.order_id AND c.until > now())
-                    AND NOT EXISTS (SELECT FROM expiries_not_before AS late
-                                     WHERE late.order_id = orders.order_id
-                                       AND late.not_before >= now() - $1::interval)
+                    AND ((SELECT until FROM expiry_claims AS c
+                           WHERE c.order_id = orders.order_id) > now()) IS NOT TRUE
+                    AND ((SELECT not_before FROM expiries_not_before AS late
+                           WHERE late.order_id = orders.order_id) >= now() - $1::interval) IS NOT TRUE
                   ORDER BY pay_by, order_id LIMIT $2
              ), claimed AS (
                  INSERT INTO expiry_claims AS c (order_id, until, attempts)
@@ -123,8 +128,9 @@ impl Orderbook {
         .bind(interval(LONGEST_CLAIM))
         .bind(CLAIM_GROWTH)
         .bind(MOST_GROWTHS)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         rows.into_iter()
             .map(|(id, pay_by, claimed_at)| {
                 Ok(DueOrder {
@@ -168,23 +174,25 @@ impl Orderbook {
     /// # Errors
     /// When the database fails.
     pub async fn forget_claims(&self) -> Result<u64, OrderbookError> {
+        let mut transaction = self.pool.begin_with(BEGIN_BY_KEY).await?;
         // Claims that are being renewed are left out: waiting for them could deadlock.
         let deleted = sqlx::query(
             "DELETE FROM expiry_claims WHERE order_id IN (
                  SELECT order_id FROM expiry_claims AS c
-                  WHERE NOT EXISTS (SELECT FROM orders
-                                     WHERE orders.order_id = c.order_id AND status = 'unpaid')
+                  WHERE ((SELECT status FROM orders
+                           WHERE orders.order_id = c.order_id) = 'unpaid') IS NOT TRUE
                     FOR UPDATE OF c SKIP LOCKED)",
         )
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
         sqlx::query(
             "DELETE FROM expiries_not_before AS late
-              WHERE NOT EXISTS (SELECT FROM orders
-                                 WHERE orders.order_id = late.order_id AND status = 'unpaid')",
+              WHERE ((SELECT status FROM orders
+                       WHERE orders.order_id = late.order_id) = 'unpaid') IS NOT TRUE",
         )
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(deleted.rows_affected())
     }
 }

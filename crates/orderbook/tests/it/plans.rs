@@ -9,6 +9,7 @@ use seckill_domain::{EventBody, Offset, VoucherId};
 use seckill_orderbook::Through;
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Rows that a statement may touch for each record of the batch: its index entries, the row, and what it is
 /// joined with.
@@ -176,18 +177,24 @@ impl Sale {
         let reserved = i64::try_from(size.div_ceil(2)).unwrap();
         assert!((0..=reserved).contains(&units[0].taken_since), "{units:?}");
 
+        let statements = self.touch(noted, size * ROWS_A_RECORD + ROWS_A_BATCH, state);
+        assert!(statements >= 8, "{state} {size}: {statements} plans");
+    }
+
+    /// No statement since `noted` has touched more than `rows_max`, nor started a process. Gives their number.
+    fn touch(&self, noted: usize, rows_max: u64, state: &str) -> usize {
         let log = self.server.output().unwrap();
         let plans = plans(&log[noted..]);
-        assert!(plans.len() >= 8, "{state} {size}: {} plans", plans.len());
-        for plan in plans {
+        for plan in &plans {
             let (mut touched, mut is_parallel) = (0, false);
             look(&plan["Plan"], &mut touched, &mut is_parallel);
             assert!(
-                touched <= size * ROWS_A_RECORD + ROWS_A_BATCH && !is_parallel,
-                "{state}, a batch of {size} touches {touched} rows, parallel: {is_parallel}: {:.300}",
+                touched <= rows_max && !is_parallel,
+                "{state}: {touched} rows are touched in place of {rows_max}, parallel: {is_parallel}: {:.300}",
                 plan["Query Text"].to_string()
             );
         }
+        plans.len()
     }
 }
 
@@ -210,5 +217,35 @@ async fn a_batch_touches_what_it_names_whatever_is_known_of_the_tables() {
     for size in [2, 50, 1_000] {
         sale.costs_what_it_is("newer than the statistics", size)
             .await;
+    }
+}
+
+/// Claims come and go by the ten thousand between two looks that the server takes at their table.
+#[tokio::test]
+async fn a_page_of_claims_passes_over_those_before_once_and_not_for_each_order() {
+    const ORDERS: u64 = 20_000;
+    const PAGE: u32 = 500;
+    let mut sale = Sale::begin().await;
+    sale.sell(ORDERS).await;
+    for state in ["never analysed", "analysed while there were none"] {
+        let mut claimed = 0;
+        while claimed < ORDERS {
+            let noted = sale.server.output().unwrap().len();
+            let book = &sale.stand.book;
+            let due = book.claim_due(Duration::ZERO, PAGE, Duration::from_secs(600));
+            assert_eq!(due.await.unwrap().len(), PAGE as usize);
+            claimed += u64::from(PAGE);
+            let statements = sale.touch(noted, claimed + ROWS_A_BATCH, state);
+            assert_eq!(statements, 1);
+        }
+        let noted = sale.server.output().unwrap().len();
+        sale.stand.execute("UPDATE orders SET status = 'cancelled', closed_at = now(), closed_offset = 1000000 + reserved_offset WHERE status = 'unpaid'").await.unwrap();
+        let updated = sale.server.output().unwrap().len();
+        assert!(updated > noted);
+        assert_eq!(sale.stand.book.forget_claims().await.unwrap(), ORDERS);
+        sale.touch(updated, ORDERS + ROWS_A_BATCH, state);
+        sale.stand.execute("VACUUM ANALYZE").await.unwrap();
+        sale = sale.next().await;
+        sale.sell(ORDERS).await;
     }
 }

@@ -4,6 +4,7 @@ mod card;
 mod catalogue;
 mod last_id;
 mod ledger;
+mod lookups;
 mod orders;
 mod voucher;
 
@@ -19,6 +20,7 @@ use tokio::runtime::Handle;
 use crate::http::problem::Problem;
 use catalogue::Caches;
 use last_id::LastId;
+use lookups::Lookups;
 
 pub use card::Card;
 pub use ledger::Ledger;
@@ -97,6 +99,7 @@ struct Inner {
     sources: ReadSources,
     caches: Caches,
     last_id: LastId,
+    lookups: Lookups,
     runtime: Handle,
 }
 
@@ -108,6 +111,7 @@ impl Reads {
         Self(Arc::new(Inner {
             caches: Caches::new(&sources.cache),
             last_id: LastId::new(),
+            lookups: Lookups::new(sources.orderbook.clone(), &runtime),
             sources,
             runtime,
         }))

@@ -4,6 +4,7 @@ use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId, Vo
 use seckill_orderbook::LedgerRow;
 use seckill_stock::{Hold, HoldState, Probe};
 
+use super::lookups::KnownOrder;
 use super::{Inner, ReadError, Reads};
 
 /// An order as its buyer sees it.
@@ -104,8 +105,8 @@ impl Reads {
 
 impl Inner {
     async fn order(&self, id: OrderId, user: UserId) -> Result<Option<OrderView>, ReadError> {
-        if let Some(order) = self.sources.orderbook.order(id).await? {
-            return self.decided(order, user).await;
+        if let Some(known) = self.lookups.find(id).await? {
+            return Ok(decided(known, user));
         }
         let voucher = id.voucher_id();
         let (probe, hold) = self.sources.stock.hold(voucher, user).await?;
@@ -120,7 +121,8 @@ impl Inner {
         let topic = &self.sources.events_topic;
         let read = self.sources.orderbook.order_as_of(topic, id).await?;
         if let Some(order) = read.order {
-            return self.decided(order, user).await;
+            let refund_due = !self.sources.orderbook.refund_due(&[id]).await?.is_empty();
+            return Ok(decided(KnownOrder { order, refund_due }, user));
         }
         match verdict(&probe, hold.as_ref(), read.ledger.as_ref()) {
             Verdict::Unknown if self.may_be_stale(&probe, voucher).await? => Err(ReadError::Behind),
@@ -138,15 +140,6 @@ impl Inner {
         }
     }
 
-    async fn decided(&self, order: Order, user: UserId) -> Result<Option<OrderView>, ReadError> {
-        if order.user_id != user {
-            return Ok(None);
-        }
-        let ids = [order.order_id];
-        let refund_due = !self.sources.orderbook.refund_due(&ids).await?.is_empty();
-        Ok(Some(OrderView::Decided { order, refund_due }))
-    }
-
     /// A sale that Redis serves has a row: it was loaded from it.
     async fn pending(&self, hold: &Hold, user: UserId) -> Result<OrderView, ReadError> {
         let row = self.sale(hold.order_id.voucher_id()).await?;
@@ -160,6 +153,12 @@ impl Inner {
             pay_by: hold.pay_by,
         }))
     }
+}
+
+/// None where it is somebody else's.
+fn decided(known: KnownOrder, user: UserId) -> Option<OrderView> {
+    let KnownOrder { order, refund_due } = known;
+    (order.user_id == user).then_some(OrderView::Decided { order, refund_due })
 }
 
 /// `hold` is the order's own, settled or released: the log has decided it, wherever the row is.
