@@ -4,9 +4,11 @@
 pub mod answer;
 pub mod api;
 pub mod client;
+mod cpu;
 pub mod credentials;
 pub mod demo;
 pub mod environment;
+pub mod expiry;
 pub mod latency;
 pub mod load;
 pub mod orders;

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use seckill_bench::environment::Environment;
+use seckill_bench::expiry::{self, ExpiryOptions};
 use seckill_bench::throughput::{self, ThroughputOptions};
 use seckill_service::settings::Source;
 
@@ -17,10 +18,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// the stack's stores: `cargo xtask up --fresh` begins anew. Exit status: 0 when it was measured, 1
 /// when it could not be, 2 for wrong flags or settings.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(flatten)]
     options: ThroughputOptions,
+    #[command(subcommand)]
+    instead: Option<Instead>,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Orders that nobody pays, and streams that wait for their end: what they cost while nothing happens,
+    /// and how late their end is told
+    Expiry(ExpiryOptions),
 }
 
 // One thread: the cores belong to the system under load, and no task has to wake another core up.
@@ -34,7 +45,11 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match throughput::run(&environment, &arguments.options).await {
+    let measured = match &arguments.instead {
+        None => throughput::run(&environment, &arguments.options).await,
+        Some(Instead::Expiry(options)) => expiry::run(&environment, options).await,
+    };
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seckill-bench: {error:#}");

@@ -2,7 +2,6 @@
 //! machine in the same minutes. The ratio of the two says more than either.
 
 mod ceiling;
-mod cpu;
 mod refusals;
 mod report;
 
@@ -18,10 +17,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use self::ceiling::Ceiling;
-use self::cpu::CpuTimes;
 use self::report::Report;
 use crate::answer::Answer;
 use crate::api::{Api, NewSale};
+use crate::cpu::{self, CpuTimes};
 use crate::credentials;
 use crate::environment::Environment;
 use crate::latency::Latencies;

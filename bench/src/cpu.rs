@@ -1,4 +1,4 @@
-//! CPU time of the stack's processes, from `/proc`.
+//! CPU time and memory of the stack's processes, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,13 +17,13 @@ const PROCESSES: [&str; 7] = [
 ];
 
 /// CPU time by process name, of all processes of that name on this machine.
-pub(super) type CpuTimes = BTreeMap<String, f64>;
+pub(crate) type CpuTimes = BTreeMap<String, f64>;
 
 /// Each process with its name and its CPU seconds so far.
-pub(super) type Processes = BTreeMap<String, (String, f64)>;
+pub(crate) type Processes = BTreeMap<String, (String, f64)>;
 
 /// The stack's processes by their ids; empty where there is no `/proc`.
-pub(super) fn processes() -> Processes {
+pub(crate) fn processes() -> Processes {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Processes::new();
     };
@@ -39,13 +39,28 @@ pub(super) fn processes() -> Processes {
 }
 
 /// The seconds that were used between two looks by the processes that were there at the second.
-pub(super) fn used_between(before: &Processes, after: &Processes) -> CpuTimes {
+pub(crate) fn used_between(before: &Processes, after: &Processes) -> CpuTimes {
     let mut used = CpuTimes::new();
     for (id, (name, seconds)) in after {
         let earlier = before.get(id).map_or(0.0, |(_, seconds)| *seconds);
         *used.entry(name.clone()).or_default() += seconds - earlier;
     }
     used
+}
+
+/// Bytes of memory that all processes of a name have resident; 0 where there is no `/proc`.
+pub(crate) fn resident_bytes(name: &str) -> u64 {
+    let of_process = |id: &String| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
+    };
+    let processes = processes();
+    let named = processes.iter().filter(|(_, (other, _))| other == name);
+    named.filter_map(|(id, _)| of_process(id)).sum()
 }
 
 /// The name, and user and system time in ticks: fields 2, 14 and 15 of proc(5)'s `stat`. The name

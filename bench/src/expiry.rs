@@ -1,0 +1,267 @@
+//! Orders that nobody pays, with an open event stream for as many of them as there may be: what streams cost while
+//! nothing happens, how late the end of an order is told, and when all units are on sale again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use seckill_domain::{OrderId, VoucherId};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::api::{Api, NewSale};
+use crate::client::Endpoint;
+use crate::cpu::{self, CpuTimes};
+use crate::credentials;
+use crate::environment::Environment;
+use crate::latency::Latencies;
+use crate::load::{Load, Pace};
+use crate::orders::{Click, OrderCalls};
+use crate::progress::{Stage, Wait, wait_for};
+use crate::table::{count, render};
+
+const CONNECTIONS: usize = 128;
+/// More time than it takes to place the orders and to open the streams.
+const HOLD_SECONDS: u32 = 75;
+/// For how long nothing happens.
+const IDLE: Duration = Duration::from_secs(10);
+const OPENING: usize = 64;
+const OPENED_DEADLINE: Duration = Duration::from_secs(60);
+const ENDED_DEADLINE: Duration = Duration::from_secs(300);
+const INGRESS: &str = "seckill-ingress";
+
+/// How many wait.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ExpiryOptions {
+    /// Orders that are placed at once and never paid
+    #[arg(long, default_value_t = 100_000)]
+    pub orders: u32,
+    /// Streams that are open when they lapse, each of another order; an ingress has at most 10,000
+    #[arg(long, default_value_t = 9_900)]
+    pub streams: usize,
+}
+
+/// What a stream says of its order.
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pay_by: OffsetDateTime,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the stack does not do its part.
+pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::Result<()> {
+    let api = Api::new(environment).await?;
+    let bearers: Arc<[String]> =
+        credentials::bearers(&environment.token_secret, options.orders)?.into();
+    let sale = open_sale(&api, options.orders).await?;
+    let (orders, placed) = place(&api, sale, &bearers).await?;
+
+    let before = cpu::resident_bytes(INGRESS);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let mut streams = open_streams(&api.public, &orders, &bearers, options.streams, &opened);
+    let all = options.streams.min(orders.len());
+    wait_for("the streams to open", OPENED_DEADLINE, async || {
+        Ok(match opened.load(Ordering::Relaxed) {
+            open if open == all => Wait::Over(()),
+            open => Wait::On(format!("{open} are open")),
+        })
+    })
+    .await?;
+    let memory = cpu::resident_bytes(INGRESS).saturating_sub(before);
+    let processes = cpu::processes();
+    tokio::time::sleep(IDLE).await;
+    let idle = cpu::used_between(&processes, &cpu::processes());
+
+    let lapse = placed + Duration::from_secs(HOLD_SECONDS.into());
+    ensure!(
+        Instant::now() < lapse,
+        "placing the orders took longer than they are held"
+    );
+    tokio::time::sleep_until(lapse.into()).await;
+    let processes = cpu::processes();
+    let stage = Stage::begin("Expiries", orders.len() as u64);
+    let back = wait_for(
+        "all units to be on sale again",
+        ENDED_DEADLINE,
+        async || {
+            let ledger = api.ledger(sale).await?;
+            Ok(
+                if ledger.is_at_rest() && ledger.available == ledger.initial {
+                    Wait::Over(())
+                } else {
+                    Wait::On(format!("the ledger says {ledger:?}"))
+                },
+            )
+        },
+    );
+    back.await?;
+    let took = lapse.elapsed();
+    let expiring = cpu::used_between(&processes, &cpu::processes());
+    stage.done("all units are on sale again");
+    let mut late = Vec::with_capacity(all);
+    while let Some(told) = streams.join_next().await {
+        late.push(told??);
+    }
+    print(&Measured {
+        orders: orders.len(),
+        streams: all,
+        memory,
+        idle,
+        expiring,
+        took,
+        late: Latencies::of(late),
+    });
+    Ok(())
+}
+
+async fn open_sale(api: &Api, stock: u32) -> anyhow::Result<VoucherId> {
+    let now = OffsetDateTime::now_utc();
+    let sale = NewSale {
+        title: "Nobody pays".to_owned(),
+        price_cents: 100,
+        currency: "EUR",
+        stock: stock.into(),
+        max_quantity: 1,
+        opens_at: now.format(&Rfc3339)?,
+        closes_at: (now + Duration::from_secs(3_600)).format(&Rfc3339)?,
+        hold_seconds: HOLD_SECONDS,
+    };
+    api.open_sale(&sale).await
+}
+
+/// Each order with its buyer, from 1, and when the first was placed.
+async fn place(
+    api: &Api,
+    sale: VoucherId,
+    bearers: &Arc<[String]>,
+) -> anyhow::Result<(Vec<(OrderId, u32)>, Instant)> {
+    let stage = Stage::begin("Orders", bearers.len() as u64);
+    let buyers = 1..=u32::try_from(bearers.len())?;
+    let clicks: Vec<Click> = buyers.map(|buyer| Click::of(buyer, 1)).collect();
+    let calls = OrderCalls::new(&api.public, &[sale], Arc::clone(bearers), clicks.clone());
+    let load = Load {
+        endpoint: Arc::clone(&api.public),
+        connections: CONNECTIONS,
+        pace: Pace::WhenAnswered,
+        stop_after: Duration::from_secs(HOLD_SECONDS.into()),
+        bar: stage.bar().clone(),
+    };
+    let begun = Instant::now();
+    let run = load.run(Arc::new(calls)).await?;
+    let placed = run.samples.iter();
+    let placed: Vec<(OrderId, u32)> = placed
+        .filter_map(|sample| Some((sample.answer.order_id()?, clicks[sample.index].user)))
+        .collect();
+    ensure!(
+        placed.len() == clicks.len(),
+        "only {} orders were taken",
+        placed.len()
+    );
+    stage.done(&format!("{} placed", count(placed.len() as u64)));
+    Ok((placed, begun))
+}
+
+fn open_streams(
+    endpoint: &Arc<Endpoint>,
+    orders: &[(OrderId, u32)],
+    bearers: &[String],
+    streams: usize,
+    opened: &Arc<AtomicUsize>,
+) -> JoinSet<anyhow::Result<Duration>> {
+    let opening = Arc::new(Semaphore::new(OPENING));
+    let mut tasks = JoinSet::new();
+    for (order, buyer) in orders.iter().take(streams) {
+        let mut request = endpoint.request_head("GET", &format!("/api/v1/orders/{order}/events"));
+        let bearer = &bearers[*buyer as usize - 1];
+        request.extend_from_slice(format!("authorization: {bearer}\r\n\r\n").as_bytes());
+        let (endpoint, opening) = (Arc::clone(endpoint), Arc::clone(&opening));
+        let opened = Arc::clone(opened);
+        tasks.spawn(async move {
+            let turn = opening.acquire_owned().await?;
+            let mut stream = TcpStream::connect(endpoint.address()).await?;
+            stream.write_all(&request).await?;
+            let mut lines = BufReader::new(stream).lines();
+            let first = lines.next_line().await?.unwrap_or_default();
+            ensure!(first.contains(" 200 "), "a stream was refused: {first}");
+            drop(turn);
+            opened.fetch_add(1, Ordering::Relaxed);
+            while let Some(line) = lines.next_line().await? {
+                let Some(data) = line.strip_prefix("data: ") else {
+                    continue;
+                };
+                let said: Status = serde_json::from_str(data).context("an event")?;
+                if said.status == "expired" {
+                    let late = OffsetDateTime::now_utc() - said.pay_by;
+                    return Ok(late.try_into().unwrap_or_default());
+                }
+            }
+            anyhow::bail!("a stream ended before its order")
+        });
+    }
+    tasks
+}
+
+struct Measured {
+    orders: usize,
+    streams: usize,
+    memory: u64,
+    /// In [`IDLE`].
+    idle: CpuTimes,
+    expiring: CpuTimes,
+    /// From when the first order lapsed until all units were on sale again.
+    took: Duration,
+    late: Option<Latencies>,
+}
+
+fn print(measured: &Measured) {
+    let Measured {
+        orders, streams, ..
+    } = *measured;
+    println!(
+        "\n{} orders, {} streams of {:.1} KiB. All units were on sale again {:.1} s after the first order lapsed.",
+        count(orders as u64),
+        count(streams as u64),
+        measured.memory as f64 / 1024.0 / streams.max(1) as f64,
+        measured.took.as_secs_f64()
+    );
+    if let Some(late) = measured.late {
+        println!(
+            "Their ends were told {:.2} s after pay_by at the median, p99 {:.2} s, at most {:.2} s; the grace is a part of it.",
+            late.p50.as_secs_f64(),
+            late.p99.as_secs_f64(),
+            late.max.as_secs_f64()
+        );
+    }
+    let mut rows = BTreeMap::new();
+    for (name, seconds) in &measured.idle {
+        let per_cent = 100.0 * seconds / IDLE.as_secs_f64();
+        rows.insert(name, vec![name.clone(), format!("{per_cent:.1}")]);
+    }
+    for (name, seconds) in &measured.expiring {
+        let row = rows
+            .entry(name)
+            .or_insert_with(|| vec![name.clone(), String::new()]);
+        row.push(format!("{:.1}", seconds * 1e6 / orders.max(1) as f64));
+    }
+    let header = [
+        "",
+        "% of a core while nothing happens",
+        "µs of CPU an expired order",
+    ];
+    let rows: Vec<_> = std::iter::once(header.map(String::from).to_vec())
+        .chain(rows.into_values())
+        .collect();
+    print!("\n{}", render(&rows));
+}
