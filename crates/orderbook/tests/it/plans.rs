@@ -5,7 +5,7 @@ use crate::harness::{
     PARTITION, PRICE_CENTS, Stand, TOPIC, cancelled, expired, log_from, order_id, paid,
 };
 use crate::harness::{adjusted, reloaded, reserved, scheduled, user, voucher};
-use seckill_domain::{EventBody, Offset, VoucherId};
+use seckill_domain::{EventBody, Offset, OrderId, VoucherId};
 use seckill_orderbook::Through;
 use seckill_testkit::postgres::{Postgres, PostgresOptions};
 use serde_json::Value;
@@ -155,7 +155,7 @@ impl Sale {
         bodies
     }
 
-    /// Folds a batch, reads its effects and checks the units that it moved; no statement of these may touch more
+    /// Folds a batch, reads its effects, checks the units that it moved and looks as many orders up; no statement of these may touch more
     /// than the batch is worth.
     async fn costs_what_it_is(&mut self, state: &str, size: u64) {
         let noted = self.server.output().unwrap().len();
@@ -174,6 +174,9 @@ impl Sale {
             .units_since(TOPIC, PARTITION, &since, Through::Offsets)
             .await
             .unwrap();
+        let asked: Vec<OrderId> = (0..size).map(|n| order_id(self.voucher, n)).collect();
+        let there = self.stand.book.orders(&asked).await.unwrap().len() as u64;
+        assert_eq!(there, size.min(self.orders));
         let reserved = i64::try_from(size.div_ceil(2)).unwrap();
         assert!((0..=reserved).contains(&units[0].taken_since), "{units:?}");
 

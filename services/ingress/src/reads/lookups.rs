@@ -68,10 +68,13 @@ impl Lookups {
     }
 }
 
-async fn run<F>(mut queue: mpsc::Receiver<Lookup>, find: impl Fn(Vec<OrderId>) -> F)
-where
+async fn run<F>(
+    mut queue: mpsc::Receiver<Lookup>,
+    find: impl Fn(Vec<OrderId>) -> F + Send + Sync + 'static,
+) where
     F: Future<Output = Found> + Send + 'static,
 {
+    let find = Arc::new(find);
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
     // `acquire_owned` fails only on a closed semaphore, and this one is never closed.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
@@ -79,15 +82,22 @@ where
         if queue.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
-        let finding = find(batch.iter().map(|lookup| lookup.id).collect());
+        let find = Arc::clone(&find);
         tokio::spawn(async move {
-            let found = finding.await;
-            drop(slot);
+            let found = find(batch.iter().map(|lookup| lookup.id).collect()).await;
+            let is_one_bad = batch.len() > 1 && matches!(found, Err(ReadError::Defect(_)));
             for Lookup { id, answer } in batch {
-                let known = found.as_ref().map(|orders| orders.get(&id).cloned());
+                let known = if is_one_bad {
+                    // A row that cannot be read takes no answer from the others.
+                    find(vec![id]).await.map(|mut orders| orders.remove(&id))
+                } else {
+                    let known = found.as_ref().map(|orders| orders.get(&id).cloned());
+                    known.map_err(Clone::clone)
+                };
                 // Whoever asked may be gone.
-                let _ = answer.send(known.map_err(Clone::clone));
+                let _ = answer.send(known);
             }
+            drop(slot);
         });
         if queue.len() < BATCH {
             tokio::time::sleep(GATHER).await;
@@ -188,6 +198,21 @@ mod tests {
         });
         assert!(join_all(come).await.iter().all(Result::is_ok));
         are_shared(&statements.lock().unwrap(), begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_takes_no_answer_from_the_others() {
+        let find = |ids: Vec<OrderId>| async move {
+            if ids.contains(&id(1)) {
+                return Err(ReadError::Defect("not a row of the fold".to_owned()));
+            }
+            Ok(ids.into_iter().map(|id| (id, known(id))).collect())
+        };
+        let lookups = Lookups::by(&Handle::current(), find);
+        let found = join_all((0..3).map(|n| lookups.find(id(n)))).await;
+        assert_eq!(found[0].as_ref().unwrap(), &Some(known(id(0))));
+        assert!(found[1].is_err());
+        assert_eq!(found[2].as_ref().unwrap(), &Some(known(id(2))));
     }
 
     #[tokio::test]
