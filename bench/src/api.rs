@@ -11,6 +11,8 @@ use seckill_domain::{OrderId, VoucherId};
 use seckill_service::settings::Secret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::client::{Endpoint, Reply};
 use crate::environment::Environment;
@@ -37,6 +39,31 @@ pub struct NewSale {
     pub closes_at: String,
     /// Seconds to pay.
     pub hold_seconds: u32,
+}
+
+impl NewSale {
+    /// One that is on from now, at one euro, one unit a buyer.
+    ///
+    /// # Errors
+    /// When a time cannot be written.
+    pub fn from_now(
+        title: &str,
+        stock: u64,
+        hold_seconds: u32,
+        lasts: Duration,
+    ) -> anyhow::Result<Self> {
+        let now = OffsetDateTime::now_utc();
+        Ok(Self {
+            title: title.to_owned(),
+            price_cents: 100,
+            currency: "EUR",
+            stock,
+            max_quantity: 1,
+            opens_at: now.format(&Rfc3339)?,
+            closes_at: (now + lasts).format(&Rfc3339)?,
+            hold_seconds,
+        })
+    }
 }
 
 /// The conservation law of one sale across the stores, in units, as the admin API tells it.

@@ -3,16 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use seckill_domain::{OrderId, VoucherId};
 use serde::Deserialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -33,8 +31,9 @@ const CONNECTIONS: usize = 128;
 const HOLD_SECONDS: u32 = 75;
 /// For how long nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
+const SALE_DURATION: Duration = Duration::from_secs(3_600);
+/// Streams that are being opened at a time.
 const OPENING: usize = 64;
-const OPENED_DEADLINE: Duration = Duration::from_secs(60);
 const ENDED_DEADLINE: Duration = Duration::from_secs(300);
 const INGRESS: &str = "seckill-ingress";
 
@@ -48,6 +47,9 @@ pub struct ExpiryOptions {
     #[arg(long, default_value_t = 9_900)]
     pub streams: usize,
 }
+
+/// The lines of an open stream.
+type Events = Lines<BufReader<TcpStream>>;
 
 /// What a stream says of its order.
 #[derive(Deserialize)]
@@ -65,20 +67,19 @@ pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::
     let api = Api::new(environment).await?;
     let bearers: Arc<[String]> =
         credentials::bearers(&environment.token_secret, options.orders)?.into();
-    let sale = open_sale(&api, options.orders).await?;
+    let sale = NewSale::from_now(
+        "Nobody pays",
+        options.orders.into(),
+        HOLD_SECONDS,
+        SALE_DURATION,
+    )?;
+    let sale = api.open_sale(&sale).await?;
     let (orders, placed) = place(&api, sale, &bearers).await?;
 
     let before = cpu::resident_bytes(INGRESS);
-    let opened = Arc::new(AtomicUsize::new(0));
-    let mut streams = open_streams(&api.public, &orders, &bearers, options.streams, &opened);
     let all = options.streams.min(orders.len());
-    wait_for("the streams to open", OPENED_DEADLINE, async || {
-        Ok(match opened.load(Ordering::Relaxed) {
-            open if open == all => Wait::Over(()),
-            open => Wait::On(format!("{open} are open")),
-        })
-    })
-    .await?;
+    let opened = open_streams(&api.public, &orders[..all], &bearers).await?;
+    let streams: JoinSet<_> = opened.into_iter().map(told_after).collect();
     let memory = cpu::resident_bytes(INGRESS).saturating_sub(before);
     let processes = cpu::processes();
     tokio::time::sleep(IDLE).await;
@@ -92,7 +93,7 @@ pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::
     tokio::time::sleep_until(lapse.into()).await;
     let processes = cpu::processes();
     let stage = Stage::begin("Expiries", orders.len() as u64);
-    let back = wait_for(
+    wait_for(
         "all units to be on sale again",
         ENDED_DEADLINE,
         async || {
@@ -105,15 +106,13 @@ pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::
                 },
             )
         },
-    );
-    back.await?;
+    )
+    .await?;
     let took = lapse.elapsed();
     let expiring = cpu::used_between(&processes, &cpu::processes());
     stage.done("all units are on sale again");
-    let mut late = Vec::with_capacity(all);
-    while let Some(told) = streams.join_next().await {
-        late.push(told??);
-    }
+    let late = streams.join_all().await.into_iter();
+    let late: Vec<Duration> = late.collect::<anyhow::Result<_>>()?;
     print(&Measured {
         orders: orders.len(),
         streams: all,
@@ -124,21 +123,6 @@ pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::
         late: Latencies::of(late),
     });
     Ok(())
-}
-
-async fn open_sale(api: &Api, stock: u32) -> anyhow::Result<VoucherId> {
-    let now = OffsetDateTime::now_utc();
-    let sale = NewSale {
-        title: "Nobody pays".to_owned(),
-        price_cents: 100,
-        currency: "EUR",
-        stock: stock.into(),
-        max_quantity: 1,
-        opens_at: now.format(&Rfc3339)?,
-        closes_at: (now + Duration::from_secs(3_600)).format(&Rfc3339)?,
-        hold_seconds: HOLD_SECONDS,
-    };
-    api.open_sale(&sale).await
 }
 
 /// Each order with its buyer, from 1, and when the first was placed.
@@ -173,44 +157,51 @@ async fn place(
     Ok((placed, begun))
 }
 
-fn open_streams(
+/// Opens a stream of each of the orders.
+async fn open_streams(
     endpoint: &Arc<Endpoint>,
     orders: &[(OrderId, u32)],
     bearers: &[String],
-    streams: usize,
-    opened: &Arc<AtomicUsize>,
-) -> JoinSet<anyhow::Result<Duration>> {
+) -> anyhow::Result<Vec<Events>> {
+    let stage = Stage::begin("Streams", orders.len() as u64);
     let opening = Arc::new(Semaphore::new(OPENING));
     let mut tasks = JoinSet::new();
-    for (order, buyer) in orders.iter().take(streams) {
+    for (order, buyer) in orders {
         let mut request = endpoint.request_head("GET", &format!("/api/v1/orders/{order}/events"));
         let bearer = &bearers[*buyer as usize - 1];
         request.extend_from_slice(format!("authorization: {bearer}\r\n\r\n").as_bytes());
         let (endpoint, opening) = (Arc::clone(endpoint), Arc::clone(&opening));
-        let opened = Arc::clone(opened);
         tasks.spawn(async move {
-            let turn = opening.acquire_owned().await?;
+            let _turn = opening.acquire().await?;
             let mut stream = TcpStream::connect(endpoint.address()).await?;
             stream.write_all(&request).await?;
-            let mut lines = BufReader::new(stream).lines();
-            let first = lines.next_line().await?.unwrap_or_default();
+            let mut events = BufReader::new(stream).lines();
+            let first = events.next_line().await?.unwrap_or_default();
             ensure!(first.contains(" 200 "), "a stream was refused: {first}");
-            drop(turn);
-            opened.fetch_add(1, Ordering::Relaxed);
-            while let Some(line) = lines.next_line().await? {
-                let Some(data) = line.strip_prefix("data: ") else {
-                    continue;
-                };
-                let said: Status = serde_json::from_str(data).context("an event")?;
-                if said.status == "expired" {
-                    let late = OffsetDateTime::now_utc() - said.pay_by;
-                    return Ok(late.try_into().unwrap_or_default());
-                }
-            }
-            anyhow::bail!("a stream ended before its order")
+            anyhow::Ok(events)
         });
     }
-    tasks
+    let mut opened = Vec::with_capacity(orders.len());
+    while let Some(events) = tasks.join_next().await {
+        opened.push(events??);
+    }
+    stage.done(&format!("{} open", count(opened.len() as u64)));
+    Ok(opened)
+}
+
+/// Reads until the order has expired: how long after its `pay_by` it was told.
+async fn told_after(mut events: Events) -> anyhow::Result<Duration> {
+    while let Some(line) = events.next_line().await? {
+        let Some(data) = line.strip_prefix("data: ") else {
+            continue;
+        };
+        let said: Status = serde_json::from_str(data).context("an event")?;
+        if said.status == "expired" {
+            let late = OffsetDateTime::now_utc() - said.pay_by;
+            return Ok(late.try_into().unwrap_or_default());
+        }
+    }
+    bail!("a stream ended before its order")
 }
 
 struct Measured {

@@ -9,8 +9,6 @@ use anyhow::{Context, bail};
 
 use indicatif::ProgressBar;
 use seckill_domain::{OrderId, VoucherId};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 pub(super) use self::wave::WaveSummary;
 use super::crowd;
@@ -75,17 +73,16 @@ impl Demo {
         let stage = Stage::begin("Opening the sale", 1);
         let bearers = credentials::bearers(&environment.token_secret, options.buyers)?;
         let api = Api::new(environment).await?;
-        let now = OffsetDateTime::now_utc();
         let hold_seconds = options.seconds_to_pay(environment.rate_limit_global_per_second);
         let sale = NewSale {
-            title: "Demo: one night at the lake".to_owned(),
             price_cents: PRICE_CENTS,
             currency: CURRENCY,
-            stock: u64::from(options.units),
-            max_quantity: 1,
-            opens_at: now.format(&Rfc3339)?,
-            closes_at: (now + Duration::from_secs(3600)).format(&Rfc3339)?,
-            hold_seconds,
+            ..NewSale::from_now(
+                "Demo: one night at the lake",
+                options.units.into(),
+                hold_seconds,
+                Duration::from_secs(3600),
+            )?
         };
         let voucher = api.open_sale(&sale).await.context("opening the sale")?;
         let stores = Stores::connect(&environment.stores, voucher).await?;

@@ -13,8 +13,6 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use seckill_domain::VoucherId;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use self::ceiling::Ceiling;
 use self::report::Report;
@@ -271,17 +269,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn open_sales(&self, vouchers: usize, stock: usize) -> anyhow::Result<Vec<VoucherId>> {
-        let now = OffsetDateTime::now_utc();
-        let sale = NewSale {
-            title: "Benchmark".to_owned(),
-            price_cents: 100,
-            currency: "EUR",
-            stock: stock as u64,
-            max_quantity: 1,
-            opens_at: now.format(&Rfc3339)?,
-            closes_at: (now + SALE_DURATION).format(&Rfc3339)?,
-            hold_seconds: HOLD_SECONDS,
-        };
+        let sale = NewSale::from_now("Benchmark", stock as u64, HOLD_SECONDS, SALE_DURATION)?;
         let mut sales = Vec::with_capacity(vouchers);
         for _ in 0..vouchers {
             sales.push(self.api.open_sale(&sale).await?);

@@ -25,9 +25,9 @@ const CLAIM_GROWTH: i32 = 3;
 /// After so many claims a claim has the longest time, whatever the first one had.
 const MOST_GROWTHS: i32 = 8;
 
-/// Of whether an order is claimed, and whether it was written late, each statement asks by the order's key: the scalar
-/// subqueries are run for each row and never joined. Claims come and go by the ten thousand, so that the statistics of
-/// their table are always wrong, and a join would read all claims for each order that is due.
+/// Claims come and go by the ten thousand, so the statistics of their table are always wrong, and with a nested loop the
+/// planner reads all claims for each order that is due. The statements therefore look a claim up by its order's key, in
+/// a scalar subquery, which PostgreSQL never turns into a join, and no other plan than by an index is left to them.
 const BEGIN_BY_KEY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_nestloop = off";
 

@@ -274,17 +274,10 @@ fn event(view: &OrderView) -> Bytes {
 mod tests {
     use super::*;
     use crate::reads::PendingOrder;
-    use seckill_domain::{Money, Offset, Order, OrderStatus, Timestamp, UserId, VoucherId};
+    use seckill_domain::{Offset, Order, OrderStatus, VoucherId};
 
     fn pending() -> PendingOrder {
-        PendingOrder {
-            order_id: OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1),
-            user_id: UserId::new(42).unwrap(),
-            quantity: 1,
-            amount: Money::new(500, "EUR".parse().unwrap()).unwrap(),
-            reserved_at: Timestamp::from_micros(1),
-            pay_by: Timestamp::from_micros(2),
-        }
+        PendingOrder::sample(OrderId::from_parts(VoucherId::new(7).unwrap(), 1, 1))
     }
 
     fn decided(status: OrderStatus, refund_due: bool) -> OrderView {

@@ -214,7 +214,7 @@ mod tests {
     use crate::reads::PendingOrder;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
-    use seckill_domain::{Money, Timestamp, VoucherId};
+    use seckill_domain::VoucherId;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn order(counter: u64) -> OrderId {
@@ -226,14 +226,7 @@ mod tests {
     }
 
     fn view() -> OrderView {
-        OrderView::Pending(PendingOrder {
-            order_id: order(1),
-            user_id: user(1),
-            quantity: 1,
-            amount: Money::new(500, "EUR".parse().unwrap()).unwrap(),
-            reserved_at: Timestamp::from_micros(1),
-            pay_by: Timestamp::from_micros(2),
-        })
+        OrderView::Pending(PendingOrder::sample(order(1)))
     }
 
     #[test]

@@ -1,40 +1,33 @@
-//! Looks orders up in PostgreSQL, those that are asked for together by one statement. A decision on many orders wakes
-//! all of their streams at once, and each stream reads its order again every few seconds.
+//! Looks orders up in PostgreSQL, those that are asked for at the same moment together. A decision on many orders
+//! wakes all of their streams at once, and each stream reads its order again every few seconds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Order, OrderId};
+use seckill_domain::OrderId;
 use seckill_orderbook::Orderbook;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::ReadError;
+use super::orders::{OrderView, decided};
 
-/// The most orders of one statement.
+/// The most orders that are looked up together.
 const BATCH: usize = 512;
-/// Statements at a time.
+/// Batches at a time.
 const IN_FLIGHT: usize = 4;
-/// How long orders that are asked for after a statement was sent wait for others.
+/// How long orders that are asked for after a batch has begun wait for others.
 const GATHER: Duration = Duration::from_millis(5);
 /// More wait before they are queued.
 const QUEUE: usize = 4_096;
 
-/// An order of the view.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KnownOrder {
-    pub(super) order: Order,
-    /// Whether a payment for it has to go back.
-    pub(super) refund_due: bool,
-}
-
-/// What a statement finds. Of its orders, those that there are.
-type Found = Result<HashMap<OrderId, KnownOrder>, ReadError>;
+/// What a batch finds: of its orders, those that there are.
+type Found = Result<HashMap<OrderId, OrderView>, ReadError>;
 
 struct Lookup {
     id: OrderId,
-    answer: oneshot::Sender<Result<Option<KnownOrder>, ReadError>>,
+    answer: oneshot::Sender<Result<Option<OrderView>, ReadError>>,
 }
 
 /// The queue of orders to look up.
@@ -59,7 +52,7 @@ impl Lookups {
     ///
     /// # Errors
     /// When PostgreSQL does not answer.
-    pub(super) async fn find(&self, id: OrderId) -> Result<Option<KnownOrder>, ReadError> {
+    pub(super) async fn find(&self, id: OrderId) -> Result<Option<OrderView>, ReadError> {
         let ended = || ReadError::Defect("looking the order up broke off".to_owned());
         let (answer, found) = oneshot::channel();
         let sent = self.0.send(Lookup { id, answer }).await;
@@ -107,13 +100,7 @@ async fn run<F>(
 
 async fn find(orderbook: Orderbook, ids: Vec<OrderId>) -> Found {
     let orders = orderbook.orders(&ids).await?;
-    let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
-    let refunds = orderbook.refund_due(&ids).await?;
-    let known = orders.into_iter().map(|order| {
-        let refund_due = refunds.contains(&order.order_id);
-        (order.order_id, KnownOrder { order, refund_due })
-    });
-    Ok(known.collect())
+    Ok(decided(&orderbook, orders).await?.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -122,22 +109,23 @@ mod tests {
     use std::time::Instant;
 
     use futures_util::future::join_all;
-    use seckill_domain::{Money, Offset, OrderStatus, Timestamp, UserId, VoucherId};
+    use seckill_domain::VoucherId;
 
     use super::*;
+    use crate::reads::PendingOrder;
 
     fn id(counter: u64) -> OrderId {
         OrderId::from_parts(VoucherId::new(7).unwrap(), 1, counter)
     }
 
-    /// How many orders each statement asked for. It finds those with an even number, and takes a while.
+    /// How many orders each batch asked for. It finds those with an even number, and others get their turn meanwhile.
     fn counted() -> (Lookups, Arc<Mutex<Vec<usize>>>) {
         let statements = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&statements);
         let find = move |ids: Vec<OrderId>| {
             seen.lock().unwrap().push(ids.len());
             async move {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::task::yield_now().await;
                 let even = ids.into_iter().filter(|id| id.as_uuid().as_u128() % 2 == 0);
                 Ok(even.map(|id| (id, known(id))).collect())
             }
@@ -153,25 +141,8 @@ mod tests {
         assert!(statements.iter().all(|orders| *orders <= BATCH));
     }
 
-    fn known(id: OrderId) -> KnownOrder {
-        let order = Order {
-            order_id: id,
-            user_id: UserId::new(42).unwrap(),
-            quantity: 1,
-            amount: Money::new(500, "EUR".parse().unwrap()).unwrap(),
-            status: OrderStatus::Unpaid,
-            rejected: None,
-            reserved_at: Timestamp::from_micros(1),
-            pay_by: Timestamp::from_micros(2),
-            key_hash: None,
-            reserved_offset: Offset::new(8),
-            closed: None,
-            payment_id: None,
-        };
-        KnownOrder {
-            order,
-            refund_due: false,
-        }
+    fn known(id: OrderId) -> OrderView {
+        OrderView::Pending(PendingOrder::sample(id))
     }
 
     #[tokio::test]

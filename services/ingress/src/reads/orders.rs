@@ -1,10 +1,9 @@
 //! The state of an order.
 
 use seckill_domain::{Epoch, Money, Offset, Order, OrderId, Timestamp, UserId, VoucherId};
-use seckill_orderbook::LedgerRow;
+use seckill_orderbook::{LedgerRow, Orderbook, OrderbookError};
 use seckill_stock::{Hold, HoldState, Probe};
 
-use super::lookups::KnownOrder;
 use super::{Inner, ReadError, Reads};
 
 /// An order as its buyer sees it.
@@ -36,6 +35,15 @@ pub struct PendingOrder {
 }
 
 impl OrderView {
+    /// Who placed it.
+    #[must_use]
+    pub const fn user_id(&self) -> UserId {
+        match self {
+            Self::Decided { order, .. } => order.user_id,
+            Self::Pending(order) => order.user_id,
+        }
+    }
+
     /// Rises with every change: 0 while it is pending.
     #[must_use]
     pub const fn version(&self) -> i64 {
@@ -91,13 +99,8 @@ impl Reads {
         self.spawn(async move {
             let orderbook = &inner.sources.orderbook;
             let orders = orderbook.orders_of(user, limit, before).await?;
-            let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
-            let refunds = orderbook.refund_due(&ids).await?;
-            let view = |order: Order| OrderView::Decided {
-                refund_due: refunds.contains(&order.order_id),
-                order,
-            };
-            Ok(orders.into_iter().map(view).collect())
+            let views = decided(orderbook, orders).await?;
+            Ok(views.into_iter().map(|(_, view)| view).collect())
         })
         .await
     }
@@ -105,8 +108,8 @@ impl Reads {
 
 impl Inner {
     async fn order(&self, id: OrderId, user: UserId) -> Result<Option<OrderView>, ReadError> {
-        if let Some(known) = self.lookups.find(id).await? {
-            return Ok(decided(known, user));
+        if let Some(view) = self.lookups.find(id).await? {
+            return Ok(of_user(view, user));
         }
         let voucher = id.voucher_id();
         let (probe, hold) = self.sources.stock.hold(voucher, user).await?;
@@ -121,8 +124,8 @@ impl Inner {
         let topic = &self.sources.events_topic;
         let read = self.sources.orderbook.order_as_of(topic, id).await?;
         if let Some(order) = read.order {
-            let refund_due = !self.sources.orderbook.refund_due(&[id]).await?.is_empty();
-            return Ok(decided(KnownOrder { order, refund_due }, user));
+            let mut views = decided(&self.sources.orderbook, vec![order]).await?;
+            return Ok(views.pop().and_then(|(_, view)| of_user(view, user)));
         }
         match verdict(&probe, hold.as_ref(), read.ledger.as_ref()) {
             Verdict::Unknown if self.may_be_stale(&probe, voucher).await? => Err(ReadError::Behind),
@@ -155,10 +158,23 @@ impl Inner {
     }
 }
 
+/// Orders of the view with whether a payment for them has to go back, in the same order.
+pub(super) async fn decided(
+    orderbook: &Orderbook,
+    orders: Vec<Order>,
+) -> Result<Vec<(OrderId, OrderView)>, OrderbookError> {
+    let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
+    let refunds = orderbook.refund_due(&ids).await?;
+    let view = |order: Order| {
+        let (id, refund_due) = (order.order_id, refunds.contains(&order.order_id));
+        (id, OrderView::Decided { order, refund_due })
+    };
+    Ok(orders.into_iter().map(view).collect())
+}
+
 /// None where it is somebody else's.
-fn decided(known: KnownOrder, user: UserId) -> Option<OrderView> {
-    let KnownOrder { order, refund_due } = known;
-    (order.user_id == user).then_some(OrderView::Decided { order, refund_due })
+fn of_user(view: OrderView, user: UserId) -> Option<OrderView> {
+    (view.user_id() == user).then_some(view)
 }
 
 /// `hold` is the order's own, settled or released: the log has decided it, wherever the row is.
@@ -180,6 +196,21 @@ fn verdict(probe: &Probe, hold: Option<&Hold>, ledger: Option<&LedgerRow>) -> Ve
 
 fn covers(row: &LedgerRow, epoch: Epoch, position: Offset) -> bool {
     row.epoch == epoch && row.position >= position
+}
+
+#[cfg(test)]
+impl PendingOrder {
+    /// One of user 42, for tests.
+    pub(crate) fn sample(order_id: OrderId) -> Self {
+        Self {
+            order_id,
+            user_id: UserId::new(42).unwrap(),
+            quantity: 1,
+            amount: Money::new(500, "EUR".parse().unwrap()).unwrap(),
+            reserved_at: Timestamp::from_micros(1),
+            pay_by: Timestamp::from_micros(2),
+        }
+    }
 }
 
 #[cfg(test)]
