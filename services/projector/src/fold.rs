@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_millis(20);
 /// A batch of this many records after [`LINGER`] is of a busy log, and waits for more until it is full, in
 /// as many steps at most: of several busy sales, each has a part of the records only.
 const BUSY: usize = 8;
-const BUSY_STEPS: usize = 5;
+const BUSY_STEPS: usize = 11;
 
 /// How often the view's position is read while no record comes. It is the only sign that the database
 /// was restored.
