@@ -22,7 +22,7 @@ use crate::unmet::Unmet;
 const LINGER: Duration = Duration::from_millis(20);
 
 /// A batch of this many records after [`LINGER`] is of a busy log, and waits for more until it is full, in
-/// as many steps at most: of several busy sales, each has a part of the records only.
+/// as many steps at most, 240 ms in all: of several busy sales, each has a part of the records only.
 const BUSY: usize = 8;
 const BUSY_STEPS: usize = 11;
 
