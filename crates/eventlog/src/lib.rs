@@ -11,8 +11,7 @@ mod registry;
 mod wire;
 
 pub use crate::consume::consumer::{
-    ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, Watermarks,
-    start_consumer,
+    ConsumerError, ConsumerHandle, ConsumerOptions, Positions, PositionsError, start_consumer,
 };
 pub use crate::consume::partitions::Assignment;
 pub use crate::kafka::address::{check_brokers, check_topic_prefix};

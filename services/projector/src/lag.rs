@@ -194,15 +194,11 @@ impl Monitor {
         let effects = effects.await?;
         let fold = shared.orderbook.positions(topic, &numbers, View::Orders);
         let fold = fold.await?;
-        let mut ends = HashMap::new();
-        for partition in numbers {
-            let held = shared.consumer.watermarks(partition).await?;
-            ends.insert(partition, held.high);
-        }
+        let held = shared.records.held(partitions).await?;
         Ok(Positions {
             fold,
             effects,
-            ends,
+            ends: held.iter().map(|held| (held.partition, held.to)).collect(),
         })
     }
 

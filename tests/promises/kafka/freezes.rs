@@ -10,9 +10,10 @@ use seckill_tests::{SaleTerms, World};
 
 /// The most time from the end of the stop until an order is decided.
 const SOON: Duration = Duration::from_secs(10);
-/// The session of a projector's consumer. A broker that comes back gives each member a whole new one. A member
-/// that has lost its own meanwhile joins as another, and waits for the end of the one that it was.
-const SESSION: Duration = Duration::from_secs(7);
+/// The same where a consumer has lost its session, which is 7 s long, or a process has ended. A broker that comes
+/// back gives each member a whole new session, and the consumer that lost its own joins as another member: it waits
+/// for the end of the one that it was. A client that does not find its broker again is given up after 15 s.
+const SOON_ALL_THE_SAME: Duration = Duration::from_secs(35);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the order of this user is decided. Places it if there is none yet.
@@ -38,7 +39,7 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(count);
     for user in 1..=count {
         let still = Duration::from_millis(random.u64(3_000..6_000));
-        let lost = lost_sessions(&world)?;
+        let before = (lost_sessions(&world)?, ended);
         world.stack.kafka.as_mut().context("a broker")?.pause()?;
         let stopped_at = Instant::now();
         // Another buyer orders meanwhile.
@@ -52,13 +53,10 @@ async fn freezes(count: u64, session_ms: u64) -> Result<()> {
         while is_decided(&world, voucher, user).await.is_none() {
             ended += world.supervise()?;
             let waited = woken_at.elapsed();
-            let again = if lost_sessions(&world)? > lost {
-                SESSION
-            } else {
-                Duration::ZERO
-            };
+            let undisturbed = (lost_sessions(&world)?, ended) == before;
+            let limit = if undisturbed { SOON } else { SOON_ALL_THE_SAME };
             ensure!(
-                waited < SOON + again,
+                waited < limit,
                 "freeze {user} of {still:?}: nothing decided after {waited:?}: {}",
                 world.log_tails()
             );

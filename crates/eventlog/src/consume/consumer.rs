@@ -3,9 +3,8 @@
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
@@ -13,10 +12,8 @@ use tokio::sync::mpsc;
 use crate::consume::consumer_state::{Command, ConsumerState};
 use crate::consume::consumer_thread::ConsumerThread;
 use crate::consume::partitions::Assignment;
-use crate::kafka::settings::{KafkaSettings, watermarks};
+use crate::kafka::settings::KafkaSettings;
 use crate::kafka::statistics;
-
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Long enough that a broker may stop for six seconds after a heartbeat without ending its members'
 /// sessions. Not longer: a broker that comes back gives each member a whole new session, and a member that
@@ -75,15 +72,6 @@ pub enum ConsumerError {
 
 const STUCK: &str = "the Kafka consumer reads nothing while a fresh client gets answers";
 
-/// The ends of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watermarks {
-    /// The oldest record that is still there.
-    pub low: Offset,
-    /// The offset of the next record.
-    pub high: Offset,
-}
-
 /// The handle of a running consumer. Clones share one consumer, which stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct ConsumerHandle {
@@ -91,12 +79,9 @@ pub struct ConsumerHandle {
 }
 
 struct Inner {
-    topic: String,
     commands: Sender<Command>,
     shared: Arc<ConsumerState>,
     thread: Mutex<Option<JoinHandle<Result<(), ConsumerError>>>>,
-    /// A client outside the group, for questions that would block the consumer's thread.
-    queries: BaseConsumer,
 }
 
 /// Joins the group and reads, on a thread of its own. Every partition that this process is given
@@ -117,7 +102,6 @@ pub fn start_consumer(
     let (commands, received) = channel();
     let shared = Arc::new(ConsumerState::new());
     let mut config = options.settings.following_config();
-    let queries = config.create()?;
     config
         .set("group.id", &options.group)
         .set("statistics.interval.ms", statistics::INTERVAL_MS)
@@ -141,11 +125,9 @@ pub fn start_consumer(
         .spawn(move || thread.run())
         .map_err(|e| ConsumerError::Thread(e.to_string()))?;
     let inner = Inner {
-        topic: options.topic.clone(),
         commands,
         shared,
         thread: Mutex::new(Some(thread)),
-        queries,
     };
     let handle = ConsumerHandle {
         inner: Arc::new(inner),
@@ -169,28 +151,6 @@ impl ConsumerHandle {
     fn command(&self, command: Command) {
         // The thread has ended, and with it the partition that the command was about.
         let _ = self.inner.commands.send(command);
-    }
-
-    /// Asks the partition's leader for its ends.
-    ///
-    /// # Errors
-    /// [`KafkaError`] when it does not answer within seconds.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
-        let inner = Arc::clone(&self.inner);
-        let ask = move || {
-            let deadline = Instant::now() + WATERMARK_TIMEOUT;
-            watermarks(inner.queries.client(), &inner.topic, partition, deadline)
-        };
-        let (low, high) = tokio::task::spawn_blocking(ask)
-            .await
-            .unwrap_or(Err(KafkaError::Canceled))?;
-        Ok(Watermarks {
-            low: Offset::new(low),
-            high: Offset::new(high),
-        })
     }
 
     /// When the thread's loop last ran. In a consumer that works it runs many times a second, also

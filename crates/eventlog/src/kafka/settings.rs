@@ -90,7 +90,8 @@ const METADATA_REFRESH_MS: &str = "5000";
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Asks a partition's leader for its ends: the oldest offset, and the one after the newest. Asks
-/// again until `deadline`: a partition that was just made or moved has no leader for a moment.
+/// again until `deadline`: a partition that was just made or moved has no leader for a moment. The client keeps
+/// what it was told, that there is no leader, and so it has to be told anew.
 pub(crate) fn watermarks<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -103,6 +104,8 @@ pub(crate) fn watermarks<C: ClientContext>(
         if found.is_ok() || left <= RETRY {
             return found;
         }
+        // Its error, if there is one, is the next answer's too.
+        let _ = client.fetch_metadata(Some(topic), left);
         std::thread::sleep(RETRY);
     }
 }

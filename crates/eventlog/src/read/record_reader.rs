@@ -22,23 +22,25 @@ use crate::wire::record::Record;
 use crate::wire::schemas::{RecordKind, kind_of};
 
 const POLL: Duration = Duration::from_millis(20);
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Long enough for a new client to sign in at a slow broker.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this long without a record, and without the end, reading has failed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// If at most so many records are in between, they are read, because that is cheaper than another request.
 const GAP_MAX: i64 = 2_000;
 
 /// One client that reads a few records of any partition of a topic, one question after the other. A clone
-/// asks through the same client.
+/// asks through the same client. A client that gave no answer is given up, as it may have lost a leader for ever
+/// (confluentinc/librdkafka#5430): the next question goes to a new one.
 #[derive(Clone)]
 pub struct RecordReader {
     inner: Arc<Inner>,
 }
 
 struct Inner {
+    settings: KafkaSettings,
     topic: String,
-    registry: Option<SchemaRegistry>,
-    consumer: Mutex<BaseConsumer>,
+    client: Mutex<Option<BaseConsumer>>,
 }
 
 impl RecordReader {
@@ -47,19 +49,12 @@ impl RecordReader {
     /// # Errors
     /// [`KafkaError`] for settings that the client refuses.
     pub fn new(settings: &KafkaSettings, topic: &str) -> Result<Self, KafkaError> {
-        let consumer = settings
-            .consumer_config()
-            .set("group.id", format!("reader-{}", Uuid::new_v4()))
-            .set("enable.partition.eof", "true")
-            // The last request may still be running when the next one comes.
-            .set("fetch.wait.max.ms", "10")
-            .set("queued.min.messages", "1000")
-            .create()?;
+        let client = new_client(settings)?;
         Ok(Self {
             inner: Arc::new(Inner {
+                settings: settings.clone(),
                 topic: topic.to_owned(),
-                registry: settings.registry.clone(),
-                consumer: Mutex::new(consumer),
+                client: Mutex::new(Some(client)),
             }),
         })
     }
@@ -98,9 +93,10 @@ impl RecordReader {
     pub async fn held(&self, partitions: i32) -> Result<Vec<OffsetRange>, ReadError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let consumer = inner.lock();
-            let held = (0..partitions).map(|partition| inner.offset_range(&consumer, partition));
-            held.collect()
+            inner.ask(|client| {
+                let held = (0..partitions).map(|partition| inner.offset_range(client, partition));
+                held.collect()
+            })
         })
         .await
     }
@@ -181,18 +177,42 @@ fn skip_in(payload: &[u8]) -> Option<(EventId, RecordSkipped)> {
     }
 }
 
+fn new_client(settings: &KafkaSettings) -> Result<BaseConsumer, KafkaError> {
+    settings
+        .consumer_config()
+        .set("group.id", format!("reader-{}", Uuid::new_v4()))
+        .set("enable.partition.eof", "true")
+        // The last request may still be running when the next one comes.
+        .set("fetch.wait.max.ms", "10")
+        .set("queued.min.messages", "1000")
+        .create()
+}
+
 impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BaseConsumer> {
-        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Asks the client, which is kept if it gave an answer.
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&BaseConsumer) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match kept.take() {
+            Some(client) => client,
+            None => new_client(&self.settings)?,
+        };
+        let answer = question(&client);
+        if matches!(answer, Ok(_) | Err(ReadError::NotInLog { .. })) {
+            *kept = Some(client);
+        }
+        answer
     }
 
     fn offset_range(
         &self,
-        consumer: &BaseConsumer,
+        client: &BaseConsumer,
         partition: i32,
     ) -> Result<OffsetRange, ReadError> {
         let deadline = Instant::now() + WATERMARK_TIMEOUT;
-        let (low, high) = watermarks(consumer.client(), &self.topic, partition, deadline)?;
+        let (low, high) = watermarks(client.client(), &self.topic, partition, deadline)?;
         Ok(OffsetRange {
             partition,
             from: Offset::new(low),
@@ -228,10 +248,19 @@ impl Inner {
         &self,
         partition: i32,
         from: Offset,
+        see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.ask(|client| self.each_by(client, partition, from, see))
+    }
+
+    fn each_by(
+        &self,
+        client: &BaseConsumer,
+        partition: i32,
+        from: Offset,
         mut see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let consumer = self.lock();
-        let held = self.offset_range(&consumer, partition)?;
+        let held = self.offset_range(client, partition)?;
         if from < held.from || from > held.to {
             return Err(ReadError::NotInLog {
                 partition,
@@ -245,15 +274,16 @@ impl Inner {
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, KafkaOffset::Offset(from.get()))?;
-        consumer.assign(&list)?;
+        client.assign(&list)?;
         let mut idle_since = Instant::now();
         let mut last_error = "none".to_owned();
         while idle_since.elapsed() < IDLE_TIMEOUT {
-            match consumer.poll(POLL) {
+            match client.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
                     idle_since = Instant::now();
-                    SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
+                    let registry = self.settings.registry.as_ref();
+                    SchemaRegistry::meet_message(registry, message.payload());
                     if message.partition() == partition && see(&message).is_break() {
                         return Ok(());
                     }

@@ -7,6 +7,7 @@ mod gaps;
 mod harness;
 mod poison;
 mod producing;
+mod questions;
 mod rebalancing;
 mod scanning;
 mod topics;

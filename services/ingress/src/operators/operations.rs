@@ -1,7 +1,7 @@
 //! Data for operators beside the sales: the lag of the views, dead letters, and the history of one order in the log.
 
 use std::fmt::Display;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
@@ -93,8 +93,8 @@ struct Inner {
     kafka: KafkaSettings,
     topics: Topics,
     partitions: i32,
-    /// One client for all queries of lag and of single records.
-    records: RwLock<RecordReader>,
+    /// For all queries of lag and of single records.
+    records: RecordReader,
     overview: Cache<(), Overview>,
 }
 
@@ -118,7 +118,7 @@ impl Operations {
             kafka,
             topics,
             partitions,
-            records: RwLock::new(records),
+            records,
             overview: Cache::builder().time_to_live(REMEMBERED).build(),
         })))
     }
@@ -129,10 +129,10 @@ impl Operations {
     /// `unavailable` when PostgreSQL or Kafka does not answer.
     pub async fn overview(&self) -> Result<Overview, Problem> {
         let inner = Arc::clone(&self.0);
-        let looked = self.0.runtime.spawn(async move {
-            let look = inner.or_renew_records(inner.look());
-            inner.overview.try_get_with((), look).await
-        });
+        let looked = self
+            .0
+            .runtime
+            .spawn(async move { inner.overview.try_get_with((), inner.look()).await });
         let looked = looked.await.map_err(Problem::internal)?;
         looked.map_err(|error: Arc<LookError>| away(error))
     }
@@ -144,8 +144,7 @@ impl Operations {
     /// `unavailable` when the fold does not get there soon, or a store does not answer.
     pub async fn fold_has_caught_up(&self) -> Result<(), Problem> {
         let inner = Arc::clone(&self.0);
-        let wait = async move { inner.or_renew_records(inner.catch_up()).await };
-        let waited = self.0.runtime.spawn(wait);
+        let waited = self.0.runtime.spawn(async move { inner.catch_up().await });
         let caught_up = waited.await.map_err(Problem::internal)?.map_err(away)?;
         if caught_up {
             Ok(())
@@ -229,11 +228,10 @@ impl Inner {
             .orderbook
             .positions(topic, &numbers, View::Orders)
             .await?;
-        let records = self.records();
-        let held = records.held(self.partitions).await?;
+        let held = self.records.held(self.partitions).await?;
         Ok(Overview {
-            fold: lag(&records, &held, &fold).await?,
-            effects: lag(&records, &held, &effects).await?,
+            fold: lag(&self.records, &held, &fold).await?,
+            effects: lag(&self.records, &held, &effects).await?,
             dead_letters: self.orderbook.open_skipped_records(topic).await?,
         })
     }
@@ -242,8 +240,7 @@ impl Inner {
     async fn catch_up(&self) -> Result<bool, LookError> {
         let topic = &self.topics.events;
         let numbers: Vec<i32> = (0..self.partitions).collect();
-        let records = self.records();
-        let held = records.held(self.partitions).await?;
+        let held = self.records.held(self.partitions).await?;
         let deadline = Instant::now() + FOLD_PATIENCE;
         loop {
             let fold = self
@@ -256,46 +253,18 @@ impl Inner {
             }
             if Instant::now() > deadline {
                 // Offsets at the end of a partition may belong to no record.
-                return Ok(lag(&records, &held, &fold).await?.events == 0);
+                return Ok(lag(&self.records, &held, &fold).await?.events == 0);
             }
             tokio::time::sleep(FOLD_LOOK).await;
         }
     }
 
-    fn records(&self) -> RecordReader {
-        let records = self.records.read();
-        records.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the result of `look`, and replaces the client if the log could not be read.
-    async fn or_renew_records<T>(
-        &self,
-        look: impl Future<Output = Result<T, LookError>>,
-    ) -> Result<T, LookError> {
-        let looked = look.await;
-        if let Err(LookError::Log(_)) = looked {
-            self.renew_records();
-        }
-        looked
-    }
-
-    /// Replaces the client after an error.
-    fn renew_records(&self) {
-        match RecordReader::new(&self.kafka, &self.topics.events) {
-            Ok(new) => *self.records.write().unwrap_or_else(PoisonError::into_inner) = new,
-            Err(error) => tracing::warn!(%error, "no new Kafka client: the last one is kept"),
-        }
-    }
-
     /// None: the log does not have it any more.
     async fn record(&self, partition: i32, offset: Offset) -> Result<Option<Record>, LogError> {
-        match self.records().at(partition, vec![offset]).await {
+        match self.records.at(partition, vec![offset]).await {
             Ok(found) => Ok(found.into_iter().next()),
             Err(LogError::NotInLog { .. }) => Ok(None),
-            Err(error) => {
-                self.renew_records();
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 }
