@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use uuid::Uuid;
+
 /// Why a text is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -13,6 +15,7 @@ use std::str::FromStr;
 pub struct TraceParentError;
 
 const LENGTH: usize = 55;
+const TRACE: Range<usize> = 3..35;
 const SPAN: Range<usize> = 36..52;
 
 /// A `traceparent` of version 00: 55 bytes of lower-case hexadecimal digits and hyphens, so that
@@ -22,13 +25,11 @@ pub struct TraceParent([u8; LENGTH]);
 
 impl TraceParent {
     /// Makes a sampled one of two random numbers; a zero, which would be no id, becomes one.
-    ///
-    /// # Panics
-    /// Does not happen: the numbers are formatted to the lengths that are parsed.
     #[must_use]
     pub fn generate(random: u128, span: u64) -> Self {
-        let text = format!("00-{:032x}-{:016x}-01", random.max(1), span.max(1));
-        text.parse().expect("formatted as it is parsed")
+        let mut text = *b"00-................................-................-01";
+        text[TRACE].copy_from_slice(&hex_digits(random.max(1)));
+        Self(text).child(span)
     }
 
     /// As text.
@@ -46,8 +47,7 @@ impl TraceParent {
     /// Another span of the same trace; a zero, which would be no id, becomes one.
     #[must_use]
     pub fn child(mut self, span: u64) -> Self {
-        let digits = format!("{:016x}", span.max(1));
-        self.0[SPAN].copy_from_slice(digits.as_bytes());
+        self.0[SPAN].copy_from_slice(&hex_digits(span.max(1).into())[16..]);
         self
     }
 
@@ -82,8 +82,14 @@ impl TraceParent {
     /// The 32 hexadecimal digits that tracing tools look a trace up by.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        &self.as_str()[3..35]
+        &self.as_str()[TRACE]
     }
+}
+
+fn hex_digits(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    Uuid::from_u128(number).simple().encode_lower(&mut digits);
+    digits
 }
 
 impl FromStr for TraceParent {

@@ -124,9 +124,8 @@ pub fn span_id(trace: TraceParent) -> u64 {
 /// A trace that begins here.
 #[must_use]
 pub fn begin() -> TraceParent {
-    let (span, _) = Uuid::new_v4().as_u64_pair();
     let random = Uuid::new_v4().as_u128();
-    let trace = TraceParent::generate(random, span);
+    let trace = TraceParent::generate(random, new_span());
     let picked = |export: &Export| (random >> 64) as f64 / 2f64.powi(64) < export.share;
     if EXPORT.get().is_none_or(picked) {
         trace
@@ -135,13 +134,29 @@ pub fn begin() -> TraceParent {
     }
 }
 
-/// The context of work that follows from a span: its own while nothing is sent.
+/// The context of a request, which has a span of its own even if its trace is not sent: the span of a failure
+/// is sent in any case.
+#[must_use]
+pub fn of_request(caller: Option<TraceParent>) -> TraceParent {
+    match caller {
+        Some(caller) if EXPORT.get().is_some() => caller.child(new_span()),
+        Some(caller) => caller,
+        None => begin(),
+    }
+}
+
+/// The context of work that follows from a span: the span's own where nothing of it is sent.
 #[must_use]
 pub fn child(parent: TraceParent) -> TraceParent {
-    if EXPORT.get().is_none() {
-        return parent;
+    if wants(parent) {
+        parent.child(new_span())
+    } else {
+        parent
     }
-    parent.child(Uuid::new_v4().as_u64_pair().0)
+}
+
+fn new_span() -> u64 {
+    Uuid::new_v4().as_u64_pair().0
 }
 
 /// The span that stands for an order, in a trace of its own. Payments, cancellations and expiries come in

@@ -44,7 +44,7 @@ pub async fn observe(
     let started = Instant::now();
     let is_head = answers::take_head(&mut request);
     let parent = trace::incoming(&request);
-    let trace = parent.map_or_else(traces::begin, traces::child);
+    let trace = traces::of_request(parent);
     request.extensions_mut().insert(trace);
     let mut response = if request::is_canonical(request.path()) {
         next.call(request).await?.map_into_left_body()
