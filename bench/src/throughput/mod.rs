@@ -243,9 +243,7 @@ impl<'a> Bench<'a> {
         let before = cpu::processes();
         let run = self.send(crowd, &stage).await?;
         let ended = Instant::now();
-        let settled = sales.iter().map(|sale| self.settled(*sale));
-        let settled = stream::iter(settled).buffer_unordered(CALLS_AT_A_TIME);
-        let () = settled.try_collect().await?;
+        let () = several_at_a_time(sales.iter().map(|sale| self.settled(*sale))).await?;
         let settled_after = ended.elapsed();
         let cpu = cpu::used_between(&before, &cpu::processes());
         self.close(&sales).await?;
@@ -273,15 +271,11 @@ impl<'a> Bench<'a> {
 
     async fn open_sales(&self, vouchers: usize, stock: usize) -> anyhow::Result<Vec<VoucherId>> {
         let sale = NewSale::from_now("Benchmark", stock as u64, HOLD_SECONDS, SALE_DURATION)?;
-        let opened = (0..vouchers).map(|_| self.api.open_sale(&sale));
-        let opened = stream::iter(opened).buffer_unordered(CALLS_AT_A_TIME);
-        opened.try_collect().await
+        several_at_a_time((0..vouchers).map(|_| self.api.open_sale(&sale))).await
     }
 
     async fn close(&self, sales: &[VoucherId]) -> anyhow::Result<()> {
-        let closed = sales.iter().map(|sale| self.api.close_sale(*sale));
-        let closed = stream::iter(closed).buffer_unordered(CALLS_AT_A_TIME);
-        closed.try_collect().await
+        several_at_a_time(sales.iter().map(|sale| self.api.close_sale(*sale))).await
     }
 
     /// How many buyers there are.
@@ -318,6 +312,14 @@ impl<'a> Bench<'a> {
         };
         wait_for("the orders to be settled", SETTLED_DEADLINE, at_rest).await
     }
+}
+
+/// What these calls return, in no order. After an error no more are begun.
+async fn several_at_a_time<T, All: Default + Extend<T>>(
+    calls: impl Iterator<Item = impl Future<Output = anyhow::Result<T>>>,
+) -> anyhow::Result<All> {
+    let calls = stream::iter(calls).buffer_unordered(CALLS_AT_A_TIME);
+    calls.try_collect().await
 }
 
 /// Who comes, and when.

@@ -104,8 +104,9 @@ pub(crate) fn watermarks<C: ClientContext>(
         if found.is_ok() || left <= RETRY {
             return found;
         }
-        // Its error, if there is one, is the next answer's too.
-        let _ = client.fetch_metadata(Some(topic), left);
+        if let Err(error) = client.fetch_metadata(Some(topic), left) {
+            tracing::debug!(%error, topic, partition, "the leader is not told anew");
+        }
         std::thread::sleep(RETRY);
     }
 }
