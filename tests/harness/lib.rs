@@ -51,4 +51,4 @@ pub use runbook::Runbook;
 pub use secured::{Secured, Settings};
 pub use trade::Trade;
 pub use waits::{eventually, eventually_within, until_answered};
-pub use world::{SaleTerms, World};
+pub use world::{PATIENCE, SaleTerms, World};

@@ -84,19 +84,40 @@ impl World {
     /// # Errors
     /// When that is not so in time.
     pub async fn quiet(&self, voucher: VoucherId) -> Result<Value> {
-        eventually("everything is decided and carried out", || {
-            self.is_quiet(voucher)
-        })
-        .await
-        .with_context(|| self.log_tails())?;
+        let what = "everything is decided and carried out";
+        let quiet = eventually(what, || async {
+            self.quiet_ledger(voucher).await.map(|_| true)
+        });
+        quiet.await.with_context(|| self.log_tails())?;
         self.client.ledger(voucher).await
     }
 
-    async fn is_quiet(&self, voucher: VoucherId) -> Result<bool> {
+    /// As [`Self::quiet`], and no order is unpaid, by the same reading of the ledger: while some are not decided yet,
+    /// it says nothing that none is unpaid.
+    ///
+    /// # Errors
+    /// When that is not so within `patience`.
+    pub async fn quiet_with_none_unpaid(
+        &self,
+        voucher: VoucherId,
+        patience: Duration,
+    ) -> Result<Value> {
+        let what = "everything has ended and is carried out";
+        let quiet = eventually_within(patience, what, || async {
+            let ledger = self.quiet_ledger(voucher).await?;
+            ensure!(ledger["unpaid"] == 0, "{ledger}");
+            Ok(true)
+        });
+        quiet.await.with_context(|| self.log_tails())?;
+        self.client.ledger(voucher).await
+    }
+
+    /// The ledger, if all granted orders are decided and carried out.
+    async fn quiet_ledger(&self, voucher: VoucherId) -> Result<Value> {
         let ledger = self.client.ledger(voucher).await?;
         let settled = ledger["in_flight"] == 0 && ledger["drift"] == 0;
         ensure!(settled && ledger["consistent"] == true, "{ledger}");
-        Ok(true)
+        Ok(ledger)
     }
 
     /// The same, while services that end are started again. Returns how many were.
@@ -104,7 +125,7 @@ impl World {
     /// # Errors
     /// As [`Self::quiet`], or when a service cannot be started again.
     pub async fn quiet_under_supervision(&mut self, voucher: VoucherId) -> Result<usize> {
-        let is_quiet = async |world: &Self| world.is_quiet(voucher).await;
+        let is_quiet = async |world: &Self| world.quiet_ledger(voucher).await.map(|_| true);
         self.eventually_under_supervision("everything is carried out", is_quiet)
             .await
     }

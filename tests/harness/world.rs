@@ -18,7 +18,8 @@ use crate::client::Client;
 use crate::proxy::SlowWire;
 
 pub(crate) const PERIOD: Duration = Duration::from_millis(25);
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for what has to happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The terms with which a sale is put up.
 #[derive(Debug, Clone, Copy)]

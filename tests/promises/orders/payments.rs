@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
-use seckill_tests::{Answer, SaleTerms, World, check_consistency, eventually};
+use seckill_tests::{Answer, PATIENCE, SaleTerms, World, check_consistency, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_right_payment_counts_and_every_other_is_a_refund() -> Result<()> {
@@ -128,11 +128,7 @@ async fn payment_and_expiry_at_the_same_moment_have_one_winner() -> Result<()> {
     })
     .await?;
     try_join_all(ids.iter().map(|id| world.client.pay(id, id, 1_000))).await?;
-    eventually("nothing is unpaid", || async {
-        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-    })
-    .await?;
-    let ledger = world.quiet(voucher).await?;
+    let ledger = world.quiet_with_none_unpaid(voucher, PATIENCE).await?;
     let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.paid + found.available, 100, "{ledger}");
     Ok(())

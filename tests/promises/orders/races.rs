@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
-use seckill_tests::{Answer, Client, SaleTerms, World, await_death, check_consistency, eventually};
+use seckill_tests::{
+    Answer, Client, PATIENCE, SaleTerms, World, await_death, check_consistency, eventually,
+};
 use serde_json::json;
 
 /// After `delay`, a buyer cancels the order, pays it, or does both at once.
@@ -45,11 +47,7 @@ async fn cancellations_payments_and_expiries_of_300_orders() -> Result<()> {
     for buyer in buyers {
         buyer.await??;
     }
-    eventually("nothing is unpaid", || async {
-        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-    })
-    .await?;
-    world.quiet(voucher).await?;
+    world.quiet_with_none_unpaid(voucher, PATIENCE).await?;
     let found = check_consistency(&world, voucher, &answers).await?;
     assert_eq!(found.paid + found.available, 300, "{found:?}");
 

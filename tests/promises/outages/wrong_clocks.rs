@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Redis, Service, TestStack, clock};
 use seckill_tests::{
-    Answer, SaleTerms, World, check_consistency, eventually, series, until_ready, until_unready,
+    Answer, PATIENCE, SaleTerms, World, check_consistency, eventually, series, until_ready,
+    until_unready,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -155,12 +156,8 @@ async fn clock_of_postgresql(off_seconds: i64) -> Result<()> {
     server.restart_with_clock_off_by(0)?;
     let right = Instant::now();
     until_ready(&world.timeout).await?;
-    eventually("they expire", || async {
-        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-    })
-    .await?;
+    world.quiet_with_none_unpaid(voucher, PATIENCE).await?;
     let recovered_ms = right.elapsed().as_millis();
-    world.quiet(voucher).await?;
     assert_eq!(
         check_consistency(&world, voucher, &answers)
             .await?

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Service, TestStack};
-use seckill_tests::{
-    Crowd, SaleTerms, SaleTotals, World, check_consistency, eventually_within, until_ready,
-};
+use seckill_tests::{Crowd, SaleTerms, SaleTotals, World, check_consistency, until_ready};
 
 const SEED_VARIABLE: &str = "SECKILL_TEST_SEED";
 const BUYERS: u64 = 2_000_000;
@@ -147,11 +145,7 @@ impl Arena {
         let orders = self.crowd.accepted();
         let answers = self.crowd.leave().await?;
         let (world, voucher) = (&self.world, self.voucher);
-        eventually_within(RECOVERY, "all orders have expired", || async {
-            Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-        })
-        .await?;
-        world.quiet(voucher).await?;
+        world.quiet_with_none_unpaid(voucher, RECOVERY).await?;
         world.until_carried_out().await?;
         let lag_ms = calm.elapsed().as_millis();
         let SaleTotals {

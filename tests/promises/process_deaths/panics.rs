@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use seckill_eventlog::{KafkaSettings, Topics, read_all};
 use seckill_testkit::Service;
 use seckill_tests::{
-    ForeignProducer, SaleTerms, World, arm, check_consistency, eventually, revive,
+    ForeignProducer, PATIENCE, SaleTerms, World, arm, check_consistency, eventually, revive,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -87,11 +87,7 @@ async fn orders_that_a_timeout_service_has_claimed_before_its_panic_expire() -> 
     let answers = world.client.orders(voucher, 1..3).await;
     await_panic(&mut world.timeout, POINT)?;
     revive(&mut world.timeout)?;
-    eventually("both orders are expired", || async {
-        Ok(world.client.ledger(voucher).await?["unpaid"] == 0)
-    })
-    .await?;
-    world.quiet(voucher).await?;
+    world.quiet_with_none_unpaid(voucher, PATIENCE).await?;
     check_consistency(&world, voucher, &answers).await?;
     Ok(())
 }
