@@ -24,6 +24,7 @@ GRANT SELECT ON vouchers, orders, refunds, stock_adjustments, sale_reloads, view
     accepted_logs, sale_requests, voucher_ids, users, provider_users, user_id_key, sign_ins, revoked_sessions, ended_sessions,
     risk_rules, risk_version, consistency_findings TO seckill_ingress;
 GRANT UPDATE ON voucher_ids TO seckill_ingress;
+GRANT UPDATE (fate) ON skipped_records TO seckill_ingress;
 -- What operators did to a sale; from where, and by whose login, the owner alone reads.
 GRANT SELECT (id, at, actor, command, reason, voucher_id) ON ops_audit TO seckill_ingress;
 GRANT INSERT ON sale_requests, ops_audit, users, provider_users TO seckill_ingress;

@@ -101,6 +101,13 @@ impl Browser {
             .with_context(|| format!("{option} cannot be chosen"))
     }
 
+    /// Puts a text into a field in place of what is in it.
+    pub(crate) async fn fill(&self, css: &str, text: impl AsRef<str>) -> Result<()> {
+        let field = self.shown(css).await?;
+        field.clear().await?;
+        Ok(field.send_keys(text.as_ref()).await?)
+    }
+
     /// Waits until an element that is there does not show.
     pub(crate) async fn gone(&self, css: &str) -> Result<()> {
         let gone = self.until(|| async {
@@ -134,6 +141,19 @@ impl Browser {
         clicked
             .await
             .with_context(|| format!("{css} cannot be clicked"))
+    }
+
+    /// The next change that the page asks for reaches the server, and its answer does not come back.
+    pub(crate) async fn lose_the_next_answer(&self) -> Result<()> {
+        let script = "const real = window.fetch;
+            window.fetch = async (path, options) => {
+              if (options?.method !== 'POST') return real(path, options);
+              window.fetch = real;
+              await real(path, options);
+              throw new TypeError();
+            };";
+        self.driver.execute(script, Vec::new()).await?;
+        Ok(())
     }
 
     /// Asks until there is an answer. An element that is not there, or went with its page while it was

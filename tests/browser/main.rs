@@ -9,6 +9,7 @@ mod buying;
 mod chinese;
 mod documents;
 mod operators;
+mod operators_letters;
 mod operators_sale;
 mod redirects;
 mod shop;

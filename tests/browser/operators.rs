@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use seckill_domain::{OrderId, VoucherId};
-use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
+use seckill_tests::{SaleTerms, World, eventually};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -130,7 +130,7 @@ async fn an_order_is_found_by_its_user_and_by_any_payment_for_it() -> Result<()>
         assert_eq!(refused.problem(), "invalid-request", "{asked}");
     }
 
-    let browser = operators_page(&shop).await?;
+    let browser = operators_page(&shop, world.stack.setting("ADMIN_TOKEN")).await?;
     browser.choose("#search-by", "user_id").await?;
     type_into(&browser, "#search-text", "7").await?;
     browser.says("#found", &order_id).await?;
@@ -145,66 +145,11 @@ async fn an_order_is_found_by_its_user_and_by_any_payment_for_it() -> Result<()>
     Ok(())
 }
 
-/// One that no version can read, longer than what is shown of it, and one that decodes: under a wrong key.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_was_passed_over_is_shown_with_what_is_in_it_and_what_to_do() -> Result<()> {
-    let shop = Shop::open()?;
-    let world = &shop.world;
-    let voucher = world.sale(SaleTerms::of(5)).await?;
-    let foreign = ForeignProducer::of(world)?;
-    foreign.write_as(voucher, &[7; 5_000]).await?;
-    foreign.misfile_restock(voucher).await?;
-    let listed = || async {
-        let answer = world.client.admin_get("/admin/v1/skipped-records").await?;
-        Ok::<_, anyhow::Error>(
-            answer.body["records"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default(),
-        )
-    };
-    eventually("both are passed over", || async {
-        Ok(listed().await?.len() == 2)
-    })
-    .await?;
-    eventually("they are counted", || async {
-        let overview = world.client.admin_get("/admin/v1/overview").await?.body;
-        Ok(overview["dead_letters"] == 2)
-    })
-    .await?;
-
-    let browser = operators_page(&shop).await?;
-    for letter in listed().await? {
-        let name = format!("{}/{}", letter["partition"], letter["offset"]);
-        let path = format!("/admin/v1/skipped-records/{name}");
-        let opened = world.client.admin_get(&path).await?.body;
-        let record = &opened["record"];
-        let is_long = record["payload_bytes"] == 5_000;
-        let shown = record["payload_hex"].as_str().context("no payload")?;
-        assert_eq!(shown.len() == 2 * 2_048, is_long, "{record}");
-        assert_eq!(record["event"].is_null(), is_long, "{record}");
-        let button = format!("//tbody[@id='letters']//button[text()='{name}']");
-        browser.press(&button).await?;
-        browser
-            .says("#letter-message", &format!("dlq redrive {name} "))
-            .await?;
-        let content = if is_long { "07070707" } else { "StockAdjusted" };
-        browser.says("#letter", content).await?;
-        assert_eq!(browser.focused().await?.as_deref(), Some("letter"));
-    }
-    let nothing = world
-        .client
-        .admin_get("/admin/v1/skipped-records/0/999999")
-        .await?;
-    assert_eq!(nothing.problem(), "not-found");
-    Ok(())
-}
-
-async fn operators_page(shop: &Shop) -> Result<Browser> {
+pub(crate) async fn operators_page(shop: &Shop, token: &str) -> Result<Browser> {
     let browser = Browser::start(1280, 900).await?;
     let page = format!("{}/ops", shop.world.ingress.admin_url());
     browser.driver.goto(page).await?;
-    type_into(&browser, "#token", shop.world.stack.setting("ADMIN_TOKEN")).await?;
+    type_into(&browser, "#token", token).await?;
     browser.shown("#figures").await?;
     Ok(browser)
 }
@@ -220,9 +165,7 @@ async fn answered(world: &World, answer: &str) -> Result<u64> {
 }
 
 async fn type_into(browser: &Browser, css: &str, text: &str) -> Result<()> {
-    let input = browser.shown(css).await?;
-    input.clear().await?;
-    input.send_keys(text).await?;
-    input.send_keys(Key::Enter.value()).await?;
-    Ok(())
+    browser.fill(css, text).await?;
+    let field = browser.shown(css).await?;
+    Ok(field.send_keys(Key::Enter.value()).await?)
 }

@@ -6,15 +6,7 @@ use seckill_tests::SaleTerms;
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
-use crate::shop::Shop;
-
-const OPERATOR: &str = "kims-0123456789abcdef0123456789abcdef";
-const VIEWER: &str = "lees-fedcba9876543210fedcba9876543210";
-
-fn shop() -> Result<Shop> {
-    let tokens = format!("kim:operator={OPERATOR}\nlee:viewer={VIEWER}");
-    Shop::open_with(&[("ADMIN_TOKENS", &tokens)])
-}
+use crate::shop::{OPERATOR, Shop, VIEWER};
 
 /// The sale's page as somebody with this token sees it.
 async fn visit(shop: &Shop, voucher: VoucherId, token: &str) -> Result<Browser> {
@@ -28,48 +20,23 @@ async fn visit(shop: &Shop, voucher: VoucherId, token: &str) -> Result<Browser> 
     Ok(browser)
 }
 
-async fn type_into(browser: &Browser, css: &str, text: impl AsRef<str>) -> Result<()> {
-    let input = browser.shown(css).await?;
-    input.clear().await?;
-    Ok(input.send_keys(text.as_ref()).await?)
-}
-
-/// Who did what to sales, and why.
-async fn audit(shop: &Shop, like: &str) -> Result<Vec<(String, String)>> {
-    let rows = sqlx::query_as("SELECT actor, reason FROM ops_audit WHERE command LIKE $1");
-    Ok(rows
-        .bind(like)
-        .fetch_all(&shop.world.database().await?)
-        .await?)
-}
-
-/// The next change reaches the server, and its answer does not come back.
-const LOSE_THE_NEXT_ANSWER: &str = "const real = window.fetch;
-    window.fetch = async (path, options) => {
-      if (options?.method !== 'POST') return real(path, options);
-      window.fetch = real;
-      await real(path, options);
-      throw new TypeError();
-    };";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_why() -> Result<()> {
-    let shop = shop()?;
+    let shop = Shop::with_operators()?;
     let voucher = shop.world.sale(SaleTerms::of(10)).await?;
     let browser = visit(&shop, voucher, OPERATOR).await?;
     browser.says("#who", "kim, operator").await?;
 
     browser.click("#restock-open").await?;
-    type_into(&browser, "#restock-units", "5").await?;
-    type_into(&browser, "#restock-reason", "found a box, 一箱").await?;
+    browser.fill("#restock-units", "5").await?;
+    browser.fill("#restock-reason", "found a box, 一箱").await?;
     let confirm = "#restock-dialog [type=submit]";
     for (typed, is_enabled) in [(format!("{voucher}1"), false), (voucher.to_string(), true)] {
-        type_into(&browser, "#restock-typed", &typed).await?;
+        browser.fill("#restock-typed", &typed).await?;
         let button = browser.shown(confirm).await?;
         ensure!(button.is_enabled().await? == is_enabled, "{typed}");
     }
-    let lose = browser.driver.execute(LOSE_THE_NEXT_ANSWER, Vec::new());
-    lose.await?;
+    browser.lose_the_next_answer().await?;
     browser.click(confirm).await?;
     browser.says("#restock-message", "is not known").await?;
     browser.click(confirm).await?;
@@ -79,8 +46,8 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
     browser.says("#audit", "found a box, 一箱").await?;
 
     browser.click("#close-open").await?;
-    type_into(&browser, "#close-reason", "recalled, 召回").await?;
-    type_into(&browser, "#close-typed", voucher.to_string()).await?;
+    browser.fill("#close-reason", "recalled, 召回").await?;
+    browser.fill("#close-typed", voucher.to_string()).await?;
     let button = browser.shown("#close-dialog [type=submit]").await?;
     let twice = browser.driver.action_chain();
     twice.double_click_element(&button).perform().await?;
@@ -93,8 +60,8 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
     browser.says(newest, "recalled, 召回").await?;
 
     let kim = |reason: &str| vec![("kim".to_owned(), reason.to_owned())];
-    assert_eq!(audit(&shop, "%/stock %").await?, kim("found a box, 一箱"));
-    assert_eq!(audit(&shop, "%/close %").await?, kim("recalled, 召回"));
+    assert_eq!(shop.audit("%/stock %").await?, kim("found a box, 一箱"));
+    assert_eq!(shop.audit("%/close %").await?, kim("recalled, 召回"));
     let ledger = shop.world.client.ledger(voucher).await?;
     assert_eq!(ledger["adjusted"], 5, "{ledger}");
     Ok(())
@@ -103,7 +70,7 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_only_look_is_shown_no_actions_and_the_server_refuses_them_all_the_same()
 -> Result<()> {
-    let shop = shop()?;
+    let shop = Shop::with_operators()?;
     let voucher = shop.world.sale(SaleTerms::of(10)).await?;
     let browser = visit(&shop, voucher, VIEWER).await?;
     browser.says("#who", "lee, viewer").await?;
@@ -115,19 +82,19 @@ async fn who_may_only_look_is_shown_no_actions_and_the_server_refuses_them_all_t
     let show = "document.querySelector('[data-acts]').hidden = false";
     browser.driver.execute(show, Vec::new()).await?;
     browser.click("#restock-open").await?;
-    type_into(&browser, "#restock-units", "5").await?;
-    type_into(&browser, "#restock-reason", "found a box").await?;
-    type_into(&browser, "#restock-typed", voucher.to_string()).await?;
+    browser.fill("#restock-units", "5").await?;
+    browser.fill("#restock-reason", "found a box").await?;
+    browser.fill("#restock-typed", voucher.to_string()).await?;
     browser.click("#restock-dialog [type=submit]").await?;
     browser.says("#restock-message", "Your role").await?;
-    assert!(audit(&shop, "%/stock %").await?.is_empty());
+    assert!(shop.audit("%/stock %").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dialog_is_opened_filled_and_left_by_keyboard_and_a_reader_sees_what_became_of_the_sale()
 -> Result<()> {
-    let shop = shop()?;
+    let shop = Shop::with_operators()?;
     let world = &shop.world;
     let voucher = world.sale(SaleTerms::of(1)).await?;
     let answer = world.client.order(voucher, 7, None, 1).await?;

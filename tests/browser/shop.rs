@@ -9,6 +9,11 @@ use seckill_tests::{World, eventually};
 
 use crate::browser::Browser;
 
+/// The token of the operator kim.
+pub(crate) const OPERATOR: &str = "kims-0123456789abcdef0123456789abcdef";
+/// The token of the viewer lee.
+pub(crate) const VIEWER: &str = "lees-fedcba9876543210fedcba9876543210";
+
 /// A shop that can be paid in.
 pub(crate) struct Shop {
     pub(crate) world: World,
@@ -20,6 +25,12 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) fn open() -> Result<Self> {
         Self::open_with(&[])
+    }
+
+    /// With the operator kim and the viewer lee.
+    pub(crate) fn with_operators() -> Result<Self> {
+        let tokens = format!("kim:operator={OPERATOR}\nlee:viewer={VIEWER}");
+        Self::open_with(&[("ADMIN_TOKENS", &tokens)])
     }
 
     /// With settings of its own.
@@ -52,6 +63,15 @@ impl Shop {
             mail,
             _payments: payments,
         })
+    }
+
+    /// Who made requests to the operators' API that are like this, and why.
+    pub(crate) async fn audit(&self, like: &str) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query_as("SELECT actor, reason FROM ops_audit WHERE command LIKE $1");
+        Ok(rows
+            .bind(like)
+            .fetch_all(&self.world.database().await?)
+            .await?)
     }
 
     /// Opens a path of the shop.

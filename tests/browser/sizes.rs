@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::python;
-use seckill_tests::SaleTerms;
+use seckill_tests::{ForeignProducer, SaleTerms};
 use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
@@ -48,6 +48,8 @@ async fn a_title_without_a_space_makes_no_page_wider_than_its_window() -> Result
 }
 
 async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) -> Result<()> {
+    let foreign = ForeignProducer::of(&shop.world)?;
+    foreign.misfile_restock(voucher).await?;
     for (width, height) in [(360, 740), (768, 1024), (1280, 800), (1920, 1080)] {
         let is_for_show = is_for_show && [360, 1280].contains(&width);
         let browser = Browser::start(width, height).await?;
@@ -90,6 +92,9 @@ async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) 
             browser.says("#sales", holds).await?;
             let name = format!("operators-{width}-{language}");
             look(&browser, &name, is_for_show).await?;
+            browser.click("#letters button").await?;
+            let redrive = format!("operators-redrive-{width}-{language}");
+            look_at_the_dialog(&browser, "redrive", &redrive, is_for_show).await?;
             look_at_the_operators_sale(shop, &browser, voucher, (width, language), is_for_show)
                 .await?;
         }
@@ -97,7 +102,7 @@ async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) 
     Ok(())
 }
 
-/// Its page, and both dialogs. Those open over the page: it is as wide as before.
+/// Its page, and both dialogs. These open over the page, which is as wide as before.
 async fn look_at_the_operators_sale(
     shop: &Shop,
     browser: &Browser,
@@ -113,18 +118,22 @@ async fn look_at_the_operators_sale(
     let name = format!("operators-sale-{width}-{language}");
     look(browser, &name, is_for_show).await?;
     for deed in ["restock", "close"] {
-        browser.click(&format!("#{deed}-open")).await?;
-        look(
-            browser,
-            &format!("operators-{deed}-{width}-{language}"),
-            is_for_show,
-        )
-        .await?;
-        browser
-            .click(&format!("#{deed}-dialog [type=button]"))
-            .await?;
+        let name = format!("operators-{deed}-{width}-{language}");
+        look_at_the_dialog(browser, deed, &name, is_for_show).await?;
     }
     Ok(())
+}
+
+async fn look_at_the_dialog(
+    browser: &Browser,
+    deed: &str,
+    name: &str,
+    is_for_show: bool,
+) -> Result<()> {
+    browser.click(&format!("#{deed}-open")).await?;
+    look(browser, name, is_for_show).await?;
+    let dismiss = format!("#{deed}-dialog [type=button]");
+    browser.click(&dismiss).await
 }
 
 async fn look(browser: &Browser, page: &str, is_for_show: bool) -> Result<()> {

@@ -94,13 +94,27 @@ byId("search-form").addEventListener("submit", (event) => {
 
 async function openLetter(name) {
   const opened = await get(`/admin/v1/skipped-records/${name}`);
-  const { letter, record } = opened;
-  const next = letter.fate !== null ? WORDS.letter_dealt_with : letter.in_log ? fill(WORDS.letter_next, name, name) : fill(WORDS.letter_waits, name);
-  say("letter-message", next);
+  const { letter, record, not_redrivable: why } = opened;
+  const next = why === null ? fill(WORDS.letter_readable, name) : fill(WORDS.letter_unreadable, why, name);
+  say("letter-message", letter.fate !== null ? WORDS.letter_dealt_with : letter.in_log ? next : fill(WORDS.letter_waits, name));
+  byId("may-redrive").hidden = why !== null;
+  byId("letter").dataset.name = name;
   byId("letter").hidden = false;
   byId("letter").textContent = record === null ? WORDS.letter_gone : JSON.stringify(record, null, 2);
   byId("letter").focus();
 }
+
+// The record is its own key: one that was redriven is not written again.
+new Deed("redrive", {
+  subjectNow: () => byId("letter").dataset.name,
+  says: "letter-message",
+  done: WORDS.redrive_done,
+  request: async (name) => {
+    const headers = { "x-reason": asHeader(byId("redrive-reason").value.trim()) };
+    await call("POST", `/admin/v1/skipped-records/${name}/redrive`, { headers });
+    if (byId("letter").dataset.name === name) byId("may-redrive").hidden = true;
+  },
+});
 
 async function lookAtLetters() {
   const { records } = await get("/admin/v1/skipped-records");

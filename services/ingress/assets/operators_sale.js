@@ -1,4 +1,5 @@
 // A sale as operators see it: its ledger, what became of its orders, and what was done to it.
+const SALE = document.body.dataset.voucherId;
 const LEDGER_EVERY_MS = 2000;
 // It costs as much as the sale has orders.
 const REPORT_EVERY_MS = 5000;
@@ -45,6 +46,26 @@ async function lookAtAudit() {
   show("audit", deeds.map((deed) => [written(deed.at), deed.actor, deed.command, deed.reason || null]));
   byId("audit-more").hidden = !more;
 }
+
+new Deed("restock", {
+  subjectNow: () => SALE,
+  says: "action-message",
+  done: WORDS.restock_done,
+  request: (sale, key) => {
+    const body = { delta: Number(byId("restock-units").value), reason: byId("restock-reason").value };
+    return call("POST", `/admin/v1/vouchers/${sale}/stock`, { body, headers: { "idempotency-key": key } });
+  },
+});
+
+new Deed("close", {
+  subjectNow: () => SALE,
+  says: "action-message",
+  done: WORDS.close_done,
+  request: (sale, key) => {
+    const headers = { "idempotency-key": key, "x-reason": asHeader(byId("close-reason").value.trim()) };
+    return call("POST", `/admin/v1/vouchers/${sale}/close`, { headers });
+  },
+});
 
 LOOKS.push([lookAtLedger, LEDGER_EVERY_MS], [lookAtReport, REPORT_EVERY_MS], [lookAtAudit, AUDIT_EVERY_MS]);
 if (token) begin();

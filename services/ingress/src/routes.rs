@@ -132,6 +132,10 @@ pub fn admin_routes(config: &mut web::ServiceConfig) {
             [(Method::GET, web::get().to(letters::one))],
         ))
         .service(resource(
+            "/skipped-records/{partition}/{offset}/redrive",
+            [(Method::POST, web::post().to(letters::redrive))],
+        ))
+        .service(resource(
             "/orders",
             [(Method::GET, web::get().to(search::find))],
         ))

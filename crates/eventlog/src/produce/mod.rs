@@ -3,4 +3,5 @@
 pub(crate) mod acks;
 pub(crate) mod dead_letter;
 pub(crate) mod producer;
+pub(crate) mod redrive;
 pub(crate) mod schema_ids;

@@ -75,7 +75,8 @@ struct PublicApi;
     ),
     paths(
         admin::list, admin::schedule, admin::adjust_stock, admin::close, admin::ledger,
-        admin::overview, admin::pulse, admin::timeline, report::report, audit::of_sale, who::operator, letters::list, letters::one, findings::list,
+        admin::overview, admin::pulse, admin::timeline, report::report, audit::of_sale, who::operator, letters::list, letters::one, letters::redrive,
+        findings::list,
         search::find,
     ),
     components(schemas(FieldError)),

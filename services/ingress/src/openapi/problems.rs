@@ -39,6 +39,7 @@ fn samples() -> Vec<Problem> {
         Problem::from(Rule::UserBlocked),
         Problem::not_found("There is no such voucher."),
         Problem::not_cancellable("The order is paid already."),
+        Problem::not_redrivable("it was dealt with: discarded"),
         Problem::stock_committed(3),
         Problem::unavailable("A store does not answer: try again in a moment."),
         Problem::overloaded(),

@@ -24,7 +24,8 @@ pub(crate) struct Audit {
     more: bool,
 }
 
-/// What an operator did or asked for. It is noted before it is done: whether it was, the ledger and the report say.
+/// What an operator did or asked for. It is noted before it is done: whether it was, the ledger and the report say. Only
+/// a redrive is noted afterwards.
 #[derive(Debug, Serialize, ToSchema)]
 struct Deed {
     /// By PostgreSQL's clock.

@@ -1,5 +1,5 @@
-//! A change of a sale that an operator asks for. The operator, the request and the reason are recorded before the
-//! change is made, and an idempotency key always belongs to the same event.
+//! A change that an operator asks for. The operator, the request and the reason are recorded before a sale is changed,
+//! and an idempotency key always belongs to the same event.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -127,7 +127,7 @@ impl Change {
         }
     }
 
-    fn entry(&self) -> AuditEntry<'_> {
+    pub(super) fn entry(&self) -> AuditEntry<'_> {
         AuditEntry {
             actor: &self.actor,
             command: &self.command,

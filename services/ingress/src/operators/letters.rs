@@ -1,15 +1,17 @@
-//! Records that the fold has skipped, with their content, which is read with the same code as in `seckillctl dlq show`.
+//! Records that the fold has skipped, with their content, and how one is redriven: by the code of `seckillctl dlq show`
+//! and `dlq redrive`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use seckill_domain::Offset;
-use seckill_eventlog::record_json;
+use seckill_eventlog::{Record, Redriven, record_json};
 use seckill_orderbook::{SkipFate, SkippedRecord};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::http::problem::Problem;
 use crate::operators::Admin;
+use crate::operators::change::Change;
 use crate::operators::role::Action;
 
 /// The most records in a list for a person.
@@ -54,6 +56,17 @@ pub(crate) struct OpenedLetter {
     /// nothing. Null where the log has the record no more.
     #[schema(required = true, value_type = Option<Object>)]
     record: Option<Value>,
+    /// Why it cannot be redriven; null where it can.
+    #[schema(required = true)]
+    not_redrivable: Option<String>,
+}
+
+/// Which record stands in the log again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RedrivenLetter {
+    partition: i32,
+    /// Where it was passed over.
+    offset: i64,
 }
 
 impl From<SkippedRecord> for Letter {
@@ -110,9 +123,8 @@ pub async fn list(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResp
 pub async fn one(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
     admin.operator(&http, Action::Read).await?;
     let (partition, offset) = place(&http)?;
-    let found = admin.operations.letter(partition, offset).await?;
-    let unknown = || Problem::not_found("The fold has passed over no such record.");
-    let (row, record) = found.ok_or_else(unknown)?;
+    let (row, record) = skipped(&admin, partition, offset).await?;
+    let not_redrivable = redriven(&row, record.as_ref()).err();
     let record = record.map(|record| {
         let mut json = record_json(&record, PART_BYTES);
         if let Some(headers) = json["headers"].as_array_mut() {
@@ -121,7 +133,72 @@ pub async fn one(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpRespo
         json
     });
     let letter = Letter::from(row);
-    Ok(HttpResponse::Ok().json(OpenedLetter { letter, record }))
+    Ok(HttpResponse::Ok().json(OpenedLetter {
+        letter,
+        record,
+        not_redrivable,
+    }))
+}
+
+/// Writes a record that the fold has skipped into the log again, under the key of its sale.
+///
+/// Its bytes do not change, and the fold accepts an event once: the same request again does no harm, and changes nothing
+/// where the first one succeeded.
+///
+/// # Errors
+/// `unauthorized`, `forbidden`, `invalid-request`, `not-found`, `not-redrivable`, `unavailable`.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/skipped-records/{partition}/{offset}/redrive",
+    operation_id = "redriveSkippedRecord",
+    tag = "Pipeline",
+    responses((status = 202, description = "The record is in the log again.", body = RedrivenLetter)),
+    security(("adminToken" = [])),
+    extensions(
+        ("x-parameters" = json!(["X-Operator", "X-Reason"])),
+        ("x-problems" = json!(["invalid-request", "not-found", "not-redrivable"])),
+    ),
+)]
+pub async fn redrive(admin: web::Data<Admin>, http: HttpRequest) -> Result<HttpResponse, Problem> {
+    let operator = admin.operator(&http, Action::Act).await?;
+    let (partition, offset) = place(&http)?;
+    let (row, record) = skipped(&admin, partition, offset).await?;
+    let terms = json!({});
+    let change = Change::new((&admin, &operator), &http, (&terms, &[]), None)?;
+    if row.fate != Some(SkipFate::Redriven) {
+        let redriven =
+            redriven(&row, record.as_ref()).map_err(|why| Problem::not_redrivable(&why))?;
+        let voucher_id = redriven.event().voucher_id;
+        let trace = change.trace;
+        admin.reservations.publish_again(&redriven).await?;
+        admin
+            .operations
+            .note_redriven((partition, offset), voucher_id, change)
+            .await?;
+        tracing::info!(%trace, %voucher_id, partition, offset = offset.get(), "a skipped record is redriven");
+    }
+    Ok(HttpResponse::Accepted().json(RedrivenLetter {
+        partition,
+        offset: offset.get(),
+    }))
+}
+
+/// What is to be written, or why nothing is.
+fn redriven(row: &SkippedRecord, record: Option<&Record>) -> Result<Redriven, String> {
+    if let Some(fate) = row.fate {
+        return Err(format!("it was dealt with: {}", fate.as_str()));
+    }
+    let record = record.ok_or_else(|| "the log has it no more".to_owned())?;
+    Redriven::of(record).map_err(|error| error.to_string())
+}
+
+async fn skipped(
+    admin: &Admin,
+    partition: i32,
+    offset: Offset,
+) -> Result<(SkippedRecord, Option<Record>), Problem> {
+    let found = admin.operations.letter(partition, offset).await?;
+    found.ok_or_else(|| Problem::not_found("The fold has passed over no such record."))
 }
 
 fn place(http: &HttpRequest) -> Result<(i32, Offset), Problem> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
-use seckill_domain::{Offset, OrderId};
+use seckill_domain::{Offset, OrderId, VoucherId};
 use seckill_eventlog::{
     HistoryError, KafkaError, KafkaSettings, OffsetRange, OrderHistory, ReadError as LogError,
     Record, RecordReader, Topics,
 };
-use seckill_orderbook::{Orderbook, OrderbookError, SkippedRecord, View};
+use seckill_orderbook::{AuditEntry, Orderbook, OrderbookError, SkipFate, SkippedRecord, View};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use utoipa::ToSchema;
@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use crate::http::events::timestamp_now;
 use crate::http::problem::Problem;
 use crate::http::rfc3339;
+use crate::operators::change::Change;
 
 /// How long a result is cached, so that several open pages share it.
 const REMEMBERED: Duration = Duration::from_secs(2);
@@ -190,6 +191,35 @@ impl Operations {
             Ok(Some((row, record)))
         });
         read.await.map_err(Problem::internal)?
+    }
+
+    /// Records that a record was redriven, and the request for it. To be called when the record is in the log again.
+    ///
+    /// # Errors
+    /// `unavailable` when PostgreSQL does not answer.
+    pub(super) async fn note_redriven(
+        &self,
+        place: (i32, Offset),
+        voucher: VoucherId,
+        change: Change,
+    ) -> Result<(), Problem> {
+        let inner = Arc::clone(&self.0);
+        let noted = self.0.runtime.spawn(async move {
+            let (topic, voucher_id) = (&inner.topics.events, Some(voucher));
+            let entry = AuditEntry {
+                voucher_id,
+                ..change.entry()
+            };
+            let (orderbook, fate) = (&inner.orderbook, SkipFate::Redriven);
+            orderbook.note_fate(topic, &[place], fate, entry).await
+        });
+        let noted = noted.await.map_err(Problem::internal)?;
+        noted.map_err(|error| {
+            Problem::unavailable(
+                "The record is in the log again, but that is not noted: send the request again, that does no harm.",
+            )
+            .because(error)
+        })
     }
 
     /// Every record of an order, in the order of the log. None: there is none.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::Args;
 use seckill_domain::{Event, Offset, VoucherId};
-use seckill_eventlog::{DecodeError, Record, decode_event, record_json, written_at};
+use seckill_eventlog::{DecodeError, Record, decode_event, record_json, redrives, written_at};
 use seckill_orderbook::{Orderbook, SkipFate, SkippedRecord};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -15,9 +15,6 @@ use time::OffsetDateTime;
 use crate::commands::sale::parse_time;
 use crate::failure::Failure;
 use crate::log::Log;
-
-/// The header that counts how often a record was redriven.
-pub(super) const REDRIVE_COUNT: &str = "seckill-redrive-count";
 
 /// The place of a letter's record in the event topic. It identifies the letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,11 +88,6 @@ pub(super) struct Letter {
 
 impl Letter {
     fn of(row: SkippedRecord, record: Record) -> Self {
-        let count = record.header(REDRIVE_COUNT);
-        let redrives = count.map_or(0, |value| {
-            let number = str::from_utf8(value).ok().and_then(|n| n.parse().ok());
-            number.unwrap_or(u32::MAX)
-        });
         let cause = if row.in_log {
             row.cause
         } else {
@@ -107,7 +99,7 @@ impl Letter {
                 offset: row.offset,
             },
             cause,
-            redrives,
+            redrives: redrives(&record),
             fate: row.fate,
             record,
         }

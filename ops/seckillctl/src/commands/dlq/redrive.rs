@@ -2,27 +2,18 @@
 
 use anyhow::Context;
 use seckill_domain::Offset;
-use seckill_eventlog::{Headers, Record};
+use seckill_eventlog::Redriven;
 use seckill_orderbook::SkipFate;
 use serde_json::json;
 
-use super::letter::{Letter, REDRIVE_COUNT, Source};
+use super::letter::Source;
 use super::{Desk, Selection};
 use crate::act::{Act, Throttle, Warrant};
 use crate::failure::Failure;
 use crate::output::{Report, table};
 
-/// A record that was redriven and skipped again this often is not redriven any more.
-const MAX_REDRIVES: u32 = 3;
-
 /// The number of letters that are sent, awaited and recorded together.
 const CHUNK_LETTERS: usize = 100;
-
-/// A letter's record as it is written into the event topic.
-struct Redriven {
-    source: Source,
-    record: Record,
-}
 
 pub(super) async fn run(
     desk: &Desk,
@@ -33,14 +24,14 @@ pub(super) async fn run(
     let letters = desk.selected(selection).await?;
     let (mut rows, mut plan, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for letter in &letters {
-        let verdict = match redriven(letter) {
+        let verdict = match Redriven::of(&letter.record) {
             Ok(redriven) => {
-                let key = redriven.record.key.as_deref().unwrap_or_default();
-                let verdict = format!("redrive under key {}", key.escape_ascii());
-                plan.push(redriven);
+                let verdict = format!("redrive under key {}", redriven.event().voucher_id);
+                plan.push((letter.source, redriven));
                 verdict
             }
             Err(reason) => {
+                let reason = reason.to_string();
                 skipped.push(json!({ "letter": letter.source.to_string(), "reason": reason }));
                 format!("skip: {reason}")
             }
@@ -54,7 +45,7 @@ pub(super) async fn run(
     let executed = warrant.is_some();
     let verb = if executed { "redriven" } else { "to redrive" };
     let text = table(["LETTER", "PLAN"], &rows);
-    let names: Vec<_> = plan.iter().map(|r| r.source.to_string()).collect();
+    let names: Vec<_> = plan.iter().map(|(source, _)| source.to_string()).collect();
     let (count, closing) = (plan.len(), act.closing(executed));
     Ok(Report {
         text: format!("{text}\n{count} {verb}, {} skipped{closing}", skipped.len()),
@@ -62,31 +53,11 @@ pub(super) async fn run(
     })
 }
 
-/// The record, or why it must not be written.
-fn redriven(letter: &Letter) -> Result<Redriven, String> {
-    let event = letter.event().map_err(|e| e.to_string())?;
-    if letter.redrives >= MAX_REDRIVES {
-        return Err(format!("it came back {MAX_REDRIVES} times"));
-    }
-    let mut record = letter.record.clone();
-    // Headers whose names cannot be read are left out.
-    let headers = letter.record.headers.iter().flatten();
-    let headers: Headers = headers.filter(|(name, _)| *name != REDRIVE_COUNT).collect();
-    let count = (letter.redrives + 1).to_string();
-    record.headers = headers.with(REDRIVE_COUNT, Some(count.as_bytes()));
-    // The key may have been wrong, so it is set again. It also determines the partition.
-    record.key = Some(event.voucher_id.to_string().into_bytes());
-    Ok(Redriven {
-        source: letter.source,
-        record,
-    })
-}
-
 /// A letter is recorded as redriven only after its ack. Without an ack it may be redriven twice, which does no harm,
 /// because the fold accepts an event only once.
 async fn carry_out(
     desk: &Desk,
-    plan: &[Redriven],
+    plan: &[(Source, Redriven)],
     per_second: u32,
     warrant: &Warrant,
 ) -> Result<(), Failure> {
@@ -98,10 +69,10 @@ async fn carry_out(
     for chunk in plan.chunks(CHUNK_LETTERS) {
         let mut sent = Vec::new();
         let mut result = Ok(());
-        for redriven in chunk {
+        for (source, redriven) in chunk {
             throttle.turn().await;
-            match producer.send_copy(topic, &redriven.record) {
-                Ok(delivery) => sent.push((redriven.source, delivery)),
+            match producer.send_again(redriven) {
+                Ok(delivery) => sent.push((source, delivery)),
                 Err(error) => {
                     result = Err(anyhow::Error::new(error));
                     break;

@@ -140,6 +140,17 @@ impl Problem {
         )
     }
 
+    /// 409: a record is not written into the log again; `why` begins with a small letter.
+    #[must_use]
+    pub fn not_redrivable(why: &str) -> Self {
+        Self::new(
+            "not-redrivable",
+            "Not redrivable",
+            StatusCode::CONFLICT,
+            format!("The record cannot be redriven: {why}."),
+        )
+    }
+
     /// 409: a shrink asks for more units than are free.
     #[must_use]
     pub fn stock_committed(free_units: i64) -> Self {

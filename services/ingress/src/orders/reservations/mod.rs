@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{Event, EventId, OrderIdSource, Reason, TraceParent, VoucherId};
-use seckill_eventlog::{DeliveryError, EventProducer, SendError};
+use seckill_eventlog::{DeliveryError, EventProducer, Redriven, SendError};
 use seckill_service::clock::BootInstant;
 use seckill_service::traces;
 use seckill_stock::{ReserveRequest, Stock};
@@ -36,7 +36,7 @@ use self::batcher::{Queues, Request, Waiter};
 use self::health::KafkaHealth;
 use self::meters::{InFlightOrders, Meters};
 use self::promise::PromiseDeadline;
-use self::publisher::Publisher;
+use self::publisher::{Publisher, Sent};
 
 pub use self::types::{
     PlaceError, PlaceOrder, Placed, PlacedState, PublishError, RelayOptions, ReservationsOptions,
@@ -197,9 +197,25 @@ impl Reservations {
         event: Event,
         traceparent: TraceParent,
     ) -> Result<(), PublishError> {
+        self.send_and_wait(|publisher| publisher.send_for(traceparent, &event))
+            .await
+    }
+
+    /// Publishes a record again that the fold has passed over, as [`Self::publish`] does.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish_again(&self, record: &Redriven) -> Result<(), PublishError> {
+        self.send_and_wait(|publisher| publisher.send_again(record))
+            .await
+    }
+
+    async fn send_and_wait(
+        &self,
+        send: impl FnOnce(&Publisher) -> Result<Sent, SendError>,
+    ) -> Result<(), PublishError> {
         self.check_kafka().map_err(|_| PublishError::Overloaded)?;
-        let sent = self.shared.publisher.send_for(traceparent, &event);
-        let mut sent = sent.map_err(|error| match error {
+        let mut sent = send(&self.shared.publisher).map_err(|error| match error {
             SendError::QueueFull => PublishError::Overloaded,
             SendError::Fatal | SendError::Invalid(_) | SendError::Refused(_) => {
                 PublishError::Failed

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use seckill_domain::{Event, EventBody, TraceParent};
-use seckill_eventlog::{Delivery, DeliveryError, EventProducer, SendError};
+use seckill_eventlog::{Delivery, DeliveryError, EventProducer, Redriven, SendError};
 use seckill_metrics::Histogram;
 use seckill_service::clock::BootInstant;
 use seckill_service::traces::{self, Kind, Span};
@@ -64,12 +64,22 @@ impl Publisher {
         parent: Option<TraceParent>,
     ) -> Result<Sent, SendError> {
         let delivery = self.producer.send_event(event, context)?;
-        let at = self.now();
-        self.health().sent(at);
         let context = context.filter(|context| traces::wants(*context));
         let span = context.zip(parent);
         let span = span.map(|(context, parent)| Box::new(publishing(event, context, parent)));
-        Ok(Sent { delivery, at, span })
+        Ok(self.sent(delivery, span))
+    }
+
+    /// Hands a record to the producer that the log has had before; never waits. It carries the context that it had.
+    pub(super) fn send_again(&self, record: &Redriven) -> Result<Sent, SendError> {
+        let delivery = self.producer.send_again(record)?;
+        Ok(self.sent(delivery, None))
+    }
+
+    fn sent(&self, delivery: Delivery, span: Option<Box<Span>>) -> Sent {
+        let at = self.now();
+        self.health().sent(at);
+        Sent { delivery, at, span }
     }
 
     /// Waits for the result of a record. Dropping this future loses nothing: call it again.

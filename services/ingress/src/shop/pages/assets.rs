@@ -53,13 +53,14 @@ const SHOP: &str = concat!(
 const OPERATORS: &str = concat!(
     include_str!("../../../assets/common.js"),
     include_str!("../../../assets/operators_common.js"),
+    include_str!("../../../assets/operators_deeds.js"),
     include_str!("../../../assets/live_plots.js"),
     include_str!("../../../assets/operators.js"),
 );
 const OPERATORS_SALE: &str = concat!(
     include_str!("../../../assets/common.js"),
     include_str!("../../../assets/operators_common.js"),
-    include_str!("../../../assets/operators_actions.js"),
+    include_str!("../../../assets/operators_deeds.js"),
     include_str!("../../../assets/operators_sale.js"),
 );
 /// uPlot 1.6.32 as it was released, under the MIT licence beside it.

@@ -25,8 +25,8 @@ const SHOP_SCRIPTS: [&str; 3] = [
 const OPERATORS_SCRIPTS: [&str; 5] = [
     include_str!("../../../../assets/live_plots.js"),
     include_str!("../../../../assets/operators.js"),
-    include_str!("../../../../assets/operators_actions.js"),
     include_str!("../../../../assets/operators_common.js"),
+    include_str!("../../../../assets/operators_deeds.js"),
     include_str!("../../../../assets/operators_sale.js"),
 ];
 const SERVER: [&str; 3] = [

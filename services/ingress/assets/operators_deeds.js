@@ -1,7 +1,5 @@
-// What an operator does to a sale. Each dialog that is opened has an idempotency key, under which what it asks for is
-// done once: a second click and a repetition after a lost answer are the same.
-const SALE = document.body.dataset.voucherId;
-
+// What an operator does to a sale or to a record: its subject. Each dialog that is opened has an idempotency key, under
+// which what it asks for is done once: a second click and a repetition after a lost answer are the same.
 function newKey() {
   // On a page without TLS there is no randomUUID.
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -11,8 +9,9 @@ function newKey() {
 const asHeader = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 class Deed {
-  constructor(name, request, done) {
-    Object.assign(this, { name, request, done, key: null, busy: false, unknown: false });
+  // What became of it is said in the element `says`.
+  constructor(name, { subjectNow, says, request, done }) {
+    Object.assign(this, { name, subjectNow, says, request, done, subject: null, key: null, busy: false, unknown: false });
     const within = (css) => byId(`${name}-dialog`).querySelector(css);
     [this.dialog, this.form, this.fields] = [byId(`${name}-dialog`), within("form"), within("fieldset")];
     [this.typed, this.confirm] = [byId(`${name}-typed`), within("[type=submit]")];
@@ -27,18 +26,20 @@ class Deed {
 
   // One whose outcome is not known is gone on with: under another key it might be done twice.
   open() {
-    if (!this.unknown) {
-      this.key = newKey();
+    const subject = this.subjectNow();
+    if (!this.busy && (!this.unknown || subject !== this.subject)) {
+      Object.assign(this, { subject, key: newKey(), unknown: false });
       this.form.reset();
       this.fields.disabled = false;
       say(`${this.name}-message`, "");
+      for (const part of this.dialog.querySelectorAll("[data-subject]")) part.textContent = subject;
     }
     this.check();
     this.dialog.showModal();
   }
 
   check() {
-    this.confirm.disabled = this.busy || this.typed.value.trim() !== SALE;
+    this.confirm.disabled = this.busy || this.typed.value.trim() !== this.subject;
   }
 
   async send() {
@@ -47,10 +48,10 @@ class Deed {
     this.fields.disabled = true;
     this.check();
     try {
-      await this.request(this.key);
+      await this.request(this.subject, this.key);
       this.unknown = false;
       this.dialog.close();
-      say("action-message", this.done);
+      say(this.says, this.done);
     } catch (error) {
       this.failed(error);
     }
@@ -65,7 +66,7 @@ class Deed {
     const texts = [this.unknown ? WORDS.outcome_unknown : "", lost ? "" : told(error)];
     say(`${this.name}-message`, texts.filter(Boolean).join(" "));
     if (this.unknown) {
-      say("action-message", WORDS.left_unknown);
+      say(this.says, WORDS.left_unknown);
     } else {
       // Another request under the same key would be refused.
       this.key = newKey();
@@ -73,13 +74,3 @@ class Deed {
     }
   }
 }
-
-new Deed("restock", (key) => {
-  const body = { delta: Number(byId("restock-units").value), reason: byId("restock-reason").value };
-  return call("POST", `/admin/v1/vouchers/${SALE}/stock`, { body, headers: { "idempotency-key": key } });
-}, WORDS.restock_done);
-
-new Deed("close", (key) => {
-  const headers = { "idempotency-key": key, "x-reason": asHeader(byId("close-reason").value.trim()) };
-  return call("POST", `/admin/v1/vouchers/${SALE}/close`, { headers });
-}, WORDS.close_done);
