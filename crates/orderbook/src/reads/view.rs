@@ -152,6 +152,28 @@ impl Orderbook {
             .collect()
     }
 
+    /// The epochs of sales; those that there are.
+    ///
+    /// # Errors
+    /// As [`Self::sale`].
+    pub async fn epochs(
+        &self,
+        vouchers: &[VoucherId],
+    ) -> Result<HashMap<VoucherId, Epoch>, OrderbookError> {
+        if vouchers.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<i64> = vouchers.iter().map(|voucher| voucher.get()).collect();
+        let rows: Vec<(i64, i64)> =
+            sqlx::query_as("SELECT voucher_id, epoch FROM vouchers WHERE voucher_id = ANY($1)")
+                .bind(ids)
+                .fetch_all(&self.pool)
+                .await?;
+        rows.into_iter()
+            .map(|(id, epoch)| Ok((voucher_id(id, "vouchers")?, Epoch::new(epoch))))
+            .collect()
+    }
+
     async fn sales_where(
         &self,
         condition: &'static str,

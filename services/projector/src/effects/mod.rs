@@ -5,16 +5,19 @@ mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use futures_util::{StreamExt, stream};
 use seckill_domain::{Effect, LogRef, Offset, StockOp, VoucherId};
 use seckill_ephemeral::Key;
 use seckill_eventlog::OutcomeRecord;
-use seckill_orderbook::{AcceptedLog, View};
+use seckill_orderbook::{AcceptedLog, EffectsPage, View};
 use seckill_service::traces::{self, Kind, Span};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::settle::SaleTurn;
 use crate::cached;
 use crate::letters;
 use crate::partition::{ProjectorContext, Seen, wall_clock};
@@ -23,6 +26,8 @@ use crate::traces::Traces;
 
 /// Effects read at a time.
 const PAGE: usize = 1_000;
+/// Sales that are settled at a time. Their calls share one connection, so that only their way to Redis and back is saved.
+const SALES_AT_A_TIME: usize = 8;
 /// How often the rows are read without a wake-up.
 const FALLBACK: Duration = Duration::from_secs(1);
 
@@ -157,19 +162,7 @@ impl EffectsWorker {
             if page.to <= self.position {
                 return Some(());
             }
-            let mut by_sale: BTreeMap<VoucherId, Vec<(Offset, StockOp)>> = BTreeMap::new();
-            for effect in &page.effects {
-                if let Some(op) = &effect.stock {
-                    let ops = by_sale.entry(effect.voucher_id).or_default();
-                    ops.push((effect.offset, op.clone()));
-                }
-            }
-            for (voucher_id, ops) in &by_sale {
-                let began = SystemTime::now();
-                self.settle(*voucher_id, ops, page.to).await?;
-                self.trace_settled(*voucher_id, ops, began);
-                fail::fail_point!("projector.between-effects");
-            }
+            self.settle(&page).await?;
             fail::fail_point!("projector.after-settle");
             let stale = &mut self.stale;
             cached::drop_changed(&shared, &self.stop, &page.effects, stale).await?;
@@ -185,6 +178,86 @@ impl EffectsWorker {
             self.traces.forget_before(page.to);
             shared.consumer.commit(self.partition, page.to);
         }
+    }
+
+    /// Settles a page in Redis, several sales at a time: each of them is a call of its own.
+    async fn settle(&mut self, page: &EffectsPage) -> Option<()> {
+        let mut by_sale: BTreeMap<VoucherId, Vec<(Offset, StockOp)>> = BTreeMap::new();
+        for effect in &page.effects {
+            if let Some(op) = &effect.stock {
+                let ops = by_sale.entry(effect.voucher_id).or_default();
+                ops.push((effect.offset, op.clone()));
+            }
+        }
+        by_sale.retain(|sale, _| !self.aside.contains(sale));
+        let sales: Vec<VoucherId> = by_sale.keys().copied().collect();
+        let shared = Arc::clone(&self.shared);
+        let epochs = until_done(&self.stop, &shared.health, "postgresql", || {
+            shared.orderbook.epochs(&sales)
+        })
+        .await?;
+        let some_are_aside = self.some_are_aside();
+        let turns: Vec<_> = by_sale
+            .iter()
+            .map(|(sale, ops)| {
+                let (mut turn, epoch) =
+                    (self.turn(*sale, &some_are_aside), epochs.get(sale).copied());
+                async move {
+                    let began = SystemTime::now();
+                    turn.settle(epoch, ops, page.to).await?;
+                    Some((turn, ops, began))
+                }
+            })
+            .collect();
+        let mut turns = stream::iter(turns).buffer_unordered(SALES_AT_A_TIME);
+        while let Some(turn) = turns.next().await {
+            let (turn, ops, began) = turn?;
+            self.trace_settled(turn.voucher_id, ops, began);
+            self.keep(&turn);
+            fail::fail_point!("projector.between-effects");
+        }
+        Some(())
+    }
+
+    fn some_are_aside(&self) -> Arc<AtomicBool> {
+        Arc::new(AtomicBool::new(!self.aside.is_empty()))
+    }
+
+    fn turn(&self, voucher_id: VoucherId, some_are_aside: &Arc<AtomicBool>) -> SaleTurn {
+        SaleTurn {
+            shared: Arc::clone(&self.shared),
+            partition: self.partition,
+            stop: self.stop.clone(),
+            voucher_id,
+            chain: self.chain.get(&voucher_id).copied(),
+            is_aside: false,
+            some_are_aside: Arc::clone(some_are_aside),
+        }
+    }
+
+    /// Notes where a sale's turn has ended.
+    fn keep(&mut self, turn: &SaleTurn) {
+        match turn.chain {
+            Some(position) => self.chain.insert(turn.voucher_id, position),
+            None => self.chain.remove(&turn.voucher_id),
+        };
+        if turn.is_aside {
+            self.aside.insert(turn.voucher_id);
+        }
+    }
+
+    /// A sale is open that this worker has not settled yet, or that stands behind what it settled:
+    /// it was just loaded, or this worker just took over.
+    async fn catch_up(&mut self, sale: Seen) -> Option<()> {
+        let known = self.chain.get(&sale.voucher_id);
+        if known.is_some_and(|chain| sale.position >= *chain) {
+            return Some(());
+        }
+        self.aside.remove(&sale.voucher_id);
+        let mut turn = self.turn(sale.voucher_id, &self.some_are_aside());
+        turn.settle_from_rows(self.position).await?;
+        self.keep(&turn);
+        Some(())
     }
 
     fn trace_settled(&self, sale: VoucherId, ops: &[(Offset, StockOp)], began: SystemTime) {

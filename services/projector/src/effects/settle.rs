@@ -1,13 +1,15 @@
 //! The decisions of one sale on their way into Redis: from where this worker left it, or from where Redis says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use seckill_domain::{Offset, StockOp, VoucherId};
+use seckill_domain::{Epoch, Offset, StockOp, VoucherId};
 use seckill_stock::{Probe, SettleReply, StockError};
+use tokio_util::sync::CancellationToken;
 
-use super::{EffectsWorker, PAGE};
+use super::PAGE;
 use crate::metrics;
-use crate::partition::Seen;
+use crate::partition::ProjectorContext;
 use crate::retry::{backed_off, until_done};
 
 /// Decisions in one script call.
@@ -24,46 +26,55 @@ enum Settled {
     Gap,
 }
 
-impl EffectsWorker {
-    /// Settles one sale's decisions up to `to`.
+/// One sale that is settled, beside others. If this is dropped before its end, nothing of it is known: the same
+/// decisions are settled again, which changes nothing.
+pub(super) struct SaleTurn {
+    pub(super) shared: Arc<ProjectorContext>,
+    pub(super) partition: i32,
+    pub(super) stop: CancellationToken,
+    pub(super) voucher_id: VoucherId,
+    /// Where this worker's last settle of the sale ended; none if Redis has to be asked.
+    pub(super) chain: Option<Offset>,
+    /// Whether the sale is to be set aside: its master does not answer while others do, or its data cannot be read.
+    pub(super) is_aside: bool,
+    /// Whether any sale is. A master did not answer a moment ago, so one call is enough.
+    pub(super) some_are_aside: Arc<AtomicBool>,
+}
+
+impl SaleTurn {
+    /// Settles the sale's decisions up to `to`. `epoch` is PostgreSQL's.
     pub(super) async fn settle(
         &mut self,
-        voucher_id: VoucherId,
+        epoch: Option<Epoch>,
         ops: &[(Offset, StockOp)],
         to: Offset,
     ) -> Option<()> {
-        if self.aside.contains(&voucher_id) {
-            return Some(());
-        }
-        let Some(from) = self.chain.get(&voucher_id).copied() else {
-            return self.settle_from_rows(voucher_id, to).await;
+        let Some(from) = self.chain else {
+            return self.settle_from_rows(to).await;
         };
         // A load may have put the sale ahead of what is carried out.
         if from >= to {
             return Some(());
         }
         let ops = &ops[ops.partition_point(|(offset, _)| *offset < from)..];
-        match self.settle_in_chunks(voucher_id, from, ops, to).await? {
+        match self.settle_in_chunks(epoch, from, ops, to).await? {
             Settled::Done | Settled::NotServed => Some(()),
-            Settled::Gap => self.settle_from_rows(voucher_id, to).await,
+            Settled::Gap => self.settle_from_rows(to).await,
         }
     }
 
     /// Asks Redis where the sale stands and settles from there, from the rows. A sale that Redis
     /// does not serve is left to its reload, which loads rows that have all of this.
-    async fn settle_from_rows(&mut self, voucher_id: VoucherId, to: Offset) -> Option<()> {
-        let shared = Arc::clone(&self.shared);
-        // If this ends early, no position may be kept that was never settled.
-        self.chain.remove(&voucher_id);
+    pub(super) async fn settle_from_rows(&mut self, to: Offset) -> Option<()> {
+        let (shared, voucher_id) = (Arc::clone(&self.shared), self.voucher_id);
+        self.chain = None;
         loop {
-            let probe = self
-                .ask(voucher_id, || shared.stock.probe(voucher_id))
-                .await?;
+            let probe = self.ask(|| shared.stock.probe(voucher_id)).await?;
             let Some(Probe::Open(view)) = probe else {
                 return Some(());
             };
             if view.position >= to {
-                self.chain.insert(voucher_id, view.position);
+                self.chain = Some(view.position);
                 return Some(());
             }
             let (topic, partition) = (&shared.topics.events, self.partition);
@@ -75,12 +86,17 @@ impl EffectsWorker {
             if page.to <= view.position {
                 return Some(());
             }
+            let own = [voucher_id];
+            let epochs = until_done(&self.stop, &shared.health, "postgresql", || {
+                shared.orderbook.epochs(&own)
+            });
+            let epoch = epochs.await?.remove(&voucher_id);
             let ops: Vec<_> = page
                 .effects
                 .into_iter()
                 .filter_map(|effect| Some((effect.offset, effect.stock?)))
                 .collect();
-            let settled = self.settle_in_chunks(voucher_id, view.position, &ops, page.to);
+            let settled = self.settle_in_chunks(epoch, view.position, &ops, page.to);
             if matches!(settled.await?, Settled::NotServed) {
                 return Some(());
             }
@@ -89,18 +105,14 @@ impl EffectsWorker {
 
     async fn settle_in_chunks(
         &mut self,
-        voucher_id: VoucherId,
+        epoch: Option<Epoch>,
         mut from: Offset,
         ops: &[(Offset, StockOp)],
         to: Offset,
     ) -> Option<Settled> {
-        let shared = Arc::clone(&self.shared);
-        let sale = until_done(&self.stop, &shared.health, "postgresql", || {
-            shared.orderbook.sale(voucher_id)
-        })
-        .await?;
+        let (shared, voucher_id) = (Arc::clone(&self.shared), self.voucher_id);
         // An order of a sale that was never scheduled: Redis cannot have it.
-        let Some(epoch) = sale.map(|row| row.sale.epoch) else {
+        let Some(epoch) = epoch else {
             return Some(Settled::NotServed);
         };
         let chunks = ops.chunks(SETTLE_MAX).chain(ops.is_empty().then_some(ops));
@@ -112,20 +124,20 @@ impl EffectsWorker {
                 _ => to,
             };
             let settle = || shared.stock.settle(voucher_id, epoch, from, end, chunk);
-            let Some(reply) = self.ask(voucher_id, settle).await? else {
+            let Some(reply) = self.ask(settle).await? else {
                 return Some(Settled::NotServed);
             };
             match reply {
                 SettleReply::Settled { position } => {
-                    self.chain.insert(voucher_id, position);
+                    self.chain = Some(position);
                     from = end;
                 }
                 SettleReply::Gap { .. } => {
-                    self.chain.remove(&voucher_id);
+                    self.chain = None;
                     return Some(Settled::Gap);
                 }
                 SettleReply::NotServed => {
-                    self.chain.remove(&voucher_id);
+                    self.chain = None;
                     return Some(Settled::NotServed);
                 }
             }
@@ -135,7 +147,7 @@ impl EffectsWorker {
 
     /// Asks Redis until it answers, naming it in `/readyz` while it does not. Where the trouble is this
     /// sale's or its master's alone, the sale is set aside and gives `Some(None)`. `None` when stopped.
-    async fn ask<T, F>(&mut self, voucher_id: VoucherId, ask: impl Fn() -> F) -> Option<Option<T>>
+    async fn ask<T, F>(&mut self, ask: impl Fn() -> F) -> Option<Option<T>>
     where
         F: Future<Output = Result<T, StockError>>,
     {
@@ -150,31 +162,19 @@ impl EffectsWorker {
                 Err(error) => error,
             };
             attempts += 1;
-            // Its master did not answer a moment ago, so one call is enough.
-            let asked_enough = attempts >= PATIENCE || !self.aside.is_empty();
+            let asked_enough = attempts >= PATIENCE || self.some_are_aside.load(Ordering::Relaxed);
             let of_one_sale = matches!(error, StockError::Protocol(_));
             if of_one_sale || (asked_enough && shared.stock.is_divided().await) {
-                tracing::warn!(%voucher_id, %error, "sale set aside until Redis serves it again");
+                tracing::warn!(voucher_id = %self.voucher_id, %error, "sale set aside until Redis serves it again");
                 metrics::EFFECTS_SET_ASIDE.only().increment(1);
-                self.chain.remove(&voucher_id);
-                self.aside.insert(voucher_id);
+                self.chain = None;
+                self.is_aside = true;
+                self.some_are_aside.store(true, Ordering::Relaxed);
                 return Some(None);
             }
             tracing::warn!(what = "redis", %error, "failed, trying again");
             shared.health.problem("redis", error.to_string());
             self.stop.run_until_cancelled(backed_off(attempts)).await?;
         }
-    }
-
-    /// A sale is open that this worker has not settled yet, or that stands behind what it settled:
-    /// it was just loaded, or this worker just took over.
-    pub(super) async fn catch_up(&mut self, sale: Seen) -> Option<()> {
-        let known = self.chain.get(&sale.voucher_id);
-        if known.is_some_and(|chain| sale.position >= *chain) {
-            return Some(());
-        }
-        let to = self.position;
-        self.aside.remove(&sale.voucher_id);
-        self.settle_from_rows(sale.voucher_id, to).await
     }
 }
