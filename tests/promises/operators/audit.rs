@@ -40,7 +40,7 @@ async fn changing(world: &World) -> Result<Vec<(Method, String)>> {
     Ok(found)
 }
 
-/// A record under another sale's key, which the fold has passed over: its partition and its offset.
+/// A record under the key of no sale, which the fold has passed over: its partition and its offset.
 async fn a_readable_letter(world: &World, voucher: VoucherId) -> Result<(String, String)> {
     let foreign = ForeignProducer::of(world)?;
     let offset = foreign.misfile_restock(voucher).await?;
