@@ -23,7 +23,7 @@ pub use crate::kafka::topics::{TopicError, Topics, check_topics, create_topics};
 pub use crate::produce::acks::Delivery;
 pub use crate::produce::dead_letter::{DeadLetter, DeadLetterError};
 pub use crate::produce::producer::{Delivered, DeliveryError, EventProducer, SendError};
-pub use crate::produce::redrive::{NotRedrivable, Redriven, redrives};
+pub use crate::produce::redrive::{NotRedrivable, Redriven};
 pub use crate::produce::schema_ids::{
     RegisteredSchema, check_schemas, learn_schema_ids, register_schemas,
 };

@@ -5,7 +5,6 @@ use seckill_domain::Event;
 use crate::produce::acks::Delivery;
 use crate::produce::producer::{EventProducer, SendError};
 use crate::wire::error::DecodeError;
-use crate::wire::events::decode_event;
 use crate::wire::headers::Headers;
 use crate::wire::record::Record;
 
@@ -39,9 +38,8 @@ impl Redriven {
     /// # Errors
     /// [`NotRedrivable`].
     pub fn of(skipped: &Record) -> Result<Self, NotRedrivable> {
-        let payload = skipped.payload.as_deref();
-        let event = decode_event(payload.ok_or(DecodeError::NoPayload)?)?;
-        let redrives = redrives(skipped);
+        let event = skipped.content()?;
+        let redrives = skipped.redrives();
         if redrives >= MAX_REDRIVES {
             return Err(NotRedrivable::CameBack);
         }
@@ -64,15 +62,17 @@ impl Redriven {
     }
 }
 
-/// How often a record was redriven before.
-#[must_use]
-pub fn redrives(record: &Record) -> u32 {
-    record.header(REDRIVE_COUNT).map_or(0, |value| {
-        let number = str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        number.unwrap_or(u32::MAX)
-    })
+impl Record {
+    /// How often it was redriven before.
+    #[must_use]
+    pub fn redrives(&self) -> u32 {
+        self.header(REDRIVE_COUNT).map_or(0, |value| {
+            let number = str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            number.unwrap_or(u32::MAX)
+        })
+    }
 }
 
 impl EventProducer {

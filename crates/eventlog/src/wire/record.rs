@@ -116,6 +116,14 @@ impl Record {
         decode_event_at(self.partition, partitions, key, payload)
     }
 
+    /// The event in its payload. Its key and its partition are not checked.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn content(&self) -> Result<Event, DecodeError> {
+        decode_event(self.payload.as_deref().ok_or(DecodeError::NoPayload)?)
+    }
+
     /// Distinguishes the record from any other: a hash of its key and its payload.
     #[must_use]
     pub fn identity(&self) -> Identity {

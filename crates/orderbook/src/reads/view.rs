@@ -140,16 +140,7 @@ impl Orderbook {
         &self,
         vouchers: &[VoucherId],
     ) -> Result<HashMap<VoucherId, i64>, OrderbookError> {
-        let ids: Vec<i64> = vouchers.iter().map(|voucher| voucher.get()).collect();
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT voucher_id, stock_left FROM vouchers WHERE voucher_id = ANY($1)",
-        )
-        .bind(ids)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|(id, available)| Ok((voucher_id(id, "vouchers")?, available)))
-            .collect()
+        self.numbers_of("stock_left", vouchers).await
     }
 
     /// The epochs of sales; those that there are.
@@ -160,17 +151,26 @@ impl Orderbook {
         &self,
         vouchers: &[VoucherId],
     ) -> Result<HashMap<VoucherId, Epoch>, OrderbookError> {
+        let epochs = self.numbers_of("epoch", vouchers).await?.into_iter();
+        Ok(epochs
+            .map(|(sale, epoch)| (sale, Epoch::new(epoch)))
+            .collect())
+    }
+
+    /// What stands in a column, by sale.
+    async fn numbers_of(
+        &self,
+        column: &'static str,
+        vouchers: &[VoucherId],
+    ) -> Result<HashMap<VoucherId, i64>, OrderbookError> {
         if vouchers.is_empty() {
             return Ok(HashMap::new());
         }
         let ids: Vec<i64> = vouchers.iter().map(|voucher| voucher.get()).collect();
-        let rows: Vec<(i64, i64)> =
-            sqlx::query_as("SELECT voucher_id, epoch FROM vouchers WHERE voucher_id = ANY($1)")
-                .bind(ids)
-                .fetch_all(&self.pool)
-                .await?;
+        let sql = format!("SELECT voucher_id, {column} FROM vouchers WHERE voucher_id = ANY($1)");
+        let rows: Vec<(i64, i64)> = sqlx::query_as(&sql).bind(ids).fetch_all(&self.pool).await?;
         rows.into_iter()
-            .map(|(id, epoch)| Ok((voucher_id(id, "vouchers")?, Epoch::new(epoch))))
+            .map(|(id, number)| Ok((voucher_id(id, "vouchers")?, number)))
             .collect()
     }
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use seckill_domain::{Event, Offset, VoucherId};
-use seckill_eventlog::{DecodeError, Record, decode_event, record_json, redrives, written_at};
+use seckill_domain::{Offset, VoucherId};
+use seckill_eventlog::{Record, record_json, written_at};
 use seckill_orderbook::{Orderbook, SkipFate, SkippedRecord};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -81,8 +81,6 @@ pub(super) struct Letter {
     pub(super) record: Record,
     pub(super) source: Source,
     pub(super) cause: String,
-    /// How often its record was redriven and skipped again.
-    pub(super) redrives: u32,
     pub(super) fate: Option<SkipFate>,
 }
 
@@ -99,16 +97,9 @@ impl Letter {
                 offset: row.offset,
             },
             cause,
-            redrives: redrives(&record),
             fate: row.fate,
             record,
         }
-    }
-
-    /// The event in it, if this version can read it. Its key and its partition are not checked.
-    pub(super) fn event(&self) -> Result<Event, DecodeError> {
-        let payload = self.record.payload.as_deref();
-        decode_event(payload.ok_or(DecodeError::NoPayload)?)
     }
 
     /// Its key as text, for people.
@@ -120,7 +111,10 @@ impl Letter {
     fn is_of(&self, voucher: VoucherId) -> bool {
         let key = self.record.key.as_deref();
         key == Some(voucher.to_string().as_bytes())
-            || self.event().is_ok_and(|event| event.voucher_id == voucher)
+            || self
+                .record
+                .content()
+                .is_ok_and(|event| event.voucher_id == voucher)
     }
 
     fn passes(&self, filter: &Filter) -> bool {
@@ -136,7 +130,7 @@ impl Letter {
             "letter": self.source.to_string(),
             "cause": self.cause,
             "came_at": written_at(&self.record),
-            "redrives": self.redrives,
+            "redrives": self.record.redrives(),
             "fate": self.fate.map(SkipFate::as_str),
         });
         json["record"] = record_json(&self.record, usize::MAX);

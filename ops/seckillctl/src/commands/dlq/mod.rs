@@ -159,7 +159,7 @@ fn list(letters: &[Letter]) -> Report {
             letter.source.to_string(),
             written_at(&letter.record).unwrap_or_else(|| "-".to_owned()),
             letter.key(),
-            letter.redrives.to_string(),
+            letter.record.redrives().to_string(),
             fate(letter),
             letter.cause.chars().take(CAUSE_MAX_CHARS).collect(),
         ]
@@ -189,12 +189,12 @@ fn text(letter: &Letter) -> String {
             written_at(&letter.record).unwrap_or_else(|| "-".to_owned()),
         ),
         ("key", letter.key()),
-        ("redrives", letter.redrives.to_string()),
+        ("redrives", letter.record.redrives().to_string()),
         ("fate", fate(letter)),
     ]);
     let headers: Vec<_> = letter.record.headers.iter().map(header_line).collect();
     let payload = letter.record.payload.as_deref().unwrap_or_default();
-    let body = match letter.event() {
+    let body = match letter.record.content() {
         Ok(event) => format!("event\n{:#}", event_json(&event)),
         Err(error) => format!(
             "{} bytes that do not decode: {error}\n{}",
