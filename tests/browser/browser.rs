@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use seckill_testkit::ports::free_port;
 use seckill_testkit::scratch::scratch_dir;
 use tempfile::TempDir;
@@ -108,6 +108,13 @@ impl Browser {
         Ok(field.send_keys(text.as_ref()).await?)
     }
 
+    /// As [`Self::fill`], and then the Enter key.
+    pub(crate) async fn enter(&self, css: &str, text: &str) -> Result<()> {
+        self.fill(css, text).await?;
+        let field = self.shown(css).await?;
+        Ok(field.send_keys(Key::Enter.value()).await?)
+    }
+
     /// Waits until an element that is there does not show.
     pub(crate) async fn gone(&self, css: &str) -> Result<()> {
         let gone = self.until(|| async {
@@ -143,8 +150,19 @@ impl Browser {
             .with_context(|| format!("{css} cannot be clicked"))
     }
 
-    /// The next change that the page asks for reaches the server, and its answer does not come back.
-    pub(crate) async fn lose_the_next_answer(&self) -> Result<()> {
+    /// Types what confirms a dialog, after another text with which its button stays dead.
+    pub(crate) async fn confirm_with(&self, deed: &str, [wrong, right]: [&str; 2]) -> Result<()> {
+        for (typed, is_enabled) in [(wrong, false), (right, true)] {
+            self.fill(&format!("#{deed}-typed"), typed).await?;
+            let button = self.shown(&confirm_of(deed)).await?;
+            ensure!(button.is_enabled().await? == is_enabled, "{typed}");
+        }
+        Ok(())
+    }
+
+    /// Presses the button of a dialog. The request reaches the server, its answer does not come back, and the button
+    /// is pressed again.
+    pub(crate) async fn repeat_after_a_lost_answer(&self, deed: &str) -> Result<()> {
         let script = "const real = window.fetch;
             window.fetch = async (path, options) => {
               if (options?.method !== 'POST') return real(path, options);
@@ -153,7 +171,10 @@ impl Browser {
               throw new TypeError();
             };";
         self.driver.execute(script, Vec::new()).await?;
-        Ok(())
+        self.click(&confirm_of(deed)).await?;
+        self.says(&format!("#{deed}-message"), "is not known")
+            .await?;
+        self.click(&confirm_of(deed)).await
     }
 
     /// Asks until there is an answer. An element that is not there, or went with its page while it was
@@ -232,6 +253,10 @@ impl Drop for Browser {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+fn confirm_of(deed: &str) -> String {
+    format!("#{deed}-dialog [type=submit]")
 }
 
 async fn connect(port: u16, capabilities: &ChromeCapabilities) -> Result<WebDriver> {

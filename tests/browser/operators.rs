@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use seckill_domain::{OrderId, VoucherId};
 use seckill_tests::{SaleTerms, World, eventually};
-use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
 use crate::shop::Shop;
@@ -22,15 +21,17 @@ async fn an_operator_sees_the_law_hold_and_break_and_an_orders_timeline() -> Res
     let browser = Browser::start(1280, 900).await?;
     let page = format!("{}/ops", world.ingress.admin_url());
     browser.driver.goto(page).await?;
-    type_into(&browser, "#token", "not the admin token").await?;
+    browser.enter("#token", "not the admin token").await?;
     browser.says("#message", "admin token").await?;
-    type_into(&browser, "#token", world.stack.setting("ADMIN_TOKEN")).await?;
+    browser
+        .enter("#token", world.stack.setting("ADMIN_TOKEN"))
+        .await?;
     browser.says("#sales", "holds").await?;
     browser.says("#answers", "quantity-limit").await?;
     browser.says("#fold-lag", "0 events").await?;
     browser.says("#dead-letters", "0").await?;
 
-    type_into(&browser, "#search-text", &order_id).await?;
+    browser.enter("#search-text", &order_id).await?;
     browser.says("#timeline", "SeckillReserved").await?;
     browser.says("#timeline", "1 free units taken").await?;
 
@@ -66,10 +67,9 @@ async fn the_last_ten_minutes_of_all_instances_are_plotted_also_of_one_that_died
     })
     .await?;
 
-    let browser = Browser::start(1280, 900).await?;
-    let page = format!("{}/ops", world.ingress.admin_url());
-    browser.driver.goto(page).await?;
-    type_into(&browser, "#token", world.stack.setting("ADMIN_TOKEN")).await?;
+    let browser = shop
+        .operators_page("/ops", world.stack.setting("ADMIN_TOKEN"))
+        .await?;
     for (plot, line) in [
         ("accepted", "reserved".to_owned()),
         ("refused", "quantity-limit".to_owned()),
@@ -130,28 +130,21 @@ async fn an_order_is_found_by_its_user_and_by_any_payment_for_it() -> Result<()>
         assert_eq!(refused.problem(), "invalid-request", "{asked}");
     }
 
-    let browser = operators_page(&shop, world.stack.setting("ADMIN_TOKEN")).await?;
+    let browser = shop
+        .operators_page("/ops", world.stack.setting("ADMIN_TOKEN"))
+        .await?;
     browser.choose("#search-by", "user_id").await?;
-    type_into(&browser, "#search-text", "7").await?;
+    browser.enter("#search-text", "7").await?;
     browser.says("#found", &order_id).await?;
     browser.says("#found", &another).await?;
     browser.choose("#search-by", "payment_id").await?;
-    type_into(&browser, "#search-text", "too-much").await?;
+    browser.enter("#search-text", "too-much").await?;
     browser
         .says("#timeline", "refund due: another payment came first")
         .await?;
-    type_into(&browser, "#search-text", "nobody's").await?;
+    browser.enter("#search-text", "nobody's").await?;
     browser.says("#search-message", "Nothing was found").await?;
     Ok(())
-}
-
-pub(crate) async fn operators_page(shop: &Shop, token: &str) -> Result<Browser> {
-    let browser = Browser::start(1280, 900).await?;
-    let page = format!("{}/ops", shop.world.ingress.admin_url());
-    browser.driver.goto(page).await?;
-    type_into(&browser, "#token", token).await?;
-    browser.shown("#figures").await?;
-    Ok(browser)
 }
 
 /// How many orders of the last ten minutes got this answer, of any instance.
@@ -162,10 +155,4 @@ async fn answered(world: &World, answer: &str) -> Result<u64> {
         .iter()
         .filter_map(|slot| slot["answers"][answer].as_u64());
     Ok(counts.sum())
-}
-
-async fn type_into(browser: &Browser, css: &str, text: &str) -> Result<()> {
-    browser.fill(css, text).await?;
-    let field = browser.shown(css).await?;
-    Ok(field.send_keys(Key::Enter.value()).await?)
 }

@@ -1,11 +1,10 @@
 //! Dead letters and skipped records on the operators' page.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use seckill_tests::{ForeignProducer, SaleTerms, World, eventually};
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::operators::operators_page;
 use crate::shop::{OPERATOR, Shop, VIEWER};
 
 /// One that no version can read, longer than what is shown of it, and one that decodes: under a wrong key.
@@ -36,7 +35,9 @@ async fn a_record_that_was_passed_over_is_shown_with_what_is_in_it_and_what_to_d
     })
     .await?;
 
-    let browser = operators_page(&shop, world.stack.setting("ADMIN_TOKEN")).await?;
+    let browser = shop
+        .operators_page("/ops", world.stack.setting("ADMIN_TOKEN"))
+        .await?;
     for letter in listed().await? {
         let name = format!("{}/{}", letter["partition"], letter["offset"]);
         let path = format!("/admin/v1/skipped-records/{name}");
@@ -46,16 +47,14 @@ async fn a_record_that_was_passed_over_is_shown_with_what_is_in_it_and_what_to_d
         let shown = record["payload_hex"].as_str().context("no payload")?;
         assert_eq!(shown.len() == 2 * 2_048, is_long, "{record}");
         assert_eq!(record["event"].is_null(), is_long, "{record}");
-        let button = format!("//tbody[@id='letters']//button[text()='{name}']");
-        browser.press(&button).await?;
+        let content = if is_long { "07070707" } else { "StockAdjusted" };
+        open(&browser, &name, content).await?;
         let (redrivable, why) = (!is_long, opened["not_redrivable"].as_str());
         assert_eq!(why.is_none(), redrivable, "{opened}");
         let first = why.map_or("redrive it", |_| "cannot be redriven: ");
         for next in [first, &format!("dlq discard {name} ")] {
             browser.says("#letter-message", next).await?;
         }
-        let content = if is_long { "07070707" } else { "StockAdjusted" };
-        browser.says("#letter", content).await?;
         assert_eq!(browser.focused().await?.as_deref(), Some("letter"));
     }
     let nothing = world
@@ -66,10 +65,11 @@ async fn a_record_that_was_passed_over_is_shown_with_what_is_in_it_and_what_to_d
     Ok(())
 }
 
-async fn open(browser: &Browser, name: &str) -> Result<()> {
+/// Opens a record, and waits until its content shows.
+async fn open(browser: &Browser, name: &str, content: &str) -> Result<()> {
     let button = format!("//tbody[@id='letters']//button[text()='{name}']");
     browser.press(&button).await?;
-    browser.says("#letter", "StockAdjusted").await
+    browser.says("#letter", content).await
 }
 
 async fn redrive(world: &World, name: &str, token: &str) -> Result<(u16, Value)> {
@@ -92,33 +92,25 @@ async fn a_record_that_can_be_read_is_redriven_once_by_whom_may_with_who_and_why
     let garbage = name_of(last);
     world.until_carried_out().await?;
 
-    let browser = operators_page(&shop, VIEWER).await?;
+    let browser = shop.operators_page("/ops", VIEWER).await?;
     browser.says("#who", "lee, viewer").await?;
-    open(&browser, &name).await?;
+    open(&browser, &name, "StockAdjusted").await?;
     browser.gone("#redrive-open").await?;
     let (status, refused) = redrive(world, &name, VIEWER).await?;
     assert_eq!(status, 403, "{refused}");
     let (status, refused) = redrive(world, &garbage, OPERATOR).await?;
     assert_eq!(status, 409, "{refused}");
 
-    let browser = operators_page(&shop, OPERATOR).await?;
+    let browser = shop.operators_page("/ops", OPERATOR).await?;
     browser.says("#who", "kim, operator").await?;
-    open(&browser, &name).await?;
+    open(&browser, &name, "StockAdjusted").await?;
     browser.click("#redrive-open").await?;
     browser.says("#redrive-title", &name).await?;
     browser
         .fill("#redrive-reason", "its key is known, 一箱")
         .await?;
-    let confirm = "#redrive-dialog [type=submit]";
-    for (typed, is_enabled) in [(garbage.as_str(), false), (name.as_str(), true)] {
-        browser.fill("#redrive-typed", typed).await?;
-        let button = browser.shown(confirm).await?;
-        ensure!(button.is_enabled().await? == is_enabled, "{typed}");
-    }
-    browser.lose_the_next_answer().await?;
-    browser.click(confirm).await?;
-    browser.says("#redrive-message", "is not known").await?;
-    browser.click(confirm).await?;
+    browser.confirm_with("redrive", [&garbage, &name]).await?;
+    browser.repeat_after_a_lost_answer("redrive").await?;
     browser.says("#letter-message", "in the log again").await?;
     browser.gone("#redrive-open").await?;
     browser.says("#letters", "redriven").await?;

@@ -1,6 +1,6 @@
 //! A sale's page for operators: what it shows, and what it lets whom do.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use seckill_domain::VoucherId;
 use seckill_tests::SaleTerms;
 use thirtyfour::prelude::*;
@@ -10,12 +10,8 @@ use crate::shop::{OPERATOR, Shop, VIEWER};
 
 /// The sale's page as somebody with this token sees it.
 async fn visit(shop: &Shop, voucher: VoucherId, token: &str) -> Result<Browser> {
-    let browser = Browser::start(1280, 900).await?;
-    let page = format!("{}/ops/sales/{voucher}", shop.world.ingress.admin_url());
-    browser.driver.goto(page).await?;
-    let input = browser.shown("#token").await?;
-    input.send_keys(token).await?;
-    input.send_keys(Key::Enter.value()).await?;
+    let page = format!("/ops/sales/{voucher}");
+    let browser = shop.operators_page(&page, token).await?;
     browser.says("#ledger-law", "holds").await?;
     Ok(browser)
 }
@@ -30,16 +26,10 @@ async fn a_change_whose_answer_is_lost_is_repeated_and_done_once_with_who_and_wh
     browser.click("#restock-open").await?;
     browser.fill("#restock-units", "5").await?;
     browser.fill("#restock-reason", "found a box, 一箱").await?;
-    let confirm = "#restock-dialog [type=submit]";
-    for (typed, is_enabled) in [(format!("{voucher}1"), false), (voucher.to_string(), true)] {
-        browser.fill("#restock-typed", &typed).await?;
-        let button = browser.shown(confirm).await?;
-        ensure!(button.is_enabled().await? == is_enabled, "{typed}");
-    }
-    browser.lose_the_next_answer().await?;
-    browser.click(confirm).await?;
-    browser.says("#restock-message", "is not known").await?;
-    browser.click(confirm).await?;
+    browser
+        .confirm_with("restock", [&format!("{voucher}1"), &voucher.to_string()])
+        .await?;
+    browser.repeat_after_a_lost_answer("restock").await?;
     browser.says("#action-message", "noted in the log").await?;
     browser.says("#ledger-adjusted", "5").await?;
     browser.says("#changes", "found a box, 一箱").await?;

@@ -65,6 +65,16 @@ impl Shop {
         })
     }
 
+    /// A page of the operators as somebody with this token sees it.
+    pub(crate) async fn operators_page(&self, path: &str, token: &str) -> Result<Browser> {
+        let browser = Browser::start(1280, 900).await?;
+        let page = format!("{}{path}", self.world.ingress.admin_url());
+        browser.driver.goto(page).await?;
+        browser.enter("#token", token).await?;
+        browser.shown("#figures").await?;
+        Ok(browser)
+    }
+
     /// Who made requests to the operators' API that are like this, and why.
     pub(crate) async fn audit(&self, like: &str) -> Result<Vec<(String, String)>> {
         let rows = sqlx::query_as("SELECT actor, reason FROM ops_audit WHERE command LIKE $1");

@@ -8,7 +8,6 @@ use anyhow::{Result, ensure};
 use seckill_domain::VoucherId;
 use seckill_testkit::python;
 use seckill_tests::{ForeignProducer, SaleTerms};
-use thirtyfour::prelude::*;
 
 use crate::browser::Browser;
 use crate::shop::Shop;
@@ -84,10 +83,8 @@ async fn look_at_every_page(shop: &Shop, voucher: VoucherId, is_for_show: bool) 
             browser.driver.goto(page).await?;
             // It is remembered as long as the window is open.
             if language == "en" {
-                let token = browser.shown("#token").await?;
                 let known = shop.world.stack.setting("ADMIN_TOKEN");
-                token.send_keys(known).await?;
-                token.send_keys(Key::Enter.value()).await?;
+                browser.enter("#token", known).await?;
             }
             browser.says("#sales", holds).await?;
             let name = format!("operators-{width}-{language}");

@@ -40,6 +40,13 @@ async fn changing(world: &World) -> Result<Vec<(Method, String)>> {
     Ok(found)
 }
 
+/// The path of an operation, about this sale or this record.
+fn named(path: &str, [voucher, partition, offset]: [&str; 3]) -> String {
+    path.replace("{voucher_id}", voucher)
+        .replace("{partition}", partition)
+        .replace("{offset}", offset)
+}
+
 /// A record under the key of no sale, which the fold has passed over: its partition and its offset.
 async fn a_readable_letter(world: &World, voucher: VoucherId) -> Result<(String, String)> {
     let foreign = ForeignProducer::of(world)?;
@@ -96,10 +103,7 @@ async fn every_call_that_changes_something_is_on_record_with_where_it_came_from(
         let body = bodies
             .get(path.as_str())
             .with_context(|| format!("a body for {path}"))?;
-        let path = path
-            .replace("{voucher_id}", &voucher.to_string())
-            .replace("{partition}", &partition)
-            .replace("{offset}", &offset);
+        let path = named(&path, [&voucher.to_string(), &partition, &offset]);
         let answer = request(&world, &method, &path, body)
             .bearer_auth(world.stack.setting("ADMIN_TOKEN"))
             .header("x-operator", "kim")
@@ -213,10 +217,7 @@ async fn a_failed_admin_call_is_counted_and_logged_with_its_address_and_without_
     );
     let operations = changing(&world).await?;
     for (method, path) in &operations {
-        let path = path
-            .replace("{voucher_id}", "7")
-            .replace("{partition}", "0")
-            .replace("{offset}", "7");
+        let path = named(path, ["7", "0", "7"]);
         let request =
             request(&world, method, &path, &json!({})).bearer_auth("a guess, of some length");
         assert_eq!(

@@ -124,9 +124,7 @@ async fn a_transaction_that_is_left_open_holds_nothing_back() {
     let (mut assignments, handle) = log.consume(100, View::at(&[]));
     let mut assignment = assigned(&mut assignments, partition).await;
     assert_eq!(read(&mut assignment, 4).await, [0, 1, 2, 3]);
-    let reader = RecordReader::new(&log.settings, &log.topics.events).unwrap();
-    let kept = reader.held(PARTITIONS).await.unwrap();
-    assert_eq!(kept.iter().find(|h| h.partition == partition), Some(all));
+    assert_eq!(log.held(partition).await, *all);
     handle.shutdown().await.unwrap();
     drop(open);
 }

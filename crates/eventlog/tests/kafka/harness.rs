@@ -9,8 +9,8 @@ use seckill_domain::{
     VoucherId,
 };
 use seckill_eventlog::{
-    Assignment, ConsumerHandle, ConsumerOptions, EventProducer, KafkaSettings, Positions,
-    PositionsError, Record, Topics, create_topics, start_consumer,
+    Assignment, ConsumerHandle, ConsumerOptions, EventProducer, KafkaSettings, OffsetRange,
+    Positions, PositionsError, Record, RecordReader, Topics, create_topics, start_consumer,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
@@ -44,6 +44,14 @@ impl Log {
             topics,
             producer,
         }
+    }
+
+    /// What the event topic has of a partition, by a client that is kept.
+    pub(crate) async fn held(&self, partition: i32) -> OffsetRange {
+        let reader = RecordReader::new(&self.settings, &self.topics.events).unwrap();
+        let held = reader.held(PARTITIONS).await.unwrap();
+        let mut held = held.into_iter();
+        held.find(|range| range.partition == partition).unwrap()
     }
 
     /// Writes `count` reservations for a voucher, in order. Returns its partition.
