@@ -250,7 +250,13 @@ impl Inner {
         from: Offset,
         see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        self.ask(|client| self.each_by(client, partition, from, see))
+        self.ask(|client| {
+            let read = self.each_by(client, partition, from, see);
+            // A client with a partition asks the broker for more of it without end, and each later question waits on
+            // the same connection for the answer.
+            let ended = client.unassign();
+            read.and(ended.map_err(ReadError::from))
+        })
     }
 
     fn each_by(
@@ -300,5 +306,33 @@ impl Inner {
             topic: self.topic.clone(),
             last_error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+
+    const TOPIC: &str = "records";
+
+    #[tokio::test]
+    async fn a_reader_that_has_answered_fetches_no_more() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 1, 1).unwrap();
+        let settings = KafkaSettings::new(cluster.bootstrap_servers(), "test");
+        let producer: BaseProducer = settings.client_config().create().unwrap();
+        let record = BaseRecord::<(), _>::to(TOPIC).partition(0).payload("one");
+        producer.send(record).unwrap();
+        producer.flush(Duration::from_secs(30)).unwrap();
+
+        let reader = RecordReader::new(&settings, TOPIC).unwrap();
+        let first = reader.first_from(0, Offset::new(0)).await.unwrap();
+        assert_eq!(first.unwrap().payload.unwrap(), b"one");
+        let kept = reader.inner.client.lock().unwrap();
+        let assigned = kept.as_ref().expect("it gave an answer").assignment();
+        assert_eq!(assigned.unwrap().count(), 0);
     }
 }
