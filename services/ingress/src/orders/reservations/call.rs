@@ -21,8 +21,9 @@ use super::{PlaceError, Placed, PlacedState};
 
 /// The pause before a script that failed at once is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How long acks wait for a call with which they can be sent.
-const ACK_FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// How long acks wait for a call with which they can be sent. Where many sales share the orders, a call for each ack
+/// would cost as much as its order's. Mostly none is needed: the settle of an order takes its outbox entry away, too.
+pub(super) const ACK_FLUSH_AFTER: Duration = Duration::from_secs(1);
 
 /// An order that Redis has granted and whose event is on its way.
 struct Granted {

@@ -14,13 +14,14 @@ use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::call::ACK_FLUSH_AFTER;
 use super::{RelayOptions, Reservations, ReservationsContext};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// A sale that accepts no orders is checked once in so many rounds.
 const AT_REST: u64 = 10;
-/// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come.
-const MARGIN: Duration = Duration::from_secs(1);
+/// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come and to be flushed.
+const MARGIN: Duration = ACK_FLUSH_AFTER.saturating_add(Duration::from_secs(1));
 
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
