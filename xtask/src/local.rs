@@ -115,7 +115,7 @@ fn start_all(build: Build, directory: &Path, identity: &str, wanted: &Env) -> Re
     settings::mark_made_here(&mut env, wanted);
     settings::write_private(&env_file(), &settings::to_lines(&env))?;
     settings::write_private(&identity_file(directory), identity)?;
-    println!(
+    eprintln!(
         "ready: {} (operators: {}/ops; environment: {})",
         env["INGRESS_URL"],
         env["INGRESS_ADMIN_URL"],
