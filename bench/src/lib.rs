@@ -11,6 +11,7 @@ pub mod environment;
 pub mod expiry;
 pub mod latency;
 pub mod load;
+pub mod machine;
 pub mod orders;
 pub mod progress;
 pub mod redis_server;

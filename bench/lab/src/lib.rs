@@ -10,7 +10,6 @@ mod fault;
 pub mod gate;
 pub mod lab;
 mod late_release;
-pub mod machine;
 mod over_http;
 pub mod pipeline;
 pub mod plan;

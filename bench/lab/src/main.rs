@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use seckill_lab::machine::Machine;
+use seckill_bench::machine::Machine;
+use seckill_bench::redis_server;
 use seckill_lab::plan::Load;
 use seckill_lab::report::{Report, RungReport};
 use seckill_lab::rungs::{self, Rung};
@@ -194,7 +195,9 @@ async fn run(args: &RunArgs) -> Result<()> {
     }
     if args.part != Some(Part::Verdicts) {
         let servers = Servers::start(Disk::Synced, std::env::current_exe()?).await?;
-        report.machine = Some(Machine::describe(servers.stores()).await?);
+        let stores = servers.stores();
+        let mut redis = redis_server::connect(&stores.redis_urls[0].as_str().into()).await?;
+        report.machine = Some(Machine::describe(&stores.database_url, &mut redis).await?);
         report.load = load;
         let (rounds, reports) = (args.rounds(), &mut report.rungs);
         servers.speeds(&rungs, &load, rounds, reports).await?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use seckill_bench::machine::Machine;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
 use crate::plan::Load;
 use crate::scenario::{Scenario, Verdict};
 

@@ -2,45 +2,48 @@
 //! machine in the same minutes. The ratio of the two says more than either.
 
 mod ceiling;
+mod measured;
+pub mod page;
 mod refusals;
-mod report;
+pub mod report;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use seckill_domain::VoucherId;
-use serde::Serialize;
 
-use self::ceiling::Ceiling;
+use self::ceiling::{copy, kafka, redis};
+use self::measured::{HttpRun, PacedRun, Rate, Round, StoreRates};
 use self::report::Report;
 use crate::answer::Answer;
 use crate::api::{Api, NewSale};
-use crate::cpu::{self, CpuTimes};
+use crate::cpu;
 use crate::credentials;
 use crate::environment::Environment;
-use crate::latency::Latencies;
 use crate::load::{Load, Pace, Run};
+use crate::machine::Machine;
 use crate::orders::{Click, OrderCalls};
 use crate::progress::{Stage, Wait, wait_for};
+use crate::redis_server;
 use crate::table::count;
 
 /// More than any machine of this size accepts in a second: buyers are not to run out.
 const USERS_PER_SECOND: u64 = 60_000;
 /// A first guess; later runs of the ceiling take what the one before measured.
 const CEILING_GUESS_PER_SECOND: f64 = 40_000.0;
-/// With a thousand sales, putting up one after the other would take longer than the load.
-const CALLS_AT_A_TIME: usize = 16;
+/// A sale takes a second until everybody knows of it: put up one after the other, a thousand would take longer than
+/// the load.
+const CALLS_AT_A_TIME: usize = 128;
 const SETTLED_DEADLINE: Duration = Duration::from_secs(180);
 /// A stack is warm when an order takes at least so much of the processor time that it took the time before.
 const WARM: f64 = 0.9;
 /// On a machine that does other work, the time of an order may go up and down for ever.
 const WARM_UPS_MAX: usize = 6;
-/// A sale that goes well leaves room.
-const PACE_OF_PEAK: f64 = 0.7;
+/// Shares of the peak at which orders come evenly.
+const LOADS: [f64; 5] = [0.25, 0.5, 0.7, 0.85, 1.0];
 /// Nothing expires while it is measured.
 const HOLD_SECONDS: u32 = 7_200;
 const SALE_DURATION: Duration = Duration::from_secs(7_200);
@@ -69,55 +72,12 @@ pub struct ThroughputOptions {
     /// How often everything is measured, by turns; medians are reported
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Three rounds of five seconds, for a first look
+    /// Two rounds of five seconds, for a first look: two minutes
     #[arg(long, conflicts_with_all = ["seconds", "rounds"])]
     pub quick: bool,
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-}
-
-/// How fast something went, and how long it took.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Rate {
-    /// Of those that count.
-    per_second: f64,
-    /// Half of all were at least this fast.
-    p50_ms: f64,
-    /// 99 of a hundred.
-    p99_ms: f64,
-}
-
-/// Orders over HTTP.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct HttpRun {
-    /// Sales that shared the load.
-    vouchers: usize,
-    /// Orders accepted a second: answers 202, reserved or pending.
-    #[serde(flatten)]
-    accepted: Rate,
-    /// How many answers of each kind.
-    answers: BTreeMap<String, u64>,
-    /// From the last answer until every order was a row and settled in Redis.
-    settled_after_seconds: f64,
-    /// Accepted orders over the time from the first call until all were settled: what the whole pipeline carries.
-    carried_per_second: f64,
-    /// Microseconds of processor time an accepted order, until all were settled, by process name.
-    cpu_us_per_order: CpuTimes,
-}
-
-/// One turn of everything.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Round {
-    /// One for each number of sales.
-    http: Vec<HttpRun>,
-    /// Orders at 70 % of what the first of `http` took, evenly and whether or not those before were answered.
-    at_a_pace: HttpRun,
-    ceiling: Rate,
-    /// Answers of sales that are sold out, one for each number of sales.
-    sold_out: Vec<Rate>,
-    /// Answers to tokens that are refused.
-    strangers: Rate,
 }
 
 /// Measures and prints.
@@ -144,7 +104,7 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
         ceiling_calls_per_second = round.ceiling.per_second;
         rounds.push(round);
     }
-    Report::new(options, rounds).print(options.output)
+    Report::new(options, bench.machine, rounds).print(options.output)
 }
 
 impl ThroughputOptions {
@@ -152,7 +112,7 @@ impl ThroughputOptions {
         if self.quick {
             Self {
                 seconds: 5,
-                rounds: 3,
+                rounds: 2,
                 ..self
             }
         } else {
@@ -164,8 +124,11 @@ impl ThroughputOptions {
 struct Bench<'a> {
     options: &'a ThroughputOptions,
     api: Api,
+    machine: Machine,
     bearers: Arc<[String]>,
-    ceiling: Ceiling,
+    ceiling: redis::Ceiling,
+    brokers: String,
+    database_url: String,
 }
 
 impl<'a> Bench<'a> {
@@ -177,11 +140,16 @@ impl<'a> Bench<'a> {
         let stage = Stage::begin("Signing tokens", users);
         let bearers = credentials::bearers(&environment.token_secret, u32::try_from(users)?)?;
         stage.done(&format!("{} buyers", count(users)));
+        let stores = &environment.stores;
+        let mut redis = redis_server::connect(&stores.redis).await?;
         Ok(Self {
             options,
             api: Api::new(environment).await?,
+            machine: Machine::describe(stores.database_url.expose(), &mut redis).await?,
             bearers: bearers.into(),
-            ceiling: Ceiling::new(&environment.stores.redis).await?,
+            ceiling: redis::Ceiling::new(&stores.redis).await?,
+            brokers: stores.kafka.brokers.clone(),
+            database_url: stores.database_url.expose().to_owned(),
         })
     }
 
@@ -192,7 +160,9 @@ impl<'a> Bench<'a> {
         for _ in 0..WARM_UPS_MAX {
             let mut cost = 0.0;
             for vouchers in &self.options.vouchers {
-                let run = self.http(*vouchers, Pace::WhenAnswered).await?;
+                let run = self
+                    .http(*vouchers, self.time(), Pace::WhenAnswered)
+                    .await?;
                 cost += run.cpu_us_per_order.values().sum::<f64>();
             }
             if cost >= before * WARM {
@@ -206,7 +176,10 @@ impl<'a> Bench<'a> {
     async fn round(&mut self, ceiling_calls_per_second: f64) -> anyhow::Result<Round> {
         let mut http = Vec::new();
         for vouchers in &self.options.vouchers {
-            http.push(self.http(*vouchers, Pace::WhenAnswered).await?);
+            http.push(
+                self.http(*vouchers, self.time(), Pace::WhenAnswered)
+                    .await?,
+            );
         }
         let ceiling = self.ceiling(ceiling_calls_per_second).await?;
         let mut sold_out = Vec::new();
@@ -214,18 +187,28 @@ impl<'a> Bench<'a> {
             sold_out.push(self.sold_out(*vouchers).await?);
         }
         let strangers = self.strangers().await?;
-        let pace = Pace::PerSecond(PACE_OF_PEAK * http[0].accepted.per_second);
-        let at_a_pace = self.http(http[0].vouchers, pace).await?;
+        let mut paced = Vec::new();
+        for of_the_peak in LOADS {
+            let offered_per_second = of_the_peak * http[0].accepted.per_second;
+            let pace = Pace::PerSecond(offered_per_second);
+            let run = self.http(http[0].vouchers, self.time() / 2, pace).await?;
+            paced.push(PacedRun {
+                of_the_peak,
+                offered_per_second,
+                run,
+            });
+        }
         Ok(Round {
             http,
-            at_a_pace,
+            paced,
             ceiling,
+            stores: self.stores().await?,
             sold_out,
             strangers,
         })
     }
 
-    async fn http(&self, vouchers: usize, pace: Pace) -> anyhow::Result<HttpRun> {
+    async fn http(&self, vouchers: usize, time: Duration, pace: Pace) -> anyhow::Result<HttpRun> {
         let stage = Stage::begin(
             &format!("Orders, {vouchers} sale(s)"),
             self.bearers.len() as u64,
@@ -238,7 +221,7 @@ impl<'a> Bench<'a> {
                 .map(|user| Click::of(user, vouchers))
                 .collect(),
             pace,
-            time: Duration::from_secs(self.options.seconds.into()),
+            time,
         };
         let before = cpu::processes();
         let run = self.send(crowd, &stage).await?;
@@ -247,7 +230,7 @@ impl<'a> Bench<'a> {
         let settled_after = ended.elapsed();
         let cpu = cpu::used_between(&before, &cpu::processes());
         self.close(&sales).await?;
-        let result = summarise(vouchers, &run, settled_after, &cpu)?;
+        let result = HttpRun::of(vouchers, &run, settled_after, &cpu)?;
         let accepted = result.accepted.per_second;
         stage.done(&format!("{accepted:.0} accepted a second"));
         Ok(result)
@@ -269,6 +252,24 @@ impl<'a> Bench<'a> {
         Ok(run)
     }
 
+    /// Each store alone, for a third of the time or so.
+    async fn stores(&self) -> anyhow::Result<StoreRates> {
+        let stage = Stage::begin("Kafka alone", 1);
+        let kafka = kafka::measure(&self.brokers, self.time() / 3).await?;
+        stage.done(&format!(
+            "{:.0} records a second written, {:.0} read",
+            kafka.produced, kafka.consumed
+        ));
+        let stage = Stage::begin("PostgreSQL alone", 1);
+        let copied_per_second = copy::measure(&self.database_url, self.time() / 3).await?;
+        stage.done(&format!("{copied_per_second:.0} rows a second copied"));
+        Ok(StoreRates {
+            produced_per_second: kafka.produced,
+            consumed_per_second: kafka.consumed,
+            copied_per_second,
+        })
+    }
+
     async fn open_sales(&self, vouchers: usize, stock: usize) -> anyhow::Result<Vec<VoucherId>> {
         let sale = NewSale::from_now("Benchmark", stock as u64, HOLD_SECONDS, SALE_DURATION)?;
         several_at_a_time((0..vouchers).map(|_| self.api.open_sale(&sale))).await
@@ -283,9 +284,13 @@ impl<'a> Bench<'a> {
         Ok(u32::try_from(self.bearers.len())?)
     }
 
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.options.seconds.into())
+    }
+
     /// Refusals do not change: less time is enough.
     fn time_of_refusals(&self) -> Duration {
-        Duration::from_secs(self.options.seconds.into()) / 3
+        self.time() / 3
     }
 
     async fn send(&self, crowd: Crowd<'_>, stage: &Stage) -> anyhow::Result<Run<Answer>> {
@@ -329,51 +334,4 @@ struct Crowd<'a> {
     clicks: Vec<Click>,
     pace: Pace,
     time: Duration,
-}
-
-impl Rate {
-    fn of(run: &Run<Answer>, counts: fn(&Answer) -> bool) -> anyhow::Result<Self> {
-        let counted = run.samples.iter().filter(|sample| counts(&sample.answer));
-        let latencies = Latencies::of(run.samples.iter().map(|sample| sample.latency))
-            .context("no call was made")?;
-        Ok(Self {
-            per_second: counted.count() as f64 / run.elapsed.as_secs_f64(),
-            p50_ms: latencies.p50.as_secs_f64() * 1e3,
-            p99_ms: latencies.p99.as_secs_f64() * 1e3,
-        })
-    }
-}
-
-fn is_order(answer: &Answer) -> bool {
-    answer.order_id().is_some()
-}
-
-/// How many answers there were of each kind.
-fn labels(run: &Run<Answer>) -> BTreeMap<String, u64> {
-    let mut answers = BTreeMap::new();
-    for sample in &run.samples {
-        *answers.entry(sample.answer.label()).or_default() += 1;
-    }
-    answers
-}
-
-fn summarise(
-    vouchers: usize,
-    run: &Run<Answer>,
-    settled_after: Duration,
-    cpu_seconds: &CpuTimes,
-) -> anyhow::Result<HttpRun> {
-    let accepted = Rate::of(run, is_order)?;
-    let orders = accepted.per_second * run.elapsed.as_secs_f64();
-    Ok(HttpRun {
-        vouchers,
-        accepted,
-        answers: labels(run),
-        settled_after_seconds: settled_after.as_secs_f64(),
-        carried_per_second: orders / (run.elapsed + settled_after).as_secs_f64(),
-        cpu_us_per_order: cpu_seconds
-            .iter()
-            .map(|(name, seconds)| (name.clone(), seconds * 1e6 / orders.max(1.0)))
-            .collect(),
-    })
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::ensure;
 use seckill_service::settings::Secret;
 
-use super::{Bench, Crowd, Rate, is_order, labels};
+use super::measured::{Rate, is_order, labels};
+use super::{Bench, Crowd};
 use crate::credentials;
 use crate::load::Pace;
 use crate::orders::Click;

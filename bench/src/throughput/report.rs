@@ -2,67 +2,98 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
 
-use super::{Output, PACE_OF_PEAK, Rate, Round, ThroughputOptions};
+use super::measured::{Rate, Round, StoreRates};
+use super::{LOADS, Output, ThroughputOptions};
+use crate::machine::Machine;
 use crate::table::render;
 
+/// With more than this from the last answer until all is settled, the fold has fallen behind.
+const SETTLED_WITHIN_SECONDS: f64 = 1.0;
+
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    seconds: u32,
-    connections: usize,
-    medians: Vec<Median>,
-    at_a_pace: Rate,
-    ceiling: Rate,
-    sold_out: Vec<SoldOut>,
-    strangers: Rate,
-    rounds: Vec<Round>,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The day, in UTC.
+    pub(super) measured_on: String,
+    pub(super) machine: Machine,
+    pub(super) seconds: u32,
+    pub(super) connections: usize,
+    pub(super) medians: Vec<Median>,
+    /// One for each load at which orders come evenly.
+    pub(super) paced: Vec<PacedMedian>,
+    pub(super) ceiling: Rate,
+    pub(super) stores: StoreRates,
+    pub(super) sold_out: Vec<SoldOut>,
+    pub(super) strangers: Rate,
+    pub(super) rounds: Vec<Round>,
 }
 
 /// The medians of one number of sales.
-#[derive(Debug, Serialize)]
-struct Median {
-    vouchers: usize,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Median {
+    pub(super) vouchers: usize,
     #[serde(flatten)]
-    accepted: Rate,
+    pub(super) accepted: Rate,
     /// Orders that were carried until they were settled, over the ceiling of the same round.
     #[serde(flatten)]
-    ratio: Ratio,
-    settled_after_seconds: f64,
-    cpu_us_per_order: BTreeMap<String, f64>,
+    pub(super) ratio: Ratio,
+    pub(super) settled_after_seconds: f64,
+    pub(super) cpu_us_per_order: BTreeMap<String, f64>,
+}
+
+/// The medians of one load at which orders come evenly.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PacedMedian {
+    pub(super) of_the_peak: f64,
+    pub(super) offered_per_second: f64,
+    #[serde(flatten)]
+    pub(super) accepted: Rate,
 }
 
 /// The medians of one number of sales that are sold out.
-#[derive(Debug, Serialize)]
-struct SoldOut {
-    vouchers: usize,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SoldOut {
+    pub(super) vouchers: usize,
     #[serde(flatten)]
-    answers: Rate,
+    pub(super) answers: Rate,
     /// Over the answers to refused tokens of the same round.
     #[serde(flatten)]
-    ratio: Ratio,
+    pub(super) ratio: Ratio,
 }
 
 /// The median over the rounds of what is divided within each.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Ratio {
-    ratio: f64,
-    ratio_min: f64,
-    ratio_max: f64,
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ratio {
+    pub(super) ratio: f64,
+    pub(super) ratio_min: f64,
+    pub(super) ratio_max: f64,
 }
 
 impl Report {
-    pub(super) fn new(options: &ThroughputOptions, rounds: Vec<Round>) -> Self {
+    pub(super) fn new(options: &ThroughputOptions, machine: Machine, rounds: Vec<Round>) -> Self {
         let kinds = || options.vouchers.iter().copied().enumerate();
+        let of_stores =
+            |part: fn(&StoreRates) -> f64| median(rounds.iter().map(|round| part(&round.stores)));
         Self {
+            measured_on: UtcDateTime::now().date().to_string(),
+            machine,
             seconds: options.seconds,
             connections: options.connections,
             medians: kinds()
                 .map(|(at, vouchers)| Median::of(&rounds, at, vouchers))
                 .collect(),
-            at_a_pace: Rate::median(&rounds, |round| round.at_a_pace.accepted),
+            paced: (0..LOADS.len())
+                .map(|at| PacedMedian::of(&rounds, at))
+                .collect(),
             ceiling: Rate::median(&rounds, |round| round.ceiling),
+            stores: StoreRates {
+                produced_per_second: of_stores(|stores| stores.produced_per_second),
+                consumed_per_second: of_stores(|stores| stores.consumed_per_second),
+                copied_per_second: of_stores(|stores| stores.copied_per_second),
+            },
             sold_out: kinds()
                 .map(|(at, vouchers)| SoldOut {
                     vouchers,
@@ -120,27 +151,50 @@ impl Report {
         }));
         let ceiling = "ceiling: redis-benchmark EVALSHA -P 1".to_owned();
         rows.push(row(ceiling, &self.ceiling, None, None));
-        let at_a_pace = format!(
-            "accepted orders, {} sale(s), at {:.0} % of the first line",
-            self.medians.first().map_or(0, |m| m.vouchers),
-            PACE_OF_PEAK * 100.0
-        );
-        rows.push(row(at_a_pace, &self.at_a_pace, None, None));
+        rows.extend(self.paced.iter().map(|p| {
+            let share = p.of_the_peak * 100.0;
+            let name = format!("accepted orders at {share:.0} % of the first line, evenly");
+            row(name, &p.accepted, None, None)
+        }));
         rows.extend(self.sold_out.iter().map(|s| {
             let name = format!("sold out, {} sale(s)", s.vouchers);
             row(name, &s.answers, Some(s.ratio), None)
         }));
         let strangers = "ceiling of these: tokens refused".to_owned();
         rows.push(row(strangers, &self.strangers, None, None));
+        let stores = self.stores;
         format!(
-            "\nMedians of {} rounds of {} s, {} connections\n{}\n\
+            "{}\nMedians of {} rounds of {} s, {} connections\n{}\n\
+             Stores alone, a second: Kafka writes {:.0} records and reads {:.0}, PostgreSQL copies {:.0} orders\n\n\
              Microseconds of CPU an accepted order, until settled (all processes of that name)\n{}",
+            self.behind().map(|why| why + "\n").unwrap_or_default(),
             self.rounds.len(),
             self.seconds,
             self.connections,
             render(&rows),
+            stores.produced_per_second,
+            stores.consumed_per_second,
+            stores.copied_per_second,
             render(&self.cpu_rows())
         )
+    }
+
+    /// Says so if the fold fell behind in some runs: what was accepted then says less about the next minute.
+    pub(super) fn behind(&self) -> Option<String> {
+        let runs = self.rounds.iter().flat_map(|round| {
+            let paced = round.paced.iter().map(|paced| &paced.run);
+            round.http.iter().chain(paced)
+        });
+        let settled: Vec<f64> = runs.map(|run| run.settled_after_seconds).collect();
+        let late = settled.iter().filter(|s| **s > SETTLED_WITHIN_SECONDS);
+        let most = settled.iter().copied().fold(0.0, f64::max);
+        let (late, all) = (late.count(), settled.len());
+        (late > 0).then(|| {
+            format!(
+                "The fold fell behind in {late} of {all} runs: the last order was settled up to {most:.1} s after its \
+                 answer."
+            )
+        })
     }
 
     fn cpu_rows(&self) -> Vec<Vec<String>> {
@@ -185,6 +239,20 @@ impl Median {
     }
 }
 
+impl PacedMedian {
+    /// Of the runs that stand at position `at` in each round.
+    fn of(rounds: &[Round], at: usize) -> Self {
+        let offered = rounds
+            .iter()
+            .map(|round| round.paced[at].offered_per_second);
+        Self {
+            of_the_peak: LOADS[at],
+            offered_per_second: median(offered),
+            accepted: Rate::median(rounds, |round| round.paced[at].run.accepted),
+        }
+    }
+}
+
 impl Rate {
     fn median(rounds: &[Round], of: impl Fn(&Round) -> Self) -> Self {
         let part = |pick: fn(Self) -> f64| median(rounds.iter().map(|round| pick(of(round))));
@@ -219,76 +287,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::throughput::HttpRun;
-
-    fn rate(per_second: f64) -> Rate {
-        Rate {
-            per_second,
-            p50_ms: 10.0,
-            p99_ms: 20.0,
-        }
-    }
-
-    fn run(per_second: f64) -> HttpRun {
-        HttpRun {
-            vouchers: 1,
-            accepted: rate(per_second),
-            answers: BTreeMap::new(),
-            settled_after_seconds: 1.0,
-            carried_per_second: per_second,
-            cpu_us_per_order: BTreeMap::from([("java".to_owned(), 2.0)]),
-        }
-    }
-
-    fn round(http: f64, ceiling: f64) -> Round {
-        Round {
-            http: vec![run(http)],
-            at_a_pace: run(http / 2.0),
-            ceiling: rate(ceiling),
-            sold_out: vec![rate(3.0 * http)],
-            strangers: rate(4.0 * ceiling),
-        }
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_numbers() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
-        assert_eq!(median([].into_iter()), 0.0);
-    }
-
-    #[test]
-    fn the_ratio_is_the_median_of_the_rounds_own_ratios() {
-        let options = ThroughputOptions {
-            seconds: 5,
-            connections: 512,
-            vouchers: vec![1],
-            rounds: 3,
-            quick: false,
-            output: Output::Table,
-        };
-        let rounds = vec![round(10.0, 20.0), round(30.0, 40.0), round(20.0, 100.0)];
-        let report = Report::new(&options, rounds);
-        let of = |ratio: f64, ratio_min: f64, ratio_max: f64| Ratio {
-            ratio,
-            ratio_min,
-            ratio_max,
-        };
-        assert_eq!(report.medians[0].ratio, of(0.5, 0.2, 0.75));
-        assert_eq!(report.sold_out[0].ratio, of(0.375, 0.15, 0.5625));
-        assert_eq!(report.medians[0].accepted.per_second, 20.0);
-        assert_eq!(report.ceiling.per_second, 40.0);
-        assert_eq!(report.at_a_pace.per_second, 10.0);
-        let table = report.table();
-        for line in [
-            "accepted orders, 1 sale(s) ",
-            "at 70 % of the first line",
-            "sold out, 1 sale(s)",
-            "java",
-        ] {
-            assert!(table.contains(line), "{line}: {table}");
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,6 @@
 //! Two million events with duplicates, with rebalances during the live fold and a rebuild that is killed twice, give
 //! the same rows. Also measures the speed of a rebuild, compared with Kafka's own consumer on the same topic.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -130,25 +129,23 @@ async fn produce(stack: &TestStack, count: usize) -> Result<()> {
 
 /// The records per second of Kafka's own kafka-consumer-perf-test.
 fn consumer_rate(stack: &TestStack, count: usize) -> Result<f64> {
-    let server = kafka::server_command(Path::new("."));
-    let arguments: Vec<_> = server.get_args().collect();
-    let at = arguments.iter().position(|argument| *argument == "-cp");
-    let classes = at
-        .and_then(|at| arguments.get(at + 1))
-        .context("a class path")?;
     let topics = Topics::new(stack.setting("TOPIC_PREFIX"));
-    let output = Command::new("java")
-        .args(["-Xmx512m", "-cp"])
-        .arg(classes)
-        .arg("org.apache.kafka.tools.ConsumerPerformance")
-        .args(["--bootstrap-server", stack.setting("KAFKA_BROKERS")])
-        .args(["--topic", &topics.events, "--messages", &count.to_string()])
-        .args(["--timeout", "60000", "--hide-header"])
-        .output()?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let printed = kafka::run_kafka_program(
+        "org.apache.kafka.tools.ConsumerPerformance",
+        &[
+            "--bootstrap-server",
+            stack.setting("KAFKA_BROKERS"),
+            "--topic",
+            &topics.events,
+            "--messages",
+            &count.to_string(),
+            "--timeout",
+            "60000",
+            "--hide-header",
+        ],
+    )?;
     let line = printed.lines().rfind(|line| line.contains(", "));
-    let line = line.with_context(|| format!("{printed}{errors}"))?;
+    let line = line.with_context(|| printed.clone())?;
     // The last column leaves out the time to join the group.
     let last = line.rsplit(", ").next().context("columns")?;
     Ok(last.trim().parse()?)

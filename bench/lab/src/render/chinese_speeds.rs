@@ -1,7 +1,8 @@
 //! How fast, in Chinese.
 
+use seckill_bench::machine::Machine;
+
 use super::words::SpeedWords;
-use crate::machine::Machine;
 use crate::plan::{Load, STEADY_PER_SECOND};
 
 pub(super) const SPEEDS: SpeedWords = SpeedWords {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use seckill_bench::machine::Machine;
+
 use super::errors;
 use super::words::{SpeedWords, Words};
-use crate::machine::Machine;
 use crate::plan::{Load, STEADY_PER_SECOND};
 use crate::report::{Outcome, RungReport};
 use crate::rungs::{Kind, Rung};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use seckill_bench::machine::Machine;
+
 use super::*;
 use crate::chart;
-use crate::machine::Machine;
 use crate::plan::Load;
 
 fn outcome(scenario: Scenario, verdict: Verdict, sold: i64) -> Outcome {

@@ -1,6 +1,7 @@
 //! What the page says, in one language.
 
-use crate::machine::Machine;
+use seckill_bench::machine::Machine;
+
 use crate::plan::Load;
 use crate::scenario::{Scenario, Verdict};
 use crate::strategy::{Accepted, Card};

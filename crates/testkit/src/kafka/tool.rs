@@ -1,11 +1,15 @@
 //! Kafka's own command-line tools.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use super::install_jars;
-use super::jvm::short_lived_java;
+use super::jvm::{java, short_lived_java};
 
 const HEAP_MB: u32 = 64;
+/// For programs that measure.
+const LARGE_HEAP_MB: u32 = 512;
 
 /// Runs a `kafka-configs …` command line as an operator would who has Kafka's tools, and gives what it
 /// printed.
@@ -13,21 +17,38 @@ const HEAP_MB: u32 = 64;
 /// # Errors
 /// When it is another command, or fails, with its output.
 pub fn run_kafka_configs(command_line: &str) -> Result<String> {
-    install_jars()?;
     let mut words = command_line.split_whitespace();
     if words.next() != Some("kafka-configs") {
         bail!("no kafka-configs command: {command_line}");
     }
-    let output = short_lived_java(HEAP_MB)
-        .arg("kafka.admin.ConfigCommand")
-        .args(words)
+    let jvm = short_lived_java(HEAP_MB);
+    printed_by(jvm, "kafka.admin.ConfigCommand", words)
+}
+
+/// Runs one of Kafka's programs by the name of its class, with all of the JVM's speed, and gives what it printed.
+///
+/// # Errors
+/// When it fails, with its output.
+pub fn run_kafka_program(class: &str, arguments: &[&str]) -> Result<String> {
+    printed_by(java(LARGE_HEAP_MB), class, arguments.iter().copied())
+}
+
+fn printed_by<'a>(
+    mut jvm: Command,
+    class: &str,
+    arguments: impl Iterator<Item = &'a str>,
+) -> Result<String> {
+    install_jars()?;
+    let output = jvm
+        .arg(class)
+        .args(arguments)
         .output()
         .context("cannot run java; install a JRE of version 17 or newer")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
-        "{command_line}: {}\n{text}{errors}",
+        "{jvm:?}: {}\n{text}{errors}",
         output.status
     );
     Ok(text)

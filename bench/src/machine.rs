@@ -3,11 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use redis::{ConnectionLike, InfoDict};
+use redis::InfoDict;
+use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
-
-use crate::lab::Stores;
 
 /// The machine and the stores on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,15 +36,13 @@ impl Machine {
     ///
     /// # Errors
     /// When a store does not answer or the machine cannot be asked.
-    pub async fn describe(stores: &Stores) -> Result<Self> {
-        let mut database = PgConnection::connect(&stores.database_url).await?;
+    pub async fn describe(database_url: &str, redis: &mut MultiplexedConnection) -> Result<Self> {
+        let mut database = PgConnection::connect(database_url).await?;
         let postgresql = sqlx::query_scalar("SHOW server_version").fetch_one(&mut database);
         let postgresql: String = postgresql.await?;
         let fsync = sqlx::query_scalar("SHOW fsync").fetch_one(&mut database);
         let fsync: String = fsync.await?;
-        let mut redis = redis::Client::open(stores.redis_urls[0].as_str())?;
-        let info: InfoDict =
-            redis::from_redis_value(redis.req_command(redis::cmd("INFO").arg("server"))?)?;
+        let info: InfoDict = redis::cmd("INFO").arg("server").query_async(redis).await?;
         Ok(Self {
             cpu: cpu_model().unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism()?.get(),
@@ -55,17 +52,17 @@ impl Machine {
             postgresql: postgresql.split(' ').take(1).collect(),
             redis: info.get("redis_version").context("Redis' version")?,
             fsync,
-            append_only: setting(&mut redis, "appendonly")?
+            append_only: setting(redis, "appendonly").await?
                 + ", "
-                + &setting(&mut redis, "appendfsync")?,
+                + &setting(redis, "appendfsync").await?,
             optimised: !cfg!(debug_assertions),
         })
     }
 }
 
-fn setting(redis: &mut redis::Client, name: &str) -> Result<String> {
-    let told = redis.req_command(redis::cmd("CONFIG").arg("GET").arg(name))?;
-    let (_, value): (String, String) = redis::from_redis_value(told)?;
+async fn setting(redis: &mut MultiplexedConnection, name: &str) -> Result<String> {
+    let mut get = redis::cmd("CONFIG");
+    let (_, value): (String, String) = get.arg("GET").arg(name).query_async(redis).await?;
     Ok(value)
 }
 

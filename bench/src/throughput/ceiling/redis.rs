@@ -10,14 +10,14 @@ use redis::aio::MultiplexedConnection;
 use seckill_domain::VoucherId;
 use seckill_stock::RedisServer;
 
-use super::Rate;
 use crate::redis_server;
+use crate::throughput::measured::Rate;
 
 /// As the services load it: the prelude stands in front of every script.
 const RESERVE: &str = concat!(
-    include_str!("../../../crates/stock/scripts/prelude.lua"),
+    include_str!("../../../../crates/stock/scripts/prelude.lua"),
     "\n",
-    include_str!("../../../crates/stock/scripts/reserve.lua"),
+    include_str!("../../../../crates/stock/scripts/reserve.lua"),
 );
 /// Names the load of the sale in each of its hashes.
 const LOAD: &str = "ceiling";
@@ -33,7 +33,7 @@ const GRANTED_SHARE_MIN: f64 = 0.99;
 
 /// A sale of its own in Redis, which no other part of the stack knows of.
 #[derive(Debug)]
-pub(super) struct Ceiling {
+pub(in crate::throughput) struct Ceiling {
     redis_url: String,
     redis: MultiplexedConnection,
     keys: [String; 3],
@@ -41,7 +41,7 @@ pub(super) struct Ceiling {
 
 impl Ceiling {
     /// Connects; nothing is written yet.
-    pub(super) async fn new(server: &RedisServer) -> anyhow::Result<Self> {
+    pub(in crate::throughput) async fn new(server: &RedisServer) -> anyhow::Result<Self> {
         // Far from the ids that are handed out, which count up from 1.
         let voucher = VoucherId::MAX - fastrand::u64(..1_000_000);
         Ok(Self {
@@ -52,7 +52,11 @@ impl Ceiling {
     }
 
     /// Makes `calls` reservations over `clients` connections. The sale is gone afterwards.
-    pub(super) async fn run(&mut self, calls: u64, clients: usize) -> anyhow::Result<Rate> {
+    pub(in crate::throughput) async fn run(
+        &mut self,
+        calls: u64,
+        clients: usize,
+    ) -> anyhow::Result<Rate> {
         let fence = self.load().await?;
         let run = self.measure(&fence, calls, clients).await;
         let _: () = self

@@ -1,0 +1,5 @@
+//! What each store does alone, on the same machine in the same minutes.
+
+pub(super) mod copy;
+pub(super) mod kafka;
+pub(super) mod redis;

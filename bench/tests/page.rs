@@ -1,0 +1,63 @@
+//! The measured part of docs/performance.md is what its JSON says.
+//! `SECKILL_WRITE=1 cargo test -p seckill-bench --test page` writes it anew.
+
+use std::path::Path;
+use std::{fs, io};
+
+use seckill_bench::throughput::page::page;
+use seckill_bench::throughput::report::Report;
+use seckill_testkit::workspace_root;
+
+const BEGIN: &str = "<!-- Written by `SECKILL_WRITE=1 cargo test -p seckill-bench --test page` from performance/*.json. -->\n";
+const END: &str = "<!-- The end of what is written from performance/*.json. -->\n";
+
+#[test]
+fn the_performance_page_is_what_the_json_says() {
+    let docs = workspace_root().join("docs");
+    let folder = docs.join("performance");
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
+    files.sort();
+    let runs: Vec<(String, Report)> = files
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let run = serde_json::from_str(&fs::read_to_string(path).unwrap());
+            (
+                name,
+                run.unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+            )
+        })
+        .collect();
+    assert!(
+        runs.len() >= 2,
+        "one run says nothing about the next: {files:?}"
+    );
+    let page = page(&runs);
+
+    let path = docs.join("performance.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .expect("where the measured part begins");
+    let (_, after) = rest.split_once(END).expect("where the measured part ends");
+    let text = format!("{before}{BEGIN}\n{}\n{END}{after}", page.text);
+    check(&path, &text).unwrap();
+    check(&folder.join("throughput.svg"), &page.throughput).unwrap();
+    check(&folder.join("latency.svg"), &page.latency).unwrap();
+}
+
+fn check(path: &Path, expected: &str) -> io::Result<()> {
+    if std::env::var_os("SECKILL_WRITE").is_some() {
+        fs::write(path, expected)?;
+    }
+    assert!(
+        fs::read_to_string(path).unwrap_or_default() == expected,
+        "{} is not what its JSON says: SECKILL_WRITE=1 cargo test -p seckill-bench --test page",
+        path.display()
+    );
+    Ok(())
+}
