@@ -31,6 +31,8 @@ impl ForeignProducer {
         let setting = |name| world.stack.setting(name);
         let producer = ClientConfig::new()
             .set("bootstrap.servers", setting("KAFKA_BROKERS"))
+            // A partition that had no leader at the first question is asked for again: by default after five minutes.
+            .set("topic.metadata.refresh.interval.ms", "1000")
             .create()?;
         Ok(Self {
             producer,

@@ -12,7 +12,8 @@ use seckill_service::settings::Source;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures how many orders a second the running stack accepts over HTTP, by turns with
-/// redis-benchmark on the same script and the same Redis.
+/// redis-benchmark on the same script and the same Redis, Kafka's own performance tests and COPY.
+/// `cargo xtask install` brings these programs.
 ///
 /// The stack is described by the environment that `cargo xtask up` writes. What was ordered stays in
 /// the stack's stores: `cargo xtask up --fresh` begins anew. Exit status: 0 when it was measured, 1

@@ -7,7 +7,7 @@ use seckill_testkit::kafka::run_kafka_program;
 
 /// About as long as an order's event.
 const RECORD_BYTES: &str = "200";
-/// So many take about as long.
+/// As many as are written in about a millisecond.
 const RECORDS_PER_MS: u64 = 200;
 
 /// Records a second.
