@@ -22,7 +22,7 @@ pub use self::cluster::KafkaCluster;
 pub use self::jars::{install_jars, jars_are_installed};
 pub use self::node::{Ports, prepare};
 pub use self::secure::{SecureListener, Security};
-pub use self::tool::{run_kafka_configs, run_kafka_program};
+pub use self::tool::{consumer_rate, run_kafka_configs, run_kafka_program};
 
 use self::jvm::{java, short_lived_java};
 use self::node::{HEAP_MB, Node, prepare_node, properties_file};

@@ -130,25 +130,8 @@ async fn produce(stack: &TestStack, count: usize) -> Result<()> {
 /// The records per second of Kafka's own kafka-consumer-perf-test.
 fn consumer_rate(stack: &TestStack, count: usize) -> Result<f64> {
     let topics = Topics::new(stack.setting("TOPIC_PREFIX"));
-    let printed = kafka::run_kafka_program(
-        "org.apache.kafka.tools.ConsumerPerformance",
-        &[
-            "--bootstrap-server",
-            stack.setting("KAFKA_BROKERS"),
-            "--topic",
-            &topics.events,
-            "--messages",
-            &count.to_string(),
-            "--timeout",
-            "60000",
-            "--hide-header",
-        ],
-    )?;
-    let line = printed.lines().rfind(|line| line.contains(", "));
-    let line = line.with_context(|| printed.clone())?;
-    // The last column leaves out the time to join the group.
-    let last = line.rsplit(", ").next().context("columns")?;
-    Ok(last.trim().parse()?)
+    let brokers = stack.setting("KAFKA_BROKERS");
+    kafka::consumer_rate(brokers, &topics.events, count as u64)
 }
 
 async fn position(pool: &PgPool, schema: &str) -> Option<i64> {
