@@ -161,11 +161,19 @@ impl Connection {
     }
 }
 
-/// Whether the server has refused the statement and can continue. After other errors more answers may come.
+/// PostgreSQL's `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
+/// Whether the server has refused the statement and the connection can be used again. After other errors more answers
+/// may come. And a session that may not write stays so, although a new one may: the server was a standby, or read-only,
+/// when it began.
 fn is_answer(error: &sqlx::Error) -> bool {
     let refusal = error.as_database_error();
     let refusal = refusal.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    refusal.is_some_and(|error| !matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+    refusal.is_some_and(|error| {
+        let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        !ends && error.code() != READ_ONLY
+    })
 }
 
 pub(super) fn gave_up(why: String) -> sqlx::Error {
