@@ -93,7 +93,7 @@ impl World {
     }
 
     /// As [`Self::quiet`], and no order is unpaid, by the same reading of the ledger: while some are not decided yet,
-    /// it says nothing that none is unpaid.
+    /// it says nothing that none is unpaid. All records are folded then, also a payment that came too late.
     ///
     /// # Errors
     /// When that is not so within `patience`.
@@ -109,6 +109,7 @@ impl World {
             Ok(true)
         });
         quiet.await.with_context(|| self.log_tails())?;
+        self.until_folded(voucher).await?;
         self.client.ledger(voucher).await
     }
 
