@@ -1,5 +1,6 @@
 //! Where a run was measured.
 
+use std::fmt;
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -57,6 +58,25 @@ impl Machine {
                 + &setting(redis, "appendfsync").await?,
             optimised: !cfg!(debug_assertions),
         })
+    }
+}
+
+/// In the words of the English pages; without the load, which says something about one moment.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let build = if self.optimised { "release" } else { "debug" };
+        write!(
+            f,
+            "{} ({} threads), Linux {}, PostgreSQL {} with `fsync` {}, Redis {} with `appendonly` and `appendfsync` {}, \
+             {build} build",
+            self.cpu,
+            self.cores,
+            self.kernel,
+            self.postgresql,
+            self.fsync,
+            self.redis,
+            self.append_only,
+        )
     }
 }
 

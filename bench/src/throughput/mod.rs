@@ -14,6 +14,7 @@ use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use seckill_domain::VoucherId;
+use seckill_stores::StoreSettings;
 
 use self::ceiling::{copy, kafka, redis};
 use self::measured::{HttpRun, PacedRun, Rate, Round, StoreRates};
@@ -93,6 +94,9 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
         options.vouchers.iter().all(|number| *number > 0),
         "--vouchers are at least 1"
     );
+    let stores = &environment.stores;
+    let mut redis = redis_server::connect(&stores.redis).await?;
+    let machine = Machine::describe(stores.database_url.expose(), &mut redis).await?;
     let mut bench = Bench::new(environment, options).await?;
     eprintln!("Warm-up, not counted");
     bench.warm_up().await?;
@@ -104,7 +108,7 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
         ceiling_calls_per_second = round.ceiling.per_second;
         rounds.push(round);
     }
-    Report::new(options, bench.machine, rounds).print(options.output)
+    Report::new(options, machine, rounds).print(options.output)
 }
 
 impl ThroughputOptions {
@@ -124,16 +128,14 @@ impl ThroughputOptions {
 struct Bench<'a> {
     options: &'a ThroughputOptions,
     api: Api,
-    machine: Machine,
+    stores: &'a StoreSettings,
     bearers: Arc<[String]>,
     ceiling: redis::Ceiling,
-    brokers: String,
-    database_url: String,
 }
 
 impl<'a> Bench<'a> {
     async fn new(
-        environment: &Environment,
+        environment: &'a Environment,
         options: &'a ThroughputOptions,
     ) -> anyhow::Result<Self> {
         let users = u64::from(options.seconds) * USERS_PER_SECOND;
@@ -141,15 +143,12 @@ impl<'a> Bench<'a> {
         let bearers = credentials::bearers(&environment.token_secret, u32::try_from(users)?)?;
         stage.done(&format!("{} buyers", count(users)));
         let stores = &environment.stores;
-        let mut redis = redis_server::connect(&stores.redis).await?;
         Ok(Self {
             options,
             api: Api::new(environment).await?,
-            machine: Machine::describe(stores.database_url.expose(), &mut redis).await?,
+            stores,
             bearers: bearers.into(),
             ceiling: redis::Ceiling::new(&stores.redis).await?,
-            brokers: stores.kafka.brokers.clone(),
-            database_url: stores.database_url.expose().to_owned(),
         })
     }
 
@@ -255,13 +254,14 @@ impl<'a> Bench<'a> {
     /// Each store alone, for a third of the time or so.
     async fn stores(&self) -> anyhow::Result<StoreRates> {
         let stage = Stage::begin("Kafka alone", 1);
-        let kafka = kafka::measure(&self.brokers, self.time() / 3).await?;
+        let kafka = kafka::measure(&self.stores.kafka.brokers, self.time() / 3).await?;
         stage.done(&format!(
             "{:.0} records a second written, {:.0} read",
             kafka.produced, kafka.consumed
         ));
         let stage = Stage::begin("PostgreSQL alone", 1);
-        let copied_per_second = copy::measure(&self.database_url, self.time() / 3).await?;
+        let copied_per_second =
+            copy::measure(self.stores.database_url.expose(), self.time() / 3).await?;
         stage.done(&format!("{copied_per_second:.0} rows a second copied"));
         Ok(StoreRates {
             produced_per_second: kafka.produced,

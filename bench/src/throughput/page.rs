@@ -3,7 +3,6 @@
 mod chart;
 mod goals;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use self::chart::Line;
@@ -50,28 +49,15 @@ type Runs = [(String, Report)];
 fn introduction(runs: &Runs) -> String {
     let mut text = String::new();
     for (number, (name, run)) in runs.iter().enumerate() {
-        let machine = &run.machine;
-        let build = if machine.optimised {
-            "release"
-        } else {
-            "debug"
-        };
         let _ = writeln!(
             text,
-            "- Run {}, [{name}](performance/{name}), {}: medians of {} rounds of {} s, {} connections; {} ({} threads), Linux {}, PostgreSQL {} with \
-             `fsync` {}, Redis {} with `appendonly` and `appendfsync` {}, {build} build. {}",
+            "- Run {}, [{name}](performance/{name}), {}: medians of {} rounds of {} s, {} connections; {}. {}",
             number + 1,
             run.measured_on,
             run.rounds.len(),
             run.seconds,
             run.connections,
-            machine.cpu,
-            machine.cores,
-            machine.kernel,
-            machine.postgresql,
-            machine.fsync,
-            machine.redis,
-            machine.append_only,
+            run.machine,
             run.behind()
                 .unwrap_or_else(|| "The fold kept up in all runs.".to_owned()),
         );
@@ -158,18 +144,16 @@ fn accepted(runs: &Runs) -> String {
 fn processor_time(runs: &Runs) -> String {
     let mut rows = Vec::new();
     for kind in runs.first().map_or(&[][..], |(_, run)| &run.medians) {
-        let cpu = |run: &Report| {
-            of_sales(run, kind.vouchers).map(|median| median.cpu_us_per_order.clone())
-        };
         let sales = format!("{} sale(s)", kind.vouchers);
         for name in kind.cpu_us_per_order.keys() {
             rows.push(row(runs, &[&sales, name], |run| {
-                Some(format!("{:.1}", cpu(run)?.get(name)?))
+                let times = &of_sales(run, kind.vouchers)?.cpu_us_per_order;
+                Some(format!("{:.1}", times.get(name)?))
             }));
         }
-        let all = |times: BTreeMap<String, f64>| times.values().sum::<f64>();
         rows.push(row(runs, &[&sales, "all"], |run| {
-            Some(format!("{:.1}", all(cpu(run)?)))
+            let times = &of_sales(run, kind.vouchers)?.cpu_us_per_order;
+            Some(format!("{:.1}", times.values().sum::<f64>()))
         }));
     }
     table(

@@ -51,11 +51,6 @@ pub(super) fn section(words: &Words, machine: &Machine, load: &Load, rungs: &Run
 }
 
 fn introduction(machine: &Machine, load: &Load) -> String {
-    let build = if machine.optimised {
-        "release build"
-    } else {
-        "debug build"
-    };
     format!(
         "\n## How fast\n\n\
          {} units, {} buyers, {} at a time; no new buyer after {} s. Rungs of one kind take turns, and in every other round \
@@ -64,23 +59,11 @@ fn introduction(machine: &Machine, load: &Load) -> String {
          and write no log, `pipeline` is called over HTTP and answers when the log has the order. Round trips are those of the whole load divided by \
          its orders, so refused buyers and attempts that came to nothing are in them; for `pipeline` they are the writing \
          transactions of PostgreSQL and the socket reads of Redis, of all services together.\n\n\
-         Measured on {} ({} threads), Linux {}, \
-         PostgreSQL {} with `fsync` {}, Redis {} with `appendonly` and `appendfsync` {}, {build}, stores and buyers on the same machine, \
+         Measured on {machine}, stores and buyers on the same machine, \
          whose load average just before was {}: \
          compare the rungs with each other, not with another machine.\n\n\
          ![Accepted orders a second, by rung](throughput.svg)\n",
-        load.stock,
-        load.buyers,
-        load.concurrency,
-        load.stop_after_s,
-        machine.cpu,
-        machine.cores,
-        machine.kernel,
-        machine.postgresql,
-        machine.fsync,
-        machine.redis,
-        machine.append_only,
-        machine.load_average,
+        load.stock, load.buyers, load.concurrency, load.stop_after_s, machine.load_average,
     )
 }
 

@@ -55,26 +55,30 @@ fn machine() -> Machine {
     }
 }
 
-#[test]
-fn a_fold_that_fell_behind_is_told_in_the_first_line() {
+fn of_rounds(rounds: Vec<Round>) -> Report {
     let options = ThroughputOptions {
         seconds: 5,
         connections: 512,
         vouchers: vec![1],
-        rounds: 1,
+        rounds: rounds.len(),
         quick: false,
         output: Output::Table,
     };
+    Report::new(&options, machine(), rounds)
+}
+
+#[test]
+fn a_fold_that_fell_behind_is_told_in_the_first_line() {
     let mut late = round(10.0, 20.0);
     late.paced[4].run.settled_after_seconds = 6.3;
-    let report = Report::new(&options, machine(), vec![round(10.0, 20.0), late]);
+    let report = of_rounds(vec![round(10.0, 20.0), late]);
     let first = report.table();
     let first = first.lines().next().unwrap();
     assert!(
         first.contains("fell behind in 1 of 12 runs") && first.contains("6.3 s"),
         "{first}"
     );
-    let report = Report::new(&options, machine(), vec![round(10.0, 20.0)]);
+    let report = of_rounds(vec![round(10.0, 20.0)]);
     assert_eq!(report.behind(), None);
 }
 
@@ -87,16 +91,8 @@ fn medians_of_odd_and_even_numbers() {
 
 #[test]
 fn the_ratio_is_the_median_of_the_rounds_own_ratios() {
-    let options = ThroughputOptions {
-        seconds: 5,
-        connections: 512,
-        vouchers: vec![1],
-        rounds: 3,
-        quick: false,
-        output: Output::Table,
-    };
     let rounds = vec![round(10.0, 20.0), round(30.0, 40.0), round(20.0, 100.0)];
-    let report = Report::new(&options, machine(), rounds);
+    let report = of_rounds(rounds);
     let of = |ratio: f64, ratio_min: f64, ratio_max: f64| Ratio {
         ratio,
         ratio_min,
