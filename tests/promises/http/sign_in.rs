@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use jsonwebtoken::dangerous::insecure_decode;
 use redis::AsyncCommands;
 use reqwest::Method;
@@ -45,7 +45,7 @@ impl Shop {
     async fn code(&self, email: &str) -> Result<String> {
         let envelope = email.to_lowercase();
         let before = self.mail.mails_to(&envelope)?.len();
-        let answer = ask_code(self.client(), email).await?;
+        let answer = until_answered(|| ask_code(self.client(), email)).await?;
         ensure!(answer.status == 204, "{answer:?}");
         eventually("the mail is there", || async {
             Ok(self.mail.mails_to(&envelope)?.len() > before)
@@ -58,7 +58,7 @@ impl Shop {
 
     pub(crate) async fn sign_in(&self, email: &str) -> Result<Value> {
         let code = self.code(email).await?;
-        let answer = try_code(self.client(), email, &code).await?;
+        let answer = until_answered(|| try_code(self.client(), email, &code)).await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer.body)
     }
@@ -162,24 +162,27 @@ async fn a_thousand_requests_at_once_for_one_address_send_one_mail() -> Result<(
 async fn a_code_is_good_once_and_for_five_attempts() -> Result<()> {
     let shop = Shop::open(&[OFTEN])?;
     let (client, ada) = (shop.client(), "ada@example.com");
-    let code = shop.code(ada).await?;
-    let at_once = join_all((0..3).map(|_| try_code(client, ada, &code))).await;
-    let good = at_once.iter().flatten().filter(|a| a.status == 200).count();
-    assert_eq!(good, 1, "{at_once:?}");
-    assert_eq!(try_code(client, ada, &code).await?.status, 401);
+    let answered = |email, code| until_answered(move || try_code(client, email, code));
+    let code = loop {
+        let code = shop.code(ada).await?;
+        let at_once = try_join_all((0..3).map(|_| try_code(client, ada, &code))).await?;
+        let good = at_once.iter().filter(|answer| answer.status == 200).count();
+        // A store that stalls may have used the code up without anybody's being told.
+        if good == 0 && at_once.iter().any(Answer::is_planned_503) {
+            continue;
+        }
+        assert_eq!(good, 1, "{at_once:?}");
+        break code;
+    };
+    assert_eq!(answered(ada, &code).await?.status, 401);
 
     let code = shop.code(ada).await?;
     let wrong = if code == "000000" { "000001" } else { "000000" };
-    assert_eq!(
-        try_code(client, "bob@example.com", &code).await?.status,
-        401
-    );
-    let guesses = join_all((0..5).map(|_| try_code(client, ada, wrong))).await;
-    for guess in guesses {
-        let guess = guess?;
+    assert_eq!(answered("bob@example.com", &code).await?.status, 401);
+    for guess in try_join_all((0..5).map(|_| answered(ada, wrong))).await? {
         assert_eq!((guess.status, guess.problem()), (401, "unauthorized"));
     }
-    assert_eq!(try_code(client, ada, &code).await?.status, 401);
+    assert_eq!(answered(ada, &code).await?.status, 401);
 
     let mut redis = shop.world.redis().await?;
     let code = shop.code(ada).await?;
@@ -189,7 +192,7 @@ async fn a_code_is_good_once_and_for_five_attempts() -> Result<()> {
     let life_ms: i64 = redis.pttl(&keys[0]).await?;
     assert!((1..=300_000).contains(&life_ms), "{life_ms}");
     let () = redis.del(&keys[0]).await?;
-    assert_eq!(try_code(client, ada, &code).await?.status, 401, "expired");
+    assert_eq!(answered(ada, &code).await?.status, 401, "expired");
     Ok(())
 }
 
