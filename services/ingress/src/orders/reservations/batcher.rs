@@ -1,7 +1,7 @@
 //! One actor for each voucher. It puts requests that arrive together into one script call.
 //!
-//! There is no artificial wait. A single request is sent at once. While all calls are busy, requests
-//! are queued, and the next call takes all that are there.
+//! A single request is sent at once. While all calls are busy, or one has just begun, requests are queued, and the
+//! next call takes all that are there.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use seckill_domain::{TraceParent, VoucherId};
 use seckill_service::clock::BootInstant;
 use seckill_stock::{MAX_REQUESTS, ReserveRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::acks::Acks;
 use super::backlog::Backlog;
@@ -24,6 +25,9 @@ const QUEUE_REQUESTS: usize = 4096;
 /// Redis runs one script at a time. One call that runs and one that is sent keep it busy. More
 /// calls would only make the batches smaller.
 const CALLS_IN_FLIGHT: usize = 2;
+/// Calls of a voucher begin so far apart, unless the next one would be full. Redis answers within a fraction of this:
+/// without it, many requests would be decided by calls of a few each, and a call costs more than a decision.
+const CALL_SPACING: Duration = Duration::from_millis(1);
 const IDLE: Duration = Duration::from_secs(60);
 /// Voucher ids come from the URL, so a queue of an unknown sale must not use memory for long.
 const IDLE_UNSERVED: Duration = Duration::from_secs(1);
@@ -239,13 +243,34 @@ pub(super) fn enqueue(
     Err(PlaceError::Unavailable)
 }
 
+/// When a voucher's last call began.
+#[derive(Debug, Default)]
+struct Spacing(Option<Instant>);
+
+impl Spacing {
+    /// Until when the next call waits, if it does, with so many requests waiting for it.
+    fn wait(&self, now: Instant, requests: usize) -> Option<Instant> {
+        let next = self.0? + CALL_SPACING;
+        (requests < MAX_REQUESTS && now < next).then_some(next)
+    }
+
+    const fn call_begins(&mut self, now: Instant) {
+        self.0 = Some(now);
+    }
+}
+
 /// The actor. It ends when it was idle for long or the process stops, after it has served what was
 /// queued before it closed its queue.
 async fn run(lane: Arc<VoucherLane>, mut queue: mpsc::Receiver<Request>) {
     let slots = Arc::new(Semaphore::new(CALLS_IN_FLIGHT));
+    let mut spacing = Spacing::default();
     // `acquire_owned` fails only on a closed semaphore, and this one is never closed.
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        if let Some(until) = spacing.wait(Instant::now(), queue.len()) {
+            tokio::time::sleep_until(until).await;
+        }
         let batch = next_batch(&lane, &mut queue).await;
+        spacing.call_begins(Instant::now());
         let Some(last) = batch.last() else {
             break;
         };
@@ -297,6 +322,18 @@ mod tests {
             waiter: Waiter::new(oneshot::channel().0, in_flight, 0),
             queued_at: BootInstant::now(),
         }
+    }
+
+    #[test]
+    fn a_lone_request_goes_at_once_and_what_follows_closely_goes_together() {
+        let (mut spacing, first) = (Spacing::default(), Instant::now());
+        assert_eq!(spacing.wait(first, 0), None);
+        spacing.call_begins(first);
+        let next = first + CALL_SPACING;
+        assert_eq!(spacing.wait(first, 0), Some(next));
+        assert_eq!(spacing.wait(first, MAX_REQUESTS - 1), Some(next));
+        assert_eq!(spacing.wait(first, MAX_REQUESTS), None, "a full call");
+        assert_eq!(spacing.wait(next, 0), None);
     }
 
     #[test]
