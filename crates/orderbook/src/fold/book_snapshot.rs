@@ -1,6 +1,7 @@
 //! The tables as they are at one position of each partition.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use seckill_domain::{Epoch, EventId, LastRecord, Offset, Order, Refund, Sale, UserId, VoucherId};
 use sqlx::FromRow;
@@ -17,12 +18,23 @@ use crate::fold::apply::{Adjustment, Reload};
 use crate::fold::positions::{FoldPosition, RawPosition};
 use crate::fold::sale_rows::{RowLoss, SaleRows};
 
+/// Orders that are read by one statement.
+const PAGE_ORDERS: usize = 1_000;
+
 /// All tables at one position a partition, over a transaction that is held open: batches folded
 /// meanwhile are not seen. Drop it soon: as long as it is open, PostgreSQL keeps what it sees.
 #[derive(Debug)]
 pub struct BookSnapshot {
     pub(crate) transaction: Transaction,
     positions: HashMap<i32, FoldPosition>,
+}
+
+/// How fast a sale's orders are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    AtOnce,
+    /// Half of the time is left to others.
+    WithRests,
 }
 
 #[derive(FromRow)]
@@ -125,7 +137,18 @@ impl BookSnapshot {
     /// # Errors
     /// When the database fails or has a row that no fold writes.
     pub async fn rows(&mut self, voucher: VoucherId) -> Result<SaleRows, OrderbookError> {
-        rows_of(&mut self.transaction, voucher).await
+        rows_of(&mut self.transaction, voucher, Pace::AtOnce).await
+    }
+
+    /// The same beside a fold that must not wait for it: after each page of orders it rests as long as that took.
+    ///
+    /// # Errors
+    /// As [`Self::rows`].
+    pub async fn rows_with_rests(
+        &mut self,
+        voucher: VoucherId,
+    ) -> Result<SaleRows, OrderbookError> {
+        rows_of(&mut self.transaction, voucher, Pace::WithRests).await
     }
 
     /// The orders and refunds of a sale, also those of rows that cannot be read otherwise.
@@ -203,21 +226,14 @@ pub(crate) async fn misplaced(
 pub(crate) async fn rows_of(
     connection: &mut Connection,
     voucher: VoucherId,
+    pace: Pace,
 ) -> Result<SaleRows, OrderbookError> {
     let sql = format!("SELECT {SALE_COLUMNS} FROM vouchers WHERE voucher_id = $1");
     let sale: Option<RawSale> = sqlx::query_as(&sql)
         .bind(voucher.get())
         .fetch_optional(&mut *connection)
         .await?;
-    let (first, last) = order_ids_of(voucher);
-    let sql = format!(
-        "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id"
-    );
-    let orders: Vec<RawOrder> = sqlx::query_as(&sql)
-        .bind(first)
-        .bind(last)
-        .fetch_all(&mut *connection)
-        .await?;
+    let orders = orders_of(connection, voucher, pace).await?;
     let refunds: Vec<RawRefund> = sqlx::query_as(
         r#"SELECT payment_id, order_id, amount_cents, currency, reason, "offset" FROM refunds
             WHERE voucher_id = $1 ORDER BY "offset""#,
@@ -227,11 +243,42 @@ pub(crate) async fn rows_of(
     .await?;
     Ok(SaleRows {
         sale: sale.map(Sale::try_from).transpose()?,
-        orders: all::<_, Order>(orders)?,
+        orders,
         refunds: all::<_, Refund>(refunds)?,
         adjustments: adjustments_of(connection, voucher).await?,
         reloads: reloads_of(connection, voucher).await?,
     })
+}
+
+/// In the order of their ids.
+async fn orders_of(
+    connection: &mut Connection,
+    voucher: VoucherId,
+    pace: Pace,
+) -> Result<Vec<Order>, OrderbookError> {
+    let (mut from, last) = order_ids_of(voucher);
+    let sql = format!(
+        "SELECT {ORDER_COLUMNS} FROM orders WHERE order_id BETWEEN $1 AND $2 ORDER BY order_id LIMIT {PAGE_ORDERS}"
+    );
+    let mut orders = Vec::new();
+    loop {
+        let begun = Instant::now();
+        let page: Vec<RawOrder> = sqlx::query_as(&sql)
+            .bind(from)
+            .bind(last)
+            .fetch_all(&mut *connection)
+            .await?;
+        let is_last = page.len() < PAGE_ORDERS;
+        orders.extend(all::<_, Order>(page)?);
+        let newest = orders.last().map(|order| order.order_id.as_uuid());
+        match newest.filter(|newest| !is_last && *newest < last) {
+            Some(newest) => from = Uuid::from_u128(newest.as_u128() + 1),
+            None => return Ok(orders),
+        }
+        if pace == Pace::WithRests {
+            tokio::time::sleep(begun.elapsed()).await;
+        }
+    }
 }
 
 async fn adjustments_of(

@@ -10,7 +10,7 @@ use crate::database::connect::Orderbook;
 use crate::database::connections::{Connection, Transaction};
 use crate::database::error::OrderbookError;
 use crate::database::rows::order_ids_of;
-use crate::fold::book_snapshot::{misplaced, row_ids, rows_of};
+use crate::fold::book_snapshot::{Pace, misplaced, row_ids, rows_of};
 use crate::fold::sale_rows::{RowLoss, SaleRows};
 use crate::fold::write;
 
@@ -133,7 +133,7 @@ async fn remove_wrong(
     expected: &SaleRows,
 ) -> Result<Change, OrderbookError> {
     let elsewhere = misplaced(connection, voucher, partition).await?;
-    let actual = match rows_of(connection, voucher).await {
+    let actual = match rows_of(connection, voucher, Pace::AtOnce).await {
         Ok(rows) if elsewhere.is_empty() => rows,
         // A row that cannot be read, or stands elsewhere: all of the sale's are written anew.
         Ok(_) | Err(OrderbookError::Row { .. }) => {

@@ -58,6 +58,26 @@ fn any_log_gives_the_same_rows_in_memory_and_in_the_tables() {
 }
 
 #[tokio::test]
+async fn a_sale_of_more_orders_than_a_page_is_read_whole_with_and_without_rests() {
+    let stand = Stand::new().await;
+    let v = voucher(1);
+    for orders in [1_000, 1_001] {
+        stand.clear().await;
+        let mut bodies = vec![(v, scheduled(9_000))];
+        bodies.extend((1..=orders).map(|n| {
+            let id = order_id(v, n.try_into().unwrap());
+            (v, reserved(id, user(n), 1))
+        }));
+        let log = log_from(0, bodies);
+        stand.apply(0, &log).await.unwrap();
+        let mut actual = stand.book.book_snapshot(TOPIC).await.unwrap();
+        let rows = actual.rows(v).await.unwrap();
+        assert_eq!(expected(&log).rows(v).differences(&rows), []);
+        assert_eq!(actual.rows_with_rests(v).await.unwrap(), rows);
+    }
+}
+
+#[tokio::test]
 async fn a_changed_a_missing_and_an_invented_row_are_named() {
     let stand = Stand::new().await;
     let v = voucher(1);

@@ -1,7 +1,7 @@
 //! Reading a sale to compare it with the log: its numbers and its holds, page by page, each page at
 //! one moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seckill_domain::{Currency, Epoch, EventId, Offset, Timestamp, UserId, VoucherId};
 
@@ -14,6 +14,8 @@ use crate::redis::script::{MAX_ITEMS, Script};
 
 /// Holds looked at in one page. HSCAN may return somewhat more than it is asked for.
 const PAGE_ITEMS: usize = MAX_ITEMS / 2;
+
+const PAGES_BETWEEN_RESTS: usize = 32;
 
 /// The prefix of a shrink's field.
 const SHRINK: &str = "adj:";
@@ -160,13 +162,36 @@ impl FieldContent {
     }
 }
 
+/// How a sale is scanned.
+#[derive(Debug, Clone, Copy, Default)]
+struct Scan {
+    also_shut: bool,
+    /// Half of the time is left to others.
+    rests: bool,
+}
+
 impl Stock {
     /// All pages of a scan of the sale's holds. None: the sale is not served.
     ///
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
     pub async fn scan(&self, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
-        self.scan_pages(voucher, false).await
+        self.scan_pages(voucher, Scan::default()).await
+    }
+
+    /// The same beside orders that must not wait for it: after every so many pages it rests as long as those took.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub async fn scan_with_rests(
+        &self,
+        voucher: VoucherId,
+    ) -> Result<Option<Vec<ScanPage>>, StockError> {
+        let scan = Scan {
+            rests: true,
+            ..Scan::default()
+        };
+        self.scan_pages(voucher, scan).await
     }
 
     /// The same, also for a sale that is shut: what it held before it is loaded again. None: Redis has lost
@@ -175,21 +200,28 @@ impl Stock {
     /// # Errors
     /// As [`Self::scan`].
     pub async fn scan_shut(&self, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
-        self.scan_pages(voucher, true).await
+        let scan = Scan {
+            also_shut: true,
+            ..Scan::default()
+        };
+        self.scan_pages(voucher, scan).await
     }
 
     async fn scan_pages(
         &self,
         voucher: VoucherId,
-        also_shut: bool,
+        scan: Scan,
     ) -> Result<Option<Vec<ScanPage>>, StockError> {
         let (mut pages, mut cursor) = (Vec::new(), 0);
+        let mut rested = Instant::now();
         loop {
             let connection = self.connection_for(voucher).await?;
             let keys = SaleKeys::of(connection.prefix(), voucher);
             let mut cmd =
                 connection.invocation(Script::Scan, &[&keys.sale, &keys.holds, &keys.outbox]);
-            cmd.arg(cursor).arg(PAGE_ITEMS).arg(u8::from(also_shut));
+            cmd.arg(cursor)
+                .arg(PAGE_ITEMS)
+                .arg(u8::from(scan.also_shut));
             let mut reply = connection.run(&cmd).await?;
             let (page, next) = match reply.answer() {
                 "ok" => read_page(&mut reply)?,
@@ -201,6 +233,10 @@ impl Stock {
                 return Ok(Some(pages));
             }
             cursor = next;
+            if scan.rests && pages.len().is_multiple_of(PAGES_BETWEEN_RESTS) {
+                tokio::time::sleep(rested.elapsed()).await;
+                rested = Instant::now();
+            }
         }
     }
 }

@@ -34,24 +34,28 @@ pub(super) async fn check(
     partition: i32,
     orphans: &mut Orphans,
 ) -> anyhow::Result<Option<Vec<Observation>>> {
-    let Some(pages) = shared.stock.scan(voucher).await? else {
+    let Some(pages) = shared.stock.scan_with_rests(voucher).await? else {
         return Ok(None);
     };
     let topic = &shared.topics.events;
     let mut snapshot = shared.orderbook.book_snapshot(topic).await?;
     let position = snapshot.position(partition);
-    let rows = snapshot.rows(voucher).await?;
+    let rows = snapshot.rows_with_rests(voucher).await?;
     drop(snapshot);
     let Some(sale) = rows.sale else {
         return Ok(None);
     };
-    let adjustments = rows.adjustments.iter();
-    let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
-    let expected = ExpectedSale::new(sale, position, rows.orders, adjustments.collect());
-    let now = pages.last().map(|page| page.numbers.now);
     let in_flight = in_flight(shared);
-    let overdue = |field: &HoldsField| now.is_some_and(|now| field.is_overdue(now, in_flight));
-    let Some(report) = compare(&pages, &expected, &overdue) else {
+    // A hundred thousand holds take longer than a thread of the runtime may be kept.
+    let report = tokio::task::spawn_blocking(move || {
+        let adjustments = rows.adjustments.iter();
+        let adjustments = adjustments.map(|a| (a.event_id, a.delta, a.accepted, a.offset));
+        let expected = ExpectedSale::new(sale, position, rows.orders, adjustments.collect());
+        let now = pages.last().map(|page| page.numbers.now);
+        let overdue = |field: &HoldsField| now.is_some_and(|now| field.is_overdue(now, in_flight));
+        compare(&pages, &expected, &overdue)
+    });
+    let Some(report) = report.await? else {
         return Ok(None);
     };
     let mut seen = Vec::new();

@@ -32,8 +32,8 @@ const SCANNED_UNITS: i64 = 10_000;
 /// A sale with more units in live orders is not scanned here: `seckillctl reconcile` does.
 const SCANNABLE_UNITS: i64 = 100_000;
 /// After sales that nobody suspects were compared hold by hold, they are left alone for so many times as
-/// long as that took: a large sale's holds are read at the cost of its orders.
-const REST: u32 = 19;
+/// long as that took, half of which are rests: a large sale's holds are read at the cost of its orders.
+const REST: u32 = 9;
 /// A sale that stands further back than this in its partition is asked for by itself, so that others
 /// are not read so far back with it.
 const FAR_BACK: i64 = 20_000;
