@@ -1,39 +1,38 @@
-//! Orders that nobody pays, with an open event stream for as many of them as there may be: what streams cost while
-//! nothing happens, how late the end of an order is told, and when all units are on sale again.
+//! Orders that nobody pays and that lapse in the same second, with an open event stream for as many of them as there may
+//! be: what streams cost while nothing happens, how late the end of an order is told, how fast all units are on sale again,
+//! and how soon others can order meanwhile.
+
+mod placed;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
-use seckill_domain::{OrderId, VoucherId};
-use serde::Deserialize;
-use time::OffsetDateTime;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::placed::Placed;
 use crate::api::{Api, NewSale};
-use crate::client::Endpoint;
 use crate::cpu::{self, CpuTimes};
 use crate::credentials;
 use crate::environment::Environment;
-use crate::latency::Latencies;
+use crate::latency::{Latencies, milliseconds};
 use crate::load::{Load, Pace};
 use crate::orders::{Click, OrderCalls};
-use crate::progress::{Stage, Wait, wait_for};
+use crate::progress::Stage;
 use crate::table::{count, render};
 
-const CONNECTIONS: usize = 128;
-/// More time than it takes to place the orders and to open the streams.
-const HOLD_SECONDS: u32 = 75;
+const CONNECTIONS: usize = 512;
 /// For how long nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
 const SALE_DURATION: Duration = Duration::from_secs(3_600);
-/// Streams that are being opened at a time.
-const OPENING: usize = 64;
+/// `EXPIRY_GRACE_SECONDS` of the local stack's timeout service.
+const GRACE: Duration = Duration::from_secs(2);
+/// Orders that others place while these expire.
+const OTHERS_PER_SECOND: u32 = 1_000;
 const ENDED_DEADLINE: Duration = Duration::from_secs(300);
 const INGRESS: &str = "seckill-ingress";
 
@@ -48,164 +47,100 @@ pub struct ExpiryOptions {
     pub streams: usize,
 }
 
-/// The lines of an open stream.
-type Events = Lines<BufReader<TcpStream>>;
-
-/// What a stream says of its order.
-#[derive(Deserialize)]
-struct Status {
-    status: String,
-    #[serde(with = "time::serde::rfc3339")]
-    pay_by: OffsetDateTime,
-}
-
 /// Measures and prints.
 ///
 /// # Errors
 /// When the stack does not do its part.
 pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::Result<()> {
     let api = Api::new(environment).await?;
-    let bearers: Arc<[String]> =
-        credentials::bearers(&environment.token_secret, options.orders)?.into();
-    let sale = NewSale::from_now(
-        "Nobody pays",
-        options.orders.into(),
-        HOLD_SECONDS,
-        SALE_DURATION,
-    )?;
-    let sale = api.open_sale(&sale).await?;
-    let (orders, placed) = place(&api, sale, &bearers).await?;
+    let others = OTHERS_PER_SECOND * u32::try_from(ENDED_DEADLINE.as_secs())?;
+    let bearers = credentials::bearers(&environment.token_secret, options.orders + others)?;
+    let bearers: Arc<[String]> = bearers.into();
+    let placed = Placed::place(&api, options.orders, &bearers).await?;
 
     let before = cpu::resident_bytes(INGRESS);
-    let all = options.streams.min(orders.len());
-    let opened = open_streams(&api.public, &orders[..all], &bearers).await?;
-    let streams: JoinSet<_> = opened.into_iter().map(told_after).collect();
+    let all = options.streams.min(placed.orders.len());
+    let opened = streams::open(&api.public, &placed.orders[..all], &bearers).await?;
+    let streams: JoinSet<_> = opened.into_iter().map(streams::told_after).collect();
     let memory = cpu::resident_bytes(INGRESS).saturating_sub(before);
     let processes = cpu::processes();
     tokio::time::sleep(IDLE).await;
     let idle = cpu::used_between(&processes, &cpu::processes());
 
-    let lapse = placed + Duration::from_secs(HOLD_SECONDS.into());
     ensure!(
-        Instant::now() < lapse,
+        Instant::now() < placed.lapse,
         "placing the orders took longer than they are held"
     );
-    tokio::time::sleep_until(lapse.into()).await;
+    tokio::time::sleep_until(placed.lapse.into()).await;
     let processes = cpu::processes();
-    let stage = Stage::begin("Expiries", orders.len() as u64);
-    wait_for(
-        "all units to be on sale again",
-        ENDED_DEADLINE,
-        async || {
-            let ledger = api.ledger(sale).await?;
-            Ok(
-                if ledger.is_at_rest() && ledger.available == ledger.initial {
-                    Wait::Over(())
-                } else {
-                    Wait::On(format!("the ledger says {ledger:?}"))
-                },
-            )
-        },
-    )
-    .await?;
-    let took = lapse.elapsed();
+    let stage = Stage::begin("Expiries", placed.orders.len() as u64);
+    let over = AtomicBool::new(false);
+    let back = async {
+        placed.until_all_are_back(&api, ENDED_DEADLINE).await?;
+        over.store(true, Ordering::Relaxed);
+        Ok(placed.lapse.elapsed())
+    };
+    let (took, others) =
+        tokio::try_join!(back, others_order(&api, &bearers, options.orders, &over))?;
     let expiring = cpu::used_between(&processes, &cpu::processes());
     stage.done("all units are on sale again");
     let late = streams.join_all().await.into_iter();
     let late: Vec<Duration> = late.collect::<anyhow::Result<_>>()?;
     print(&Measured {
-        orders: orders.len(),
+        orders: placed.orders.len(),
+        placed: placed.took,
         streams: all,
         memory,
         idle,
         expiring,
         took,
         late: Latencies::of(late),
+        others,
     });
     Ok(())
 }
 
-/// Each order with its buyer, from 1, and when the first was placed.
-async fn place(
+/// Buyers after the first `buyers` order evenly until it is `over`.
+async fn others_order(
     api: &Api,
-    sale: VoucherId,
     bearers: &Arc<[String]>,
-) -> anyhow::Result<(Vec<(OrderId, u32)>, Instant)> {
-    let stage = Stage::begin("Orders", bearers.len() as u64);
-    let buyers = 1..=u32::try_from(bearers.len())?;
-    let clicks: Vec<Click> = buyers.map(|buyer| Click::of(buyer, 1)).collect();
-    let calls = OrderCalls::new(&api.public, &[sale], Arc::clone(bearers), clicks.clone());
-    let load = Load {
-        endpoint: Arc::clone(&api.public),
-        connections: CONNECTIONS,
-        pace: Pace::WhenAnswered,
-        stop_after: Duration::from_secs(HOLD_SECONDS.into()),
-        bar: stage.bar().clone(),
-    };
-    let begun = Instant::now();
-    let run = load.run(Arc::new(calls)).await?;
-    let placed = run.samples.iter();
-    let placed: Vec<(OrderId, u32)> = placed
-        .filter_map(|sample| Some((sample.answer.order_id()?, clicks[sample.index].user)))
-        .collect();
-    ensure!(
-        placed.len() == clicks.len(),
-        "only {} orders were taken",
-        placed.len()
-    );
-    stage.done(&format!("{} placed", count(placed.len() as u64)));
-    Ok((placed, begun))
-}
-
-/// Opens a stream of each of the orders.
-async fn open_streams(
-    endpoint: &Arc<Endpoint>,
-    orders: &[(OrderId, u32)],
-    bearers: &[String],
-) -> anyhow::Result<Vec<Events>> {
-    let stage = Stage::begin("Streams", orders.len() as u64);
-    let opening = Arc::new(Semaphore::new(OPENING));
-    let mut tasks = JoinSet::new();
-    for (order, buyer) in orders {
-        let mut request = endpoint.request_head("GET", &format!("/api/v1/orders/{order}/events"));
-        let bearer = &bearers[*buyer as usize - 1];
-        request.extend_from_slice(format!("authorization: {bearer}\r\n\r\n").as_bytes());
-        let (endpoint, opening) = (Arc::clone(endpoint), Arc::clone(&opening));
-        tasks.spawn(async move {
-            let _turn = opening.acquire().await?;
-            let mut stream = TcpStream::connect(endpoint.address()).await?;
-            stream.write_all(&request).await?;
-            let mut events = BufReader::new(stream).lines();
-            let first = events.next_line().await?.unwrap_or_default();
-            ensure!(first.contains(" 200 "), "a stream was refused: {first}");
-            anyhow::Ok(events)
-        });
-    }
-    let mut opened = Vec::with_capacity(orders.len());
-    while let Some(events) = tasks.join_next().await {
-        opened.push(events??);
-    }
-    stage.done(&format!("{} open", count(opened.len() as u64)));
-    Ok(opened)
-}
-
-/// Reads until the order has expired: how long after its `pay_by` it was told.
-async fn told_after(mut events: Events) -> anyhow::Result<Duration> {
-    while let Some(line) = events.next_line().await? {
-        let Some(data) = line.strip_prefix("data: ") else {
-            continue;
+    buyers: u32,
+    over: &AtomicBool,
+) -> anyhow::Result<Latencies> {
+    let stock = (bearers.len() as u64).saturating_sub(buyers.into());
+    let hold_seconds = u32::try_from(SALE_DURATION.as_secs())?;
+    let sale = NewSale::from_now("Somebody else's", stock, hold_seconds, SALE_DURATION)?;
+    let sale = api.open_sale(&sale).await?;
+    let (mut next, mut latencies) = (buyers + 1, Vec::new());
+    while !over.load(Ordering::Relaxed) {
+        let buyers = next..next + OTHERS_PER_SECOND;
+        next = buyers.end;
+        let clicks: Vec<_> = buyers.map(|buyer| Click::of(buyer, 1)).collect();
+        let calls = OrderCalls::new(&api.public, &[sale], Arc::clone(bearers), clicks);
+        let load = Load {
+            endpoint: Arc::clone(&api.public),
+            connections: CONNECTIONS,
+            pace: Pace::PerSecond(OTHERS_PER_SECOND.into()),
+            stop_after: Duration::from_secs(1),
+            bar: indicatif::ProgressBar::hidden(),
         };
-        let said: Status = serde_json::from_str(data).context("an event")?;
-        if said.status == "expired" {
-            let late = OffsetDateTime::now_utc() - said.pay_by;
-            return Ok(late.try_into().unwrap_or_default());
+        for sample in load.run(Arc::new(calls)).await?.samples {
+            let answer = &sample.answer;
+            ensure!(
+                answer.order_id().is_some(),
+                "this was to be an order: {answer:?}"
+            );
+            latencies.push(sample.latency);
         }
     }
-    bail!("a stream ended before its order")
+    api.close_sale(sale).await?;
+    Latencies::of(latencies).context("nobody ordered meanwhile")
 }
 
 struct Measured {
     orders: usize,
+    /// From the first order until all were settled.
+    placed: Duration,
     streams: usize,
     memory: u64,
     /// In [`IDLE`].
@@ -214,18 +149,38 @@ struct Measured {
     /// From when the first order lapsed until all units were on sale again.
     took: Duration,
     late: Option<Latencies>,
+    /// Of orders that others placed meanwhile.
+    others: Latencies,
 }
 
 fn print(measured: &Measured) {
     let Measured {
         orders, streams, ..
     } = *measured;
+    let per_second = |time: Duration| orders as f64 / time.as_secs_f64();
+    let (placed, expired) = (
+        per_second(measured.placed),
+        per_second(measured.took.saturating_sub(GRACE)),
+    );
     println!(
-        "\n{} orders, {} streams of {:.1} KiB. All units were on sale again {:.1} s after the first order lapsed.",
+        "\n{} orders were placed and settled, {placed:.0} a second; {} of them have a stream, of {:.1} KiB each.",
         count(orders as u64),
         count(streams as u64),
         measured.memory as f64 / 1024.0 / streams.max(1) as f64,
-        measured.took.as_secs_f64()
+    );
+    println!(
+        "They lapsed within a second. All units were on sale again {:.1} s after the first lapsed; without the grace of {} s that \
+         is {expired:.0} a second, {:.2} of the rate at which they were placed and settled.",
+        measured.took.as_secs_f64(),
+        GRACE.as_secs(),
+        expired / placed,
+    );
+    println!(
+        "Meanwhile {} others ordered a second: answered after {} ms at the median, p99 {} ms, at most {} ms.",
+        count(OTHERS_PER_SECOND.into()),
+        milliseconds(measured.others.p50),
+        milliseconds(measured.others.p99),
+        milliseconds(measured.others.max),
     );
     if let Some(late) = measured.late {
         println!(

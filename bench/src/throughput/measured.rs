@@ -63,6 +63,15 @@ pub(crate) struct StoreRates {
     pub(crate) copied_per_second: f64,
 }
 
+/// How soon Redis and Kafka answer, each alone, when calls come evenly.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct StoreLatencies {
+    /// EVALSHA of the order's script, one order a call.
+    pub(crate) reserve: Rate,
+    /// An order's event, until it is acknowledged: the ingress' producer, one partition.
+    pub(crate) produce: Rate,
+}
+
 /// One turn of everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Round {
@@ -72,6 +81,8 @@ pub(crate) struct Round {
     pub(crate) paced: Vec<PacedRun>,
     pub(crate) ceiling: Rate,
     pub(crate) stores: StoreRates,
+    /// At the rate of the load of [`super::BUSY`].
+    pub(crate) stores_when_busy: StoreLatencies,
     /// Answers of sales that are sold out, one for each number of sales.
     pub(crate) sold_out: Vec<Rate>,
     /// Answers to tokens that are refused.
@@ -82,10 +93,19 @@ impl Rate {
     /// `counts` says which answers count. Latencies are those of all.
     pub(super) fn of(run: &Run<Answer>, counts: fn(&Answer) -> bool) -> anyhow::Result<Self> {
         let counted = run.samples.iter().filter(|sample| counts(&sample.answer));
-        let latencies = Latencies::of(run.samples.iter().map(|sample| sample.latency))
-            .context("no call was made")?;
+        let latencies = run.samples.iter().map(|sample| sample.latency);
+        Self::new(counted.count(), run.elapsed, latencies)
+    }
+
+    /// Of so many that count.
+    pub(super) fn new(
+        counted: usize,
+        elapsed: Duration,
+        latencies: impl IntoIterator<Item = Duration>,
+    ) -> anyhow::Result<Self> {
+        let latencies = Latencies::of(latencies).context("no call was made")?;
         Ok(Self {
-            per_second: counted.count() as f64 / run.elapsed.as_secs_f64(),
+            per_second: counted as f64 / elapsed.as_secs_f64(),
             p50_ms: latencies.p50.as_secs_f64() * 1e3,
             p99_ms: latencies.p99.as_secs_f64() * 1e3,
         })

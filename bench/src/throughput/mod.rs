@@ -17,7 +17,7 @@ use seckill_domain::VoucherId;
 use seckill_stores::StoreSettings;
 
 use self::ceiling::{copy, kafka, redis};
-use self::measured::{HttpRun, PacedRun, Rate, Round, StoreRates};
+use self::measured::{HttpRun, PacedRun, Rate, Round, StoreLatencies, StoreRates};
 use self::report::Report;
 use crate::answer::Answer;
 use crate::api::{Api, NewSale};
@@ -44,7 +44,9 @@ const WARM: f64 = 0.9;
 /// On a machine that does other work, the time of an order may go up and down for ever.
 const WARM_UPS_MAX: usize = 6;
 /// Shares of the peak at which orders come evenly.
-const LOADS: [f64; 5] = [0.25, 0.5, 0.7, 0.85, 1.0];
+const LOADS: [f64; 5] = [0.25, 0.5, BUSY, 0.85, 1.0];
+/// The load of which there is a goal.
+const BUSY: f64 = 0.7;
 /// Nothing expires while it is measured.
 const HOLD_SECONDS: u32 = 7_200;
 const SALE_DURATION: Duration = Duration::from_secs(7_200);
@@ -197,11 +199,13 @@ impl<'a> Bench<'a> {
                 run,
             });
         }
+        let when_busy = BUSY * http[0].accepted.per_second;
         Ok(Round {
             http,
             paced,
             ceiling,
             stores: self.stores().await?,
+            stores_when_busy: self.stores_evenly(when_busy).await?,
             sold_out,
             strangers,
         })
@@ -268,6 +272,22 @@ impl<'a> Bench<'a> {
             consumed_per_second: kafka.consumed,
             copied_per_second,
         })
+    }
+
+    /// Redis, and then Kafka, at this rate.
+    async fn stores_evenly(&mut self, per_second: f64) -> anyhow::Result<StoreLatencies> {
+        let time = self.time() / 3;
+        let stage = Stage::begin("Redis and Kafka alone, evenly", 1);
+        let latencies = StoreLatencies {
+            reserve: self.ceiling.evenly(per_second, time).await?,
+            produce: kafka::evenly(&self.stores.kafka, per_second, time).await?,
+        };
+        let StoreLatencies { reserve, produce } = latencies;
+        stage.done(&format!(
+            "99 of a hundred within {:.1} and {:.1} ms",
+            reserve.p99_ms, produce.p99_ms
+        ));
+        Ok(latencies)
     }
 
     async fn open_sales(&self, vouchers: usize, stock: usize) -> anyhow::Result<Vec<VoucherId>> {

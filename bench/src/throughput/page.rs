@@ -204,6 +204,12 @@ fn loads(runs: &Runs) -> String {
             ))
         }));
     }
+    rows.push(row(runs, &["70 %, EVALSHA alone"], |run| {
+        Some(rate(run.stores_when_busy.reserve))
+    }));
+    rows.push(row(runs, &["70 %, acknowledged events alone"], |run| {
+        Some(rate(run.stores_when_busy.produce))
+    }));
     let text = table(
         runs,
         "Orders that come evenly, one sale: offered, accepted, p50, p99, by the share of the same round's peak",

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 
-use super::measured::{Rate, Round, StoreRates};
-use super::{LOADS, Output, ThroughputOptions};
+use super::measured::{Rate, Round, StoreLatencies, StoreRates};
+use super::{BUSY, LOADS, Output, ThroughputOptions};
 use crate::machine::Machine;
 use crate::table::render;
 
@@ -26,6 +26,7 @@ pub struct Report {
     pub(super) paced: Vec<PacedMedian>,
     pub(super) ceiling: Rate,
     pub(super) stores: StoreRates,
+    pub(super) stores_when_busy: StoreLatencies,
     pub(super) sold_out: Vec<SoldOut>,
     pub(super) strangers: Rate,
     pub(super) rounds: Vec<Round>,
@@ -94,6 +95,10 @@ impl Report {
                 consumed_per_second: of_stores(|stores| stores.consumed_per_second),
                 copied_per_second: of_stores(|stores| stores.copied_per_second),
             },
+            stores_when_busy: StoreLatencies {
+                reserve: Rate::median(&rounds, |round| round.stores_when_busy.reserve),
+                produce: Rate::median(&rounds, |round| round.stores_when_busy.produce),
+            },
             sold_out: kinds()
                 .map(|(at, vouchers)| SoldOut {
                     vouchers,
@@ -156,6 +161,16 @@ impl Report {
             let name = format!("accepted orders at {share:.0} % of the first line, evenly");
             row(name, &p.accepted, None, None)
         }));
+        let StoreLatencies { reserve, produce } = self.stores_when_busy;
+        let share = BUSY * 100.0;
+        for (store, rate) in [("EVALSHA", reserve), ("acknowledged events", produce)] {
+            rows.push(row(
+                format!("{store} alone at {share:.0} % of the first line, evenly"),
+                &rate,
+                None,
+                None,
+            ));
+        }
         rows.extend(self.sold_out.iter().map(|s| {
             let name = format!("sold out, {} sale(s)", s.vouchers);
             row(name, &s.answers, Some(s.ratio), None)

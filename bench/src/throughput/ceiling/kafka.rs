@@ -1,14 +1,27 @@
-//! What Kafka's own performance tests write and read, with one topic of one partition.
+//! What Kafka does alone, with one topic of one partition: what its own performance tests write and read, and how soon it
+//! acknowledges events that come evenly.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use seckill_domain::{
+    Epoch, Event, EventBody, EventId, Money, OrderId, SeckillReserved, Timestamp, UserId, VoucherId,
+};
+use seckill_eventlog::{EventProducer, KafkaSettings, Topics};
+use seckill_stores::Kafka;
 use seckill_testkit::kafka::{consumer_rate, run_kafka_program};
+use uuid::Uuid;
+
+use super::evenly;
+use crate::throughput::measured::Rate;
 
 /// About as long as an order's event.
 const RECORD_BYTES: &str = "200";
 /// As many as are written in about a millisecond.
 const RECORDS_PER_MS: u64 = 200;
+
+const WARM_UP_MIN: Duration = Duration::from_secs(10);
 
 /// Records a second.
 #[derive(Debug, PartialEq)]
@@ -21,23 +34,84 @@ pub(in crate::throughput) struct KafkaRates {
 /// afterwards.
 pub(in crate::throughput) async fn measure(brokers: &str, time: Duration) -> Result<KafkaRates> {
     let records = RECORDS_PER_MS * u64::try_from(time.as_millis())?.max(1);
-    let brokers = brokers.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let topic = format!("seckill-bench-{:016x}", fastrand::u64(..));
-        topic_command(&brokers, &topic, &["--create", "--partitions", "1"])?;
-        let rates = both(&brokers, &topic, records);
-        topic_command(&brokers, &topic, &["--delete"])?;
-        rates
+    on_a_topic(brokers, async |topic| {
+        let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+        tokio::task::spawn_blocking(move || both(&brokers, &topic, records)).await?
     })
-    .await?
+    .await
 }
 
-fn topic_command(brokers: &str, topic: &str, arguments: &[&str]) -> Result<()> {
+/// Writes an order's event `per_second` times a second for `time`, as the ingress does. Latency is that of the
+/// acknowledgement. The topic is gone afterwards.
+pub(in crate::throughput) async fn evenly(
+    kafka: &Kafka,
+    per_second: f64,
+    time: Duration,
+) -> Result<Rate> {
+    on_a_topic(&kafka.brokers, async |topic| {
+        let topics = Topics {
+            events: topic.to_owned(),
+            ..Topics::new(&kafka.topic_prefix)
+        };
+        let settings = KafkaSettings {
+            registry: None,
+            ..kafka.client("seckill-bench")
+        };
+        let producer = EventProducer::new(&settings, &topics, 1)?;
+        producer.warm_up(time.max(WARM_UP_MIN)).await?;
+        let producer = Arc::new(producer);
+        evenly::evenly(per_second, time, |number| {
+            let producer = Arc::clone(&producer);
+            async move {
+                producer.send_event(&reserved(number)?, None)?.await?;
+                Ok(())
+            }
+        })
+        .await
+    })
+    .await
+}
+
+/// An order for one unit.
+fn reserved(number: u64) -> Result<Event> {
+    let voucher_id = VoucherId::new(1)?;
+    let at = Timestamp::from_micros(0);
+    Ok(Event {
+        event_id: EventId::from_uuid(Uuid::now_v7()),
+        voucher_id,
+        occurred_at: at,
+        body: EventBody::SeckillReserved(SeckillReserved {
+            order_id: OrderId::from_parts(voucher_id, 1, number),
+            user_id: UserId::new(i64::try_from(number)? + 1)?,
+            quantity: 1,
+            price: Money::new(100, "EUR".parse()?)?,
+            pay_by: at,
+            epoch: Epoch::FIRST,
+            key_hash: None,
+        }),
+    })
+}
+
+async fn on_a_topic<T>(brokers: &str, work: impl AsyncFnOnce(&str) -> Result<T>) -> Result<T> {
+    let topic = format!("seckill-bench-{:016x}", fastrand::u64(..));
+    topic_command(brokers, &topic, &["--create", "--partitions", "1"]).await?;
+    let done = work(&topic).await;
+    topic_command(brokers, &topic, &["--delete"]).await?;
+    done
+}
+
+async fn topic_command(brokers: &str, topic: &str, arguments: &[&str]) -> Result<()> {
     let to = ["--bootstrap-server", brokers, "--topic", topic];
-    run_kafka_program(
-        "org.apache.kafka.tools.TopicCommand",
-        &[&to, arguments].concat(),
-    )?;
+    let arguments: Vec<String> = to
+        .iter()
+        .chain(arguments)
+        .map(|part| (*part).to_owned())
+        .collect();
+    tokio::task::spawn_blocking(move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run_kafka_program("org.apache.kafka.tools.TopicCommand", &arguments)
+    })
+    .await??;
     Ok(())
 }
 
@@ -76,6 +150,8 @@ fn produced(printed: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use seckill_eventlog::Properties;
+
     use super::*;
 
     #[test]
@@ -92,6 +168,15 @@ mod tests {
         let brokers = seckill_testkit::shared_kafka().unwrap();
         let rates = measure(&brokers, Duration::from_millis(10)).await.unwrap();
         assert!(rates.produced > 0.0 && rates.consumed > 0.0, "{rates:?}");
+        let kafka = Kafka {
+            brokers: brokers.clone(),
+            topic_prefix: String::new(),
+            partitions: 1,
+            properties: Properties::default(),
+            registry: None,
+        };
+        let rate = evenly(&kafka, 1_000.0, Duration::from_millis(10)).await;
+        assert!(rate.unwrap().per_second > 0.0);
         let listed = tokio::task::spawn_blocking(move || {
             let arguments = ["--bootstrap-server", &brokers, "--list"];
             run_kafka_program("org.apache.kafka.tools.TopicCommand", &arguments)

@@ -5,11 +5,12 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, Value};
 use seckill_domain::VoucherId;
 use seckill_stock::RedisServer;
 
+use super::evenly::evenly;
 use crate::redis_server;
 use crate::throughput::measured::Rate;
 
@@ -39,6 +40,12 @@ pub(in crate::throughput) struct Ceiling {
     keys: [String; 3],
 }
 
+/// The script in Redis, and the caller that it lets in.
+struct Script {
+    sha: String,
+    fence: String,
+}
+
 impl Ceiling {
     /// Connects; nothing is written yet.
     pub(in crate::throughput) async fn new(server: &RedisServer) -> anyhow::Result<Self> {
@@ -57,17 +64,46 @@ impl Ceiling {
         calls: u64,
         clients: usize,
     ) -> anyhow::Result<Rate> {
-        let fence = self.load().await?;
-        let run = self.measure(&fence, calls, clients).await;
-        let _: () = self
-            .redis
-            .unlink(&self.keys)
-            .await
-            .context("removing the ceiling's sale")?;
+        let script = self.load().await?;
+        let run = self.benchmark(&script, calls, clients).await;
+        self.unload().await?;
         run
     }
 
-    async fn load(&mut self) -> anyhow::Result<String> {
+    /// Makes `per_second` reservations evenly over one connection. The sale is gone afterwards.
+    pub(in crate::throughput) async fn evenly(
+        &mut self,
+        per_second: f64,
+        time: Duration,
+    ) -> anyhow::Result<Rate> {
+        let script = self.load().await?;
+        let run = evenly(per_second, time, |number| {
+            let number = format!("{:012}", number + 1);
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(self.arguments(&script, &number));
+            let mut redis = self.redis.clone();
+            async move {
+                let reply: Vec<Value> = call.query_async(&mut redis).await?;
+                let granted = reply
+                    .last()
+                    .is_some_and(|last| *last == Value::BulkString(b"granted".into()));
+                ensure!(granted, "this was to be granted: {reply:?}");
+                Ok(())
+            }
+        });
+        let run = run.await;
+        self.unload().await?;
+        run
+    }
+
+    async fn unload(&mut self) -> anyhow::Result<()> {
+        self.redis
+            .unlink(&self.keys)
+            .await
+            .context("removing the ceiling's sale")
+    }
+
+    async fn load(&mut self) -> anyhow::Result<Script> {
         let fence = redis_server::fence(&mut self.redis).await?;
         let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut self.redis).await?;
         let now_us = seconds * 1_000_000;
@@ -93,13 +129,32 @@ impl Ceiling {
         for part in &self.keys[1..] {
             let _: () = self.redis.hset(part, "load", LOAD).await?;
         }
-        Ok(fence)
-    }
-
-    async fn measure(&mut self, fence: &str, calls: u64, clients: usize) -> anyhow::Result<Rate> {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(RESERVE);
-        let sha: String = load.query_async(&mut self.redis).await?;
+        let sha = load.query_async(&mut self.redis).await?;
+        Ok(Script { sha, fence })
+    }
+
+    /// Of a call that orders for the first time, without acks; order, event and buyer have the same number.
+    fn arguments(&self, script: &Script, number: &str) -> Vec<String> {
+        let keys = self.keys.iter().map(String::as_str);
+        let order = format!("00000000-0000-8000-8000-{number}");
+        let event = format!("01890000-0000-7000-8000-{number}");
+        let call = [&script.sha, "3"].into_iter().chain(keys);
+        let caller = [&*script.fence, "first", "0"];
+        let request = [&*order, &*event, number, "1", "-", TRACEPARENT, "-"];
+        call.chain(caller)
+            .chain(request)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    async fn benchmark(
+        &mut self,
+        script: &Script,
+        calls: u64,
+        clients: usize,
+    ) -> anyhow::Result<Rate> {
         let mut command = Command::new("redis-benchmark");
         command
             .args([
@@ -112,18 +167,8 @@ impl Ceiling {
                 RANDOM_USERS,
             ])
             .args(["-n", &calls.to_string(), "-c", &clients.to_string()])
-            .args(["EVALSHA", &sha, "3"])
-            .args(&self.keys)
-            // Asked for the first time; no acks; order id, event id, user, quantity, key, trace, sale token.
-            .args([fence, "first", "0", "00000000-0000-8000-8000-__rand_int__"])
-            .args([
-                "01890000-0000-7000-8000-__rand_int__",
-                "__rand_int__",
-                "1",
-                "-",
-                TRACEPARENT,
-                "-",
-            ])
+            .arg("EVALSHA")
+            .args(self.arguments(script, "__rand_int__"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let output = tokio::task::spawn_blocking(move || finish(&mut command)).await??;
@@ -204,6 +249,8 @@ mod tests {
         let mut ceiling = Ceiling::new(&redis.url().into()).await.unwrap();
         let run = ceiling.run(1_000, 8).await.unwrap();
         assert!(run.per_second > 0.0, "{run:?}");
+        let run = ceiling.evenly(1_000.0, Duration::from_millis(10)).await;
+        assert!(run.unwrap().per_second > 0.0);
         let keys: u64 = redis::cmd("DBSIZE")
             .query_async(&mut ceiling.redis)
             .await

@@ -36,6 +36,10 @@ fn round(http: f64, ceiling: f64) -> Round {
             consumed_per_second: 4.0 * http,
             copied_per_second: 5.0 * http,
         },
+        stores_when_busy: StoreLatencies {
+            reserve: rate(http),
+            produce: rate(http),
+        },
         sold_out: vec![rate(3.0 * http)],
         strangers: rate(4.0 * ceiling),
     }
