@@ -1,20 +1,19 @@
 //! The measured part of docs/performance.md is what its JSON says.
 //! `SECKILL_WRITE=1 cargo test -p seckill-bench --test page` writes it anew.
 
-use std::path::Path;
-use std::{fs, io};
+use std::fs;
 
 use seckill_bench::throughput::page::page;
 use seckill_bench::throughput::report::Report;
-use seckill_testkit::workspace_root;
+use seckill_testkit::{check_written, workspace_root};
 
+const PAGE: &str = "docs/performance.md";
 const BEGIN: &str = "<!-- Written by `SECKILL_WRITE=1 cargo test -p seckill-bench --test page` from performance/*.json. -->\n";
 const END: &str = "<!-- The end of what is written from performance/*.json. -->\n";
 
 #[test]
 fn the_performance_page_is_what_the_json_says() {
-    let docs = workspace_root().join("docs");
-    let folder = docs.join("performance");
+    let folder = workspace_root().join("docs/performance");
     let mut files: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -38,26 +37,17 @@ fn the_performance_page_is_what_the_json_says() {
     );
     let page = page(&runs);
 
-    let path = docs.join("performance.md");
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(workspace_root().join(PAGE)).unwrap();
     let (before, rest) = text
         .split_once(BEGIN)
         .expect("where the measured part begins");
     let (_, after) = rest.split_once(END).expect("where the measured part ends");
     let text = format!("{before}{BEGIN}\n{}\n{END}{after}", page.text);
-    check(&path, &text).unwrap();
-    check(&folder.join("throughput.svg"), &page.throughput).unwrap();
-    check(&folder.join("latency.svg"), &page.latency).unwrap();
-}
-
-fn check(path: &Path, expected: &str) -> io::Result<()> {
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        fs::write(path, expected)?;
+    for (file, expected) in [
+        (PAGE, text),
+        ("docs/performance/throughput.svg", page.throughput),
+        ("docs/performance/latency.svg", page.latency),
+    ] {
+        check_written(file, &expected, "cargo test -p seckill-bench --test page").unwrap();
     }
-    assert!(
-        fs::read_to_string(path).unwrap_or_default() == expected,
-        "{} is not what its JSON says: SECKILL_WRITE=1 cargo test -p seckill-bench --test page",
-        path.display()
-    );
-    Ok(())
 }

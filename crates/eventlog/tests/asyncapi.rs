@@ -4,20 +4,16 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use seckill_eventlog::{DEAD_LETTER_HEADERS, TRACEPARENT, Topics};
+use seckill_testkit::{check_written_json, workspace_root};
 use serde_json::{Map, Value, json};
 
 const OUTCOMES: [&str; 3] = ["OrderOutcome", "RefundDue", "SaleOutcome"];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
 /// Name and schema of every record, in the order of their names.
 fn schemas() -> Vec<(String, Value)> {
-    let files = fs::read_dir(root().join("schemas")).unwrap();
+    let files = fs::read_dir(workspace_root().join("schemas")).unwrap();
     let mut schemas: Vec<_> = files
         .map(|file| file.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "avsc"))
@@ -140,14 +136,6 @@ fn document() -> Value {
 
 #[test]
 fn the_document_says_what_the_code_does() {
-    let path = root().join("docs/asyncapi.json");
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        let made = serde_json::to_string_pretty(&document()).unwrap() + "\n";
-        fs::write(&path, made).unwrap();
-    }
-    let committed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert!(
-        document() == committed,
-        "docs/asyncapi.json is not what the code does: SECKILL_WRITE=1 cargo test -p seckill-eventlog --test asyncapi"
-    );
+    let command = "cargo test -p seckill-eventlog --test asyncapi";
+    check_written_json("docs/asyncapi.json", &document(), command).unwrap();
 }

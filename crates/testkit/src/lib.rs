@@ -30,6 +30,7 @@ pub mod stack;
 pub mod tls;
 pub mod wait;
 pub mod wire;
+pub mod written;
 
 pub use crate::apicurio::Apicurio;
 pub use crate::http_server::HttpServer;
@@ -45,6 +46,7 @@ pub use crate::service::{Env, Service, ServiceSpec};
 pub use crate::shared::{fresh_database, shared_kafka, unique_prefix};
 pub use crate::small_disk::SmallDisk;
 pub use crate::stack::TestStack;
+pub use crate::written::{check_written, check_written_json};
 
 /// The top directory of this workspace, with `target` and `ops` in it.
 #[must_use]

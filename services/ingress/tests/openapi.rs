@@ -4,8 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use actix_web::introspection::IntrospectionTree;
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
@@ -14,47 +12,16 @@ use seckill_domain::Refusal;
 use seckill_ingress::openapi;
 use seckill_ingress::routes;
 use seckill_service::ops::Ops;
+use seckill_testkit::{check_written, check_written_json};
 use serde_json::Value;
 
-/// With members in the order of their names, whatever features the library of a build has: what is committed differs
-/// only where the API does.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let by_name: BTreeMap<_, _> = members.iter().collect();
-            let members = by_name.into_iter();
-            Value::Object(members.map(|(name, v)| (name.clone(), sorted(v))).collect())
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
-}
-
-fn is_committed(document: &Value, file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../docs")
-        .join(file);
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        fs::write(
-            &path,
-            serde_json::to_string_pretty(&sorted(document)).unwrap() + "\n",
-        )
-        .unwrap();
-    }
-    let committed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert!(
-        *document == committed,
-        "docs/{file} is not what the code says: SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi"
-    );
-}
+const WRITE: &str = "cargo test -p seckill-ingress --test openapi";
 
 #[test]
 fn the_documents_say_what_the_code_does() {
-    is_committed(&openapi::public(), "openapi.json");
-    is_committed(&openapi::admin(), "openapi-admin.json");
+    check_written_json("docs/openapi.json", &openapi::public(), WRITE).unwrap();
+    check_written_json("docs/openapi-admin.json", &openapi::admin(), WRITE).unwrap();
 }
-
-const REFUSALS: &str = "docs/refusals.md";
 
 /// The refusals of an order for people, from the answers that `placeOrder` documents.
 fn refusals() -> String {
@@ -89,17 +56,7 @@ name. This page is written from the code (`crates/domain/src/refusal.rs`, `servi
 
 #[test]
 fn the_page_of_refusals_says_what_the_code_does() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(REFUSALS);
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        fs::write(&path, refusals()).unwrap();
-    }
-    assert_eq!(
-        fs::read_to_string(&path).unwrap(),
-        refusals(),
-        "{REFUSALS} is not what the code says: SECKILL_WRITE=1 cargo test -p seckill-ingress --test openapi"
-    );
+    check_written("docs/refusals.md", &refusals(), WRITE).unwrap();
 }
 
 /// Path and method of every operation.

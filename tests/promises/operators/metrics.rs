@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seckill_metrics::{Kind, Metric};
-use seckill_testkit::workspace_root;
+use seckill_testkit::{check_written, workspace_root};
 use seckill_tests::{SaleTerms, World, eventually, eventually_within, metrics, series};
 
-const PAGE: &str = "docs/metrics.md";
 /// Labels that have few values, which are known in advance.
 const LABELS: [&str; 23] = [
     "answer",
@@ -85,15 +84,8 @@ fn page() -> Result<String> {
 
 #[test]
 fn the_page_says_what_the_catalogues_say() -> Result<()> {
-    let (path, expected) = (workspace_root().join(PAGE), page()?);
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        std::fs::write(&path, &expected)?;
-    }
-    ensure!(
-        std::fs::read_to_string(&path)? == expected,
-        "{PAGE} is not what the catalogues say: SECKILL_WRITE=1 cargo test -p seckill-tests --test promises metrics::"
-    );
-    Ok(())
+    let command = "cargo test -p seckill-tests --test promises metrics::";
+    check_written("docs/metrics.md", &page()?, command)
 }
 
 /// <https://prometheus.io/docs/practices/naming/>
