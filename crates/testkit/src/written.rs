@@ -14,26 +14,31 @@ use crate::workspace_root;
 /// # Errors
 /// When they differ, or the file cannot be read or written.
 pub fn check_written(file: &str, expected: &str, command: &str) -> Result<()> {
-    let path = workspace_root().join(file);
-    if std::env::var_os("SECKILL_WRITE").is_some() {
-        fs::write(&path, expected)?;
-    }
-    let actual = fs::read_to_string(&path).unwrap_or_default();
-    ensure!(
-        actual == expected,
-        "{file} is not what the code says: SECKILL_WRITE=1 {command}"
-    );
-    Ok(())
+    check(file, expected, command, |actual| actual == expected)
 }
 
-/// The same for a JSON document, with the members of each object in the order of their names, whatever features the
-/// JSON library of a build has.
+/// The same for a JSON document, of which only the content counts. It is written with the members of each object in the
+/// order of their names, whatever features the JSON library of a build has.
 ///
 /// # Errors
 /// As [`check_written`].
 pub fn check_written_json(file: &str, expected: &Value, command: &str) -> Result<()> {
-    let expected = serde_json::to_string_pretty(&sorted(expected))? + "\n";
-    check_written(file, &expected, command)
+    let text = serde_json::to_string_pretty(&sorted(expected))? + "\n";
+    check(file, &text, command, |actual| {
+        serde_json::from_str::<Value>(actual).is_ok_and(|actual| actual == *expected)
+    })
+}
+
+fn check(file: &str, expected: &str, command: &str, is_same: impl Fn(&str) -> bool) -> Result<()> {
+    let path = workspace_root().join(file);
+    if std::env::var_os("SECKILL_WRITE").is_some() {
+        fs::write(&path, expected)?;
+    }
+    ensure!(
+        is_same(&fs::read_to_string(&path)?),
+        "{file} is not what the code says: SECKILL_WRITE=1 {command}"
+    );
+    Ok(())
 }
 
 fn sorted(value: &Value) -> Value {
