@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use seckill_domain::{OrderId, VoucherId};
 
@@ -61,7 +61,7 @@ impl Placed {
             };
             for sample in load.run(Arc::new(calls)).await?.samples {
                 let Some(order) = sample.answer.order_id() else {
-                    anyhow::bail!("this was to be an order: {:?}", sample.answer);
+                    bail!("this was to be an order: {:?}", sample.answer);
                 };
                 orders.push((order, clicks[sample.index].user));
             }

@@ -21,7 +21,8 @@ const RECORD_BYTES: &str = "200";
 /// As many as are written in about a millisecond.
 const RECORDS_PER_MS: u64 = 200;
 
-const WARM_UP_MIN: Duration = Duration::from_secs(10);
+/// For the producer to connect.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Records a second.
 #[derive(Debug, PartialEq)]
@@ -58,7 +59,7 @@ pub(in crate::throughput) async fn evenly(
             ..kafka.client("seckill-bench")
         };
         let producer = EventProducer::new(&settings, &topics, 1)?;
-        producer.warm_up(time.max(WARM_UP_MIN)).await?;
+        producer.warm_up(WARM_UP).await?;
         let producer = Arc::new(producer);
         evenly::evenly(per_second, time, |number| {
             let producer = Arc::clone(&producer);

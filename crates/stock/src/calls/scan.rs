@@ -15,6 +15,7 @@ use crate::redis::script::{MAX_ITEMS, Script};
 /// Holds looked at in one page. HSCAN may return somewhat more than it is asked for.
 const PAGE_ITEMS: usize = MAX_ITEMS / 2;
 
+/// A thousand holds or so.
 const PAGES_BETWEEN_RESTS: usize = 32;
 
 /// The prefix of a shrink's field.
@@ -179,7 +180,7 @@ impl Stock {
         self.scan_pages(voucher, Scan::default()).await
     }
 
-    /// The same beside orders that must not wait for it: after every so many pages it rests as long as those took.
+    /// The same beside orders that must not wait for it: after each thousand holds or so it rests as long as they took.
     ///
     /// # Errors
     /// As [`Self::scan`].
