@@ -175,6 +175,28 @@ impl Api {
         read(&reply, StatusCode::OK, "reading the ledger")
     }
 
+    /// Asks for a sale's ledger until it is so.
+    ///
+    /// # Errors
+    /// When it is not within `deadline`; when it cannot be read.
+    pub async fn until_ledger(
+        &self,
+        voucher: VoucherId,
+        what: &str,
+        deadline: Duration,
+        is_so: impl Fn(&Ledger) -> bool,
+    ) -> anyhow::Result<()> {
+        let probe = async || {
+            let ledger = self.ledger(voucher).await?;
+            Ok(if is_so(&ledger) {
+                Wait::Over(())
+            } else {
+                Wait::On(format!("the ledger of {voucher} says {ledger:?}"))
+            })
+        };
+        wait_for(what, deadline, probe).await
+    }
+
     /// An order's status as its buyer sees it; none when there is no such order.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! be: what streams cost while nothing happens, how late the end of an order is told, how fast all units are on sale again,
 //! and how soon others can order meanwhile.
 
+mod crowd;
 mod placed;
 mod streams;
 
@@ -12,25 +13,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 
+use self::crowd::Crowd;
 use self::placed::Placed;
 use crate::api::{Api, NewSale};
 use crate::cpu::{self, CpuTimes};
 use crate::credentials;
 use crate::environment::Environment;
 use crate::latency::{Latencies, milliseconds};
-use crate::load::{Load, Pace};
-use crate::orders::{Click, OrderCalls};
+use crate::load::Pace;
 use crate::progress::Stage;
 use crate::table::{count, render};
 
-const CONNECTIONS: usize = 512;
 /// For how long nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
 const SALE_DURATION: Duration = Duration::from_secs(3_600);
-/// `EXPIRY_GRACE_SECONDS` of the local stack's timeout service.
-const GRACE: Duration = Duration::from_secs(2);
 /// Orders that others place while these expire.
 const OTHERS_PER_SECOND: u32 = 1_000;
 const ENDED_DEADLINE: Duration = Duration::from_secs(300);
@@ -89,6 +88,7 @@ pub async fn run(environment: &Environment, options: &ExpiryOptions) -> anyhow::
     print(&Measured {
         orders: placed.orders.len(),
         placed: placed.took,
+        grace: Duration::from_secs(environment.expiry_grace_seconds),
         streams: all,
         memory,
         idle,
@@ -113,25 +113,16 @@ async fn others_order(
     let sale = api.open_sale(&sale).await?;
     let (mut next, mut latencies) = (buyers + 1, Vec::new());
     while !over.load(Ordering::Relaxed) {
-        let buyers = next..next + OTHERS_PER_SECOND;
-        next = buyers.end;
-        let clicks: Vec<_> = buyers.map(|buyer| Click::of(buyer, 1)).collect();
-        let calls = OrderCalls::new(&api.public, &[sale], Arc::clone(bearers), clicks);
-        let load = Load {
-            endpoint: Arc::clone(&api.public),
-            connections: CONNECTIONS,
+        let crowd = Crowd {
+            sale,
+            buyers: next..=next + OTHERS_PER_SECOND - 1,
             pace: Pace::PerSecond(OTHERS_PER_SECOND.into()),
-            stop_after: Duration::from_secs(1),
-            bar: indicatif::ProgressBar::hidden(),
+            time: Duration::from_secs(1),
+            bar: ProgressBar::hidden(),
         };
-        for sample in load.run(Arc::new(calls)).await?.samples {
-            let answer = &sample.answer;
-            ensure!(
-                answer.order_id().is_some(),
-                "this was to be an order: {answer:?}"
-            );
-            latencies.push(sample.latency);
-        }
+        next += OTHERS_PER_SECOND;
+        let ordered = crowd.order(api, bearers).await?;
+        latencies.extend(ordered.iter().map(|ordered| ordered.latency));
     }
     api.close_sale(sale).await?;
     Latencies::of(latencies).context("nobody ordered meanwhile")
@@ -141,6 +132,8 @@ struct Measured {
     orders: usize,
     /// From the first order until all were settled.
     placed: Duration,
+    /// Of the timeout service.
+    grace: Duration,
     streams: usize,
     memory: u64,
     /// In [`IDLE`].
@@ -160,7 +153,7 @@ fn print(measured: &Measured) {
     let per_second = |time: Duration| orders as f64 / time.as_secs_f64();
     let (placed, expired) = (
         per_second(measured.placed),
-        per_second(measured.took.saturating_sub(GRACE)),
+        per_second(measured.took.saturating_sub(measured.grace)),
     );
     println!(
         "\n{} orders were placed and settled, {placed:.0} a second; {} of them have a stream, of {:.1} KiB each.",
@@ -172,7 +165,7 @@ fn print(measured: &Measured) {
         "They lapsed within a second. All units were on sale again {:.1} s after the first lapsed; without the grace of {} s that \
          is {expired:.0} a second, {:.2} of the rate at which they were placed and settled.",
         measured.took.as_secs_f64(),
-        GRACE.as_secs(),
+        measured.grace.as_secs(),
         expired / placed,
     );
     println!(

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use seckill_domain::{OrderId, VoucherId};
 
-use super::{CONNECTIONS, SALE_DURATION};
+use super::SALE_DURATION;
+use super::crowd::Crowd;
 use crate::api::{Api, Ledger, NewSale};
-use crate::load::{Load, Pace};
-use crate::orders::{Click, OrderCalls};
-use crate::progress::{Stage, Wait, wait_for};
+use crate::load::Pace;
+use crate::progress::Stage;
 use crate::table::count;
 
 /// More time than it takes to place the orders and to open the streams.
@@ -47,24 +47,18 @@ impl Placed {
         for sale in &sales {
             ends += Duration::from_secs(1);
             let next = u32::try_from(orders.len())? + 1;
-            let clicks: Vec<Click> = (next..=buyers).map(|buyer| Click::of(buyer, 1)).collect();
-            if clicks.is_empty() {
+            if next > buyers {
                 break;
             }
-            let calls = OrderCalls::new(&api.public, &[*sale], Arc::clone(bearers), clicks.clone());
-            let load = Load {
-                endpoint: Arc::clone(&api.public),
-                connections: CONNECTIONS,
+            let crowd = Crowd {
+                sale: *sale,
+                buyers: next..=buyers,
                 pace: Pace::WhenAnswered,
-                stop_after: ends.saturating_duration_since(Instant::now()),
+                time: ends.saturating_duration_since(Instant::now()),
                 bar: stage.bar().clone(),
             };
-            for sample in load.run(Arc::new(calls)).await?.samples {
-                let Some(order) = sample.answer.order_id() else {
-                    bail!("this was to be an order: {:?}", sample.answer);
-                };
-                orders.push((order, clicks[sample.index].user));
-            }
+            let ordered = crowd.order(api, bearers).await?;
+            orders.extend(ordered.iter().map(|ordered| (ordered.id, ordered.buyer)));
         }
         ensure!(
             orders.len() == buyers as usize,
@@ -103,20 +97,18 @@ async fn sales(api: &Api, stock: u32) -> anyhow::Result<Vec<VoucherId>> {
     sales.buffered(OPENED_AT_A_TIME).try_collect().await
 }
 
+/// Of the same deadline. What is so stays so: nobody orders any more.
 async fn until_all(
     api: &Api,
     sales: &[VoucherId],
     deadline: Duration,
-    is_over: impl Fn(&Ledger) -> bool,
+    is_so: impl Fn(&Ledger) -> bool,
 ) -> anyhow::Result<()> {
-    wait_for("the sales to be at rest", deadline, async || {
-        for sale in sales {
-            let ledger = api.ledger(*sale).await?;
-            if !is_over(&ledger) {
-                return Ok(Wait::On(format!("the ledger of {sale} says {ledger:?}")));
-            }
-        }
-        Ok(Wait::Over(()))
-    })
-    .await
+    let begun = Instant::now();
+    for sale in sales {
+        let left = deadline.saturating_sub(begun.elapsed());
+        api.until_ledger(*sale, "the sales to be at rest", left, &is_so)
+            .await?;
+    }
+    Ok(())
 }

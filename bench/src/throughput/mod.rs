@@ -20,14 +20,14 @@ use self::ceiling::{copy, kafka, redis};
 use self::measured::{HttpRun, PacedRun, Rate, Round, StoreLatencies, StoreRates};
 use self::report::Report;
 use crate::answer::Answer;
-use crate::api::{Api, NewSale};
+use crate::api::{Api, Ledger, NewSale};
 use crate::cpu;
 use crate::credentials;
 use crate::environment::Environment;
 use crate::load::{Load, Pace, Run};
 use crate::machine::Machine;
 use crate::orders::{Click, OrderCalls};
-use crate::progress::{Stage, Wait, wait_for};
+use crate::progress::Stage;
 use crate::redis_server;
 use crate::table::count;
 
@@ -99,7 +99,7 @@ pub async fn run(environment: &Environment, options: &ThroughputOptions) -> anyh
     let stores = &environment.stores;
     let mut redis = redis_server::connect(&stores.redis).await?;
     let machine = Machine::describe(stores.database_url.expose(), &mut redis).await?;
-    let mut bench = Bench::new(environment, options).await?;
+    let bench = Bench::new(environment, options).await?;
     eprintln!("Warm-up, not counted");
     bench.warm_up().await?;
     let mut ceiling_calls_per_second = CEILING_GUESS_PER_SECOND;
@@ -174,7 +174,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    async fn round(&mut self, ceiling_calls_per_second: f64) -> anyhow::Result<Round> {
+    async fn round(&self, ceiling_calls_per_second: f64) -> anyhow::Result<Round> {
         let mut http = Vec::new();
         for vouchers in &self.options.vouchers {
             http.push(
@@ -229,7 +229,12 @@ impl<'a> Bench<'a> {
         let before = cpu::processes();
         let run = self.send(crowd, &stage).await?;
         let ended = Instant::now();
-        let () = several_at_a_time(sales.iter().map(|sale| self.settled(*sale))).await?;
+        let settled = sales.iter().map(|sale| {
+            let what = "the orders to be settled";
+            self.api
+                .until_ledger(*sale, what, SETTLED_DEADLINE, Ledger::is_at_rest)
+        });
+        let () = several_at_a_time(settled).await?;
         let settled_after = ended.elapsed();
         let cpu = cpu::used_between(&before, &cpu::processes());
         self.close(&sales).await?;
@@ -239,7 +244,7 @@ impl<'a> Bench<'a> {
         Ok(result)
     }
 
-    async fn ceiling(&mut self, calls_per_second: f64) -> anyhow::Result<Rate> {
+    async fn ceiling(&self, calls_per_second: f64) -> anyhow::Result<Rate> {
         let stage = Stage::begin("Redis alone", 1);
         #[expect(
             clippy::cast_possible_truncation,
@@ -275,7 +280,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Redis, and then Kafka, at this rate.
-    async fn stores_evenly(&mut self, per_second: f64) -> anyhow::Result<StoreLatencies> {
+    async fn stores_evenly(&self, per_second: f64) -> anyhow::Result<StoreLatencies> {
         let time = self.time() / 3;
         let stage = Stage::begin("Redis and Kafka alone, evenly", 1);
         let latencies = StoreLatencies {
@@ -324,18 +329,6 @@ impl<'a> Bench<'a> {
             bar: stage.bar().clone(),
         };
         load.run(Arc::new(calls)).await
-    }
-
-    async fn settled(&self, sale: VoucherId) -> anyhow::Result<()> {
-        let at_rest = async || {
-            let ledger = self.api.ledger(sale).await?;
-            Ok(if ledger.is_at_rest() {
-                Wait::Over(())
-            } else {
-                Wait::On(format!("the ledger says {ledger:?}"))
-            })
-        };
-        wait_for("the orders to be settled", SETTLED_DEADLINE, at_rest).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! What Kafka does alone, with one topic of one partition: what its own performance tests write and read, and how soon it
 //! acknowledges events that come evenly.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -60,9 +59,8 @@ pub(in crate::throughput) async fn evenly(
         };
         let producer = EventProducer::new(&settings, &topics, 1)?;
         producer.warm_up(WARM_UP).await?;
-        let producer = Arc::new(producer);
         evenly::evenly(per_second, time, |number| {
-            let producer = Arc::clone(&producer);
+            let producer = producer.clone();
             async move {
                 producer.send_event(&reserved(number)?, None)?.await?;
                 Ok(())

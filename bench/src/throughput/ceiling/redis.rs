@@ -60,52 +60,63 @@ impl Ceiling {
 
     /// Makes `calls` reservations over `clients` connections. The sale is gone afterwards.
     pub(in crate::throughput) async fn run(
-        &mut self,
+        &self,
         calls: u64,
         clients: usize,
     ) -> anyhow::Result<Rate> {
-        let script = self.load().await?;
-        let run = self.benchmark(&script, calls, clients).await;
-        self.unload().await?;
-        run
+        self.on_a_sale(async |script| self.benchmark(script, calls, clients).await)
+            .await
     }
 
     /// Makes `per_second` reservations evenly over one connection. The sale is gone afterwards.
     pub(in crate::throughput) async fn evenly(
-        &mut self,
+        &self,
         per_second: f64,
         time: Duration,
     ) -> anyhow::Result<Rate> {
-        let script = self.load().await?;
-        let run = evenly(per_second, time, |number| {
-            let number = format!("{:012}", number + 1);
-            let mut call = redis::cmd("EVALSHA");
-            call.arg(self.arguments(&script, &number));
-            let mut redis = self.redis.clone();
-            async move {
-                let reply: Vec<Value> = call.query_async(&mut redis).await?;
-                let granted = reply
-                    .last()
-                    .is_some_and(|last| *last == Value::BulkString(b"granted".into()));
-                ensure!(granted, "this was to be granted: {reply:?}");
-                Ok(())
-            }
-        });
-        let run = run.await;
-        self.unload().await?;
-        run
+        self.on_a_sale(async |script| {
+            evenly(per_second, time, |number| self.reserve(script, number + 1)).await
+        })
+        .await
     }
 
-    async fn unload(&mut self) -> anyhow::Result<()> {
-        self.redis
+    async fn on_a_sale(
+        &self,
+        work: impl AsyncFnOnce(&Script) -> anyhow::Result<Rate>,
+    ) -> anyhow::Result<Rate> {
+        let done = work(&self.load().await?).await;
+        let _: () = self
+            .redis
+            .clone()
             .unlink(&self.keys)
             .await
-            .context("removing the ceiling's sale")
+            .context("removing the ceiling's sale")?;
+        done
     }
 
-    async fn load(&mut self) -> anyhow::Result<Script> {
-        let fence = redis_server::fence(&mut self.redis).await?;
-        let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut self.redis).await?;
+    /// One reservation, which has to be granted.
+    fn reserve(
+        &self,
+        script: &Script,
+        number: u64,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.arguments(script, &format!("{number:012}")));
+        let mut redis = self.redis.clone();
+        async move {
+            let reply: Vec<Value> = call.query_async(&mut redis).await?;
+            let granted = reply
+                .last()
+                .is_some_and(|last| *last == Value::BulkString(b"granted".into()));
+            ensure!(granted, "this was to be granted: {reply:?}");
+            Ok(())
+        }
+    }
+
+    async fn load(&self) -> anyhow::Result<Script> {
+        let mut redis = self.redis.clone();
+        let fence = redis_server::fence(&mut redis).await?;
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await?;
         let now_us = seconds * 1_000_000;
         let number = |n: u64| n.to_string();
         let fields = [
@@ -125,13 +136,13 @@ impl Ceiling {
             ("hold_us", number(DAY_US)),
             ("sale_token", number(0)),
         ];
-        let _: () = self.redis.hset_multiple(&self.keys[0], &fields).await?;
+        let _: () = redis.hset_multiple(&self.keys[0], &fields).await?;
         for part in &self.keys[1..] {
-            let _: () = self.redis.hset(part, "load", LOAD).await?;
+            let _: () = redis.hset(part, "load", LOAD).await?;
         }
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(RESERVE);
-        let sha = load.query_async(&mut self.redis).await?;
+        let sha = load.query_async(&mut redis).await?;
         Ok(Script { sha, fence })
     }
 
@@ -149,12 +160,7 @@ impl Ceiling {
             .collect()
     }
 
-    async fn benchmark(
-        &mut self,
-        script: &Script,
-        calls: u64,
-        clients: usize,
-    ) -> anyhow::Result<Rate> {
+    async fn benchmark(&self, script: &Script, calls: u64, clients: usize) -> anyhow::Result<Rate> {
         let mut command = Command::new("redis-benchmark");
         command
             .args([
@@ -179,7 +185,7 @@ impl Ceiling {
                 String::from_utf8_lossy(&output.stderr)
             )
         })?;
-        let left: u64 = self.redis.hget(&self.keys[0], "stock").await?;
+        let left: u64 = self.redis.clone().hget(&self.keys[0], "stock").await?;
         let granted = (UNITS - left) as f64 / calls as f64;
         ensure!(
             granted >= GRANTED_SHARE_MIN,
@@ -246,13 +252,13 @@ mod tests {
     #[tokio::test]
     async fn the_projects_own_script_grants_and_nothing_is_left_behind() {
         let redis = seckill_testkit::Redis::start().unwrap();
-        let mut ceiling = Ceiling::new(&redis.url().into()).await.unwrap();
+        let ceiling = Ceiling::new(&redis.url().into()).await.unwrap();
         let run = ceiling.run(1_000, 8).await.unwrap();
         assert!(run.per_second > 0.0, "{run:?}");
         let run = ceiling.evenly(1_000.0, Duration::from_millis(10)).await;
         assert!(run.unwrap().per_second > 0.0);
         let keys: u64 = redis::cmd("DBSIZE")
-            .query_async(&mut ceiling.redis)
+            .query_async(&mut ceiling.redis.clone())
             .await
             .unwrap();
         assert_eq!(keys, 0);
