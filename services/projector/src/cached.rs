@@ -9,7 +9,7 @@ use seckill_domain::{Effect, OrderStatus, Outcome, VoucherId};
 use seckill_ephemeral::Key;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::ProjectorContext;
+use crate::context::ProjectorContext;
 use crate::retry::until_done;
 
 /// The cache entries that the outcomes of a page change.

@@ -9,8 +9,8 @@ use seckill_orderbook::{ApplyError, FoldPosition, SkipDecisions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 use crate::same_log;
 use crate::standing::Cause;

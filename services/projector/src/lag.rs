@@ -11,8 +11,8 @@ use seckill_orderbook::View;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 use crate::same_log;
 use crate::standing::{STALL, Stand};
 

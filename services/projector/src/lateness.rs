@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 
 const PERIOD: Duration = Duration::from_secs(5);
 

@@ -9,8 +9,8 @@ use seckill_eventlog::{DeadLetter, Record};
 use seckill_orderbook::SkippedRecord;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 use crate::retry::until_done;
 
 /// Publishes the records of a page that were passed over and waits until the brokers have them; `None`

@@ -9,6 +9,7 @@
 mod cached;
 pub mod config;
 mod consistency;
+mod context;
 mod effects;
 mod fold;
 mod lag;

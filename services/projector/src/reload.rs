@@ -19,7 +19,7 @@ use seckill_stock::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::partition::{ProjectorContext, wall_clock};
+use crate::context::{ProjectorContext, wall_clock};
 
 /// Holds, or pending events, in one script call.
 const CHUNK: usize = 500;

@@ -4,7 +4,7 @@ use seckill_eventlog::Log;
 use seckill_stock::Probe;
 use tokio_util::sync::CancellationToken;
 
-use crate::partition::ProjectorContext;
+use crate::context::ProjectorContext;
 use crate::retry::until_done;
 
 /// Looks for the record that the view took last.

@@ -22,10 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::consistency::ConsistencyChecker;
+use crate::context::ProjectorContext;
 use crate::lag;
 use crate::lateness;
 use crate::metrics;
-use crate::partition::{Partition, ProjectorContext};
+use crate::partition::Partition;
 use crate::preflight;
 use crate::standing::Standing;
 use crate::watch::{Owned, Watch, lock};

@@ -12,8 +12,10 @@ use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::context::ProjectorContext;
+use crate::effects::Seen;
 use crate::metrics;
-use crate::partition::{Partition, ProjectorContext, Seen};
+use crate::partition::Partition;
 use crate::reload::{Ended, Reload};
 
 const PERIOD: Duration = Duration::from_millis(250);

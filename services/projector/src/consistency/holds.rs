@@ -9,7 +9,7 @@ use seckill_orderbook::OrderSums;
 use seckill_stock::{Drift, DriftKind, ExpectedSale, HoldsField, compare};
 
 use super::observations::{ORDER_SUMS, Observation, PAYMENTS};
-use crate::partition::ProjectorContext;
+use crate::context::ProjectorContext;
 
 /// Holds whose order the log does not seem to have, and the end of the log when that was first seen: once
 /// the fold has passed it, the log has them not.

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use self::holds::Orphans;
 use self::observations::{INVARIANTS, Observations, Scope};
 use self::units::{Compared, Units};
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 use crate::watch::{Owned, lock};
 
 const PERIOD: Duration = Duration::from_secs(1);

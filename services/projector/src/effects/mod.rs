@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::settle::SaleTurn;
 use crate::cached;
+use crate::context::{ProjectorContext, wall_clock};
 use crate::letters;
-use crate::partition::{ProjectorContext, Seen, wall_clock};
 use crate::retry::until_done;
 use crate::traces::Traces;
 
@@ -30,6 +30,13 @@ const PAGE: usize = 1_000;
 const SALES_AT_A_TIME: usize = 8;
 /// How often the rows are read without a wake-up.
 const FALLBACK: Duration = Duration::from_secs(1);
+
+/// A sale that Redis serves, as the watch saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) voucher_id: VoucherId,
+    pub(crate) position: Offset,
+}
 
 pub(crate) struct EffectsWorker {
     shared: Arc<ProjectorContext>,

@@ -8,8 +8,8 @@ use seckill_stock::{Probe, SettleReply, StockError};
 use tokio_util::sync::CancellationToken;
 
 use super::PAGE;
+use crate::context::ProjectorContext;
 use crate::metrics;
-use crate::partition::ProjectorContext;
 use crate::retry::{backed_off, until_done};
 
 /// Decisions in one script call.
