@@ -3,6 +3,7 @@
 //! tests; no money moves.
 
 mod pages;
+mod payment;
 mod webhook;
 
 use std::net::SocketAddr;

@@ -3,9 +3,8 @@
 use actix_web::http::header::{ContentType, LOCATION};
 use actix_web::{HttpResponse, web};
 use askama::Template;
-use seckill_domain::Money;
-use serde::Deserialize;
 
+use crate::payment::Payment;
 use crate::webhook::Webhook;
 
 /// Nothing on the page needs more; after the form the browser goes back to the shop.
@@ -13,27 +12,6 @@ const CONTENT_SECURITY_POLICY: (&str, &str) = (
     "content-security-policy",
     "default-src 'none'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
 );
-
-/// What the shop asks to be paid.
-#[derive(Deserialize)]
-pub(crate) struct Payment {
-    pub(crate) order_id: String,
-    pub(crate) amount_cents: i64,
-    pub(crate) currency: String,
-    return_to: String,
-}
-
-impl Payment {
-    /// As people read it, or as it came where it is no money.
-    fn amount(&self) -> String {
-        let currency = self.currency.parse().ok();
-        let money = currency.and_then(|currency| Money::new(self.amount_cents, currency).ok());
-        money.map_or_else(
-            || format!("{} {}", self.amount_cents, self.currency),
-            |money| money.to_string(),
-        )
-    }
-}
 
 #[derive(Template)]
 #[template(path = "pay.html")]
@@ -83,27 +61,5 @@ pub(crate) async fn pay(webhook: web::Data<Webhook>, payment: web::Form<Payment>
             HttpResponse::BadGateway()
                 .body(format!("Not paid: {error:#}. Go back and try again.\n"))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_amount_has_the_decimals_of_its_currency() {
-        let amount = |amount_cents, currency: &str| {
-            let payment = Payment {
-                order_id: String::new(),
-                amount_cents,
-                currency: currency.to_owned(),
-                return_to: String::new(),
-            };
-            payment.amount()
-        };
-        assert_eq!(amount(4900, "EUR"), "€49.00");
-        assert_eq!(amount(4900, "JPY"), "¥4900");
-        assert_eq!(amount(4900, "KWD"), "KWD 4.900");
-        assert_eq!(amount(-1, "bitcoin"), "-1 bitcoin");
     }
 }

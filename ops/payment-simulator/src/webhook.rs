@@ -7,7 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::pages::Payment;
+use crate::payment::Payment;
 
 pub(crate) struct Webhook {
     pub(crate) client: reqwest::Client,
