@@ -6,6 +6,7 @@
 //! the same checks; each module names the code that it models.
 
 mod book;
+mod calls;
 mod checks;
 mod evidence;
 mod fault_effects;
@@ -20,6 +21,7 @@ mod scene;
 mod sim;
 mod task;
 mod traffic;
+mod wire;
 mod world;
 
 pub use evidence::{EVIDENCE, Evidence, REDUNDANT, search};

@@ -6,46 +6,8 @@ use std::rc::Rc;
 use seckill_domain::Event;
 
 use crate::sim::Sim;
-use crate::task::pause;
+use crate::wire::{Delivery, Fate, Wire};
 use crate::world::SimulatedWorld;
-
-/// Steps after which a producer gives up.
-const DELIVERY_STEPS: u32 = 300;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Flying,
-    Acked,
-    Unknown,
-}
-
-/// An append on its way.
-pub(crate) struct Wire {
-    event: Event,
-    producer: usize,
-    /// Whether it has left the process. It then arrives also if the process dies.
-    pub(crate) sent: bool,
-    not_before: u64,
-    fate: Rc<Cell<Fate>>,
-}
-
-/// The delivery report that a producer waits for.
-pub(crate) struct Delivery(Rc<Cell<Fate>>);
-
-impl Delivery {
-    /// Waits for the report. True if the brokers have acknowledged the record.
-    pub(crate) async fn acknowledged(&self) -> bool {
-        for _ in 0..DELIVERY_STEPS {
-            pause().await;
-            match self.0.get() {
-                Fate::Flying => {}
-                Fate::Acked => return true,
-                Fate::Unknown => return false,
-            }
-        }
-        false
-    }
-}
 
 impl Sim {
     pub(crate) fn produce(&self, producer: usize, event: Event) -> Delivery {

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::book::Book;
 use crate::guards::Guards;
-use crate::log::Wire;
 use crate::redis::{Connection, Fence, Keys, Node, Role, Stock};
 use crate::task::{Owner, Task};
+use crate::wire::Wire;
 
 /// The promise deadline, in ticks.
 pub(crate) const PROMISE_TICKS: u64 = 400;

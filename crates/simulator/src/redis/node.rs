@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use seckill_script_model::{Sale, SaleTokens};
 
+use super::connection::Connection;
 use super::keys::Keys;
-use super::stock::Connection;
 use crate::guards::Guards;
 
 /// Identifies a master during a time in which it has lost no writes: `run_id:master_replid`, with Sentinels also their

@@ -1,51 +1,23 @@
-//! The connections of a process (`crates/stock/src/calls/stock.rs`, `redis/connection.rs`).
+//! Calls of a process to Redis (`crates/stock/src/calls/stock.rs`, `redis/connection.rs`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::node::{CallError, Fence, Message, Role, Script};
+use crate::redis::{CallError, Connection, Message, Role, Script, Stock};
 use crate::sim::Sim;
 use crate::task::pause;
 
-/// A connection younger than this has read its fence recently, so it is kept.
-const FENCE_RECHECK_TICKS: u64 = 20;
 /// The least number of steps before a call may time out.
 const PATIENCE_STEPS: u32 = 25;
 
-pub(crate) struct Connection {
-    pub(crate) node: usize,
-    pub(crate) fence: Fence,
-    made_at: u64,
-    /// Whether it has ended. The handle then makes a new one.
-    ended: Cell<bool>,
-    /// Whether the network is cut, so that no call arrives any more.
-    cut: Cell<bool>,
-}
-
 impl Connection {
-    pub(crate) fn cut(&self) {
-        self.cut.set(true);
-        self.ended.set(true);
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.get()
-    }
-
-    /// A sale was refused for its fence.
-    fn was_foreign(&self, now: u64) {
-        if now - self.made_at >= FENCE_RECHECK_TICKS {
-            self.ended.set(true);
-        }
-    }
-
     /// Reads the fence again, and ends the connection if it has changed.
     pub(crate) fn fence_still_holds(&self, sim: &Sim) -> bool {
         let world = sim.world();
         let node = &world.nodes[self.node];
         let holds = !self.is_cut() && node.fence == self.fence && node.role == Role::Master;
         if !holds {
-            self.ended.set(true);
+            self.end();
         }
         holds
     }
@@ -80,7 +52,7 @@ impl Connection {
             pause().await;
             if let Some(answer) = answer.borrow_mut().take() {
                 if matches!(answer, Err(CallError::Broken)) {
-                    self.ended.set(true);
+                    self.end();
                 }
                 return answer;
             }
@@ -89,7 +61,7 @@ impl Connection {
             }
             steps += 1;
             if steps > PATIENCE_STEPS && sim.world().chance(0.1) {
-                self.ended.set(true);
+                self.end();
                 return Err(CallError::TimedOut);
             }
         }
@@ -104,15 +76,11 @@ impl Connection {
     }
 }
 
-/// A handle that keeps a connection, and makes a new one when it has ended.
-#[derive(Clone, Default)]
-pub(crate) struct Stock(Rc<RefCell<Option<Rc<Connection>>>>);
-
 impl Stock {
     /// Finds any server that says it is a master.
     pub(crate) async fn connection(&self, sim: &Sim) -> Result<Rc<Connection>, CallError> {
-        if let Some(connection) = self.0.borrow().as_ref().filter(|c| !c.ended.get()) {
-            return Ok(Rc::clone(connection));
+        if let Some(connection) = self.kept() {
+            return Ok(connection);
         }
         pause().await;
         let made = {
@@ -124,16 +92,10 @@ impl Stock {
                 return Err(CallError::TimedOut);
             }
             let fence = world.nodes[node].fence;
-            Rc::new(Connection {
-                node,
-                fence,
-                made_at: now,
-                ended: Cell::new(false),
-                cut: Cell::new(false),
-            })
+            Rc::new(Connection::new(node, fence, now))
         };
         sim.world().connections.push(Rc::downgrade(&made));
-        *self.0.borrow_mut() = Some(Rc::clone(&made));
+        self.keep(&made);
         Ok(made)
     }
 
