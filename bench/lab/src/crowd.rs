@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
+use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::report::Outcome;
 use crate::scenario::{Scenario, Verdict};
-use crate::strategy::{Answer, Buyer, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Strategy};
 
 type Told = Result<Answer, Failure>;
 

@@ -9,11 +9,12 @@ use tokio::try_join;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::crowd::{Crowd, buy};
+use crate::failure::Failure;
 use crate::lab::{Lab, LabWorld};
 use crate::pipeline::Pipeline;
 use crate::plan::{Fault, Plan};
 use crate::scenario::Scenario;
-use crate::strategy::{Answer, Buyer, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Strategy};
 use crate::worker::{Job, LabWorker};
 
 const DIED: &str = "died";

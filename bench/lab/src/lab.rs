@@ -10,11 +10,11 @@ use seckill_testkit::Redis;
 use serde::{Deserialize, Serialize};
 use tokio::task::{block_in_place, spawn_blocking};
 
+use crate::failure::Failure;
 use crate::gate::{Gate, Trap};
 use crate::pipeline::Pipeline;
 use crate::plan::{Fault, Plan, PoolSize};
-use crate::store::{Cache, Database, Trips};
-use crate::strategy::Failure;
+use crate::store::{Cache, Database, Stores, Trips};
 
 /// Connections beyond one a buyer: for what a rung runs beside them.
 const SPARE_CONNECTIONS: usize = 2;
@@ -22,15 +22,6 @@ const SPARE_CONNECTIONS: usize = 2;
 const WORKER_CONNECTIONS: usize = 2;
 /// Longer than anybody waits.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where the stores are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Stores {
-    /// A PostgreSQL database that may be written to at will.
-    pub database_url: String,
-    /// Redis servers of which no key is in use; most rungs use the first one.
-    pub redis_urls: Vec<String>,
-}
 
 /// All that a run needs.
 #[derive(Debug, Clone)]

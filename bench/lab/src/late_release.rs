@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use tokio::time::{sleep, timeout};
 
 use crate::crowd::{Crowd, buy};
+use crate::failure::Failure;
 use crate::fault::Seller;
 use crate::lab::Lab;
 use crate::plan::Plan;
 use crate::scenario::Scenario;
-use crate::strategy::{Answer, Buyer, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Strategy};
 
 /// Nobody waits so long: each step is waited for by what makes it certain.
 const STEPS_TIMEOUT: Duration = Duration::from_secs(60);

@@ -6,6 +6,8 @@
 
 pub mod chart;
 mod crowd;
+pub mod disk;
+pub mod failure;
 mod fault;
 pub mod gate;
 pub mod lab;

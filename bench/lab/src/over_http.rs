@@ -17,11 +17,12 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::crowd::{Crowd, buy};
+use crate::failure::Failure;
 use crate::fault::Seller;
 use crate::lab::Lab;
 use crate::plan::Plan;
 use crate::scenario::Scenario;
-use crate::strategy::{Answer, Buyer, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Strategy};
 
 /// A server that sells one rung's units: `POST /<user>/<click>`.
 #[derive(Debug)]

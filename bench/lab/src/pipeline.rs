@@ -18,8 +18,8 @@ use tokio::runtime::Handle;
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::sleep;
 
-use crate::lab::Stores;
-use crate::session::Disk;
+use crate::disk::Disk;
+use crate::store::Stores;
 
 /// Nothing expires and no sale ends while it is looked at.
 const HOLD_SECONDS: u32 = 7_200;

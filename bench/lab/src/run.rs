@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tokio::time::timeout;
 
 use crate::crowd::{Crowd, buy};
+use crate::failure::Failure;
 use crate::fault::{Seller, strike, strike_services};
 use crate::lab::{Lab, LabWorld};
 use crate::late_release::release_late;
@@ -14,7 +15,7 @@ use crate::over_http::{come_by_the_clock, exhaust_pool};
 use crate::plan::{Load, Plan};
 use crate::report::Outcome;
 use crate::scenario::{Scenario, Verdict};
-use crate::strategy::{Answer, Buyer, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Strategy};
 
 /// Late buyers for each unit that is left, before it counts as lost: where they choose a unit's place at
 /// random, they need many attempts.

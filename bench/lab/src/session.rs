@@ -7,53 +7,24 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use futures_util::stream;
-use seckill_testkit::postgres::PostgresOptions;
 use seckill_testkit::{Database, Postgres, Redis};
 use tokio::task::spawn_blocking;
 
-use crate::lab::{LabWorld, Stores};
+use crate::disk::Disk;
+use crate::lab::LabWorld;
 use crate::pipeline::Pipeline;
 use crate::plan::Load;
 use crate::render;
 use crate::report::{Outcome, RungReport};
 use crate::rungs::{Kind, Rung};
 use crate::scenario::Scenario;
+use crate::store::Stores;
 
 /// As many as the rung that uses most.
 const REDIS_SERVERS: usize = 5;
 
-/// Each needs up to 120 connections to PostgreSQL.
+/// Each needs up to 120 connections to PostgreSQL: see [`Disk`].
 const RUNGS_AT_A_TIME: usize = 2;
-const CONNECTIONS: u32 = 500;
-
-/// What the stores do with a write before they answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disk {
-    /// Nothing: verdicts do not depend on it, and are there sooner.
-    Unused,
-    /// As the project's services have them: PostgreSQL syncs each commit, Redis its append-only file once a second.
-    Synced,
-}
-
-impl Disk {
-    pub(crate) fn postgres(self) -> Result<Postgres> {
-        let mut settings = vec![("max_connections", CONNECTIONS.to_string())];
-        if self == Self::Synced {
-            settings.extend(["fsync", "full_page_writes"].map(|name| (name, "on".to_owned())));
-        }
-        Postgres::with(PostgresOptions {
-            settings,
-            ..PostgresOptions::default()
-        })
-    }
-
-    pub(crate) fn redis(self) -> Result<Redis> {
-        match self {
-            Self::Unused => Redis::start(),
-            Self::Synced => Redis::start_with(&["--appendonly", "yes"]),
-        }
-    }
-}
 
 /// Servers for all rungs but the project's own.
 #[derive(Debug)]

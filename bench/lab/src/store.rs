@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
 use sqlx::query::{Query, QueryScalar};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::time::{sleep, timeout};
 
-use crate::strategy::Failure;
+use crate::failure::Failure;
 
 /// So that a deadlock does not cost every scenario the default second.
 const DEADLOCK_TIMEOUT: &str = "50ms";
@@ -21,6 +22,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const REDIS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts at a lock, in milliseconds: random, so that nobody waits in step.
 const POLL_MS: std::ops::RangeInclusive<u64> = 1..=4;
+
+/// Where the stores are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stores {
+    /// A PostgreSQL database that may be written to at will.
+    pub database_url: String,
+    /// Redis servers of which no key is in use; most rungs use the first one.
+    pub redis_urls: Vec<String>,
+}
 
 /// A number of round trips.
 #[derive(Debug, Clone, Default)]

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
-use seckill_lab::lab::{LabWorld, Stores};
+use seckill_lab::disk::Disk;
+use seckill_lab::lab::LabWorld;
 use seckill_lab::pipeline::Pipeline;
 use seckill_lab::plan::Load;
 use seckill_lab::report::Outcome;
 use seckill_lab::rungs::{self, Rung};
 use seckill_lab::scenario::Scenario;
-use seckill_lab::session::Disk;
+use seckill_lab::store::Stores;
 use seckill_testkit::{Database, Redis, fresh_database};
 use tokio::sync::Semaphore;
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// Longer than any crowd here: what a full queue does to buyers is not the subject.
 const QUEUE_LENGTH: usize = 100_000;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
-use crate::scenario::Verdict;
+use crate::scenario::{Expected, Verdict};
 use crate::store::Isolation;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// An order and its unit, in one transaction.
 pub(super) async fn take_one(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {

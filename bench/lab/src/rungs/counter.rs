@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use redis::cmd;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::segments::{random_segment, segments};
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 const UNITS: &str = "units";
 const EXPECTED: Expected = Expected {

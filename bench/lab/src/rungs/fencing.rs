@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use redis::cmd;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::owned_lock::DELETE_IF_MINE;
-use crate::scenario::Verdict;
+use crate::scenario::{Expected, Verdict};
 use crate::store::Isolation;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// KEYS\[1\] the lock, KEYS\[2\] the last token, ARGV\[1\] the lease in milliseconds: a new token, or 0.
 const TAKE: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

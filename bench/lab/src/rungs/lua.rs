@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use redis::cmd;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// KEYS\[1\] units left, KEYS\[2\] users who have bought, ARGV\[1\] the user: 1 taken, 0 sold out, -1 has one.
 const TAKE: &str = "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return -1 end

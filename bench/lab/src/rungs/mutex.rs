@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::conditional::take_one;
 use crate::rungs::naive::read_then_write;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// One process, one mutex.
 #[derive(Debug)]

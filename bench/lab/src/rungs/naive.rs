@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::Expected;
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// Reads what is left and writes one less.
 #[derive(Debug)]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use redis::cmd;
 use tokio::time::sleep;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 const LOCK: &str = "lock";
 /// KEYS\[1\] the lock, ARGV\[1\] the owner's token.

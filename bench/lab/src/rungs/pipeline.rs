@@ -12,10 +12,11 @@ use seckill_bench::load::Reply;
 use seckill_domain::VoucherId;
 use tokio::time::sleep;
 
+use crate::failure::Failure;
 use crate::lab::{Lab, RoundTrips};
 use crate::pipeline::Pipeline;
-use crate::scenario::Verdict;
-use crate::strategy::{Accepted, Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Accepted, Answer, Buyer, Card, Strategy};
 
 /// Between two attempts of a client that has been told to come again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use redis::{Cmd, cmd};
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 const LOCK: &str = "lock";
 

@@ -7,11 +7,12 @@ use futures_util::future::join_all;
 use redis::cmd;
 use tokio::time::sleep;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
 use crate::rungs::owned_lock::DELETE_IF_MINE;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 pub(super) const NODES: usize = 5;
 const LOCK: &str = "lock";

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::fencing::read_then_write_fenced;
 use crate::rungs::redlock::{NODES, release, take};
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// Three of five, and a fencing token.
 #[derive(Debug)]

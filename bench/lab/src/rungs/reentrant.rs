@@ -6,10 +6,11 @@ use std::sync::Arc;
 use redis::cmd;
 use tokio::time::sleep;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::naive::read_then_write;
-use crate::scenario::Verdict;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// KEYS\[1\] the lock: a hash of its owner and how often it was taken; ARGV\[1\] who asks, ARGV\[2\] the lease in
 /// milliseconds: how often it is theirs now, or 0.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use redis::cmd;
 use tokio::time::sleep;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
-use crate::scenario::Verdict;
-use crate::strategy::{Accepted, Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::{Expected, Verdict};
+use crate::strategy::{Accepted, Answer, Buyer, Card, Strategy};
 
 /// KEYS\[1\] units left, KEYS\[2\] users who have bought, KEYS\[3\] the stream, ARGV\[1\] the user: 1 taken,
 /// 0 sold out, -1 has one.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
+use crate::scenario::Expected;
 use crate::store::Isolation;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 /// One attempt, in one transaction. The write is relative, so that none is lost: what fails is the check.
 async fn attempt(lab: &Lab, buyer: Buyer, isolation: Isolation) -> Result<Answer, Failure> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
-use crate::scenario::Verdict;
+use crate::scenario::{Expected, Verdict};
 use crate::store::Isolation;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 async fn attempt(lab: &Lab, buyer: Buyer) -> Result<Answer, Failure> {
     let read = "SELECT version FROM stock WHERE left_units > 0";

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::failure::Failure;
 use crate::lab::Lab;
 use crate::rungs::row_lock::locked;
-use crate::strategy::{Answer, Buyer, Card, Expected, Failure, Strategy};
+use crate::scenario::Expected;
+use crate::strategy::{Answer, Buyer, Card, Strategy};
 
 const READ: &str = "SELECT left_units FROM stock";
 
