@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use seckill_eventlog::Topics;
+use seckill_testkit::postgres::SALE_SETTINGS;
+use seckill_testkit::redis::REWRITE_FROM;
 
 use crate::{OURS, chosen, compose, environment, health_port, passes, read, texts};
 
@@ -221,4 +223,23 @@ fn redis_never_evicts_and_every_image_is_pinned() {
         assert!(name != "redis" || numbers >= vec![7, 4, 6], "{image}");
         assert!(numbers.len() >= 2, "{image}");
     }
+}
+
+#[test]
+fn containers_local_stack_and_document_have_the_same_settings_for_a_sale() {
+    let file = compose();
+    let command = |store: &str| texts(&file["services"][store]["command"]).join(" ");
+    let document = read("docs/deployment.md");
+    let (_, section) = document.split_once("\n## For a sale\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+
+    for setting in SALE_SETTINGS {
+        assert!(command("postgres").contains(&format!("-c {setting}")));
+        let (name, value) = setting.split_once('=').unwrap();
+        assert!(section.contains(&format!("`{name} = {value}`")), "{name}");
+    }
+    assert!(command("redis").contains(&REWRITE_FROM.join(" ")));
+    let [name, value] = REWRITE_FROM;
+    let line = format!("`{} {value}`", name.trim_start_matches("--"));
+    assert!(section.contains(&line), "{line}");
 }

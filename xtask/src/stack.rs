@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
 use seckill_testkit::ports::{free_port, is_free};
-use seckill_testkit::postgres::{self, Durability};
+use seckill_testkit::postgres;
 use seckill_testkit::redis::{self, Persistence};
 use seckill_testkit::wait::wait_for;
 use seckill_testkit::{Env, kafka, mail};
@@ -150,7 +150,7 @@ fn start_postgres(directory: &Path) -> Result<String> {
     postgres::init(&data)?;
     let port = free_port()?;
     let daemon = Daemon::new(directory, "postgres");
-    let command = postgres::server_command(&data, port, Durability::Default)?;
+    let command = postgres::server_command(&data, port)?;
     let start = || {
         daemon.start(&command)?;
         wait_until_ready(&daemon, || postgres::answers(port))

@@ -29,15 +29,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const START_ATTEMPTS: u32 = 3;
 const SUPERUSER: &str = "postgres";
 
-/// Whether committed transactions survive a crash of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The server's own defaults.
-    Default,
-    /// Nothing is synced: only for data that a test run throws away. A crash of the server alone
-    /// still loses nothing.
-    Unsafe,
-}
+/// What a server with the defaults lacks that is to carry a sale: docs/deployment.md, *For a sale*.
+pub const SALE_SETTINGS: [&str; 3] = [
+    "shared_buffers=1GB",
+    "max_wal_size=4GB",
+    "checkpoint_timeout=15min",
+];
+/// Nothing is synced: only for data that a test run throws away. A crash of the server alone still loses nothing.
+/// `synchronous_commit=off` is not used, because such a crash would lose acknowledged transactions.
+const UNSYNCED: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
 /// Options of a test's server.
 #[derive(Clone, Debug, Default)]
@@ -170,7 +170,7 @@ fn spawn(
     clock_offset_seconds: i64,
 ) -> Result<Process> {
     let data = data_of(directory, options);
-    let mut command = bare_command(&data, port, Durability::Unsafe)?;
+    let mut command = bare_command(&data, port, &UNSYNCED)?;
     for (name, value) in &options.settings {
         command.args(["-c", &format!("{name}={value}")]);
     }
@@ -330,15 +330,15 @@ pub fn init(data: &Path) -> Result<()> {
     run(&mut as_server_user(command)?)
 }
 
-/// The command line of a server over the cluster in `data`, as the right user.
+/// The command line of a server over the cluster in `data` that syncs what is committed, as the right user.
 ///
 /// # Errors
 /// When PostgreSQL's server programs are not found.
-pub fn server_command(data: &Path, port: u16, durability: Durability) -> Result<Command> {
-    as_server_user(bare_command(data, port, durability)?)
+pub fn server_command(data: &Path, port: u16) -> Result<Command> {
+    as_server_user(bare_command(data, port, &SALE_SETTINGS)?)
 }
 
-fn bare_command(data: &Path, port: u16, durability: Durability) -> Result<Command> {
+fn bare_command(data: &Path, port: u16, settings: &[&str]) -> Result<Command> {
     let mut command = Command::new(program("postgres")?);
     command
         .arg("-D")
@@ -348,9 +348,8 @@ fn bare_command(data: &Path, port: u16, durability: Durability) -> Result<Comman
         .args(["-c", "unix_socket_directories="])
         .args(["-c", "max_connections=200"])
         .current_dir("/");
-    if durability == Durability::Unsafe {
-        // synchronous_commit=off is not used, because a crash of the server would lose acknowledged transactions.
-        command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+    for setting in settings {
+        command.args(["-c", setting]);
     }
     Ok(command)
 }

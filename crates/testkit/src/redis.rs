@@ -280,6 +280,9 @@ pub fn url(port: u16) -> String {
     format!("redis://127.0.0.1:{port}")
 }
 
+/// From what size on the append-only file is written anew: docs/deployment.md, *For a sale*.
+pub const REWRITE_FROM: [&str; 2] = ["--auto-aof-rewrite-min-size", "1gb"];
+
 /// The command line of a server with its data in `directory`. The services demand `noeviction`.
 #[must_use]
 pub fn server_command(directory: &Path, port: u16, persistence: Persistence) -> Command {
@@ -292,6 +295,7 @@ pub fn server_command(directory: &Path, port: u16, persistence: Persistence) -> 
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--daemonize", "no", "--save", ""])
         .args(["--appendonly", append_only, "--appendfsync", "everysec"])
+        .args(REWRITE_FROM)
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(directory);
     command
