@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use seckill_domain::{VoucherId, partition_of};
+use seckill_domain::{Event, Offset, VoucherId, partition_of};
 use serde_json::Value;
 
 use crate::client::Answer;
@@ -23,12 +23,12 @@ impl World {
         .await
     }
 
-    /// Waits until all current records of a sale in the log are folded. The ledger alone is not enough for that,
-    /// because for example it does not show a cancellation before it is folded.
+    /// Waits until all current records of a sale in the log are folded, and returns them. The ledger alone is not
+    /// enough for that, because for example it does not show a cancellation before it is folded.
     ///
     /// # Errors
     /// When it is not in time.
-    pub async fn until_folded(&self, voucher: VoucherId) -> Result<()> {
+    pub async fn until_folded(&self, voucher: VoucherId) -> Result<Vec<(Offset, Event)>> {
         let log = read_log(self, voucher).await?;
         let (last, _) = log.last().context("an empty log")?;
         let partitions: i32 = self.stack.setting("EVENT_PARTITIONS").parse()?;
@@ -43,7 +43,8 @@ impl World {
             .await?;
             Ok(folded)
         })
-        .await
+        .await?;
+        Ok(log)
     }
 
     /// Waits until the effects of everything folded so far are carried out and published.
@@ -93,7 +94,7 @@ impl World {
     }
 
     /// As [`Self::quiet`], and no order is unpaid, by the same reading of the ledger: while some are not decided yet,
-    /// it says nothing that none is unpaid. All records are folded then, also a payment that came too late.
+    /// it says nothing that none is unpaid.
     ///
     /// # Errors
     /// When that is not so within `patience`.
@@ -109,7 +110,6 @@ impl World {
             Ok(true)
         });
         quiet.await.with_context(|| self.log_tails())?;
-        self.until_folded(voucher).await?;
         self.client.ledger(voucher).await
     }
 
