@@ -22,14 +22,12 @@ pub struct Likeness {
 
 /// What a row says of the record at its offset.
 struct Trace {
-    /// The name of the event that it was, [`REFUND`], `malformed`, or `decided` by an operator.
+    /// The name of the event that it was, `malformed`, or `decided` by an operator.
     kind: String,
-    /// The key of what the event was about.
+    /// The key of what the event was about. A payment's has its order, too: another log may have the same payment, or
+    /// another one for the same order, at the same offset.
     key: String,
 }
-
-/// The kind of a payment that is to be given back; its key is the payment.
-const REFUND: &str = "refund";
 
 /// What the log has at an offset.
 enum Found<'b> {
@@ -108,9 +106,7 @@ fn is_same(traces: Option<&Vec<Trace>>, found: Option<&Found<'_>>, is_new: bool)
 impl Trace {
     fn is_of(&self, event: &Event) -> bool {
         let key = match (event.lookup(), event.body.order_id()) {
-            (Lookup::Payment(payment_id), _) if self.kind == REFUND => {
-                return self.key == payment_id.as_str();
-            }
+            (Lookup::Payment(payment_id), Some(order_id)) => format!("{order_id}/{payment_id}"),
             (Lookup::Adjustment(event_id), _) => event_id.as_uuid().to_string(),
             (Lookup::Reload(nonce), _) => nonce.to_string(),
             (_, Some(order_id)) => order_id.to_string(),
@@ -148,11 +144,12 @@ async fn traces(
             WHERE partition = $2 AND reserved_offset >= $3 AND reserved_offset < $4
            UNION ALL
            SELECT closed_offset, CASE status WHEN 'paid' THEN 'OrderPaid' WHEN 'expired' THEN 'OrderExpired'
-                                      WHEN 'cancelled' THEN 'OrderCancelled' ELSE status END, order_id::text
+                                      WHEN 'cancelled' THEN 'OrderCancelled' ELSE status END,
+                  concat_ws('/', order_id, payment_id)
              FROM orders
             WHERE partition = $2 AND closed_offset >= $3 AND closed_offset < $4
            UNION ALL
-           SELECT "offset", 'refund', payment_id FROM refunds
+           SELECT "offset", 'OrderPaid', concat_ws('/', order_id, payment_id) FROM refunds
             WHERE partition = $2 AND "offset" >= $3 AND "offset" < $4
            UNION ALL
            SELECT "offset", 'StockAdjusted', event_id::text FROM stock_adjustments

@@ -9,7 +9,8 @@ use crate::harness::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 use seckill_domain::{
-    EventBody, Identity, LastRecord, LogBatch, LogRef, Offset, Order, OrderStatus, partition_of,
+    EventBody, Identity, LastRecord, LogBatch, LogRef, Offset, Order, OrderStatus, VoucherId,
+    partition_of,
 };
 use seckill_orderbook::{AcceptLog, ApplyError, ExpectedBook, FoldPosition, Likeness, View};
 
@@ -95,6 +96,34 @@ async fn a_log_is_the_same_up_to_the_first_record_that_another_one_was_folded_fo
     let found = likeness(&stand, &other).await;
     assert_eq!(found.last_match, Some(at(0)));
     assert_eq!(found.differs_at, Some(at(1)));
+}
+
+#[tokio::test]
+async fn a_payment_at_the_same_place_is_the_same_only_for_the_same_order_and_by_its_own_id() {
+    let (v, other_sale) = (voucher(1), voucher(2));
+    let honoured = (v, paid(order_id(v, 1), "p1", PRICE_CENTS));
+    let due = (v, paid(order_id(v, 9), "p1", PRICE_CENTS));
+    let others = [
+        (v, paid(order_id(v, 1), "p2", PRICE_CENTS)),
+        (v, paid(order_id(v, 2), "p1", PRICE_CENTS)),
+        (other_sale, paid(order_id(other_sale, 1), "p1", PRICE_CENTS)),
+    ];
+    for folded in [honoured, due] {
+        let stand = Stand::new().await;
+        let up_to = |last: (VoucherId, EventBody)| {
+            let before = &first_log()[..3];
+            [before, &log_from(3, [last])[..]].concat()
+        };
+        stand.apply(0, &up_to(folded.clone())).await.unwrap();
+        let same = likeness(&stand, &up_to(folded.clone())).await;
+        assert_eq!((same.last_match, same.differs_at), (Some(at(3)), None));
+        for other in &others {
+            let found = likeness(&stand, &up_to(other.clone())).await;
+            let expected = (Some(at(2)), Some(at(3)));
+            let found = (found.last_match, found.differs_at);
+            assert_eq!(found, expected, "{folded:?} against {other:?}");
+        }
+    }
 }
 
 #[tokio::test]
