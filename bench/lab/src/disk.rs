@@ -4,7 +4,7 @@ use anyhow::Result;
 use seckill_testkit::postgres::PostgresOptions;
 use seckill_testkit::{Postgres, Redis};
 
-/// The rungs that run at a time need up to 120 connections each.
+/// Each rung needs up to 120 of them.
 const CONNECTIONS: u32 = 500;
 
 /// What the stores do with a write before they answer.

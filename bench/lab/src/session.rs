@@ -23,7 +23,7 @@ use crate::store::Stores;
 /// As many as the rung that uses most.
 const REDIS_SERVERS: usize = 5;
 
-/// Each needs up to 120 connections to PostgreSQL: see [`Disk`].
+/// No more than [`Disk`]'s server has connections for.
 const RUNGS_AT_A_TIME: usize = 2;
 
 /// Servers for all rungs but the project's own.

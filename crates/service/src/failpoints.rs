@@ -4,7 +4,7 @@
 //! `name=action` pairs separated by `;`. Actions: `kill` (SIGKILL to this process), `stop` (SIGSTOP,
 //! the first time only), or anything that the `fail` crate understands, such as `sleep(100)`.
 
-/// Sets the points up that `SECKILL_FAILPOINTS` names. Does nothing without the feature.
+/// Sets the points up that `SECKILL_FAILPOINTS` names.
 ///
 /// # Errors
 /// A message naming the pair that could not be understood.
@@ -32,13 +32,19 @@ pub fn install() -> Result<(), String> {
     Ok(())
 }
 
-/// Sets the points up that `SECKILL_FAILPOINTS` names. Does nothing without the feature.
+/// Refuses a setting that this build does not follow: whoever set it would wait for something that never comes.
 ///
 /// # Errors
-/// Never.
+/// When `SECKILL_FAILPOINTS` is set.
 #[cfg(not(feature = "failpoints"))]
-pub const fn install() -> Result<(), String> {
-    Ok(())
+pub fn install() -> Result<(), String> {
+    match std::env::var_os("SECKILL_FAILPOINTS") {
+        None => Ok(()),
+        Some(_) => Err(
+            "SECKILL_FAILPOINTS is set, and this build has no failpoints; `cargo xtask test` builds services that have them"
+                .to_owned(),
+        ),
+    }
 }
 
 #[cfg(feature = "failpoints")]

@@ -7,6 +7,7 @@ use super::node::Fence;
 
 /// A connection younger than this has read its fence recently, so it is kept.
 const FENCE_RECHECK_TICKS: u64 = 20;
+
 pub(crate) struct Connection {
     pub(crate) node: usize,
     pub(crate) fence: Fence,
