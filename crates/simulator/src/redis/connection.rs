@@ -31,7 +31,7 @@ impl Connection {
 
     pub(crate) fn cut(&self) {
         self.cut.set(true);
-        self.ended.set(true);
+        self.end();
     }
 
     pub(crate) fn end(&self) {
@@ -45,7 +45,7 @@ impl Connection {
     /// A sale was refused for its fence.
     pub(crate) fn was_foreign(&self, now: u64) {
         if now - self.made_at >= FENCE_RECHECK_TICKS {
-            self.ended.set(true);
+            self.end();
         }
     }
 }
@@ -58,7 +58,7 @@ impl Stock {
     /// The connection, unless it has ended.
     pub(crate) fn kept(&self) -> Option<Rc<Connection>> {
         let kept = self.0.borrow();
-        kept.as_ref().filter(|c| !c.ended.get()).map(Rc::clone)
+        kept.as_ref().filter(|c| !c.ended.get()).cloned()
     }
 
     pub(crate) fn keep(&self, connection: &Rc<Connection>) {
