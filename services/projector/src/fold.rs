@@ -102,6 +102,7 @@ impl FoldWorker {
         if let Err(end) = begun.await {
             return end;
         }
+        self.shared.standing.has_read_ahead(self.partition);
         loop {
             let mut records = match self.next_records().await {
                 Ok(records) => records,

@@ -267,6 +267,9 @@ fn problem(partition: i32, fold: &Followed, own: Option<&Stand>, now: Instant) -
     let stalled = fold.stalled(now);
     (stalled >= STALL).then(|| {
         let whose = match own {
+            Some(stand) if stand.reads_ahead => {
+                "it reads the log ahead for decisions to skip a record"
+            }
             Some(_) => "its records are not folded",
             None => "no projector folds it, or its projector stands still",
         };

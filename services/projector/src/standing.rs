@@ -50,6 +50,8 @@ pub(crate) struct Stand {
     pub(crate) position: Offset,
     /// When it last moved, or began.
     pub(crate) moved: Instant,
+    /// Before its first record it reads the log ahead, for decisions to skip one. A long log takes a while.
+    pub(crate) reads_ahead: bool,
     /// Why it cannot go on.
     pub(crate) stops: Option<(Cause, String)>,
     /// The log did not have the record that was folded last: to be looked at before anything is folded.
@@ -65,6 +67,7 @@ impl Standing {
         let stand = Stand {
             position,
             moved: Instant::now(),
+            reads_ahead: true,
             stops: None,
             log_in_doubt: false,
         };
@@ -78,6 +81,13 @@ impl Standing {
         let stopped = self.lock().remove(&partition).and_then(|stand| stand.stops);
         if let Some((cause, _)) = stopped {
             gauge(partition, cause, false);
+        }
+    }
+
+    /// What is ahead was read.
+    pub(crate) fn has_read_ahead(&self, partition: i32) {
+        if let Some(stand) = self.lock().get_mut(&partition) {
+            stand.reads_ahead = false;
         }
     }
 

@@ -25,8 +25,6 @@ const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
 /// The most bytes of a partition in one fetch. A pause throws away what was fetched ahead.
 const FETCH_MAX_BYTES: &str = "262144";
-/// How long fetching pauses when enough is fetched ahead; the default is a second.
-const FETCH_REST_MS: &str = "10";
 
 /// The topic that is read, and the group that reads it.
 #[derive(Debug, Clone)]
@@ -110,8 +108,7 @@ pub fn start_consumer(
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
         .set("queued.min.messages", options.buffer_records.to_string())
-        .set("max.partition.fetch.bytes", FETCH_MAX_BYTES)
-        .set("fetch.queue.backoff.ms", FETCH_REST_MS);
+        .set("max.partition.fetch.bytes", FETCH_MAX_BYTES);
     let thread = ConsumerThread::new(
         &config,
         options,

@@ -14,6 +14,9 @@ use crate::registry::SchemaRegistry;
 /// that long at every pause. Without a least size a broker answers once for every batch of a producer.
 const FETCH_WAIT_MAX_MS: &str = "20";
 const FETCH_MIN_BYTES: &str = "65536";
+/// How long a client that has fetched enough ahead rests before it fetches more. With the default, a second, whoever
+/// reads a backlog would wait that long again and again: new records could come faster than the old ones are read.
+const FETCH_REST_MS: &str = "5";
 
 /// How the cluster is reached, and how long a record may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,7 @@ impl KafkaSettings {
             .set("isolation.level", "read_uncommitted")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            .set("fetch.queue.backoff.ms", FETCH_REST_MS)
             // A position that the log does not have is an error, and must not be replaced silently.
             .set("auto.offset.reset", "error");
         config

@@ -105,8 +105,6 @@ fn start(
         .consumer_config()
         .set("group.id", format!("reader-{}", Uuid::new_v4()))
         .set("enable.partition.eof", "true")
-        // With its default, 1 s, the reader would wait that long each time it was ahead of its receiver.
-        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut list = TopicPartitionList::new();
     for lane in &lanes {

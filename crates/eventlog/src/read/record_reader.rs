@@ -28,6 +28,8 @@ const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// If at most so many records are in between, they are read, because that is cheaper than another request.
 const GAP_MAX: i64 = 2_000;
+/// A reading of more records has a client of its own, because the other questions would wait for its end.
+const QUESTION_MAX: u64 = 2_000;
 
 /// One client that reads a few records of any partition of a topic, one question after the other. A clone
 /// asks through the same client. A client that gave no answer is given up, as it may have lost a leader for ever
@@ -140,7 +142,7 @@ impl RecordReader {
         .await
     }
 
-    /// The decisions of operators to skip a record, from `from` to the end of the partition.
+    /// The decisions of operators to skip a record, from `from` to where the partition ends at this moment.
     ///
     /// # Errors
     /// As [`Self::first_from`].
@@ -155,10 +157,19 @@ impl RecordReader {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let mut found = Vec::new();
-            inner.each(partition, from, |message| {
+            let see = |message: &BorrowedMessage<'_>| {
                 found.extend(message.payload().and_then(skip_in));
                 ControlFlow::Continue(())
-            })?;
+            };
+            let ahead = OffsetRange {
+                from,
+                ..inner.ask(|client| inner.offset_range(client, partition))?
+            };
+            if ahead.len() <= QUESTION_MAX {
+                inner.each(partition, from, see)?;
+            } else {
+                inner.each_by(&new_client(&inner.settings)?, partition, from, see)?;
+            }
             found.retain(|(_, skip)| skip.partition == partition);
             Ok(found)
         })
@@ -243,7 +254,8 @@ impl Inner {
         })
     }
 
-    /// Passes every record from `from` to the partition's end to `see`, until that returns a break.
+    /// Passes every record from `from` to where the partition ends at this moment to `see`, until that returns a break.
+    /// Records may come faster than they are read: their end would never be reached.
     fn each(
         &self,
         partition: i32,
@@ -290,7 +302,9 @@ impl Inner {
                     idle_since = Instant::now();
                     let registry = self.settings.registry.as_ref();
                     SchemaRegistry::meet_message(registry, message.payload());
-                    if message.partition() == partition && see(&message).is_break() {
+                    if message.partition() == partition
+                        && (see(&message).is_break() || message.offset() + 1 >= held.to.get())
+                    {
                         return Ok(());
                     }
                 }
