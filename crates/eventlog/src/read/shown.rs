@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::wire::events::decode_event;
 use crate::wire::fields::{Field, event_fields};
 use crate::wire::record::Record;
 
@@ -31,8 +30,7 @@ pub fn event_json(event: &Event) -> Value {
 /// say nothing. Of each part at most `part_bytes` bytes are shown, and `payload_bytes` says how many there are.
 #[must_use]
 pub fn record_json(record: &Record, part_bytes: usize) -> Value {
-    let decoded = decode_event(record.payload.as_deref().unwrap_or_default());
-    let (event, error) = match decoded {
+    let (event, error) = match record.content() {
         Ok(event) => (event_json(&event), Value::Null),
         Err(error) => (Value::Null, error.to_string().into()),
     };
