@@ -23,7 +23,7 @@ use crate::kafka::statistics;
 const SESSION_TIMEOUT_MS: &str = "7000";
 const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
-/// The most bytes of a partition in one fetch. A pause throws away what was fetched ahead.
+/// The most bytes of a partition in one fetch: what is fetched ahead may be so much more than wanted.
 const FETCH_MAX_BYTES: &str = "262144";
 
 /// The topic that is read, and the group that reads it.
@@ -35,8 +35,7 @@ pub struct ConsumerOptions {
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// Records of one partition that may wait for their reader, at least 1; then the partition
-    /// pauses until half of them are taken.
+    /// Records of one partition that may wait for their reader, at least 1, and as many again in the client.
     pub buffer_records: usize,
 }
 
@@ -148,6 +147,7 @@ impl ConsumerHandle {
     fn command(&self, command: Command) {
         // The thread has ended, and with it the partition that the command was about.
         let _ = self.inner.commands.send(command);
+        self.inner.shared.wake();
     }
 
     /// When the thread's loop last ran. In a consumer that works it runs many times a second, also

@@ -1,6 +1,8 @@
 //! The state that a consumer's handle and its thread share.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use seckill_domain::Offset;
@@ -21,6 +23,7 @@ pub(crate) struct ConsumerState {
     last_poll_ms: AtomicU64,
     stopping: AtomicBool,
     verdict: watch::Sender<Verdict>,
+    thread: OnceLock<Thread>,
 }
 
 impl ConsumerState {
@@ -30,6 +33,19 @@ impl ConsumerState {
             last_poll_ms: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             verdict: watch::Sender::new(Verdict::Fine),
+            thread: OnceLock::new(),
+        }
+    }
+
+    /// The consumer runs on this thread.
+    pub(crate) fn runs_here(&self) {
+        self.thread.get_or_init(std::thread::current);
+    }
+
+    /// There is something to do for the consumer's thread.
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
         }
     }
 
@@ -53,6 +69,7 @@ impl ConsumerState {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -1,12 +1,17 @@
-//! The consumer's own thread: polling, rebalances, and the commands of the handle.
+//! The consumer's own thread: rebalances, passing records on, and the commands of the handle.
+//!
+//! Each partition has a queue of its own in the client (`split_partition_queue`), so that a reader that is behind holds
+//! up no other, and nothing that was fetched is thrown away and fetched again.
 
 use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
@@ -19,27 +24,28 @@ use tokio::sync::mpsc;
 
 use crate::consume::consumer::{ConsumerError, ConsumerOptions, Positions};
 use crate::consume::consumer_state::{Command, ConsumerState};
-use crate::consume::partitions::{Assignment, Flow, Partitions};
+use crate::consume::partitions::{Assignment, Partitions};
 use crate::kafka::progress::{Kind, LOOK_EVERY, Verdict, Watch};
 use crate::kafka::statistics;
 use crate::read::reader::position;
-use crate::wire::record::Record;
 
 /// Its name in metrics and logs.
 const CLIENT: &str = "fold";
-/// How long a poll may wait, and so how long a command may.
-const POLL: Duration = Duration::from_millis(50);
+/// How long the thread rests if nothing wakes it.
+const REST: Duration = Duration::from_millis(50);
 /// The same while a reader is behind, so that its channel does not become empty.
-const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
+const REST_WITH_BACKLOG: Duration = Duration::from_millis(2);
 const POSITIONS_RETRY_FIRST: Duration = Duration::from_millis(50);
 const POSITIONS_RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// What rebalances need; they run inside `poll`, on the consumer's thread.
 struct Rebalancer {
+    /// The consumer, which has this.
+    consumer: OnceLock<Weak<BaseConsumer<Rebalancer>>>,
     topic: String,
     positions: Arc<dyn Positions>,
     shared: Arc<ConsumerState>,
-    partitions: Mutex<Partitions>,
+    partitions: Mutex<Partitions<PartitionQueue<Rebalancer>>>,
     /// Partitions that the group took away without being asked, with their positions, until the group assigns
     /// partitions again.
     lost: Mutex<Vec<(i32, Offset)>>,
@@ -48,7 +54,7 @@ struct Rebalancer {
 }
 
 impl Rebalancer {
-    fn partitions(&self) -> MutexGuard<'_, Partitions> {
+    fn partitions(&self) -> MutexGuard<'_, Partitions<PartitionQueue<Self>>> {
         self.partitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -74,6 +80,17 @@ impl Rebalancer {
             list.add_partition(&self.topic, partition);
         }
         list
+    }
+
+    /// A partition's own queue. This comes before the partition is assigned: the records that are fetched before it
+    /// would go to the queue of all.
+    fn queue_of(&self, partition: i32) -> KafkaResult<PartitionQueue<Self>> {
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        let queue = consumer.and_then(|own| own.split_partition_queue(&self.topic, partition));
+        let mut queue = queue.ok_or(KafkaError::Canceled)?;
+        let shared = Arc::clone(&self.shared);
+        queue.set_nonempty_callback(move || shared.wake());
+        Ok(queue)
     }
 
     /// None when the consumer is to stop before there is an answer.
@@ -106,9 +123,11 @@ impl Rebalancer {
         // None: the consumer is stopping. The client still needs the assignment, or it could not be
         // closed. Without channels no record is passed on.
         let starts = self.starts(&partitions).unwrap_or_default();
-        for (partition, start) in &starts {
+        let mut opened = Vec::with_capacity(starts.len());
+        for (partition, start) in starts {
             let offset = KafkaOffset::Offset(start.get());
-            list.set_partition_offset(&self.topic, *partition, offset)?;
+            list.set_partition_offset(&self.topic, partition, offset)?;
+            opened.push((partition, start, self.queue_of(partition)?));
         }
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
@@ -116,9 +135,9 @@ impl Rebalancer {
         }
         self.lost().clear();
         let mut held = self.partitions();
-        for (partition, start) in starts {
+        for (partition, start, queue) in opened {
             tracing::info!(partition, start = start.get(), "partition assigned");
-            held.open(partition, start);
+            held.open(partition, start, queue);
         }
         Ok(())
     }
@@ -128,16 +147,9 @@ impl Rebalancer {
         if lost {
             *self.lost() = self.partitions().waiting();
         }
-        let mut paused = Vec::new();
         for partition in partitions_in(list) {
             tracing::info!(partition, lost, "partition revoked");
-            if self.partitions().close(partition) {
-                paused.push(partition);
-            }
-        }
-        // The client remembers a pause. If the partition came back, it would begin paused.
-        if !paused.is_empty() {
-            consumer.resume(&self.list_of(paused))?;
+            self.partitions().close(partition);
         }
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
@@ -185,7 +197,7 @@ impl ConsumerContext for Rebalancer {
 
 /// The state of the thread.
 pub(crate) struct ConsumerThread {
-    consumer: BaseConsumer<Rebalancer>,
+    consumer: Arc<BaseConsumer<Rebalancer>>,
     commands: Receiver<Command>,
     shared: Arc<ConsumerState>,
     reads: Watch,
@@ -203,7 +215,8 @@ impl ConsumerThread {
         shared: Arc<ConsumerState>,
     ) -> Result<Self, ConsumerError> {
         let partitions = Partitions::new(assignments, options.buffer_records);
-        let consumer: BaseConsumer<Rebalancer> = config.create_with_context(Rebalancer {
+        let mut consumer: BaseConsumer<Rebalancer> = config.create_with_context(Rebalancer {
+            consumer: OnceLock::new(),
             topic: options.topic.clone(),
             positions,
             shared: Arc::clone(&shared),
@@ -211,6 +224,11 @@ impl ConsumerThread {
             lost: Mutex::default(),
             failure: Mutex::new(None),
         })?;
+        let waker = Arc::clone(&shared);
+        consumer.set_nonempty_callback(move || waker.wake());
+        let consumer = Arc::new(consumer);
+        let own = Arc::downgrade(&consumer);
+        consumer.context().consumer.get_or_init(|| own);
         consumer.subscribe(&[&options.topic])?;
         let watch = |kind| Watch::new(CLIENT, kind, &options.settings, &options.topic);
         Ok(Self {
@@ -225,35 +243,43 @@ impl ConsumerThread {
 
     /// Runs until it is told to stop, or cannot continue.
     pub(crate) fn run(mut self) -> Result<(), ConsumerError> {
-        let result = self.poll_until_stopped();
+        self.shared.runs_here();
+        let result = self.work_until_stopped();
         if let Err(error) = &result {
             tracing::error!(error = %error, "the consumer stopped");
         }
         result
     }
 
-    fn poll_until_stopped(&mut self) -> Result<(), ConsumerError> {
+    fn work_until_stopped(&mut self) -> Result<(), ConsumerError> {
         while !self.shared.is_stopping() {
             self.shared.beat();
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command)?;
             }
             self.look()?;
-            let wait = if self.resume_where_drained()? {
-                POLL_WITH_BACKLOG
-            } else {
-                POLL
-            };
-            match self.consumer.poll(wait) {
-                None => {}
-                Some(Ok(message)) => self.deliver(Record::copy_of(&message))?,
-                Some(Err(error)) => tolerate(error)?,
-            }
-            if let Some(error) = self.consumer.context().failure() {
-                return Err(error.into());
-            }
+            self.serve_events()?;
+            let more = self.consumer.context().partitions().pass_on(tolerate)?;
+            std::thread::park_timeout(if more { REST_WITH_BACKLOG } else { REST });
         }
         Ok(())
+    }
+
+    /// Rebalances and errors. Records come by the queues of their partitions.
+    fn serve_events(&self) -> Result<(), ConsumerError> {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            match event {
+                // It was passed over by its partition's queue: it and those behind it are read again.
+                Ok(message) => {
+                    self.restart(message.partition(), Offset::new(message.offset()))?;
+                }
+                Err(error) => tolerate(error)?,
+            }
+        }
+        match self.consumer.context().failure() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// Checks that every partition that waits for a record has the position that a new client would have, and
@@ -310,46 +336,28 @@ impl ConsumerThread {
             return Ok(());
         }
         let mut list = context.list_of([partition]);
-        if held.close(partition) {
-            self.consumer.resume(&list)?;
-        }
+        held.close(partition);
         self.consumer.incremental_unassign(&list)?;
+        let queue = context.queue_of(partition)?;
         list.set_partition_offset(&context.topic, partition, KafkaOffset::Offset(offset.get()))?;
         self.consumer.incremental_assign(&list)?;
-        held.open(partition, offset);
+        held.open(partition, offset, queue);
         Ok(())
     }
+}
 
-    /// True while a reader is behind.
-    fn resume_where_drained(&self) -> Result<bool, ConsumerError> {
-        let context = self.consumer.context();
-        let mut held = context.partitions();
-        if !held.has_backlog() {
-            return Ok(false);
-        }
-        let resumed = held.drain();
-        if !resumed.is_empty() {
-            self.consumer.resume(&context.list_of(resumed))?;
-        }
-        Ok(held.has_backlog())
-    }
-
-    fn deliver(&self, record: Record) -> Result<(), ConsumerError> {
-        fail::fail_point!("eventlog.deliver");
-        let context = self.consumer.context();
-        let partition = record.partition;
-        if context.partitions().deliver(record) == Flow::Pause {
-            self.consumer.pause(&context.list_of([partition]))?;
-        }
-        Ok(())
+/// The queues keep the consumer, which keeps them: they go first.
+impl Drop for ConsumerThread {
+    fn drop(&mut self) {
+        self.consumer.context().partitions().close_all();
     }
 }
 
 /// The client recovers from most errors by itself, but not from a fatal one. It stops fetching a partition
 /// whose log was cut before the position. The fold notices that when it looks for its last record.
-fn tolerate(error: KafkaError) -> Result<(), ConsumerError> {
+fn tolerate(error: KafkaError) -> KafkaResult<()> {
     match &error {
-        KafkaError::MessageConsumptionFatal(_) => Err(error.into()),
+        KafkaError::MessageConsumptionFatal(_) => Err(error),
         _ => {
             tracing::warn!(%error, "the consumer goes on after an error");
             Ok(())

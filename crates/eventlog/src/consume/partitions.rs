@@ -1,10 +1,14 @@
-//! The partitions that a consumer has: a bounded channel for each, and what to do when it is full.
+//! The partitions that a consumer has: of each, the client's queue of fetched records, and a bounded channel to its
+//! reader.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::time::Duration;
 
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, KafkaResult};
 use seckill_domain::Offset;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::wire::record::Record;
 
@@ -20,31 +24,63 @@ pub struct Assignment {
     pub records: mpsc::Receiver<Record>,
 }
 
-/// What is to be done with the client after a record was handed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flow {
-    /// Nothing.
-    Go,
-    /// The channel is full: pause the partition.
-    Pause,
+/// The records of one partition that the client has fetched. While nobody takes them, it fetches no more.
+pub(crate) trait Queue {
+    /// The next of them, if there is one.
+    fn next(&self) -> Option<KafkaResult<Record>>;
 }
 
-struct Slot {
+impl<C: ConsumerContext> Queue for PartitionQueue<C> {
+    fn next(&self) -> Option<KafkaResult<Record>> {
+        let message = self.poll(Duration::ZERO)?;
+        Some(message.map(|message| Record::copy_of(&message)))
+    }
+}
+
+struct Slot<Q> {
+    queue: Q,
     records: mpsc::Sender<Record>,
     /// The lowest offset that the next record may have. Records before it were passed on already.
     next: Offset,
-    /// Records that came while the channel was full. The partition is paused while there are any.
-    backlog: VecDeque<Record>,
+    /// Whether there was no room for what may be in the queue.
+    is_behind: bool,
 }
 
-/// Every partition held, and its channel.
-pub(crate) struct Partitions {
-    slots: HashMap<i32, Slot>,
+impl<Q: Queue> Slot<Q> {
+    /// Passes on what the reader has room for, but no more than a channel full, as there is more to do. Returns
+    /// whether there may be more.
+    fn pass_on(&mut self, tolerate: impl Fn(KafkaError) -> KafkaResult<()>) -> KafkaResult<bool> {
+        for _ in 0..self.records.max_capacity() {
+            // A reader that is gone is about to ask for a restart. Until then, pass nothing on.
+            let Ok(room) = self.records.try_reserve() else {
+                self.is_behind = true;
+                return Ok(true);
+            };
+            self.is_behind = false;
+            match self.queue.next() {
+                None => return Ok(false),
+                Some(Err(error)) => tolerate(error)?,
+                Some(Ok(record)) => {
+                    fail::fail_point!("eventlog.deliver");
+                    if record.offset >= self.next {
+                        self.next = record.offset.next();
+                        room.send(record);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Every partition held.
+pub(crate) struct Partitions<Q> {
+    slots: HashMap<i32, Slot<Q>>,
     assignments: mpsc::UnboundedSender<Assignment>,
     buffer_records: usize,
 }
 
-impl Partitions {
+impl<Q: Queue> Partitions<Q> {
     pub(crate) fn new(
         assignments: mpsc::UnboundedSender<Assignment>,
         buffer_records: usize,
@@ -57,12 +93,13 @@ impl Partitions {
     }
 
     /// A new channel, and the old one, if there was one, ends.
-    pub(crate) fn open(&mut self, partition: i32, start: Offset) {
+    pub(crate) fn open(&mut self, partition: i32, start: Offset, queue: Q) {
         let (sender, records) = mpsc::channel(self.buffer_records);
         let slot = Slot {
+            queue,
             records: sender,
             next: start,
-            backlog: VecDeque::new(),
+            is_behind: false,
         };
         self.slots.insert(partition, slot);
         let assignment = Assignment {
@@ -74,85 +111,79 @@ impl Partitions {
         let _ = self.assignments.send(assignment);
     }
 
-    /// Ends a channel. True if the partition is paused.
-    pub(crate) fn close(&mut self, partition: i32) -> bool {
-        let slot = self.slots.remove(&partition);
-        slot.is_some_and(|slot| !slot.backlog.is_empty())
+    /// Ends a channel.
+    pub(crate) fn close(&mut self, partition: i32) {
+        self.slots.remove(&partition);
+    }
+
+    /// Ends all channels.
+    pub(crate) fn close_all(&mut self) {
+        self.slots.clear();
     }
 
     pub(crate) fn holds(&self, partition: i32) -> bool {
         self.slots.contains_key(&partition)
     }
 
-    /// Passes a record on to the partition's reader.
-    pub(crate) fn deliver(&mut self, record: Record) -> Flow {
-        let Some(slot) = self.slots.get_mut(&record.partition) else {
-            return Flow::Go;
-        };
-        if record.offset < slot.next {
-            return Flow::Go;
+    /// Passes fetched records on to the readers. Returns whether there may be more of them.
+    ///
+    /// # Errors
+    /// What `tolerate` returns of an error of the client.
+    pub(crate) fn pass_on(
+        &mut self,
+        tolerate: impl Fn(KafkaError) -> KafkaResult<()>,
+    ) -> KafkaResult<bool> {
+        let mut more = false;
+        for slot in self.slots.values_mut() {
+            more |= slot.pass_on(&tolerate)?;
         }
-        slot.next = record.offset.next();
-        if slot.backlog.is_empty() {
-            match slot.records.try_send(record) {
-                Ok(()) => return Flow::Go,
-                // A reader that is gone is about to ask for a restart. Until then, pass nothing on.
-                Err(TrySendError::Full(record) | TrySendError::Closed(record)) => {
-                    slot.backlog.push_back(record);
-                }
-            }
-        } else {
-            slot.backlog.push_back(record);
-        }
-        Flow::Pause
-    }
-
-    /// Passes waiting records on where the channel is half empty again. Returns the partitions that
-    /// can be resumed.
-    pub(crate) fn drain(&mut self) -> Vec<i32> {
-        let mut resumed = Vec::new();
-        for (partition, slot) in &mut self.slots {
-            let half_empty = slot.records.capacity() >= slot.records.max_capacity().div_ceil(2);
-            if slot.backlog.is_empty() || slot.records.is_closed() || !half_empty {
-                continue;
-            }
-            while let Some(record) = slot.backlog.pop_front() {
-                if let Err(TrySendError::Full(record) | TrySendError::Closed(record)) =
-                    slot.records.try_send(record)
-                {
-                    slot.backlog.push_front(record);
-                    break;
-                }
-            }
-            if slot.backlog.is_empty() {
-                resumed.push(*partition);
-            }
-        }
-        resumed
+        Ok(more)
     }
 
     /// The partitions that wait for the next record, each with the lowest offset that it may have. Partitions
     /// whose reader is behind are left out.
     pub(crate) fn waiting(&self) -> Vec<(i32, Offset)> {
-        let waiting = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.backlog.is_empty());
+        let waiting = self.slots.iter().filter(|(_, slot)| !slot.is_behind);
         waiting
             .map(|(partition, slot)| (*partition, slot.next))
             .collect()
-    }
-
-    /// Whether any record waits for its reader.
-    pub(crate) fn has_backlog(&self) -> bool {
-        self.slots.values().any(|slot| !slot.backlog.is_empty())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    use rdkafka::types::RDKafkaErrorCode;
+
     use super::*;
     use crate::wire::headers::Headers;
+
+    /// What a client has fetched: offsets of records, and errors.
+    #[derive(Clone, Default)]
+    struct Fetched(Rc<RefCell<VecDeque<Option<i64>>>>);
+
+    impl Fetched {
+        fn of(offsets: impl IntoIterator<Item = i64>) -> Self {
+            let fetched = Self::default();
+            fetched.0.borrow_mut().extend(offsets.into_iter().map(Some));
+            fetched
+        }
+
+        fn left(&self) -> usize {
+            self.0.borrow().len()
+        }
+    }
+
+    impl Queue for Fetched {
+        fn next(&self) -> Option<KafkaResult<Record>> {
+            let code = RDKafkaErrorCode::OffsetOutOfRange;
+            let next = self.0.borrow_mut().pop_front()?;
+            Some(next.map(record).ok_or(KafkaError::MessageConsumption(code)))
+        }
+    }
 
     fn record(offset: i64) -> Record {
         Record {
@@ -165,6 +196,27 @@ mod tests {
         }
     }
 
+    type Assignments = mpsc::UnboundedReceiver<Assignment>;
+
+    /// A consumer's partitions, with channels for `buffer` records.
+    fn partitions(buffer: usize) -> (Partitions<Fetched>, Assignments) {
+        let (sender, assignments) = mpsc::unbounded_channel();
+        (Partitions::new(sender, buffer), assignments)
+    }
+
+    /// The reader's side of a partition that begins at 7.
+    fn opened(
+        (partitions, assignments): &mut (Partitions<Fetched>, Assignments),
+        fetched: &Fetched,
+    ) -> Assignment {
+        partitions.open(0, Offset::new(7), fetched.clone());
+        assignments.try_recv().unwrap()
+    }
+
+    fn passes_on(partitions: &mut Partitions<Fetched>) -> bool {
+        partitions.pass_on(Err).unwrap()
+    }
+
     fn offsets(records: &mut mpsc::Receiver<Record>) -> Vec<i64> {
         std::iter::from_fn(|| records.try_recv().ok())
             .map(|r| r.offset.get())
@@ -172,52 +224,58 @@ mod tests {
     }
 
     #[test]
-    fn a_full_channel_keeps_order_and_loses_nothing() {
-        let (sender, mut assignments) = mpsc::unbounded_channel();
-        let mut partitions = Partitions::new(sender, 4);
-        partitions.open(0, Offset::new(7));
-        let mut records = assignments.try_recv().unwrap().records;
-        let flows: Vec<_> = (7..13).map(|n| partitions.deliver(record(n))).collect();
-        assert_eq!(flows[3..], [Flow::Go, Flow::Pause, Flow::Pause]);
+    fn a_full_channel_leaves_the_rest_with_the_client_and_keeps_the_order() {
+        let fetched = Fetched::of(7..13);
+        let mut held = partitions(4);
+        let mut assignment = opened(&mut held, &fetched);
+        let partitions = &mut held.0;
+        assert!(passes_on(partitions));
+        assert!(passes_on(partitions), "no room");
+        assert_eq!((fetched.left(), partitions.waiting()), (2, vec![]));
 
-        assert_eq!(records.try_recv().unwrap().offset, Offset::new(7));
-        assert!(partitions.drain().is_empty(), "one free place of four");
-        assert!(partitions.has_backlog());
-        assert_eq!(records.try_recv().unwrap().offset, Offset::new(8));
-        assert_eq!(partitions.drain(), [0]);
-        assert!(!partitions.has_backlog());
-        assert_eq!(offsets(&mut records), [9, 10, 11, 12]);
+        assert_eq!(assignment.records.try_recv().unwrap().offset.get(), 7);
+        assert!(passes_on(partitions));
+        assert_eq!(fetched.left(), 1);
+        assert_eq!(offsets(&mut assignment.records), [8, 9, 10, 11]);
+        assert!(!passes_on(partitions));
+        assert_eq!(offsets(&mut assignment.records), [12]);
+        assert_eq!(partitions.waiting(), [(0, Offset::new(13))]);
     }
 
     #[test]
     fn a_record_that_was_handed_on_is_not_handed_on_again() {
-        let (sender, mut assignments) = mpsc::unbounded_channel();
-        let mut partitions = Partitions::new(sender, 4);
-        partitions.open(0, Offset::new(7));
-        let mut records = assignments.try_recv().unwrap().records;
-        for offset in [6, 7, 7, 8, 7] {
-            assert_eq!(partitions.deliver(record(offset)), Flow::Go);
-        }
-        assert_eq!(offsets(&mut records), [7, 8]);
+        let mut held = partitions(9);
+        let mut first = opened(&mut held, &Fetched::of([6, 7, 7, 8, 7]));
+        assert!(!passes_on(&mut held.0));
+        assert_eq!(offsets(&mut first.records), [7, 8]);
 
-        partitions.open(0, Offset::new(7));
-        assert!(records.is_closed(), "the old channel ends");
-        let mut records = assignments.try_recv().unwrap().records;
-        partitions.deliver(record(7));
-        assert_eq!(offsets(&mut records), [7]);
+        let mut second = opened(&mut held, &Fetched::of([7]));
+        assert!(first.records.is_closed(), "the old channel ends");
+        assert!(!passes_on(&mut held.0));
+        assert_eq!(offsets(&mut second.records), [7]);
     }
 
     #[test]
-    fn closing_says_whether_the_partition_is_paused() {
-        let (sender, mut assignments) = mpsc::unbounded_channel();
-        let mut partitions = Partitions::new(sender, 1);
-        partitions.open(0, Offset::new(0));
-        let assignment = assignments.try_recv().unwrap();
-        partitions.deliver(record(0));
-        assert_eq!(partitions.deliver(record(1)), Flow::Pause);
-        assert!(partitions.close(0));
-        assert!(!partitions.close(0));
-        assert!(assignment.records.is_closed());
-        assert_eq!(partitions.deliver(record(2)), Flow::Go, "no longer ours");
+    fn nothing_is_taken_from_the_client_for_a_reader_that_is_gone() {
+        let fetched = Fetched::of([7]);
+        let mut held = partitions(1);
+        drop(opened(&mut held, &fetched));
+        let partitions = &mut held.0;
+        assert!(passes_on(partitions));
+        assert_eq!((fetched.left(), partitions.waiting()), (1, vec![]));
+        partitions.close(0);
+        assert!(!passes_on(partitions) && !partitions.holds(0));
+    }
+
+    #[test]
+    fn an_error_between_records_loses_none_of_them() {
+        let fetched = Fetched::of([7]);
+        fetched.0.borrow_mut().extend([None, Some(8)]);
+        let mut held = partitions(9);
+        let mut assignment = opened(&mut held, &fetched);
+        let partitions = &mut held.0;
+        partitions.pass_on(Err).unwrap_err();
+        assert!(!passes_on(partitions));
+        assert_eq!(offsets(&mut assignment.records), [7, 8]);
     }
 }

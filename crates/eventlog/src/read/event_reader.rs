@@ -2,15 +2,16 @@
 //!
 //! For programs that fold the log from its beginning. Nothing here writes, and no record is copied before it is decoded.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{LogBatch, Offset};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::kafka::settings::KafkaSettings;
@@ -18,10 +19,10 @@ use crate::read::reader::{Reach, ReadError, Reader, blocking, is_lasting, positi
 use crate::registry::SchemaRegistry;
 use crate::wire::record::{decode_event_at, sort_into};
 
-const POLL: Duration = Duration::from_millis(20);
-const POLL_WITH_BACKLOG: Duration = Duration::from_millis(2);
-/// How often a reader tries to send batches that wait for room in their channel.
-const UPKEEP: Duration = Duration::from_millis(20);
+/// How long the thread rests if nothing wakes it, and after how long without a record a batch that is not full is sent.
+const REST: Duration = Duration::from_millis(20);
+/// The same while a receiver is behind.
+const REST_WITH_BACKLOG: Duration = Duration::from_millis(2);
 /// Batches that may wait for a slow receiver, a partition.
 const BUFFER_BATCHES: usize = 3;
 
@@ -78,9 +79,7 @@ pub async fn read_events(
         }
         let mut streams = Vec::new();
         for share in shares(&starts, threads) {
-            let (lanes, mut opened) = share.iter().map(|s| PartitionBuffer::open(*s)).unzip();
-            streams.append(&mut opened);
-            start(&settings, &topic, partitions, batch_max, lanes)?;
+            streams.extend(start(&settings, &topic, partitions, batch_max, &share)?);
         }
         Ok(streams)
     })
@@ -94,192 +93,179 @@ fn shares(starts: &[(i32, Offset)], threads: usize) -> Vec<Vec<(i32, Offset)>> {
     (0..threads).map(share).collect()
 }
 
+/// Starts the thread that reads these partitions.
 fn start(
     settings: &KafkaSettings,
     topic: &str,
     partitions: i32,
     batch_max: usize,
-    lanes: Vec<PartitionBuffer>,
-) -> Result<(), ReadError> {
+    starts: &[(i32, Offset)],
+) -> Result<Vec<EventStream>, ReadError> {
     let consumer: BaseConsumer = settings
         .consumer_config()
         .set("group.id", format!("reader-{}", Uuid::new_v4()))
         .set("enable.partition.eof", "true")
         .create()?;
+    let consumer = Arc::new(consumer);
     let mut list = TopicPartitionList::new();
-    for lane in &lanes {
-        let offset = KafkaOffset::Offset(lane.batch.to.get());
-        list.add_partition_offset(topic, lane.partition, offset)?;
+    let (mut lanes, mut streams) = (Vec::new(), Vec::new());
+    for (partition, from) in starts {
+        list.add_partition_offset(topic, *partition, KafkaOffset::Offset(from.get()))?;
+        // Before the partition is assigned: what is fetched before it would go to the queue of all.
+        let queue = consumer.split_partition_queue(topic, *partition);
+        let queue = queue.ok_or(KafkaError::Canceled)?;
+        let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
+        lanes.push(Lane {
+            queue,
+            batch: LogBatch::ending_at(*from),
+            begun: *from,
+            grown: Instant::now(),
+            sender,
+        });
+        streams.push(EventStream {
+            partition: *partition,
+            from: *from,
+            batches,
+        });
     }
-    consumer.assign(&list)?;
     let worker = ReaderThread {
+        lanes,
         consumer,
         topic: topic.to_owned(),
         registry: settings.registry.clone(),
         partitions,
         batch_max,
-        lanes,
     };
     let thread = std::thread::Builder::new().name("kafka-events".to_owned());
-    let started = thread.spawn(move || worker.run());
+    let started = thread.spawn(move || worker.run(&list));
     started.map_err(|e| ReadError::Thread(e.to_string()))?;
-    Ok(())
+    Ok(streams)
 }
 
 /// One partition of a thread.
-struct PartitionBuffer {
-    partition: i32,
+struct Lane {
+    /// What the client has fetched of it. While nobody takes that, it fetches no more.
+    queue: PartitionQueue<DefaultConsumerContext>,
     batch: LogBatch,
     /// Where the batch began.
     begun: Offset,
-    /// Full batches that the channel has no room for.
-    waiting: VecDeque<LogBatch>,
-    paused: bool,
+    /// When the last record came.
+    grown: Instant,
     sender: mpsc::Sender<Result<LogBatch, ReadError>>,
 }
 
-impl PartitionBuffer {
-    fn open((partition, from): (i32, Offset)) -> (Self, EventStream) {
-        let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
-        let lane = Self {
-            partition,
-            batch: LogBatch::ending_at(from),
-            begun: from,
-            waiting: VecDeque::new(),
-            paused: false,
-            sender,
-        };
-        let stream = EventStream {
-            partition,
-            from,
-            batches,
-        };
-        (lane, stream)
-    }
-
-    /// Ends the batch, and sends as many batches as there is room for.
+impl Lane {
+    /// Sends the batch, unless it has nothing.
     fn flush(&mut self) {
         if self.batch.to > self.begun {
             self.begun = self.batch.to;
             let next = LogBatch::ending_at(self.batch.to);
             let done = std::mem::replace(&mut self.batch, next);
-            self.waiting.push_back(done);
-        }
-        self.send();
-    }
-
-    /// Sends as many of the full batches as there is room for.
-    fn send(&mut self) {
-        while let Some(batch) = self.waiting.pop_front() {
-            match self.sender.try_send(Ok(batch)) {
-                Ok(()) => {}
-                Err(TrySendError::Full(Ok(batch))) => {
-                    self.waiting.push_front(batch);
-                    return;
-                }
-                Err(_) => return,
-            }
+            // Only this thread sends, and it looked for room first. If the receiver is gone, nobody needs it.
+            let _ = self.sender.try_send(Ok(done));
         }
     }
 }
 
 struct ReaderThread {
-    consumer: BaseConsumer,
+    /// Their queues keep the consumer: they go first.
+    lanes: Vec<Lane>,
+    consumer: Arc<BaseConsumer>,
     topic: String,
     registry: Option<SchemaRegistry>,
     partitions: i32,
     batch_max: usize,
-    lanes: Vec<PartitionBuffer>,
 }
 
 impl ReaderThread {
     /// Runs until all receivers are gone, or the client fails.
-    fn run(mut self) {
-        if let Err(error) = self.read() {
+    fn run(mut self, starts: &TopicPartitionList) {
+        if let Err(error) = self.read(starts) {
             tracing::warn!(%error, "reading events broke off");
             let told = error.to_string();
-            let first = self.lanes.first().map(|lane| lane.sender.clone());
-            // If the receiver is gone, nobody needs the error.
-            if let Some(sender) = first {
-                let _ = sender.blocking_send(Err(error));
-            }
-            for lane in self.lanes.iter().skip(1) {
-                let same = ReadError::Thread(told.clone());
-                let _ = lane.sender.blocking_send(Err(same));
+            let mut error = Some(error);
+            for lane in &self.lanes {
+                let same = || ReadError::Thread(told.clone());
+                let error = error.take().unwrap_or_else(same);
+                // If the receiver is gone, nobody needs the error.
+                let _ = lane.sender.blocking_send(Err(error));
             }
         }
     }
 
-    fn read(&mut self) -> Result<(), ReadError> {
-        let mut upkeep_due = Instant::now();
+    fn read(&mut self, starts: &TopicPartitionList) -> Result<(), ReadError> {
+        for lane in &mut self.lanes {
+            let thread = std::thread::current();
+            lane.queue.set_nonempty_callback(move || thread.unpark());
+        }
+        self.consumer.assign(starts)?;
         while !self.lanes.iter().all(|lane| lane.sender.is_closed()) {
-            let backlog = self.lanes.iter().any(|lane| lane.paused);
-            let polled = self
-                .consumer
-                .poll(if backlog { POLL_WITH_BACKLOG } else { POLL });
-            match polled {
+            while let Some(event) = self.consumer.poll(Duration::ZERO) {
+                event.map(drop).or_else(tolerate)?;
+            }
+            let mut rest = REST;
+            for at in 0..self.lanes.len() {
+                rest = rest.min(self.read_batch(at)?);
+            }
+            if !rest.is_zero() {
+                std::thread::park_timeout(rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there of one partition, at most a batch, if there is room for it. Returns after which time there
+    /// may be more to do.
+    fn read_batch(&mut self, lane: usize) -> Result<Duration, ReadError> {
+        let lane = &mut self.lanes[lane];
+        if lane.sender.capacity() == 0 {
+            return Ok(REST_WITH_BACKLOG);
+        }
+        loop {
+            match lane.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    let partition = message.partition();
-                    if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
-                        SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
-                        take(lane, &message, self.partitions);
-                        if lane.batch.len() >= self.batch_max {
-                            lane.flush();
-                        }
+                    SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
+                    take(&mut lane.batch, &message, self.partitions);
+                    lane.grown = Instant::now();
+                    if lane.batch.len() >= self.batch_max {
+                        lane.flush();
+                        return Ok(Duration::ZERO);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // The last offsets may belong to no record: then the batch is empty.
                     let at = position(&self.consumer, &self.topic, partition)?;
-                    if let Some(lane) = self.lanes.iter_mut().find(|l| l.partition == partition) {
-                        lane.flush();
-                        // The last offsets may belong to no record: then the batch is empty.
-                        lane.batch.to = lane.batch.to.max(at);
+                    lane.batch.to = lane.batch.to.max(at);
+                    lane.flush();
+                    return Ok(Duration::ZERO);
+                }
+                Some(Err(error)) => tolerate(error)?,
+                None => {
+                    if lane.grown.elapsed() >= REST {
                         lane.flush();
                     }
+                    return Ok(REST);
                 }
-                Some(Err(error)) if is_lasting(&error) => return Err(error.into()),
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "reading events goes on after an error");
-                }
-                // No record comes at the moment: send what is there.
-                None => self.lanes.iter_mut().for_each(PartitionBuffer::flush),
             }
-            if backlog && Instant::now() >= upkeep_due {
-                upkeep_due = Instant::now() + UPKEEP;
-                self.lanes.iter_mut().for_each(PartitionBuffer::send);
-            }
-            self.pause_and_resume()?;
         }
-        Ok(())
-    }
-
-    /// Stops fetching for partitions whose receiver is behind, and for no others.
-    fn pause_and_resume(&mut self) -> Result<(), ReadError> {
-        let topic = &self.topic;
-        for lane in &mut self.lanes {
-            if lane.paused != lane.waiting.is_empty() {
-                continue;
-            }
-            let mut list = TopicPartitionList::new();
-            list.add_partition(topic, lane.partition);
-            if lane.paused {
-                self.consumer.resume(&list)?;
-            } else {
-                self.consumer.pause(&list)?;
-            }
-            lane.paused = !lane.paused;
-        }
-        Ok(())
     }
 }
 
-fn take(lane: &mut PartitionBuffer, message: &impl Message, partitions: i32) {
+/// The client recovers from all but lasting errors.
+fn tolerate(error: KafkaError) -> Result<(), ReadError> {
+    if is_lasting(&error) {
+        return Err(error.into());
+    }
+    tracing::warn!(%error, "reading events goes on after an error");
+    Ok(())
+}
+
+fn take(batch: &mut LogBatch, message: &impl Message, partitions: i32) {
     let (partition, offset) = (message.partition(), Offset::new(message.offset()));
-    // A resumed partition may come again from a little earlier.
-    if offset < lane.batch.to {
+    if offset < batch.to {
         return;
     }
-    lane.batch.to = offset.next();
+    batch.to = offset.next();
     let read = decode_event_at(partition, partitions, message.key(), message.payload());
-    sort_into(&mut lane.batch, offset, read);
+    sort_into(batch, offset, read);
 }
