@@ -23,6 +23,7 @@ use crate::wire::record::{decode_event_at, sort_into};
 const REST: Duration = Duration::from_millis(20);
 /// The same while a receiver is behind.
 const REST_WITH_BACKLOG: Duration = Duration::from_millis(2);
+const PAST_ITS_QUEUE: &str = "a record came past the queue of its partition";
 /// Batches that may wait for a slow receiver, a partition.
 const BUFFER_BATCHES: usize = 3;
 
@@ -201,7 +202,11 @@ impl ReaderThread {
         self.consumer.assign(starts)?;
         while !self.lanes.iter().all(|lane| lane.sender.is_closed()) {
             while let Some(event) = self.consumer.poll(Duration::ZERO) {
-                event.map(drop).or_else(tolerate)?;
+                match event {
+                    // Without it, what is read would have a hole.
+                    Ok(_) => return Err(ReadError::Thread(PAST_ITS_QUEUE.to_owned())),
+                    Err(error) => tolerate(error)?,
+                }
             }
             let mut rest = REST;
             for at in 0..self.lanes.len() {
