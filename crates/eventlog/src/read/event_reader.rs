@@ -11,7 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use seckill_domain::{LogBatch, Offset};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, Permit};
 use uuid::Uuid;
 
 use crate::kafka::settings::KafkaSettings;
@@ -34,7 +35,7 @@ pub struct EventStream {
     pub partition: i32,
     /// Where its first batch begins.
     pub from: Offset,
-    batches: mpsc::Receiver<Result<LogBatch, ReadError>>,
+    batches: mpsc::Receiver<Batch>,
 }
 
 impl EventStream {
@@ -118,9 +119,7 @@ fn start(
         let (sender, batches) = mpsc::channel(BUFFER_BATCHES);
         lanes.push(Lane {
             queue,
-            batch: LogBatch::ending_at(*from),
-            begun: *from,
-            grown: Instant::now(),
+            growing: GrowingBatch::begin(*from),
             sender,
         });
         streams.push(EventStream {
@@ -147,23 +146,47 @@ fn start(
 struct Lane {
     /// What the client has fetched of it. While nobody takes that, it fetches no more.
     queue: PartitionQueue<DefaultConsumerContext>,
+    growing: GrowingBatch,
+    sender: mpsc::Sender<Batch>,
+}
+
+type Batch = Result<LogBatch, ReadError>;
+
+/// The batch that is read, until it is sent.
+struct GrowingBatch {
     batch: LogBatch,
     /// Where the batch began.
     begun: Offset,
     /// When the last record came.
     grown: Instant,
-    sender: mpsc::Sender<Result<LogBatch, ReadError>>,
 }
 
-impl Lane {
-    /// Sends the batch, unless it has nothing.
-    fn flush(&mut self) {
+impl GrowingBatch {
+    fn begin(from: Offset) -> Self {
+        Self {
+            batch: LogBatch::ending_at(from),
+            begun: from,
+            grown: Instant::now(),
+        }
+    }
+
+    fn take(&mut self, message: &impl Message, partitions: i32) {
+        self.grown = Instant::now();
+        let (partition, offset) = (message.partition(), Offset::new(message.offset()));
+        if offset < self.batch.to {
+            return;
+        }
+        self.batch.to = offset.next();
+        let read = decode_event_at(partition, partitions, message.key(), message.payload());
+        sort_into(&mut self.batch, offset, read);
+    }
+
+    /// Sends the batch into the room that was reserved for it, unless it has nothing.
+    fn flush(&mut self, room: Permit<'_, Batch>) {
         if self.batch.to > self.begun {
             self.begun = self.batch.to;
             let next = LogBatch::ending_at(self.batch.to);
-            let done = std::mem::replace(&mut self.batch, next);
-            // Only this thread sends, and it looked for room first. If the receiver is gone, nobody needs it.
-            let _ = self.sender.try_send(Ok(done));
+            room.send(Ok(std::mem::replace(&mut self.batch, next)));
         }
     }
 }
@@ -222,32 +245,37 @@ impl ReaderThread {
     /// Reads what is there of one partition, at most a batch, if there is room for it. Returns after which time there
     /// may be more to do.
     fn read_batch(&mut self, lane: usize) -> Result<Duration, ReadError> {
-        let lane = &mut self.lanes[lane];
-        if lane.sender.capacity() == 0 {
-            return Ok(REST_WITH_BACKLOG);
-        }
+        let Lane {
+            queue,
+            growing,
+            sender,
+        } = &mut self.lanes[lane];
+        let room = match sender.try_reserve() {
+            Ok(room) => room,
+            Err(TrySendError::Full(())) => return Ok(REST_WITH_BACKLOG),
+            Err(TrySendError::Closed(())) => return Ok(REST),
+        };
         loop {
-            match lane.queue.poll(Duration::ZERO) {
+            match queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     SchemaRegistry::meet_message(self.registry.as_ref(), message.payload());
-                    take(&mut lane.batch, &message, self.partitions);
-                    lane.grown = Instant::now();
-                    if lane.batch.len() >= self.batch_max {
-                        lane.flush();
+                    growing.take(&message, self.partitions);
+                    if growing.batch.len() >= self.batch_max {
+                        growing.flush(room);
                         return Ok(Duration::ZERO);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     // The last offsets may belong to no record: then the batch is empty.
                     let at = position(&self.consumer, &self.topic, partition)?;
-                    lane.batch.to = lane.batch.to.max(at);
-                    lane.flush();
+                    growing.batch.to = growing.batch.to.max(at);
+                    growing.flush(room);
                     return Ok(Duration::ZERO);
                 }
                 Some(Err(error)) => tolerate(error)?,
                 None => {
-                    if lane.grown.elapsed() >= REST {
-                        lane.flush();
+                    if growing.grown.elapsed() >= REST {
+                        growing.flush(room);
                     }
                     return Ok(REST);
                 }
@@ -263,14 +291,4 @@ fn tolerate(error: KafkaError) -> Result<(), ReadError> {
     }
     tracing::warn!(%error, "reading events goes on after an error");
     Ok(())
-}
-
-fn take(batch: &mut LogBatch, message: &impl Message, partitions: i32) {
-    let (partition, offset) = (message.partition(), Offset::new(message.offset()));
-    if offset < batch.to {
-        return;
-    }
-    batch.to = offset.next();
-    let read = decode_event_at(partition, partitions, message.key(), message.payload());
-    sort_into(batch, offset, read);
 }

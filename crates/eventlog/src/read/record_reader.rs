@@ -161,14 +161,11 @@ impl RecordReader {
                 found.extend(message.payload().and_then(skip_in));
                 ControlFlow::Continue(())
             };
-            let ahead = OffsetRange {
-                from,
-                ..inner.ask(|client| inner.offset_range(client, partition))?
-            };
-            if ahead.len() <= QUESTION_MAX {
-                inner.each(partition, from, see)?;
+            let held = inner.held(partition)?;
+            if (OffsetRange { from, ..held }).len() <= QUESTION_MAX {
+                inner.each_in(held, from, see)?;
             } else {
-                inner.each_by(&new_client(&inner.settings)?, partition, from, see)?;
+                inner.each_by(&new_client(&inner.settings)?, held, from, see)?;
             }
             found.retain(|(_, skip)| skip.partition == partition);
             Ok(found)
@@ -231,6 +228,11 @@ impl Inner {
         })
     }
 
+    /// What the partition holds at this moment.
+    fn held(&self, partition: i32) -> Result<OffsetRange, ReadError> {
+        self.ask(|client| self.offset_range(client, partition))
+    }
+
     /// Adds those of the records at `offsets` that are there.
     fn run(
         &self,
@@ -262,8 +264,18 @@ impl Inner {
         from: Offset,
         see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
+        self.each_in(self.held(partition)?, from, see)
+    }
+
+    /// The same, of a partition of which is known what it holds.
+    fn each_in(
+        &self,
+        held: OffsetRange,
+        from: Offset,
+        see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         self.ask(|client| {
-            let read = self.each_by(client, partition, from, see);
+            let read = self.each_by(client, held, from, see);
             // A client with a partition asks the broker for more of it without end, and each later question waits on
             // the same connection for the answer.
             let ended = client.unassign();
@@ -274,11 +286,11 @@ impl Inner {
     fn each_by(
         &self,
         client: &BaseConsumer,
-        partition: i32,
+        held: OffsetRange,
         from: Offset,
         mut see: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let held = self.offset_range(client, partition)?;
+        let partition = held.partition;
         if from < held.from || from > held.to {
             return Err(ReadError::NotInLog {
                 partition,
