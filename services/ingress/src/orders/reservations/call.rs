@@ -3,7 +3,6 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use seckill_domain::VoucherId;
@@ -14,9 +13,10 @@ use seckill_stock::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::batcher::{Request, VoucherLane, Waiter};
+use super::batcher::VoucherLane;
 use super::promise::{Evidence, what_to_say};
 use super::publisher::Sent;
+use super::request::{Request, Waiter};
 use super::{PlaceError, Placed, PlacedState};
 
 /// The pause before a script that failed at once is sent again.
@@ -67,7 +67,7 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
     let reply = reply.unwrap_or(Err(StockError::Timeout));
     let took = first_sent_at.elapsed();
     shared.meters.script_seconds.record(took);
-    lane.backlog.called(took);
+    lane.queue.backlog.called(took);
     drop(slot);
     trace_call(lane.voucher, &asks, &waiters, took, reply.as_ref().err());
     fail::fail_point!("ingress.after-lua");
@@ -77,7 +77,7 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
             outcomes,
             promise_deadline,
         }) => {
-            lane.served.store(true, Ordering::Relaxed);
+            lane.queue.set_served();
             let granted = publish_granted(&lane, outcomes, waiters);
             fail::fail_point!("ingress.after-produce");
             let deadline = shared.promise_deadline.of_sale(promise_deadline);

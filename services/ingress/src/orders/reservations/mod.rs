@@ -13,7 +13,9 @@ mod health;
 mod meters;
 mod promise;
 mod publisher;
+mod queues;
 mod relay;
+mod request;
 mod shrink;
 mod types;
 
@@ -32,11 +34,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::batcher::{Queues, Request, Waiter};
 use self::health::KafkaHealth;
 use self::meters::{InFlightOrders, Meters};
 use self::promise::PromiseDeadline;
 use self::publisher::{Publisher, Sent};
+use self::queues::Queues;
+use self::request::{Request, Waiter};
 
 pub use self::types::{
     PlaceError, PlaceOrder, Placed, PlacedState, PublishError, RelayOptions, ReservationsOptions,
