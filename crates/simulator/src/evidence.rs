@@ -148,6 +148,7 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("status_needs_position", UNKNOWN, Mode::Single, 653),
     alone("status_from_one_snapshot", UNKNOWN, Mode::Single, 16_744),
     alone("status_from_granting_master", UNKNOWN, Mode::Pair, 27_763),
+    alone("status_from_one_epoch", UNKNOWN, Mode::Pair, 100_024_885),
     alone("restore_knows_sales", UNKNOWN, Mode::Single, 2279),
     alone("min_replicas", REJECTED, Mode::Pair, 1110),
     alone("demotion_kills_connections", UNSOLD, Mode::Pair, 1188),

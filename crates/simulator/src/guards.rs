@@ -74,6 +74,8 @@ switches! {
         status_from_one_snapshot,
         /// An order is called unknown only if Redis accepts writes.
         status_from_granting_master,
+        /// The server that accepts writes is in the epoch in which the order was not found.
+        status_from_one_epoch,
         // How Redis and PostgreSQL have to be operated.
         /// A master without a replica refuses writes (`min-replicas-to-write`).
         min_replicas,

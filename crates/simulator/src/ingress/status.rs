@@ -52,12 +52,16 @@ pub(crate) async fn ask_status(sim: Sim, me: usize, id: OrderId, user: UserId) {
             epoch, position, ..
         } => !guarded || (ledger.epoch() == Some(epoch) && ledger.folded >= position),
     };
-    let served = matches!(probe, Probe::Open { .. });
-    if unknown && served && sim.world().guards.status_from_granting_master {
-        // A master that was cut off goes on answering reads.
-        let takes_writes = stock.call(&sim, |script| script.takes_writes()).await;
-        if !matches!(takes_writes, Ok(true)) {
-            return;
+    if let Probe::Open { epoch, .. } = probe
+        && unknown
+        && sim.world().guards.status_from_granting_master
+    {
+        // A master that was cut off goes on answering reads, and the next call may reach the new master.
+        let one_epoch = sim.world().guards.status_from_one_epoch;
+        let granting = stock.call(&sim, |script| script.epoch_that_takes_writes());
+        match granting.await {
+            Ok(Some(granting)) if granting == epoch || !one_epoch => {}
+            _ => return,
         }
     }
     if unknown {

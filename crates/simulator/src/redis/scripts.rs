@@ -117,13 +117,14 @@ impl Script<'_> {
         }
     }
 
-    /// Whether this server may still grant units: it serves the sale and accepts writes.
-    pub(crate) fn takes_writes(&self) -> Result<bool, CallError> {
-        if self.usable_sale().is_err() {
-            return Ok(false);
-        }
+    /// The epoch in which this server may still grant units: it serves the sale and accepts writes.
+    pub(crate) fn epoch_that_takes_writes(&self) -> Result<Option<Epoch>, CallError> {
+        let Ok(sale) = self.usable_sale() else {
+            return Ok(None);
+        };
+        let epoch = sale.epoch;
         self.begin_writing()?;
-        Ok(true)
+        Ok(Some(epoch))
     }
 
     /// The events that are pending for at least `older_than` ticks.

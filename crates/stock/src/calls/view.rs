@@ -135,19 +135,25 @@ impl Stock {
         Ok((probe, hold))
     }
 
-    /// Whether the server that answers for a sale serves it and takes writes: a master that was cut
-    /// off answers reads for as long as it lives.
+    /// The epoch in which the server that answers for a sale serves it and takes writes; none if it does not. A master
+    /// that was cut off answers reads for as long as it lives.
     ///
     /// # Errors
     /// As any call: also [`StockError::Unavailable`] where it has too few replicas.
-    pub async fn takes_writes(&self, voucher: VoucherId) -> Result<bool, StockError> {
+    pub async fn epoch_that_takes_writes(
+        &self,
+        voucher: VoucherId,
+    ) -> Result<Option<Epoch>, StockError> {
         let connection = self.connection_for(voucher).await?;
         let keys = SaleKeys::of(connection.prefix(), voucher);
         let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
-        let reply = connection
+        let mut reply = connection
             .run(&connection.invocation(Script::TakesWrites, &parts))
             .await?;
-        Ok(reply.answer() == "ok")
+        match reply.answer() {
+            "ok" => reply.epoch().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// A page of the pending events that are at least so old, by Redis' clock. None: not served.

@@ -32,11 +32,16 @@ async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_write
 }
 
 #[tokio::test]
-async fn only_a_server_that_serves_the_sale_and_takes_writes_says_so() {
+async fn only_a_server_that_serves_the_sale_and_takes_writes_names_its_epoch() {
     let server = Server::with_sale().await;
-    assert!(server.stock.takes_writes(voucher()).await.unwrap());
+    let Ok(Probe::Open(view)) = server.stock.probe(voucher()).await else {
+        panic!("not served");
+    };
+    let epoch = server.stock.epoch_that_takes_writes(voucher()).await;
+    assert_eq!(epoch.unwrap(), Some(view.epoch));
     cut_off(&server).await;
     let probe = server.stock.probe(voucher()).await;
     assert!(matches!(probe, Ok(Probe::Open(_))), "{probe:?}");
-    assert!(server.stock.takes_writes(voucher()).await.is_err());
+    let refused = server.stock.epoch_that_takes_writes(voucher()).await;
+    assert!(refused.is_err());
 }

@@ -134,13 +134,15 @@ impl Inner {
         }
     }
 
-    /// A master that was cut off answers reads for as long as it lives, but takes no writes; while
-    /// one does, no other has begun an epoch, which PostgreSQL may have forgotten if it was restored.
+    /// A master that was cut off answers reads for as long as it lives, but takes no writes. While the epoch that was
+    /// read takes writes, no later one has begun, which PostgreSQL may have forgotten if it was restored. The second
+    /// answer may be from another server than the first: from the new master, which is in a later epoch.
     async fn may_be_stale(&self, probe: &Probe, voucher: VoucherId) -> Result<bool, ReadError> {
-        match probe {
-            Probe::Open(_) => Ok(!self.sources.stock.takes_writes(voucher).await?),
-            Probe::NotServed { .. } => Ok(false),
-        }
+        let Probe::Open(view) = probe else {
+            return Ok(false);
+        };
+        let stock = &self.sources.stock;
+        Ok(stock.epoch_that_takes_writes(voucher).await? != Some(view.epoch))
     }
 
     /// A sale that Redis serves has a row: it was loaded from it.
