@@ -29,7 +29,7 @@ impl Sale {
         }
         self.refusal_of_window(now)
             .or_else(|| self.refusal_of_token(tokens, request))
-            .or_else(|| self.refusal_of_units(request.quantity))
+            .or_else(|| self.refusal_of_units(rules, request.quantity, now))
             .map(ReserveOutcome::Refused)
     }
 
@@ -149,13 +149,35 @@ impl Sale {
         (!(same && lost)).then_some(Refusal::TokenUsed)
     }
 
-    fn refusal_of_units(&self, units: u32) -> Option<Refusal> {
+    fn refusal_of_units(&self, rules: &Rules, units: u32, now: Timestamp) -> Option<Refusal> {
         let max_quantity = self.terms.max_quantity;
         if !(1..=max_quantity).contains(&units) {
             Some(Refusal::QuantityLimit { max_quantity })
         } else {
-            (self.stock < i64::from(units)).then_some(Refusal::SoldOut)
+            let leased = rules.sold_out_lease && now < self.sold_out_until;
+            (leased || self.stock < i64::from(units)).then_some(Refusal::SoldOut)
         }
+    }
+
+    /// Gives a lease on sold-out, if no unit is left: it is extended to `longest_us` from now if half of that is over and
+    /// the server accepts writes. Returns until when it lasts.
+    pub fn lease_on_sold_out(
+        &mut self,
+        now: Timestamp,
+        longest_us: i64,
+        writable: bool,
+    ) -> Option<Timestamp> {
+        if self.stock > 0 || self.refusal_of_window(now).is_some() {
+            return None;
+        }
+        if self.sold_out_until.as_micros() - now.as_micros() < longest_us / 2 {
+            if !writable {
+                return None;
+            }
+            let longest = Timestamp::from_micros(now.as_micros() + longest_us);
+            self.sold_out_until = longest.min(self.terms.closes_at);
+        }
+        Some(self.sold_out_until)
     }
 
     /// The answer to a shrink, unless its units are to be taken now: then none.

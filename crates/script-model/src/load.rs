@@ -24,6 +24,7 @@ impl Sale {
             earlier: BTreeMap::new(),
             shrinks: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            sold_out_until: Timestamp::from_micros(0),
         }
     }
 

@@ -66,5 +66,7 @@ switches! {
         /// A request with the idempotency key of an earlier order is still answered with that order when the buyer has
         /// ordered again.
         earlier_keys,
+        /// While a lease on sold-out lasts, nobody gets units.
+        sold_out_lease,
     }
 }

@@ -76,6 +76,8 @@ pub struct Sale {
     pub shrinks: BTreeMap<EventId, Shrink>,
     /// The pending events, by order or event id.
     pub outbox: BTreeMap<Uuid, PendingEvent>,
+    /// The end of the last lease on sold-out.
+    pub sold_out_until: Timestamp,
 }
 
 impl Sale {

@@ -23,6 +23,7 @@ const UNKEPT: Rules = &["a promised order was rejected"];
 const REFUSED: Rules = &["a promised order was rejected: already-ordered"];
 const LOST: Rules = &["a promised order is lost"];
 const UNKNOWN: Rules = &["an order that was called unknown stands"];
+const SOLD_OUT: Rules = &["a buyer who was told of an order is told that it is sold out"];
 const TWO_ORDERS: Rules = &["one key made two orders"];
 const NOT_THE_FOLD: Rules = &["PostgreSQL is not the fold of the log"];
 const UNTOLD: Rules = &["an outcome was never published"];
@@ -145,6 +146,10 @@ pub const EVIDENCE: &[Evidence] = &[
     alone("promise_deadline", REJECTED, Mode::Single, 155),
     alone("deadline_from_send", REJECTED, Mode::Single, 1060),
     alone("retry_promises_only_settled", LOST, Mode::Single, 50),
+    alone("sold_out_lease", SOLD_OUT, Mode::Crowd, 67),
+    alone("lease_from_send", SOLD_OUT, Mode::Crowd, 88),
+    alone("lease_for_known_holders", SOLD_OUT, Mode::Crowd, 1),
+    alone("holders_of_same_load", SOLD_OUT, Mode::Crowd, 3192),
     alone("status_needs_position", UNKNOWN, Mode::Single, 653),
     alone("status_from_one_snapshot", UNKNOWN, Mode::Single, 16_744),
     alone("status_from_granting_master", UNKNOWN, Mode::Pair, 27_763),

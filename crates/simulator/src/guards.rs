@@ -68,6 +68,12 @@ switches! {
         deadline_from_send,
         /// A repeated request gets a promise only for an order that is settled.
         retry_promises_only_settled,
+        /// A lease on sold-out is measured from before the script is sent, not from its answer.
+        lease_from_send,
+        /// A lease on sold-out is used only with the buyers who have ordered, as they were when it was given.
+        lease_for_known_holders,
+        /// The buyers who have ordered are read of the load of the sale that gave the lease.
+        holders_of_same_load,
         /// An order without a row is called unknown only if PostgreSQL is not behind Redis.
         status_needs_position,
         /// The missing row and PostgreSQL's position are read in one snapshot.

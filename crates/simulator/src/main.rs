@@ -40,6 +40,7 @@ enum Servers {
     Rough,
     Late,
     Torn,
+    Crowd,
     Pair,
     Sentinel,
 }
@@ -52,6 +53,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Servers::Rough => Mode::Rough,
         Servers::Late => Mode::Late,
         Servers::Torn => Mode::Torn,
+        Servers::Crowd => Mode::Crowd,
         Servers::Pair => Mode::Pair,
         Servers::Sentinel => Mode::Sentinel,
     };
@@ -71,19 +73,20 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(exit_code(outcome.is_ok()));
     }
     let started = Instant::now();
-    let (mut promised, mut loads) = (0, 0);
+    let (mut promised, mut loads, mut from_memory) = (0, 0, 0);
     let mut broken = BTreeMap::<String, Vec<u64>>::new();
     for seed in arguments.start..arguments.start + arguments.seeds {
         match simulate(seed, mode, guards) {
             Ok(report) => {
                 promised += report.promised;
                 loads += report.loads;
+                from_memory += report.refused_from_memory;
             }
             Err(violation) => broken.entry(violation.0).or_default().push(seed),
         }
     }
     print!(
-        "seeds {} promised {promised} loads {loads}",
+        "seeds {} promised {promised} loads {loads} refused from memory {from_memory}",
         arguments.seeds
     );
     print!(" in {:.1} s", started.elapsed().as_secs_f64());

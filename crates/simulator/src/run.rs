@@ -4,7 +4,7 @@ use crate::faults::Fault;
 use crate::guards::Guards;
 use crate::sim::Sim;
 use crate::traffic::{self, Wish};
-use crate::world::{Mode, SimulatedWorld, Violation};
+use crate::world::{LEASE_TICKS, Mode, SimulatedWorld, Violation};
 use crate::{checks, ingress, projector, scene, task};
 
 const FAULTY_TICKS: usize = 5_000;
@@ -19,6 +19,8 @@ pub struct Report {
     pub promised: usize,
     /// Times the sale was loaded into Redis.
     pub loads: u64,
+    /// Buyers who were refused without asking Redis.
+    pub refused_from_memory: u64,
 }
 
 /// Runs the history of one seed.
@@ -58,6 +60,7 @@ fn history(sim: &Sim) -> Result<Report, Violation> {
     Ok(Report {
         promised: said.promised.len(),
         loads: said.loads,
+        refused_from_memory: said.refused_from_memory,
     })
 }
 
@@ -97,7 +100,7 @@ fn time_of_faults(sim: &Sim) -> Result<(), Violation> {
         let wishes = Wish::some(&mut world);
         let fault_rate = match world.mode {
             Mode::Rough | Mode::Late => world.choose(&[0.008, 0.02]),
-            Mode::Single | Mode::Torn | Mode::Pair | Mode::Sentinel => {
+            Mode::Single | Mode::Torn | Mode::Crowd | Mode::Pair | Mode::Sentinel => {
                 world.choose(&[0.002, 0.004, 0.008, 0.014])
             }
         };
@@ -146,6 +149,12 @@ fn peace(sim: &Sim) -> Result<(), Violation> {
 
 /// Sends more buyers than there are units left, and checks that all units are sold.
 fn sell_out(sim: &Sim) -> Result<(), Violation> {
+    if sim.world().mode == Mode::Crowd {
+        // Units that have come back are on sale when the last lease is over.
+        for _ in 0..LEASE_TICKS {
+            sim.tick();
+        }
+    }
     sim.demand_all();
     come_to_rest(sim)?;
     checks::of_sell_out(&mut sim.world());

@@ -9,12 +9,15 @@ use uuid::Uuid;
 
 use crate::book::Book;
 use crate::guards::Guards;
+use crate::ingress::SoldOut;
 use crate::redis::{Connection, Fence, Keys, Node, Role, Stock};
 use crate::task::{Owner, Task};
 use crate::wire::Wire;
 
 /// The promise deadline, in ticks.
 pub(crate) const PROMISE_TICKS: u64 = 400;
+/// The longest lease on sold-out. It is shorter than what a load waits after its claim.
+pub(crate) const LEASE_TICKS: u64 = 200;
 /// The longest time between two counts of its replicas by a master.
 pub(crate) const CRON_TICKS: u64 = 20;
 /// `min-replicas-max-lag`.
@@ -35,14 +38,16 @@ pub enum Mode {
     /// A master, a replica that may be promoted while the master still runs, and a second replica that follows one of
     /// the two.
     Pair,
-    /// The same with Sentinels. They may also name a master again that was stopped while its successor was master.
+    /// The same, and ingress processes refuse buyers of a sold-out sale without asking Redis.
+    Crowd,
+    /// As [`Self::Pair`], with Sentinels. They may also name a master again that was stopped while its successor was master.
     Sentinel,
 }
 
 impl Mode {
     /// Whether there are two servers.
     pub(crate) fn has_replica(self) -> bool {
-        matches!(self, Self::Pair | Self::Sentinel)
+        matches!(self, Self::Pair | Self::Crowd | Self::Sentinel)
     }
 }
 
@@ -66,6 +71,8 @@ pub(crate) struct Process {
     pub(crate) reads_stock: Stock,
     /// For an ingress: acks of events that are not removed from the outbox yet.
     pub(crate) acks: Vec<Ack>,
+    /// For an ingress: what it remembers of the sale while no unit is left.
+    pub(crate) sold_out: SoldOut,
     /// For a projector: its assignment, if it believes that it owns the partition.
     pub(crate) assignment: Option<u64>,
     /// For a projector: positions at which its watch has seen the sale open.
@@ -95,6 +102,10 @@ pub(crate) struct Said {
     /// Offsets whose outcome was published.
     pub(crate) outcomes: BTreeSet<Offset>,
     pub(crate) loads: u64,
+    /// The buyers who were told of an order, with the load of the sale that granted it.
+    pub(crate) holders: BTreeSet<(Uuid, UserId)>,
+    /// How many buyers were refused without asking Redis.
+    pub(crate) refused_from_memory: u64,
 }
 
 pub(crate) struct SimulatedWorld {

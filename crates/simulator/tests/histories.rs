@@ -51,6 +51,16 @@ fn no_rule_is_broken_with_two_servers() {
 }
 
 #[test]
+fn no_rule_is_broken_where_a_crowd_is_refused_without_asking_redis() {
+    no_rule_is_broken(Mode::Crowd, SEEDS / 2);
+    let refused = |seed| {
+        let report = simulate(seed, Mode::Crowd, Guards::default());
+        report.map_or(0, |report| report.refused_from_memory)
+    };
+    assert!((0..100).map(refused).sum::<u64>() > 100);
+}
+
+#[test]
 fn a_seed_is_one_history() {
     for seed in 0..20 {
         let run = || simulate(seed, Mode::Pair, Guards::default()).unwrap();

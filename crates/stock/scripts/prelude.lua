@@ -11,6 +11,7 @@
 --              key:<user id>:<key_hash> -> order_id|quantity|pay_by_us: an earlier order of a user who has ordered
 --              again since. A request with its idempotency key is still answered with this order. The field is not
 --              in the holds hash, because scans read that one.
+--              sold_out_until_us: nobody gets units before. It is written only while there are none, see reserve.lua.
 --              load: the nonce of the load that made these three hashes. The holds and the outbox have the same
 --              field, so that the scripts notice when one of the three was deleted or evicted alone.
 -- holds hash   <user id>      -> order_id|quantity|state|key_hash or -|pay_by_us|reserved_at_us

@@ -9,7 +9,7 @@
 --       the nonce of a valid sale token of this user, or -
 -- reply absent | other_log | fence | shut | torn, or
 --       ok, epoch, price_cents, currency, now_us, pay_by_us, opens_us, max_quantity, promise_ms (0: not
---       known), then per request
+--       known), the lease on sold-out or -, then per request
 --       granted                                    held since now_us, to be paid by pay_by_us
 --       again, outbox entry                        granted by an earlier call with this order id
 --       superseded                                 sent before, and the user has placed another order since
@@ -17,18 +17,28 @@
 --                                                  placed other orders since
 --       already-ordered, order_id
 --       any other refusal by its name in crates/domain/src/refusal.rs
+--
+-- A lease on sold-out is a promise that no call takes units for a buyer for some time. Until then the caller may answer
+-- sold-out itself to buyers without a hold. It is given while no unit is left, to calls of more than one request: they
+-- come where many buyers ask at once. As text:
+-- microseconds|1 if orders need a sale token, else 0|version of the holds: while it is the same, so are the buyers who
+-- have one.
 
 local REQUEST_FIELDS = 7
+local LONGEST_LEASE_US = 40000
 
 local sale, refusal = usable_sale(ARGV[1], 'epoch', 'stock', 'held', 'unsettled',
   'price_cents', 'currency', 'max_quantity', 'opens_us', 'closes_us', 'hold_us',
-  'sale_token', 'promise_ms')
+  'sale_token', 'promise_ms', 'sold_out_until_us')
 if not sale then
   return { refusal }
 end
 local epoch, stock, held, unsettled, price_cents, currency, max_quantity, opens_us, closes_us, hold_us,
-  sale_token, promise_ms = unpack(sale, 4)
+  sale_token, promise_ms, sold_out_until_us = unpack(sale, 4)
 local opens_at, closes_at, units_limit = tonumber(opens_us), tonumber(closes_us), tonumber(max_quantity)
+local sold_out_until = tonumber(sold_out_until_us or 0)
+-- No longer than what the next load waits before it opens.
+local lease_us = math.min(LONGEST_LEASE_US, 1000 * (promise_ms or 0))
 local now = now_us()
 local now_text, pay_by_text = text(now), text(now + hold_us)
 
@@ -40,7 +50,8 @@ for at = first_request, #ARGV, REQUEST_FIELDS do
   users[#users + 1] = ARGV[at + 2]
 end
 -- A sale that was loaded by an earlier version has no such field.
-local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity, promise_ms or '0' }
+local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity, promise_ms or '0', '-' }
+local LEASE_AT = #reply
 if #users == 0 then
   return reply
 end
@@ -127,13 +138,38 @@ local function refusal_of_window()
   end
 end
 
+-- The microseconds that are left of the last lease on sold-out. There are none if the clock was set back: otherwise
+-- nobody would get units until it is as late again.
+local function lease_left()
+  local left = sold_out_until - now
+  return left > 0 and left <= LONGEST_LEASE_US and left or 0
+end
+
 -- Why the sale does not give these units; nothing if it does.
 local function refusal_of_units(units)
   if units < 1 or units > units_limit then
     return 'quantity-limit'
-  elseif stock - granted_units < units then
+  elseif stock - granted_units < units or lease_left() > 0 then
     return 'sold-out'
   end
+end
+
+-- The lease on sold-out, if one can be given. It is extended when half of it is over, so that a crowd costs few writes.
+-- A server that refuses writes gives none: another one may be granting units.
+local function lease_on_sold_out()
+  if lease_us == 0 or #users < 2 or stock - granted_units > 0 or refusal_of_window() then
+    return nil
+  end
+  if lease_left() < lease_us / 2 then
+    sold_out_until = math.min(now + lease_us, closes_at)
+    local written = redis.pcall('HSET', KEYS[1], 'sold_out_until_us', text(sold_out_until))
+    if type(written) == 'table' and written.err then
+      return nil
+    end
+  end
+  local corrections = redis.call('HGET', KEYS[1], 'corrections') or '0'
+  local holders = sale[2] .. ':' .. text(redis.call('HLEN', KEYS[2])) .. ':' .. corrections
+  return text(lease_left()) .. '|' .. (sale_token or '0') .. '|' .. holders
 end
 
 for n = 1, #users do
@@ -192,4 +228,5 @@ if #new_tokens > 0 then
   -- Afterwards nobody can order with any of them.
   redis.call('PEXPIREAT', KEYS[4], text(math.ceil(closes_at / 1000)))
 end
+reply[LEASE_AT] = lease_on_sold_out() or '-'
 return reply

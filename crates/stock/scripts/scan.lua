@@ -4,7 +4,7 @@
 -- KEYS  1 sale, 2 holds, 3 outbox
 -- ARGV  1 caller, 2 cursor (0 to begin), 3 approximate number of holds to read, 4 1 if the sale may be shut
 -- reply absent | other_log | fence | shut | torn, or
---       ok, next cursor (0 at the end), stock, held, unsettled, epoch, pos, open | closed, max_quantity,
+--       ok, next cursor (0 at the end), load, stock, held, unsettled, epoch, pos, open | closed, max_quantity,
 --       price_cents, currency, opens_us, closes_us, hold_us, 1 if orders need a sale token, number of
 --       corrections so far, now_us,
 --       then per field of the holds hash: its name, its text, 1 if its event is pending, else 0
@@ -32,7 +32,7 @@ local entries = #ids > 0 and redis.call('HMGET', KEYS[3], unpack(ids)) or {}
 
 -- A sale that was loaded before there were sale tokens has no such field.
 sale[#sale] = sale[#sale] or '0'
-local reply = { 'ok', page[1], unpack(sale, 4) }
+local reply = { 'ok', page[1], sale[2], unpack(sale, 4) }
 reply[#reply + 1] = redis.call('HGET', KEYS[1], 'corrections') or '0'
 reply[#reply + 1] = text(now_us())
 for i = 1, #fields, 2 do

@@ -25,6 +25,7 @@ pub use crate::calls::reserve::{
 };
 pub use crate::calls::scan::{FieldContent, GrantTerms, HoldsField, SaleNumbers, ScanPage};
 pub use crate::calls::settle::SettleReply;
+pub use crate::calls::sold_out::{HoldersVersion, SoldOutLease};
 pub use crate::calls::stock::Stock;
 pub use crate::calls::survey::Survey;
 pub use crate::calls::view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};

@@ -33,7 +33,7 @@ pub(crate) struct Clients {
     /// Each use has its own connection, so that none waits for another.
     pub(crate) stock_orders: Stock,
     pub(crate) stock_reads: Stock,
-    pub(crate) stock_relay: Stock,
+    pub(crate) stock_pages: Stock,
     /// The log whose sales belong to this deployment, once Kafka has told its cluster id.
     pub(crate) log: LogIdentity,
     pub(crate) ephemeral: Ephemeral,
@@ -72,7 +72,7 @@ impl Clients {
             buyers: orderbook(BUYERS_CONNECTIONS)?,
             stock_orders: stock().context("REDIS_URL cannot be used")?,
             stock_reads: stock()?,
-            stock_relay: stock()?,
+            stock_pages: stock()?,
             log,
             ephemeral: Ephemeral::new(redis, prefix).context("REDIS_URL cannot be used")?,
             producer: Arc::new(producer),

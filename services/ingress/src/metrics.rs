@@ -8,6 +8,7 @@ seckill_metrics::catalogue! {
     GaugeEntry IN_FLIGHT_REQUESTS = "seckill_in_flight_requests" ["class"] "Requests that are being served, by what they are for. Orders are in seckill_in_flight_orders.";
     CounterEntry ADMISSION_REFUSED = "seckill_admission_refused_total" ["class", "cause"] "Requests that were refused with 503 before anything was done for them, by what was full: in-flight, queue, or stalled.";
     CounterEntry ORDERS = "seckill_orders_total" ["answer"] "Requests for an order, by answer: reserved, pending, or the problem's name.";
+    CounterEntry SOLD_OUT_REMEMBERED = "seckill_sold_out_remembered_total" [] "Orders that were refused as sold out without asking Redis, under its lease.";
     GaugeEntry IN_FLIGHT_ORDERS = "seckill_in_flight_orders" [] "Orders that wait for Redis or Kafka.";
     HistogramEntry RESERVE_SCRIPT_SECONDS = "seckill_reserve_script_seconds" [] "From the first sending of a call to Redis to its answer, with repetitions.";
     HistogramEntry RESERVE_BATCH_SIZE = "seckill_reserve_batch_size" [] "Orders of one call to Redis.";

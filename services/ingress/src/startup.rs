@@ -173,7 +173,6 @@ async fn end_without_producer(
 
 fn relay_options(clients: &Clients, partitions: i32) -> RelayOptions {
     RelayOptions {
-        stock: clients.stock_relay.clone(),
         orderbook: clients.orderbook.clone(),
         partitions,
     }

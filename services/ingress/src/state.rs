@@ -212,8 +212,9 @@ fn reservations(config: &Config, clients: &Clients) -> Reservations {
         max_in_flight: config.max_in_flight,
         queue_patience: config.queue_patience,
     };
-    let (stock, producer) = (clients.stock_orders.clone(), Arc::clone(&clients.producer));
-    Reservations::new(stock, producer, options, Handle::current())
+    let (stock, pages) = (clients.stock_orders.clone(), clients.stock_pages.clone());
+    let producer = Arc::clone(&clients.producer);
+    Reservations::new(stock, pages, producer, options, Handle::current())
 }
 
 fn webhook(config: &Config) -> anyhow::Result<Webhook> {

@@ -9,4 +9,5 @@ mod payment_races;
 mod payments;
 mod races;
 mod sale_tokens;
+mod sold_out;
 mod units;

@@ -2,12 +2,14 @@
 
 mod relay;
 mod reserve;
+mod sold_out;
 mod status;
 
 use crate::sim::Sim;
 use crate::task::Owner;
 
 pub(crate) use reserve::{Order, place, shrink};
+pub(crate) use sold_out::SoldOut;
 pub(crate) use status::ask_status;
 
 /// Starts the tasks that always run.

@@ -4,6 +4,7 @@
 use seckill_domain::{KeyHash, OrderId, UserId};
 use seckill_stock::{Attempt, PendingEvent, ReserveOutcome, ReserveRequest, ShrinkReply};
 
+use super::sold_out;
 use crate::redis::{CallError, ReserveReply, Script};
 use crate::scene;
 use crate::sim::Sim;
@@ -19,6 +20,9 @@ pub(crate) struct Order {
 }
 
 pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
+    if sold_out::refuses(&sim, me, order.user_id) {
+        return;
+    }
     let ask = {
         let mut world = sim.world();
         ReserveRequest {
@@ -33,12 +37,17 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
     };
     let (order_id, user_id) = (ask.order_id, ask.user_id);
     let acks = std::mem::take(&mut sim.world().processes[me].acks);
-    let mut first_sent_at = sim.clock(me);
+    let crowd = sim.world().mode == Mode::Crowd;
+    let sent_at = sim.clock(me);
     let script = move |attempt| {
         let (ask, acks) = (ask.clone(), acks.clone());
-        move |script: &mut Script<'_>| script.reserve(&ask, attempt, &acks)
+        move |script: &mut Script<'_>| {
+            let reply = script.reserve(&ask, attempt, &acks)?;
+            let lease = crowd.then(|| script.lease_on_sold_out()).flatten();
+            Ok((reply, lease, script.load()))
+        }
     };
-    let mut reply = ask_again(&sim, me, first_sent_at, &script).await;
+    let mut reply = ask_again(&sim, me, sent_at, &script).await;
     if sim.world().mode == Mode::Late && sim.world().chance(0.1) {
         // The answer was lost, and the process was stopped before it asked again.
         pause_for(sim.some_steps(0..400)).await;
@@ -49,20 +58,34 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
         let stock = sim.world().processes[me].stock.clone();
         reply = stock.call(&sim, script(Attempt::Again)).await;
     }
-    if !sim.world().guards.deadline_from_send {
-        first_sent_at = sim.clock(me);
-    }
+    let promised_from = if sim.world().guards.deadline_from_send {
+        sent_at
+    } else {
+        sim.clock(me)
+    };
     sim.world().trace(|| format!("{order_id}: {reply:?}"));
-    let Ok(ReserveReply::Decided(outcome)) = reply else {
+    let Ok((ReserveReply::Decided(outcome), lease, load)) = reply else {
         return;
     };
+    if let Some(lease) = lease {
+        sold_out::learn(&sim, me, lease, sent_at);
+    }
+    if let (ReserveOutcome::Granted(_), Some(load)) = (&outcome, load) {
+        sim.world().said.holders.insert((load, user_id));
+    }
+    answer(&sim, me, user_id, outcome, promised_from).await;
+}
+
+/// Publishes what was granted, and answers the buyer.
+async fn answer(sim: &Sim, me: usize, user_id: UserId, outcome: ReserveOutcome, sent_at: u64) {
     match outcome {
         ReserveOutcome::Granted(granted) => {
+            let order_id = granted.order_id;
             sim.world().said.told.insert(order_id, user_id);
-            if publish(&sim, me, &PendingEvent::Reservation(granted)).await {
-                let in_time = sim.clock(me) - first_sent_at <= PROMISE_TICKS;
+            if publish(sim, me, &PendingEvent::Reservation(granted)).await {
+                let in_time = sim.clock(me) - sent_at <= PROMISE_TICKS;
                 if in_time || !sim.world().guards.promise_deadline {
-                    promise(&sim, order_id);
+                    promise(sim, order_id);
                 }
             }
         }
@@ -78,7 +101,7 @@ pub(crate) async fn place(sim: Sim, me: usize, order: Order) {
             let reserved = settled || (also_held && !released);
             drop(world);
             if reserved {
-                promise(&sim, order_id);
+                promise(sim, order_id);
             }
         }
         ReserveOutcome::Superseded | ReserveOutcome::Refused(_) => {}

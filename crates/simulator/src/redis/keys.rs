@@ -11,6 +11,8 @@ use super::node::Fence;
 #[derive(Debug, Clone)]
 pub(crate) struct StoredSale {
     pub(crate) contents: Sale,
+    /// The nonce of the load that made it.
+    pub(crate) load: Uuid,
     /// The fence of the server that it was loaded into.
     pub(crate) fence: Fence,
     /// Whether a claim has taken it out of service.

@@ -122,6 +122,7 @@ impl Script<'_> {
         };
         self.keys.sale = Some(StoredSale {
             contents,
+            load: nonce,
             fence: self.fence,
             shut: false,
             torn: false,

@@ -10,4 +10,4 @@ pub(crate) use connection::{Connection, Stock};
 pub(crate) use keys::{Keys, StoredSale};
 pub(crate) use load::{Claim, Loaded, Opened};
 pub(crate) use node::{CallError, Fence, Message, Node, Role, Script};
-pub(crate) use scripts::{Probe, ReserveReply};
+pub(crate) use scripts::{HoldersVersion, Probe, ReserveReply, SoldOutLease};

@@ -1,13 +1,17 @@
 //! The server's part of the scripts for a sale that is served. Their decisions are in `seckill_script_model`.
 
+use std::collections::BTreeSet;
+
 use seckill_domain::{Epoch, EventId, Offset, StockOp, UserId};
 use seckill_script_model::Hold;
 use seckill_stock::{
     Ack, Attempt, PendingEvent, ReserveOutcome, ReserveRequest, SettleReply, ShrinkReply,
 };
+use uuid::Uuid;
 
 use super::node::{CallError, Script, Unusable};
 use crate::scene;
+use crate::world::LEASE_TICKS;
 
 #[derive(Debug, Clone)]
 pub(crate) enum ReserveReply {
@@ -24,6 +28,20 @@ pub(crate) enum Probe {
         /// The hold of the given buyer.
         hold: Option<Hold>,
     },
+}
+
+/// The buyers who have ordered, as one load of the sale has them: while it is the same, so are they.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HoldersVersion {
+    pub(crate) load: Uuid,
+    count: usize,
+}
+
+/// A lease on sold-out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SoldOutLease {
+    pub(crate) ticks: u64,
+    pub(crate) holders: HoldersVersion,
 }
 
 /// Pending events and the epoch they were granted in.
@@ -51,6 +69,36 @@ impl Script<'_> {
         };
         let granted = sale.grant(&rules, tokens, request, now);
         Ok(ReserveReply::Decided(ReserveOutcome::Granted(granted)))
+    }
+
+    /// The load of the sale that is served.
+    pub(crate) fn load(&self) -> Option<Uuid> {
+        self.usable_sale().ok()?;
+        self.keys.sale.as_ref().map(|stored| stored.load)
+    }
+
+    /// A lease on sold-out, if there is one.
+    pub(crate) fn lease_on_sold_out(&mut self) -> Option<SoldOutLease> {
+        self.usable_sale().ok()?;
+        let (now, writable) = (self.now, self.begin_writing().is_ok());
+        let stored = self.keys.sale.as_mut()?;
+        let (at, longest) = (scene::moment(now), LEASE_TICKS.cast_signed());
+        let until = stored.contents.lease_on_sold_out(at, longest, writable)?;
+        let ticks = until.as_micros() - at.as_micros();
+        Some(SoldOutLease {
+            ticks: ticks.cast_unsigned(),
+            holders: HoldersVersion {
+                load: stored.load,
+                count: stored.contents.holds.len(),
+            },
+        })
+    }
+
+    /// The buyers who have ordered, and the load of the sale that has them. None: the sale is not served.
+    pub(crate) fn holders(&self) -> Option<(Uuid, BTreeSet<UserId>)> {
+        let load = self.load()?;
+        let sale = self.usable_sale().ok()?;
+        Some((load, sale.holds.keys().copied().collect()))
     }
 
     pub(crate) fn shrink(

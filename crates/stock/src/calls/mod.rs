@@ -8,6 +8,7 @@ pub(crate) mod reload;
 pub(crate) mod reserve;
 pub(crate) mod scan;
 pub(crate) mod settle;
+pub(crate) mod sold_out;
 pub(crate) mod stock;
 pub(crate) mod survey;
 pub(crate) mod view;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::calls::keys::SaleKeys;
 use crate::calls::pending::{Ack, PendingEvent, PendingReservation, PendingShrink};
+use crate::calls::sold_out::SoldOutLease;
 use crate::calls::stock::Stock;
 use crate::redis::connection::StockConnection;
 use crate::redis::error::StockError;
@@ -55,9 +56,13 @@ pub enum ReserveReply {
     Decided {
         /// One outcome a request, in order.
         outcomes: Vec<ReserveOutcome>,
+        /// When, by Redis' clock.
+        at: Timestamp,
         /// The promise deadline that the load of the sale waited for. Later than this after the call was sent,
         /// a grant may not be promised any more. None if an earlier version loaded the sale.
         promise_deadline: Option<Duration>,
+        /// A lease on `sold-out`, if no unit is left and the call was of more than one request.
+        sold_out: Option<SoldOutLease>,
     },
 }
 
@@ -108,6 +113,7 @@ struct Header {
     opens_at: Timestamp,
     max_quantity: u32,
     promise_deadline: Option<Duration>,
+    sold_out: Option<SoldOutLease>,
 }
 
 impl Stock {
@@ -225,7 +231,9 @@ impl StockConnection {
             .map(|request| header.outcome(request, &mut reply));
         Ok(ReserveReply::Decided {
             outcomes: outcomes.collect::<Result<_, _>>()?,
+            at: header.now,
             promise_deadline: header.promise_deadline,
+            sold_out: header.sold_out,
         })
     }
 }
@@ -249,7 +257,7 @@ pub(crate) fn read_price(reply: &mut Reply) -> Result<Money, StockError> {
 
 impl Header {
     fn read(reply: &mut Reply) -> Result<Self, StockError> {
-        Ok(Self {
+        let mut header = Self {
             epoch: reply.epoch()?,
             price: read_price(reply)?,
             now: reply.timestamp()?,
@@ -260,7 +268,10 @@ impl Header {
                 0 => None,
                 millis => Some(Duration::from_millis(millis)),
             },
-        })
+            sold_out: None,
+        };
+        header.sold_out = SoldOutLease::read(&reply.text()?, header.max_quantity)?;
+        Ok(header)
     }
 
     fn outcome(

@@ -24,6 +24,8 @@ const SHRINK: &str = "adj:";
 /// A sale's numbers and some of its holds, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanPage {
+    /// The nonce of the load that made the sale.
+    pub(crate) load: String,
     /// The numbers.
     pub numbers: SaleNumbers,
     /// In no order. A page may be empty although more pages follow.
@@ -165,10 +167,20 @@ impl FieldContent {
 
 /// How a sale is scanned.
 #[derive(Debug, Clone, Copy, Default)]
-struct Scan {
+pub(crate) struct Scan {
     also_shut: bool,
     /// Half of the time is left to others.
     rests: bool,
+}
+
+impl Scan {
+    /// Beside orders that must not wait for it: after each thousand holds or so it rests as long as they took.
+    pub(crate) const fn with_rests() -> Self {
+        Self {
+            also_shut: false,
+            rests: true,
+        }
+    }
 }
 
 impl Stock {
@@ -177,7 +189,7 @@ impl Stock {
     /// # Errors
     /// As any call; [`StockError::Protocol`] when the sale's numbers are not numbers.
     pub async fn scan(&self, voucher: VoucherId) -> Result<Option<Vec<ScanPage>>, StockError> {
-        self.scan_pages(voucher, Scan::default()).await
+        self.all_pages(voucher, Scan::default()).await
     }
 
     /// The same beside orders that must not wait for it: after each thousand holds or so it rests as long as they took.
@@ -188,11 +200,7 @@ impl Stock {
         &self,
         voucher: VoucherId,
     ) -> Result<Option<Vec<ScanPage>>, StockError> {
-        let scan = Scan {
-            rests: true,
-            ..Scan::default()
-        };
-        self.scan_pages(voucher, scan).await
+        self.all_pages(voucher, Scan::with_rests()).await
     }
 
     /// The same, also for a sale that is shut: what it held before it is loaded again. None: Redis has lost
@@ -205,15 +213,29 @@ impl Stock {
             also_shut: true,
             ..Scan::default()
         };
-        self.scan_pages(voucher, scan).await
+        self.all_pages(voucher, scan).await
     }
 
-    async fn scan_pages(
+    async fn all_pages(
         &self,
         voucher: VoucherId,
         scan: Scan,
     ) -> Result<Option<Vec<ScanPage>>, StockError> {
-        let (mut pages, mut cursor) = (Vec::new(), 0);
+        let mut pages = Vec::new();
+        let served = self
+            .scan_pages(voucher, scan, |page| pages.push(page))
+            .await?;
+        Ok(served.then_some(pages))
+    }
+
+    /// Takes each page. False: the sale is not served (any more).
+    pub(crate) async fn scan_pages(
+        &self,
+        voucher: VoucherId,
+        scan: Scan,
+        mut take: impl FnMut(ScanPage),
+    ) -> Result<bool, StockError> {
+        let (mut pages, mut cursor) = (0_usize, 0);
         let mut rested = Instant::now();
         loop {
             let connection = self.connection_for(voucher).await?;
@@ -226,15 +248,16 @@ impl Stock {
             let mut reply = connection.run(&cmd).await?;
             let (page, next) = match reply.answer() {
                 "ok" => read_page(&mut reply)?,
-                _ if reply.is_not_served() => return Ok(None),
+                _ if reply.is_not_served() => return Ok(false),
                 _ => return Err(reply.unexpected()),
             };
-            pages.push(page);
+            take(page);
+            pages += 1;
             if next == 0 {
-                return Ok(Some(pages));
+                return Ok(true);
             }
             cursor = next;
-            if scan.rests && pages.len().is_multiple_of(PAGES_BETWEEN_RESTS) {
+            if scan.rests && pages.is_multiple_of(PAGES_BETWEEN_RESTS) {
                 tokio::time::sleep(rested.elapsed()).await;
                 rested = Instant::now();
             }
@@ -245,6 +268,7 @@ impl Stock {
 /// The page and the next cursor, which is 0 at the end.
 fn read_page(reply: &mut Reply) -> Result<(ScanPage, u64), StockError> {
     let cursor = reply.parse()?;
+    let load = reply.text()?;
     let numbers = SaleNumbers {
         stock: reply.parse()?,
         held: reply.parse()?,
@@ -270,6 +294,10 @@ fn read_page(reply: &mut Reply) -> Result<(ScanPage, u64), StockError> {
         let pending = reply.text()? == "1";
         fields.push(HoldsField::new(name, text, pending));
     }
-    let page = ScanPage { numbers, fields };
+    let page = ScanPage {
+        load,
+        numbers,
+        fields,
+    };
     Ok((page, cursor))
 }

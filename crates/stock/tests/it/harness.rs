@@ -9,7 +9,7 @@ use seckill_domain::{
 use seckill_stock::{
     Attempt, ClaimReply, Hold, HoldState, LoadReply, OpenReply, OutboxCursor, PendingEvent,
     PendingReservation, Probe, ReserveOutcome, ReserveReply, ReserveRequest, SaleView, SettleReply,
-    Stock, StockOptions,
+    Stock, StockError, StockOptions,
 };
 use seckill_testkit::Redis;
 use uuid::Uuid;
@@ -135,22 +135,21 @@ pub(crate) fn request(number: u64, user_number: i64) -> ReserveRequest {
     }
 }
 
-/// The reply of a sale that was loaded by [`load`].
-pub(crate) const fn decided(outcomes: Vec<ReserveOutcome>) -> ReserveReply {
-    ReserveReply::Decided {
-        outcomes,
-        promise_deadline: Some(PROMISE),
+/// The outcomes of a call to a sale that was loaded by [`load`].
+pub(crate) fn outcomes(reply: Result<ReserveReply, StockError>) -> Vec<ReserveOutcome> {
+    match reply {
+        Ok(ReserveReply::Decided {
+            outcomes,
+            promise_deadline: Some(PROMISE),
+            ..
+        }) => outcomes,
+        other => panic!("not decided: {other:?}"),
     }
 }
 
 pub(crate) async fn reserve(stock: &Stock, requests: &[ReserveRequest]) -> Vec<ReserveOutcome> {
-    match stock
-        .reserve(voucher(), requests, &[], Attempt::First)
-        .await
-    {
-        Ok(ReserveReply::Decided { outcomes, .. }) => outcomes,
-        other => panic!("not decided: {other:?}"),
-    }
+    let reply = stock.reserve(voucher(), requests, &[], Attempt::First);
+    outcomes(reply.await)
 }
 
 pub(crate) async fn reserve_one(stock: &Stock, request: &ReserveRequest) -> ReserveOutcome {

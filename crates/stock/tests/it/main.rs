@@ -16,5 +16,6 @@ mod random_sale;
 mod retire;
 mod sale_tokens;
 mod settle;
+mod sold_out;
 mod stale_master;
 mod topology;

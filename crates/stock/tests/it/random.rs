@@ -49,6 +49,9 @@ enum Step {
     },
 }
 
+/// As in `reserve.lua`.
+const LONGEST_LEASE_US: i64 = 40_000;
+
 /// Buyer, units, key and sale token of a request.
 type Wanted = (i64, u32, Option<u8>, Option<u128>);
 
@@ -194,23 +197,33 @@ impl RandomSale<'_> {
         self.expect(reply.await.unwrap(), attempt);
     }
 
-    /// The model answers as Redis did. What a grant says of the clock is believed.
+    /// The model answers as Redis did. What Redis says of the clock is believed.
     fn expect(&mut self, reply: ReserveReply, attempt: Attempt) {
-        let ReserveReply::Decided { outcomes, .. } = reply else {
+        let ReserveReply::Decided {
+            outcomes,
+            at,
+            sold_out,
+            ..
+        } = reply
+        else {
             panic!("not served");
         };
         for (request, outcome) in self.last_batch.iter().zip(&outcomes) {
-            let now = match outcome {
-                ReserveOutcome::Granted(granted) => granted.reserved_at,
-                _ => self.model.terms.opens_at,
-            };
             let (model, tokens) = (&mut self.model, &mut self.tokens);
             let expected = model
-                .answer(&self.rules, tokens, request, attempt, now)
+                .answer(&self.rules, tokens, request, attempt, at)
                 .unwrap_or_else(|| {
-                    ReserveOutcome::Granted(model.grant(&self.rules, tokens, request, now))
+                    ReserveOutcome::Granted(model.grant(&self.rules, tokens, request, at))
                 });
             assert_eq!(outcome, &expected, "{request:?}");
+        }
+        if self.last_batch.len() > 1 {
+            let until = self.model.lease_on_sold_out(at, LONGEST_LEASE_US, true);
+            let lasts = until.map(|until| until.as_micros() - at.as_micros());
+            let leased = sold_out.map(|lease| i64::try_from(lease.lasts.as_micros()).unwrap());
+            assert_eq!(leased, lasts, "lease");
+        } else {
+            assert_eq!(sold_out, None, "a lone request");
         }
         self.granted.extend(self.model.outbox.values().cloned());
     }

@@ -76,7 +76,7 @@ impl Rig {
         let sale = sale(conditions.units);
         load(&stock, &sale).await;
         Self {
-            reservations: reservations(stock.clone(), &settings, &topics, options).await,
+            reservations: reservations(&redis, &settings, &topics, options).await,
             redis,
             stock,
             topics,
@@ -89,13 +89,7 @@ impl Rig {
 
     /// Reservations of another process: nothing is shared but Redis and Kafka.
     pub(crate) async fn another_process(&self) -> Reservations {
-        let stock = connect(&self.redis);
-        reservations(stock, &self.settings, &self.topics, self.options).await
-    }
-
-    /// A connection of its own.
-    pub(crate) fn another_stock(&self) -> Stock {
-        connect(&self.redis)
+        reservations(&self.redis, &self.settings, &self.topics, self.options).await
     }
 
     /// All reservations in the log, oldest first, duplicates included.
@@ -161,7 +155,7 @@ fn connect(redis: &Redis) -> Stock {
 }
 
 async fn reservations(
-    stock: Stock,
+    redis: &Redis,
     settings: &KafkaSettings,
     topics: &Topics,
     options: ReservationsOptions,
@@ -172,7 +166,8 @@ async fn reservations(
         producer.warm_up(PATIENCE).await.is_ok()
     })
     .await;
-    Reservations::new(stock, Arc::new(producer), options, Handle::current())
+    let (stock, pages) = (connect(redis), connect(redis));
+    Reservations::new(stock, pages, Arc::new(producer), options, Handle::current())
 }
 
 fn sale(units: i64) -> Sale {

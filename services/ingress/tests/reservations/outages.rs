@@ -116,7 +116,6 @@ async fn without_kafka_orders_are_pending_then_refused_and_the_relay_of_another_
     let stop = CancellationToken::new();
     let relay = tokio::spawn(rig.another_process().await.relay(
         RelayOptions {
-            stock: rig.another_stock(),
             orderbook,
             partitions: PARTITIONS,
         },

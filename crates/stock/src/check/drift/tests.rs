@@ -124,6 +124,7 @@ impl Case {
 
     fn page(&self) -> ScanPage {
         ScanPage {
+            load: String::new(),
             numbers: self.numbers.clone(),
             fields: self.fields.clone(),
         }

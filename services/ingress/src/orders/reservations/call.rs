@@ -9,7 +9,8 @@ use seckill_domain::VoucherId;
 use seckill_service::clock::BootInstant;
 use seckill_service::traces::{self, Kind, Span};
 use seckill_stock::{
-    Ack, Attempt, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, StockError,
+    Ack, Attempt, PendingReservation, ReserveOutcome, ReserveReply, ReserveRequest, SoldOutLease,
+    StockError,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,6 +18,7 @@ use super::batcher::VoucherLane;
 use super::promise::{Evidence, what_to_say};
 use super::publisher::Sent;
 use super::request::{Request, Waiter};
+use super::sold_out::read_holders;
 use super::{PlaceError, Placed, PlacedState};
 
 /// The pause before a script that failed at once is sent again.
@@ -76,8 +78,13 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
         Ok(ReserveReply::Decided {
             outcomes,
             promise_deadline,
+            sold_out,
+            ..
         }) => {
             lane.queue.set_served();
+            if let Some(lease) = sold_out {
+                remember_sold_out(&lane, lease, first_sent_at);
+            }
             let granted = publish_granted(&lane, outcomes, waiters);
             fail::fail_point!("ingress.after-produce");
             let deadline = shared.promise_deadline.of_sale(promise_deadline);
@@ -90,6 +97,23 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
         }
     }
     shared.meters.batch_done(&shared.in_flight);
+}
+
+fn remember_sold_out(lane: &VoucherLane, lease: SoldOutLease, sent: BootInstant) {
+    let (shared, queue) = (&lane.shared, &lane.queue);
+    let now = shared.now();
+    if queue
+        .sold_out
+        .learn(&lease, now.saturating_sub(sent.elapsed()), now)
+    {
+        let (queue, version) = (Arc::clone(queue), lease.holders);
+        shared.spawn(read_holders(
+            Arc::clone(shared),
+            lane.voucher,
+            queue,
+            version,
+        ));
+    }
 }
 
 /// The span of a call in the trace of each request that it served and somebody records, with links to the

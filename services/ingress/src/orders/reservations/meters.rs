@@ -15,6 +15,8 @@ pub(super) struct Meters {
     pub(super) relay_published: Counter,
     /// The age of the oldest of them that Kafka does not accept.
     pub(super) relay_age_seconds: Gauge,
+    /// Orders that were refused without asking Redis.
+    pub(super) sold_out_remembered: Counter,
     batch_size: Histogram,
     /// How long the first request of a batch has waited for its call.
     queue_seconds: Histogram,
@@ -28,6 +30,7 @@ impl Meters {
             script_seconds: metrics::RESERVE_SCRIPT_SECONDS.only(),
             relay_published: metrics::RELAY_PUBLISHED.only(),
             relay_age_seconds: metrics::RELAY_AGE_SECONDS.only(),
+            sold_out_remembered: metrics::SOLD_OUT_REMEMBERED.only(),
             batch_size: metrics::RESERVE_BATCH_SIZE.only(),
             queue_seconds: metrics::ORDER_QUEUE_SECONDS.only(),
             in_flight_orders: metrics::IN_FLIGHT_ORDERS.only(),

@@ -17,12 +17,13 @@ mod queues;
 mod relay;
 mod request;
 mod shrink;
+mod sold_out;
 mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Event, EventId, OrderIdSource, Reason, TraceParent, VoucherId};
+use seckill_domain::{Event, EventId, OrderIdSource, Reason, Refusal, TraceParent, VoucherId};
 use seckill_eventlog::{DeliveryError, EventProducer, Redriven, SendError};
 use seckill_service::clock::BootInstant;
 use seckill_service::traces;
@@ -57,6 +58,8 @@ pub struct Reservations {
 
 struct ReservationsContext {
     stock: Stock,
+    /// For reading page by page.
+    pages: Stock,
     publisher: Publisher,
     options: ReservationsOptions,
     promise_deadline: PromiseDeadline,
@@ -86,11 +89,12 @@ impl ReservationsContext {
 }
 
 impl Reservations {
-    /// The connection to Redis must have no other use, and the producer has to be connected. Work runs
-    /// on `runtime`. The metrics recorder has to be installed before.
+    /// The connections to Redis must have no other use: `stock` is for calls that an order waits for, `pages` for reading
+    /// page by page beside them. The producer has to be connected. Work runs on `runtime`. The metrics recorder has to be installed before.
     #[must_use]
     pub fn new(
         stock: Stock,
+        pages: Stock,
         producer: Arc<EventProducer>,
         options: ReservationsOptions,
         runtime: Handle,
@@ -101,6 +105,7 @@ impl Reservations {
         Self {
             shared: Arc::new(ReservationsContext {
                 stock,
+                pages,
                 publisher: Publisher::new(producer, health),
                 options,
                 promise_deadline: PromiseDeadline::new(options.promise_deadline),
@@ -145,6 +150,10 @@ impl Reservations {
     pub async fn place(&self, voucher: VoucherId, order: PlaceOrder) -> Result<Placed, PlaceError> {
         let shared = &self.shared;
         self.check_kafka().map_err(|_| PlaceError::Unavailable)?;
+        if shared.queues.is_sold_out(voucher, &order, shared.now()) {
+            shared.meters.sold_out_remembered.increment(1);
+            return Err(Refusal::SoldOut.into());
+        }
         let in_flight = shared.in_flight.admit(shared.options.max_in_flight);
         let in_flight = in_flight.ok_or(PlaceError::Overloaded)?;
         let (reply, answer) = oneshot::channel();

@@ -9,8 +9,10 @@ use seckill_domain::VoucherId;
 use seckill_stock::MAX_REQUESTS;
 use tokio::sync::mpsc;
 
+use super::PlaceOrder;
 use super::backlog::Backlog;
 use super::request::Request;
+use super::sold_out::SoldOut;
 use crate::gate::admission::NoRoom;
 
 /// The most requests that may wait for a call. More are refused.
@@ -33,6 +35,7 @@ pub(super) struct QueueState {
     /// Whether Redis has decided anything for this voucher.
     served: AtomicBool,
     pub(super) backlog: Backlog,
+    pub(super) sold_out: SoldOut,
 }
 
 impl QueueState {
@@ -40,6 +43,7 @@ impl QueueState {
         Self {
             served: AtomicBool::new(false),
             backlog: Backlog::new(CALLS_IN_FLIGHT * MAX_REQUESTS),
+            sold_out: SoldOut::default(),
         }
     }
 
@@ -84,6 +88,18 @@ impl Queues {
             Some(queue) => queue.state.backlog.check(now, queue.waiting(), patience),
             None => Ok(()),
         }
+    }
+
+    /// Whether `order` of `voucher` is known to be refused because the sale is sold out.
+    pub(super) fn is_sold_out(
+        &self,
+        voucher: VoucherId,
+        order: &PlaceOrder,
+        now: Duration,
+    ) -> bool {
+        let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.get(&voucher);
+        queue.is_some_and(|queue| queue.state.sold_out.refuses(order, now))
     }
 
     /// How long the oldest request of all has been waiting.

@@ -106,7 +106,7 @@ impl Relay<'_> {
                 let cause = error.source().map(ToString::to_string);
                 tracing::warn!(%voucher, %error, cause, "the relay tries again");
                 let of_redis = matches!(error, RelayError::Stock(_));
-                let others_fare_better = of_redis && self.options.stock.is_divided().await;
+                let others_fare_better = of_redis && self.shared.pages.is_divided().await;
                 if error.concerns_all_sales() && !others_fare_better {
                     return;
                 }
@@ -146,8 +146,8 @@ impl Relay<'_> {
         let mut cursor = OutboxCursor::START;
         loop {
             let page = self
-                .options
-                .stock
+                .shared
+                .pages
                 .outbox(voucher, older_than, cursor)
                 .await?;
             // Not served: the sale is being loaded, and the load takes its outbox over.
@@ -202,7 +202,7 @@ impl Relay<'_> {
         if !acks.is_empty() {
             fail::fail_point!("ingress.relay.after-produce");
             tracing::info!(%voucher, events = acks.len(), "published what was never acknowledged");
-            self.options.stock.clear(voucher, &acks).await?;
+            self.shared.pages.clear(voucher, &acks).await?;
         }
         failure.map_or(Ok(()), Err)
     }

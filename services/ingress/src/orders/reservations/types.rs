@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use seckill_domain::{KeyHash, OrderId, Refusal, Timestamp, TraceParent, UserId};
 use seckill_orderbook::Orderbook;
-use seckill_stock::Stock;
 use uuid::Uuid;
 
 use crate::http::problem::Problem;
@@ -25,8 +24,6 @@ pub struct ReservationsOptions {
 /// What the relay reads from.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
-    /// Connections of its own, so that paging through an outbox never delays an order.
-    pub stock: Stock,
     /// The sales that Redis serves.
     pub orderbook: Orderbook,
     /// The event topic's number of partitions.
