@@ -19,8 +19,8 @@
 --       any other refusal by its name in crates/domain/src/refusal.rs
 --
 -- A lease on sold-out is a promise that no call takes units for a buyer for some time. Until then the caller may answer
--- sold-out itself to buyers without a hold. It is given while no unit is left, to calls of more than one request: they
--- come where many buyers ask at once. As text:
+-- sold-out itself to buyers without a hold. It is given while no unit is left, to calls of more than one request, which
+-- come where many buyers ask at once, and to any call while another lease lasts. As text:
 -- microseconds|1 if orders need a sale token, else 0|version of the holds: while it is the same, so are the buyers who
 -- have one.
 
@@ -157,7 +157,8 @@ end
 -- The lease on sold-out, if one can be given. It is extended when half of it is over, so that a crowd costs few writes.
 -- A server that refuses writes gives none: another one may be granting units.
 local function lease_on_sold_out()
-  if lease_us == 0 or #users < 2 or stock - granted_units > 0 or refusal_of_window() then
+  local many_ask = #users > 1 or lease_left() > 0
+  if lease_us == 0 or not many_ask or stock - granted_units > 0 or refusal_of_window() then
     return nil
   end
   if lease_left() < lease_us / 2 then

@@ -61,7 +61,8 @@ pub enum ReserveReply {
         /// The promise deadline that the load of the sale waited for. Later than this after the call was sent,
         /// a grant may not be promised any more. None if an earlier version loaded the sale.
         promise_deadline: Option<Duration>,
-        /// A lease on `sold-out`, if no unit is left and the call was of more than one request.
+        /// A lease on `sold-out`, if no unit is left and many ask: the call was of more than one request, or another
+        /// lease lasts.
         sold_out: Option<SoldOutLease>,
     },
 }

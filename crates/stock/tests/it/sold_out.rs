@@ -102,6 +102,9 @@ async fn a_lease_is_given_to_a_crowd_and_only_while_no_unit_is_left() {
     ));
     assert!(lease.is_some(), "the call took the last one");
     let (_, lease, _) = call(&server, &[request(6, 4)]).await;
+    assert!(lease.is_some(), "many asked a moment ago");
+    tokio::time::sleep(LONGEST).await;
+    let (_, lease, _) = call(&server, &[request(7, 5)]).await;
     assert_eq!(lease, None, "a lone buyer");
 }
 

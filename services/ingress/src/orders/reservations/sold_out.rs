@@ -4,6 +4,7 @@
 //! be repeating a request, on any instance, and Redis alone knows their order. So the instance reads once who they are,
 //! and goes on asking for them. Units that come back are on sale when the last lease is over, everywhere at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use super::{PlaceOrder, ReservationsContext};
 
 /// The clocks of Redis and of this process may differ in speed, and that of Redis may be corrected by some milliseconds.
 const TRUSTED_QUARTERS: u32 = 3;
+/// When so much of a lease is left, one order is sent to Redis, and comes back with the next lease.
+const RENEWED_AT: Duration = Duration::from_millis(10);
 /// Reading who has ordered costs Redis one part of so many, if the buyers change all the time.
 const READING_SHARE: u32 = 10;
 /// The pause after a reading that has failed.
@@ -35,8 +38,17 @@ struct Remembered {
 /// A lease that can be used: it is for the holders that are known.
 struct Refusing {
     until: Duration,
+    /// Whether an order is under way for the next lease.
+    renewing: AtomicBool,
     max_quantity: u32,
     requires_sale_token: bool,
+}
+
+impl Refusing {
+    /// Whether this order is the one that has to ask for the next lease.
+    fn asks_for_the_next(&self, now: Duration) -> bool {
+        now + RENEWED_AT >= self.until && !self.renewing.swap(true, Ordering::Relaxed)
+    }
 }
 
 struct Holders {
@@ -53,6 +65,7 @@ impl SoldOut {
             return false;
         };
         now < refusing.until
+            && !refusing.asks_for_the_next(now)
             && (1..=refusing.max_quantity).contains(&order.quantity)
             && (order.sale_token.is_some() || !refusing.requires_sale_token)
             && holders.users.binary_search(&order.user_id).is_err()
@@ -66,6 +79,7 @@ impl SoldOut {
         if known.is_some_and(|holders| holders.version == lease.holders) {
             remembered.refusing = Some(Refusing {
                 until: sent + lease.lasts * TRUSTED_QUARTERS / 4,
+                renewing: AtomicBool::new(false),
                 max_quantity: lease.max_quantity,
                 requires_sale_token: lease.requires_sale_token,
             });
@@ -174,7 +188,20 @@ mod tests {
             "the lease was before"
         );
         assert!(!sold_out.learn(&lease("a"), ms(200), ms(205)));
-        for (at, refused) in [(205, true), (229, true), (230, false), (240, false)] {
+        for (at, refused) in [(205, true), (219, true), (230, false), (240, false)] {
+            assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
+        }
+    }
+
+    #[test]
+    fn before_a_lease_is_over_one_order_asks_for_the_next() {
+        let sold_out = knows_holders();
+        sold_out.learn(&lease("a"), ms(200), ms(201));
+        for (at, refused) in [(219, true), (220, false), (220, true), (229, true)] {
+            assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
+        }
+        sold_out.learn(&lease("a"), ms(220), ms(229));
+        for (at, refused) in [(230, true), (239, true), (240, false), (249, true)] {
             assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
         }
     }
