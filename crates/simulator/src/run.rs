@@ -4,7 +4,7 @@ use crate::faults::Fault;
 use crate::guards::Guards;
 use crate::sim::Sim;
 use crate::traffic::{self, Wish};
-use crate::world::{LEASE_TICKS, Mode, SimulatedWorld, Violation};
+use crate::world::{Mode, SimulatedWorld, Violation};
 use crate::{checks, ingress, projector, scene, task};
 
 const FAULTY_TICKS: usize = 5_000;
@@ -151,7 +151,7 @@ fn peace(sim: &Sim) -> Result<(), Violation> {
 fn sell_out(sim: &Sim) -> Result<(), Violation> {
     if sim.world().mode == Mode::Crowd {
         // Units that have come back are on sale when the last lease is over.
-        for _ in 0..LEASE_TICKS {
+        for _ in 0..scene::LEASE_TICKS {
             sim.tick();
         }
     }

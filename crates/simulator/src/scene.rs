@@ -8,6 +8,9 @@ use seckill_domain::{
 /// The number of buyers.
 pub(crate) const USERS: i64 = 5;
 
+/// The longest lease on sold-out. It is shorter than what a load waits after its claim.
+pub(crate) const LEASE_TICKS: u64 = 200;
+
 /// # Panics
 /// Never.
 pub(crate) fn voucher() -> VoucherId {

@@ -9,15 +9,12 @@ use uuid::Uuid;
 
 use crate::book::Book;
 use crate::guards::Guards;
-use crate::ingress::SoldOut;
-use crate::redis::{Connection, Fence, Keys, Node, Role, Stock};
+use crate::redis::{Connection, Fence, HoldersVersion, Keys, Node, Role, Stock};
 use crate::task::{Owner, Task};
 use crate::wire::Wire;
 
 /// The promise deadline, in ticks.
 pub(crate) const PROMISE_TICKS: u64 = 400;
-/// The longest lease on sold-out. It is shorter than what a load waits after its claim.
-pub(crate) const LEASE_TICKS: u64 = 200;
 /// The longest time between two counts of its replicas by a master.
 pub(crate) const CRON_TICKS: u64 = 20;
 /// `min-replicas-max-lag`.
@@ -71,7 +68,6 @@ pub(crate) struct Process {
     pub(crate) reads_stock: Stock,
     /// For an ingress: acks of events that are not removed from the outbox yet.
     pub(crate) acks: Vec<Ack>,
-    /// For an ingress: what it remembers of the sale while no unit is left.
     pub(crate) sold_out: SoldOut,
     /// For a projector: its assignment, if it believes that it owns the partition.
     pub(crate) assignment: Option<u64>,
@@ -79,6 +75,15 @@ pub(crate) struct Process {
     pub(crate) seen: VecDeque<Offset>,
     /// For a projector: whether it is loading the sale.
     pub(crate) loading: bool,
+}
+
+/// What an ingress remembers of the sale while no unit is left.
+#[derive(Default)]
+pub(crate) struct SoldOut {
+    /// The end of its lease, and the holders that it is for.
+    pub(crate) lease: Option<(u64, HoldersVersion)>,
+    /// The buyers who have ordered.
+    pub(crate) holders: Option<(HoldersVersion, BTreeSet<UserId>)>,
 }
 
 /// The values that differ from seed to seed.

@@ -50,7 +50,9 @@ for at = first_request, #ARGV, REQUEST_FIELDS do
   users[#users + 1] = ARGV[at + 2]
 end
 -- A sale that was loaded by an earlier version has no such field.
-local reply = { 'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity, promise_ms or '0', '-' }
+local reply = {
+  'ok', epoch, price_cents, currency, now_text, pay_by_text, opens_us, max_quantity, promise_ms or '0', '-',
+}
 local LEASE_AT = #reply
 if #users == 0 then
   return reply

@@ -15,13 +15,13 @@ const BUYERS: usize = 16;
 const CROWD: u64 = 1_000_000;
 
 /// Buyers who ask one instance for two units of a sale of one, each once.
-struct Crowd {
+struct RefusedCrowd {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     buyers: JoinSet<Result<()>>,
 }
 
-impl Crowd {
+impl RefusedCrowd {
     fn come(client: &Client, voucher: VoucherId) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::default());
         let mut buyers = JoinSet::new();
@@ -87,7 +87,7 @@ async fn whoever_was_told_of_an_order_is_never_told_by_another_instance_that_it_
     };
     let voucher = world.sale(terms).await?;
     let mut answers = vec![gets_the_unit(&clients[0], voucher, 1).await?];
-    let crowd = Crowd::come(&world.client, voucher);
+    let crowd = RefusedCrowd::come(&world.client, voucher);
     for round in 0..20 {
         let before = remembered(&world.ingress)?;
         eventually("the crowd is refused from memory", || async {

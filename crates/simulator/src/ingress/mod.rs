@@ -9,7 +9,6 @@ use crate::sim::Sim;
 use crate::task::Owner;
 
 pub(crate) use reserve::{Order, place, shrink};
-pub(crate) use sold_out::SoldOut;
 pub(crate) use status::ask_status;
 
 /// Starts the tasks that always run.

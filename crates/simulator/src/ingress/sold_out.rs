@@ -1,18 +1,9 @@
 //! Refuses buyers of a sold-out sale without asking Redis (`services/ingress/src/orders/reservations/sold_out.rs`).
 
-use std::collections::BTreeSet;
-
 use seckill_domain::UserId;
 
 use crate::redis::{HoldersVersion, SoldOutLease};
 use crate::sim::Sim;
-
-/// What a process remembers.
-#[derive(Default)]
-pub(crate) struct SoldOut {
-    lease: Option<(u64, HoldersVersion)>,
-    holders: Option<(HoldersVersion, BTreeSet<UserId>)>,
-}
 
 /// Whether a buyer is refused. It must not be one who was told of an order.
 pub(crate) fn refuses(sim: &Sim, me: usize, user: UserId) -> bool {

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::node::{CallError, Script, Unusable};
 use crate::scene;
-use crate::world::LEASE_TICKS;
 
 #[derive(Debug, Clone)]
 pub(crate) enum ReserveReply {
@@ -82,7 +81,7 @@ impl Script<'_> {
         self.usable_sale().ok()?;
         let (now, writable) = (self.now, self.begin_writing().is_ok());
         let stored = self.keys.sale.as_mut()?;
-        let (at, longest) = (scene::moment(now), LEASE_TICKS.cast_signed());
+        let (at, longest) = (scene::moment(now), scene::LEASE_TICKS.cast_signed());
         let until = stored.contents.lease_on_sold_out(at, longest, writable)?;
         let ticks = until.as_micros() - at.as_micros();
         Some(SoldOutLease {

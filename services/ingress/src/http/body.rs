@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 use actix_web::dev;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -44,6 +44,10 @@ pub async fn read_raw(
     deadline: Duration,
 ) -> Result<Bytes, Problem> {
     let mut body = pin!(collect(payload));
+    // Mostly it has come with its head, and needs no timer.
+    if let Some(at_once) = body.as_mut().now_or_never() {
+        return at_once;
+    }
     if let Ok(prompt) = timeout(PROMPT, body.as_mut()).await {
         return prompt;
     }

@@ -89,8 +89,9 @@ impl ReservationsContext {
 }
 
 impl Reservations {
-    /// The connections to Redis must have no other use: `stock` is for calls that an order waits for, `pages` for reading
-    /// page by page beside them. The producer has to be connected. Work runs on `runtime`. The metrics recorder has to be installed before.
+    /// The connections to Redis must have no other use: `stock` is for calls that an order waits for,
+    /// `pages` for reading page by page beside them. The producer has to be connected. Work runs on
+    /// `runtime`. The metrics recorder has to be installed before.
     #[must_use]
     pub fn new(
         stock: Stock,
