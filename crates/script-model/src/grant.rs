@@ -159,15 +159,18 @@ impl Sale {
         }
     }
 
-    /// Gives a lease on sold-out, if no unit is left: it is extended to `longest_us` from now if half of that is over and
-    /// the server accepts writes. Returns until when it lasts.
+    /// Gives a lease on sold-out to a call of so many requests, if no unit is left and many ask: the call has several, or
+    /// another lease lasts. It is extended to `longest_us` from now if half of that is over and the server accepts
+    /// writes. Returns until when it lasts.
     pub fn lease_on_sold_out(
         &mut self,
+        requests: usize,
         now: Timestamp,
         longest_us: i64,
         writable: bool,
     ) -> Option<Timestamp> {
-        if self.stock > 0 || self.refusal_of_window(now).is_some() {
+        let many_ask = requests > 1 || (requests == 1 && now < self.sold_out_until);
+        if !many_ask || self.stock > 0 || self.refusal_of_window(now).is_some() {
             return None;
         }
         if self.sold_out_until.as_micros() - now.as_micros() < longest_us / 2 {

@@ -22,7 +22,13 @@ impl BootInstant {
     /// How long ago this was; zero for the future.
     #[must_use]
     pub fn elapsed(self) -> Duration {
-        Self::now().0.saturating_sub(self.0)
+        Self::now().since(self)
+    }
+
+    /// How long this was after `earlier`; zero if it was before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Mode {
     Pair,
     /// The same, and ingress processes refuse buyers of a sold-out sale without asking Redis.
     Crowd,
-    /// As [`Self::Pair`], with Sentinels. They may also name a master again that was stopped while its successor was master.
+    /// As [`Self::Pair`], with Sentinels. They may also name a master again that was stopped while its successor was
+    /// master.
     Sentinel,
 }
 

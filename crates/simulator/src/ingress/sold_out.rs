@@ -49,6 +49,7 @@ pub(crate) fn learn(sim: &Sim, me: usize, lease: SoldOutLease, sent: u64) {
 async fn read_holders(sim: Sim, me: usize, version: HoldersVersion) {
     let stock = sim.world().processes[me].relay_stock.clone();
     let read = stock.call(&sim, |script| Ok(script.holders())).await;
+    // After a call without an answer, the next lease has the holders read again.
     let one_load = sim.world().guards.holders_of_same_load;
     if let Ok(Some((load, holders))) = read
         && (load == version.load || !one_load)

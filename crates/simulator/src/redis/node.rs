@@ -9,7 +9,7 @@ use uuid::Uuid;
 use seckill_script_model::{Sale, SaleTokens};
 
 use super::connection::Connection;
-use super::keys::Keys;
+use super::keys::{Keys, StoredSale};
 use crate::guards::Guards;
 
 /// Identifies a master during a time in which it has lost no writes: `run_id:master_replid`, with Sentinels also their
@@ -148,6 +148,11 @@ impl Script<'_> {
     }
 
     pub(crate) fn usable_sale(&self) -> Result<&Sale, Unusable> {
+        self.usable().map(|stored| &stored.contents)
+    }
+
+    /// The sale with what a server notes about it, if it may be used.
+    pub(crate) fn usable(&self) -> Result<&StoredSale, Unusable> {
         let stored = self.keys.sale.as_ref().ok_or(Unusable::Absent)?;
         if self.guards.fence && stored.fence != self.fence {
             self.met_foreign.set(true);
@@ -157,7 +162,7 @@ impl Script<'_> {
         } else if self.guards.parts_agree && stored.torn {
             Err(Unusable::Torn)
         } else {
-            Ok(&stored.contents)
+            Ok(stored)
         }
     }
 

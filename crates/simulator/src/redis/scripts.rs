@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::node::{CallError, Script, Unusable};
 use crate::scene;
 
+/// Requests of a call where many ask. Here each call has one that counts.
+const CROWD: usize = 2;
+
 #[derive(Debug, Clone)]
 pub(crate) enum ReserveReply {
     NotServed,
@@ -72,17 +75,18 @@ impl Script<'_> {
 
     /// The load of the sale that is served.
     pub(crate) fn load(&self) -> Option<Uuid> {
-        self.usable_sale().ok()?;
-        self.keys.sale.as_ref().map(|stored| stored.load)
+        self.usable().ok().map(|stored| stored.load)
     }
 
-    /// A lease on sold-out, if there is one.
+    /// A lease on sold-out, if there is one. The call that asks for it is one of a crowd's.
     pub(crate) fn lease_on_sold_out(&mut self) -> Option<SoldOutLease> {
-        self.usable_sale().ok()?;
+        self.usable().ok()?;
         let (now, writable) = (self.now, self.begin_writing().is_ok());
         let stored = self.keys.sale.as_mut()?;
         let (at, longest) = (scene::moment(now), scene::LEASE_TICKS.cast_signed());
-        let until = stored.contents.lease_on_sold_out(at, longest, writable)?;
+        let until = stored
+            .contents
+            .lease_on_sold_out(CROWD, at, longest, writable)?;
         let ticks = until.as_micros() - at.as_micros();
         Some(SoldOutLease {
             ticks: ticks.cast_unsigned(),
@@ -95,9 +99,8 @@ impl Script<'_> {
 
     /// The buyers who have ordered, and the load of the sale that has them. None: the sale is not served.
     pub(crate) fn holders(&self) -> Option<(Uuid, BTreeSet<UserId>)> {
-        let load = self.load()?;
-        let sale = self.usable_sale().ok()?;
-        Some((load, sale.holds.keys().copied().collect()))
+        let stored = self.usable().ok()?;
+        Some((stored.load, stored.contents.holds.keys().copied().collect()))
     }
 
     pub(crate) fn shrink(

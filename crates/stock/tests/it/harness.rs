@@ -18,6 +18,8 @@ pub(crate) const FAR_FUTURE: Timestamp = Timestamp::from_micros(4_102_444_800_00
 pub(crate) const HOLD_SECONDS: u32 = 900;
 /// The promise deadline that sales are loaded with.
 pub(crate) const PROMISE: Duration = Duration::from_secs(3);
+/// The longest lease on sold-out, as in `reserve.lua`.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_millis(40);
 /// The answer to a claim where there was no sale, or one without a promise deadline.
 pub(crate) const CLAIMED: ClaimReply = ClaimReply::Claimed {
     promised_under: None,
@@ -41,6 +43,14 @@ impl Server {
         let server = Self::start();
         load(&server.stock, &sale(10), Offset::new(1)).await;
         server
+    }
+
+    /// From now on it refuses writes, as a master that was cut off from its replicas.
+    pub(crate) async fn cut_off(&self) {
+        let mut raw = self.raw().await;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("min-replicas-to-write").arg(1);
+        set.exec_async(&mut raw).await.unwrap();
     }
 
     /// A connection for what no typed call does.
@@ -110,8 +120,10 @@ pub(crate) fn sale(stock: i64) -> Sale {
     }
 }
 
+/// Loads a sale, each epoch under another nonce.
 pub(crate) async fn load(stock: &Stock, sale: &Sale, position: Offset) {
-    let (voucher, nonce) = (sale.voucher_id, nonce(1));
+    let voucher = sale.voucher_id;
+    let nonce = nonce(u128::try_from(sale.epoch.get()).unwrap());
     let connection = stock.connection_for(voucher).await;
     let connection = connection.expect("Redis answers");
     let claim = connection.claim(voucher, nonce, sale.epoch).await;

@@ -15,7 +15,7 @@ use seckill_stock::{
 };
 use uuid::Uuid;
 
-use crate::harness::{Server, event, key, price, user};
+use crate::harness::{LONGEST_LEASE, Server, event, key, price, user};
 use crate::random_sale::{RandomSale, USERS};
 
 #[derive(Debug, Clone)]
@@ -48,9 +48,6 @@ enum Step {
         load: bool,
     },
 }
-
-/// As in `reserve.lua`.
-const LONGEST_LEASE_US: i64 = 40_000;
 
 /// Buyer, units, key and sale token of a request.
 type Wanted = (i64, u32, Option<u8>, Option<u128>);
@@ -217,19 +214,12 @@ impl RandomSale<'_> {
                 });
             assert_eq!(outcome, &expected, "{request:?}");
         }
-        let many_ask = match self.last_batch.len() {
-            0 => false,
-            1 => at < self.model.sold_out_until,
-            _ => true,
-        };
-        if many_ask {
-            let until = self.model.lease_on_sold_out(at, LONGEST_LEASE_US, true);
-            let lasts = until.map(|until| until.as_micros() - at.as_micros());
-            let leased = sold_out.map(|lease| i64::try_from(lease.lasts.as_micros()).unwrap());
-            assert_eq!(leased, lasts, "lease");
-        } else {
-            assert_eq!(sold_out, None, "a lone buyer");
-        }
+        let requests = self.last_batch.len();
+        let longest_us = i64::try_from(LONGEST_LEASE.as_micros()).unwrap();
+        let until = self.model.lease_on_sold_out(requests, at, longest_us, true);
+        let lasts = until.map(|until| until.as_micros() - at.as_micros());
+        let leased = sold_out.map(|lease| i64::try_from(lease.lasts.as_micros()).unwrap());
+        assert_eq!(leased, lasts, "lease of a call of {requests}");
         self.granted.extend(self.model.outbox.values().cloned());
     }
 

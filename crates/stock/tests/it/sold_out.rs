@@ -8,11 +8,10 @@ use seckill_stock::{
 };
 
 use crate::harness::{
-    PROMISE, Server, granted, load, release, request, reserve, reserve_one, sale, settle_one, user,
-    voucher,
+    LONGEST_LEASE, Server, granted, load, release, request, reserve, reserve_one, sale, settle_one,
+    user, voucher,
 };
 
-const LONGEST: Duration = Duration::from_millis(40);
 const SOLD_OUT: ReserveOutcome = ReserveOutcome::Refused(Refusal::SoldOut);
 
 async fn call(
@@ -63,7 +62,10 @@ async fn a_lease_is_short_and_nobody_gets_units_that_come_back_before_it_is_over
         let (at, lease, answers) = call(&server, &crowd(number)).await;
         assert_eq!(answers, [SOLD_OUT, SOLD_OUT]);
         let lasts = lease.expect("a lease").lasts;
-        assert!(lasts > LONGEST / 2 && lasts <= LONGEST, "{lasts:?}");
+        assert!(
+            lasts > LONGEST_LEASE / 2 && lasts <= LONGEST_LEASE,
+            "{lasts:?}"
+        );
         settle_one(&server, round, release(&holder)).await;
 
         // Each round another buyer, who asks until there is the unit.
@@ -103,7 +105,7 @@ async fn a_lease_is_given_to_a_crowd_and_only_while_no_unit_is_left() {
     assert!(lease.is_some(), "the call took the last one");
     let (_, lease, _) = call(&server, &[request(6, 4)]).await;
     assert!(lease.is_some(), "many asked a moment ago");
-    tokio::time::sleep(LONGEST).await;
+    tokio::time::sleep(LONGEST_LEASE).await;
     let (_, lease, _) = call(&server, &[request(7, 5)]).await;
     assert_eq!(lease, None, "a lone buyer");
 }
@@ -131,7 +133,7 @@ async fn a_lease_is_over_before_the_next_load_of_the_sale_opens() {
     let (server, _) = sold_out().await;
     for (promise_ms, longest) in [(30, 30), (1, 1), (3_000, 40)] {
         set(&server, "promise_ms", promise_ms).await;
-        tokio::time::sleep(LONGEST).await;
+        tokio::time::sleep(LONGEST_LEASE).await;
         let lasts = lease(&server, 10).await.lasts;
         assert_eq!(lasts, Duration::from_millis(longest), "{promise_ms} ms");
     }
@@ -151,10 +153,7 @@ async fn a_clock_that_was_set_back_keeps_nobody_from_the_units() {
 #[tokio::test]
 async fn a_server_that_takes_no_writes_gives_no_lease_and_refuses_all_the_same() {
     let (server, _) = sold_out().await;
-    let mut raw = server.raw().await;
-    let mut cmd = redis::cmd("CONFIG");
-    cmd.arg("SET").arg("min-replicas-to-write").arg(1);
-    cmd.exec_async(&mut raw).await.unwrap();
+    server.cut_off().await;
     let (_, lease, answers) = call(&server, &crowd(10)).await;
     assert_eq!((lease, answers), (None, vec![SOLD_OUT, SOLD_OUT]));
 }
@@ -196,24 +195,12 @@ async fn no_holders_are_read_of_another_load_of_the_sale() {
         epoch: Epoch::new(2),
         ..sale(0)
     };
-    load_again(&server, &again).await;
+    load(&server.stock, &again, Offset::new(1)).await;
     let read = server.stock.holders(voucher(), &before).await;
     assert_eq!(read.unwrap(), None);
     let after = lease(&server, 20).await.holders;
     let read = server.stock.holders(voucher(), &after).await;
     assert_eq!(read.unwrap(), Some(vec![]));
-}
-
-async fn load_again(server: &Server, sale: &Sale) {
-    let nonce = uuid::Uuid::from_u128(2);
-    let connection = server.stock.connection_for(voucher()).await.unwrap();
-    connection
-        .claim(voucher(), nonce, sale.epoch)
-        .await
-        .unwrap();
-    let begun = connection.load_begin(nonce, sale, Offset::new(1), PROMISE);
-    begun.await.unwrap();
-    connection.open(voucher(), nonce).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,13 +5,6 @@ use seckill_stock::{ClaimReply, LoadReply, Probe};
 
 use crate::harness::{PROMISE, Server, nonce, voucher};
 
-async fn cut_off(server: &Server) {
-    let mut raw = server.raw().await;
-    let mut set = redis::cmd("CONFIG");
-    set.arg("SET").arg("min-replicas-to-write").arg(1);
-    set.exec_async(&mut raw).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_writes() {
     let server = Server::with_sale().await;
@@ -27,7 +20,7 @@ async fn a_claim_is_renewed_only_while_it_is_ones_own_and_the_server_takes_write
     }
     let renewed = connection.renew(voucher(), nonce(1)).await;
     assert_eq!(renewed.unwrap(), LoadReply::Lost);
-    cut_off(&server).await;
+    server.cut_off().await;
     assert!(connection.renew(voucher(), nonce(2)).await.is_err());
 }
 
@@ -39,7 +32,7 @@ async fn only_a_server_that_serves_the_sale_and_takes_writes_names_its_epoch() {
     };
     let epoch = server.stock.epoch_that_takes_writes(voucher()).await;
     assert_eq!(epoch.unwrap(), Some(view.epoch));
-    cut_off(&server).await;
+    server.cut_off().await;
     let probe = server.stock.probe(voucher()).await;
     assert!(matches!(probe, Ok(Probe::Open(_))), "{probe:?}");
     let refused = server.stock.epoch_that_takes_writes(voucher()).await;

@@ -104,8 +104,9 @@ async fn run(lane: Arc<VoucherLane>, mut queue: mpsc::Receiver<Request>) {
         let Some(last) = batch.last() else {
             break;
         };
-        let came = lane.shared.now().saturating_sub(last.queued_at.elapsed());
-        lane.queue.backlog.taken(came);
+        lane.queue
+            .backlog
+            .taken(lane.shared.time_of(last.queued_at));
         lane.shared.spawn(call::run(Arc::clone(&lane), batch, slot));
     }
     lane.shared.queues.forget(lane.voucher);

@@ -101,11 +101,8 @@ pub(super) async fn run(lane: Arc<VoucherLane>, batch: Vec<Request>, slot: Owned
 
 fn remember_sold_out(lane: &VoucherLane, lease: SoldOutLease, sent: BootInstant) {
     let (shared, queue) = (&lane.shared, &lane.queue);
-    let now = shared.now();
-    if queue
-        .sold_out
-        .learn(&lease, now.saturating_sub(sent.elapsed()), now)
-    {
+    let (sent, now) = (shared.time_of(sent), shared.now());
+    if queue.sold_out.learn(&lease, sent, now) {
         let (queue, version) = (Arc::clone(queue), lease.holders);
         shared.spawn(read_holders(
             Arc::clone(shared),

@@ -76,7 +76,12 @@ struct ReservationsContext {
 
 impl ReservationsContext {
     fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.time_of(BootInstant::now())
+    }
+
+    /// A moment as a time in `queues`.
+    fn time_of(&self, moment: BootInstant) -> Duration {
+        moment.since(self.origin)
     }
 
     /// Starts work that outlives the request it was begun for.

@@ -180,6 +180,13 @@ mod tests {
         sold_out
     }
 
+    /// At which milliseconds a buyer is refused who has not ordered.
+    fn expect(sold_out: &SoldOut, cases: &[(u64, bool)]) {
+        for (at, refused) in cases {
+            assert_eq!(sold_out.refuses(&order(1), ms(*at)), *refused, "at {at} ms");
+        }
+    }
+
     #[test]
     fn nobody_is_refused_before_a_lease_for_the_known_holders_and_nobody_after_it() {
         let sold_out = knows_holders();
@@ -188,22 +195,25 @@ mod tests {
             "the lease was before"
         );
         assert!(!sold_out.learn(&lease("a"), ms(200), ms(205)));
-        for (at, refused) in [(205, true), (219, true), (230, false), (240, false)] {
-            assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
-        }
+        expect(
+            &sold_out,
+            &[(205, true), (219, true), (230, false), (240, false)],
+        );
     }
 
     #[test]
     fn before_a_lease_is_over_one_order_asks_for_the_next() {
         let sold_out = knows_holders();
         sold_out.learn(&lease("a"), ms(200), ms(201));
-        for (at, refused) in [(219, true), (220, false), (220, true), (229, true)] {
-            assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
-        }
+        expect(
+            &sold_out,
+            &[(219, true), (220, false), (220, true), (229, true)],
+        );
         sold_out.learn(&lease("a"), ms(220), ms(229));
-        for (at, refused) in [(230, true), (239, true), (240, false), (249, true)] {
-            assert_eq!(sold_out.refuses(&order(1), ms(at)), refused, "at {at} ms");
-        }
+        expect(
+            &sold_out,
+            &[(230, true), (239, true), (240, false), (249, true)],
+        );
     }
 
     #[test]
