@@ -24,16 +24,22 @@ pub(crate) type Processes = BTreeMap<String, (String, f64)>;
 
 /// The stack's processes by their ids; empty where there is no `/proc`.
 pub(crate) fn processes() -> Processes {
+    named(&PROCESSES)
+}
+
+fn named(names: &[&str]) -> Processes {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Processes::new();
     };
     let process = |entry: fs::DirEntry| {
-        // Not every entry is a process, and a process may end while it is looked at.
+        // Not every entry is a process, and `self` is one that stands there by its id too.
+        let id = entry.file_name().into_string().ok()?;
+        id.parse::<u32>().ok()?;
+        // A process may end while it is looked at.
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let (name, ticks) = parse_stat(&stat)?;
-        let id = entry.file_name().into_string().ok()?;
         let used = (name.to_owned(), ticks / TICKS_PER_SECOND);
-        PROCESSES.contains(&name).then_some((id, used))
+        names.contains(&name).then_some((id, used))
     };
     entries.flatten().filter_map(process).collect()
 }
@@ -83,6 +89,18 @@ mod tests {
         let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 250 50 7 8 20 0 1 0 9";
         assert_eq!(parse_stat(stat), Some(("a (b) c", 300.0)));
         assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn the_process_that_looks_counts_once() {
+        let stat = fs::read_to_string("/proc/self/stat").expect("a Linux machine");
+        let (name, _) = parse_stat(&stat).expect("a process");
+        let found = named(&[name]);
+        let own = found.keys().filter(|id| {
+            let id = id.as_str();
+            id == "self" || id == "thread-self" || id == std::process::id().to_string()
+        });
+        assert_eq!(own.count(), 1, "{found:?}");
     }
 
     #[test]
