@@ -28,6 +28,7 @@ pub use crate::database::server::DatabaseServer;
 pub use crate::effects::page::EffectsPage;
 pub use crate::effects::serve::{Leaving, ServedSale};
 pub use crate::effects::snapshot::{LoadOrder, LoadSnapshot};
+pub use crate::effects::turns::{Turn, Turns};
 pub use crate::fold::apply::{Adjustment, Applied, Reload};
 pub use crate::fold::book_snapshot::BookSnapshot;
 pub use crate::fold::positions::{FoldPosition, View};

@@ -1,6 +1,9 @@
 //! Four times a second every sale of this process' partitions that sells is looked at, in PostgreSQL and
 //! in Redis, and the others every two seconds: one that Redis does not serve is loaded, one that is over
-//! leaves Redis.
+//! leaves Redis. Where there are many sales, they are looked at by turns, until one is found that Redis has
+//! lost: then all are looked at.
+
+mod attention;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +15,7 @@ use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use self::attention::Attention;
 use crate::context::ProjectorContext;
 use crate::effects::Seen;
 use crate::metrics;
@@ -19,8 +23,6 @@ use crate::partition::Partition;
 use crate::reload::{Ended, Reload};
 
 const PERIOD: Duration = Duration::from_millis(250);
-/// A sale that nobody can order from is looked at once in so many looks.
-const REST: u64 = 8;
 /// After which it is looked again whether a sale is still another deployment's.
 const OTHER_LOG_PAUSE: Duration = Duration::from_secs(5);
 
@@ -69,9 +71,7 @@ pub(crate) struct Watch {
     shared: Arc<ProjectorContext>,
     owned: Owned,
     loading: Arc<Mutex<Loading>>,
-    /// Sales that Redis did not serve when they were last looked at.
-    not_served: HashSet<VoucherId>,
-    looks: u64,
+    attention: Attention,
 }
 
 #[derive(Default)]
@@ -90,8 +90,7 @@ impl Watch {
             shared,
             owned,
             loading: Arc::default(),
-            not_served: HashSet::new(),
-            looks: 0,
+            attention: Attention::new(),
         }
     }
 
@@ -119,22 +118,20 @@ impl Watch {
         let shared = Arc::clone(&self.shared);
         let mut sales = shared.orderbook.sales_to_serve(&partitions).await?;
         let known: HashSet<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
-        self.not_served.retain(|voucher| known.contains(voucher));
         lock(&self.loading)
             .other_log
             .retain(|voucher, _| known.contains(voucher));
-        self.looks += 1;
-        sales.retain(|sale| self.is_due(sale));
+        self.attention.next(&mut sales);
 
         let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
         let survey = shared.stock.survey(&vouchers).await;
         let mut failure = survey.failure.map(anyhow::Error::new);
+        if failure.is_some() {
+            self.attention.failed();
+        }
         for (sale, probe) in sales.iter().zip(&survey.probes) {
-            if matches!(probe, Ok(Probe::Open(_))) {
-                self.not_served.remove(&sale.voucher_id);
-            } else {
-                self.not_served.insert(sale.voucher_id);
-            }
+            self.attention
+                .saw(sale, matches!(probe, Ok(Probe::Open(_))));
             // Without an answer nothing is done to the sale: the next look comes soon.
             let Ok(probe) = probe else {
                 continue;
@@ -155,19 +152,8 @@ impl Watch {
         metrics::LOADS_UNDER_WAY.only().set(loading as f64);
         metrics::SALES_NOT_SERVED
             .only()
-            .set(self.not_served.len() as f64);
+            .set(self.attention.not_served() as f64);
         failure.map_or(Ok(()), Err)
-    }
-
-    /// Whether a sale is looked at this time: always while it sells, or Redis does not serve it.
-    fn is_due(&self, sale: &ServedSale) -> bool {
-        let turn = self
-            .looks
-            .wrapping_add(sale.voucher_id.get().unsigned_abs());
-        sale.busy
-            || !sale.loaded
-            || self.not_served.contains(&sale.voucher_id)
-            || turn.is_multiple_of(REST)
     }
 
     /// Names a sale of this deployment's that another one has loaded.

@@ -3,3 +3,4 @@
 pub(crate) mod page;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
+pub(crate) mod turns;

@@ -1,5 +1,5 @@
-//! Compares the stores while orders are taken: the units of every sale each second, and the holds of one
-//! sale after the other. It repairs nothing. A metric, a log line and a table that the operators' page shows say
+//! Compares the stores while orders are taken: the units of every sale each second, less often where there are more than
+//! a thousand, and the holds of one sale after the other. It repairs nothing. A metric, a log line and a table that the operators' page shows say
 //! what is wrong, and `seckillctl reconcile` repairs it.
 
 mod holds;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_domain::{Offset, VoucherId};
-use seckill_orderbook::{Finding, SaleUnits, ServedSale, Through};
+use seckill_orderbook::{Finding, SaleUnits, ServedSale, Through, Turns};
 use seckill_stock::{Probe, SaleView};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use crate::metrics;
 use crate::watch::{Owned, lock};
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Sales of a kind that are looked at a second, on average.
+const SALES_PER_LOOK: usize = 1_000;
 /// A sale that nobody can order from is looked at once in so many looks.
 const AT_REST: u64 = 10;
 /// Sales that are looked at hold by hold in one look, unless their orders are more than this.
@@ -37,6 +39,8 @@ const REST: u32 = 9;
 /// A sale that stands further back than this in its partition is asked for by itself, so that others
 /// are not read so far back with it.
 const FAR_BACK: i64 = 20_000;
+/// Where many sales are asked for, all are read so far back for each of them: to ask for one costs as much.
+const FAR_BACK_EACH: i64 = 1_000;
 
 pub(crate) struct ConsistencyChecker {
     shared: Arc<ProjectorContext>,
@@ -47,7 +51,7 @@ pub(crate) struct ConsistencyChecker {
     /// Sales to be scanned, in turn.
     rotation: VecDeque<VoucherId>,
     rest_until: Instant,
-    looks: u64,
+    turns: Turns,
     /// Where the fold of a partition stood in the last look.
     folded: HashMap<i32, Offset>,
     /// The partitions and the findings that were written last; none before the first time, and after a failure.
@@ -67,7 +71,7 @@ impl ConsistencyChecker {
             orphans: Orphans::default(),
             rotation: VecDeque::new(),
             rest_until: Instant::now(),
-            looks: 0,
+            turns: Turns::new(SALES_PER_LOOK, AT_REST),
             folded: HashMap::new(),
             written: None,
         }
@@ -103,8 +107,12 @@ impl ConsistencyChecker {
             .iter()
             .map(|sale| (sale.voucher_id, sale.partition))
             .collect();
-        self.looks += 1;
-        sales.retain(|sale| sale.busy || self.looks.is_multiple_of(AT_REST));
+        // Together, because what has moved in a partition is then read once for all of them.
+        let turn = self.turns.next(&sales);
+        sales.retain(|sale| turn.takes_all_like(sale));
+        if sales.is_empty() && !known.is_empty() {
+            return Ok(());
+        }
         let vouchers: Vec<_> = sales.iter().map(|sale| sale.voucher_id).collect();
         let looked_at: HashSet<_> = vouchers.iter().copied().collect();
         // Redis first: PostgreSQL is ahead of it, and says where it was.
@@ -191,9 +199,10 @@ impl ConsistencyChecker {
     ) -> anyhow::Result<Vec<SaleUnits>> {
         let (orderbook, topic) = (&self.shared.orderbook, &self.shared.topics.events);
         let folded = self.folded.get(&partition).map_or(0, |offset| offset.get());
+        let far_back = FAR_BACK.max(FAR_BACK_EACH.saturating_mul(asked.len() as i64));
         let (near, far): (Vec<_>, Vec<_>) = asked
             .into_iter()
-            .partition(|(_, since)| folded > 0 && folded - since.get() <= FAR_BACK);
+            .partition(|(_, since)| folded > 0 && folded - since.get() <= far_back);
         let mut units = orderbook
             .units_since(topic, partition, &near, Through::Offsets)
             .await?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use seckill_domain::VoucherId;
 use seckill_eventlog::{DeliveryError, SendError};
+use seckill_orderbook::{ServedSale, Turns};
 use seckill_stock::{Ack, MAX_ITEMS, OutboxCursor, PendingEvent, StockError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,9 @@ use super::call::ACK_FLUSH_AFTER;
 use super::{RelayOptions, Reservations, ReservationsContext};
 
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// A sale that accepts no orders is checked once in so many rounds.
+/// Sales of a kind that are checked in one round.
+const SALES_PER_ROUND: usize = 1_000;
+/// A sale that accepts no orders is checked once in so many rounds: it gets no new pending events.
 const AT_REST: u64 = 10;
 /// Beyond the delivery timeout: Redis' clock stamped the entry, and the ack takes a moment to come and to be flushed.
 const MARGIN: Duration = ACK_FLUSH_AFTER.saturating_add(Duration::from_secs(1));
@@ -54,7 +57,7 @@ impl Reservations {
             options,
             known: Vec::new(),
             unpublished: BTreeMap::new(),
-            rounds: 0,
+            turns: Turns::new(SALES_PER_ROUND, AT_REST),
         };
         let mut ticks = tokio::time::interval(ROUND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,19 +75,18 @@ struct Relay<'a> {
     shared: &'a ReservationsContext,
     options: RelayOptions,
     /// The sales that Redis served when PostgreSQL last answered.
-    known: Vec<VoucherId>,
+    known: Vec<ServedSale>,
     /// The sales whose pending events Kafka did not take, and since when.
     unpublished: BTreeMap<VoucherId, Instant>,
-    rounds: u64,
+    turns: Turns,
 }
 
 impl Relay<'_> {
     /// All sales once. What fails is tried again in the next round.
     async fn round(&mut self) {
         self.refresh().await;
-        let vouchers = self.vouchers();
-        self.unpublished.retain(|sale, _| vouchers.contains(sale));
-        self.relay(vouchers).await;
+        let due = self.due();
+        self.relay(due).await;
         let age = |since: &Instant| self.give_up_after() + since.elapsed();
         let oldest = self.unpublished.values().map(age).max();
         let oldest = oldest.unwrap_or_default().as_secs_f64();
@@ -115,25 +117,33 @@ impl Relay<'_> {
     }
 
     async fn refresh(&mut self) {
-        self.rounds += 1;
         let partitions: Vec<i32> = (0..self.options.partitions).collect();
         match self.options.orderbook.sales_to_serve(&partitions).await {
-            // A sale that accepts no orders gets no new pending events, so it is checked less often.
-            Ok(mut sales) => {
-                sales.retain(|sale| sale.busy || self.rounds.is_multiple_of(AT_REST));
-                self.known = sales.into_iter().map(|sale| sale.voucher_id).collect();
-            }
+            Ok(sales) => self.known = sales,
             Err(error) => {
                 tracing::warn!(%error, "the relay goes on with the sales it knows");
             }
         }
     }
 
-    /// What PostgreSQL knew last, and what this process took orders for lately: a sale may be newer
-    /// than PostgreSQL's last answer.
-    fn vouchers(&self) -> BTreeSet<VoucherId> {
-        let served = self.shared.queues.served_vouchers();
-        self.known.iter().copied().chain(served).collect()
+    /// Whose turn it is of the sales that PostgreSQL knew last; those with events that Kafka did not take; and those that
+    /// this process took orders for lately and that PostgreSQL did not know, or that were closed since.
+    fn due(&mut self) -> BTreeSet<VoucherId> {
+        let turn = self.turns.next(&self.known);
+        let mut due: BTreeSet<_> = self.shared.queues.served_vouchers().into_iter().collect();
+        let mut left = std::mem::take(&mut self.unpublished);
+        for sale in &self.known {
+            let unpublished = left.remove_entry(&sale.voucher_id);
+            if unpublished.is_some() || turn.takes(sale) {
+                due.insert(sale.voucher_id);
+            } else if sale.busy {
+                due.remove(&sale.voucher_id);
+            }
+            self.unpublished.extend(unpublished);
+        }
+        left.retain(|voucher, _| due.contains(voucher));
+        self.unpublished.append(&mut left);
+        due
     }
 
     /// An event that has been pending for longer has no producer any more.
