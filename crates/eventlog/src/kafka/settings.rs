@@ -36,13 +36,13 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
-    /// The defaults: 1 ms to linger, 5 s to deliver.
+    /// The defaults: half a millisecond to linger, 5 s to deliver.
     #[must_use]
     pub fn new(brokers: impl Into<String>, client_id: impl Into<String>) -> Self {
         Self {
             brokers: brokers.into(),
             client_id: client_id.into(),
-            linger: Duration::from_millis(1),
+            linger: Duration::from_micros(500),
             delivery_timeout: Duration::from_secs(5),
             properties: Properties::default(),
             registry: None,

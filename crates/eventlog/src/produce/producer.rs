@@ -88,13 +88,14 @@ impl EventProducer {
         event_partitions: i32,
     ) -> Result<Self, KafkaError> {
         let delivery_ms = settings.delivery_timeout.as_millis().to_string();
+        let linger_ms = settings.linger.as_secs_f64() * 1e3;
         let acks = Arc::new(Acks::new(event_partitions));
         let producer: ThreadedProducer<AcksContext> = settings
             .client_config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.type", "lz4")
-            .set("linger.ms", settings.linger.as_millis().to_string())
+            .set("linger.ms", linger_ms.to_string())
             .set("delivery.timeout.ms", &delivery_ms)
             .set("request.timeout.ms", &delivery_ms)
             .set("statistics.interval.ms", statistics::INTERVAL_MS)

@@ -18,7 +18,7 @@ use super::{PlaceError, ReservationsContext, call};
 
 /// Calls of a voucher begin so far apart, unless the next one would be full. Redis answers within a fraction of this:
 /// without it, many requests would be decided by calls of a few each, and a call costs more than a decision.
-const CALL_SPACING: Duration = Duration::from_millis(1);
+const CALL_SPACING: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_secs(60);
 /// Voucher ids come from the URL, so a queue of an unknown sale must not use memory for long.
 const IDLE_UNSERVED: Duration = Duration::from_secs(1);
