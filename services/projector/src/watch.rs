@@ -126,9 +126,6 @@ impl Watch {
         let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
         let survey = shared.stock.survey(&vouchers).await;
         let mut failure = survey.failure.map(anyhow::Error::new);
-        if failure.is_some() {
-            self.attention.failed();
-        }
         for (sale, probe) in sales.iter().zip(&survey.probes) {
             self.attention
                 .saw(sale, matches!(probe, Ok(Probe::Open(_))));
