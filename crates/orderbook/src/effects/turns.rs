@@ -62,6 +62,12 @@ impl Turn {
         self.look.is_multiple_of(self.every(sale))
     }
 
+    /// In how many looks a busy sale is due once.
+    #[must_use]
+    pub const fn looks_for_all_busy(&self) -> u64 {
+        self.busy_every
+    }
+
     const fn every(&self, sale: &ServedSale) -> u64 {
         if sale.busy {
             self.busy_every

@@ -28,7 +28,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const SALES_PER_LOOK: usize = 1_000;
 /// A sale that nobody can order from is looked at once in so many looks.
 const AT_REST: u64 = 10;
-/// Sales that are looked at hold by hold in one look, unless their orders are more than this.
+/// Sales that are looked at hold by hold a second, unless their orders are more than this.
 const SCANNED_SALES: usize = 8;
 const SCANNED_UNITS: i64 = 10_000;
 /// A sale with more units in live orders is not scanned here: `seckillctl reconcile` does.
@@ -134,7 +134,8 @@ impl ConsistencyChecker {
         self.rotation.retain(|voucher| known.contains_key(voucher));
 
         let compared = self.compare_units(&served).await?;
-        let scanned = self.scan(&served, &compared).await;
+        let seconds = turn.looks_for_all_busy();
+        let scanned = self.scan(&served, &compared, seconds).await;
         self.measure(&compared);
         self.write(partitions, &known).await;
         scanned
@@ -217,12 +218,15 @@ impl ConsistencyChecker {
         Ok(units)
     }
 
-    /// What was suspected first, then whose turn it is.
+    /// What was suspected first, then whose turn it is; as many as are due in so many seconds.
     async fn scan(
         &mut self,
         served: &[Served],
         compared: &HashMap<VoucherId, Compared>,
+        seconds: u64,
     ) -> anyhow::Result<()> {
+        let most_sales = SCANNED_SALES.saturating_mul(usize::try_from(seconds)?);
+        let most_units = SCANNED_UNITS.saturating_mul(i64::try_from(seconds)?);
         let partitions: HashMap<_, _> = served
             .iter()
             .map(|(s, _)| (s.voucher_id, s.partition))
@@ -235,11 +239,11 @@ impl ConsistencyChecker {
             held || self.observations.suspects(*voucher) || self.orphans.concern(*voucher)
         };
         let mut turn: Vec<_> = partitions.keys().copied().filter(suspect).collect();
-        turn.truncate(SCANNED_SALES);
+        turn.truncate(most_sales);
         let suspects: HashSet<_> = turn.iter().copied().collect();
         let begun = Instant::now();
         let rested = begun >= self.rest_until;
-        for _ in 0..if rested { SCANNED_SALES } else { 0 } {
+        for _ in 0..if rested { most_sales } else { 0 } {
             turn.extend(self.rotation.pop_front().filter(|v| !suspects.contains(v)));
         }
         let mut units: i64 = 0;
@@ -249,7 +253,7 @@ impl ConsistencyChecker {
             if live > SCANNABLE_UNITS {
                 continue;
             }
-            if units > SCANNED_UNITS.max(live) {
+            if units > most_units.max(live) {
                 self.rotation.push_back(voucher);
                 continue;
             }
