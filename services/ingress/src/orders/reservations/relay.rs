@@ -82,7 +82,7 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    /// All sales once. What fails is tried again in the next round.
+    /// The sales whose turn it is. What fails is tried again in the next round.
     async fn round(&mut self) {
         self.refresh().await;
         let due = self.due();
