@@ -121,7 +121,7 @@ impl Watch {
         lock(&self.loading)
             .other_log
             .retain(|voucher, _| known.contains(voucher));
-        self.attention.next(&mut sales);
+        self.attention.next(&mut sales, &known);
 
         let vouchers: Vec<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
         let survey = shared.stock.survey(&vouchers).await;

@@ -1,6 +1,6 @@
-//! Compares the stores while orders are taken: the units of every sale each second, less often where there are more than
-//! a thousand, and the holds of one sale after the other. It repairs nothing. A metric, a log line and a table that the operators' page shows say
-//! what is wrong, and `seckillctl reconcile` repairs it.
+//! Compares the stores while orders are taken: the units of every sale each second, less often where there are more
+//! than a thousand, and the holds of one sale after the other. It repairs nothing. A metric, a log line and a table
+//! that the operators' page shows say what is wrong, and `seckillctl reconcile` repairs it.
 
 mod holds;
 mod observations;
@@ -39,7 +39,8 @@ const REST: u32 = 9;
 /// A sale that stands further back than this in its partition is asked for by itself, so that others
 /// are not read so far back with it.
 const FAR_BACK: i64 = 20_000;
-/// Where many sales are asked for, all are read so far back for each of them: to ask for one costs as much.
+/// Of many sales that are read together, so many records may be read for each: to ask for one by itself costs about
+/// as much.
 const FAR_BACK_EACH: i64 = 1_000;
 
 pub(crate) struct ConsistencyChecker {

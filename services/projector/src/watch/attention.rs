@@ -29,9 +29,9 @@ impl Attention {
         }
     }
 
-    /// Begins a look: leaves those of all `sales` that are due. What Redis does not serve always is.
-    pub(super) fn next(&mut self, sales: &mut Vec<ServedSale>) {
-        let known: HashSet<VoucherId> = sales.iter().map(|sale| sale.voucher_id).collect();
+    /// Begins a look: leaves those of all `sales` that are due. What Redis does not serve always is. `known` are the
+    /// ids of all.
+    pub(super) fn next(&mut self, sales: &mut Vec<ServedSale>, known: &HashSet<VoucherId>) {
         self.not_served.retain(|voucher| known.contains(voucher));
         let turn = self.turns.next(sales);
         let all = std::mem::take(&mut self.in_doubt);
@@ -78,7 +78,8 @@ mod tests {
     /// One look, at a Redis that serves what `serves` says.
     fn look(attention: &mut Attention, serves: impl Fn(VoucherId) -> bool) -> Vec<VoucherId> {
         let mut due = sales();
-        attention.next(&mut due);
+        let known = due.iter().map(|sale| sale.voucher_id).collect();
+        attention.next(&mut due, &known);
         for sale in &due {
             attention.saw(sale, serves(sale.voucher_id));
         }

@@ -4,7 +4,7 @@
 //! It is published unchanged. If the first one is in the log too, the fold ignores the second one. While orders are
 //! refused because of Kafka, the relay is also what tries Kafka again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -130,20 +130,18 @@ impl Relay<'_> {
     /// this process took orders for lately and that PostgreSQL did not know, or that were closed since.
     fn due(&mut self) -> BTreeSet<VoucherId> {
         let turn = self.turns.next(&self.known);
-        let mut due: BTreeSet<_> = self.shared.queues.served_vouchers().into_iter().collect();
-        let mut left = std::mem::take(&mut self.unpublished);
-        for sale in &self.known {
-            let unpublished = left.remove_entry(&sale.voucher_id);
-            if unpublished.is_some() || turn.takes(sale) {
-                due.insert(sale.voucher_id);
-            } else if sale.busy {
-                due.remove(&sale.voucher_id);
-            }
-            self.unpublished.extend(unpublished);
-        }
-        left.retain(|voucher, _| due.contains(voucher));
-        self.unpublished.append(&mut left);
-        due
+        let served: HashSet<_> = self.shared.queues.served_vouchers().into_iter().collect();
+        let known: HashSet<_> = self.known.iter().map(|sale| sale.voucher_id).collect();
+        self.unpublished
+            .retain(|sale, _| known.contains(sale) || served.contains(sale));
+        let in_turn = self.known.iter().filter(|sale| {
+            let closed_since = !sale.busy && served.contains(&sale.voucher_id);
+            closed_since || turn.takes(sale)
+        });
+        let in_turn = in_turn.map(|sale| sale.voucher_id);
+        let not_known = served.difference(&known).copied();
+        let unpublished = self.unpublished.keys().copied();
+        in_turn.chain(not_known).chain(unpublished).collect()
     }
 
     /// An event that has been pending for longer has no producer any more.
