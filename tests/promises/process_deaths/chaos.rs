@@ -1,5 +1,5 @@
-//! Processes and stores are killed at random, or all at once, while orders flow and expire. The
-//! seed of a run is printed; the same seed kills in the same order.
+//! Processes and stores are killed at random, or all at once, while orders flow and expire, and others compete for the
+//! few units of a second sale. The seed of a run is printed; the same seed kills in the same order.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use seckill_domain::VoucherId;
 use seckill_testkit::{Service, TestStack};
-use seckill_tests::{Crowd, SaleTerms, SaleTotals, World, check_consistency, until_ready};
+use seckill_tests::{Crowd, Rivals, SaleTerms, SaleTotals, World, check_consistency, until_ready};
 
 const SEED_VARIABLE: &str = "SECKILL_TEST_SEED";
 const BUYERS: u64 = 2_000_000;
@@ -60,13 +60,19 @@ struct Arena {
     second: Service,
     voucher: VoucherId,
     crowd: Crowd,
+    rivals: Rivals,
+    /// Which of the services, or Redis after the last of them, is stopped and will be resumed.
+    sleeper: Option<usize>,
     kills: BTreeMap<Victim, usize>,
     /// The number of services that ended by themselves.
     ended_by_themselves: usize,
 }
 
 impl Arena {
-    async fn start(stores: seckill_testkit::stack::Builder) -> Result<Self> {
+    async fn start(
+        stores: seckill_testkit::stack::Builder,
+        random: &mut fastrand::Rng,
+    ) -> Result<Self> {
         let world = World::over(stores, &[("PROMISE_DEADLINE_MS", "1000")])?;
         let second = world.stack.start_ingress(&[])?;
         let clients = [world.client.clone(), world.client_of(&second)];
@@ -78,12 +84,15 @@ impl Arena {
         let voucher = world.sale(terms).await?;
         let crowd = Crowd::come(&clients, voucher, 1..BUYERS);
         crowd.flows(50).await?;
+        let rivals = Rivals::come(&world, &clients, random).await?;
         world.stack.redis.snapshot()?;
         Ok(Self {
             world,
             second,
             voucher,
             crowd,
+            rivals,
+            sleeper: None,
             kills: BTreeMap::new(),
             ended_by_themselves: 0,
         })
@@ -119,6 +128,32 @@ impl Arena {
         ]
     }
 
+    /// The one that sleeps may wake up, and then another may fall asleep.
+    fn change_sleeper(&mut self, random: &mut fastrand::Rng) -> Result<()> {
+        if let Some(sleeper) = self.sleeper.filter(|_| random.bool()) {
+            self.resume(sleeper)?;
+        }
+        if self.sleeper.is_none() && random.bool() {
+            let sleeper = random.usize(..=self.services().len());
+            if let Some(service) = self.services().get_mut(sleeper) {
+                service.pause()?;
+            } else {
+                self.world.stack.redis.pause()?;
+            }
+            self.sleeper = Some(sleeper);
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, sleeper: usize) -> Result<()> {
+        self.sleeper = None;
+        if let Some(service) = self.services().get_mut(sleeper) {
+            service.resume()
+        } else {
+            self.world.stack.redis.resume()
+        }
+    }
+
     /// Starts services again that have ended, as a supervisor would do.
     fn supervise(&mut self) -> Result<()> {
         let mut ended = 0;
@@ -135,6 +170,9 @@ impl Arena {
 
     /// Waits until all sales are served, the crowd has ended and all orders have expired.
     async fn ends_well(mut self, case: &str) -> Result<()> {
+        if let Some(sleeper) = self.sleeper {
+            self.resume(sleeper)?;
+        }
         let calm = Instant::now();
         let services = self.services().map(|service| &*service);
         for service in services {
@@ -144,8 +182,12 @@ impl Arena {
         let flows_ms = calm.elapsed().as_millis();
         let orders = self.crowd.accepted();
         let answers = self.crowd.leave().await?;
+        let contested = self.rivals.voucher;
+        let told = self.rivals.leave().await?;
         let (world, voucher) = (&self.world, self.voucher);
-        world.quiet_with_none_unpaid(voucher, RECOVERY).await?;
+        for voucher in [voucher, contested] {
+            world.quiet_with_none_unpaid(voucher, RECOVERY).await?;
+        }
         world.until_carried_out().await?;
         let lag_ms = calm.elapsed().as_millis();
         let SaleTotals {
@@ -155,10 +197,18 @@ impl Arena {
             ..
         } = check_consistency(world, voucher, &answers).await?;
         assert_eq!(available, units, "every unit came back");
+        let found = check_consistency(world, contested, &told.answers).await?;
+        assert_eq!(found.available + found.paid, found.units, "{found:?}");
+        for (user, order_id) in &told.paid {
+            world.until_status(*user, order_id, "paid").await?;
+        }
         println!(
             "case {case}: kills={:?} ended_by_themselves={} orders={orders} rejected={rejected} \
-             orders_again_ms={flows_ms} recovered_ms={lag_ms}",
-            self.kills, self.ended_by_themselves
+             contested={} paid={} orders_again_ms={flows_ms} recovered_ms={lag_ms}",
+            self.kills,
+            self.ended_by_themselves,
+            told.answers.iter().filter(|a| a.is_reserved()).count(),
+            found.paid,
         );
         Ok(())
     }
@@ -176,10 +226,11 @@ fn last_line(service: &Service) -> Result<String> {
 async fn kills_at_random(kills: usize, pause_ms: std::ops::Range<u64>, case: &str) -> Result<()> {
     let mut random = seeded()?;
     let stores = TestStack::builder().private_kafka().private_postgres();
-    let mut arena = Arena::start(stores).await?;
+    let mut arena = Arena::start(stores, &mut random).await?;
     for victim in victims(&mut random, kills) {
         tokio::time::sleep(Duration::from_millis(random.u64(pause_ms.clone()))).await;
         arena.supervise()?;
+        arena.change_sleeper(&mut random)?;
         arena.kill(victim)?;
     }
     arena.supervise()?;
@@ -202,7 +253,7 @@ async fn two_hundred_random_kills() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: a minute"]
 async fn all_services_are_killed_at_once_every_two_seconds_for_a_minute() -> Result<()> {
-    let mut arena = Arena::start(TestStack::builder()).await?;
+    let mut arena = Arena::start(TestStack::builder(), &mut seeded()?).await?;
     let mut ticks = tokio::time::interval(Duration::from_secs(2));
     for _ in 0..30 {
         ticks.tick().await;
