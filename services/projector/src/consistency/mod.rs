@@ -4,9 +4,10 @@
 
 mod holds;
 mod observations;
+mod rotation;
 mod units;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::holds::Orphans;
 use self::observations::{INVARIANTS, Observations, Scope};
+use self::rotation::Rotation;
 use self::units::{Compared, Units};
 use crate::context::ProjectorContext;
 use crate::metrics;
@@ -49,8 +51,7 @@ pub(crate) struct ConsistencyChecker {
     units: Units,
     observations: Observations,
     orphans: Orphans,
-    /// Sales to be scanned, in turn.
-    rotation: VecDeque<VoucherId>,
+    rotation: Rotation,
     rest_until: Instant,
     turns: Turns,
     /// Where the fold of a partition stood in the last look.
@@ -70,7 +71,7 @@ impl ConsistencyChecker {
             units: Units::default(),
             observations: Observations::default(),
             orphans: Orphans::default(),
-            rotation: VecDeque::new(),
+            rotation: Rotation::default(),
             rest_until: Instant::now(),
             turns: Turns::new(SALES_PER_LOOK, AT_REST),
             folded: HashMap::new(),
@@ -132,7 +133,7 @@ impl ConsistencyChecker {
         self.observations
             .retain(|voucher| known.contains_key(&voucher));
         self.orphans.retain(|voucher| known.contains_key(&voucher));
-        self.rotation.retain(|voucher| known.contains_key(voucher));
+        self.rotation.retain(|voucher| known.contains_key(&voucher));
 
         let compared = self.compare_units(&served).await?;
         let seconds = turn.looks_for_all_busy();
@@ -232,35 +233,31 @@ impl ConsistencyChecker {
             .iter()
             .map(|(s, _)| (s.voucher_id, s.partition))
             .collect();
-        if self.rotation.is_empty() {
-            self.rotation.extend(partitions.keys().copied());
-        }
         let suspect = |voucher: &VoucherId| {
             let held = compared.get(voucher).is_some_and(|found| found.held != 0);
             held || self.observations.suspects(*voucher) || self.orphans.concern(*voucher)
         };
-        let mut turn: Vec<_> = partitions.keys().copied().filter(suspect).collect();
+        let live = |voucher: &VoucherId| compared.get(voucher).map_or(0, |found| found.live);
+        let scannable = partitions.keys().copied();
+        let scannable = scannable.filter(|voucher| live(voucher) <= SCANNABLE_UNITS);
+        let (mut turn, others): (Vec<_>, Vec<_>) = scannable.partition(suspect);
         turn.truncate(most_sales);
-        let suspects: HashSet<_> = turn.iter().copied().collect();
         let begun = Instant::now();
         let rested = begun >= self.rest_until;
-        for _ in 0..if rested { most_sales } else { 0 } {
-            turn.extend(self.rotation.pop_front().filter(|v| !suspects.contains(v)));
+        if rested {
+            turn.extend(self.rotation.due(others.into_iter(), most_sales));
         }
         let mut units: i64 = 0;
         for voucher in turn {
-            let live = compared.get(&voucher).map_or(0, |found| found.live);
-            units += live;
-            if live > SCANNABLE_UNITS {
-                continue;
-            }
-            if units > most_units.max(live) {
-                self.rotation.push_back(voucher);
-                continue;
-            }
-            let Some(partition) = partitions.get(&voucher).copied() else {
+            let (Some(partition), live) = (partitions.get(&voucher).copied(), live(&voucher))
+            else {
                 continue;
             };
+            units += live;
+            if units > most_units.max(live) {
+                continue;
+            }
+            self.rotation.note(voucher);
             let seen = holds::check(&self.shared, voucher, partition, &mut self.orphans).await;
             // One master that is away keeps nobody from looking at the sales of the others.
             if let Err(error) = &seen {
