@@ -175,9 +175,12 @@ impl Lane {
                 0 => (order(&promised.key).await, |answer| {
                     answer.is_reserved() || answer.body["status"] == "pending"
                 }),
-                1 => (order("another").await, |answer| {
-                    answer.problem() == "already-ordered"
-                }),
+                1 => {
+                    let another = format!("{}-{}", promised.key, self.random.u32(..));
+                    (order(&another).await, |answer| {
+                        answer.problem() == "already-ordered"
+                    })
+                }
                 _ => {
                     let path = format!("/api/v1/orders/{}", promised.order_id);
                     (client.get(user, &path).await, |answer| {

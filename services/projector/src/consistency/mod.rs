@@ -240,19 +240,19 @@ impl ConsistencyChecker {
         let live = |voucher: &VoucherId| compared.get(voucher).map_or(0, |found| found.live);
         let scannable = partitions.keys().copied();
         let scannable = scannable.filter(|voucher| live(voucher) <= SCANNABLE_UNITS);
-        let (mut turn, others): (Vec<_>, Vec<_>) = scannable.partition(suspect);
-        turn.truncate(most_sales);
+        let (suspects, others): (Vec<_>, Vec<_>) = scannable.partition(suspect);
+        let mut turn = self.rotation.due(suspects, most_sales);
         let begun = Instant::now();
         let rested = begun >= self.rest_until;
         if rested {
-            turn.extend(self.rotation.due(others.into_iter(), most_sales));
+            turn.extend(self.rotation.due(others, most_sales));
         }
         let mut units: i64 = 0;
         for voucher in turn {
-            let (Some(partition), live) = (partitions.get(&voucher).copied(), live(&voucher))
-            else {
+            let Some(partition) = partitions.get(&voucher).copied() else {
                 continue;
             };
+            let live = live(&voucher);
             units += live;
             if units > most_units.max(live) {
                 continue;

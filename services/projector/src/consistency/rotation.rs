@@ -12,15 +12,10 @@ pub(super) struct Rotation {
 
 impl Rotation {
     /// At most so many of `sales`: first those that were never read, then those whose reading is the longest ago.
-    pub(super) fn due(
-        &self,
-        sales: impl Iterator<Item = VoucherId>,
-        most: usize,
-    ) -> Vec<VoucherId> {
-        let mut due: Vec<_> = sales.collect();
-        due.sort_unstable_by_key(|voucher| (self.last.get(voucher), voucher.get()));
-        due.truncate(most);
-        due
+    pub(super) fn due(&self, mut sales: Vec<VoucherId>, most: usize) -> Vec<VoucherId> {
+        sales.sort_unstable_by_key(|voucher| (self.last.get(voucher), voucher.get()));
+        sales.truncate(most);
+        sales
     }
 
     pub(super) fn note(&mut self, voucher: VoucherId) {
@@ -37,8 +32,9 @@ impl Rotation {
 mod tests {
     use super::*;
 
-    fn sales(numbers: std::ops::Range<i64>) -> impl Iterator<Item = VoucherId> {
-        numbers.map(|number| VoucherId::new(number).unwrap())
+    fn sales(numbers: std::ops::Range<i64>) -> Vec<VoucherId> {
+        let sales = numbers.map(|number| VoucherId::new(number).unwrap());
+        sales.collect()
     }
 
     fn read(rotation: &mut Rotation, of: std::ops::Range<i64>) -> Vec<i64> {
