@@ -129,9 +129,11 @@ impl Lane {
         self.clients[any].clone()
     }
 
-    async fn pause(&mut self, at_most_ms: u64) {
-        let pause = self.random.u64(10..at_most_ms);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+    /// The time that a buyer takes until the next request. It spreads the requests over the faults, and nothing is
+    /// expected to have happened after it.
+    async fn think(&mut self, at_most_ms: u64) {
+        let time = self.random.u64(10..at_most_ms);
+        tokio::time::sleep(Duration::from_millis(time)).await;
     }
 
     /// Asks with one key until there is an answer.
@@ -142,7 +144,7 @@ impl Lane {
             let client = self.client();
             let answer = client.order(self.voucher, user, Some(&key), 1).await;
             let Some(answer) = given(answer) else {
-                self.pause(300).await;
+                self.think(300).await;
                 continue;
             };
             // Of a key whose answer was lost the order may be over.
@@ -150,7 +152,7 @@ impl Lane {
             ensure!(answer.status == 202 || expected, "{user}: {answer:?}");
             self.told.answers.push(answer.clone());
             if !answer.is_reserved() {
-                self.pause(100).await;
+                self.think(100).await;
                 return Ok(None);
             }
             let order_id = answer.order_id().context("an order id")?.to_owned();
@@ -168,7 +170,7 @@ impl Lane {
     async fn keep_asking(&mut self, promised: &Promised) -> Result<()> {
         let id = Some(promised.order_id.as_str());
         while self.random.u8(..8) != 0 {
-            self.pause(1_000).await;
+            self.think(1_000).await;
             let (client, user) = (self.client(), promised.user);
             let order = async |key| client.order(self.voucher, user, Some(key), 1).await;
             let (answer, right): (_, fn(&Answer) -> bool) = match self.random.u8(..3) {
@@ -224,7 +226,7 @@ impl Lane {
             let client = self.client();
             let answer = client.pay(&promised.order_id, &payment, 1_000).await;
             let Some(answer) = given(answer) else {
-                self.pause(300).await;
+                self.think(300).await;
                 continue;
             };
             ensure!(answer.status == 202, "{promised:?}: {answer:?}");

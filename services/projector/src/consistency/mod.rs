@@ -229,17 +229,15 @@ impl ConsistencyChecker {
     ) -> anyhow::Result<()> {
         let most_sales = SCANNED_SALES.saturating_mul(usize::try_from(seconds)?);
         let most_units = SCANNED_UNITS.saturating_mul(i64::try_from(seconds)?);
-        let partitions: HashMap<_, _> = served
-            .iter()
-            .map(|(s, _)| (s.voucher_id, s.partition))
-            .collect();
-        let suspect = |voucher: &VoucherId| {
+        let suspect = |(voucher, _): &(VoucherId, i32)| {
             let held = compared.get(voucher).is_some_and(|found| found.held != 0);
             held || self.observations.suspects(*voucher) || self.orphans.concern(*voucher)
         };
         let live = |voucher: &VoucherId| compared.get(voucher).map_or(0, |found| found.live);
-        let scannable = partitions.keys().copied();
-        let scannable = scannable.filter(|voucher| live(voucher) <= SCANNABLE_UNITS);
+        let sales = served
+            .iter()
+            .map(|(sale, _)| (sale.voucher_id, sale.partition));
+        let scannable = sales.filter(|(voucher, _)| live(voucher) <= SCANNABLE_UNITS);
         let (suspects, others): (Vec<_>, Vec<_>) = scannable.partition(suspect);
         let mut turn = self.rotation.due(suspects, most_sales);
         let begun = Instant::now();
@@ -248,10 +246,7 @@ impl ConsistencyChecker {
             turn.extend(self.rotation.due(others, most_sales));
         }
         let mut units: i64 = 0;
-        for voucher in turn {
-            let Some(partition) = partitions.get(&voucher).copied() else {
-                continue;
-            };
+        for (voucher, partition) in turn {
             let live = live(&voucher);
             units += live;
             if units > most_units.max(live) {

@@ -11,9 +11,14 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// At most so many of `sales`: first those that were never read, then those whose reading is the longest ago.
-    pub(super) fn due(&self, mut sales: Vec<VoucherId>, most: usize) -> Vec<VoucherId> {
-        sales.sort_unstable_by_key(|voucher| (self.last.get(voucher), voucher.get()));
+    /// At most so many of `sales`, each with its partition: first those that were never read, then those whose reading
+    /// is the longest ago.
+    pub(super) fn due(
+        &self,
+        mut sales: Vec<(VoucherId, i32)>,
+        most: usize,
+    ) -> Vec<(VoucherId, i32)> {
+        sales.sort_unstable_by_key(|(voucher, _)| (self.last.get(voucher), voucher.get()));
         sales.truncate(most);
         sales
     }
@@ -32,15 +37,15 @@ impl Rotation {
 mod tests {
     use super::*;
 
-    fn sales(numbers: std::ops::Range<i64>) -> Vec<VoucherId> {
-        let sales = numbers.map(|number| VoucherId::new(number).unwrap());
+    fn sales(numbers: std::ops::Range<i64>) -> Vec<(VoucherId, i32)> {
+        let sales = numbers.map(|number| (VoucherId::new(number).unwrap(), 0));
         sales.collect()
     }
 
     fn read(rotation: &mut Rotation, of: std::ops::Range<i64>) -> Vec<i64> {
         let due = rotation.due(sales(of), 2);
-        due.iter().for_each(|voucher| rotation.note(*voucher));
-        due.iter().map(|voucher| voucher.get()).collect()
+        due.iter().for_each(|(voucher, _)| rotation.note(*voucher));
+        due.iter().map(|(voucher, _)| voucher.get()).collect()
     }
 
     #[test]
