@@ -1,13 +1,15 @@
 //! Three brokers of which at least two must have each record. One broker may die, but not two.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use seckill_domain::VoucherId;
+use seckill_eventlog::{KafkaSettings, Topics, check_topics, create_topics};
 use seckill_testkit::ports::free_port;
 use seckill_testkit::stack::secret;
 use seckill_testkit::tls::Authority;
-use seckill_testkit::{KafkaCluster, TestStack};
+use seckill_testkit::{KafkaCluster, TestStack, unique_prefix};
 use seckill_tests::secured::{borrowed, kafka_settings, listener};
 use seckill_tests::{
     Answer, Crowd, SaleTerms, World, check_consistency, eventually, leader_of, until_ready,
@@ -156,4 +158,36 @@ async fn a_leader_over_tls_may_die() -> Result<()> {
     the_leader_is_killed(&mut world, voucher, &crowd).await?;
     let answers = crowd.leave().await?;
     nobody_lost_anything(&world, voucher, &answers).await
+}
+
+/// A client asks whichever broker it is connected to, and each broker learns of a new topic at its own time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: three brokers"]
+async fn topics_are_made_when_every_broker_knows_them() -> Result<()> {
+    // A broker that stutters is not to leave the cluster.
+    let mut cluster = KafkaCluster::with_session_timeout(3, 60_000)?;
+    let brokers = cluster.brokers();
+    let settings = |brokers: &str| KafkaSettings::new(brokers, "test");
+    let stutter = async {
+        loop {
+            cluster.pause(3)?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cluster.resume(3)?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let create = async {
+        for _ in 0..8 {
+            let topics = Topics::new(&unique_prefix());
+            create_topics(&settings(&brokers), &topics, 12, 3).await?;
+            let brokers = brokers.split(',').map(settings);
+            try_join_all(brokers.map(async |broker| check_topics(&broker, &topics, 12).await))
+                .await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        broken = stutter => broken,
+        created = create => created,
+    }
 }

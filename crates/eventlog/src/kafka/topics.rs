@@ -5,14 +5,16 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataBroker};
 use std::time::Duration;
+use tokio::time::Instant;
 
 use crate::kafka::settings::KafkaSettings;
 use crate::kafka::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
 use crate::kafka::witness::{Witness, metadata};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
-const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBLE_PERIOD: Duration = Duration::from_millis(50);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -129,11 +131,11 @@ impl TopicError {
     }
 }
 
-/// Makes the topics that are not there yet, with everything that the design needs, and waits until they
-/// can be used; those that are there stay as they are.
+/// Makes the topics that are not there yet, with everything that the design needs, and waits until every broker
+/// knows them; those that are there stay as they are.
 ///
 /// # Errors
-/// [`TopicError::Client`] and [`TopicError::NotCreated`].
+/// [`TopicError`], but only for what keeps the topics from being made and seen.
 pub async fn create_topics(
     settings: &KafkaSettings,
     topics: &Topics,
@@ -163,27 +165,38 @@ pub async fn create_topics(
             Err((topic, code)) => return Err(TopicError::NotCreated { topic, code }),
         }
     }
-    until_visible(settings, topics, partitions).await
+    until_every_broker_knows(settings, topics).await
 }
 
-/// Brokers learn of a new topic a moment after the controller has made it.
-async fn until_visible(
+/// A client asks whichever broker it is connected to, and each broker learns of a new topic at its own time after the
+/// controller has made it.
+async fn until_every_broker_knows(
     settings: &KafkaSettings,
     topics: &Topics,
-    partitions: i32,
 ) -> Result<(), TopicError> {
-    let deadline = tokio::time::Instant::now() + VISIBLE_TIMEOUT;
+    let deadline = Instant::now() + VISIBLE_TIMEOUT;
     loop {
-        match shapes(settings, topics, partitions).await {
-            Err(TopicError::Missing { .. }) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(VISIBLE_PERIOD).await;
-            }
-            // A topic that was there already may have another number of partitions: not this
-            // call's concern.
-            Ok(_) | Err(TopicError::Partitions { .. }) => return Ok(()),
-            Err(other) => return Err(other),
+        match every_broker_knows(settings, topics).await {
+            Ok(true) => return Ok(()),
+            // A broker that does not answer may be about to leave the cluster.
+            _ if Instant::now() < deadline => tokio::time::sleep(VISIBLE_PERIOD).await,
+            told => return told.map(drop),
         }
     }
+}
+
+/// False if a broker was not asked, because its address led to another one.
+async fn every_broker_knows(settings: &KafkaSettings, topics: &Topics) -> Result<bool, TopicError> {
+    let told = look_up(settings, topics).await?;
+    let others = told.brokers.iter().filter(|(id, _)| told.by != *id);
+    for (id, address) in others {
+        let mut settings = settings.clone();
+        settings.brokers.clone_from(address);
+        if look_up(&settings, topics).await?.by != *id {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Checks that the topics are there, that the event topic has the number of partitions that the
@@ -199,7 +212,15 @@ pub async fn check_topics(
     topics: &Topics,
     partitions: i32,
 ) -> Result<(), TopicError> {
-    let shapes = shapes(settings, topics, partitions).await?;
+    let shapes = look_up(settings, topics).await?.shapes;
+    let [events, ..] = shapes;
+    if events.partitions != partitions {
+        return Err(TopicError::Partitions {
+            topic: topics.events.clone(),
+            actual: events.partitions,
+            expected: partitions,
+        });
+    }
     let admin = AdminClient::<DefaultClientContext>::from_config(&settings.client_config())?;
     let mut found = Vec::new();
     for (role, shape) in Role::ALL.into_iter().zip(shapes) {
@@ -216,32 +237,24 @@ pub async fn check_topics(
     })
 }
 
-/// A topic's settings, the broker's defaults among them. The broker that answers may learn of a new topic
-/// a moment after the one that was asked for its partitions.
+/// A topic's settings, the broker's defaults among them.
 async fn values(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
 ) -> Result<Values, TopicError> {
     let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
-    let deadline = tokio::time::Instant::now() + VISIBLE_TIMEOUT;
-    loop {
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let told = admin.describe_configs(&asked, &options).await?;
-        match told.into_iter().next() {
-            Some(Ok(told)) => {
-                let entries = told.entries.into_iter();
-                return Ok(entries.filter_map(|e| Some((e.name, e.value?))).collect());
-            }
-            Some(Err(code)) => {
-                let is_new = code == RDKafkaErrorCode::UnknownTopicOrPartition;
-                if !is_new || tokio::time::Instant::now() >= deadline {
-                    let topic = topic.to_owned();
-                    return Err(TopicError::SettingsUnknown { topic, code });
-                }
-            }
-            None => return Err(TopicError::Client(KafkaError::Canceled)),
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let mut told = admin.describe_configs(&asked, &options).await?;
+    match told.pop() {
+        Some(Ok(told)) => {
+            let entries = told.entries.into_iter();
+            Ok(entries.filter_map(|e| Some((e.name, e.value?))).collect())
         }
-        tokio::time::sleep(VISIBLE_PERIOD).await;
+        Some(Err(code)) => Err(TopicError::SettingsUnknown {
+            topic: topic.to_owned(),
+            code,
+        }),
+        None => Err(TopicError::Client(KafkaError::Canceled)),
     }
 }
 
@@ -253,38 +266,43 @@ struct Shape {
     replicas: usize,
 }
 
-/// Of all topics, as [`Role::ALL`] has them.
-async fn shapes(
-    settings: &KafkaSettings,
-    topics: &Topics,
-    expected: i32,
-) -> Result<[Shape; 4], TopicError> {
+/// What one broker tells about the topics.
+struct Told {
+    /// Of all topics, as [`Role::ALL`] has them.
+    shapes: [Shape; 4],
+    /// Its id.
+    by: i32,
+    /// The cluster's brokers and their addresses.
+    brokers: Vec<(i32, String)>,
+}
+
+async fn look_up(settings: &KafkaSettings, topics: &Topics) -> Result<Told, TopicError> {
     let config = settings.client_config();
     let client: BaseConsumer<Witness> = config.create_with_context(Witness::default())?;
-    let topics = topics.clone();
+    let names = Role::ALL.map(|role| role.topic(topics).to_owned());
     let look = move || {
-        let events = shape(&client, &topics.events)?;
-        if events.partitions != expected {
-            return Err(TopicError::Partitions {
-                topic: topics.events,
-                actual: events.partitions,
-                expected,
-            });
-        }
-        let outcomes = shape(&client, &topics.outcomes)?;
-        let states = shape(&client, &topics.states)?;
-        let dead_letters = shape(&client, &topics.dead_letters)?;
-        Ok([events, outcomes, states, dead_letters])
+        // Of all topics in one answer. A question about one topic may lead the client to another broker.
+        let told = metadata(&client, None, METADATA_TIMEOUT)?;
+        let address = |b: &MetadataBroker| (b.id(), format!("{}:{}", b.host(), b.port()));
+        let [events, outcomes, states, letters] = &names;
+        Ok(Told {
+            shapes: [
+                shape(&told, events)?,
+                shape(&told, outcomes)?,
+                shape(&told, states)?,
+                shape(&told, letters)?,
+            ],
+            by: told.orig_broker_id(),
+            brokers: told.brokers().iter().map(address).collect(),
+        })
     };
     tokio::task::spawn_blocking(look)
         .await
         .unwrap_or(Err(TopicError::Client(KafkaError::Canceled)))
 }
 
-/// Blocks until a broker has answered.
-fn shape(client: &BaseConsumer<Witness>, topic: &str) -> Result<Shape, TopicError> {
-    let metadata = metadata(client, topic, METADATA_TIMEOUT)?;
-    let found = metadata.topics().iter().find(|t| t.name() == topic);
+fn shape(told: &Metadata, topic: &str) -> Result<Shape, TopicError> {
+    let found = told.topics().iter().find(|t| t.name() == topic);
     let partitions = found.map_or(&[][..], |topic| topic.partitions());
     let replicas = partitions.iter().map(|p| p.replicas().len()).min();
     let Some(replicas) = replicas else {
@@ -304,5 +322,6 @@ pub(crate) fn partition_count(
     client: &BaseConsumer<Witness>,
     topic: &str,
 ) -> Result<i32, TopicError> {
-    Ok(shape(client, topic)?.partitions)
+    let told = metadata(client, Some(topic), METADATA_TIMEOUT)?;
+    Ok(shape(&told, topic)?.partitions)
 }

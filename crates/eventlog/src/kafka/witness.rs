@@ -68,16 +68,16 @@ impl Witness {
     }
 }
 
-/// Blocks until a broker has answered about a topic, or has refused this client, or `patience` is over.
+/// Blocks until a broker has answered about a topic or all, or has refused this client, or `patience` is over.
 pub(crate) fn metadata(
     client: &BaseConsumer<Witness>,
-    topic: &str,
+    topic: Option<&str>,
     patience: Duration,
 ) -> Result<Metadata, TopicError> {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let told = client.fetch_metadata(Some(topic), left.min(ASK_AGAIN_AFTER));
+        let told = client.fetch_metadata(topic, left.min(ASK_AGAIN_AFTER));
         if told.is_err() {
             hear(client);
         }

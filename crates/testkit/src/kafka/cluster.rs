@@ -21,7 +21,15 @@ impl KafkaCluster {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn start(size: usize) -> Result<Self> {
-        Self::secured(vec![Security::default(); size])
+        Self::launch(vec![Security::default(); size], SESSION_MS)
+    }
+
+    /// The same, with brokers that the controller fences only after `session_ms` without a heartbeat.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn with_session_timeout(size: usize, session_ms: u64) -> Result<Self> {
+        Self::launch(vec![Security::default(); size], session_ms)
     }
 
     /// The same, with one broker for each item of `security`, and with listeners over TLS beside the plain one.
@@ -29,6 +37,10 @@ impl KafkaCluster {
     /// # Errors
     /// As [`Kafka::start`].
     pub fn secured(security: Vec<Security>) -> Result<Self> {
+        Self::launch(security, SESSION_MS)
+    }
+
+    fn launch(security: Vec<Security>, session_ms: u64) -> Result<Self> {
         jvm::make_archive()?;
         let ports = security.iter().map(|_| Ports::free());
         let ports: Vec<Ports> = ports.collect::<Result<_>>()?;
@@ -42,7 +54,7 @@ impl KafkaCluster {
                 controllers: controllers.clone(),
                 heap_mb: HEAP_MB,
                 cluster_id: cluster_id.clone(),
-                session_ms: SESSION_MS,
+                session_ms,
                 security,
             })
         };
@@ -90,5 +102,27 @@ impl KafkaCluster {
     /// If there is no such broker.
     pub fn restart(&mut self, id: usize) -> Result<()> {
         self.nodes[id - 1].restart()
+    }
+
+    /// SIGSTOP to the broker with this id, from 1.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn pause(&mut self, id: usize) -> Result<()> {
+        self.nodes[id - 1].pause()
+    }
+
+    /// SIGCONT to a paused broker.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn resume(&mut self, id: usize) -> Result<()> {
+        self.nodes[id - 1].resume()
     }
 }
