@@ -171,13 +171,13 @@ async fn topics_are_made_when_every_broker_knows_them() -> Result<()> {
     let stutter = async {
         loop {
             cluster.pause(3)?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
             cluster.resume(3)?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
     let create = async {
-        for _ in 0..8 {
+        for _ in 0..5 {
             let topics = Topics::new(&unique_prefix());
             create_topics(&settings(&brokers), &topics, 12, 3).await?;
             let brokers = brokers.split(',').map(settings);
