@@ -36,6 +36,14 @@ pub fn check_topic_prefix(prefix: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What [`check_brokers`] takes for this host, which may be an IPv6 address.
+pub(crate) fn broker_at(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        return format!("[{host}]:{port}");
+    }
+    format!("{host}:{port}")
+}
+
 fn is_broker(broker: &str) -> bool {
     let (host, port) = match broker
         .strip_prefix('[')
@@ -55,6 +63,18 @@ fn is_broker(broker: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broker_can_be_asked_at_the_address_that_it_advertises() {
+        for (host, broker) in [
+            ("kafka-1.example", "kafka-1.example:9092"),
+            ("192.0.2.7", "192.0.2.7:9092"),
+            ("2001:db8::7", "[2001:db8::7]:9092"),
+        ] {
+            assert_eq!(broker_at(host, 9092), broker);
+            assert!(check_brokers(broker).is_ok());
+        }
+    }
 
     #[test]
     fn brokers_are_hosts_with_or_without_a_port() {

@@ -9,6 +9,7 @@ use rdkafka::metadata::{Metadata, MetadataBroker};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::kafka::address::broker_at;
 use crate::kafka::settings::KafkaSettings;
 use crate::kafka::topic_settings::{Role, TopicFault, Values, describe, faults, pinned};
 use crate::kafka::witness::{Witness, metadata};
@@ -283,7 +284,7 @@ async fn look_up(settings: &KafkaSettings, topics: &Topics) -> Result<Told, Topi
     let look = move || {
         // Of all topics in one answer. A question about one topic may lead the client to another broker.
         let told = metadata(&client, None, METADATA_TIMEOUT)?;
-        let address = |b: &MetadataBroker| (b.id(), format!("{}:{}", b.host(), b.port()));
+        let address = |b: &MetadataBroker| (b.id(), broker_at(b.host(), b.port()));
         let [events, outcomes, states, letters] = &names;
         Ok(Told {
             shapes: [
