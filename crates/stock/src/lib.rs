@@ -28,7 +28,9 @@ pub use crate::calls::settle::SettleReply;
 pub use crate::calls::sold_out::{HoldersVersion, SoldOutLease};
 pub use crate::calls::stock::Stock;
 pub use crate::calls::survey::Survey;
-pub use crate::calls::view::{Hold, HoldState, OutboxCursor, OutboxPage, Probe, SaleView};
+pub use crate::calls::view::{
+    Hold, HoldState, OrderEvent, OutboxCursor, OutboxPage, Probe, SaleView,
+};
 pub use crate::check::contents::Loss;
 pub use crate::check::drift::{Drift, DriftKind, DriftReport, Repair, at_one_moment, compare};
 pub use crate::check::expected::ExpectedSale;

@@ -83,6 +83,17 @@ pub enum HoldState {
     Released,
 }
 
+/// Whether the event of an order may not be in the log yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderEvent {
+    /// Redis does not serve the sale at the moment, so that nobody can tell.
+    NotServed,
+    /// It may not be there yet.
+    Pending(PendingEvent),
+    /// It is there, or Redis knows no such order.
+    NotPending,
+}
+
 /// The cursor of a walk through the pending events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxCursor(u64);
@@ -170,6 +181,33 @@ impl Stock {
             .map_err(|_| StockError::Protocol("an age beyond all time".to_owned()))?;
         let connection = self.connection_for(voucher).await?;
         connection.outbox_page(voucher, None, cursor, age_us).await
+    }
+
+    /// Whether the event of an order is pending.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn order_event(&self, order: OrderId) -> Result<OrderEvent, StockError> {
+        let connection = self.connection_for(order.voucher_id()).await?;
+        let keys = SaleKeys::of(connection.prefix(), order.voucher_id());
+        let parts = [&*keys.sale, &*keys.holds, &*keys.outbox];
+        let mut cmd = connection.invocation(Script::Pending, &parts);
+        let id = order.to_string();
+        cmd.arg(&id);
+        let mut reply = connection.run(&cmd).await?;
+        match reply.answer() {
+            "ok" => {
+                let (epoch, price) = (reply.epoch()?, read_price(&mut reply)?);
+                Ok(match reply.next_text()? {
+                    Some(entry) => {
+                        OrderEvent::Pending(PendingEvent::from_entry(&id, &entry, epoch, price)?)
+                    }
+                    None => OrderEvent::NotPending,
+                })
+            }
+            _ if reply.is_not_served() => Ok(OrderEvent::NotServed),
+            _ => Err(reply.unexpected()),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) enum Script {
     Settle,
     Clear,
     Outbox,
+    Pending,
     Probe,
     Claim,
     LoadChunk,
@@ -36,7 +37,7 @@ macro_rules! source {
 }
 
 impl Script {
-    pub(crate) const COUNT: usize = 15;
+    pub(crate) const COUNT: usize = 16;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Reserve,
@@ -44,6 +45,7 @@ impl Script {
         Self::Settle,
         Self::Clear,
         Self::Outbox,
+        Self::Pending,
         Self::Probe,
         Self::Claim,
         Self::LoadChunk,
@@ -63,6 +65,7 @@ impl Script {
             Self::Settle => source!("settle.lua"),
             Self::Clear => source!("clear.lua"),
             Self::Outbox => source!("outbox.lua"),
+            Self::Pending => source!("pending.lua"),
             Self::Probe => source!("probe.lua"),
             Self::Claim => source!("claim.lua"),
             Self::LoadChunk => source!("load_chunk.lua"),

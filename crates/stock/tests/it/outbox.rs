@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use seckill_domain::{Epoch, Offset};
-use seckill_stock::{Ack, Attempt, HoldState, OutboxCursor, ReserveReply};
+use seckill_domain::{Epoch, Offset, OrderId};
+use seckill_stock::{
+    Ack, Attempt, HoldState, OrderEvent, OutboxCursor, PendingEvent, ReserveReply,
+};
 
 use crate::grant::other_voucher;
 use crate::harness::{
@@ -37,6 +39,23 @@ async fn an_ack_clears_only_in_the_epoch_it_was_granted_in() {
     assert_eq!(left[0].ack().id, order(2).as_uuid());
     assert_eq!(hold_state(&server.stock, 11).await, Some(HoldState::Held));
     assert!(!server.stock.clear(other_voucher(), &[]).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_event_of_an_order_is_pending_until_it_is_acknowledged() {
+    let server = Server::with_sale().await;
+    let reservation = granted(&server.stock, &request(1, 11)).await;
+    let event_of = async |n| server.stock.order_event(order(n)).await.unwrap();
+    let pending = PendingEvent::Reservation(reservation.clone());
+    assert_eq!(event_of(1).await, OrderEvent::Pending(pending));
+    assert_eq!(event_of(2).await, OrderEvent::NotPending);
+    let acks = [reservation.ack()];
+    assert!(server.stock.clear(voucher(), &acks).await.unwrap());
+    assert_eq!(event_of(1).await, OrderEvent::NotPending);
+
+    let elsewhere = OrderId::from_parts(other_voucher(), 1, 1);
+    let told = server.stock.order_event(elsewhere).await.unwrap();
+    assert_eq!(told, OrderEvent::NotServed);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::http::{body, events, rfc3339};
 use crate::payments::Payments;
 use crate::payments::webhook::SignatureError;
 
-/// How long PostgreSQL is asked whether the payment is known.
+/// How long PostgreSQL is asked whether the payment is known, and whether the order is.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A payment that succeeded. More members are allowed: providers add some.
@@ -78,6 +78,7 @@ pub async fn webhook(
     body::check_is_json(&http)?;
     let paid = payment(body::parse(&body)?).map_err(|errors| Problem::invalid_fields(&errors))?;
     refuse_for_another_order(&payments, &paid).await?;
+    publish_order_first(&payments, paid.order_id).await?;
     let trace = trace_of(&http);
     let (order_id, payment_id) = (paid.order_id, paid.payment_id.clone());
     let event = events::now(order_id.voucher_id(), EventBody::OrderPaid(paid))?;
@@ -95,6 +96,16 @@ async fn refuse_for_another_order(payments: &Payments, paid: &OrderPaid) -> Resu
     });
     match tokio::time::timeout(LOOK_TIMEOUT, look).await {
         Ok(Ok(Some(known))) if known != paid.order_id => Err(Problem::payment_id_reused(known)),
+        _ => Ok(()),
+    }
+}
+
+/// An order that was answered *pending* may be paid before its event is in the log. The event goes first, because the
+/// fold gives back a payment for an order that it does not know. If PostgreSQL does not answer, the payment is recorded.
+async fn publish_order_first(payments: &Payments, order: OrderId) -> Result<(), Problem> {
+    let known = payments.reads.is_known_or_never(order);
+    match tokio::time::timeout(LOOK_TIMEOUT, known).await {
+        Ok(Ok(false)) => Ok(payments.reservations.publish_if_pending(order).await?),
         _ => Ok(()),
     }
 }

@@ -84,6 +84,23 @@ impl Reads {
         self.spawn(async move { inner.order(id, user).await }).await
     }
 
+    /// Whether PostgreSQL has an order, or will never have it: there is no such sale, or it is over with all its orders.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn is_known_or_never(&self, id: OrderId) -> Result<bool, ReadError> {
+        let inner = self.0.clone();
+        self.spawn(async move {
+            if inner.lookups.find(id).await?.is_some() {
+                return Ok(true);
+            }
+            let topic = &inner.sources.events_topic;
+            let read = inner.sources.orderbook.order_as_of(topic, id).await?;
+            Ok(read.order.is_some() || read.ledger.is_none_or(|row| row.retired))
+        })
+        .await
+    }
+
     /// At most `limit` decided orders of a buyer, the newest first; `before` is when the last one
     /// of the page before was reserved, and its id.
     ///

@@ -23,11 +23,13 @@ mod types;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_domain::{Event, EventId, OrderIdSource, Reason, Refusal, TraceParent, VoucherId};
+use seckill_domain::{
+    Event, EventId, OrderId, OrderIdSource, Reason, Refusal, TraceParent, VoucherId,
+};
 use seckill_eventlog::{DeliveryError, EventProducer, Redriven, SendError};
 use seckill_service::clock::BootInstant;
 use seckill_service::traces;
-use seckill_stock::{ReserveRequest, Stock};
+use seckill_stock::{OrderEvent, ReserveRequest, Stock};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -225,6 +227,23 @@ impl Reservations {
     /// [`PublishError`].
     pub async fn publish_again(&self, record: &Redriven) -> Result<(), PublishError> {
         self.send_and_wait(|publisher| publisher.send_again(record))
+            .await
+    }
+
+    /// Publishes the event of an order that may not be in the log yet, so that what is published next about the order
+    /// comes behind it. If it is in the log already, the fold ignores the second one.
+    ///
+    /// # Errors
+    /// [`PublishError`], also while Redis does not serve the sale.
+    pub async fn publish_if_pending(&self, order: OrderId) -> Result<(), PublishError> {
+        let told = self.shared.pages.order_event(order).await;
+        let pending = match told.map_err(|_| PublishError::Overloaded)? {
+            OrderEvent::NotServed => return Err(PublishError::Overloaded),
+            OrderEvent::NotPending => return Ok(()),
+            OrderEvent::Pending(pending) => pending,
+        };
+        let event = pending.to_event(order.voucher_id());
+        self.send_and_wait(|publisher| publisher.send(&event, pending.traceparent(), None))
             .await
     }
 

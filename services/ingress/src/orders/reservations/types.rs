@@ -108,7 +108,8 @@ pub enum ShrinkError {
 /// Why it is not known that an event is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// It was not sent: Kafka does not acknowledge, the producer is full, or the process is stopping.
+    /// It was not sent: Kafka does not acknowledge, the producer is full, Redis does not tell whether it has to be, or
+    /// the process is stopping.
     #[error("events cannot be published at the moment")]
     Overloaded,
     /// No ack within the promise deadline: it may still get there.
