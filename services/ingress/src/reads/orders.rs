@@ -96,7 +96,7 @@ impl Reads {
             }
             let topic = &inner.sources.events_topic;
             let read = inner.sources.orderbook.order_as_of(topic, id).await?;
-            Ok(read.order.is_some() || read.ledger.is_none_or(|row| row.retired))
+            Ok(read.order.is_some() || is_over(read.ledger.as_ref()))
         })
         .await
     }
@@ -200,9 +200,7 @@ fn of_user(view: OrderView, user: UserId) -> Option<OrderView> {
 fn verdict(probe: &Probe, hold: Option<&Hold>, ledger: Option<&LedgerRow>) -> Verdict {
     let unknown = match (probe, ledger) {
         _ if hold.is_some() => false,
-        // Without a row nothing was ever loaded, and so nothing granted.
-        (Probe::NotServed { .. }, None) => true,
-        (Probe::NotServed { .. }, Some(row)) => row.retired,
+        (Probe::NotServed { .. }, ledger) => is_over(ledger),
         (Probe::Open(_), None) => false,
         (Probe::Open(view), Some(row)) => covers(row, view.epoch, view.position),
     };
@@ -211,6 +209,11 @@ fn verdict(probe: &Probe, hold: Option<&Hold>, ledger: Option<&LedgerRow>) -> Ve
     } else {
         Verdict::Undecided
     }
+}
+
+/// Whether no order of a sale is still to come. Without a row nothing was ever loaded, and so nothing granted.
+fn is_over(ledger: Option<&LedgerRow>) -> bool {
+    ledger.is_none_or(|row| row.retired)
 }
 
 fn covers(row: &LedgerRow, epoch: Epoch, position: Offset) -> bool {
