@@ -3,15 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::thread::Thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 use seckill_domain::Offset;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +23,9 @@ use crate::produce::producer::{Delivered, DeliveryError};
 
 /// What timed out is sent again soon: for so long its lane counts as waiting with nothing in flight.
 const TRIES_AGAIN_WITHIN_LOOKS: u32 = 4;
+/// Added to a wait for results. The client waits for whole milliseconds, and polls without a pause for what is left of
+/// the last one. If no result comes, this is what is left, and not nearly a millisecond.
+const BEYOND_MILLISECONDS: Duration = Duration::from_micros(200);
 /// Its name in metrics and logs.
 const CLIENT: &str = "producer";
 
@@ -72,8 +74,6 @@ pub(crate) struct Acks {
     lanes: Vec<Counts>,
     event_partitions: usize,
     failed: watch::Sender<Option<String>>,
-    /// Wakes the task that checks the client, when something went wrong.
-    watcher: OnceLock<Thread>,
 }
 
 impl Acks {
@@ -85,7 +85,6 @@ impl Acks {
             lanes,
             event_partitions,
             failed: watch::Sender::new(None),
-            watcher: OnceLock::new(),
         }
     }
 
@@ -121,22 +120,12 @@ impl Acks {
             Ok(_) | Err(DeliveryError::Failed(_)) => {
                 counts.answers.fetch_add(1, Ordering::Relaxed);
                 counts.timed_out.store(false, Ordering::Relaxed);
-                if outcome.is_err() {
-                    self.wake();
-                }
             }
             Err(DeliveryError::TimedOut) => counts.timed_out.store(true, Ordering::Relaxed),
             Err(DeliveryError::Fatal) => self.fail("a record met a producer that had failed"),
         }
         // The caller does not wait any more.
         let _ = ticket.ack.send(outcome);
-    }
-
-    /// Asks for a check whether the client has failed permanently: the error itself does not say so.
-    fn wake(&self) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher.unpark();
-        }
     }
 
     /// The producer has failed permanently. The first reason counts.
@@ -167,7 +156,6 @@ pub(crate) struct AcksContext(pub(crate) Arc<Acks>);
 impl ClientContext for AcksContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::error!(%error, reason, "the Kafka producer");
-        self.0.wake();
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -198,26 +186,26 @@ fn delivery_error(error: KafkaError) -> DeliveryError {
     }
 }
 
-/// Supervises the records that wait for an ack, until the producer is gone. A producer that is stuck has
-/// failed permanently.
-struct Watcher {
+/// Passes results on and supervises the records that wait for theirs, until the producer is gone. A producer that is
+/// stuck has failed permanently.
+struct Poller {
     acks: Weak<Acks>,
-    producer: Weak<ThreadedProducer<AcksContext>>,
+    producer: Weak<BaseProducer<AcksContext>>,
     watches: [(Watch, Vec<Lane>); 4],
     /// Looks that a lane has gone without a record in flight, by its place among all.
     idle_looks: Vec<u32>,
 }
 
-/// Starts the supervision of a producer.
-pub(crate) fn watch_producer(
+/// Starts the thread that polls a producer. Without it no result would ever come.
+pub(crate) fn start_polling(
     acks: &Arc<Acks>,
-    producer: &Arc<ThreadedProducer<AcksContext>>,
+    producer: &Arc<BaseProducer<AcksContext>>,
     settings: &KafkaSettings,
     topics: &Topics,
-) {
+) -> Result<(), KafkaError> {
     let watch = |topic: &str| Watch::new(CLIENT, Kind::Writes, settings, topic);
     let partitions = 0..i32::try_from(acks.event_partitions).unwrap_or(i32::MAX);
-    let watcher = Watcher {
+    let poller = Poller {
         acks: Arc::downgrade(acks),
         producer: Arc::downgrade(producer),
         watches: [
@@ -232,34 +220,25 @@ pub(crate) fn watch_producer(
         idle_looks: vec![TRIES_AGAIN_WITHIN_LOOKS; acks.lanes.len()],
     };
     let thread = std::thread::Builder::new().name("kafka-acks".to_owned());
-    match thread.spawn(move || watcher.run()) {
-        Ok(watcher) => {
-            // The only one that is ever set.
-            let _ = acks.watcher.set(watcher.thread().clone());
-        }
-        Err(error) => tracing::error!(%error, "the Kafka producer is not watched"),
-    }
+    let started = thread.spawn(move || poller.run());
+    started.map_err(|error| KafkaError::ClientCreation(format!("no thread for it: {error}")))?;
+    Ok(())
 }
 
-impl Watcher {
+impl Poller {
     fn run(mut self) {
-        let mut look_due = Instant::now();
         while let (Some(acks), Some(producer)) = (self.acks.upgrade(), self.producer.upgrade()) {
+            producer.poll(LOOK_EVERY + BEYOND_MILLISECONDS);
+            if acks.has_failed() {
+                continue;
+            }
             if let Some((code, why)) = producer.client().fatal_error() {
                 acks.fail(&format!(
                     "the Kafka producer has failed for good: {code}: {why}"
                 ));
-                return;
+            } else if self.look(&acks) == Verdict::Stuck {
+                acks.fail("no record was acknowledged while a fresh client got answers");
             }
-            if Instant::now() >= look_due {
-                look_due = Instant::now() + LOOK_EVERY;
-                if self.look(&acks) == Verdict::Stuck {
-                    acks.fail("no record was acknowledged while a fresh client got answers");
-                    return;
-                }
-            }
-            drop((acks, producer));
-            std::thread::park_timeout(look_due.saturating_duration_since(Instant::now()));
         }
     }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseRecord, FutureRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureRecord, Producer};
 use seckill_domain::{Event, EventError, Offset, Outcome, TraceParent, partition_of};
 
 use crate::kafka::settings::{KafkaSettings, watermarks};
 use crate::kafka::statistics;
 use crate::kafka::topic_settings::DEAD_LETTER_MAX_BYTES;
 use crate::kafka::topics::Topics;
-use crate::produce::acks::{Acks, AcksContext, Delivery, Lane, watch_producer};
+use crate::produce::acks::{Acks, AcksContext, Delivery, Lane, start_polling};
 use crate::registry::SchemaRegistry;
 use crate::wire::events::encode_event;
 use crate::wire::headers::Envelope;
@@ -67,7 +67,7 @@ pub enum DeliveryError {
 /// An idempotent producer of all topics. A clone is another handle of the same one.
 #[derive(Clone)]
 pub struct EventProducer {
-    producer: Arc<ThreadedProducer<AcksContext>>,
+    producer: Arc<BaseProducer<AcksContext>>,
     acks: Arc<Acks>,
     topics: Topics,
     event_partitions: i32,
@@ -90,7 +90,7 @@ impl EventProducer {
         let delivery_ms = settings.delivery_timeout.as_millis().to_string();
         let linger_ms = settings.linger.as_secs_f64() * 1e3;
         let acks = Arc::new(Acks::new(event_partitions));
-        let producer: ThreadedProducer<AcksContext> = settings
+        let producer: BaseProducer<AcksContext> = settings
             .client_config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -105,7 +105,7 @@ impl EventProducer {
             .set("message.max.bytes", DEAD_LETTER_MAX_BYTES)
             .create_with_context(AcksContext(Arc::clone(&acks)))?;
         let producer = Arc::new(producer);
-        watch_producer(&acks, &producer, settings, topics);
+        start_polling(&acks, &producer, settings, topics)?;
         Ok(Self {
             producer,
             acks,

@@ -351,7 +351,7 @@ pub(super) fn unknown_sale() -> Problem {
 
 fn not_recorded(error: PublishError, repeat: &'static str) -> Problem {
     match error {
-        PublishError::Overloaded => {
+        PublishError::NotSent(_) => {
             Problem::unavailable("Nothing was recorded: try again in a moment.")
         }
         PublishError::Unacknowledged | PublishError::Failed => {

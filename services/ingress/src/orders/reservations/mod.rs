@@ -237,10 +237,15 @@ impl Reservations {
     /// [`PublishError`], also while Redis does not serve the sale.
     pub async fn publish_if_pending(&self, order: OrderId) -> Result<(), PublishError> {
         let told = self.shared.pages.order_event(order).await;
-        let pending = match told.map_err(|_| PublishError::Overloaded)? {
-            OrderEvent::NotServed => return Err(PublishError::Overloaded),
-            OrderEvent::NotPending => return Ok(()),
-            OrderEvent::Pending(pending) => pending,
+        let pending = match told {
+            Ok(OrderEvent::Pending(pending)) => pending,
+            Ok(OrderEvent::NotPending) => return Ok(()),
+            Ok(OrderEvent::NotServed) => {
+                return Err(PublishError::NotSent(
+                    "Redis does not serve the sale".to_owned(),
+                ));
+            }
+            Err(error) => return Err(PublishError::NotSent(format!("Redis: {error}"))),
         };
         let event = pending.to_event(order.voucher_id());
         self.send_and_wait(|publisher| publisher.send(&event, pending.traceparent(), None))
@@ -251,9 +256,9 @@ impl Reservations {
         &self,
         send: impl FnOnce(&Publisher) -> Result<Sent, SendError>,
     ) -> Result<(), PublishError> {
-        self.check_kafka().map_err(|_| PublishError::Overloaded)?;
+        self.check_kafka().map_err(PublishError::NotSent)?;
         let mut sent = send(&self.shared.publisher).map_err(|error| match error {
-            SendError::QueueFull => PublishError::Overloaded,
+            SendError::QueueFull => PublishError::NotSent(error.to_string()),
             SendError::Fatal | SendError::Invalid(_) | SendError::Refused(_) => {
                 PublishError::Failed
             }

@@ -106,12 +106,11 @@ pub enum ShrinkError {
 }
 
 /// Why it is not known that an event is in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// It was not sent: Kafka does not acknowledge, the producer is full, Redis does not tell whether it has to be, or
-    /// the process is stopping.
-    #[error("events cannot be published at the moment")]
-    Overloaded,
+    /// It was not sent, for this reason.
+    #[error("the event was not sent: {0}")]
+    NotSent(String),
     /// No ack within the promise deadline: it may still get there.
     #[error("the event is not acknowledged yet")]
     Unacknowledged,
