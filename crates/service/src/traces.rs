@@ -121,13 +121,13 @@ pub fn span_id(trace: TraceParent) -> u64 {
     if wants(trace) { trace.ids().1 } else { 0 }
 }
 
-/// A trace that begins here.
+/// A trace that begins here. It is not sampled where no spans are sent: others would record a trace without a root.
 #[must_use]
 pub fn begin() -> TraceParent {
     let random = Uuid::new_v4().as_u128();
     let trace = TraceParent::generate(random, new_span());
     let picked = |export: &Export| (random >> 64) as f64 / 2f64.powi(64) < export.share;
-    if EXPORT.get().is_none_or(picked) {
+    if EXPORT.get().is_some_and(picked) {
         trace
     } else {
         trace.unsampled()
@@ -273,4 +273,16 @@ fn context(trace: TraceParent) -> SpanContext {
         true,
         TraceState::NONE,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_that_begins_where_no_spans_are_sent_is_not_sampled() {
+        let (first, second) = (begin(), begin());
+        assert!(!first.is_sampled());
+        assert_ne!(first.ids().0, second.ids().0);
+    }
 }

@@ -3,9 +3,10 @@
 //! repeated.
 
 use anyhow::{Context, anyhow};
-use seckill_domain::{Event, EventBody, EventId, RecordSkipped, Timestamp, TraceParent, VoucherId};
+use seckill_domain::{Event, EventBody, EventId, RecordSkipped, Timestamp, VoucherId};
 use seckill_eventlog::ReadError;
 use seckill_orderbook::{AuditEntry, SkipBegun, cause_of};
+use seckill_service::traces;
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -110,7 +111,7 @@ async fn carry_out(
         "the decision is noted and not in the log, and the fold waits for it: repeat the command";
     // The producer is kept until the ack, because a producer that is dropped discards unsent records.
     let producer = desk.log.event_producer().await?;
-    let trace = new_trace();
+    let trace = traces::begin();
     let delivery = producer.send_event(&event, Some(trace));
     let delivery = delivery.map_err(|e| anyhow!(e)).context(unfinished)?;
     fail::fail_point!("seckillctl.skip.after-produce");
@@ -128,9 +129,4 @@ async fn carry_out(
     finished.context(unfinished)?;
     fail::fail_point!("seckillctl.skip.after-finish");
     Ok(())
-}
-
-fn new_trace() -> TraceParent {
-    let (span, _) = Uuid::new_v4().as_u64_pair();
-    TraceParent::generate(Uuid::new_v4().as_u128(), span)
 }
